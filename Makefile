@@ -1,0 +1,57 @@
+# The two commands of the README are `make demo` and `make test`; `make help` lists the rest.
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+HOME_DIR ?= .mangaassist
+STAMP := $(VENV)/.installed
+
+# uv does not read pip's configuration: pass on the extra wheel folders pip knows of, if any.
+FIND_LINKS = $(shell $(BIN)/pip config list 2>/dev/null | sed -n "s/.*find-links='\(.*\)'/\1/p" | tail -n 1)
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo dev test check lint format bench lock clean
+
+help:  ## show this list
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | awk -F'\t' '{printf "  make %-9s %s\n", $$1, $$2}'
+
+install: $(STAMP)  ## install the locked dependencies and this package into .venv
+
+$(STAMP): requirements.lock pyproject.toml
+	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) is needed (set PYTHON=... to name another 3.11)"; exit 1; }
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet "$$(grep '^uv==' requirements.lock)"
+	$(BIN)/uv pip install --quiet --python $(BIN)/python $(if $(FIND_LINKS),--find-links $(FIND_LINKS)) --requirement requirements.lock
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --editable .
+	touch $@
+
+demo: install  ## run the whole loop on an invented manga store, then print a report
+	$(BIN)/mangaassist --home $(HOME_DIR) demo
+
+dev: install  ## everything up, with the Dagster and MLflow pages of the demo's state
+	$(BIN)/mangaassist --home $(HOME_DIR) dev
+
+test: install  ## all tests, those with real servers included
+	$(BIN)/python -m pytest
+
+check: install lint  ## linter, types and the unit tests: the quick part
+	$(BIN)/python -m pytest tests/unit -q
+
+lint: install  ## ruff and strict mypy
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: install  ## let ruff rewrite what it can
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: install  ## each benchmark prints one JSON line: ours, the baseline's, the ratio
+	for file in benchmarks/bench_*.py; do $(BIN)/python $$file || exit 1; done
+
+lock: install  ## resolve pyproject.toml again into requirements.lock
+	$(BIN)/uv pip compile --quiet --python-version 3.11 --all-extras --no-header --no-annotate \
+	  $(if $(FIND_LINKS),--find-links $(FIND_LINKS)) --no-emit-find-links pyproject.toml requirements.tools.in -o requirements.lock
+	sed -i 's/^\(torch==[0-9.]*\)+cpu$$/\1/' requirements.lock
+
+clean:  ## remove the environment, caches and the local state
+	rm -rf $(VENV) $(HOME_DIR) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,0 +1,1 @@
+"""Thin assets: read inputs, call the domain, return figures and links."""

@@ -1,0 +1,1 @@
+"""Utterance files, dataset versions, label sources, splits and the leakage guard."""

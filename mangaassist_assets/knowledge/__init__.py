@@ -1,0 +1,1 @@
+"""Knowledge documents, chunks, embeddings, index generations and their verification."""

@@ -1,0 +1,98 @@
+"""The words of retrieval as plain values and protocols: chunks, hits, embedders, search indexes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+Vectors = NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Chunk:
+    """A passage of one knowledge document, the unit of retrieval.
+
+    `chunk_id` is `<document_id>::<position>`; `content_hash` is the SHA-256 of what is embedded (title and text), so
+    equal content is embedded once.
+    """
+
+    chunk_id: str
+    document_id: str
+    position: int
+    title: str
+    text: str
+    content_hash: str
+    metadata: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hit:
+    """One search result; `score` is the engine's own, higher is better, comparable only within one result list."""
+
+    chunk_id: str
+    document_id: str
+    title: str
+    text: str
+    score: float
+
+
+class Embedder(Protocol):
+    """Turns texts into L2-normalised vectors."""
+
+    @property
+    def model_id(self) -> str:
+        """The name that goes into traces and index generations."""
+
+    @property
+    def dimension(self) -> int:
+        """Length of one vector."""
+
+    def embed(self, texts: Sequence[str]) -> Vectors:
+        """Return float32 of shape (len(texts), dimension), each row of length one."""
+
+
+class SearchIndex(Protocol):
+    """Index generations behind one alias. A generation is immutable once it is live."""
+
+    def create_generation(self, generation: str, *, dimension: int) -> None:
+        """Create an empty physical index; an unfinished one of the same name is replaced."""
+
+    def add(self, generation: str, chunks: Sequence[Chunk], vectors: Vectors) -> None:
+        """Add chunks with their vectors, shape (len(chunks), dimension)."""
+
+    def seal(self, generation: str) -> None:
+        """Finish a generation: build or refresh its vector and keyword indexes so that searches see all chunks."""
+
+    def count(self, generation: str) -> int:
+        """Return how many chunks a generation holds."""
+
+    def vector_search(
+        self,
+        generation: str,
+        vector: NDArray[np.float32],
+        *,
+        limit: int,
+        filters: Mapping[str, str] | None = None,
+    ) -> list[Hit]:
+        """Return the nearest chunks by cosine similarity, best first."""
+
+    def keyword_search(
+        self, generation: str, query: str, *, limit: int, filters: Mapping[str, str] | None = None
+    ) -> list[Hit]:
+        """Return the best chunks by BM25, best first. Any text is a valid query."""
+
+    def generations(self) -> list[str]:
+        """Return the names of all physical generations, oldest first."""
+
+    def live_generation(self) -> str | None:
+        """Return the generation the alias names, or None before the first swap."""
+
+    def swap_live(self, generation: str, *, expected: str | None) -> None:
+        """Point the alias at `generation` if it still names `expected`; raise `AliasMovedError` otherwise."""
+
+    def delete_generation(self, generation: str) -> None:
+        """Remove a physical generation; refuses the live one."""

@@ -1,0 +1,30 @@
+"""Training and evaluation examples as plain values."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IntentExample:
+    """One message with its intent. `example_id` is stable across dataset versions; `weight` scales its loss."""
+
+    example_id: str
+    text: str
+    intent: str
+    weight: float = 1.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RankingExample:
+    """One query with labelled passages, the unit of reranker training and evaluation.
+
+    `passages[i]` is the text of a chunk, `relevances[i]` its relevance (0.0 or 1.0). `first_stage_ranks[i]` is the
+    retriever's rank of it counted from 1, so that the retriever alone can be scored on the same example.
+    """
+
+    example_id: str
+    query: str
+    passages: tuple[str, ...]
+    relevances: tuple[float, ...]
+    first_stage_ranks: tuple[int, ...]

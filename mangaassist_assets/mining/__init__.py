@@ -1,0 +1,1 @@
+"""Failure signals, blame, clusters, their identity and names."""

@@ -1,0 +1,1 @@
+"""The trace contract: tags, spans, redaction, readers."""

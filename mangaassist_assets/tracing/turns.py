@@ -1,0 +1,69 @@
+"""The chat turn: what one validated, redacted trace says, as plain values.
+
+Readers produce it, mining and datasets consume it. Nothing in here knows MLflow.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+Feedback = Literal["thumbs_up", "thumbs_down"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RankedCandidate:
+    """One chunk that retrieval put before the reranker.
+
+    `retrieval_rank` and `rerank_rank` count from 1; the scores are the retriever's fused score and the reranker's
+    relevance probability. The rerank fields are None where the turn ended before reranking.
+    """
+
+    chunk_id: str
+    document_id: str
+    retrieval_rank: int
+    retrieval_score: float
+    rerank_rank: int | None = None
+    rerank_score: float | None = None
+    selected: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChatTurn:
+    """One trace of the chatbot, valid under the contract and free of personal data.
+
+    `timestamp_ms` is the start of the trace in milliseconds since the epoch (UTC). `user_key` is a keyed hash of the
+    user, never the user id. `expected_intent` and `expected_documents` come from human reviews (MLflow
+    expectations); None and () mean that nobody reviewed that side of the turn.
+    """
+
+    trace_id: str
+    timestamp_ms: int
+    duration_ms: int
+    state: Literal["OK", "ERROR"]
+    release_bundle: str
+    session_id: str
+    message: str
+    user_key: str | None = None
+    answer: str | None = None
+    intent: str | None = None
+    intent_confidence: float | None = None
+    intent_model_version: str | None = None
+    reranker_version: str | None = None
+    prompt_version: str | None = None
+    bedrock_model_id: str | None = None
+    guardrail_ruleset_version: str | None = None
+    routing_policy_version: str | None = None
+    index_generation: str | None = None
+    embedding_model_id: str | None = None
+    experiment_id: str | None = None
+    cache_hit: bool | None = None
+    candidates: tuple[RankedCandidate, ...] = ()
+    guardrail_blocked: bool = False
+    guardrail_reasons: tuple[str, ...] = ()
+    failed_span: str | None = None
+    error: str | None = None
+    user_feedback: Feedback | None = None
+    expected_intent: str | None = None
+    expected_documents: tuple[str, ...] = ()
+    reviewer: str | None = None

@@ -1,0 +1,1 @@
+"""Decisions of the sensors as plain functions of counts and cursors."""

@@ -1,0 +1,1 @@
+"""Thin clients for external systems, one module per system."""
