@@ -1,0 +1,25 @@
+"""The environment's name and folders, read from variables that the supervisor or the deployment sets."""
+
+from typing import Literal
+
+Environment = Literal["local", "aws"]
+
+ENVIRONMENT_VARIABLE = "MANGAASSIST_ENV"
+
+
+class EnvironmentNameError(ValueError):
+    """MANGAASSIST_ENV names no environment."""
+
+
+def parse_environment(value: str | None) -> Environment:
+    """Return the environment that `value` names; none given is `local`.
+
+    Raises:
+        EnvironmentNameError: it is neither `local` nor `aws`.
+    """
+    if value is None or value in {"", "local"}:
+        return "local"
+    if value == "aws":
+        return "aws"
+    msg = f"{ENVIRONMENT_VARIABLE} is {value!r}; it must be 'local' or 'aws'"
+    raise EnvironmentNameError(msg)

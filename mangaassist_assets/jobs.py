@@ -1,0 +1,96 @@
+"""Jobs: which assets are materialized together, and in which run.
+
+One job is one lane of the loop. A gate is a blocking check inside its lane's run, so a lane that says no stops its own
+deployment and nothing else. Everything that touches production is unpartitioned and in no job that backfills.
+"""
+
+import dagster as dg
+
+from mangaassist_assets.partitions import release_bundles
+
+MINING = dg.AssetSelection.assets("feedback_events", "tagged_traces", "failed_traces", "failure_clusters")
+INTENT_LEARNING = dg.AssetSelection.assets("intent_dataset", "intent_classifier", "intent_evaluation")
+RERANKER_LEARNING = dg.AssetSelection.assets("reranker_dataset", "reranker", "reranker_evaluation")
+INTENT_DEPLOYMENT = dg.AssetSelection.assets("intent_champion", "intent_endpoint")
+RERANKER_DEPLOYMENT = dg.AssetSelection.assets("reranker_champion", "reranker_endpoint")
+INDEX_BUILD = dg.AssetSelection.assets(
+    "knowledge_chunks", "chunk_embeddings", "search_index", "retrieval_evaluation"
+)
+INDEX_DEPLOYMENT = dg.AssetSelection.assets("live_index")
+CONFIGURATION = dg.AssetSelection.assets("runtime_configuration")
+PRODUCTION_STATE = CONFIGURATION | dg.AssetSelection.assets("active_release")
+MANIFEST = dg.AssetSelection.assets("release_manifest")
+
+failure_mining = dg.define_asset_job(
+    "failure_mining",
+    selection=MINING,
+    partitions_def=release_bundles,
+    description="From traces and feedback of one release bundle to its failure clusters.",
+)
+
+intent_retraining = dg.define_asset_job(
+    "intent_retraining",
+    selection=INTENT_LEARNING | INTENT_DEPLOYMENT,
+    partitions_def=release_bundles,
+    description="Dataset, challenger, gate and, if the gate says pass, deployment of the intent classifier.",
+)
+
+reranker_retraining = dg.define_asset_job(
+    "reranker_retraining",
+    selection=RERANKER_LEARNING | RERANKER_DEPLOYMENT,
+    partitions_def=release_bundles,
+    description="Dataset, challenger, gate and, if the gate says pass, deployment of the reranker.",
+)
+
+retraining = dg.define_asset_job(
+    "retraining",
+    selection=MINING | INTENT_LEARNING | INTENT_DEPLOYMENT | RERANKER_LEARNING | RERANKER_DEPLOYMENT,
+    partitions_def=release_bundles,
+    description="Mining and both retraining lanes of one release bundle in one run: what sensors and schedules start.",
+)
+
+bundle_backfill = dg.define_asset_job(
+    "bundle_backfill",
+    selection=MINING | INTENT_LEARNING | RERANKER_LEARNING | MANIFEST,
+    partitions_def=release_bundles,
+    description="Mines, trains and gates past bundles again with today's code. Deploys nothing.",
+)
+
+index_refresh = dg.define_asset_job(
+    "index_refresh",
+    selection=INDEX_BUILD | INDEX_DEPLOYMENT,
+    description="Chunks, embeds and indexes the knowledge, verifies the new generation, then swaps the alias.",
+)
+
+configuration_refresh = dg.define_asset_job(
+    "configuration_refresh",
+    selection=PRODUCTION_STATE | dg.AssetSelection.assets("retrieval_evaluation"),
+    description="Records the deployed AppConfig versions and evaluates retrieval under the new routing policy.",
+)
+
+release = dg.define_asset_job(
+    "release",
+    selection=MANIFEST | PRODUCTION_STATE,
+    partitions_def=release_bundles,
+    description="Writes the manifest of one release bundle and what production runs now.",
+)
+
+bootstrap = dg.define_asset_job(
+    "bootstrap",
+    selection=dg.AssetSelection.assets("training_corpus", "first_intent_classifier", "first_reranker")
+    | dg.AssetSelection.assets("intent_endpoint", "reranker_endpoint")
+    | PRODUCTION_STATE,
+    description="First champions from the training corpus, and their endpoints.",
+)
+
+ALL_JOBS = (
+    failure_mining,
+    intent_retraining,
+    reranker_retraining,
+    retraining,
+    bundle_backfill,
+    index_refresh,
+    configuration_refresh,
+    release,
+    bootstrap,
+)

@@ -1,0 +1,104 @@
+"""The release manifest: the exact versions that make one bundle, and what the bundle taught.
+
+A manifest is made of what the bundle's own traces say served them, never of what production runs today; so the
+manifest of an old bundle is the same whenever it is written.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from mangaassist_assets.storage import canonical_json
+from mangaassist_assets.tracing.turns import ChatTurn
+
+SERVED_COMPONENTS = (
+    "intent_model_version",
+    "reranker_version",
+    "prompt_version",
+    "routing_policy_version",
+    "guardrail_ruleset_version",
+    "bedrock_model_id",
+    "embedding_model_id",
+    "index_generation",
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServedVersion:
+    """One version of one component, and how many of the bundle's turns it served."""
+
+    version: str
+    turns: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LearnedModel:
+    """What one model lane made of the bundle: dataset, challenger and verdict; None where the lane did not get there."""
+
+    dataset_digest: str | None
+    challenger_version: str | None
+    champion_version: str | None
+    artifact_sha256: str | None
+    verdict: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReleaseManifest:
+    """`served` maps a component to its versions, the most used first; more than one means a mixed bundle."""
+
+    release_bundle: str
+    turns: int
+    served: Mapping[str, tuple[ServedVersion, ...]]
+    learned: Mapping[str, LearnedModel]
+
+    @property
+    def mixed_components(self) -> tuple[str, ...]:
+        """Components of which more than one version served the bundle."""
+        return tuple(name for name, versions in self.served.items() if len(versions) > 1)
+
+    @property
+    def missing_components(self) -> tuple[str, ...]:
+        """Components that no trace of the bundle names."""
+        return tuple(name for name, versions in self.served.items() if not versions)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the manifest as plain JSON values."""
+        return {"schema": 1, **asdict(self)}
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the canonical JSON form."""
+        return hashlib.sha256(canonical_json(self.to_dict())).hexdigest()
+
+
+def build_manifest(
+    release_bundle: str, turns: Iterable[ChatTurn], *, learned: Mapping[str, LearnedModel]
+) -> ReleaseManifest:
+    """Count which versions served the turns of a bundle and join what the lanes learned from them.
+
+    Raises:
+        ValueError: a turn belongs to another bundle.
+    """
+    counts: dict[str, Counter[str]] = {component: Counter() for component in SERVED_COMPONENTS}
+    total = 0
+    for turn in turns:
+        if turn.release_bundle != release_bundle:
+            msg = f"trace {turn.trace_id} belongs to bundle {turn.release_bundle!r}, not {release_bundle!r}"
+            raise ValueError(msg)
+        total += 1
+        for component, counter in counts.items():
+            version = getattr(turn, component)
+            if version is not None:
+                counter[version] += 1
+    served = {
+        component: tuple(
+            ServedVersion(version=version, turns=used)
+            for version, used in sorted(counter.items(), key=lambda item: (-item[1], item[0]))
+        )
+        for component, counter in counts.items()
+    }
+    return ReleaseManifest(release_bundle=release_bundle, turns=total, served=served, learned=dict(learned))

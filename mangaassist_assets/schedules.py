@@ -1,0 +1,56 @@
+"""Schedules: what runs by the clock. What runs on a signal is a sensor."""
+
+import dagster as dg
+
+from mangaassist_assets.jobs import failure_mining, index_refresh, retraining
+from mangaassist_assets.partitions import release_bundles
+
+
+def newest_bundle(context: dg.ScheduleEvaluationContext) -> str | None:
+    """Return the release bundle that was discovered last, or None before the first one."""
+    bundles = release_bundles.get_partition_keys(dynamic_partitions_store=context.instance)
+    return bundles[-1] if bundles else None
+
+
+@dg.schedule(
+    job=failure_mining,
+    cron_schedule="0 2 * * *",
+    execution_timezone="UTC",
+    default_status=dg.DefaultScheduleStatus.RUNNING,
+    description="Every night: mine the newest release bundle, so that the morning starts with its failure clusters.",
+)
+def nightly_mining(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
+    """Request one mining run of the newest bundle; the run key is the night."""
+    bundle = newest_bundle(context)
+    if bundle is None:
+        return dg.SkipReason("no release bundle is known yet: none was seen in the traces")
+    return dg.RunRequest(
+        run_key=f"nightly-{context.scheduled_execution_time:%Y-%m-%d}-{bundle}", partition_key=bundle
+    )
+
+
+@dg.schedule(
+    job=retraining,
+    cron_schedule="0 3 * * 0",
+    execution_timezone="UTC",
+    default_status=dg.DefaultScheduleStatus.RUNNING,
+    description="Every Sunday: retrain and gate both models on the newest release bundle.",
+)
+def weekly_retraining(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
+    """Request one retraining run of the newest bundle; the run key is the week."""
+    bundle = newest_bundle(context)
+    if bundle is None:
+        return dg.SkipReason("no release bundle is known yet: none was seen in the traces")
+    return dg.RunRequest(run_key=f"weekly-{context.scheduled_execution_time:%G-W%V}-{bundle}", partition_key=bundle)
+
+
+nightly_index_refresh = dg.ScheduleDefinition(
+    name="nightly_index_refresh",
+    job=index_refresh,
+    cron_schedule="30 1 * * *",
+    execution_timezone="UTC",
+    default_status=dg.DefaultScheduleStatus.RUNNING,
+    description="Every night: index what changed in the knowledge; unchanged content builds nothing.",
+)
+
+ALL_SCHEDULES = (nightly_mining, weekly_retraining, nightly_index_refresh)

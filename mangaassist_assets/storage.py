@@ -1,0 +1,159 @@
+"""Snapshots: content-addressed sets of files under one root, a directory or a bucket.
+
+What belongs here is how bytes come to rest and are found again. What the bytes mean belongs to the domain packages.
+
+A snapshot of one asset (and partition) is a folder named by the digest of its files; `LATEST.json` beside the folders
+names the newest. The pointer is written last and in one piece, so a killed writer leaves the previous snapshot in
+place, and writing the same content again changes nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import uuid
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from upath import UPath
+
+_SAFE_NAME = re.compile(r"[0-9A-Za-z][0-9A-Za-z._-]{0,127}")
+_UNPARTITIONED = "_all"
+_POINTER = "LATEST.json"
+
+
+class SnapshotMissingError(LookupError):
+    """No snapshot of this asset and partition exists yet."""
+
+
+class SnapshotDamagedError(RuntimeError):
+    """A stored file is not what its snapshot says."""
+
+
+class UnsafeNameError(ValueError):
+    """A name that could leave its folder."""
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """One stored snapshot. `digest` is the SHA-256 over the names and hashes of its files."""
+
+    name: str
+    partition: str | None
+    digest: str
+    uri: str
+    files: Mapping[str, str]
+
+
+def content_digest(files: Mapping[str, bytes]) -> str:
+    """Return the SHA-256 over sorted file names and the SHA-256 of their content."""
+    return _digest_of_hashes({name: hashlib.sha256(data).hexdigest() for name, data in files.items()})
+
+
+def canonical_json(value: Any) -> bytes:  # noqa: ANN401 - any JSON value
+    """Return one byte form for one JSON value: sorted keys, no spaces, UTF-8, no NaN."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
+
+
+def _digest_of_hashes(hashes: Mapping[str, str]) -> str:
+    return hashlib.sha256(canonical_json(dict(hashes))).hexdigest()
+
+
+def _checked(name: str) -> str:
+    if not _SAFE_NAME.fullmatch(name) or ".." in name:
+        msg = f"{name!r} is no safe name: letters, digits, '.', '_' and '-' only, at most 128, no '..'"
+        raise UnsafeNameError(msg)
+    return name
+
+
+class SnapshotStore:
+    """Snapshots under `root`, any fsspec URL that universal-pathlib understands."""
+
+    def __init__(self, root: UPath) -> None:
+        self._root = root
+
+    @property
+    def root(self) -> UPath:
+        """The folder or bucket prefix that holds everything."""
+        return self._root
+
+    def _folder(self, name: str, partition: str | None) -> UPath:
+        return (
+            self._root / "snapshots" / _checked(name) / (_UNPARTITIONED if partition is None else _checked(partition))
+        )
+
+    def write(self, name: str, files: Mapping[str, bytes], *, partition: str | None = None) -> Snapshot:
+        """Store `files` (file name → content) and make them the latest snapshot of `name` and `partition`."""
+        hashes = {_checked(file): hashlib.sha256(data).hexdigest() for file, data in files.items()}
+        digest = _digest_of_hashes(hashes)
+        folder = self._folder(name, partition)
+        target = folder / digest[:24]
+        target.mkdir(parents=True, exist_ok=True)
+        for file, data in files.items():
+            write_whole(target / file, data)
+        pointer = {"schema": 1, "name": name, "partition": partition, "digest": digest, "files": hashes}
+        write_whole(folder / _POINTER, json.dumps(pointer, indent=2, sort_keys=True).encode())
+        return Snapshot(name, partition, digest, str(target), hashes)
+
+    def find(self, name: str, *, partition: str | None = None) -> Snapshot | None:
+        """Return the latest snapshot, or None if there never was one."""
+        folder = self._folder(name, partition)
+        pointer_path = folder / _POINTER
+        if not pointer_path.exists():
+            return None
+        pointer = json.loads(pointer_path.read_bytes())
+        digest = pointer["digest"]
+        return Snapshot(name, partition, digest, str(folder / digest[:24]), pointer["files"])
+
+    def latest(self, name: str, *, partition: str | None = None) -> Snapshot:
+        """Return the latest snapshot.
+
+        Raises:
+            SnapshotMissingError: nothing was written for this name and partition.
+        """
+        snapshot = self.find(name, partition=partition)
+        if snapshot is None:
+            of_partition = "" if partition is None else f" for partition {partition!r}"
+            msg = f"no snapshot of {name!r}{of_partition}: materialize that asset first"
+            raise SnapshotMissingError(msg)
+        return snapshot
+
+    def read(self, snapshot: Snapshot, file: str) -> bytes:
+        """Return the content of one file of a snapshot, checked against its hash.
+
+        Raises:
+            SnapshotDamagedError: the file changed after it was written.
+            KeyError: the snapshot has no such file.
+        """
+        expected = snapshot.files[file]
+        path = self._folder(snapshot.name, snapshot.partition) / snapshot.digest[:24] / file
+        data: bytes = path.read_bytes()
+        if hashlib.sha256(data).hexdigest() != expected:
+            msg = f"{path} does not match its recorded SHA-256 {expected[:12]}…: materialize {snapshot.name!r} again"
+            raise SnapshotDamagedError(msg)
+        return data
+
+    def partitions(self, name: str) -> Iterator[str]:
+        """Yield the partitions of `name` that have a snapshot, sorted."""
+        folder = self._root / "snapshots" / _checked(name)
+        if not folder.exists():
+            return
+        for child in sorted(folder.iterdir(), key=lambda path: path.name):
+            if child.name != _UNPARTITIONED and (child / _POINTER).exists():
+                yield child.name
+
+
+def write_whole(path: UPath, data: bytes) -> None:
+    """Write so that a reader sees the old content or the new one, never a part.
+
+    Object stores write whole objects; a directory needs a rename.
+    """
+    if getattr(path, "protocol", "") in {"", "file", "local"}:
+        temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
+        temporary.write_bytes(data)
+        temporary.rename(path)
+    else:
+        path.write_bytes(data)

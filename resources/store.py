@@ -1,0 +1,40 @@
+"""The platform's files: snapshots, datasets, caches, feedback landing; a directory locally, a bucket on AWS."""
+
+from typing import TYPE_CHECKING
+
+import dagster as dg
+from pydantic import Field
+
+if TYPE_CHECKING:
+    from upath import UPath
+
+    from mangaassist_assets.storage import SnapshotStore
+    from mangaassist_assets.tracing.feedback_landing import FeedbackLanding
+
+
+class StoreResource(dg.ConfigurableResource):  # type: ignore[type-arg]
+    """Hands out what keeps files under one root."""
+
+    root: str = Field(description="Directory or s3:// URL under which snapshots, datasets and caches are kept.")
+
+    def path(self) -> "UPath":
+        """Return the root; nothing is touched."""
+        from upath import UPath
+
+        return UPath(self.root)
+
+    def snapshots(self) -> "SnapshotStore":
+        """Return the snapshot store; nothing is touched until the first read or write."""
+        from mangaassist_assets.storage import SnapshotStore
+
+        return SnapshotStore(self.path())
+
+    def feedback_landing(self) -> "FeedbackLanding":
+        """Return where feedback events come to rest."""
+        from mangaassist_assets.tracing.feedback_landing import FeedbackLanding
+
+        return FeedbackLanding(self.path() / "feedback-landing")
+
+    def inputs(self) -> "UPath":
+        """Return the folder of what people hand in: the training file of the bootstrap."""
+        return self.path() / "inputs"
