@@ -6,16 +6,12 @@ deployment and nothing else. Everything that touches production is unpartitioned
 
 import dagster as dg
 
-from mangaassist_assets.partitions import release_bundles
-
 MINING = dg.AssetSelection.assets("feedback_events", "tagged_traces", "failed_traces", "failure_clusters")
 INTENT_LEARNING = dg.AssetSelection.assets("intent_dataset", "intent_classifier", "intent_evaluation")
 RERANKER_LEARNING = dg.AssetSelection.assets("reranker_dataset", "reranker", "reranker_evaluation")
 INTENT_DEPLOYMENT = dg.AssetSelection.assets("intent_champion", "intent_endpoint")
 RERANKER_DEPLOYMENT = dg.AssetSelection.assets("reranker_champion", "reranker_endpoint")
-INDEX_BUILD = dg.AssetSelection.assets(
-    "knowledge_chunks", "chunk_embeddings", "search_index", "retrieval_evaluation"
-)
+INDEX_BUILD = dg.AssetSelection.assets("knowledge_chunks", "chunk_embeddings", "search_index", "retrieval_evaluation")
 INDEX_DEPLOYMENT = dg.AssetSelection.assets("live_index")
 CONFIGURATION = dg.AssetSelection.assets("runtime_configuration")
 PRODUCTION_STATE = CONFIGURATION | dg.AssetSelection.assets("active_release")
@@ -24,35 +20,30 @@ MANIFEST = dg.AssetSelection.assets("release_manifest")
 failure_mining = dg.define_asset_job(
     "failure_mining",
     selection=MINING,
-    partitions_def=release_bundles,
     description="From traces and feedback of one release bundle to its failure clusters.",
 )
 
 intent_retraining = dg.define_asset_job(
     "intent_retraining",
     selection=INTENT_LEARNING | INTENT_DEPLOYMENT,
-    partitions_def=release_bundles,
     description="Dataset, challenger, gate and, if the gate says pass, deployment of the intent classifier.",
 )
 
 reranker_retraining = dg.define_asset_job(
     "reranker_retraining",
     selection=RERANKER_LEARNING | RERANKER_DEPLOYMENT,
-    partitions_def=release_bundles,
     description="Dataset, challenger, gate and, if the gate says pass, deployment of the reranker.",
 )
 
 retraining = dg.define_asset_job(
     "retraining",
     selection=MINING | INTENT_LEARNING | INTENT_DEPLOYMENT | RERANKER_LEARNING | RERANKER_DEPLOYMENT,
-    partitions_def=release_bundles,
     description="Mining and both retraining lanes of one release bundle in one run: what sensors and schedules start.",
 )
 
 bundle_backfill = dg.define_asset_job(
     "bundle_backfill",
     selection=MINING | INTENT_LEARNING | RERANKER_LEARNING | MANIFEST,
-    partitions_def=release_bundles,
     description="Mines, trains and gates past bundles again with today's code. Deploys nothing.",
 )
 
@@ -71,7 +62,6 @@ configuration_refresh = dg.define_asset_job(
 release = dg.define_asset_job(
     "release",
     selection=MANIFEST | PRODUCTION_STATE,
-    partitions_def=release_bundles,
     description="Writes the manifest of one release bundle and what production runs now.",
 )
 

@@ -23,7 +23,8 @@ class StepMessageFormatter(logging.Formatter):
 )
 def console_lines(context: dg.InitLoggerContext) -> logging.Logger:
     """Return a logger that writes step messages of at least `log_level` to standard error."""
-    logger = logging.Logger("mangaassist.console", level=context.logger_config["log_level"])
+    # Not from the registry of loggers: each run gets its own, with one handler, and no run inherits another's.
+    logger = logging.Logger("mangaassist.console", level=context.logger_config["log_level"])  # noqa: LOG001 - see above
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(StepMessageFormatter())
     logger.addHandler(handler)

@@ -24,9 +24,7 @@ def nightly_mining(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.
     bundle = newest_bundle(context)
     if bundle is None:
         return dg.SkipReason("no release bundle is known yet: none was seen in the traces")
-    return dg.RunRequest(
-        run_key=f"nightly-{context.scheduled_execution_time:%Y-%m-%d}-{bundle}", partition_key=bundle
-    )
+    return dg.RunRequest(run_key=f"nightly-{context.scheduled_execution_time:%Y-%m-%d}-{bundle}", partition_key=bundle)
 
 
 @dg.schedule(

@@ -1,5 +1,6 @@
 """The platform's files: snapshots, datasets, caches, feedback landing; a directory locally, a bucket on AWS."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import dagster as dg
@@ -15,7 +16,8 @@ if TYPE_CHECKING:
 class StoreResource(dg.ConfigurableResource):  # type: ignore[type-arg]
     """Hands out what keeps files under one root."""
 
-    root: str = Field(description="Directory or s3:// URL under which snapshots, datasets and caches are kept.")
+    root: str = Field(description="Directory or s3:// URL under which snapshots and datasets are kept.")
+    cache_folder: str = Field(description="Local directory for what can be made again: embeddings, training scratch.")
 
     def path(self) -> "UPath":
         """Return the root; nothing is touched."""
@@ -34,6 +36,12 @@ class StoreResource(dg.ConfigurableResource):  # type: ignore[type-arg]
         from mangaassist_assets.tracing.feedback_landing import FeedbackLanding
 
         return FeedbackLanding(self.path() / "feedback-landing")
+
+    def cache(self, name: str) -> Path:
+        """Return a local folder for what can be made again; it exists afterwards."""
+        folder = Path(self.cache_folder) / name
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
 
     def inputs(self) -> "UPath":
         """Return the folder of what people hand in: the training file of the bootstrap."""

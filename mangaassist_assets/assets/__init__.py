@@ -1,1 +1,44 @@
 """Thin assets: read inputs, call the domain, return figures and links."""
+
+from mangaassist_assets.assets.clusters import failure_clusters
+from mangaassist_assets.assets.corpus import first_intent_classifier, first_reranker, training_corpus
+from mangaassist_assets.assets.deployment import build_champion_asset, build_endpoint_asset
+from mangaassist_assets.assets.feedback import feedback_events
+from mangaassist_assets.assets.intent import intent_classifier, intent_dataset, intent_evaluation
+from mangaassist_assets.assets.knowledge import (
+    chunk_embeddings,
+    knowledge_chunks,
+    live_index,
+    retrieval_evaluation,
+    search_index,
+)
+from mangaassist_assets.assets.lanes import LANES
+from mangaassist_assets.assets.release import active_release, release_manifest, runtime_configuration
+from mangaassist_assets.assets.reranker import reranker, reranker_dataset, reranker_evaluation
+from mangaassist_assets.assets.traces import failed_traces, tagged_traces
+
+ALL_ASSETS = (
+    training_corpus,
+    first_intent_classifier,
+    first_reranker,
+    feedback_events,
+    tagged_traces,
+    failed_traces,
+    failure_clusters,
+    intent_dataset,
+    intent_classifier,
+    intent_evaluation,
+    reranker_dataset,
+    reranker,
+    reranker_evaluation,
+    *(build_champion_asset(lane) for lane in LANES),
+    *(build_endpoint_asset(lane) for lane in LANES),
+    knowledge_chunks,
+    chunk_embeddings,
+    search_index,
+    retrieval_evaluation,
+    live_index,
+    runtime_configuration,
+    active_release,
+    release_manifest,
+)

@@ -1,0 +1,34 @@
+"""What every asset module shares: owners, groups, and how a snapshot becomes a materialization."""
+
+from collections.abc import Mapping
+
+import dagster as dg
+
+from mangaassist_assets.storage import Snapshot
+
+ML_ENGINEERING = "team:ml-engineering"
+PLATFORM = "team:platform-engineering"
+RELEASE_MANAGEMENT = "team:release-management"
+
+FEEDBACK_STREAM_POOL = "feedback_stream"
+TRAINING_POOL = "training"
+PRODUCTION_POOL = "production"
+
+
+def materialized(snapshot: Snapshot, metadata: Mapping[str, dg.MetadataValue]) -> dg.MaterializeResult[None]:
+    """Return the materialization of a snapshot; its digest is the data version, so equal content is equal data."""
+    return dg.MaterializeResult(
+        data_version=dg.DataVersion(snapshot.digest[:16]),
+        metadata={
+            "digest": dg.MetadataValue.text(snapshot.digest),
+            "files": dg.MetadataValue.path(snapshot.uri),
+            **metadata,
+        },
+    )
+
+
+def table(rows: list[dict[str, str | int | float | bool | None]]) -> dg.MetadataValue:
+    """Return rows as a table that the Dagster page shows; an empty list says so in words."""
+    if not rows:
+        return dg.MetadataValue.text("none")
+    return dg.MetadataValue.table([dg.TableRecord(row) for row in rows])

@@ -1,0 +1,99 @@
+"""The bootstrap: the training corpus, and the first champions, which have nothing to be compared with."""
+
+import dagster as dg
+
+from mangaassist_assets.assets.common import ML_ENGINEERING, TRAINING_POOL, materialized, table
+from mangaassist_assets.assets.lanes import INTENT, RERANKER
+from resources.app_config import AppConfigResource
+from resources.embeddings import EmbeddingsResource
+from resources.mlflow_tracking import MlflowResource
+from resources.search import SearchResource
+from resources.store import StoreResource
+
+
+@dg.asset(group_name="bootstrap", owners=[ML_ENGINEERING], kinds={"json"}, code_version="1")
+def training_corpus(context: dg.AssetExecutionContext, store: StoreResource) -> dg.MaterializeResult[None]:
+    """The labelled messages that the first champions learn from, and the base of every dataset version.
+
+    One row is one message with its intent and the documents that answer it, redacted, without user or session; from
+    the file handed to `mangaassist bootstrap`.
+    """
+    from collections import Counter
+    from dataclasses import replace
+    from pathlib import Path
+
+    from mangaassist_assets.assets.reading import CORPUS_FILE, corpus_to_json
+    from mangaassist_assets.datasets.utterances import read_utterances
+    from mangaassist_assets.tracing.redaction import redact
+
+    reading = read_utterances(Path(str(store.inputs() / "training.jsonl")))
+    utterances = [replace(one, text=redact(one.text).text) for one in reading.utterances]
+    snapshot = store.snapshots().write("training_corpus", {CORPUS_FILE: corpus_to_json(utterances)})
+    intents = Counter(one.intent or "(none)" for one in utterances)
+    context.log.info(f"{len(utterances)} messages of {len(intents)} intents, {len(reading.rejects)} lines rejected")
+    return materialized(
+        snapshot,
+        {
+            "dagster/row_count": dg.MetadataValue.int(len(utterances)),
+            "rejected_lines": dg.MetadataValue.int(len(reading.rejects)),
+            "intents": table([{"intent": name, "messages": count} for name, count in intents.most_common()]),
+        },
+    )
+
+
+@dg.asset(
+    deps=[training_corpus],
+    group_name="bootstrap",
+    owners=[ML_ENGINEERING],
+    kinds={"pytorch", "mlflow"},
+    pool=TRAINING_POOL,
+    code_version="1",
+)
+def first_intent_classifier(
+    context: dg.AssetExecutionContext, mlflow: MlflowResource, store: StoreResource
+) -> dg.MaterializeResult[None]:
+    """The first intent classifier, trained on the corpus alone, and champion as long as there is no other.
+
+    A pretrained DistilBERT (or, by configuration, one of a hub) with its head; registered in MLflow with the
+    digest of its dataset and of its files.
+    """
+    from mangaassist_assets.assets.reading import read_corpus
+    from mangaassist_assets.assets.registration import become_first_champion
+    from mangaassist_assets.assets.training import train_intent
+    from mangaassist_assets.datasets.intent_dataset import build_intent_dataset
+
+    version = build_intent_dataset(read_corpus(store.snapshots()), []).seal()
+    model = train_intent(context, mlflow, store, dataset=version, bundle=None)
+    return become_first_champion(context, mlflow, INTENT, model)
+
+
+@dg.asset(
+    deps=[training_corpus, "live_index"],
+    group_name="bootstrap",
+    owners=[ML_ENGINEERING],
+    kinds={"pytorch", "mlflow"},
+    pool=TRAINING_POOL,
+    code_version="1",
+)
+def first_reranker(
+    context: dg.AssetExecutionContext,
+    app_config: AppConfigResource,
+    embeddings: EmbeddingsResource,
+    mlflow: MlflowResource,
+    search: SearchResource,
+    store: StoreResource,
+) -> dg.MaterializeResult[None]:
+    """The first reranker, a cross-encoder trained on the documents that the corpus names as relevant.
+
+    Where the corpus names none, the titles of the knowledge ask for their own passages: weak, but the store's words.
+    """
+    from mangaassist_assets.assets.reading import read_chunks, read_corpus
+    from mangaassist_assets.assets.registration import become_first_champion
+    from mangaassist_assets.assets.training import first_ranking_version, train_ranking
+
+    snapshots = store.snapshots()
+    version = first_ranking_version(
+        read_corpus(snapshots), read_chunks(snapshots), search=search, embeddings=embeddings, app_config=app_config
+    )
+    model = train_ranking(context, mlflow, store, dataset=version, bundle=None)
+    return become_first_champion(context, mlflow, RERANKER, model)

@@ -1,0 +1,109 @@
+"""Promotion and deployment, the same for every model lane: the registry's `champion` alias, then the endpoint."""
+
+import dagster as dg
+
+from mangaassist_assets.assets.common import ML_ENGINEERING, PLATFORM, PRODUCTION_POOL
+from mangaassist_assets.assets.lanes import Lane
+from resources.endpoints import SageMakerResource
+from resources.mlflow_tracking import MlflowResource
+from resources.store import StoreResource
+
+
+def build_champion_asset(lane: Lane) -> dg.AssetsDefinition:
+    """Return the asset that moves the `champion` alias of a lane's registered model."""
+
+    @dg.asset(
+        name=lane.champion_asset,
+        deps=[lane.evaluation_asset, lane.first_asset],
+        group_name=lane.group,
+        owners=[ML_ENGINEERING],
+        kinds={"mlflow"},
+        pool=PRODUCTION_POOL,
+        code_version="1",
+        description=(
+            f"The {lane.title} that the registry alias `champion` names.\n\n"
+            "Moves to the newest challenger that passed its gate against the present champion, and never to one of an "
+            "older bundle. Without such a challenger it stays, and says why."
+        ),
+    )
+    def champion(
+        context: dg.AssetExecutionContext, mlflow: MlflowResource, store: StoreResource
+    ) -> dg.MaterializeResult[None]:
+        from mangaassist_assets.assets.reading import read_verdicts
+        from mangaassist_assets.releases.promotion import Champion, choose_promotion
+
+        present = mlflow.version_by_alias(lane.model_name, "champion")
+        if present is None:
+            msg = f"{lane.model_name} has no champion to compare with: run `mangaassist bootstrap` first"
+            raise dg.Failure(msg)
+        start = int(present.tags.get("bundle_start_ms", "0"))
+        promotion = choose_promotion(
+            read_verdicts(store.snapshots(), lane), Champion(version=present.version, bundle_start_ms=start)
+        )
+        version = present
+        if promotion.promoted is not None:
+            mlflow.set_alias(lane.model_name, "champion", promotion.promoted.challenger_version)
+            version = mlflow.registry().get(lane.model_name, promotion.promoted.challenger_version)
+        context.log.info(promotion.reason)
+        return dg.MaterializeResult(
+            data_version=dg.DataVersion(version.version),
+            metadata={
+                "version": dg.MetadataValue.text(version.version),
+                "previous_version": dg.MetadataValue.text(present.version),
+                "promoted": dg.MetadataValue.bool(promotion.promoted is not None),
+                "reason": dg.MetadataValue.text(promotion.reason),
+                "artifact_sha256": dg.MetadataValue.text(version.artifact_sha256 or "unknown"),
+                "model_version": dg.MetadataValue.url(mlflow.model_version_url(lane.model_name, version.version)),
+            },
+        )
+
+    return champion
+
+
+def build_endpoint_asset(lane: Lane) -> dg.AssetsDefinition:
+    """Return the asset that keeps a lane's SageMaker endpoint on the champion."""
+
+    @dg.asset(
+        name=lane.endpoint_asset,
+        deps=[lane.champion_asset, lane.first_asset],
+        group_name=lane.group,
+        owners=[PLATFORM],
+        kinds={"sagemaker"},
+        pool=PRODUCTION_POOL,
+        code_version="1",
+        description=(
+            f"The SageMaker endpoint `{lane.endpoint_name}`, serving the champion {lane.title}.\n\n"
+            "Deploys what the registry alias names; a version that serves already is left alone. The container checks "
+            "the artifact's hash before it loads."
+        ),
+    )
+    def endpoint(
+        context: dg.AssetExecutionContext, endpoints: SageMakerResource, mlflow: MlflowResource
+    ) -> dg.MaterializeResult[None]:
+        version = mlflow.version_by_alias(lane.model_name, "champion")
+        if version is None or version.artifact_sha256 is None:
+            msg = f"{lane.model_name} has no champion to deploy: run `mangaassist bootstrap` first"
+            raise dg.Failure(msg)
+        deployment = endpoints.deploy(
+            endpoint_name=lane.endpoint_name,
+            model_name=lane.model_name,
+            model_version=version.version,
+            artifact_uri=version.source,
+            artifact_sha256=version.artifact_sha256,
+        )
+        context.log.info(
+            f"{lane.endpoint_name} serves version {version.version}" + ("" if deployment.changed else " (as before)")
+        )
+        return dg.MaterializeResult(
+            data_version=dg.DataVersion(f"{version.version}-{version.artifact_sha256[:12]}"),
+            metadata={
+                "endpoint_arn": dg.MetadataValue.text(deployment.endpoint_arn),
+                "endpoint_config": dg.MetadataValue.text(deployment.config_name),
+                "changed": dg.MetadataValue.bool(deployment.changed),
+                "version": dg.MetadataValue.text(version.version),
+                "artifact_sha256": dg.MetadataValue.text(version.artifact_sha256 or "unknown"),
+                "model_version": dg.MetadataValue.url(mlflow.model_version_url(lane.model_name, version.version)),
+            },
+        )
+
+    return endpoint

@@ -1,0 +1,215 @@
+"""Knowledge: documents, chunks, embeddings, index generations, and the alias that makes one of them live."""
+
+import dagster as dg
+
+from mangaassist_assets.assets.common import ML_ENGINEERING, PLATFORM, PRODUCTION_POOL, materialized, table
+from resources.embeddings import EmbeddingsResource
+from resources.knowledge import KnowledgeResource
+from resources.search import SearchResource
+from resources.store import StoreResource
+
+
+@dg.asset(group_name="knowledge", owners=[PLATFORM], kinds={"parquet"}, code_version="1")
+def knowledge_chunks(
+    context: dg.AssetExecutionContext, knowledge: KnowledgeResource, store: StoreResource
+) -> dg.MaterializeResult[None]:
+    """Passages of the knowledge documents, the unit of retrieval.
+
+    One row is one chunk of a document of the knowledge folder (.md, .txt, .html, .csv, .jsonl). What could not be read
+    is in the rejects file with its place and reason.
+    """
+    from dataclasses import asdict
+
+    from mangaassist_assets.assets.reading import CHUNKS_FILE
+    from mangaassist_assets.knowledge.chunking import chunk_documents, chunks_to_parquet
+    from mangaassist_assets.knowledge.documents import read_knowledge
+    from mangaassist_assets.storage import canonical_json
+
+    reading = read_knowledge(knowledge.path())
+    chunks = chunk_documents(reading.documents)
+    snapshot = store.snapshots().write(
+        "knowledge_chunks",
+        {
+            CHUNKS_FILE: chunks_to_parquet(chunks),
+            "rejects.json": canonical_json([asdict(reject) for reject in reading.rejects]),
+        },
+    )
+    context.log.info(
+        f"{len(chunks)} chunks of {len(reading.documents)} documents, {len(reading.rejects)} things could not be read"
+    )
+    return materialized(
+        snapshot,
+        {
+            "dagster/row_count": dg.MetadataValue.int(len(chunks)),
+            "documents": dg.MetadataValue.int(len(reading.documents)),
+            "rejects": table(
+                [{"file": one.file, "place": one.place, "reason": one.reason} for one in reading.rejects[:50]]
+            ),
+        },
+    )
+
+
+@dg.asset(deps=[knowledge_chunks], group_name="knowledge", owners=[ML_ENGINEERING], kinds={"numpy"}, code_version="1")
+def chunk_embeddings(
+    context: dg.AssetExecutionContext, embeddings: EmbeddingsResource, store: StoreResource
+) -> dg.MaterializeResult[None]:
+    """One vector a chunk, in the order of `knowledge_chunks`, of length one.
+
+    Vectors are cached by model and content: only new content is embedded.
+    """
+    from mangaassist_assets.assets.reading import EMBEDDINGS_CARD_FILE, VECTORS_FILE, read_chunks, vectors_to_bytes
+    from mangaassist_assets.knowledge.embedding_cache import EmbeddingCache, embed_chunks
+    from mangaassist_assets.storage import canonical_json
+
+    snapshots = store.snapshots()
+    chunks = read_chunks(snapshots)
+    embedder = embeddings.embedder()
+    vectors, report = embed_chunks(chunks, embedder, EmbeddingCache(store.cache("embeddings")))
+    card = {
+        "model_id": embedder.model_id,
+        "dimension": embedder.dimension,
+        "chunks_digest": snapshots.latest("knowledge_chunks").digest,
+    }
+    snapshot = snapshots.write(
+        "chunk_embeddings", {VECTORS_FILE: vectors_to_bytes(vectors), EMBEDDINGS_CARD_FILE: canonical_json(card)}
+    )
+    context.log.info(f"{report.embedded} chunks embedded, {report.reused} reused")
+    return materialized(
+        snapshot,
+        {
+            "dagster/row_count": dg.MetadataValue.int(len(chunks)),
+            "embedding_model_id": dg.MetadataValue.text(embedder.model_id),
+            "dimension": dg.MetadataValue.int(embedder.dimension),
+            "embedded": dg.MetadataValue.int(report.embedded),
+            "reused": dg.MetadataValue.int(report.reused),
+        },
+    )
+
+
+@dg.asset(deps=[chunk_embeddings], group_name="knowledge", owners=[PLATFORM], kinds={"search"}, code_version="1")
+def search_index(
+    context: dg.AssetExecutionContext, search: SearchResource, store: StoreResource
+) -> dg.MaterializeResult[None]:
+    """The candidate index generation: one physical index of all chunks, built beside the live one.
+
+    Its name comes from its content (chunks, vectors' model, index settings), so unchanged knowledge builds nothing.
+    The alias does not move here.
+    """
+    from mangaassist_assets.assets.reading import GENERATION_FILE, read_chunks, read_embeddings
+    from mangaassist_assets.knowledge.generations import GenerationSettings, build_generation
+    from mangaassist_assets.storage import canonical_json
+
+    snapshots = store.snapshots()
+    chunks = read_chunks(snapshots)
+    vectors, card = read_embeddings(snapshots)
+    index = search.index()
+    report = build_generation(chunks, vectors, index, settings=GenerationSettings(embedding_model_id=card.model_id))
+    snapshot = snapshots.write(
+        "search_index",
+        {GENERATION_FILE: canonical_json({"generation": report.generation, "model_id": card.model_id})},
+    )
+    context.log.info(f"generation {report.generation}: {report.chunks} chunks, {'built' if report.built else 'there'}")
+    return materialized(
+        snapshot,
+        {
+            "generation": dg.MetadataValue.text(report.generation),
+            "live_generation": dg.MetadataValue.text(index.live_generation() or "none yet"),
+            "dagster/row_count": dg.MetadataValue.int(report.chunks),
+            "built": dg.MetadataValue.bool(report.built),
+        },
+    )
+
+
+@dg.asset(deps=[search_index], group_name="knowledge", owners=[ML_ENGINEERING], kinds={"search"}, code_version="1")
+def retrieval_evaluation(
+    context: dg.AssetExecutionContext,
+    embeddings: EmbeddingsResource,
+    search: SearchResource,
+    store: StoreResource,
+) -> dg.MaterializeResult[None]:
+    """How well the candidate generation finds labelled documents, beside the live one on the same queries.
+
+    One row is one query whose relevant documents are known: bootstrap utterances and reviewed turns of all bundles.
+    Vector search, keyword search and their fusion are scored alone (recall@k, MRR@10, nDCG@10).
+    """
+    from mangaassist_assets.assets.reading import (
+        EVALUATION_FILE,
+        GENERATION_FILE,
+        labelled_queries,
+        read_json,
+        retrieval_figures,
+    )
+    from mangaassist_assets.knowledge.retrieval_evaluation import evaluate_retrieval
+    from mangaassist_assets.storage import canonical_json
+
+    snapshots = store.snapshots()
+    candidate = read_json(snapshots, snapshots.latest("search_index"), GENERATION_FILE)["generation"]
+    index = search.index()
+    live = index.live_generation()
+    queries = labelled_queries(snapshots)
+    figures = {
+        generation: retrieval_figures(
+            evaluate_retrieval(queries, generation, index=index, embedder=embeddings.embedder())
+        )
+        for generation in (dict.fromkeys([candidate, live or candidate]) if queries else ())
+    }
+    snapshot = snapshots.write(
+        "retrieval_evaluation",
+        {
+            EVALUATION_FILE: canonical_json(
+                {"candidate": candidate, "live": live, "queries": len(queries), "figures": figures}
+            )
+        },
+    )
+    fused = figures.get(candidate, {}).get("fused")
+    context.log.info(f"{len(queries)} labelled queries; fused search on {candidate}: {fused or 'nothing to measure'}")
+    return materialized(
+        snapshot,
+        {
+            "queries": dg.MetadataValue.int(len(queries)),
+            "candidate": dg.MetadataValue.text(candidate),
+            "live": dg.MetadataValue.text(live or "none yet"),
+            "figures": table(
+                [
+                    {"generation": generation, "search": kind, **values}
+                    for generation, by_kind in figures.items()
+                    for kind, values in by_kind.items()
+                ]
+            ),
+        },
+    )
+
+
+@dg.asset(
+    deps=[retrieval_evaluation],
+    group_name="knowledge",
+    owners=[PLATFORM],
+    kinds={"search"},
+    pool=PRODUCTION_POOL,
+    code_version="1",
+)
+def live_index(
+    context: dg.AssetExecutionContext, search: SearchResource, store: StoreResource
+) -> dg.MaterializeResult[None]:
+    """The generation that answers shoppers: what the alias names.
+
+    The alias moves in one piece, and only if it still names the generation that was live when this began. Nothing is
+    swapped when the candidate is live already.
+    """
+    from mangaassist_assets.assets.reading import GENERATION_FILE, read_json
+
+    snapshots = store.snapshots()
+    candidate = read_json(snapshots, snapshots.latest("search_index"), GENERATION_FILE)["generation"]
+    index = search.index()
+    before = index.live_generation()
+    if before != candidate:
+        index.swap_live(candidate, expected=before)
+    context.log.info(f"live: {candidate}" + (f", before: {before}" if before != candidate else " (as before)"))
+    return dg.MaterializeResult(
+        data_version=dg.DataVersion(candidate),
+        metadata={
+            "generation": dg.MetadataValue.text(candidate),
+            "previous_generation": dg.MetadataValue.text(before or "none"),
+            "swapped": dg.MetadataValue.bool(before != candidate),
+        },
+    )

@@ -1,0 +1,54 @@
+"""The two model lanes by name: which registered model, endpoint and assets belong together."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lane:
+    """One model from dataset to endpoint. `training_job` is the kind of run in MLflow."""
+
+    title: str
+    group: str
+    model_name: str
+    endpoint_name: str
+    artifact_kind: str
+    first_asset: str
+    dataset_asset: str
+    model_asset: str
+    evaluation_asset: str
+    gate: str
+    champion_asset: str
+    endpoint_asset: str
+
+
+INTENT = Lane(
+    title="intent classifier",
+    group="intent",
+    model_name="mangaassist-intent-classifier",
+    endpoint_name="mangaassist-intent",
+    artifact_kind="intent_classifier",
+    first_asset="first_intent_classifier",
+    dataset_asset="intent_dataset",
+    model_asset="intent_classifier",
+    evaluation_asset="intent_evaluation",
+    gate="intent_gate",
+    champion_asset="intent_champion",
+    endpoint_asset="intent_endpoint",
+)
+
+RERANKER = Lane(
+    title="reranker",
+    group="reranker",
+    model_name="mangaassist-reranker",
+    endpoint_name="mangaassist-reranker",
+    artifact_kind="reranker",
+    first_asset="first_reranker",
+    dataset_asset="reranker_dataset",
+    model_asset="reranker",
+    evaluation_asset="reranker_evaluation",
+    gate="reranker_gate",
+    champion_asset="reranker_champion",
+    endpoint_asset="reranker_endpoint",
+)
+
+LANES = (INTENT, RERANKER)

@@ -1,0 +1,313 @@
+"""Reading what other assets left in the store: typed values out of snapshots, and the order of release bundles.
+
+The one place that knows which file of which snapshot holds what.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from mangaassist_assets.storage import Snapshot, SnapshotStore, canonical_json
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from mangaassist_assets.assets.lanes import Lane
+    from mangaassist_assets.datasets.utterances import Utterance
+    from mangaassist_assets.datasets.versions import DatasetVersion
+    from mangaassist_assets.knowledge.retrieval_evaluation import LabelledQuery, RetrievalReport
+    from mangaassist_assets.knowledge.types import Chunk, Vectors
+    from mangaassist_assets.mining.blame import Blame, FailedTurn
+    from mangaassist_assets.mining.clusters import FailureCluster
+    from mangaassist_assets.mining.signals import Signal
+    from mangaassist_assets.releases.manifest import LearnedModel
+    from mangaassist_assets.releases.promotion import StoredVerdict
+    from mangaassist_assets.tracing.turns import ChatTurn
+
+TURNS_FILE = "turns.parquet"
+TURNS_CARD_FILE = "card.json"
+QUARANTINE_FILE = "quarantine.parquet"
+FAILURES_FILE = "failures.json"
+CLUSTERS_FILE = "clusters.json"
+CORPUS_FILE = "utterances.json"
+CHUNKS_FILE = "chunks.parquet"
+VECTORS_FILE = "vectors.npy"
+EMBEDDINGS_CARD_FILE = "card.json"
+GENERATION_FILE = "generation.json"
+MODEL_FILE = "model.json"
+EVALUATION_FILE = "evaluation.json"
+
+
+def read_turns(store: SnapshotStore, release_bundle: str) -> list[ChatTurn]:
+    """Return the chat turns of a bundle, ordered by (timestamp_ms, trace_id)."""
+    from mangaassist_assets.tracing.snapshot import turns_from_parquet
+
+    return turns_from_parquet(store.read(store.latest("tagged_traces", partition=release_bundle), TURNS_FILE))
+
+
+def bundles_by_start(store: SnapshotStore) -> dict[str, int]:
+    """Return the bundles with traces and the start of their first one (ms since the epoch), oldest first."""
+    starts: dict[str, int] = {}
+    for bundle in store.partitions("tagged_traces"):
+        card = json.loads(store.read(store.latest("tagged_traces", partition=bundle), TURNS_CARD_FILE))
+        if card["first_timestamp_ms"] is not None:
+            starts[bundle] = card["first_timestamp_ms"]
+    return dict(sorted(starts.items(), key=lambda item: (item[1], item[0])))
+
+
+def previous_bundle(store: SnapshotStore, release_bundle: str, *, having: str) -> str | None:
+    """Return the newest bundle that began before this one and has a snapshot of the asset `having`."""
+    starts = bundles_by_start(store)
+    own = starts.get(release_bundle)
+    if own is None:
+        return None
+    earlier = [bundle for bundle, start in starts.items() if (start, bundle) < (own, release_bundle)]
+    return next((bundle for bundle in reversed(earlier) if store.find(having, partition=bundle)), None)
+
+
+def failures_to_json(failures: Sequence[FailedTurn]) -> bytes:
+    """Return failed turns as JSON: trace id, signals, blame. The turn itself stays in `tagged_traces`."""
+    from dataclasses import asdict
+
+    return canonical_json(
+        [
+            {
+                "trace_id": failure.turn.trace_id,
+                "signals": [asdict(signal) for signal in failure.signals],
+                "blame": asdict(failure.blame),
+            }
+            for failure in failures
+        ]
+    )
+
+
+def read_failures(store: SnapshotStore, release_bundle: str) -> list[FailedTurn]:
+    """Return the failed turns of a bundle with signals and blame, in the order they were stored."""
+    from pydantic import TypeAdapter
+
+    from mangaassist_assets.mining.blame import Blame, FailedTurn
+    from mangaassist_assets.mining.signals import Signal
+
+    signals: TypeAdapter[tuple[Signal, ...]] = TypeAdapter(tuple[Signal, ...])
+    blames: TypeAdapter[Blame] = TypeAdapter(Blame)
+    turns = {turn.trace_id: turn for turn in read_turns(store, release_bundle)}
+    rows = json.loads(store.read(store.latest("failed_traces", partition=release_bundle), FAILURES_FILE))
+    missing = [row["trace_id"] for row in rows if row["trace_id"] not in turns]
+    if missing:
+        msg = (
+            f"failed_traces of {release_bundle!r} names {len(missing)} traces that tagged_traces no longer has "
+            f"(first: {missing[0]}): materialize failed_traces again"
+        )
+        raise LookupError(msg)
+    return [
+        FailedTurn(
+            turn=turns[row["trace_id"]],
+            signals=signals.validate_python(row["signals"]),
+            blame=blames.validate_python(row["blame"]),
+        )
+        for row in rows
+    ]
+
+
+def clusters_to_json(clusters: Sequence[FailureCluster]) -> bytes:
+    """Return failure clusters as JSON."""
+    from dataclasses import asdict
+
+    return canonical_json([asdict(cluster) for cluster in clusters])
+
+
+def read_clusters(store: SnapshotStore, release_bundle: str) -> list[FailureCluster]:
+    """Return the failure clusters of a bundle, the largest first."""
+    from pydantic import TypeAdapter
+
+    from mangaassist_assets.mining.clusters import FailureCluster
+
+    adapter: TypeAdapter[list[FailureCluster]] = TypeAdapter(list[FailureCluster])
+    return adapter.validate_json(store.read(store.latest("failure_clusters", partition=release_bundle), CLUSTERS_FILE))
+
+
+def corpus_to_json(utterances: Sequence[Utterance]) -> bytes:
+    """Return training utterances as JSON: text, intent, relevant documents; no user, no session, no time."""
+    return canonical_json(
+        [
+            {"text": one.text, "intent": one.intent, "relevant_documents": list(one.relevant_documents)}
+            for one in utterances
+        ]
+    )
+
+
+def read_corpus(store: SnapshotStore) -> list[Utterance]:
+    """Return the training corpus of the bootstrap."""
+    from mangaassist_assets.datasets.utterances import Utterance
+
+    rows = json.loads(store.read(store.latest("training_corpus"), CORPUS_FILE))
+    return [
+        Utterance(
+            text=row["text"],
+            intent=row["intent"],
+            relevant_documents=tuple(row["relevant_documents"]),
+            line_number=number,
+        )
+        for number, row in enumerate(rows, start=1)
+    ]
+
+
+def read_chunks(store: SnapshotStore) -> list[Chunk]:
+    """Return the chunks of the knowledge, in the order of their documents."""
+    from mangaassist_assets.knowledge.chunking import parquet_to_chunks
+
+    return parquet_to_chunks(store.read(store.latest("knowledge_chunks"), CHUNKS_FILE))
+
+
+def read_dataset(store: SnapshotStore, name: str, release_bundle: str) -> tuple[pl.DataFrame, Mapping[str, Any]]:
+    """Return the rows of a dataset version, checked against its digest, and its data card."""
+    from mangaassist_assets.datasets.versions import CARD_FILE, EXAMPLES_FILE, from_parquet
+
+    snapshot = store.latest(name, partition=release_bundle)
+    card: Mapping[str, Any] = json.loads(store.read(snapshot, CARD_FILE))
+    return from_parquet(store.read(snapshot, EXAMPLES_FILE), expected_digest=card["digest"]), card
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainedModel:
+    """A registered challenger as the training asset left it."""
+
+    name: str
+    version: str
+    run_id: str
+    artifact_uri: str
+    artifact_sha256: str
+    dataset_digest: str
+    release_bundle: str | None
+    bundle_start_ms: int
+
+    @staticmethod
+    def read(store: SnapshotStore, asset: str, release_bundle: str) -> TrainedModel:
+        """Return what the training asset registered for a bundle."""
+        return TrainedModel(**read_json(store, store.latest(asset, partition=release_bundle), MODEL_FILE))
+
+
+def read_json(store: SnapshotStore, snapshot: Snapshot, file: str) -> Any:  # noqa: ANN401 - any JSON value
+    """Return one JSON file of a snapshot."""
+    return json.loads(store.read(snapshot, file))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EmbeddingsCard:
+    """What made the stored vectors."""
+
+    model_id: str
+    dimension: int
+    chunks_digest: str
+
+
+def vectors_to_bytes(vectors: Vectors) -> bytes:
+    """Return vectors in NumPy's own file format, which holds no objects."""
+    import io
+
+    import numpy as np
+
+    buffer = io.BytesIO()
+    np.save(buffer, vectors, allow_pickle=False)
+    return buffer.getvalue()
+
+
+def read_embeddings(store: SnapshotStore) -> tuple[Vectors, EmbeddingsCard]:
+    """Return the vectors of the chunks, shape (chunks, dimension), and what made them.
+
+    Raises:
+        LookupError: they belong to other chunks than the latest ones.
+    """
+    import io
+
+    import numpy as np
+
+    snapshot = store.latest("chunk_embeddings")
+    card = EmbeddingsCard(**read_json(store, snapshot, EMBEDDINGS_CARD_FILE))
+    chunks = store.latest("knowledge_chunks")
+    if card.chunks_digest != chunks.digest:
+        msg = "chunk_embeddings were made of other chunks than the latest: materialize chunk_embeddings again"
+        raise LookupError(msg)
+    vectors: Vectors = np.load(io.BytesIO(store.read(snapshot, VECTORS_FILE)), allow_pickle=False)
+    return vectors, card
+
+
+def labelled_queries(store: SnapshotStore) -> list[LabelledQuery]:
+    """Return every query whose relevant documents are known: the corpus, then reviewed turns of all bundles."""
+    from mangaassist_assets.knowledge.retrieval_evaluation import LabelledQuery
+
+    queries = {
+        utterance.text: LabelledQuery(text=utterance.text, relevant_documents=utterance.relevant_documents)
+        for utterance in (read_corpus(store) if store.find("training_corpus") else [])
+        if utterance.relevant_documents
+    }
+    for bundle in bundles_by_start(store):
+        for turn in read_turns(store, bundle):
+            if turn.expected_documents:
+                labelled = LabelledQuery(text=turn.message, relevant_documents=turn.expected_documents)
+                queries.setdefault(turn.message, labelled)
+    return list(queries.values())
+
+
+def retrieval_figures(report: RetrievalReport) -> dict[str, dict[str, float]]:
+    """Return the means of a retrieval evaluation by kind of search, under the names people know them by."""
+    return {
+        kind: {
+            **{f"recall@{cutoff}": value for cutoff, value in metrics.recall.items()},
+            "mrr@10": metrics.mrr,
+            "ndcg@10": metrics.ndcg,
+        }
+        for kind, metrics in report.metrics.items()
+    }
+
+
+def read_dataset_version(store: SnapshotStore, lane: Lane, release_bundle: str) -> DatasetVersion:
+    """Return a stored dataset version as the training functions take it, checked against its digest."""
+    from pydantic import TypeAdapter
+
+    from mangaassist_assets.datasets.versions import DataCard, DatasetVersion
+
+    frame, card = read_dataset(store, lane.dataset_asset, release_bundle)
+    fields = {name: value for name, value in card.items() if name != "schema"}
+    return DatasetVersion(digest=card["digest"], frame=frame, card=TypeAdapter(DataCard).validate_python(fields))
+
+
+def read_verdicts(store: SnapshotStore, lane: Lane) -> list[StoredVerdict]:
+    """Return the stored verdicts of a lane, one a bundle."""
+    from mangaassist_assets.releases.promotion import StoredVerdict
+
+    verdicts: list[StoredVerdict] = []
+    for bundle in store.partitions(lane.evaluation_asset):
+        stored = read_json(store, store.latest(lane.evaluation_asset, partition=bundle), EVALUATION_FILE)
+        verdicts.append(
+            StoredVerdict(
+                release_bundle=bundle,
+                bundle_start_ms=stored["bundle_start_ms"],
+                verdict=stored["verdict"],
+                challenger_version=stored["challenger_version"],
+                champion_version=stored["champion_version"],
+            )
+        )
+    return verdicts
+
+
+def read_learned_model(store: SnapshotStore, lane: Lane, release_bundle: str) -> LearnedModel:
+    """Return what a lane made of a bundle, as far as it got."""
+    from mangaassist_assets.releases.manifest import LearnedModel
+
+    dataset = store.find(lane.dataset_asset, partition=release_bundle)
+    model = store.find(lane.model_asset, partition=release_bundle)
+    evaluation = store.find(lane.evaluation_asset, partition=release_bundle)
+    trained = read_json(store, model, MODEL_FILE) if model else {}
+    verdict = read_json(store, evaluation, EVALUATION_FILE) if evaluation else {}
+    card = read_json(store, dataset, "card.json") if dataset else {}
+    return LearnedModel(
+        dataset_digest=card.get("digest"),
+        challenger_version=trained.get("version"),
+        champion_version=verdict.get("champion_version"),
+        artifact_sha256=trained.get("artifact_sha256"),
+        verdict=verdict.get("verdict"),
+    )

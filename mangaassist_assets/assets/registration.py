@@ -1,0 +1,172 @@
+"""From a trained artifact to a registered model version, without training or registering the same thing twice."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import dagster as dg
+
+from mangaassist_assets.assets.common import materialized
+from mangaassist_assets.assets.lanes import Lane
+from mangaassist_assets.assets.reading import MODEL_FILE, TrainedModel, bundles_by_start
+from mangaassist_assets.storage import canonical_json
+
+if TYPE_CHECKING:
+    from mangaassist_assets.datasets.versions import DatasetVersion
+    from resources.mlflow_registry import ModelVersion, TrainingRun
+    from resources.mlflow_tracking import MlflowResource
+    from resources.store import StoreResource
+
+TRAINING_KEY_TAG = "training_key"
+BUNDLE_START_TAG = "bundle_start_ms"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trained:
+    """What a training function left in its folder: the sealed artifact's digest, figures, and texts worth keeping."""
+
+    directory: Path
+    digest: str
+    metrics: Mapping[str, float]
+    history: tuple[Mapping[str, float], ...] = ()
+    documents: Mapping[str, str] = field(default_factory=dict)
+
+
+def train_and_register(
+    context: dg.AssetExecutionContext,
+    mlflow: MlflowResource,
+    store: StoreResource,
+    lane: Lane,
+    *,
+    dataset: DatasetVersion,
+    bundle: str | None,
+    settings: Mapping[str, Any],
+    train: Callable[[Path], Trained],
+) -> TrainedModel:
+    """Train and register, or return the version that the same dataset and settings made before.
+
+    Args:
+        context: for the log.
+        mlflow: tracking and registry.
+        store: where the bundle's start is read and the scratch folder lies.
+        lane: whose model.
+        dataset: the sealed dataset version.
+        bundle: the release bundle, None for a first champion.
+        settings: everything besides the dataset that decides the weights; JSON values.
+        train: trains into an empty folder.
+    """
+    key = hashlib.sha256(canonical_json({"dataset": dataset.digest, "settings": dict(settings)})).hexdigest()
+    start = 0 if bundle is None else bundles_by_start(store.snapshots()).get(bundle, 0)
+    registry = mlflow.registry()
+    known = next((one for one in registry.versions(lane.model_name) if one.tags.get(TRAINING_KEY_TAG) == key), None)
+    if known is not None:
+        context.log.info(f"version {known.version} was trained on this very dataset: nothing to train")
+        return _trained_model(known, dataset.digest, bundle, start)
+
+    from resources.mlflow_registry import DatasetInput
+
+    tags = {
+        "dagster_run_id": context.run.run_id,
+        "release_bundle": bundle or "bootstrap",
+        "parent_trace_query": f"tags.release_bundle = '{bundle}'" if bundle else "none: bootstrap corpus",
+        TRAINING_KEY_TAG: key,
+    }
+    source = store.snapshots().find(lane.dataset_asset, partition=bundle) if bundle else None
+    dataset_input = DatasetInput(
+        name=lane.dataset_asset, sha256=dataset.digest, source=source.uri if source else "bootstrap corpus"
+    )
+    with tempfile.TemporaryDirectory(dir=store.cache("training")) as scratch:
+        folder = Path(scratch) / "model"
+        with mlflow.training_run(
+            f"{lane.model_asset} {bundle or 'bootstrap'}",
+            tags=tags,
+            params={**settings, "examples": dataset.card.examples},
+            dataset=dataset_input,
+        ) as run:
+            trained = train(folder)
+            _log(run, trained, dataset)
+            uri = run.log_directory(trained.directory, "model")
+            version = mlflow.register_version(
+                lane.model_name,
+                run_id=run.run_id,
+                artifact_uri=uri,
+                artifact_sha256=trained.digest,
+                tags={
+                    TRAINING_KEY_TAG: key,
+                    BUNDLE_START_TAG: str(start),
+                    "dataset_digest": dataset.digest,
+                    "release_bundle": bundle or "bootstrap",
+                },
+            )
+        shutil.rmtree(folder, ignore_errors=True)
+    context.log.info(f"registered {lane.model_name} version {version.version}")
+    return _trained_model(version, dataset.digest, bundle, start)
+
+
+def _log(run: TrainingRun, trained: Trained, dataset: DatasetVersion) -> None:
+    run.log_metrics(trained.metrics)
+    for step, figures in enumerate(trained.history, start=1):
+        run.log_metrics(figures, step=step)
+    run.log_text(dataset.card.to_markdown(), "data_card.md")
+    for name, text in trained.documents.items():
+        run.log_text(text, name)
+
+
+def _trained_model(version: ModelVersion, dataset_digest: str, bundle: str | None, start: int) -> TrainedModel:
+    return TrainedModel(
+        name=version.name,
+        version=version.version,
+        run_id=version.run_id or "",
+        artifact_uri=version.source,
+        artifact_sha256=version.artifact_sha256 or "",
+        dataset_digest=dataset_digest,
+        release_bundle=bundle,
+        bundle_start_ms=start,
+    )
+
+
+def challenger_result(
+    context: dg.AssetExecutionContext,
+    mlflow: MlflowResource,
+    store: StoreResource,
+    lane: Lane,
+    model: TrainedModel,
+) -> dg.MaterializeResult[None]:
+    """Store what was registered; let the alias `challenger` name it unless a newer bundle's challenger holds it."""
+    holder = mlflow.version_by_alias(lane.model_name, "challenger")
+    if holder is None or int(holder.tags.get(BUNDLE_START_TAG, "0")) <= model.bundle_start_ms:
+        mlflow.set_alias(lane.model_name, "challenger", model.version)
+    else:
+        context.log.info(f"the alias challenger stays with version {holder.version} of a newer bundle")
+    snapshot = store.snapshots().write(
+        lane.model_asset, {MODEL_FILE: canonical_json(asdict(model))}, partition=model.release_bundle
+    )
+    return materialized(snapshot, _model_links(mlflow, model))
+
+
+def become_first_champion(
+    context: dg.AssetExecutionContext, mlflow: MlflowResource, lane: Lane, model: TrainedModel
+) -> dg.MaterializeResult[None]:
+    """Let the alias `champion` name the model if it names none yet; only a gate moves it after that."""
+    if mlflow.version_by_alias(lane.model_name, "champion") is None:
+        mlflow.set_alias(lane.model_name, "champion", model.version)
+        context.log.info(f"version {model.version} is the first champion")
+    return dg.MaterializeResult(
+        data_version=dg.DataVersion(model.artifact_sha256[:16]), metadata=_model_links(mlflow, model)
+    )
+
+
+def _model_links(mlflow: MlflowResource, model: TrainedModel) -> dict[str, dg.MetadataValue]:
+    return {
+        "version": dg.MetadataValue.text(model.version),
+        "artifact_sha256": dg.MetadataValue.text(model.artifact_sha256),
+        "dataset_digest": dg.MetadataValue.text(model.dataset_digest),
+        "mlflow_run": dg.MetadataValue.url(mlflow.run_url(model.run_id)),
+        "model_version": dg.MetadataValue.url(mlflow.model_version_url(model.name, model.version)),
+    }

@@ -1,0 +1,149 @@
+"""Releases: the configuration in force, what production runs, and the manifest of each bundle."""
+
+import dagster as dg
+
+from mangaassist_assets.assets.common import PLATFORM, RELEASE_MANAGEMENT, materialized, table
+from mangaassist_assets.assets.traces import tagged_traces
+from mangaassist_assets.partitions import release_bundles
+from resources.app_config import AppConfigResource
+from resources.endpoints import SageMakerResource
+from resources.mlflow_tracking import MlflowResource
+from resources.search import SearchResource
+from resources.store import StoreResource
+
+
+@dg.asset(group_name="release", owners=[PLATFORM], kinds={"appconfig"}, code_version="1")
+def runtime_configuration(
+    context: dg.AssetExecutionContext, app_config: AppConfigResource, store: StoreResource
+) -> dg.MaterializeResult[None]:
+    """The deployed versions of prompts, routing and guardrails in AppConfig.
+
+    One row is one configuration profile with its last completed deployment; a rolled-back one does not count.
+    """
+    from mangaassist_assets.storage import canonical_json
+
+    versions = app_config.deployed_versions()
+    snapshot = store.snapshots().write("runtime_configuration", {"versions.json": canonical_json(dict(versions))})
+    context.log.info(", ".join(f"{profile} {version}" for profile, version in sorted(versions.items())))
+    return materialized(
+        snapshot,
+        {"versions": table([{"profile": name, "version": version} for name, version in sorted(versions.items())])},
+    )
+
+
+@dg.asset(
+    deps=[runtime_configuration, "live_index", "intent_endpoint", "reranker_endpoint"],
+    group_name="release",
+    owners=[RELEASE_MANAGEMENT],
+    kinds={"json"},
+    code_version="1",
+)
+def active_release(
+    context: dg.AssetExecutionContext,
+    app_config: AppConfigResource,
+    endpoints: SageMakerResource,
+    mlflow: MlflowResource,
+    search: SearchResource,
+    store: StoreResource,
+) -> dg.MaterializeResult[None]:
+    """What production runs at this moment: endpoint by endpoint, the live index, the configuration.
+
+    Read from the systems themselves, not from what earlier assets believed they did; where endpoint and registry
+    disagree, the row says so.
+    """
+    from mangaassist_assets.assets.lanes import INTENT, RERANKER
+    from mangaassist_assets.storage import canonical_json
+
+    rows: list[dict[str, str | int | float | bool | None]] = []
+    for lane in (INTENT, RERANKER):
+        deployed = endpoints.describe(lane.endpoint_name)
+        champion = mlflow.version_by_alias(lane.model_name, "champion")
+        serving = deployed.model_version if deployed else None
+        registered = champion.version if champion else None
+        rows.append(
+            {
+                "component": lane.endpoint_name,
+                "version": serving,
+                "state": deployed.status if deployed else "no endpoint",
+                "agrees_with_registry": serving == registered,
+            }
+        )
+    rows.append(
+        {
+            "component": "search index",
+            "version": search.index().live_generation(),
+            "state": "live",
+            "agrees_with_registry": True,
+        }
+    )
+    rows += [
+        {
+            "component": f"configuration {profile}",
+            "version": str(version),
+            "state": "deployed",
+            "agrees_with_registry": True,
+        }
+        for profile, version in sorted(app_config.deployed_versions().items())
+    ]
+    snapshot = store.snapshots().write("active_release", {"components.json": canonical_json(rows)})
+    context.log.info("; ".join(f"{row['component']} {row['version']}" for row in rows))
+    return materialized(snapshot, {"components": table(rows)})
+
+
+@dg.asset(
+    partitions_def=release_bundles,
+    deps=[tagged_traces, "intent_evaluation", "reranker_evaluation"],
+    group_name="release",
+    owners=[RELEASE_MANAGEMENT],
+    kinds={"json"},
+    code_version="1",
+)
+def release_manifest(context: dg.AssetExecutionContext, store: StoreResource) -> dg.MaterializeResult[None]:
+    """The exact versions that made one release bundle, and what was learned from it; content-addressed.
+
+    Made of what the bundle's own traces say served them, so the manifest of an old bundle is the same whenever it is
+    written. More than one version of a component means a mixed bundle.
+    """
+    from mangaassist_assets.assets.lanes import INTENT, RERANKER
+    from mangaassist_assets.assets.reading import read_learned_model, read_turns
+    from mangaassist_assets.releases.manifest import build_manifest
+    from mangaassist_assets.storage import canonical_json
+
+    bundle = context.partition_key
+    snapshots = store.snapshots()
+    manifest = build_manifest(
+        bundle,
+        read_turns(snapshots, bundle),
+        learned={lane.model_asset: read_learned_model(snapshots, lane, bundle) for lane in (INTENT, RERANKER)},
+    )
+    snapshot = snapshots.write(
+        "release_manifest", {"manifest.json": canonical_json(manifest.to_dict())}, partition=bundle
+    )
+    context.log.info(f"manifest {manifest.digest[:12]} of {manifest.turns} turns")
+    return materialized(
+        snapshot,
+        {
+            "manifest_digest": dg.MetadataValue.text(manifest.digest),
+            "turns": dg.MetadataValue.int(manifest.turns),
+            "mixed": table([{"component": name} for name in manifest.mixed_components]),
+            "missing": table([{"component": name} for name in manifest.missing_components]),
+            "served": table(
+                [
+                    {"component": component, "version": one.version, "turns": one.turns}
+                    for component, versions in manifest.served.items()
+                    for one in versions
+                ]
+            ),
+            "learned": table(
+                [
+                    {
+                        "model": name,
+                        "dataset": (learned.dataset_digest or "none")[:12],
+                        "challenger": learned.challenger_version,
+                        "verdict": learned.verdict,
+                    }
+                    for name, learned in manifest.learned.items()
+                ]
+            ),
+        },
+    )

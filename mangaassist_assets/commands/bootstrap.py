@@ -1,0 +1,133 @@
+"""`mangaassist bootstrap`: the first champions, the first index generation, the configuration, the endpoints.
+
+Every step looks first whether it is done: a bootstrap that was killed goes on where it stopped, one that is repeated
+changes nothing.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mangaassist_assets.commands.session import CommandError, RunOutcome, Session
+
+if TYPE_CHECKING:
+    from mangaassist_assets.datasets.utterances import Reject
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BootstrapReport:
+    """What the home holds after a bootstrap."""
+
+    utterances: int
+    rejected_lines: int
+    rejects_file: str | None
+    documents: int
+    chunks: int
+    configuration: dict[str, str]
+    champions: dict[str, str]
+    generation: str | None
+    runs: tuple[str, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON values."""
+        return asdict(self)
+
+
+def run_bootstrap(session: Session, *, training: Path, knowledge: Path) -> BootstrapReport:
+    """Bootstrap a home.
+
+    Raises:
+        CommandError: the inputs cannot be used, or a step failed; says which and why.
+    """
+    from mangaassist_assets.assets.lanes import LANES
+    from mangaassist_assets.chatbot.documents import default_documents
+    from mangaassist_assets.datasets.utterances import read_utterances
+    from mangaassist_assets.knowledge.documents import read_knowledge
+
+    reading = read_utterances(training)
+    rejects_file = report_rejects(session, training, reading.rejects) if reading.rejects else None
+    intents = {utterance.intent for utterance in reading.utterances if utterance.intent}
+    if len(intents) < 2:
+        msg = (
+            f"{training} has messages of {len(intents)} intents: a classifier needs at least two, "
+            'each line as {"text": …, "intent": …}'
+        )
+        raise CommandError(msg)
+    knowledge_reading = read_knowledge(knowledge)
+    session.progress(
+        f"training file: {reading.summary()}; knowledge: {len(knowledge_reading.documents)} documents, "
+        f"{len(knowledge_reading.rejects)} rejects"
+    )
+
+    _keep_inputs(session, training, knowledge)
+    resources = session.resources
+    for document in default_documents().values():
+        resources.app_config.deploy_first(document)
+    resources.feedback_stream.ensure_stream()
+
+    session.progress("indexing the knowledge")
+    index = _succeeded(session.run_job("index_refresh"))
+    session.progress("training the first champions")
+    models = _succeeded(session.run_job("bootstrap"))
+
+    from mangaassist_assets.assets.reading import read_chunks
+
+    champions = {}
+    for lane in LANES:
+        champion = resources.mlflow.version_by_alias(lane.model_name, "champion")
+        if champion is not None:
+            champions[lane.model_asset] = str(champion.version)
+    return BootstrapReport(
+        utterances=len(reading.utterances),
+        rejected_lines=len(reading.rejects),
+        rejects_file=str(rejects_file) if rejects_file else None,
+        documents=len(knowledge_reading.documents),
+        chunks=len(read_chunks(resources.store.snapshots())),
+        configuration={name: str(version) for name, version in resources.app_config.deployed_versions().items()},
+        champions=champions,
+        generation=resources.search.index().live_generation(),
+        runs=(index.run_id, models.run_id),
+    )
+
+
+def report_rejects(session: Session, source: Path, rejects: Sequence[Reject]) -> Path:
+    """Write the rejects of an input beside it, or into the home where that folder cannot be written; say the first."""
+    from mangaassist_assets.datasets.utterances import write_rejects
+
+    target = source.with_name(f"{source.stem}.rejects.jsonl")
+    try:
+        write_rejects(target, rejects)
+    except OSError:
+        target = session.home.logs / target.name
+        write_rejects(target, rejects)
+    for reject in rejects[:5]:
+        session.progress(f"  line {reject.line_number}: {reject.reason}")
+    if len(rejects) > 5:
+        session.progress(f"  … and {len(rejects) - 5} more, all in {target}")
+    return target
+
+
+def _keep_inputs(session: Session, training: Path, knowledge: Path) -> None:
+    """Copy what was handed in, so that the assets can be materialized again when the originals are gone."""
+    inputs = session.resources.store.inputs()
+    inputs.mkdir(parents=True, exist_ok=True)
+    (inputs / "training.jsonl").write_bytes(training.read_bytes())
+    target = session.home.knowledge
+    if knowledge.resolve() != target.resolve():
+        shutil.copytree(knowledge, target, dirs_exist_ok=True, symlinks=True)
+        kept = {path.relative_to(knowledge) for path in knowledge.rglob("*")}
+        for path in sorted(target.rglob("*"), reverse=True):
+            if path.relative_to(target) not in kept:
+                path.rmdir() if path.is_dir() and not path.is_symlink() else path.unlink()
+
+
+def _succeeded(outcome: RunOutcome) -> RunOutcome:
+    if not outcome.succeeded:
+        what = "; ".join(outcome.errors or outcome.failed_checks or outcome.failed_assets)
+        msg = f"the run {outcome.run_id} of {outcome.job} failed: {what}"
+        raise CommandError(msg)
+    return outcome

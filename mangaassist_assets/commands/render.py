@@ -1,0 +1,179 @@
+"""How results look on a terminal. Figures come from the reports as they are; nothing is computed here but shares."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rich.console import Console, Group
+from rich.panel import Panel
+from rich.table import Table
+from rich.text import Text
+
+_VERDICTS = {"pass": "green", "fail": "red", "insufficient_evidence": "yellow"}
+
+
+def _console() -> Console:
+    return Console(highlight=False, soft_wrap=False)
+
+
+def _table(title: str, *columns: str) -> Table:
+    table = Table(title=title, title_justify="left", title_style="bold", header_style="dim", expand=False)
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    return table
+
+
+def _figure(value: float | None) -> str:
+    return "–" if value is None else f"{value:.3f}"
+
+
+def _verdict(word: str | None) -> Text:
+    return Text(word or "not reached", style=_VERDICTS.get(word or "", "dim"))
+
+
+def render_bootstrap(report: dict[str, Any]) -> None:
+    """Print what a bootstrap left."""
+    table = _table("Bootstrapped", "what", "is")
+    table.add_row("training messages", f"{report['utterances']} ({report['rejected_lines']} lines rejected)")
+    table.add_row("knowledge", f"{report['documents']} documents, {report['chunks']} chunks")
+    table.add_row("index generation", str(report["generation"]))
+    for name, version in report["champions"].items():
+        table.add_row(f"champion {name}", f"version {version}")
+    table.add_row("configuration", ", ".join(f"{name} {version}" for name, version in report["configuration"].items()))
+    _console().print(table)
+
+
+def render_simulation(report: dict[str, Any]) -> None:
+    """Print what was driven and what people said."""
+    table = _table(f"Traffic of {report['release_bundle']}", "what", "turns")
+    for key in ("turns", "failing", "wrong_intents", "missing_documents", "errors", "blocked"):
+        table.add_row(key.replace("_", " "), str(report[key]))
+    for key in ("thumbs_up", "thumbs_down", "reviews", "traces_stored"):
+        table.add_row(key.replace("_", " "), str(report[key]))
+    _console().print(table)
+
+
+def _clusters(report: dict[str, Any]) -> Table:
+    shown = report["clusters"][:8]
+    title = f"Failure clusters ({len(shown)} of {len(report['clusters'])})"
+    table = _table(title, "id", "name", "turns", "state", "blamed on", "for example")
+    for cluster in shown:
+        example = cluster["examples"][0] if cluster["examples"] else ""
+        table.add_row(
+            cluster["cluster_id"],
+            Text(cluster["name"]),
+            str(cluster["size"]),
+            cluster["state"],
+            f"{cluster['stage']} → {cluster['feeds']}",
+            Text(example[:70]),
+        )
+    return table
+
+
+def _lanes(report: dict[str, Any]) -> Table:
+    columns = ("model", "examples train/val/test", "champion", "challenger", "verdict", "why", "deployed")
+    table = _table("Champion against challenger", *columns)
+    for lane in report["lanes"]:
+        examples = "/".join(str(lane["examples"].get(side, 0)) for side in ("train", "validation", "test"))
+        metric = f" {lane['metric']}" if lane["metric"] else ""
+        table.add_row(
+            lane["model"],
+            examples,
+            f"v{lane['champion_version']}{metric} {_figure(lane['champion_score'])}" if lane["verdict"] else "–",
+            f"v{lane['challenger_version']}{metric} {_figure(lane['challenger_score'])}" if lane["verdict"] else "–",
+            _verdict(lane["verdict"]),
+            Text(lane["error"] or "; ".join(lane["reasons"])),
+            f"v{lane['deployed_version']}" if lane["deployed_version"] else "–",
+        )
+    return table
+
+
+def _loop(report: dict[str, Any]) -> Group:
+    head = _table(f"The loop on {report['release_bundle']}", "what", "is")
+    head.add_row("turns", f"{report['turns']} ({report['quarantined']} in quarantine)")
+    blame = ", ".join(f"{stage} {count}" for stage, count in report["blame"].items()) or "none"
+    head.add_row("failed turns", f"{report['failures']}, blamed on: {blame}")
+    same = report["generation"] == report["generation_before"]
+    head.add_row("index generation", f"{report['generation']}{' (unchanged)' if same else ' (new)'}")
+    head.add_row("release manifest", (report["manifest_digest"] or "not written")[:16])
+    parts: list[Any] = [head, _clusters(report), _lanes(report)]
+    parts += [Text(error, style="red") for error in report["errors"]]
+    return Group(*parts)
+
+
+def render_loop(report: dict[str, Any]) -> None:
+    """Print failures, clusters, the comparison of models, verdicts, what was deployed."""
+    _console().print(_loop(report))
+
+
+def render_intent_evaluation(figures: dict[str, Any]) -> None:
+    """Print the figures of an intent classifier, its worst intents first."""
+    console = _console()
+    console.print(
+        f"{figures['model']} version {figures['version']} on {figures['messages']} messages: "
+        f"accuracy {figures['accuracy']:.3f}, macro F1 {figures['macro_f1']:.3f}"
+    )
+    table = _table("Intents, the worst first", "intent", "precision", "recall", "F1", "messages")
+    for row in sorted(figures["intents"], key=lambda row: (row["f1"], row["intent"])):
+        cells = (_figure(row["precision"]), _figure(row["recall"]), _figure(row["f1"]), str(row["support"]))
+        table.add_row(Text(row["intent"]), *cells)
+    console.print(table)
+
+
+def render_reranker_evaluation(figures: dict[str, Any]) -> None:
+    """Print the retriever alone beside the reranker."""
+    table = _table(
+        f"{figures['model']} version {figures['version']} on {figures['messages']} questions",
+        "figure",
+        "retriever alone",
+        "after reranking",
+    )
+    for name in ("mrr@10", "ndcg@10"):
+        table.add_row(name, _figure(figures[f"retriever_{name}"]), _figure(figures[f"reranked_{name}"]))
+    table.add_row("relevant document among the candidates", _figure(figures["recall_of_candidates"]), "")
+    _console().print(table)
+
+
+def render_demo(report: dict[str, Any]) -> None:
+    """Print both turns of the loop, then before and after on messages nobody has seen, then where to look."""
+    console = _console()
+    for bundle in report["bundles"]:
+        console.rule(bundle["release_bundle"])
+        if bundle["simulation"]:
+            render_simulation(bundle["simulation"])
+        console.print(_loop(bundle["loop"]))
+        console.print(_before_after(bundle))
+    console.print(
+        Panel(
+            "make dev        opens everything; it prints two URLs:\n"
+            "  Dagster       assets, lineage, checks, runs: start at Lineage, then Catalog → intent_evaluation\n"
+            "  MLflow        traces by bundle, training runs with plots, registered models with aliases\n"
+            f"state           {report['home']}\n"
+            f"took            {report['seconds']:.0f} s",
+            title="Look around",
+            expand=False,
+        )
+    )
+
+
+def _before_after(bundle: dict[str, Any]) -> Table:
+    before, after = bundle["unseen"]["before"], bundle["unseen"]["after"]
+    table = _table(
+        f"{before['messages']} unseen messages of the failing kind ({bundle['unseen']['file']})",
+        "champion",
+        "before the loop",
+        "after the loop",
+        "difference",
+    )
+    for name, label, version in (
+        ("intent_accuracy", "intent accuracy", "intent_version"),
+        ("intent_macro_f1", "intent macro F1", "intent_version"),
+        ("mrr@10", "reranked MRR@10", "reranker_version"),
+    ):
+        table.add_row(
+            label,
+            f"{before[name]:.3f} (v{before[version]})",
+            f"{after[name]:.3f} (v{after[version]})",
+            f"{after[name] - before[name]:+.3f}",
+        )
+    return table

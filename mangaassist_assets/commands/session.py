@@ -1,0 +1,176 @@
+"""A session on one home directory: services, Dagster instance, resources and runs, opened and closed together."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mangaassist_assets.local.home import Home
+
+if TYPE_CHECKING:
+    import dagster as dg
+
+Progress = Callable[[str], None]
+
+_OWNER_TAG = "mangaassist/driver_pid"
+
+
+class CommandError(Exception):
+    """What a command cannot do, said to the person who typed it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunOutcome:
+    """One Dagster run as the command line reports it.
+
+    `failed_checks` are the blocking checks that stopped it; `failed_assets` failed for any other reason.
+    """
+
+    run_id: str
+    job: str
+    succeeded: bool
+    failed_checks: tuple[str, ...]
+    failed_assets: tuple[str, ...]
+    errors: tuple[str, ...]
+
+    @property
+    def stopped_by_gate(self) -> bool:
+        """Whether nothing but a blocking check ended the run."""
+        return not self.succeeded and bool(self.failed_checks) and not self.failed_assets
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Session:
+    """An open home: `resources` are the very objects that assets get, `environment` what child processes need."""
+
+    home: Home
+    environment: Mapping[str, str]
+    instance: dg.DagsterInstance
+    definitions: dg.Definitions
+    resources: Any
+    progress: Progress
+
+    def register_bundle(self, release_bundle: str) -> None:
+        """Make a release bundle a partition; a known one stays."""
+        from mangaassist_assets.partitions import release_bundles
+
+        name = release_bundles.name
+        if name is not None:
+            self.instance.add_dynamic_partitions(name, [release_bundle])
+
+    def run_job(self, name: str, *, partition: str | None = None, assets: Sequence[str] | None = None) -> RunOutcome:
+        """Run a job, or some of its assets, in this process on the home's Dagster instance."""
+        import dagster as dg
+
+        job = self.definitions.resolve_job_def(name)
+        result = job.execute_in_process(
+            instance=self.instance,
+            partition_key=partition,
+            asset_selection=None if assets is None else [dg.AssetKey(asset) for asset in assets],
+            tags={_OWNER_TAG: str(os.getpid())},
+            run_config={"loggers": {"console": {"config": {"log_level": "INFO"}}}},
+            raise_on_error=False,
+        )
+        return _outcome(name, result)
+
+
+def _outcome(job: str, result: dg.ExecuteInProcessResult) -> RunOutcome:
+    failed_checks = tuple(
+        sorted(
+            f"{evaluation.asset_key.to_user_string()}:{evaluation.check_name}"
+            for evaluation in result.get_asset_check_evaluations()
+            if not evaluation.passed and evaluation.blocking
+        )
+    )
+    gated = {check.partition(":")[0] for check in failed_checks}
+    failed_steps: list[str] = []
+    errors: list[str] = []
+    for event in result.get_step_failure_events():
+        step = event.step_key or "?"
+        failure = event.step_failure_data.error
+        stopped_by_check = failure is not None and failure.cls_name == "DagsterAssetCheckFailedError"
+        if stopped_by_check or step in gated:
+            continue
+        failed_steps.append(step)
+        if failure is not None:
+            cause = failure.cause or failure
+            errors.append(f"{step}: {cause.message.strip()}")
+    return RunOutcome(
+        run_id=result.run_id,
+        job=job,
+        succeeded=result.success,
+        failed_checks=failed_checks,
+        failed_assets=tuple(failed_steps),
+        errors=tuple(errors),
+    )
+
+
+def dagster_yaml() -> Path:
+    """Return the checkout's dagster.yaml.
+
+    Raises:
+        CommandError: the package runs outside a checkout.
+    """
+    path = Path(__file__).resolve().parents[2] / "dagster.yaml"
+    if not path.is_file():
+        msg = f"{path.name} is not beside the package: run from a checkout of the repository"
+        raise CommandError(msg)
+    return path
+
+
+def prepare_dagster_home(home: Home) -> None:
+    """Put the instance configuration into DAGSTER_HOME; a changed one replaces the older copy."""
+    source, target = dagster_yaml(), home.dagster / "dagster.yaml"
+    if not target.exists() or target.read_bytes() != source.read_bytes():
+        shutil.copyfile(source, target)
+
+
+@contextmanager
+def open_session(home_path: str, progress: Progress) -> Iterator[Session]:
+    """Open a home: connect to its running services, or start them for as long as the session lasts."""
+    from mangaassist_assets.local.supervisor import services
+
+    home = Home.open(home_path)
+    prepare_dagster_home(home)
+    with services(home, progress=progress) as running:
+        # Clients of this process (boto3, MLflow, Dagster) find the stand-ins by their own standard variables.
+        os.environ.update(running.environment)
+        import dagster as dg
+
+        from mangaassist_assets.definitions import build_definitions
+
+        definitions = build_definitions("local")
+        with dg.DagsterInstance.get() as instance, dg.build_resources(dict(definitions.resources or {})) as resources:
+            end_orphaned_runs(instance)
+            yield Session(
+                home=home,
+                environment=running.environment,
+                instance=instance,
+                definitions=definitions,
+                resources=resources,
+                progress=progress,
+            )
+
+
+def end_orphaned_runs(instance: dg.DagsterInstance) -> int:
+    """Mark runs whose driving process is gone as failed; returns how many there were.
+
+    A command that was killed leaves its run STARTED for ever, and its pool slots taken.
+    """
+    import dagster as dg
+    import psutil
+
+    ended = 0
+    for run in instance.get_runs(dg.RunsFilter(statuses=[dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.STARTING])):
+        owner = run.tags.get(_OWNER_TAG)
+        if owner is None or psutil.pid_exists(int(owner)):
+            continue
+        instance.report_run_failed(run, f"the process {owner} that drove this run is gone")
+        instance.event_log_storage.free_concurrency_slots_for_run(run.run_id)
+        ended += 1
+    return ended

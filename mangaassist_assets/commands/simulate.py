@@ -1,0 +1,88 @@
+"""`mangaassist simulate`: drives utterances through the reference chatbot, with simulated shoppers and reviewers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mangaassist_assets.commands.session import CommandError, Session
+
+if TYPE_CHECKING:
+    from mangaassist_assets.chatbot.orchestrator import Chatbot
+
+
+def build_chatbot(session: Session) -> Chatbot:
+    """Put the reference chatbot together from the session's resources.
+
+    Raises:
+        CommandError: the home has no endpoints or no configuration yet.
+    """
+    from mangaassist_assets.assets.lanes import INTENT, LANES, RERANKER
+    from mangaassist_assets.chatbot.orchestrator import Chatbot
+    from mangaassist_assets.chatbot.retrieval import Retriever
+
+    resources = session.resources
+    missing = [lane.endpoint_name for lane in LANES if resources.endpoints.describe(lane.endpoint_name) is None]
+    if missing or resources.search.index().live_generation() is None:
+        what = ", ".join(missing) or "no live search index"
+        msg = f"this home cannot answer yet ({what}): run `mangaassist bootstrap --training FILE --knowledge DIR` first"
+        raise CommandError(msg)
+    return Chatbot(
+        intent=resources.endpoints.endpoint(INTENT.endpoint_name),
+        retriever=Retriever(
+            index=resources.search.index(),
+            embedder=resources.embeddings.embedder(),
+            reranker=resources.endpoints.endpoint(RERANKER.endpoint_name),
+        ),
+        configuration=resources.app_config.poller(),
+        generator=resources.generation.generator(),
+        sink=resources.mlflow.trace_sink(),
+        pseudonym_key=session.home.pseudonym_key(),
+    )
+
+
+def run_simulation(
+    session: Session,
+    *,
+    utterances: Path,
+    release_bundle: str,
+    label_rate: float,
+    feedback_noise: float,
+    limit: int | None,
+    seed: int,
+    progress: Callable[[int, int], None] | None = None,
+) -> dict[str, Any]:
+    """Drive a file of utterances and return the report, with what was rejected of the file.
+
+    Raises:
+        CommandError: the file holds no utterance, or the home is not bootstrapped.
+    """
+    from mangaassist_assets.chatbot.simulation import simulate
+    from mangaassist_assets.commands.bootstrap import report_rejects
+    from mangaassist_assets.datasets.utterances import read_utterances
+
+    reading = read_utterances(utterances)
+    session.progress(f"{utterances.name}: {reading.summary()}")
+    rejects_file = report_rejects(session, utterances, reading.rejects) if reading.rejects else None
+    chosen = reading.utterances if limit is None else reading.utterances[:limit]
+    if not chosen:
+        msg = f"{utterances} holds no usable utterance ({reading.summary()})"
+        raise CommandError(msg)
+    resources = session.resources
+    report = simulate(
+        chosen,
+        build_chatbot(session),
+        resources.feedback_stream,
+        resources.mlflow.reviewer(),
+        release_bundle=release_bundle,
+        label_rate=label_rate,
+        feedback_noise=feedback_noise,
+        seed=seed,
+        progress=progress,
+    )
+    return {
+        **report.to_dict(),
+        "rejected_lines": len(reading.rejects),
+        "rejects_file": str(rejects_file) if rejects_file else None,
+    }

@@ -1,0 +1,100 @@
+"""The only place where definitions are assembled.
+
+`build_definitions(environment, **overrides)` is what `dagster dev` and tests call; an override replaces one resource by
+name. Loading this module imports no heavy library: they are imported when an asset runs.
+"""
+
+import os
+from collections.abc import Mapping
+from typing import Any, TypeAlias
+
+import dagster as dg
+
+from mangaassist_assets.assets import ALL_ASSETS
+from mangaassist_assets.checks.gates import ALL_CHECKS
+from mangaassist_assets.environment import ENVIRONMENT_VARIABLE, Environment, parse_environment
+from mangaassist_assets.jobs import ALL_JOBS
+from mangaassist_assets.loggers import console_lines
+from mangaassist_assets.schedules import ALL_SCHEDULES
+from resources.app_config import AppConfigResource
+from resources.aws import AwsResource
+from resources.embeddings import BedrockTitanEmbedderResource, LocalEmbedderResource
+from resources.endpoints import SageMakerResource
+from resources.feedback_stream import KinesisFeedbackResource
+from resources.generation import GenerationResource
+from resources.knowledge import KnowledgeResource
+from resources.mlflow_tracking import MlflowResource
+from resources.search import LanceDbSearchResource, OpenSearchResource
+from resources.store import StoreResource
+from sensors import ALL_SENSORS
+
+Resource: TypeAlias = "dg.ConfigurableResource[Any]"
+
+
+def build_definitions(environment: Environment = "local", **overrides: Resource) -> dg.Definitions:
+    """Assemble assets, checks, jobs, sensors, schedules and resources for one environment.
+
+    Args:
+        environment: `local` (one machine, stand-ins for AWS) or `aws`.
+        overrides: resources by name that replace the environment's own.
+
+    Raises:
+        KeyError: an override names no resource.
+    """
+    resources = dict(_local_resources() if environment == "local" else _aws_resources())
+    unknown = sorted(set(overrides) - set(resources))
+    if unknown:
+        msg = f"no resource is named {unknown[0]!r}; there are {', '.join(sorted(resources))}"
+        raise KeyError(msg)
+    return dg.Definitions(
+        assets=ALL_ASSETS,
+        asset_checks=ALL_CHECKS,
+        jobs=ALL_JOBS,
+        sensors=ALL_SENSORS,
+        schedules=ALL_SCHEDULES,
+        resources=resources | overrides,
+        # One machine of two cores gains nothing from a process a step, and each would import torch again.
+        executor=dg.in_process_executor if environment == "local" else dg.multiprocess_executor,
+        loggers={"console": console_lines},
+    )
+
+
+def _shared_resources(aws: AwsResource) -> dict[str, Resource]:
+    return {
+        "mlflow": MlflowResource(tracking_uri=dg.EnvVar("MLFLOW_TRACKING_URI")),
+        "feedback_stream": KinesisFeedbackResource(aws=aws),
+        "app_config": AppConfigResource(aws=aws),
+        "store": StoreResource(root=dg.EnvVar("MANGAASSIST_STORE"), cache_folder=dg.EnvVar("MANGAASSIST_CACHE")),
+        "knowledge": KnowledgeResource(folder=dg.EnvVar("MANGAASSIST_KNOWLEDGE")),
+    }
+
+
+def _local_resources() -> Mapping[str, Resource]:
+    """MLflow, MiniStack, the local SageMaker and LanceDB; their addresses come from the supervisor's variables."""
+    aws = AwsResource()
+    return {
+        **_shared_resources(aws),
+        "endpoints": SageMakerResource(aws=aws),
+        "search": LanceDbSearchResource(path=dg.EnvVar("MANGAASSIST_SEARCH")),
+        "embeddings": LocalEmbedderResource(),
+        "generation": GenerationResource(aws=aws, provider="extractive"),
+    }
+
+
+def _aws_resources() -> Mapping[str, Resource]:
+    """The AWS services themselves; docs/deployment.md lists the variables."""
+    aws = AwsResource()
+    return {
+        **_shared_resources(aws),
+        "endpoints": SageMakerResource(
+            aws=aws,
+            image=dg.EnvVar("MANGAASSIST_SAGEMAKER_IMAGE"),
+            role_arn=dg.EnvVar("MANGAASSIST_SAGEMAKER_ROLE_ARN"),
+        ),
+        "search": OpenSearchResource(url=dg.EnvVar("MANGAASSIST_OPENSEARCH_URL")),
+        "embeddings": BedrockTitanEmbedderResource(),
+        "generation": GenerationResource(aws=aws, provider="bedrock"),
+    }
+
+
+defs = build_definitions(parse_environment(os.environ.get(ENVIRONMENT_VARIABLE)))

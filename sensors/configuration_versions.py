@@ -1,0 +1,36 @@
+"""Starts a configuration refresh when a deployed AppConfig version changes."""
+
+import dagster as dg
+
+from mangaassist_assets.jobs import configuration_refresh
+from mangaassist_assets.triggers.configuration_changes import ConfigurationState, find_configuration_changes
+from resources.app_config import AppConfigResource
+
+
+@dg.sensor(
+    name="configuration_versions",
+    job=configuration_refresh,
+    minimum_interval_seconds=30,
+    default_status=dg.DefaultSensorStatus.RUNNING,
+    description="Evaluates retrieval again and records production's state when prompts, routing or guardrails change.",
+)
+def configuration_versions(context: dg.SensorEvaluationContext, app_config: AppConfigResource) -> dg.SensorResult:
+    """Compare the deployed versions with those of the last tick; request one run for all changes of this tick."""
+    deployed = app_config.deployed_versions()
+    changes = find_configuration_changes(ConfigurationState.from_json(context.cursor), deployed)
+    cursor = changes.state.to_json()
+    if not changes.changed:
+        return dg.SensorResult(skip_reason=dg.SkipReason(changes.reason), cursor=cursor)
+    context.log.info(changes.reason)
+    return dg.SensorResult(
+        run_requests=[
+            dg.RunRequest(
+                run_key="+".join(change.run_key for change in changes.changed),
+                tags={
+                    "mangaassist/trigger": "configuration_versions",
+                    "mangaassist/changed": ",".join(change.profile for change in changes.changed),
+                },
+            )
+        ],
+        cursor=cursor,
+    )

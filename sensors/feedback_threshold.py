@@ -1,0 +1,78 @@
+"""Starts retraining when a release bundle has gathered enough thumbs-downs.
+
+Reads only feedback events that are new since the last tick. The first tick starts where the `feedback_events` asset
+stopped reading: what a run has consumed already is no news.
+"""
+
+import json
+from typing import Any
+
+import dagster as dg
+
+from mangaassist_assets.jobs import retraining
+from mangaassist_assets.partitions import release_bundles
+from mangaassist_assets.triggers.cursors import cursor_from_json, cursor_to_json
+from mangaassist_assets.triggers.feedback_threshold import FeedbackEvent, FeedbackState, ThresholdConfig, decide
+from resources.feedback_stream import KinesisFeedbackResource
+from resources.store import StoreResource
+
+_KIND = "feedback_threshold_sensor"
+_VERSION = 1
+EVENTS_PER_TICK = 5_000
+
+
+def positions_and_state(cursor: str | None, store: StoreResource) -> tuple[dict[str, str], FeedbackState]:
+    """Return the stream position by shard and the counts that a cursor holds; the landing's position at the first tick.
+
+    Raises:
+        CursorError: the cursor is of another sensor or version.
+    """
+    if cursor:
+        value = cursor_from_json(_KIND, _VERSION, cursor)
+        return dict(value["positions"]), FeedbackState.from_json(json.dumps(value["counts"]))
+    return store.feedback_landing().cursor(), FeedbackState()
+
+
+def to_cursor(positions: dict[str, str], state: FeedbackState) -> str:
+    """Return one cursor with both halves, so that events and counts move together."""
+    counts: dict[str, Any] = json.loads(state.to_json())
+    return cursor_to_json(_KIND, _VERSION, {"positions": positions, "counts": counts})
+
+
+@dg.sensor(
+    name="feedback_threshold",
+    job=retraining,
+    minimum_interval_seconds=30,
+    default_status=dg.DefaultSensorStatus.RUNNING,
+    description="Retrains on a release bundle when its thumbs-downs since the last firing reach a number and a share.",
+)
+def feedback_threshold(
+    context: dg.SensorEvaluationContext, feedback_stream: KinesisFeedbackResource, store: StoreResource
+) -> dg.SensorResult:
+    """Count new feedback by bundle; request one retraining run for each bundle over the threshold."""
+    positions, state = positions_and_state(context.cursor, store)
+    batch = feedback_stream.read_new(positions, limit=EVENTS_PER_TICK)
+    events = [
+        FeedbackEvent(event_id=event.event_id, release_bundle=event.release_bundle, feedback=event.feedback)
+        for event in batch.events
+    ]
+    decision = decide(state, events, config=ThresholdConfig())
+    cursor = to_cursor(dict(batch.cursor), decision.state)
+    if not decision.fire:
+        rejected = f"; {len(batch.rejects)} unreadable records" if batch.rejects else ""
+        return dg.SensorResult(skip_reason=dg.SkipReason(decision.reason + rejected), cursor=cursor)
+    context.log.info(decision.reason)
+    return dg.SensorResult(
+        run_requests=[
+            dg.RunRequest(
+                run_key=firing.run_key,
+                partition_key=firing.release_bundle,
+                tags={"mangaassist/trigger": "feedback_threshold", "mangaassist/thumbs_down": str(firing.down)},
+            )
+            for firing in decision.fire
+        ],
+        dynamic_partitions_requests=[
+            release_bundles.build_add_request(sorted({firing.release_bundle for firing in decision.fire}))
+        ],
+        cursor=cursor,
+    )
