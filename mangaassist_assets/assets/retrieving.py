@@ -24,7 +24,7 @@ def first_stage(
 
     index = search.index()
     embedder = embeddings.embedder()
-    routing = app_config.poller().routing()
+    routing = app_config.configuration().routing()
     generation = index.live_generation()
     if generation is None:
         msg = "no search index generation is live: materialize live_index first"

@@ -35,7 +35,7 @@ def build_chatbot(session: Session) -> Chatbot:
             embedder=resources.embeddings.embedder(),
             reranker=resources.endpoints.endpoint(RERANKER.endpoint_name),
         ),
-        configuration=resources.app_config.poller(),
+        configuration=resources.app_config.configuration(),
         generator=resources.generation.generator(),
         sink=resources.mlflow.trace_sink(),
         pseudonym_key=session.home.pseudonym_key(),
