@@ -40,6 +40,20 @@ class Hit:
     score: float
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GenerationState:
+    """What an index knows about one of its generations.
+
+    `sealed` is False while it is being built, and for ever where its builder was killed. `created_at` is in
+    milliseconds since the epoch (UTC).
+    """
+
+    generation: str
+    dimension: int
+    sealed: bool
+    created_at: int
+
+
 class Embedder(Protocol):
     """Turns texts into L2-normalised vectors."""
 
@@ -56,7 +70,14 @@ class Embedder(Protocol):
 
 
 class SearchIndex(Protocol):
-    """Index generations behind one alias. A generation is immutable once it is live."""
+    """Index generations behind one alias. A generation is immutable once it is sealed.
+
+    Every method that names a generation raises `UnknownGenerationError` where there is none of that name.
+    """
+
+    @property
+    def settings(self) -> Mapping[str, str]:
+        """What shapes the search results (engine, analyzer, layout): part of a generation's identity."""
 
     def create_generation(self, generation: str, *, dimension: int) -> None:
         """Create an empty physical index; an unfinished one of the same name is replaced."""
@@ -66,6 +87,9 @@ class SearchIndex(Protocol):
 
     def seal(self, generation: str) -> None:
         """Finish a generation: build or refresh its vector and keyword indexes so that searches see all chunks."""
+
+    def state(self, generation: str) -> GenerationState | None:
+        """Return what is known of a generation, or None where there is none of that name."""
 
     def count(self, generation: str) -> int:
         """Return how many chunks a generation holds."""

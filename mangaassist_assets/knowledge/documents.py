@@ -1,0 +1,225 @@
+"""Knowledge documents: reading a folder of texts, pages and tables, and what in it could not be read."""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from mangaassist_assets.knowledge.errors import EmptyKnowledgeError, KnowledgeFolderError
+from mangaassist_assets.knowledge.html_text import html_to_text
+from mangaassist_assets.knowledge.records import Record, RecordError, read_csv_records, read_json_lines
+from mangaassist_assets.knowledge.sidecars import SIDECAR_SUFFIX, SidecarError, parse_sidecar
+from mangaassist_assets.knowledge.text import clean_text, drop_html_comments
+
+DEFAULT_MAX_FILE_BYTES = 10 * 1024 * 1024
+_PROSE_SUFFIXES = frozenset({".md", ".txt", ".html", ".htm"})
+_RECORD_SUFFIXES = frozenset({".csv", ".jsonl"})
+_FRONT_MATTER = re.compile(r"\A---\n(.*?)\n---[ \t]*(?:\n|\Z)", re.DOTALL)
+_FRONT_MATTER_TITLE = re.compile(r"^title:(.*)$", re.MULTILINE | re.IGNORECASE)
+_FIRST_HEADING = re.compile(r"^#{1,2}[ \t]+(.*)$", re.MULTILINE)
+_MAX_TITLE = 200
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KnowledgeDocument:
+    """One document of the store's knowledge.
+
+    `document_id` is the path in the knowledge folder with `/` (`policies/returns.md`), for a record that path, `#`
+    and its number from 1 (`titles.csv#17`). `kind` is `record` for a row of a table or a line of JSON, which is
+    never split. `text` of prose is plain text or Markdown: HTML has become headings and paragraphs.
+    """
+
+    document_id: str
+    title: str
+    text: str
+    kind: Literal["prose", "record"] = "prose"
+    metadata: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KnowledgeReject:
+    """Something that could not be read: the file, the place in it (`line 12`, empty for the whole), the reason."""
+
+    file: str
+    place: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.file}{f', {self.place}' if self.place else ''}: {self.reason}"
+
+
+@dataclass(frozen=True, slots=True)
+class KnowledgeReading:
+    """What a folder gave: documents in the order of their paths, and what was rejected."""
+
+    documents: tuple[KnowledgeDocument, ...]
+    rejects: tuple[KnowledgeReject, ...]
+
+
+class _FileError(Exception):
+    """A whole file cannot be read; the message is the reason."""
+
+
+def read_knowledge(folder: Path, *, max_file_bytes: int = DEFAULT_MAX_FILE_BYTES) -> KnowledgeReading:
+    """Read a folder of .md, .txt, .html, .csv and .jsonl files, each with an optional `NAME.metadata.json` beside it.
+
+    Files and folders whose name starts with a dot are left alone. Everything else that is not a document becomes a
+    reject with its reason; a document whose metadata cannot be read is rejected too, as its metadata may say who
+    must not see it. Personal data is not redacted here.
+
+    Args:
+        folder: A local folder.
+        max_file_bytes: Files larger than this are rejected.
+
+    Raises:
+        KnowledgeFolderError: If there is no such folder or it cannot be listed.
+        EmptyKnowledgeError: If not one document could be read.
+    """
+    if not folder.is_dir():
+        what = "is not a folder" if folder.exists() else "does not exist"
+        raise KnowledgeFolderError(f"the knowledge folder {folder} {what}: name a folder of documents")
+    root = folder.resolve()
+    documents: list[KnowledgeDocument] = []
+    rejects: list[KnowledgeReject] = []
+    paths: dict[str, Path] = {}
+    for path in _walk(root):
+        name = path.relative_to(root).as_posix()
+        if not name.isprintable() or any(0xDC80 <= ord(character) <= 0xDCFF for character in name):
+            printable = name.encode("utf-8", "backslashreplace").decode("utf-8")
+            rejects.append(KnowledgeReject(file=repr(printable), place="", reason="its name is not printable UTF-8"))
+        else:
+            paths[name] = path
+    for name in sorted(paths):
+        if name.endswith(SIDECAR_SUFFIX):
+            if name.removesuffix(SIDECAR_SUFFIX) not in paths:
+                rejects.append(KnowledgeReject(file=name, place="", reason="there is no document it describes"))
+            continue
+        try:
+            metadata = _sidecar_metadata(root, paths.get(name + SIDECAR_SUFFIX), max_file_bytes)
+            found = _read_file(root, paths[name], name, metadata, max_file_bytes)
+        except _FileError as error:
+            rejects.append(KnowledgeReject(file=name, place="", reason=str(error)))
+            continue
+        for item in found:
+            (documents if isinstance(item, KnowledgeDocument) else rejects).append(item)  # type: ignore[arg-type]  # the condition picks the list
+    if not documents:
+        first = "; ".join(str(reject) for reject in rejects[:3])
+        why = f"{len(rejects)} were rejected ({first})" if rejects else "it is empty"
+        raise EmptyKnowledgeError(
+            f"the knowledge folder {folder} holds no readable document: {why}. Put .md, .txt, .html, .csv or .jsonl "
+            "files in UTF-8 there"
+        )
+    return KnowledgeReading(tuple(documents), tuple(rejects))
+
+
+def _walk(root: Path) -> Iterator[Path]:
+    """Yield everything below `root` that is not a real folder, symbolic links included but not followed."""
+
+    def fail(error: OSError) -> None:
+        raise KnowledgeFolderError(f"cannot list {error.filename} of the knowledge: {error.strerror}") from error
+
+    for directory, folders, files in os.walk(root, onerror=fail):
+        linked = [name for name in folders if (Path(directory) / name).is_symlink()]
+        folders[:] = sorted(name for name in folders if not name.startswith(".") and name not in linked)
+        for name in (*files, *linked):
+            if not name.startswith("."):
+                yield Path(directory) / name
+
+
+def _read_text(root: Path, path: Path, max_file_bytes: int) -> str:
+    """Return the cleaned text of a file, which must be a regular one inside `root`, not too large, and UTF-8."""
+    try:
+        target = path.resolve(strict=True)
+        if not target.is_relative_to(root):
+            raise _FileError("a link that leads out of the knowledge folder")
+        status = target.stat()
+        if not stat.S_ISREG(status.st_mode):
+            raise _FileError("a link to a folder" if stat.S_ISDIR(status.st_mode) else "not a regular file")
+        if status.st_size > max_file_bytes:
+            raise _FileError(f"too large: {status.st_size:,} bytes, and {max_file_bytes:,} are allowed")
+        content = target.read_bytes()
+    except (OSError, RuntimeError) as error:
+        # resolve() tells a loop of links by RuntimeError.
+        raise _FileError(f"cannot be opened: {getattr(error, 'strerror', None) or error}") from error
+    encoding = "utf-16" if content[:2] in {b"\xff\xfe", b"\xfe\xff"} else "utf-8-sig"
+    try:
+        text = content.decode(encoding)
+    except UnicodeDecodeError as error:
+        raise _FileError(f"not UTF-8: {error.reason} at byte {error.start}; save it as UTF-8") from error
+    if not text.strip():
+        raise _FileError("empty")
+    return text
+
+
+def _sidecar_metadata(root: Path, path: Path | None, max_file_bytes: int) -> dict[str, str]:
+    if path is None:
+        return {}
+    try:
+        return parse_sidecar(_read_text(root, path, max_file_bytes))
+    except (_FileError, SidecarError) as error:
+        raise _FileError(f"held back, as its {path.name} cannot be used: {error}") from error
+
+
+def _read_file(
+    root: Path, path: Path, name: str, metadata: Mapping[str, str], max_file_bytes: int
+) -> Iterator[KnowledgeDocument | KnowledgeReject]:
+    suffix = path.suffix.lower()
+    if suffix in _PROSE_SUFFIXES:
+        return iter([_prose(name, suffix, _read_text(root, path, max_file_bytes), metadata)])
+    if suffix in _RECORD_SUFFIXES:
+        text = _read_text(root, path, max_file_bytes)
+        reader = read_csv_records if suffix == ".csv" else read_json_lines
+        try:
+            return iter([_record(name, record, metadata) for record in reader(text)])
+        except RecordError as error:
+            raise _FileError(str(error)) from error
+    known = ", ".join(sorted(_PROSE_SUFFIXES | _RECORD_SUFFIXES))
+    raise _FileError(f"the suffix {suffix or '(none)'} is not known; {known} are")
+
+
+def _prose(name: str, suffix: str, raw: str, metadata: Mapping[str, str]) -> KnowledgeDocument:
+    title: str | None = None
+    if suffix in {".html", ".htm"}:
+        title, text = html_to_text(clean_text(raw))
+    else:
+        text = clean_text(raw)
+        if suffix == ".md":
+            if match := _FRONT_MATTER.match(text):
+                text = text[match.end() :]
+                named = _FRONT_MATTER_TITLE.search(match.group(1))
+                title = named.group(1).strip(" \t\"'") if named else None
+            text = drop_html_comments(text)
+    text = text.strip()
+    if not text:
+        raise _FileError("empty: no text is left without markup and comments")
+    if not title and suffix != ".txt" and (heading := _FIRST_HEADING.search(text)):
+        title = heading.group(1).rstrip(" \t#")
+    return KnowledgeDocument(
+        document_id=name,
+        title=(metadata.get("title") or title or _title_of(name))[:_MAX_TITLE].strip(),
+        text=text,
+        metadata=metadata,
+    )
+
+
+def _record(
+    name: str, record: Record | RecordError, metadata: Mapping[str, str]
+) -> KnowledgeDocument | KnowledgeReject:
+    if isinstance(record, RecordError):
+        return KnowledgeReject(file=name, place=record.place, reason=str(record))
+    return KnowledgeDocument(
+        document_id=f"{name}#{record.number}",
+        title=(record.title or f"{_title_of(name)} {record.number}")[:_MAX_TITLE].strip(),
+        text=record.text,
+        kind="record",
+        metadata={**record.attributes, **metadata},
+    )
+
+
+def _title_of(name: str) -> str:
+    return re.sub(r"[-_]+", " ", name.rsplit("/", 1)[-1].rsplit(".", 1)[0]).strip().capitalize() or name

@@ -1,0 +1,59 @@
+"""What can go wrong with the knowledge base, each error with what to do about it in its message."""
+
+from __future__ import annotations
+
+
+class KnowledgeError(RuntimeError):
+    """Base of this package's errors; search indexes and embedders turn those of their engines into one of them."""
+
+
+class KnowledgeFolderError(KnowledgeError):
+    """The knowledge folder is missing, is a file, or cannot be listed."""
+
+
+class EmptyKnowledgeError(KnowledgeError):
+    """The knowledge folder holds no readable document."""
+
+
+class EmbeddingError(KnowledgeError):
+    """An embedder answered with vectors that cannot be used: wrong shape, not finite, not of length one."""
+
+
+class EmbeddingCacheError(KnowledgeError):
+    """The embedding cache cannot be written or read."""
+
+
+class SearchIndexError(KnowledgeError):
+    """The search index refused or garbled an operation."""
+
+
+class UnknownGenerationError(SearchIndexError):
+    """There is no index generation of that name."""
+
+
+class UnsealedGenerationError(SearchIndexError):
+    """The index generation was never finished, so it must not go live."""
+
+
+class SealedGenerationError(SearchIndexError):
+    """A finished index generation must not change."""
+
+
+class LiveGenerationError(SearchIndexError):
+    """The generation is live and must stay as it is."""
+
+
+class AliasMovedError(SearchIndexError):
+    """Somebody else moved the alias since it was read; nothing was changed."""
+
+    def __init__(self, *, expected: str | None, actual: str | None) -> None:
+        self.expected = expected
+        self.actual = actual
+        super().__init__(
+            f"the live generation is {actual or 'none'}, not {expected or 'none'} as this swap expected: somebody "
+            "else moved the alias. Nothing was changed; read the live generation again before you decide"
+        )
+
+
+class GenerationBuildError(KnowledgeError):
+    """An index generation came out different from what was put in."""

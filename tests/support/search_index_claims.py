@@ -1,0 +1,211 @@
+"""What every search index must do; the tests of each engine inherit these claims and give the fixture `index`."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+
+from mangaassist_assets.knowledge.errors import (
+    AliasMovedError,
+    LiveGenerationError,
+    SealedGenerationError,
+    UnknownGenerationError,
+    UnsealedGenerationError,
+)
+from mangaassist_assets.knowledge.generations import (
+    GenerationReport,
+    GenerationSettings,
+    build_generation,
+    prune_generations,
+    verify_generation,
+)
+from mangaassist_assets.knowledge.types import Chunk, SearchIndex, Vectors
+from tests.support.knowledge import DIMENSION, store_chunks, vectors_of
+
+SETTINGS = GenerationSettings(embedding_model_id="hash-embedder", batch_size=2)
+
+
+def build(index: SearchIndex, chunks: list[Chunk] | None = None) -> GenerationReport:
+    chunks = store_chunks() if chunks is None else chunks
+    return build_generation(chunks, vectors_of(chunks), index, settings=SETTINGS)
+
+
+class SearchIndexClaims:
+    """Claims about a `SearchIndex`; each test gets an empty one."""
+
+    @pytest.fixture
+    def chunks(self) -> list[Chunk]:
+        return store_chunks()
+
+    @pytest.fixture
+    def vectors(self, chunks: list[Chunk]) -> Vectors:
+        return vectors_of(chunks)
+
+    @pytest.fixture
+    def generation(self, index: SearchIndex) -> Iterator[str]:
+        return build(index).generation
+
+    def test_a_chunk_is_its_own_nearest(self, index, generation, chunks, vectors):
+        for chunk, vector in zip(chunks, vectors, strict=True):
+            hits = index.vector_search(generation, vector, limit=3)
+            assert len(hits) == 3
+            assert (hits[0].chunk_id, hits[0].document_id) == (chunk.chunk_id, chunk.document_id)
+            assert (hits[0].title, hits[0].text) == (chunk.title, chunk.text)
+            assert [hit.score for hit in hits] == sorted((hit.score for hit in hits), reverse=True)
+
+    @pytest.mark.parametrize(
+        ("query", "document"),
+        [
+            ("may I return volume 3?", "policies/returns.md"),
+            ("RETURNING", "policies/returns.md"),
+            ("予約", "guides/japanese.md"),
+            ("東京で受け取りたい", "guides/japanese.md"),
+            ("cafe", "guides/cafe.md"),
+            ('"quoted" AND ( NOT', "guides/cafe.md"),
+            ("osaka\x00\ud800", "policies/shipping.md"),
+            ("insured " * 20_000, "policies/shipping.md"),
+        ],
+    )
+    def test_keywords_find_the_chunk_that_has_them(self, index, generation, query, document):
+        assert index.keyword_search(generation, query, limit=3)[0].document_id == document
+
+    @pytest.mark.parametrize("query", ["", "   ", "\x00", "!!! ((", "*", "\\", "xyzzy~2^3", "x" * 100_000])
+    def test_a_query_without_known_words_finds_nothing(self, index, generation, query):
+        assert index.keyword_search(generation, query, limit=3) == []
+
+    def test_filters_restrict_both_searches(self, index, generation, vectors):
+        japanese = {"language": "ja"}
+        assert [h.document_id for h in index.vector_search(generation, vectors[0], limit=9, filters=japanese)] == [
+            "guides/japanese.md"
+        ]
+        assert index.keyword_search(generation, "returned volume", limit=9, filters=japanese) == []
+        quoted = {"language": "en", "owner": 'o\'brien "shop"'}
+        assert len(index.vector_search(generation, vectors[0], limit=9, filters=quoted)) == 4
+        assert index.vector_search(generation, vectors[0], limit=9, filters={"owner": "' OR 1=1 --"}) == []
+
+    def test_equal_content_is_built_once(self, index, generation, chunks):
+        again = build(index, list(reversed(chunks)))
+        assert (again.generation, again.built) == (generation, False)
+        assert index.generations() == [generation]
+
+    def test_a_generation_left_unfinished_is_built_anew(self, index, chunks, vectors):
+        name = build(index).generation
+        index.delete_generation(name)
+        index.create_generation(name, dimension=DIMENSION)
+        index.add(name, chunks[:2], vectors[:2])
+        assert not index.state(name).sealed
+
+        report = build(index)
+
+        assert (report.generation, report.built) == (name, True)
+        assert index.count(name) == len(chunks)
+        assert index.state(name).sealed
+        assert verify_generation(name, chunks, vectors, index=index, minimum_keyword_found=1.0).problems == ()
+
+    def test_a_finished_generation_does_not_change(self, index, generation, chunks, vectors):
+        with pytest.raises(SealedGenerationError, match=generation):
+            index.add(generation, chunks, vectors)
+        with pytest.raises(SealedGenerationError, match=generation):
+            index.create_generation(generation, dimension=DIMENSION)
+        assert index.count(generation) == len(chunks)
+
+    def test_an_unknown_generation_is_named(self, index, generation):
+        for call in (
+            lambda: index.count("kb-none"),
+            lambda: index.vector_search("kb-none", np.ones(DIMENSION, dtype=np.float32), limit=1),
+            lambda: index.keyword_search("kb-none", "volume", limit=1),
+            lambda: index.swap_live("kb-none", expected=None),
+            lambda: index.delete_generation("kb-none"),
+        ):
+            with pytest.raises(UnknownGenerationError, match=f"kb-none.*{generation}"):
+                call()
+        assert index.state("kb-none") is None
+
+    def test_the_alias_moves_only_from_where_it_is_expected(self, index, generation, chunks):
+        other = build(index, chunks[:3]).generation
+        assert index.live_generation() is None
+        with pytest.raises(AliasMovedError):
+            index.swap_live(generation, expected=other)
+        index.swap_live(generation, expected=None)
+        assert index.live_generation() == generation
+        with pytest.raises(AliasMovedError) as caught:
+            index.swap_live(other, expected=None)
+        assert caught.value.actual == generation
+        index.swap_live(other, expected=generation)
+        assert index.live_generation() == other
+
+    @pytest.mark.parametrize("some_are_live", [False, True])
+    def test_of_many_swaps_at_once_one_wins(self, index, chunks, some_are_live):
+        first, *others = [build(index, chunks[: size + 1]).generation for size in range(5)]
+        before = first if some_are_live else None
+        if before is not None:
+            index.swap_live(before, expected=None)
+        barrier = threading.Barrier(len(others))
+
+        def swap(name: str) -> str | None:
+            barrier.wait()
+            try:
+                index.swap_live(name, expected=before)
+            except AliasMovedError:
+                return None
+            return name
+
+        with ThreadPoolExecutor(len(others)) as pool:
+            winners = [winner for winner in pool.map(swap, others) if winner is not None]
+        assert winners == [index.live_generation()]
+
+    def test_an_unfinished_generation_cannot_go_live(self, index):
+        index.create_generation("kb-half", dimension=DIMENSION)
+        with pytest.raises(UnsealedGenerationError, match="kb-half"):
+            index.swap_live("kb-half", expected=None)
+        assert index.live_generation() is None
+
+    def test_the_live_generation_cannot_be_deleted(self, index, generation):
+        index.swap_live(generation, expected=None)
+        with pytest.raises(LiveGenerationError, match=generation):
+            index.delete_generation(generation)
+        assert index.count(generation) == 5
+
+    def test_pruning_keeps_the_live_the_newest_and_the_protected(self, index, chunks):
+        names = [build(index, chunks[: size + 1]).generation for size in range(5)]
+        index.create_generation("kb-half", dimension=DIMENSION)
+        index.swap_live(names[0], expected=None)
+        assert index.generations() == [*names, "kb-half"]
+
+        assert prune_generations(index, keep=1, protect=[names[1]]) == names[2:4]
+        assert index.generations() == [names[0], names[1], names[4], "kb-half"]
+
+        a_day_on = index.state("kb-half").created_at + 24 * 3_600_000
+        assert prune_generations(index, keep=1, now_ms=a_day_on) == [names[1], "kb-half"]
+
+    def test_searches_go_on_while_a_generation_is_built_and_swapped(self, index, generation, chunks, vectors):
+        index.swap_live(generation, expected=None)
+        stop = threading.Event()
+        seen: set[str] = set()
+
+        def search() -> int:
+            searches = 0
+            while not stop.is_set():
+                live = index.live_generation()
+                seen.add(live)
+                assert index.vector_search(live, vectors[0], limit=1)[0].chunk_id == chunks[0].chunk_id
+                assert index.keyword_search(live, "returned volumes", limit=1)[0].chunk_id == chunks[0].chunk_id
+                searches += 1
+            return searches
+
+        with ThreadPoolExecutor(2) as pool:
+            readers = [pool.submit(search) for _ in range(2)]
+            live = generation
+            try:
+                for size in (1, 2, 3):
+                    new = build(index, chunks[:size]).generation
+                    index.swap_live(new, expected=live)
+                    live = new
+            finally:
+                stop.set()
+            assert all(reader.result() > 0 for reader in readers)
+        assert len(seen) > 1
