@@ -1,0 +1,201 @@
+"""The home directory: one folder that holds all state of one local installation."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+MARKER = "home.json"
+SCHEMA = 1
+KEY_FILE = "pseudonym.key"
+KEY_BYTES = 32
+FOLDERS = (
+    "run",
+    "logs",
+    "mlflow",
+    "ministack",
+    "sagemaker",
+    "dagster",
+    "store",
+    "search",
+    "warehouse",
+    "knowledge",
+)
+
+
+class HomeError(Exception):
+    """The home directory cannot be used; the message says why and what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Home:
+    """Paths of one local installation. `open` checks and creates it; the constructor touches nothing."""
+
+    root: Path
+
+    @classmethod
+    def open(cls, path: str | Path) -> Home:
+        """Create the home directory at `path` where it is missing, check it, and return it.
+
+        Raises:
+            HomeError: it is a file, cannot be written, belongs to something else, or was made by a newer version.
+        """
+        home = cls(Path(path).expanduser().absolute())
+        root = home.root
+        if any(char in "?#%" or not char.isprintable() for char in str(root)):
+            # It becomes part of a database URL and of file:// URIs, which not every client of theirs quotes alike.
+            raise HomeError(
+                f"The home {str(root)!r} has one of ? # % or a control character in its path. Name another one."
+            )
+        if root.exists() and not root.is_dir():
+            raise HomeError(f"The home {root} is a file. Name a folder with --home.")
+        try:
+            root.mkdir(parents=True, exist_ok=True)
+            home._check_owner()
+            home._check_writable()
+            for name in FOLDERS:
+                (root / name).mkdir(exist_ok=True)
+        except OSError as error:
+            raise HomeError(
+                f"The home {root} cannot be used: {error.strerror or error} ({error.filename or root}). "
+                "Make it a writable folder, or name another one with --home."
+            ) from error
+        return home
+
+    @property
+    def run(self) -> Path:
+        """Lock, ports and state of the running services."""
+        return self.root / "run"
+
+    @property
+    def logs(self) -> Path:
+        """One log file per service and endpoint."""
+        return self.root / "logs"
+
+    @property
+    def mlflow(self) -> Path:
+        """The MLflow server's database and artifacts."""
+        return self.root / "mlflow"
+
+    @property
+    def ministack(self) -> Path:
+        """State of MiniStack: Kinesis, AppConfig, S3."""
+        return self.root / "ministack"
+
+    @property
+    def sagemaker(self) -> Path:
+        """State of the local SageMaker and its cache of downloaded models."""
+        return self.root / "sagemaker"
+
+    @property
+    def dagster(self) -> Path:
+        """What DAGSTER_HOME points at."""
+        return self.root / "dagster"
+
+    @property
+    def store(self) -> Path:
+        """Snapshots, datasets and models."""
+        return self.root / "store"
+
+    @property
+    def search(self) -> Path:
+        """LanceDB."""
+        return self.root / "search"
+
+    @property
+    def warehouse(self) -> Path:
+        """DuckDB."""
+        return self.root / "warehouse"
+
+    @property
+    def knowledge(self) -> Path:
+        """The copy of the bootstrapped knowledge documents."""
+        return self.root / "knowledge"
+
+    def pseudonym_key(self) -> bytes:
+        """Return the secret that turns user ids into keys: 32 random bytes, made at the first call.
+
+        Raises:
+            HomeError: others may read the file, or it does not hold 32 bytes in hexadecimal.
+        """
+        path = self.root / KEY_FILE
+        if not path.exists():
+            self._create_key(path)
+        if path.stat().st_mode & 0o077:
+            raise HomeError(
+                f"{path} may be read by other users, so the user keys made with it are not secret. "
+                f"Run `chmod 600 {path}` if nobody has read it; delete it otherwise, which gives every user a new key."
+            )
+        try:
+            key = bytes.fromhex(path.read_text(encoding="ascii").strip())
+        except ValueError as error:
+            raise HomeError(f"{path} does not hold a hexadecimal key. Restore it from a backup.") from error
+        if len(key) != KEY_BYTES:
+            raise HomeError(f"{path} holds {len(key)} bytes instead of {KEY_BYTES}. Restore it from a backup.")
+        return key
+
+    def _create_key(self, path: Path) -> None:
+        # Written aside and linked into place: of two processes that start together, one key wins and both read that.
+        descriptor, aside = tempfile.mkstemp(prefix=".key-", dir=self.root)  # mkstemp creates with mode 0600
+        try:
+            with os.fdopen(descriptor, "w", encoding="ascii") as file:
+                file.write(secrets.token_hex(KEY_BYTES))
+                file.flush()
+                os.fsync(file.fileno())
+            try:
+                os.link(aside, path)
+            except FileExistsError:
+                return
+        finally:
+            Path(aside).unlink()
+
+    def _check_owner(self) -> None:
+        marker = self.root / MARKER
+        if not marker.exists():
+            strange = sorted(entry.name for entry in self.root.iterdir() if not _is_ours(entry.name))
+            if strange:
+                raise HomeError(
+                    f"{self.root} is not a MangaAssist home: it has no {MARKER} but holds {', '.join(strange[:3])}. "
+                    "Name an empty or new folder with --home."
+                )
+            write_atomically(marker, json.dumps({"kind": "mangaassist-home", "schema": SCHEMA}))
+            return
+        try:
+            content = json.loads(marker.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise HomeError(f"{marker} is not JSON. Restore it, or name another home with --home.") from error
+        if not isinstance(content, dict) or content.get("kind") != "mangaassist-home":
+            raise HomeError(f"{marker} does not describe a MangaAssist home. Name another folder with --home.")
+        if content.get("schema") != SCHEMA:
+            raise HomeError(
+                f"The home {self.root} has schema {content.get('schema')!r}; this version reads {SCHEMA}. "
+                "Use the version that made it, or name another home with --home."
+            )
+
+    def _check_writable(self) -> None:
+        # Permission bits do not tell (root, read-only mounts, quotas): only writing does.
+        with tempfile.TemporaryFile(dir=self.root) as probe:
+            probe.write(b"x")
+
+
+def _is_ours(name: str) -> bool:
+    # The last two are what a crash while the marker or the key was written leaves behind.
+    return name in {*FOLDERS, KEY_FILE} or name.startswith((f".{MARKER}-", ".key-"))
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Replace `path` by `text` so that a reader or a crash sees the old content or the new one, never a part."""
+    descriptor, aside = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(aside).replace(path)
+    except BaseException:
+        Path(aside).unlink(missing_ok=True)
+        raise

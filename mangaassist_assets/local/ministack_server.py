@@ -1,0 +1,147 @@
+"""MiniStack on a socket that the supervisor hands over, with its state written while it runs.
+
+MiniStack writes its state when it is asked to stop, so a killed one forgets everything. Here a service's state is
+written right after a request that changed it; when that becomes expensive (a full Kinesis stream), less often, so that
+it never takes more than a twentieth of the time. What a kill can lose is the last moment.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import re
+import signal
+import time
+from collections.abc import Awaitable, Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+Scope = dict[str, Any]
+Receive = Callable[[], Awaitable[dict[str, Any]]]
+Send = Callable[[dict[str, Any]], Awaitable[None]]
+Application = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+PAUSE_SECONDS = 0.1
+SHARE_OF_TIME = 0.05
+# Authorization: AWS4-HMAC-SHA256 Credential=KEY/DATE/REGION/SERVICE/aws4_request, ...
+_SIGNED_FOR = re.compile(rb"Credential=[^/]*/[^/]*/[^/]*/([a-z0-9-]+)/")
+_READING = re.compile(rb"\.(Get|List|Describe|Search|BatchGet|Query|Scan)\w*$")
+# Where the name a request is signed for is not the name MiniStack keeps the state under.
+_STATE_NAMES = {"monitoring": "cloudwatch", "logs": "cloudwatch_logs", "events": "eventbridge"}
+
+
+def changed_service(scope: Scope) -> str | None:
+    """Return the name of the service a request may change, "" where that cannot be told, None for a reading request."""
+    if scope["type"] != "http" or scope["method"] in {"GET", "HEAD", "OPTIONS"}:
+        return None
+    headers: dict[bytes, bytes] = dict(scope["headers"])
+    if _READING.search(headers.get(b"x-amz-target", b"")):
+        return None
+    signed = _SIGNED_FOR.search(headers.get(b"authorization", b""))
+    if signed is None:
+        return ""
+    name = signed.group(1).decode("ascii")
+    return _STATE_NAMES.get(name, name)
+
+
+class Checkpoints:
+    """Remembers which services changed and has their state written."""
+
+    def __init__(self, application: Application, write: Callable[[set[str]], None]) -> None:
+        self._application = application
+        self._write = write
+        self._changed: set[str] = set()
+        self._wake = asyncio.Event()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request, then note what it may have changed."""
+        try:
+            await self._application(scope, receive, send)
+        finally:
+            service = changed_service(scope)
+            if service is not None:
+                self._changed.add(service)
+                self._wake.set()
+
+    async def run(self) -> None:
+        """Write changed state until cancelled."""
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            changed, self._changed = self._changed, set()
+            started = time.monotonic()
+            # In the event loop's thread, as MiniStack's handlers are: nothing changes while it is copied.
+            self._write(changed)
+            elapsed = time.monotonic() - started
+            await asyncio.sleep(max(PAUSE_SECONDS, elapsed / SHARE_OF_TIME))
+
+
+def services_to_write(changed: Iterable[str], known: Iterable[str]) -> set[str]:
+    """Return which of the `known` states to write; all of them where a change could not be told to a service."""
+    wanted, names = set(changed), set(known)
+    if not wanted <= names:
+        return names
+    return wanted
+
+
+def main() -> None:
+    """Serve until SIGTERM."""
+    parser = argparse.ArgumentParser(description="MiniStack of the local stand-ins")
+    parser.add_argument("--fd", type=int, required=True, help="the inherited listening socket")
+    parser.add_argument("--port", type=int, required=True, help="its port, for the addresses MiniStack hands out")
+    parser.add_argument("--folder", type=Path, required=True, help="where its state is kept")
+    arguments = parser.parse_args()
+    folder: Path = arguments.folder
+    # MiniStack reads these when it is imported.
+    os.environ.update(
+        BIND_HOST="127.0.0.1",
+        MINISTACK_HOST="127.0.0.1",
+        GATEWAY_PORT=str(arguments.port),
+        PERSIST_STATE="1",
+        STATE_DIR=str(folder / "state"),
+        S3_PERSIST="1",
+        S3_DATA_DIR=str(folder / "s3"),
+        # Listeners on fixed ports, for services nobody uses here.
+        SFTP_ENABLED="0",
+        IOT_MTLS_ENABLED="0",
+    )
+    os.environ.setdefault("LOG_LEVEL", "WARNING")
+    asyncio.run(_serve(arguments.fd))
+
+
+async def _serve(descriptor: int) -> None:
+    from hypercorn.asyncio import serve
+    from hypercorn.config import Config
+    from ministack import app as ministack
+    from ministack.core import persistence
+
+    def write(changed: set[str]) -> None:
+        states = ministack._build_persistence_save_dict()  # noqa: SLF001 - its only way to write while it runs
+        persistence.save_all({name: states[name] for name in services_to_write(changed, states)})
+
+    checkpoints = Checkpoints(ministack.app, write)
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    config = Config()
+    config.bind = [f"fd://{descriptor}"]
+    config.keep_alive_timeout = 75
+    config.graceful_timeout = 3
+    config.loglevel = os.environ["LOG_LEVEL"]
+    writing = asyncio.create_task(checkpoints.run())
+
+    async def stopped() -> None:
+        waiting = asyncio.create_task(stop.wait())
+        # A failure to write ends the server: going on would lose what clients were told is kept.
+        await asyncio.wait({waiting, writing}, return_when=asyncio.FIRST_COMPLETED)
+
+    await serve(checkpoints, config, shutdown_trigger=stopped)  # type: ignore[arg-type]
+    if writing.done():
+        writing.result()
+    writing.cancel()
+
+
+if __name__ == "__main__":
+    main()

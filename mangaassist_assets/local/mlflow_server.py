@@ -1,0 +1,46 @@
+"""The MLflow server in one process on a socket that the supervisor hands over.
+
+`mlflow server` imports MLflow twice, once to start itself again under uvicorn, which takes the longest part of its
+start, and the second process outlives a killed first. This does the same steps in one process.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import socket
+from pathlib import Path
+
+
+def main() -> None:
+    """Serve until SIGTERM; the database's schema is created or upgraded first."""
+    parser = argparse.ArgumentParser(description="MLflow server of the local stand-ins")
+    parser.add_argument("--fd", type=int, required=True, help="the inherited listening socket")
+    parser.add_argument("--folder", type=Path, required=True, help="holds mlflow.db and artifacts/")
+    arguments = parser.parse_args()
+    folder: Path = arguments.folder
+    database = f"sqlite:///{folder / 'mlflow.db'}"
+    artifacts = (folder / "artifacts").as_uri()
+
+    # The job runner is a second process for features nobody uses here; MLflow reads these when it is imported.
+    os.environ["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] = "false"
+    os.environ["_MLFLOW_SGI_NAME"] = "uvicorn"
+    os.environ.pop("MLFLOW_TRACKING_URI", None)  # it would be a client of itself
+
+    import uvicorn
+    from mlflow.server import constants
+    from mlflow.server.handlers import initialize_backend_stores
+
+    os.environ[constants.BACKEND_STORE_URI_ENV_VAR] = database
+    os.environ[constants.ARTIFACT_ROOT_ENV_VAR] = artifacts
+    initialize_backend_stores(database, database, artifacts)
+
+    from mlflow.server.fastapi_app import app
+
+    listener = socket.socket(fileno=arguments.fd)
+    config = uvicorn.Config(app, access_log=False, log_level="warning", timeout_graceful_shutdown=5)
+    uvicorn.Server(config).run(sockets=[listener])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,113 @@
+"""Which services stand in for AWS and MLflow on one machine: how each is started and asked for its health."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from mangaassist_assets.local.home import Home
+
+REGION = "us-east-1"
+DUMMY_KEY = "mangaassist-local"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServiceSpec:
+    """One service of the supervisor.
+
+    `command(fd, port)` returns the arguments after the interpreter; `health_path` answers 200 once it is ready.
+    """
+
+    name: str
+    title: str
+    command: Callable[[int, int], list[str]]
+    health_path: str
+    start_seconds: float
+
+
+def service_specs(home: Home) -> tuple[ServiceSpec, ...]:
+    """Return the services of a home."""
+    package = "mangaassist_assets.local"
+    return (
+        ServiceSpec(
+            name="mlflow",
+            title="MLflow",
+            command=lambda fd, _port: ["-m", f"{package}.mlflow_server", "--fd", str(fd), "--folder", str(home.mlflow)],
+            health_path="/health",
+            start_seconds=120,
+        ),
+        ServiceSpec(
+            name="ministack",
+            title="MiniStack (Kinesis, AppConfig, S3, CloudWatch)",
+            command=lambda fd, port: [
+                *("-m", f"{package}.ministack_server", "--fd", str(fd), "--port", str(port)),
+                *("--folder", str(home.ministack)),
+            ],
+            health_path="/_ministack/health",
+            start_seconds=60,
+        ),
+        ServiceSpec(
+            name="sagemaker",
+            title="SageMaker",
+            command=lambda fd, _port: ["-m", f"{package}.sagemaker", "--fd", str(fd), "--home", str(home.root)],
+            # Answers only when the endpoints of the last time serve again.
+            health_path="/ready",
+            start_seconds=180,
+        ),
+    )
+
+
+def client_environment(home: Home, urls: Mapping[str, str], inherited: Mapping[str, str]) -> dict[str, str]:
+    """Return the environment that sends every client of this project to the services at `urls`.
+
+    Nothing in it lets a client reach a real account: keys are dummies and the user's AWS files are set aside.
+
+    Args:
+        home: The home the services run on.
+        urls: Base URL by service name.
+        inherited: The present environment, whose proxy exceptions are kept.
+    """
+    aws_file = home.run / "aws-config"
+    exceptions = inherited.get("NO_PROXY") or inherited.get("no_proxy") or ""
+    direct = ",".join(dict.fromkeys([*filter(None, exceptions.split(",")), "127.0.0.1", "localhost"]))
+    return {
+        "MANGAASSIST_ENV": "local",
+        "MANGAASSIST_HOME": str(home.root),
+        "MANGAASSIST_STORE": str(home.store),
+        "MANGAASSIST_CACHE": str(home.store / "cache"),
+        "MANGAASSIST_SEARCH": str(home.search),
+        "MANGAASSIST_KNOWLEDGE": str(home.knowledge),
+        "DAGSTER_HOME": str(home.dagster),
+        "MLFLOW_TRACKING_URI": urls["mlflow"],
+        "AWS_ENDPOINT_URL": urls["ministack"],
+        "AWS_ENDPOINT_URL_SAGEMAKER": urls["sagemaker"],
+        "AWS_ENDPOINT_URL_SAGEMAKER_RUNTIME": urls["sagemaker"],
+        "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS": "false",
+        "AWS_ACCESS_KEY_ID": DUMMY_KEY,
+        "AWS_SECRET_ACCESS_KEY": DUMMY_KEY,
+        "AWS_SESSION_TOKEN": "",
+        "AWS_DEFAULT_REGION": REGION,
+        "AWS_REGION": REGION,
+        "AWS_PROFILE": "default",
+        "AWS_CONFIG_FILE": str(aws_file),
+        "AWS_SHARED_CREDENTIALS_FILE": str(aws_file),
+        "AWS_EC2_METADATA_DISABLED": "true",
+        "HF_HUB_OFFLINE": "1",
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "DO_NOT_TRACK": "true",
+        "DAGSTER_DISABLE_TELEMETRY": "1",
+        "NO_PROXY": direct,
+        "no_proxy": direct,
+    }
+
+
+def service_environment(home: Home, urls: Mapping[str, str]) -> dict[str, str]:
+    """Return the whole environment a service runs with: this process's, with the clients' addresses in it."""
+    return {
+        **os.environ,
+        **client_environment(home, urls, os.environ),
+        "PYTHONUNBUFFERED": "1",
+        # What a server logs should not depend on the developer's warning filters.
+        "PYTHONWARNINGS": "ignore::DeprecationWarning",
+    }

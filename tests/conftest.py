@@ -1,0 +1,41 @@
+"""Fixtures that any test may use: the repository, the shared data sets, the local stand-ins."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from mangaassist_assets.local.home import Home
+from mangaassist_assets.local.supervisor import Supervisor
+
+
+@pytest.fixture(scope="session")
+def repository_root() -> Path:
+    """The folder that holds pyproject.toml."""
+    return Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="session")
+def shared_data(repository_root: Path) -> Path:
+    """The folder of public data sets beside the repository; skips the test where it is missing."""
+    folder = repository_root.parent / "shared" / "data"
+    if not folder.is_dir():
+        pytest.skip("the data sets beside the repository, ../shared/data, are missing")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def stand_ins(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Supervisor]:
+    """MLflow, MiniStack and SageMaker on a temporary home, started once and shared by all tests of the session."""
+    with Supervisor(Home.open(tmp_path_factory.mktemp("stand-ins") / "home")) as supervisor:
+        yield supervisor
+
+
+@pytest.fixture
+def stand_ins_environment(stand_ins: Supervisor, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+    """The clients' environment, set for the duration of the test."""
+    for name, value in stand_ins.environment.items():
+        monkeypatch.setenv(name, value)
+    return stand_ins.environment
