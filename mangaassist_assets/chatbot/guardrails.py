@@ -1,0 +1,55 @@
+"""Guardrails: what the ruleset refuses, before and after the answer. Every verdict has a reason that can be counted."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+from mangaassist_assets.chatbot.documents import GuardrailsDocument
+from mangaassist_assets.tracing.redaction import redact
+
+# The longest text the patterns look at: a message over the limit is refused for its length anyway.
+_MAXIMUM_SCANNED = 20_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """What the guardrails decided; `reasons` name the rules that fired, in the order of the checks."""
+
+    blocked: bool
+    reasons: tuple[str, ...]
+
+
+def check_message(rules: GuardrailsDocument, message: str) -> Verdict:
+    """Check a shopper's message: `message_too_long`, `blocked_pattern:<number from 1>`."""
+    reasons: list[str] = []
+    if len(message) > rules.maximum_message_characters:
+        reasons.append("message_too_long")
+    scanned = message[:_MAXIMUM_SCANNED]
+    for number, pattern in enumerate(_compiled(rules.blocked_patterns), start=1):
+        if pattern.search(scanned):
+            reasons.append(f"blocked_pattern:{number}")
+    return Verdict(blocked=bool(reasons), reasons=tuple(reasons))
+
+
+def check_answer(rules: GuardrailsDocument, answer: str, relevances: Sequence[float]) -> Verdict:
+    """Check an answer: `personal_data:<kind>` and `ungrounded`.
+
+    Args:
+        rules: The ruleset.
+        answer: The generated answer.
+        relevances: Relevance probabilities of the selected passages, in any order; none at all is ungrounded.
+    """
+    reasons: list[str] = []
+    if rules.block_personal_data_in_answer:
+        reasons += [f"personal_data:{kind.lower()}" for kind in redact(answer).counts]
+    if not relevances or max(relevances) < rules.minimum_best_relevance:
+        reasons.append("ungrounded")
+    return Verdict(blocked=bool(reasons), reasons=tuple(reasons))
+
+
+@lru_cache(maxsize=8)
+def _compiled(patterns: tuple[str, ...]) -> tuple[re.Pattern[str], ...]:
+    return tuple(re.compile(pattern, re.IGNORECASE) for pattern in patterns)

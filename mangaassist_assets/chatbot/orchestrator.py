@@ -1,0 +1,268 @@
+"""The reference chatbot: one message in, one answer out, one trace by the contract.
+
+It is the same code wherever it runs; the parts it is given decide whether Bedrock and SageMaker answer or what
+stands in for them. A part that fails ends the turn in ERROR with its span, and the shopper gets the fallback.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Literal
+
+from mangaassist_assets.chatbot.documents import GuardrailsDocument, PromptsDocument, RoutingDocument
+from mangaassist_assets.chatbot.guardrails import Verdict, check_answer, check_message
+from mangaassist_assets.chatbot.parts import (
+    Configuration,
+    Endpoint,
+    GenerationRequest,
+    Generator,
+    StageError,
+    TraceSink,
+    label_score,
+    predictions,
+    served_model,
+)
+from mangaassist_assets.chatbot.prompts import Prompt, build_prompt
+from mangaassist_assets.chatbot.retrieval import Retrieved, Retriever
+from mangaassist_assets.chatbot.tracer import ActiveSpan, TurnTracer
+from mangaassist_assets.tracing.contract import Attribute, SpanName, Tag, validate_bundle
+from mangaassist_assets.tracing.redaction import prompt_record, pseudonym, redact
+
+_SESSION = re.compile(r"[0-9A-Za-z][0-9A-Za-z._:-]{0,127}")
+_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")
+# What one trace keeps of a message: the guardrails refuse longer ones long before.
+_TRACED_CHARACTERS = 20_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChatRequest:
+    """One message of a shopper.
+
+    `user_id` and `session_id` are as the store knows them; only their pseudonyms leave the chatbot. `event_time_ms`
+    replays a message at the time it was written (milliseconds since the epoch); None means now.
+    """
+
+    message: str
+    session_id: str
+    release_bundle: str
+    user_id: str | None = None
+    event_time_ms: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChatReply:
+    """What came of a message, with the pseudonyms it was traced under.
+
+    `intent` and `used_documents` are what a turn that ended early does not have; `error` says why it failed.
+    """
+
+    trace_id: str
+    timestamp_ms: int
+    duration_ms: int
+    session_id: str
+    user_key: str | None
+    state: Literal["OK", "ERROR"]
+    answer: str
+    intent: str | None
+    used_documents: tuple[str, ...]
+    blocked: bool
+    error: str | None = None
+
+
+@dataclass(slots=True)
+class _Turn:
+    """What is known of a turn so far; a stage that fails leaves the rest unset."""
+
+    message: str
+    intent: str | None = None
+    answer: str | None = None
+    used_documents: tuple[str, ...] = ()
+    blocked: bool = False
+    error: str | None = None
+
+
+class Chatbot:
+    """Answers messages. One instance serves several threads if its parts do."""
+
+    def __init__(
+        self,
+        *,
+        intent: Endpoint,
+        retriever: Retriever,
+        configuration: Configuration,
+        generator: Generator,
+        sink: TraceSink,
+        pseudonym_key: bytes,
+        experiment_id: str | None = None,
+        prompt_limit: int = 4_000,
+    ) -> None:
+        self._intent = intent
+        self._retriever = retriever
+        self._configuration = configuration
+        self._generator = generator
+        self._sink = sink
+        self._key = pseudonym_key
+        self._experiment_id = experiment_id
+        self._prompt_limit = prompt_limit
+
+    def flush(self) -> int:
+        """Wait until all traces so far are stored and return how many; raises where one could not be."""
+        return self._sink.flush()
+
+    def answer(self, request: ChatRequest) -> ChatReply:
+        """Answer one message.
+
+        Raises:
+            InvalidBundleError: The request names no valid release bundle. A stage that fails does not raise: it makes
+                a turn in state ERROR. Any other error is written to the trace and goes on to the caller.
+        """
+        validate_bundle(request.release_bundle)
+        turn = _Turn(message=_CONTROL.sub("", request.message))
+        session_id = self._session(request.session_id)
+        user_key = None if request.user_id is None else pseudonym(request.user_id, self._key)
+        tracer = TurnTracer(
+            session_id=session_id,
+            release_bundle=request.release_bundle,
+            user_key=user_key,
+            start_ns=None if request.event_time_ms is None else request.event_time_ms * 1_000_000,
+        )
+        tracer.tag(Tag.EXPERIMENT_ID, self._experiment_id)
+        tracer.flag(Tag.CACHE_HIT, value=False)
+        fallback: str = PromptsDocument.model_fields["fallback"].default
+        try:
+            with tracer.span(SpanName.CHAT_TURN, inputs={"message": turn.message[:_TRACED_CHARACTERS]}) as root:
+                root.outputs = {"answer": fallback}
+                prompts = self._configuration.prompts()
+                fallback = prompts.fallback
+                root.outputs = {"answer": fallback}
+                self._run(turn, tracer, prompts)
+                root.outputs = {"answer": turn.answer}
+        except StageError as error:
+            turn.error = redact(str(error)).text
+        finally:
+            trace = tracer.finish(self._sink)
+        return ChatReply(
+            trace_id=trace.trace_id,
+            timestamp_ms=trace.timestamp_ms,
+            duration_ms=trace.duration_ms,
+            session_id=session_id,
+            user_key=user_key,
+            state="OK" if turn.error is None else "ERROR",
+            answer=fallback if turn.answer is None else turn.answer,
+            intent=turn.intent,
+            used_documents=turn.used_documents,
+            blocked=turn.blocked,
+            error=turn.error,
+        )
+
+    def _session(self, session_id: str) -> str:
+        """Return the session id, or its pseudonym where it is not a plain token or tells something personal."""
+        if _SESSION.fullmatch(session_id) and not redact(session_id).counts:
+            return session_id
+        return pseudonym(session_id, self._key, prefix="s")
+
+    def _run(self, turn: _Turn, tracer: TurnTracer, prompts: PromptsDocument) -> None:
+        routing = self._configuration.routing()
+        rules = self._configuration.guardrails()
+        tracer.tag(Tag.PROMPT_VERSION, prompts.version)
+        tracer.tag(Tag.ROUTING_POLICY_VERSION, routing.version)
+        tracer.tag(Tag.GUARDRAIL_RULESET_VERSION, rules.version)
+        verdict = check_message(rules, turn.message)
+        if verdict.blocked:
+            self._block(turn, tracer, rules, verdict)
+            return
+        turn.intent = self._classify(turn.message, tracer)
+        retrieved = self._retriever.retrieve(turn.message, routing, tracer)
+        prompt = self._build(turn.message, prompts, retrieved, tracer)
+        turn.used_documents = tuple(dict.fromkeys(hit.document_id for hit in prompt.passages))
+        answer = self._generate(turn.message, prompt, routing, tracer)
+        with tracer.span(SpanName.GUARDRAILS) as span:
+            verdict = check_answer(rules, answer, [item.relevance for item in retrieved.selected])
+            _put_verdict(span, rules, verdict)
+        turn.blocked = verdict.blocked
+        turn.answer = rules.blocked_answer if verdict.blocked else answer or prompts.fallback
+
+    def _block(self, turn: _Turn, tracer: TurnTracer, rules: GuardrailsDocument, verdict: Verdict) -> None:
+        with tracer.span(SpanName.GUARDRAILS) as span:
+            _put_verdict(span, rules, verdict)
+        turn.blocked = True
+        turn.answer = rules.blocked_answer
+
+    def _classify(self, message: str, tracer: TurnTracer) -> str:
+        with tracer.span(SpanName.INTENT_CLASSIFICATION, inputs={"message": message}) as span:
+            span.set({Attribute.ENDPOINT_NAME: self._intent.name, Attribute.MODEL_FAMILY: "distilbert"})
+            answer = self._intent.invoke({"inputs": [message], "parameters": {"top_k": 5}})
+            model = served_model(answer, self._intent.name)
+            tracer.tag(Tag.INTENT_MODEL_VERSION, model.version)
+            ranked = predictions(answer, self._intent.name, count=1)[0]
+            if not isinstance(ranked, list) or not ranked:
+                raise StageError(f"endpoint {self._intent.name} answered without a label")
+            scores = [label_score(entry, self._intent.name) for entry in ranked]
+            intent, confidence = scores[0]
+            tracer.tag(Tag.INTENT, intent)
+            span.set(
+                {
+                    Attribute.INTENT: intent,
+                    Attribute.CONFIDENCE: confidence,
+                    Attribute.MODEL_VERSION: model.version,
+                    Attribute.MODEL_SHA256: model.sha256,
+                }
+            )
+            span.outputs = {"predictions": [{"label": label, "score": score} for label, score in scores]}
+            return intent
+
+    def _build(self, message: str, document: PromptsDocument, retrieved: Retrieved, tracer: TurnTracer) -> Prompt:
+        with tracer.span(SpanName.BUILD_PROMPT) as span:
+            prompt = build_prompt(document, message, [item.hit for item in retrieved.selected])
+            record = prompt_record(f"{prompt.system}\n\n{prompt.user}", self._prompt_limit)
+            span.set({Attribute.PROMPT_HASH: record.sha256, Attribute.PROMPT_VERSION: document.version})
+            kept = {"prompt": record.text} if record.text is not None else {"preview": record.preview}
+            span.outputs = {**kept, "characters": record.characters}
+            return prompt
+
+    def _generate(self, message: str, prompt: Prompt, routing: RoutingDocument, tracer: TurnTracer) -> str:
+        with tracer.span(SpanName.BEDROCK_GENERATE) as span:
+            span.set(
+                {
+                    Attribute.BEDROCK_MODEL_ID: routing.bedrock_model_id,
+                    Attribute.TEMPERATURE: routing.temperature,
+                    Attribute.MAX_TOKENS: routing.maximum_tokens,
+                }
+            )
+            tracer.tag(Tag.BEDROCK_MODEL_ID, routing.bedrock_model_id)
+            generation = self._generator.generate(
+                GenerationRequest(
+                    system=prompt.system,
+                    user=prompt.user,
+                    question=message,
+                    passages=prompt.passages,
+                    model_id=routing.bedrock_model_id,
+                    temperature=routing.temperature,
+                    maximum_tokens=routing.maximum_tokens,
+                )
+            )
+            # The model that answered, which is not always the one the routing policy named.
+            tracer.tag(Tag.BEDROCK_MODEL_ID, generation.model_id)
+            span.set(
+                {
+                    Attribute.BEDROCK_MODEL_ID: generation.model_id,
+                    Attribute.INPUT_TOKENS: generation.input_tokens,
+                    Attribute.OUTPUT_TOKENS: generation.output_tokens,
+                    Attribute.CACHE_READ_TOKENS: generation.cache_read_tokens,
+                    Attribute.CACHE_WRITE_TOKENS: generation.cache_write_tokens,
+                    Attribute.STOP_REASON: generation.stop_reason,
+                }
+            )
+            span.outputs = {"answer": generation.text}
+            return generation.text
+
+
+def _put_verdict(span: ActiveSpan, rules: GuardrailsDocument, verdict: Verdict) -> None:
+    span.set(
+        {
+            Attribute.RULESET_VERSION: rules.version,
+            Attribute.BLOCKED: verdict.blocked,
+            Attribute.REASONS: list(verdict.reasons),
+        }
+    )

@@ -1,0 +1,82 @@
+"""The simulated shopper and the simulated reviewer: what they think of a turn, drawn repeatably.
+
+Every decision comes from a generator seeded by the seed, the bundle and the utterance itself, so it depends on
+neither threads nor the order of turns.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from dataclasses import dataclass
+
+from mangaassist_assets.chatbot.orchestrator import ChatReply
+from mangaassist_assets.datasets.utterances import Utterance
+from mangaassist_assets.tracing.turns import Feedback
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShopperBehaviour:
+    """How people press thumbs; all are probabilities.
+
+    Most people who are served well say nothing (`thumbs_up_rate`), most who are not say so (`thumbs_down_rate`), and
+    some misjudge what they got (`feedback_noise`: a good turn is taken for a bad one, or a bad one for a good one).
+    `label_rate` is the share of the truly failing turns that a person reviews.
+    """
+
+    thumbs_up_rate: float = 0.15
+    thumbs_down_rate: float = 0.8
+    feedback_noise: float = 0.05
+    label_rate: float = 0.3
+
+    def __post_init__(self) -> None:
+        for name in self.__slots__:
+            value = getattr(self, name)
+            if not 0.0 <= value <= 1.0:
+                raise ValueError(f"{name} must be between 0 and 1, not {value}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Judgement:
+    """What is true of a turn and what people said of it. `delay_ms` is how long the thumb took."""
+
+    wrong_intent: bool
+    missing_documents: bool
+    failing: bool
+    feedback: Feedback | None
+    reviewed: bool
+    delay_ms: int
+
+
+def generator_for(seed: int, release_bundle: str, utterance: Utterance) -> random.Random:
+    """Return the random generator of one utterance."""
+    content = f"{seed}\x1f{release_bundle}\x1f{utterance.line_number}\x1f{utterance.text}"
+    digest = hashlib.sha256(content.encode("utf-8", "surrogatepass")).digest()
+    return random.Random(int.from_bytes(digest[:8], "big"))
+
+
+def judge(utterance: Utterance, reply: ChatReply, behaviour: ShopperBehaviour, generator: random.Random) -> Judgement:
+    """Compare a reply with what the utterance knows to be true, and draw what shopper and reviewer do.
+
+    An utterance without `intent` or without `relevant_documents` gives no signal for that side. A turn in ERROR fails.
+    """
+    wrong_intent = utterance.intent is not None and reply.intent is not None and reply.intent != utterance.intent
+    missing = bool(utterance.relevant_documents) and not set(utterance.relevant_documents) & set(reply.used_documents)
+    # A turn that was refused used no document on purpose; it still failed the shopper who asked something answerable.
+    failing = wrong_intent or missing or reply.state == "ERROR"
+    draws = [generator.random() for _ in range(3)]
+    seen_as_failing = failing != (draws[0] < behaviour.feedback_noise)
+    feedback: Feedback | None = None
+    if seen_as_failing and draws[1] < behaviour.thumbs_down_rate:
+        feedback = "thumbs_down"
+    elif not seen_as_failing and draws[1] < behaviour.thumbs_up_rate:
+        feedback = "thumbs_up"
+    can_review = utterance.intent is not None or bool(utterance.relevant_documents)
+    return Judgement(
+        wrong_intent=wrong_intent,
+        missing_documents=missing,
+        failing=failing,
+        feedback=feedback,
+        reviewed=failing and can_review and draws[2] < behaviour.label_rate,
+        delay_ms=generator.randrange(3_000, 60_000),
+    )

@@ -1,0 +1,255 @@
+"""Simulated traffic: utterances driven through the chatbot, judged by simulated shoppers and reviewers.
+
+Turns are driven in portions. The traces of a portion are stored before feedback is put on them, while the next
+portion is driven; whatever ends the process loses the feedback of two portions at most. At the end every trace is
+looked up by its id.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Collection, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from typing import Any, Protocol
+
+from mangaassist_assets.chatbot.orchestrator import Chatbot, ChatReply, ChatRequest
+from mangaassist_assets.chatbot.shopper import Judgement, ShopperBehaviour, generator_for, judge
+from mangaassist_assets.datasets.utterances import Utterance
+from mangaassist_assets.tracing.contract import validate_bundle
+from mangaassist_assets.tracing.feedback import FeedbackRecord, feedback_record
+from mangaassist_assets.tracing.turns import Feedback
+
+REVIEWER = "simulated-reviewer"
+
+
+class LostTracesError(RuntimeError):
+    """Turns were driven whose traces the tracking server does not have."""
+
+
+class SimulationError(RuntimeError):
+    """The simulation ran, but nothing of it can be used."""
+
+
+class FeedbackPublisher(Protocol):
+    """Where feedback events go."""
+
+    def publish(self, events: Sequence[FeedbackRecord]) -> int:
+        """Publish all events and return how many; raises if one could not be."""
+
+
+class TraceReviewer(Protocol):
+    """What people put on traces after the turn, and whether the traces are there."""
+
+    def record_feedback(self, trace_id: str, feedback: Feedback, *, user_key: str | None, timestamp_ms: int) -> None:
+        """Put a thumb on a trace."""
+
+    def record_review(
+        self, trace_id: str, *, expected_intent: str | None, relevant_documents: Sequence[str], reviewer: str
+    ) -> None:
+        """Put a human review on a trace."""
+
+    def missing_traces(self, trace_ids: Collection[str], release_bundle: str) -> list[str]:
+        """Return those of the ids that are not stored as finished traces of the bundle."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SimulationReport:
+    """What was driven and said. `failing` counts turns that truly failed, whoever complained."""
+
+    release_bundle: str
+    turns: int
+    errors: int
+    blocked: int
+    failing: int
+    wrong_intents: int
+    missing_documents: int
+    thumbs_up: int
+    thumbs_down: int
+    reviews: int
+    traces_stored: int
+    seconds: float
+    error_examples: tuple[str, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON values."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class _Driven:
+    utterance: Utterance
+    reply: ChatReply
+    judgement: Judgement
+
+
+def simulate(
+    utterances: Sequence[Utterance],
+    chatbot: Chatbot,
+    feedback: FeedbackPublisher,
+    reviewer: TraceReviewer,
+    *,
+    release_bundle: str,
+    label_rate: float = 0.3,
+    feedback_noise: float = 0.05,
+    behaviour: ShopperBehaviour | None = None,
+    seed: int = 0,
+    threads: int = 2,
+    portion: int = 64,
+    progress: Callable[[int, int], None] | None = None,
+) -> SimulationReport:
+    """Drive the utterances through the chatbot.
+
+    Args:
+        utterances: What shoppers wrote; a timestamp replays the message at that time.
+        chatbot: The chatbot under test.
+        feedback: Gets every thumb as a feedback event.
+        reviewer: Gets thumbs and reviews for the traces.
+        release_bundle: The bundle the turns belong to.
+        label_rate: Share of failing turns that are reviewed; `behaviour` overrules it.
+        feedback_noise: Share of turns a shopper misjudges; `behaviour` overrules it.
+        behaviour: All rates together.
+        seed: The same seed, utterances and replies give the same thumbs and reviews.
+        threads: Turns driven at the same time.
+        portion: Turns between two flushes.
+        progress: Called with (turns done, turns in all).
+
+    Raises:
+        LostTracesError: A turn's trace is not on the tracking server; says how many and which.
+        SimulationError: Not one turn went through; says what failed.
+    """
+    validate_bundle(release_bundle)
+    rates = behaviour or ShopperBehaviour(label_rate=label_rate, feedback_noise=feedback_noise)
+    started = time.perf_counter()
+    driven: list[_Driven] = []
+    # The background thread stores and annotates one portion while the shoppers drive the next.
+    with (
+        ThreadPoolExecutor(threads, thread_name_prefix="shopper") as shoppers,
+        ThreadPoolExecutor(threads, thread_name_prefix="reviewer") as reviewers,
+        ThreadPoolExecutor(1, thread_name_prefix="portion") as background,
+    ):
+        saying: Future[None] | None = None
+        for start in range(0, len(utterances), portion):
+            part = list(
+                shoppers.map(
+                    lambda utterance: _drive(utterance, chatbot, release_bundle, rates, seed),
+                    utterances[start : start + portion],
+                )
+            )
+            if saying is not None:
+                saying.result()
+            saying = background.submit(
+                _store_and_say,
+                part,
+                chatbot=chatbot,
+                feedback=feedback,
+                reviewer=reviewer,
+                release_bundle=release_bundle,
+                pool=reviewers,
+            )
+            driven += part
+            if progress is not None:
+                progress(len(driven), len(utterances))
+        if saying is not None:
+            saying.result()
+    missing = reviewer.missing_traces([item.reply.trace_id for item in driven], release_bundle)
+    if missing:
+        raise LostTracesError(
+            f"{len(missing)} of {len(driven)} traces of bundle {release_bundle} are not on the tracking server, for "
+            f"example {missing[0]}: see the log of the tracking server"
+        )
+    report = _report(driven, release_bundle, time.perf_counter() - started)
+    if report.turns and report.errors == report.turns:
+        raise SimulationError(
+            f"all {report.turns} turns of bundle {release_bundle} failed, most often: {report.error_examples[0]}"
+        )
+    return report
+
+
+def _drive(utterance: Utterance, chatbot: Chatbot, release_bundle: str, rates: ShopperBehaviour, seed: int) -> _Driven:
+    generator = generator_for(seed, release_bundle, utterance)
+    alone = f"s{generator.getrandbits(64):016x}"
+    reply = chatbot.answer(
+        ChatRequest(
+            message=utterance.text,
+            session_id=utterance.session_id or alone,
+            release_bundle=release_bundle,
+            user_id=utterance.user_id,
+            event_time_ms=None if utterance.timestamp is None else int(utterance.timestamp.timestamp() * 1000),
+        )
+    )
+    return _Driven(utterance, reply, judge(utterance, reply, rates, generator))
+
+
+def _store_and_say(
+    part: Sequence[_Driven],
+    *,
+    chatbot: Chatbot,
+    feedback: FeedbackPublisher,
+    reviewer: TraceReviewer,
+    release_bundle: str,
+    pool: ThreadPoolExecutor,
+) -> None:
+    """Wait until the traces of a portion are stored, publish its thumbs, put thumbs and reviews on the traces."""
+    chatbot.flush()
+    events = [_event(item, release_bundle) for item in part if item.judgement.feedback is not None]
+    feedback.publish(events)
+
+    def put(item: _Driven) -> None:
+        reply, judgement = item.reply, item.judgement
+        if judgement.feedback is not None:
+            reviewer.record_feedback(
+                reply.trace_id, judgement.feedback, user_key=reply.user_key, timestamp_ms=_said_at(item)
+            )
+        if judgement.reviewed:
+            reviewer.record_review(
+                reply.trace_id,
+                expected_intent=item.utterance.intent,
+                relevant_documents=item.utterance.relevant_documents,
+                reviewer=REVIEWER,
+            )
+
+    list(pool.map(put, part))
+
+
+def _event(item: _Driven, release_bundle: str) -> FeedbackRecord:
+    reply = item.reply
+    if item.judgement.feedback is None:
+        raise ValueError(f"turn {reply.trace_id} has no feedback to publish")
+    return feedback_record(
+        event_id=f"fb-{reply.trace_id}",
+        trace_id=reply.trace_id,
+        session_id=reply.session_id,
+        user_key=reply.user_key,
+        release_bundle=release_bundle,
+        feedback=item.judgement.feedback,
+        timestamp=datetime.fromtimestamp(_said_at(item) / 1000, UTC),
+    )
+
+
+def _said_at(item: _Driven) -> int:
+    """Return when the thumb was pressed: some time after a replayed turn, at once after a live one."""
+    delay = item.judgement.delay_ms if item.utterance.timestamp is not None else 0
+    return item.reply.timestamp_ms + item.reply.duration_ms + delay
+
+
+def _report(driven: Sequence[_Driven], release_bundle: str, seconds: float) -> SimulationReport:
+    errors = Counter(item.reply.error for item in driven if item.reply.error is not None)
+    thumbs = Counter(item.judgement.feedback for item in driven)
+    return SimulationReport(
+        release_bundle=release_bundle,
+        turns=len(driven),
+        errors=sum(errors.values()),
+        blocked=sum(item.reply.blocked for item in driven),
+        failing=sum(item.judgement.failing for item in driven),
+        wrong_intents=sum(item.judgement.wrong_intent for item in driven),
+        missing_documents=sum(item.judgement.missing_documents for item in driven),
+        thumbs_up=thumbs["thumbs_up"],
+        thumbs_down=thumbs["thumbs_down"],
+        reviews=sum(item.judgement.reviewed for item in driven),
+        traces_stored=len(driven),
+        seconds=round(seconds, 3),
+        error_examples=tuple(message for message, _ in errors.most_common(3)),
+    )

@@ -1,0 +1,126 @@
+"""The tracer: one chat turn as one trace, exactly the contract's spans, attributes and tags.
+
+All text of a conversation (inputs, outputs, error messages) is redacted here, before anything is written. Attributes
+and tags are the platform's own identifiers, numbers and versions, and stay as they are: a hash or a chunk id that
+looks like a phone number must not change. The finished trace is a plain record that a sink stores: no tracking
+server is needed to trace, and a trace can carry the time of a replayed event instead of now.
+"""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from mangaassist_assets.chatbot.parts import TraceSink
+from mangaassist_assets.tracing.contract import Attribute, SpanName, Tag
+from mangaassist_assets.tracing.records import AttributeValue, SpanRecord, TraceRecord
+from mangaassist_assets.tracing.redaction import redact, redact_json
+
+_MAXIMUM_ERROR = 500
+_MAXIMUM_TAG = 250
+
+
+@dataclass(slots=True)
+class ActiveSpan:
+    """A span that is open. `inputs` and `outputs` are redacted when it closes."""
+
+    name: SpanName
+    span_id: str
+    parent_id: str | None
+    start_ns: int
+    attributes: dict[str, AttributeValue] = field(default_factory=dict)
+    inputs: object = None
+    outputs: object = None
+
+    def set(self, attributes: Mapping[Attribute, AttributeValue | None]) -> None:
+        """Set attributes; None leaves one out."""
+        self.attributes.update({str(key): value for key, value in attributes.items() if value is not None})
+
+
+class TurnTracer:
+    """Collects the spans and tags of one chat turn. Used by one thread."""
+
+    def __init__(self, *, session_id: str, release_bundle: str, user_key: str | None, start_ns: int | None) -> None:
+        self.trace_id = f"tr-{uuid.uuid4().hex}"
+        self._user_key = user_key
+        # Replayed events keep their time: spans are offset from it by the time they really took, the first by none.
+        self._clock_zero: int | None = None
+        self._start_ns = time.time_ns() if start_ns is None else start_ns
+        self._tags: dict[str, str] = {Tag.SESSION_ID: session_id, Tag.RELEASE_BUNDLE: release_bundle}
+        self._stack: list[ActiveSpan] = []
+        self._finished: list[SpanRecord] = []
+
+    def tag(self, name: Tag, value: str | None) -> None:
+        """Set a tag; None leaves it out."""
+        if value is not None:
+            self._tags[name] = value[:_MAXIMUM_TAG]
+
+    def flag(self, name: Tag, *, value: bool) -> None:
+        """Set a tag that is true or false."""
+        self._tags[name] = "true" if value else "false"
+
+    @contextmanager
+    def span(self, name: SpanName, *, inputs: object = None) -> Iterator[ActiveSpan]:
+        """Open a span under the one that is open; an exception ends it in ERROR and goes on."""
+        span = ActiveSpan(
+            name=name,
+            span_id=uuid.uuid4().hex[:16],
+            parent_id=self._stack[-1].span_id if self._stack else None,
+            start_ns=self._now(),
+            inputs=inputs,
+        )
+        self._stack.append(span)
+        try:
+            yield span
+        except BaseException as error:
+            self._close(span, error)
+            raise
+        self._close(span, None)
+
+    def finish(self, sink: TraceSink) -> TraceRecord:
+        """Hand the trace to the sink; every span must be closed."""
+        if self._stack:
+            raise RuntimeError(f"span {self._stack[-1].name} is still open: a trace is written after its spans closed")
+        root = next(span for span in self._finished if span.parent_id is None)
+        trace = TraceRecord(
+            trace_id=self.trace_id,
+            timestamp_ms=root.start_ns // 1_000_000,
+            # As MLflow counts it: between the two milliseconds, not the nanoseconds rounded.
+            duration_ms=root.end_ns // 1_000_000 - root.start_ns // 1_000_000,
+            state="ERROR" if root.status == "ERROR" else "OK",
+            tags=dict(self._tags),
+            user_key=self._user_key,
+            spans=tuple(sorted(self._finished, key=lambda span: span.start_ns)),
+        )
+        sink.write(trace)
+        return trace
+
+    def _now(self) -> int:
+        clock = time.perf_counter_ns()
+        if self._clock_zero is None:
+            self._clock_zero = clock
+        return self._start_ns + clock - self._clock_zero
+
+    def _close(self, span: ActiveSpan, error: BaseException | None) -> None:
+        self._stack.pop()
+        self._finished.append(
+            SpanRecord(
+                span_id=span.span_id,
+                parent_id=span.parent_id,
+                name=span.name,
+                start_ns=span.start_ns,
+                end_ns=max(self._now(), span.start_ns + 1),
+                status="OK" if error is None else "ERROR",
+                status_message="" if error is None else _describe(error),
+                attributes=dict(span.attributes),
+                inputs=redact_json(span.inputs),
+                outputs=redact_json(span.outputs),
+            )
+        )
+
+
+def _describe(error: BaseException) -> str:
+    return redact(f"{type(error).__name__}: {error}"[:_MAXIMUM_ERROR]).text

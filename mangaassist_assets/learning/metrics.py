@@ -1,0 +1,149 @@
+"""Figures of classifiers and rankings, as plain numbers.
+
+Every function takes parallel sequences and returns numbers or a frozen dataclass; nothing here knows a model.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IntentFigures:
+    """How one intent is recognised. Precision is 0 where it was never predicted, recall where it never occurs."""
+
+    intent: str
+    support: int
+    predicted: int
+    precision: float
+    recall: float
+    f1: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Confusion:
+    """`count` messages of intent `expected` that were taken for `predicted`."""
+
+    expected: str
+    predicted: str
+    count: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClassificationFigures:
+    """Figures over a labelled set. `macro_f1` averages over the intents that occur in the truth."""
+
+    examples: int
+    accuracy: float
+    macro_f1: float
+    intents: tuple[IntentFigures, ...]
+    confusions: tuple[Confusion, ...]
+
+    def summary(self) -> dict[str, float]:
+        """Return the overall numbers, for logging."""
+        return {"examples": float(self.examples), "accuracy": self.accuracy, "macro_f1": self.macro_f1}
+
+
+def classification_figures(
+    truth: Sequence[str], predictions: Sequence[str], *, max_confusions: int = 20
+) -> ClassificationFigures:
+    """Compare predicted with true intents.
+
+    Raises:
+        ValueError: The sequences are empty or of different lengths.
+    """
+    check_parallel(truth=truth, predictions=predictions)
+    support, predicted = Counter(truth), Counter(predictions)
+    pairs = Counter(zip(truth, predictions, strict=True))
+    figures = []
+    for intent in sorted(support.keys() | predicted.keys()):
+        hits = pairs[intent, intent]
+        precision = hits / predicted[intent] if predicted[intent] else 0.0
+        recall = hits / support[intent] if support[intent] else 0.0
+        f1 = 2 * hits / (support[intent] + predicted[intent])
+        figures.append(
+            IntentFigures(
+                intent=intent,
+                support=support[intent],
+                predicted=predicted[intent],
+                precision=precision,
+                recall=recall,
+                f1=f1,
+            )
+        )
+    wrong = sorted(
+        ((count, expected, found) for (expected, found), count in pairs.items() if expected != found),
+        key=lambda item: (-item[0], item[1], item[2]),
+    )
+    return ClassificationFigures(
+        examples=len(truth),
+        accuracy=sum(pairs[intent, intent] for intent in support) / len(truth),
+        macro_f1=float(np.mean([figure.f1 for figure in figures if figure.support])),
+        intents=tuple(figures),
+        confusions=tuple(
+            Confusion(expected=expected, predicted=found, count=count)
+            for count, expected, found in wrong[:max_confusions]
+        ),
+    )
+
+
+def expected_calibration_error(
+    confidences: Sequence[float] | Floats, correct: Sequence[bool] | NDArray[np.bool_], *, bins: int = 15
+) -> float:
+    """Return the mean gap between confidence and accuracy over equal-width bins, by bin size (Guo et al. 2017).
+
+    Raises:
+        ValueError: No examples, different lengths, or a confidence outside [0, 1].
+    """
+    sure, right = np.asarray(confidences, dtype=np.float64), np.asarray(correct, dtype=np.float64)
+    check_parallel(confidences=sure, correct=right)
+    if not bool(np.all((sure >= 0) & (sure <= 1 + 1e-6))):
+        raise ValueError("confidences must lie in [0, 1]")
+    places = np.minimum((sure * bins).astype(np.int64), bins - 1)
+    gaps = np.bincount(places, weights=right - sure, minlength=bins)
+    return float(np.abs(gaps).sum() / len(sure))
+
+
+def reciprocal_rank(relevances_by_rank: Sequence[float], *, k: int = 10) -> float:
+    """Return 1 / rank of the first relevant passage among the first `k`, or 0.
+
+    `relevances_by_rank[0]` is the relevance of the passage ranked first.
+    """
+    for place, relevance in enumerate(relevances_by_rank[:k], start=1):
+        if relevance > 0:
+            return 1.0 / place
+    return 0.0
+
+
+def ndcg(relevances_by_rank: Sequence[float], *, k: int = 10) -> float:
+    """Return the normalised discounted cumulative gain at `k`, gain 2^relevance - 1; 0 if nothing is relevant."""
+    gains = np.exp2(np.asarray(relevances_by_rank, dtype=np.float64)) - 1.0
+    discounts = 1.0 / np.log2(np.arange(2, len(gains) + 2))
+    best = float((np.sort(gains)[::-1] * discounts)[:k].sum())
+    return float((gains * discounts)[:k].sum()) / best if best > 0 else 0.0
+
+
+def order_by_scores(scores: Sequence[float] | NDArray[np.float32], tie_ranks: Sequence[int]) -> list[int]:
+    """Return indices by falling score; equal scores keep the order of `tie_ranks` (the first stage's)."""
+    check_parallel(scores=scores, tie_ranks=tie_ranks)
+    values = np.asarray(scores, dtype=np.float64)
+    return sorted(range(len(tie_ranks)), key=lambda index: (-values[index], tie_ranks[index]))
+
+
+def check_parallel(**sequences: Sequence[object] | NDArray[np.generic]) -> int:
+    """Return the common length of parallel sequences.
+
+    Raises:
+        ValueError: They are empty, or differ in length; the message names them.
+    """
+    lengths = {name: len(values) for name, values in sequences.items()}
+    if len(set(lengths.values())) != 1 or 0 in lengths.values():
+        raise ValueError(f"need sequences of one length, not empty: got {lengths}")
+    return next(iter(lengths.values()))

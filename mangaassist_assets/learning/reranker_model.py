@@ -1,0 +1,194 @@
+"""The reranker as an artifact: written once, verified before it is loaded, asked for probabilities of relevance."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import Counter, OrderedDict
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mangaassist_assets.learning.artifacts import ArtifactMismatchError, artifact_kind, seal_artifact, verify_artifact
+from mangaassist_assets.learning.encoders import (
+    CONFIG_FILE,
+    TOKENIZER_FILE,
+    WEIGHTS_FILE,
+    length_batches,
+    load_tokenizer,
+    pad_ids,
+    tokenize,
+    write_encoder,
+)
+from mangaassist_assets.learning.intent_model import prepare_output
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+    from torch import Tensor
+
+    from mangaassist_assets.learning.pair_network import PairNetwork, Segments
+
+_TOKENS_PER_BATCH = 4096
+_CACHE_BYTES = 128 * 1024 * 1024
+
+
+def idf_weights(sequences: Sequence[Sequence[int]], *, vocab_size: int, special: Sequence[int]) -> NDArray[np.float32]:
+    """Return log((N + 1) / (document frequency + 1/2)) of each token, shape (vocab_size,); 0 for special tokens."""
+    frequencies = Counter(token for sequence in sequences for token in set(sequence))
+    weights = np.full(vocab_size, math.log((len(sequences) + 1) / 0.5), dtype=np.float32)
+    for token, frequency in frequencies.items():
+        weights[token] = math.log((len(sequences) + 1) / (frequency + 0.5))
+    weights[list(special)] = 0.0
+    return np.maximum(weights, 0.0)
+
+
+def special_tokens(tokenizer: Tokenizer) -> list[int]:
+    """Return the ids that carry no content: padding and what frames every text."""
+    return sorted({0, *tokenizer.encode("").ids})
+
+
+def write_reranker_artifact(
+    output: Path,
+    *,
+    network: PairNetwork,
+    tokenizer: Tokenizer,
+    query_tokens: int,
+    passage_tokens: int,
+    provenance: Mapping[str, Any],
+) -> str:
+    """Write and seal a reranker; return the artifact's digest."""
+    prepare_output(output)
+    config = network.encoder.shape.to_config() | {
+        "mangaassist": {
+            "joint_layers": network.joint_layers,
+            "query_tokens": query_tokens,
+            "passage_tokens": passage_tokens,
+            "provenance": dict(provenance),
+        }
+    }
+    write_encoder(output, dict(network.state_dict()), config, tokenizer)
+    return seal_artifact(output, "reranker")
+
+
+class Reranker:
+    """A loaded cross-encoder, for one thread at a time. Keeps the lower layers' view of passages, up to 128 MiB."""
+
+    def __init__(
+        self, *, network: PairNetwork, tokenizer: Tokenizer, query_tokens: int, passage_tokens: int, digest: str
+    ) -> None:
+        self._network = network
+        self._tokenizer = tokenizer
+        self._query_tokens = query_tokens
+        self._passage_tokens = passage_tokens
+        self._digest = digest
+        self._passages: OrderedDict[tuple[int, ...], Tensor] = OrderedDict()
+        self._cached_bytes = 0
+
+    @property
+    def digest(self) -> str:
+        """The artifact's digest, verified when it was loaded."""
+        return self._digest
+
+    @property
+    def network(self) -> PairNetwork:
+        """The network, for training that starts from this model."""
+        return self._network
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """The tokenizer the network was trained with."""
+        return self._tokenizer
+
+    @classmethod
+    def load(cls, directory: Path, expected_digest: str | None = None) -> Reranker:
+        """Verify and load an artifact.
+
+        Raises:
+            ArtifactMismatchError: The artifact is damaged, of another kind, or not the expected one.
+        """
+        from safetensors.torch import load_file
+
+        from mangaassist_assets.learning.network import NetworkShape
+        from mangaassist_assets.learning.pair_network import PairNetwork
+
+        digest = verify_artifact(directory, expected_digest)
+        if (kind := artifact_kind(directory)) != "reranker":
+            raise ArtifactMismatchError(f"{directory} is a {kind}, not a reranker")
+        config = json.loads((directory / CONFIG_FILE).read_text(encoding="utf-8"))
+        ours = config["mangaassist"]
+        network = PairNetwork(NetworkShape.from_config(config), joint_layers=int(ours["joint_layers"]))
+        network.load_state_dict(load_file(directory / WEIGHTS_FILE))
+        network.eval()
+        return cls(
+            network=network,
+            tokenizer=load_tokenizer(directory / TOKENIZER_FILE),
+            query_tokens=int(ours["query_tokens"]),
+            passage_tokens=int(ours["passage_tokens"]),
+            digest=digest,
+        )
+
+    def score(self, pairs: Sequence[tuple[str, str]]) -> NDArray[np.float32]:
+        """Return the probability of relevance of each (query, passage), float32 of shape (len(pairs),) in [0, 1]."""
+        import torch
+
+        scores = np.zeros(len(pairs), dtype=np.float32)
+        if not pairs:
+            return scores
+        queries = self._distinct([query for query, _ in pairs], self._query_tokens)
+        passages = self._distinct([passage for _, passage in pairs], self._passage_tokens)
+        with torch.inference_mode():
+            query_states = self._lower(sorted(set(queries)))
+            passage_states = self._cached_lower(sorted(set(passages)))
+            lengths = [len(query) + len(passage) for query, passage in zip(queries, passages, strict=True)]
+            for batch in length_batches(lengths, max_tokens=_TOKENS_PER_BATCH):
+                logits = self._network(
+                    stack_segments([(queries[index], query_states[queries[index]]) for index in batch]),
+                    stack_segments([(passages[index], passage_states[passages[index]]) for index in batch]),
+                )
+                scores[batch] = self._network.probabilities(logits).numpy()
+        return scores
+
+    def _distinct(self, texts: Sequence[str], max_tokens: int) -> list[tuple[int, ...]]:
+        distinct = sorted(set(texts))
+        ids = tokenize(self._tokenizer, distinct, max_tokens=max_tokens)
+        known = {text: tuple(sequence) for text, sequence in zip(distinct, ids, strict=True)}
+        return [known[text] for text in texts]
+
+    def _lower(self, sequences: Sequence[tuple[int, ...]]) -> dict[tuple[int, ...], Tensor]:
+        states: dict[tuple[int, ...], Tensor] = {}
+        lengths = [len(sequence) for sequence in sequences]
+        for batch in length_batches(lengths, max_tokens=_TOKENS_PER_BATCH):
+            ids, mask = pad_ids([sequences[index] for index in batch])
+            lower = self._network.lower(ids, mask).states
+            for row, index in enumerate(batch):
+                states[sequences[index]] = lower[row, : lengths[index]].clone()
+        return states
+
+    def _cached_lower(self, sequences: Sequence[tuple[int, ...]]) -> dict[tuple[int, ...], Tensor]:
+        states = {sequence: self._passages[sequence] for sequence in sequences if sequence in self._passages}
+        for sequence in states:
+            self._passages.move_to_end(sequence)
+        fresh = self._lower([sequence for sequence in sequences if sequence not in states])
+        for sequence, tensor in fresh.items():
+            self._passages[sequence] = tensor
+            self._cached_bytes += tensor.numel() * tensor.element_size()
+        while self._cached_bytes > _CACHE_BYTES:
+            _, oldest = self._passages.popitem(last=False)
+            self._cached_bytes -= oldest.numel() * oldest.element_size()
+        return states | fresh
+
+
+def stack_segments(items: Sequence[tuple[Sequence[int], Tensor]]) -> Segments:
+    """Pad (token ids, lower states) of single texts into one batch."""
+    import torch
+
+    from mangaassist_assets.learning.pair_network import Segments
+
+    ids, mask = pad_ids([sequence for sequence, _ in items])
+    states = torch.zeros(*ids.shape, items[0][1].shape[-1])
+    for row, (sequence, tensor) in enumerate(items):
+        states[row, : len(sequence)] = tensor
+    return Segments(states, ids, mask)

@@ -1,0 +1,342 @@
+"""AppConfig: deploying the chatbot's documents, telling which versions are in force, and polling them.
+
+Every document is validated here before it is stored: AppConfig's validators do it again on AWS, and nothing else does
+it locally.
+"""
+
+import json
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import dagster as dg
+from pydantic import Field
+
+from mangaassist_assets.chatbot.documents import (
+    APPLICATION,
+    ENVIRONMENT,
+    PROFILES,
+    Document,
+    DocumentT,
+    GuardrailsDocument,
+    PromptsDocument,
+    RoutingDocument,
+    dump_document,
+    parse_document,
+    profile_of,
+)
+from mangaassist_assets.chatbot.parts import StageError
+from resources.aws import AwsResource, error_code, error_message, poll_until
+
+if TYPE_CHECKING:
+    from mypy_boto3_appconfig import AppConfigClient
+    from mypy_boto3_appconfigdata import AppConfigDataClient
+
+_ENDED = frozenset({"COMPLETE", "ROLLED_BACK", "REVERTED"})
+_DEPLOYMENTS_PER_PAGE = 50
+
+
+class ConfigurationNotDeployedError(RuntimeError):
+    """A document did not come into force."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConfigurationDeployment:
+    """The version of a profile that is in force after `deploy`; `changed` is False where it was before."""
+
+    profile: str
+    version_number: str
+    document_version: str
+    changed: bool
+
+
+class AppConfigResource(dg.ConfigurableResource):  # type: ignore[type-arg]
+    """The control plane of the chatbot's configuration."""
+
+    aws: AwsResource = Field(description="How AWS is reached.")
+    application: str = Field(default=APPLICATION, description="AppConfig application.")
+    environment: str = Field(default=ENVIRONMENT, description="AppConfig environment.")
+    deployment_strategy_id: str = Field(
+        default="AppConfig.AllAtOnce", description="Deployment strategy, predefined or an id of your own."
+    )
+    deployment_timeout_s: float = Field(default=1_800.0, gt=0, description="Seconds a deployment may take.")
+
+    def deploy(self, profile: str, document: Document | Mapping[str, Any]) -> ConfigurationDeployment:
+        """Bring a document into force and wait until it is.
+
+        The content that is in force already makes no new version. Other content needs another `version`, or traces
+        could not tell the two apart.
+
+        Raises:
+            ConfigurationDocumentError: The document is not valid for this profile.
+            ConfigurationNotDeployedError: Its version names other content, or the deployment was rolled back.
+        """
+        valid = _validated(profile, document)
+        content = dump_document(valid)
+        application, environment = self._ensure_application()
+        profile_id = self._ensure_profile(application, profile)
+        current = self._in_force(application, environment).get(profile)
+        if current is not None:
+            stored = self._content(application, profile_id, current)
+            if stored == content:
+                return ConfigurationDeployment(
+                    profile=profile, version_number=current, document_version=valid.version, changed=False
+                )
+            if _version_of(profile, stored) == valid.version:
+                raise ConfigurationNotDeployedError(
+                    f"the {profile} document in force is version {valid.version!r} too, with other content: give the "
+                    "new document another version"
+                )
+        number = self._store(application, profile_id, content, valid.version)
+        self._start(application, environment, profile, profile_id, number)
+        return ConfigurationDeployment(
+            profile=profile, version_number=number, document_version=valid.version, changed=True
+        )
+
+    def deployed_versions(self) -> dict[str, str]:
+        """Return the AppConfig version number in force by profile.
+
+        Only a COMPLETE deployment counts: one under way or rolled back is no change. A profile that never had one is
+        not in the answer, and before bootstrap the answer is empty.
+        """
+        application = self._find_application()
+        if application is None:
+            return {}
+        environment = self._find_environment(application)
+        return {} if environment is None else self._in_force(application, environment)
+
+    def document(self, profile: str) -> Document | None:
+        """Return the document in force, or None before the first deployment."""
+        version = self.deployed_versions().get(profile)
+        application = self._find_application()
+        if version is None or application is None:
+            return None
+        profile_id = self._ensure_profile(application, profile)
+        return parse_document(profile, self._content(application, profile_id, version))
+
+    def deploy_first(self, document: Document) -> ConfigurationDeployment | None:
+        """Bring a document into force where its profile has none yet; returns None where it has one."""
+        profile = profile_of(document)
+        return None if profile in self.deployed_versions() else self.deploy(profile, document)
+
+    def configuration(self) -> "ConfigurationPoller":
+        """Return a reader of the data plane, for a chatbot that runs."""
+        return ConfigurationPoller(self.aws, application=self.application, environment=self.environment)
+
+    def _client(self) -> "AppConfigClient":
+        client: AppConfigClient = self.aws.client("appconfig")
+        return client
+
+    def _find_application(self) -> str | None:
+        pages = self._client().get_paginator("list_applications").paginate()
+        return next(
+            (str(item["Id"]) for page in pages for item in page["Items"] if item["Name"] == self.application), None
+        )
+
+    def _find_environment(self, application: str) -> str | None:
+        pages = self._client().get_paginator("list_environments").paginate(ApplicationId=application)
+        return next(
+            (str(item["Id"]) for page in pages for item in page["Items"] if item["Name"] == self.environment), None
+        )
+
+    def _ensure_application(self) -> tuple[str, str]:
+        client = self._client()
+        application = self._find_application() or client.create_application(Name=self.application)["Id"]
+        environment = self._find_environment(application)
+        if environment is None:
+            environment = client.create_environment(ApplicationId=application, Name=self.environment)["Id"]
+        return application, environment
+
+    def _ensure_profile(self, application: str, profile: str) -> str:
+        client = self._client()
+        pages = client.get_paginator("list_configuration_profiles").paginate(ApplicationId=application)
+        found = next((str(item["Id"]) for page in pages for item in page["Items"] if item["Name"] == profile), None)
+        if found is not None:
+            return found
+        created = client.create_configuration_profile(
+            ApplicationId=application, Name=profile, LocationUri="hosted", Type="AWS.Freeform"
+        )
+        return created["Id"]
+
+    def _content(self, application: str, profile_id: str, version: str) -> bytes:
+        answer = self._client().get_hosted_configuration_version(
+            ApplicationId=application, ConfigurationProfileId=profile_id, VersionNumber=int(version)
+        )
+        return answer["Content"].read()
+
+    def _store(self, application: str, profile_id: str, content: bytes, label: str) -> str:
+        answer = self._client().create_hosted_configuration_version(
+            ApplicationId=application,
+            ConfigurationProfileId=profile_id,
+            Content=content,
+            ContentType="application/json",
+            Description=f"document version {label}",
+        )
+        return str(answer["VersionNumber"])
+
+    def _in_force(self, application: str, environment: str) -> dict[str, str]:
+        latest: dict[str, tuple[int, str]] = {}
+        for number, deployment in self._deployments(application, environment):
+            profile = deployment["ConfigurationName"]
+            if deployment["State"] == "COMPLETE" and number > latest.get(profile, (0, ""))[0]:
+                latest[profile] = (number, str(deployment["ConfigurationVersion"]))
+        return {profile: version for profile, (_, version) in sorted(latest.items())}
+
+    def _deployments(self, application: str, environment: str) -> list[tuple[int, Mapping[str, Any]]]:
+        from botocore.exceptions import ClientError
+
+        client = self._client()
+        found: list[tuple[int, Mapping[str, Any]]] = []
+        token: dict[str, str] = {}
+        while True:
+            answer = client.list_deployments(
+                ApplicationId=application, EnvironmentId=environment, MaxResults=_DEPLOYMENTS_PER_PAGE, **token
+            )
+            found += [(int(item["DeploymentNumber"]), item) for item in answer["Items"]]
+            if not answer.get("NextToken"):
+                break
+            token = {"NextToken": answer["NextToken"]}
+        # AWS pages newest first. MiniStack gives the oldest page and no token: ask for what follows it by number.
+        while len(found) >= _DEPLOYMENTS_PER_PAGE:
+            following = max(number for number, _ in found) + 1
+            try:
+                deployment = client.get_deployment(
+                    ApplicationId=application, EnvironmentId=environment, DeploymentNumber=following
+                )
+            except ClientError as error:
+                if error_code(error) != "ResourceNotFoundException":
+                    raise
+                break
+            found.append((following, deployment))
+        return found
+
+    def _start(self, application: str, environment: str, profile: str, profile_id: str, version: str) -> None:
+        client = self._client()
+        number = client.start_deployment(
+            ApplicationId=application,
+            EnvironmentId=environment,
+            DeploymentStrategyId=self.deployment_strategy_id,
+            ConfigurationProfileId=profile_id,
+            ConfigurationVersion=version,
+        )["DeploymentNumber"]
+
+        def ended() -> str | None:
+            state = client.get_deployment(
+                ApplicationId=application, EnvironmentId=environment, DeploymentNumber=number
+            )["State"]
+            return state if state in _ENDED else None
+
+        state = poll_until(
+            ended,
+            what=f"AppConfig deployment {number} of {profile} version {version}",
+            timeout_s=self.deployment_timeout_s,
+            interval_s=1.0,
+        )
+        if state != "COMPLETE":
+            raise ConfigurationNotDeployedError(
+                f"AppConfig deployment {number} of {profile} version {version} ended {state}: the earlier version is "
+                "still in force; see the deployment's event log in AppConfig"
+            )
+
+
+class ConfigurationPoller:
+    """Reads the documents in force from the data plane; serves several threads.
+
+    AppConfig's rules: each token is good for one call, an empty body means unchanged, and the service says how long to
+    wait before the next call. A poll that fails keeps the document that was read before.
+    """
+
+    def __init__(self, aws: AwsResource, *, application: str, environment: str) -> None:
+        self._aws = aws
+        self._application = application
+        self._environment = environment
+        self._lock = threading.Lock()
+        self._tokens: dict[str, str] = {}
+        self._documents: dict[str, Document] = {}
+        self._poll_at: dict[str, float] = {}
+        self._failures: dict[str, str] = {}
+
+    def prompts(self) -> PromptsDocument:
+        """Return the prompts in force."""
+        return _typed(self._current("prompts"), PromptsDocument)
+
+    def routing(self) -> RoutingDocument:
+        """Return the routing policy in force."""
+        return _typed(self._current("routing"), RoutingDocument)
+
+    def guardrails(self) -> GuardrailsDocument:
+        """Return the guardrail ruleset in force."""
+        return _typed(self._current("guardrails"), GuardrailsDocument)
+
+    def refresh(self) -> None:
+        """Poll all profiles now, whatever the service said about waiting; `failures` tells what could not be read."""
+        with self._lock:
+            for profile in PROFILES:
+                self._poll(profile)
+
+    @property
+    def failures(self) -> dict[str, str]:
+        """Why the last poll of a profile failed, by profile; empty when all is well."""
+        with self._lock:
+            return dict(self._failures)
+
+    def _current(self, profile: str) -> Document:
+        with self._lock:
+            if time.monotonic() >= self._poll_at.get(profile, 0.0):
+                self._poll(profile)
+            document = self._documents.get(profile)
+            if document is None:
+                reason = self._failures.get(profile, "nothing is deployed")
+                raise StageError(f"no {profile} configuration can be read: {reason}; run bootstrap, then try again")
+            return document
+
+    def _poll(self, profile: str) -> None:
+        """Poll once; a failure is remembered and does not take the document away that was in force."""
+        from botocore.exceptions import BotoCoreError, ClientError
+
+        try:
+            body, interval = self._latest(profile)
+            if body:
+                self._documents[profile] = parse_document(profile, body)
+            self._failures.pop(profile, None)
+        except (ClientError, BotoCoreError, ValueError) as error:
+            # The token may have been used up by the call that failed: start over with a new session.
+            self._tokens.pop(profile, None)
+            self._failures[profile] = error_message(error)
+            interval = 5.0
+        self._poll_at[profile] = time.monotonic() + interval
+
+    def _latest(self, profile: str) -> tuple[bytes, float]:
+        client: AppConfigDataClient = self._aws.client("appconfigdata")
+        token = self._tokens.pop(profile, None)
+        if token is None:
+            token = client.start_configuration_session(
+                ApplicationIdentifier=self._application,
+                EnvironmentIdentifier=self._environment,
+                ConfigurationProfileIdentifier=profile,
+            )["InitialConfigurationToken"]
+        answer = client.get_latest_configuration(ConfigurationToken=token)
+        self._tokens[profile] = answer["NextPollConfigurationToken"]
+        return answer["Configuration"].read(), float(answer.get("NextPollIntervalInSeconds", 60))
+
+
+def _validated(profile: str, document: Document | Mapping[str, Any]) -> Document:
+    if isinstance(document, Mapping):
+        return parse_document(profile, json.dumps(dict(document)))
+    return parse_document(profile, dump_document(document))
+
+
+def _version_of(profile: str, content: bytes) -> str | None:
+    try:
+        return parse_document(profile, content).version
+    except ValueError:
+        # Somebody deployed an invalid document past this code: any valid one replaces it.
+        return None
+
+
+def _typed(document: Document, model: type[DocumentT]) -> DocumentT:
+    if not isinstance(document, model):
+        raise StageError(f"configuration holds a {type(document).__name__} where a {model.__name__} belongs")
+    return document

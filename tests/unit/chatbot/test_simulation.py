@@ -1,0 +1,144 @@
+"""Simulated traffic: what shoppers and reviewers do, that it repeats, and that no trace gets lost."""
+
+from __future__ import annotations
+
+from collections import Counter
+from datetime import UTC, datetime
+
+import pytest
+
+from mangaassist_assets.chatbot.shopper import ShopperBehaviour
+from mangaassist_assets.chatbot.simulation import LostTracesError, SimulationError, SimulationReport, simulate
+from mangaassist_assets.datasets.utterances import Utterance
+from mangaassist_assets.tracing.contract import InvalidBundleError
+from tests.support.store_chatbot import MemoryReviewer, MemorySink, MemoryStream, RuleEndpoint, store_chatbot
+
+BUNDLE = "2026.03.24-rc2"
+
+
+class Store:
+    """A chatbot with everything around it."""
+
+    def __init__(self, *, lose: int = 0, broken: str | None = None) -> None:
+        self.sink = MemorySink(lose=lose)
+        self.stream = MemoryStream()
+        self.reviewer = MemoryReviewer(self.sink)
+        endpoint = RuleEndpoint("mangaassist-intent", intents={"return": "return_item"}, broken=broken)
+        self.chatbot = store_chatbot(self.sink, intent=endpoint)
+
+    def simulate(self, utterances: list[Utterance], **options) -> SimulationReport:
+        return simulate(utterances, self.chatbot, self.stream, self.reviewer, **{"release_bundle": BUNDLE, **options})
+
+
+def utterances(count: int, **fields) -> list[Utterance]:
+    return [
+        Utterance(text=f"how do i return book {number}", line_number=number, **{"user_id": f"u{number % 9}", **fields})
+        for number in range(count)
+    ]
+
+
+def test_wrong_intents_are_thumbed_down_and_a_share_of_them_is_reviewed():
+    store = Store()
+    report = store.simulate(utterances(400, intent="gift_card"), label_rate=0.3, feedback_noise=0.0)
+    assert (report.turns, report.failing, report.wrong_intents, report.missing_documents) == (400, 400, 400, 0)
+    assert report.thumbs_up == 0
+    assert 280 <= report.thumbs_down <= 360
+    assert 85 <= report.reviews <= 155
+    assert set(store.reviewer.reviews.values()) == {("gift_card", ())}
+
+
+def test_missing_documents_fail_a_turn_and_used_ones_do_not():
+    report = Store().simulate(utterances(40, relevant_documents=("nowhere.md",)), feedback_noise=0.0)
+    assert report.missing_documents == report.failing == 40
+    report = Store().simulate(
+        utterances(40, relevant_documents=("nowhere.md", "policies/returns.md")), feedback_noise=0.0
+    )
+    assert report.failing == report.thumbs_down == 0
+
+
+def test_utterances_without_truth_give_no_signal():
+    report = Store().simulate(utterances(100), feedback_noise=0.0)
+    assert (report.failing, report.thumbs_down, report.reviews) == (0, 0, 0)
+    assert 5 <= report.thumbs_up <= 30
+
+
+def test_noise_makes_good_turns_look_bad():
+    report = Store().simulate(utterances(400, intent="return_item"), feedback_noise=0.5)
+    assert report.failing == 0
+    assert 100 <= report.thumbs_down <= 220
+
+
+def test_every_thumb_is_an_event_on_the_stream_and_a_mark_on_the_trace():
+    store = Store()
+    report = store.simulate(utterances(100, intent="gift_card"))
+    assert len(store.stream.events) == report.thumbs_up + report.thumbs_down == len(store.reviewer.feedback)
+    traces = {trace.trace_id: trace for trace in store.sink.traces}
+    for event in store.stream.events:
+        assert store.reviewer.feedback[event.trace_id] == event.feedback
+        assert event.release_bundle == BUNDLE
+        assert event.session_id == traces[event.trace_id].tags["session_id"]
+        assert event.user_key == traces[event.trace_id].user_key
+    assert len({event.event_id for event in store.stream.events}) == len(store.stream.events)
+
+
+@pytest.mark.parametrize("threads", [1, 4])
+def test_the_same_seed_repeats_every_decision(threads):
+    def decisions(seed: int, **options) -> Counter[tuple[str, str]]:
+        store = Store()
+        store.simulate(utterances(120, intent="gift_card"), seed=seed, **options)
+        messages = {trace.trace_id: str(trace.spans[0].inputs) for trace in store.sink.traces}
+        return Counter((messages[trace_id], thumb) for trace_id, thumb in store.reviewer.feedback.items())
+
+    assert decisions(7) == decisions(7, threads=threads, portion=17)
+    assert decisions(7) != decisions(8)
+
+
+def test_replayed_messages_keep_their_time_and_thumbs_come_after_them():
+    store = Store()
+    moment = datetime(2026, 3, 24, 12, 0, tzinfo=UTC)
+    store.simulate(utterances(30, intent="gift_card", timestamp=moment))
+    assert {trace.timestamp_ms for trace in store.sink.traces} == {int(moment.timestamp() * 1000)}
+    assert all("2026-03-24T12:00:03" <= event.timestamp < "2026-03-24T12:01:01" for event in store.stream.events)
+
+
+def test_messages_without_a_session_get_one_each():
+    store = Store()
+    store.simulate(utterances(30))
+    assert len({trace.tags["session_id"] for trace in store.sink.traces}) == 30
+
+
+def test_a_lost_trace_is_an_error_with_numbers():
+    with pytest.raises(LostTracesError, match=r"3 of 30 traces of bundle 2026\.03\.24-rc2 .* for example tr-"):
+        Store(lose=10).simulate(utterances(30))
+
+
+def test_a_simulation_in_which_every_turn_fails_says_why():
+    store = Store(broken="endpoint mangaassist-intent: could not be reached")
+    with pytest.raises(SimulationError, match=r"all 12 turns .* could not be reached"):
+        store.simulate(utterances(12))
+    assert len(store.sink.traces) == 12
+
+
+def test_progress_is_told_by_portions():
+    told: list[tuple[int, int]] = []
+    Store().simulate(utterances(25), portion=10, progress=lambda done, total: told.append((done, total)))
+    assert told == [(10, 25), (20, 25), (25, 25)]
+
+
+def test_nothing_to_simulate_is_a_report_of_nothing():
+    report = Store().simulate([])
+    assert (report.turns, report.traces_stored) == (0, 0)
+    assert report.to_dict()["release_bundle"] == BUNDLE
+
+
+def test_a_wrong_bundle_is_refused_before_anything_is_driven():
+    store = Store()
+    with pytest.raises(InvalidBundleError):
+        store.simulate(utterances(2), release_bundle="no/bundle")
+    assert store.sink.traces == []
+
+
+@pytest.mark.parametrize("name", ["label_rate", "feedback_noise", "thumbs_up_rate", "thumbs_down_rate"])
+def test_rates_are_probabilities(name):
+    with pytest.raises(ValueError, match=name):
+        ShopperBehaviour(**{name: 1.5})

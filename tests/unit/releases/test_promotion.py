@@ -1,0 +1,78 @@
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mangaassist_assets.releases.promotion import Champion, StoredVerdict, choose_promotion
+
+
+def verdict(bundle="rc2", start=200, word="pass", challenger="2", champion="1"):
+    return StoredVerdict(
+        release_bundle=bundle,
+        bundle_start_ms=start,
+        verdict=word,
+        challenger_version=challenger,
+        champion_version=champion,
+    )
+
+
+FIRST = Champion(version="1", bundle_start_ms=0)
+
+
+def test_a_pass_against_the_present_champion_is_promoted():
+    promotion = choose_promotion([verdict()], FIRST)
+    assert promotion.promoted == verdict()
+
+
+def test_nothing_is_promoted_without_an_evaluation():
+    assert choose_promotion([], FIRST).promoted is None
+
+
+def test_neither_fail_nor_insufficient_evidence_is_promoted():
+    for word in ("fail", "insufficient_evidence"):
+        promotion = choose_promotion([verdict(word=word)], FIRST)
+        assert promotion.promoted is None
+        assert word in promotion.reason
+
+
+def test_a_verdict_against_a_replaced_champion_is_stale():
+    promotion = choose_promotion([verdict(champion="1", challenger="2")], Champion(version="7", bundle_start_ms=100))
+    assert promotion.promoted is None
+    assert "evaluate again" in promotion.reason
+
+
+def test_promoting_twice_changes_nothing():
+    promotion = choose_promotion([verdict()], Champion(version="2", bundle_start_ms=200))
+    assert promotion.promoted is None
+    assert "is champion" in promotion.reason
+
+
+def test_a_backfilled_old_bundle_never_replaces_a_newer_champion():
+    champion = Champion(version="2", bundle_start_ms=200)
+    promotion = choose_promotion([verdict(bundle="rc1", start=100, challenger="3", champion="2")], champion)
+    assert promotion.promoted is None
+    assert "back in time" in promotion.reason
+
+
+def test_the_newest_passing_bundle_wins():
+    promotion = choose_promotion([verdict("rc3", 300, challenger="4"), verdict("rc2", 200, challenger="5")], FIRST)
+    assert promotion.promoted is not None
+    assert promotion.promoted.release_bundle == "rc3"
+
+
+versions = st.sampled_from(["1", "2", "3", "4"])
+verdicts = st.builds(
+    StoredVerdict,
+    release_bundle=st.sampled_from(["rc1", "rc2", "rc3"]),
+    bundle_start_ms=st.integers(0, 500),
+    verdict=st.sampled_from(["pass", "fail", "insufficient_evidence"]),
+    challenger_version=versions,
+    champion_version=versions,
+)
+
+
+@given(st.lists(verdicts), st.builds(Champion, version=versions, bundle_start_ms=st.integers(0, 500)))
+def test_only_a_pass_against_this_champion_and_not_older_is_ever_promoted(stored, champion):
+    promoted = choose_promotion(stored, champion).promoted
+    if promoted is not None:
+        assert promoted.verdict == "pass"
+        assert promoted.champion_version == champion.version
+        assert promoted.bundle_start_ms >= champion.bundle_start_ms

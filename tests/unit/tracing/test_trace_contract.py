@@ -1,0 +1,203 @@
+"""A trace is a turn or goes to quarantine with its reason."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from mangaassist_assets.tracing.contract import (
+    InvalidBundleError,
+    Quarantined,
+    parse_turn,
+    read_turns,
+    validate_bundle,
+)
+from mangaassist_assets.tracing.records import AssessmentRecord, SpanRecord, TraceRecord
+from mangaassist_assets.tracing.turns import ChatTurn
+
+
+def span(name: str, *, span_id: str = "", parent: str | None = "root", start: int = 10, **fields: Any) -> SpanRecord:
+    return SpanRecord(span_id=span_id or name, parent_id=parent, name=name, start_ns=start, end_ns=start + 5, **fields)
+
+
+def expectation(
+    name: str, value: object, *, at: int = 1, source: str = "HUMAN", who: str = "reviewer"
+) -> AssessmentRecord:
+    return AssessmentRecord(
+        name=name, kind="expectation", value=value, source_type=source, source_id=who, timestamp_ms=at
+    )
+
+
+CANDIDATES = {
+    "candidate_ids": ["a::0", "b::0"],
+    "document_ids": ["a", "b"],
+    "retrieval_ranks": [1, 2],
+    "retrieval_scores": [0.03, 0.02],
+}
+TRACE = TraceRecord(
+    trace_id="tr-1",
+    timestamp_ms=1_000,
+    duration_ms=7,
+    state="OK",
+    tags={
+        "release_bundle": "2026.03.24-rc2",
+        "session_id": "s1",
+        "intent": "return_item",
+        "intent_model_version": "4",
+        "cache_hit": "false",
+        "experiment_id": "",
+    },
+    user_key="u-" + "0" * 20,
+    spans=(
+        span("chat_turn", span_id="root", parent=None, start=1, inputs={"message": "hi"}, outputs={"answer": "hello"}),
+        span("intent_classification", attributes={"confidence": 0.75, "intent": "return_item"}),
+        span("retrieve_chunks", attributes={**CANDIDATES, "selected_ids": ["b::0"]}),
+        span("rerank_chunks", attributes={**CANDIDATES, "rerank_ranks": [2, 1], "rerank_scores": [0.1, 0.9]}),
+        span("guardrails", attributes={"blocked": True, "reasons": ["ungrounded"]}),
+    ),
+)
+
+
+def with_span(trace: TraceRecord, name: str, **fields: Any) -> TraceRecord:
+    return replace(trace, spans=tuple(replace(one, **fields) if one.name == name else one for one in trace.spans))
+
+
+def turn_of(trace: TraceRecord) -> ChatTurn:
+    parsed = parse_turn(trace)
+    assert isinstance(parsed, ChatTurn), parsed
+    return parsed
+
+
+def reason_of(trace: TraceRecord) -> str:
+    parsed = parse_turn(trace)
+    assert isinstance(parsed, Quarantined), parsed
+    return parsed.reason
+
+
+def test_a_valid_trace_becomes_a_turn_with_all_it_says():
+    turn = turn_of(TRACE)
+    assert (turn.trace_id, turn.timestamp_ms, turn.duration_ms, turn.state) == ("tr-1", 1_000, 7, "OK")
+    assert (turn.message, turn.answer, turn.session_id, turn.user_key) == ("hi", "hello", "s1", "u-" + "0" * 20)
+    assert (turn.intent, turn.intent_confidence, turn.intent_model_version) == ("return_item", 0.75, "4")
+    assert turn.cache_hit is False
+    assert turn.experiment_id is None
+    assert turn.guardrail_blocked
+    assert turn.guardrail_reasons == ("ungrounded",)
+    first, second = turn.candidates
+    assert (first.chunk_id, first.retrieval_rank, first.rerank_rank, first.selected) == ("a::0", 1, 2, False)
+    assert (second.document_id, second.rerank_score, second.selected) == ("b", 0.9, True)
+
+
+def test_candidates_come_from_retrieval_where_reranking_failed():
+    turn = turn_of(with_span(TRACE, "rerank_chunks", attributes={}))
+    assert [candidate.rerank_rank for candidate in turn.candidates] == [None, None]
+    assert turn.candidates[1].selected
+
+
+@pytest.mark.parametrize("tag", ["release_bundle", "session_id"])
+def test_a_trace_without_bundle_or_session_goes_to_quarantine(tag):
+    tags = {name: value for name, value in TRACE.tags.items() if name != tag}
+    assert reason_of(replace(TRACE, tags=tags)) == f"tag {tag} is missing"
+
+
+@pytest.mark.parametrize(
+    ("broken", "reason"),
+    [
+        (replace(TRACE, tags={**TRACE.tags, "release_bundle": "../etc"}), "not a valid bundle key"),
+        (replace(TRACE, tags={**TRACE.tags, "cache_hit": "maybe"}), "cache_hit is neither"),
+        (replace(TRACE, tags={**TRACE.tags, "user_feedback": "meh"}), "neither thumbs_up"),
+        (replace(TRACE, tags={**TRACE.tags, "intent": "x" * 300}), "longer than 250"),
+        (replace(TRACE, tags={**TRACE.tags, "session_id": "a\nb"}), "control characters"),
+        (replace(TRACE, state="STATE_UNSPECIFIED"), "STATE_UNSPECIFIED"),
+        (replace(TRACE, spans=()), "span chat_turn is missing"),
+        (with_span(TRACE, "chat_turn", inputs={}), "no message"),
+        (with_span(TRACE, "chat_turn", inputs=["hi"]), "not an object"),
+        (with_span(TRACE, "chat_turn", inputs={"message": 5}), "not text"),
+        (with_span(TRACE, "intent_classification", attributes={"confidence": "high"}), "not a finite number"),
+        (with_span(TRACE, "intent_classification", attributes={"confidence": float("nan")}), "not a finite number"),
+        (with_span(TRACE, "intent_classification", attributes={"confidence": 1.5}), "between 0 and 1"),
+        (with_span(TRACE, "guardrails", attributes={"blocked": "yes"}), "neither true nor false"),
+        (with_span(TRACE, "rerank_chunks", attributes={**CANDIDATES, "document_ids": ["a"]}), "1 document ids"),
+        (with_span(TRACE, "rerank_chunks", attributes={**CANDIDATES, "rerank_scores": [0.1]}), "list of 2 numbers"),
+        (with_span(TRACE, "rerank_chunks", attributes={"candidate_ids": "a"}), "not a list of texts"),
+        (replace(TRACE, assessments=(expectation("expected_intent", 5),)), "expected_intent is not a text"),
+        (replace(TRACE, assessments=(expectation("relevant_documents", "a.md"),)), "not a list of document ids"),
+    ],
+)
+def test_a_trace_that_breaks_the_types_goes_to_quarantine_with_its_reason(broken, reason):
+    assert reason in reason_of(broken)
+
+
+def test_quarantine_holds_no_text_of_the_conversation():
+    parsed = parse_turn(with_span(TRACE, "intent_classification", attributes={"confidence": "hi"}))
+    assert isinstance(parsed, Quarantined)
+    assert (parsed.trace_id, parsed.timestamp_ms, parsed.release_bundle) == ("tr-1", 1_000, "2026.03.24-rc2")
+    assert "hi" not in parsed.reason.split()
+
+
+def test_the_latest_human_review_counts_and_others_do_not():
+    turn = turn_of(
+        replace(
+            TRACE,
+            assessments=(
+                expectation("expected_intent", "late", at=9, who="second"),
+                expectation("expected_intent", "early", at=3),
+                expectation("expected_intent", "judge", at=99, source="LLM_JUDGE"),
+                expectation("relevant_documents", ["a", "b", "a"], at=4),
+            ),
+        )
+    )
+    assert (turn.expected_intent, turn.expected_documents, turn.reviewer) == ("late", ("a", "b"), "second")
+
+
+def test_feedback_is_the_tag_or_else_the_assessment():
+    thumb = AssessmentRecord(
+        name="user_feedback", kind="feedback", value=False, source_type="HUMAN", source_id="x", timestamp_ms=1
+    )
+    assert turn_of(replace(TRACE, assessments=(thumb,))).user_feedback == "thumbs_down"
+    tagged = replace(TRACE, tags={**TRACE.tags, "user_feedback": "thumbs_up"}, assessments=(thumb,))
+    assert turn_of(tagged).user_feedback == "thumbs_up"
+
+
+def test_an_error_names_the_deepest_span_that_failed():
+    failed = replace(
+        TRACE,
+        state="ERROR",
+        spans=(
+            replace(TRACE.spans[0], status="ERROR", status_message="StageError: down"),
+            span("retrieve_chunks", span_id="r", start=20, status="ERROR", status_message="StageError: down"),
+            span(
+                "rerank_chunks", span_id="k", parent="r", start=30, status="ERROR", status_message="a@example.com down"
+            ),
+        ),
+    )
+    turn = turn_of(failed)
+    assert (turn.state, turn.failed_span, turn.error) == ("ERROR", "rerank_chunks", "[EMAIL] down")
+
+
+def test_foreign_traces_are_redacted_and_foreign_user_ids_do_not_pass():
+    turn = turn_of(
+        replace(
+            with_span(TRACE, "chat_turn", inputs={"message": "I am a@example.com"}, outputs={"answer": "MA-12345678"}),
+            user_key="shopper-17",
+        )
+    )
+    assert (turn.message, turn.answer, turn.user_key) == ("I am [EMAIL]", "[ORDER_ID]", None)
+
+
+def test_traces_in_progress_are_counted_and_nothing_is_lost():
+    reading = read_turns([TRACE, replace(TRACE, state="IN_PROGRESS"), replace(TRACE, spans=())])
+    assert (len(reading.turns), len(reading.quarantined), reading.in_progress) == (1, 1, 1)
+
+
+@pytest.mark.parametrize("key", ["2026.03.24-rc2", "a", "0_1", "x" * 63])
+def test_valid_bundle_keys_pass(key):
+    assert validate_bundle(key) == key
+
+
+@pytest.mark.parametrize("key", ["", "-a", "a..b", "a/b", "x" * 64, "a b", "a,b", "a\n", "é", 5, None])
+def test_invalid_bundle_keys_say_what_is_allowed(key):
+    with pytest.raises(InvalidBundleError, match="1 to 63 letters"):
+        validate_bundle(key)
