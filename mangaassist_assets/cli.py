@@ -36,26 +36,42 @@ def emit(value: dict[str, Any], render: Callable[[dict[str, Any]], None], *, as_
 
 def _expected_errors() -> tuple[type[Exception], ...]:
     """Errors that say what the person at the terminal can do; anything else is a defect and keeps its traceback."""
+    from mangaassist_assets.chatbot.documents import ConfigurationDocumentError
     from mangaassist_assets.chatbot.simulation import LostTracesError, SimulationError
     from mangaassist_assets.commands.session import CommandError
     from mangaassist_assets.datasets.utterances import UtteranceFileError
     from mangaassist_assets.knowledge.errors import KnowledgeError
+    from mangaassist_assets.learning.artifacts import ArtifactMismatchError
     from mangaassist_assets.local.home import HomeError
     from mangaassist_assets.local.ports import PortInUseError
     from mangaassist_assets.local.supervisor import SupervisorError
     from mangaassist_assets.storage import SnapshotMissingError
     from mangaassist_assets.tracing.contract import InvalidBundleError
+    from resources.app_config import ConfigurationNotDeployedError
+    from resources.aws import DeadlineExceededError
+    from resources.endpoints import EndpointDeploymentError
+    from resources.feedback_stream import FeedbackNotPublishedError
+    from resources.mlflow_registry import RegistryError
+    from resources.trace_sink import TraceExportError
 
     return (
+        ArtifactMismatchError,
         CommandError,
+        ConfigurationDocumentError,
+        ConfigurationNotDeployedError,
+        DeadlineExceededError,
+        EndpointDeploymentError,
+        FeedbackNotPublishedError,
         HomeError,
         InvalidBundleError,
         KnowledgeError,
         LostTracesError,
         PortInUseError,
+        RegistryError,
         SimulationError,
         SnapshotMissingError,
         SupervisorError,
+        TraceExportError,
         UtteranceFileError,
     )
 

@@ -89,11 +89,11 @@ def first_reranker(
     """
     from mangaassist_assets.assets.reading import read_chunks, read_corpus
     from mangaassist_assets.assets.registration import become_first_champion
-    from mangaassist_assets.assets.training import first_ranking_version, train_ranking
+    from mangaassist_assets.assets.training import ranking_version, train_ranking
 
     snapshots = store.snapshots()
-    version = first_ranking_version(
-        read_corpus(snapshots), read_chunks(snapshots), search=search, embeddings=embeddings, app_config=app_config
+    version = ranking_version(
+        read_corpus(snapshots), [], read_chunks(snapshots), search=search, embeddings=embeddings, app_config=app_config
     )
     model = train_ranking(context, mlflow, store, dataset=version, bundle=None)
     return become_first_champion(context, mlflow, RERANKER, model)

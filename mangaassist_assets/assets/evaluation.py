@@ -69,7 +69,7 @@ def _evaluation(
         test_examples=examples,
         verdict=decision.verdict,
         reasons=tuple(decision.reasons),
-        table=decision.to_markdown(),
+        table=decision.markdown(),
         details={"decision": decision.to_dict(), **details},
     )
 
@@ -120,7 +120,7 @@ def evaluate_rankings(mlflow: MlflowResource, store: StoreResource, *, bundle: s
     from mangaassist_assets.datasets.reranker_dataset import ranking_examples
     from mangaassist_assets.learning.gate import ranking_gate
     from mangaassist_assets.learning.metrics import ndcg, order_by_scores, reciprocal_rank
-    from mangaassist_assets.learning.reranker import Reranker
+    from mangaassist_assets.learning.reranker_model import Reranker
 
     snapshots = store.snapshots()
     frame, _ = read_dataset(snapshots, RERANKER.dataset_asset, bundle)
@@ -132,7 +132,7 @@ def evaluate_rankings(mlflow: MlflowResource, store: StoreResource, *, bundle: s
         """Return each query's relevances in the model's order."""
         reranker = Reranker.load(mlflow.artifact_directory(version), version.artifact_sha256)
         pairs = [(example.query, passage) for example in test for passage in example.passages]
-        scores = reranker.score(pairs) if pairs else []
+        scores = reranker.score(pairs)
         ordered: list[list[float]] = []
         start = 0
         for example in test:
@@ -151,7 +151,7 @@ def evaluate_rankings(mlflow: MlflowResource, store: StoreResource, *, bundle: s
     ]
     challenger_ndcg = [ndcg(relevances) for relevances in ours]
     champion_ndcg = [ndcg(relevances) for relevances in theirs]
-    decision = ranking_gate(champion_ndcg, challenger_ndcg)
+    decision = ranking_gate(champion_ndcg, challenger_ndcg, metric="nDCG@10")
     by_model = {"challenger": ours, "champion": theirs, "retriever_alone": retriever}
     figures = {
         name: {

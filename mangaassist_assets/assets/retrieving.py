@@ -20,7 +20,7 @@ def first_stage(
     Raises:
         LookupError: no generation is live.
     """
-    from mangaassist_assets.chatbot.retrieval import fused_search
+    from mangaassist_assets.chatbot.retrieval import fuse_hits
 
     index = search.index()
     embedder = embeddings.embedder()
@@ -31,7 +31,9 @@ def first_stage(
         raise LookupError(msg)
 
     def candidates(query: str) -> list[Hit]:
-        fused = fused_search(query, embedder.embed([query])[0], generation, index=index, routing=routing)
-        return [hit for hit, _ in fused[: routing.rerank_candidates]]
+        rankings = [index.vector_search(generation, embedder.embed([query])[0], limit=routing.vector_candidates)]
+        if routing.keyword_candidates:
+            rankings.append(index.keyword_search(generation, query, limit=routing.keyword_candidates))
+        return [hit for hit, _ in fuse_hits(rankings)[: routing.rerank_candidates]]
 
     return candidates

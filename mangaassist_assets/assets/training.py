@@ -94,10 +94,7 @@ def train_ranking(
             output=folder,
             progress=report,
         )
-        history = [
-            {name: value for name, value in asdict(epoch).items() if name != "epoch" and value is not None}
-            for epoch in result.history
-        ]
+        history = [{"training_loss": loss} for loss in result.training_losses]
         return Trained(directory=result.directory, digest=result.digest, metrics=result.metrics, history=tuple(history))
 
     settings = {"kind": "reranker", "base": PACKAGED_MINILM, **asdict(config)}
@@ -116,44 +113,41 @@ def ranking_version(
     app_config: AppConfigResource,
     as_of: str | None = None,
 ) -> DatasetVersion:
-    """Seal the ranking dataset of a corpus and reviewed turns; the first stage is the live index."""
+    """Seal the ranking dataset of a corpus and reviewed turns; the first stage is the live index.
+
+    A corpus that names no relevant documents is replaced by the knowledge's own titles, each asking for its text.
+    """
     from mangaassist_assets.assets.retrieving import first_stage
     from mangaassist_assets.datasets.reranker_dataset import build_ranking_dataset
     from mangaassist_assets.knowledge.chunking import embedding_text
 
+    named = [one for one in corpus if one.relevant_documents]
+    notes = [] if named else ["the corpus names no relevant documents: titles of the knowledge stand in as queries"]
     return build_ranking_dataset(
-        corpus,
+        named or title_queries(chunks),
         turns,
         chunks={chunk.chunk_id: chunk for chunk in chunks},
         search=first_stage(search=search, embeddings=embeddings, app_config=app_config),
         passage_of=lambda chunk: embedding_text(chunk.title, chunk.text),
-    ).seal(as_of=as_of)
+    ).seal(as_of=as_of, notes=notes)
 
 
-def first_ranking_version(
-    corpus: Sequence[Utterance],
-    chunks: Sequence[Chunk],
-    *,
-    search: SearchResource,
-    embeddings: EmbeddingsResource,
-    app_config: AppConfigResource,
-) -> DatasetVersion:
-    """Seal the first ranking dataset: the corpus' relevant documents, or, where it names none, titles as queries.
+def title_queries(chunks: Sequence[Chunk]) -> list[Utterance]:
+    """Return at most `MAX_TITLE_QUERIES` titles as queries for their own documents, spread evenly over the knowledge.
 
-    A chunk's title asking for its own text is weak supervision, but it is the store's own words.
+    Weak supervision, but in the store's own words.
     """
     from mangaassist_assets.datasets.utterances import Utterance
 
-    if not any(one.relevant_documents for one in corpus):
-        titles: dict[str, set[str]] = {}
-        for chunk in chunks:
-            titles.setdefault(chunk.title, set()).add(chunk.document_id)
-        corpus = [
-            Utterance(text=title, relevant_documents=tuple(sorted(documents)))
-            for title, documents in sorted(titles.items())
-            if title.strip()
-        ][:MAX_WEAK_QUERIES]
-    return ranking_version(corpus, [], chunks, search=search, embeddings=embeddings, app_config=app_config)
+    documents: dict[str, set[str]] = {}
+    for chunk in chunks:
+        if chunk.title.strip():
+            documents.setdefault(chunk.title, set()).add(chunk.document_id)
+    step = max(1, len(documents) // MAX_TITLE_QUERIES)
+    return [
+        Utterance(text=title, relevant_documents=tuple(sorted(documents[title])))
+        for title in sorted(documents)[::step][:MAX_TITLE_QUERIES]
+    ]
 
 
-MAX_WEAK_QUERIES = 400
+MAX_TITLE_QUERIES = 200

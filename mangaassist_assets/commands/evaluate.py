@@ -56,7 +56,7 @@ def evaluate_reranker(session: Session, *, data: Path, model: str) -> dict[str, 
     from mangaassist_assets.assets.retrieving import first_stage
     from mangaassist_assets.knowledge.chunking import embedding_text
     from mangaassist_assets.learning.metrics import ndcg, order_by_scores, reciprocal_rank
-    from mangaassist_assets.learning.reranker import Reranker
+    from mangaassist_assets.learning.reranker_model import Reranker
 
     version, directory, digest = _artifact(session, RERANKER, model)
     labelled, counts = _labelled(session, data, need="relevant_documents")

@@ -56,36 +56,35 @@ def render_simulation(report: dict[str, Any]) -> None:
 def _clusters(report: dict[str, Any]) -> Table:
     shown = report["clusters"][:8]
     title = f"Failure clusters ({len(shown)} of {len(report['clusters'])})"
-    table = _table(title, "id", "name", "turns", "state", "blamed on", "for example")
+    table = _table(title, "id", "turns", "blamed on → feeds", "name and an example")
     for cluster in shown:
         example = cluster["examples"][0] if cluster["examples"] else ""
         table.add_row(
-            cluster["cluster_id"],
-            Text(cluster["name"]),
+            f"{cluster['cluster_id']}\n{cluster['state']}",
             str(cluster["size"]),
-            cluster["state"],
-            f"{cluster['stage']} → {cluster['feeds']}",
-            Text(example[:70]),
+            f"{cluster['stage']} →\n{cluster['feeds']}",
+            Text(f"{cluster['name']}\n“{example[:90]}”"),
         )
     return table
 
 
-def _lanes(report: dict[str, Any]) -> Table:
-    columns = ("model", "examples train/val/test", "champion", "challenger", "verdict", "why", "deployed")
-    table = _table("Champion against challenger", *columns)
+def _lanes(report: dict[str, Any]) -> Group:
+    columns = ("model", "train / validation / test", "champion", "challenger", "verdict", "serving")
+    table = _table("Champion against challenger, on the same held-out examples", *columns)
+    whys: list[Text] = []
     for lane in report["lanes"]:
-        examples = "/".join(str(lane["examples"].get(side, 0)) for side in ("train", "validation", "test"))
-        metric = f" {lane['metric']}" if lane["metric"] else ""
+        judged = lane["verdict"] is not None
         table.add_row(
             lane["model"],
-            examples,
-            f"v{lane['champion_version']}{metric} {_figure(lane['champion_score'])}" if lane["verdict"] else "–",
-            f"v{lane['challenger_version']}{metric} {_figure(lane['challenger_score'])}" if lane["verdict"] else "–",
+            " / ".join(str(lane["examples"].get(side, 0)) for side in ("train", "validation", "test")),
+            f"v{lane['champion_version']}  {_figure(lane['champion_score'])}" if judged else "–",
+            f"v{lane['challenger_version']}  {_figure(lane['challenger_score'])}" if judged else "–",
             _verdict(lane["verdict"]),
-            Text(lane["error"] or "; ".join(lane["reasons"])),
             f"v{lane['deployed_version']}" if lane["deployed_version"] else "–",
         )
-    return table
+        why = lane["error"] or "; ".join(lane["reasons"])
+        whys.append(Text(f"  {lane['model']} ({lane['metric'] or 'not measured'}): {why}", style="dim"))
+    return Group(table, *whys)
 
 
 def _loop(report: dict[str, Any]) -> Group:
