@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -13,9 +13,15 @@ if TYPE_CHECKING:
 
 
 def first_stage(
-    *, search: SearchResource, embeddings: EmbeddingsResource, app_config: AppConfigResource
+    *,
+    search: SearchResource,
+    embeddings: EmbeddingsResource,
+    app_config: AppConfigResource,
+    queries: Sequence[str] = (),
 ) -> Callable[[str], list[Hit]]:
     """Return a search on the live generation: the candidates a reranker would get for a query, best first.
+
+    `queries` are embedded at once beforehand, which is many times cheaper than one by one; others may be asked too.
 
     Raises:
         LookupError: no generation is live.
@@ -30,8 +36,11 @@ def first_stage(
         msg = "no search index generation is live: materialize live_index first"
         raise LookupError(msg)
 
+    known = dict(zip(queries, embedder.embed(queries), strict=True)) if queries else {}
+
     def candidates(query: str) -> list[Hit]:
-        rankings = [index.vector_search(generation, embedder.embed([query])[0], limit=routing.vector_candidates)]
+        vector = known[query] if query in known else embedder.embed([query])[0]
+        rankings = [index.vector_search(generation, vector, limit=routing.vector_candidates)]
         if routing.keyword_candidates:
             rankings.append(index.keyword_search(generation, query, limit=routing.keyword_candidates))
         return [hit for hit, _ in fuse_hits(rankings)[: routing.rerank_candidates]]

@@ -123,11 +123,14 @@ def ranking_version(
 
     named = [one for one in corpus if one.relevant_documents]
     notes = [] if named else ["the corpus names no relevant documents: titles of the knowledge stand in as queries"]
+    base = named or title_queries(chunks)
     return build_ranking_dataset(
-        named or title_queries(chunks),
+        base,
         turns,
         chunks={chunk.chunk_id: chunk for chunk in chunks},
-        search=first_stage(search=search, embeddings=embeddings, app_config=app_config),
+        search=first_stage(
+            search=search, embeddings=embeddings, app_config=app_config, queries=[one.text for one in base]
+        ),
         passage_of=lambda chunk: embedding_text(chunk.title, chunk.text),
     ).seal(as_of=as_of, notes=notes)
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from mangaassist_assets.commands.session import CommandError, RunOutcome, Session
 
 if TYPE_CHECKING:
-    from mangaassist_assets.datasets.utterances import Reject
+    from mangaassist_assets.datasets.utterances import Reject, Utterance
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,7 +63,7 @@ def run_bootstrap(session: Session, *, training: Path, knowledge: Path) -> Boots
         f"{len(knowledge_reading.rejects)} rejects"
     )
 
-    _keep_inputs(session, training, knowledge)
+    _keep_inputs(session, reading.utterances, knowledge)
     resources = session.resources
     for document in default_documents().values():
         resources.app_config.deploy_first(document)
@@ -111,11 +111,21 @@ def report_rejects(session: Session, source: Path, rejects: Sequence[Reject]) ->
     return target
 
 
-def _keep_inputs(session: Session, training: Path, knowledge: Path) -> None:
-    """Copy what was handed in, so that the assets can be materialized again when the originals are gone."""
+def _keep_inputs(session: Session, training: Sequence[Utterance], knowledge: Path) -> None:
+    """Keep what was handed in, so that the assets can be materialized again when the originals are gone.
+
+    Of the training file that is the usable messages, redacted: a copy of the file would keep personal data for ever.
+    """
+    from mangaassist_assets.storage import canonical_json, write_whole
+    from mangaassist_assets.tracing.redaction import redact
+
     inputs = session.resources.store.inputs()
     inputs.mkdir(parents=True, exist_ok=True)
-    (inputs / "training.jsonl").write_bytes(training.read_bytes())
+    lines = [
+        {"text": redact(one.text).text, "intent": one.intent, "relevant_documents": list(one.relevant_documents)}
+        for one in training
+    ]
+    write_whole(inputs / "training.jsonl", b"".join(canonical_json(line) + b"\n" for line in lines))
     target = session.home.knowledge
     if knowledge.resolve() != target.resolve():
         shutil.copytree(knowledge, target, dirs_exist_ok=True, symlinks=True)

@@ -62,7 +62,12 @@ def evaluate_reranker(session: Session, *, data: Path, model: str) -> dict[str, 
     labelled, counts = _labelled(session, data, need="relevant_documents")
     reranker = Reranker.load(directory, digest)
     resources = session.resources
-    search = first_stage(search=resources.search, embeddings=resources.embeddings, app_config=resources.app_config)
+    search = first_stage(
+        search=resources.search,
+        embeddings=resources.embeddings,
+        app_config=resources.app_config,
+        queries=[one.text for one in labelled],
+    )
     rows: list[tuple[float, float, float, float, float]] = []
     for utterance in labelled:
         hits = search(utterance.text)

@@ -120,7 +120,8 @@ def _report(
     if mined and not card["turns"]:
         errors.append(f"bundle {bundle} has no finished traces: run `mangaassist simulate --release-bundle {bundle} …`")
     retrieval = store.find("retrieval_evaluation")
-    manifest = store.find("release_manifest", partition=bundle)
+    released = by_job.get("release")
+    manifest = store.find("release_manifest", partition=bundle) if released and released.succeeded else None
     return LoopReport(
         release_bundle=bundle,
         turns=card["turns"],
@@ -145,7 +146,8 @@ def _report(
         generation_before=generation_before,
         generation=session.resources.search.index().live_generation(),
         retrieval=read_json(store, retrieval, "evaluation.json") if retrieval else {},
-        manifest_digest=manifest.digest if manifest and by_job.get("release") else None,
+        # The manifest's own digest, as its asset shows it: that of the file, not of the snapshot around it.
+        manifest_digest=manifest.files["manifest.json"] if manifest else None,
         runs={one.job: one.run_id for one in outcomes},
         errors=tuple(errors),
     )

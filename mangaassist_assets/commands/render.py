@@ -46,7 +46,7 @@ def render_bootstrap(report: dict[str, Any]) -> None:
 def render_simulation(report: dict[str, Any]) -> None:
     """Print what was driven and what people said."""
     table = _table(f"Traffic of {report['release_bundle']}", "what", "turns")
-    for key in ("turns", "failing", "wrong_intents", "missing_documents", "errors", "blocked"):
+    for key in ("turns", "already_there", "failing", "wrong_intents", "missing_documents", "errors", "blocked"):
         table.add_row(key.replace("_", " "), str(report[key]))
     for key in ("thumbs_up", "thumbs_down", "reviews", "traces_stored"):
         table.add_row(key.replace("_", " "), str(report[key]))
@@ -138,8 +138,7 @@ def render_demo(report: dict[str, Any]) -> None:
     console = _console()
     for bundle in report["bundles"]:
         console.rule(bundle["release_bundle"])
-        if bundle["simulation"]:
-            render_simulation(bundle["simulation"])
+        render_simulation(bundle["simulation"])
         console.print(_loop(bundle["loop"]))
         console.print(_before_after(bundle))
     console.print(

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import shutil
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import psutil
+
 from mangaassist_assets.local.home import Home
+from mangaassist_assets.local.processes import ProcessIdentity
 
 if TYPE_CHECKING:
     import dagster as dg
 
 Progress = Callable[[str], None]
 
-_OWNER_TAG = "mangaassist/driver_pid"
+OWNER_TAG = "mangaassist/driver"
 
 
 class CommandError(Exception):
@@ -72,7 +77,7 @@ class Session:
             instance=self.instance,
             partition_key=partition,
             asset_selection=None if assets is None else [dg.AssetKey(asset) for asset in assets],
-            tags={_OWNER_TAG: str(os.getpid())},
+            tags={OWNER_TAG: owner_of_this_process()},
             run_config={"loggers": {"console": {"config": {"log_level": "INFO"}}}},
             raise_on_error=False,
         )
@@ -137,7 +142,13 @@ def open_session(home_path: str, progress: Progress) -> Iterator[Session]:
 
     home = Home.open(home_path)
     prepare_dagster_home(home)
+    # Read by mlflow and huggingface_hub when they are imported, which is before the supervisor says the rest.
+    os.environ |= {"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true", "HF_HUB_OFFLINE": "1"}
+    # The servers take seconds to start, and so do the libraries this process will need: both at once.
+    warming = threading.Thread(target=_import_libraries, name="imports", daemon=True)
+    warming.start()
     with services(home, progress=progress) as running:
+        warming.join()
         # Clients of this process (boto3, MLflow, Dagster) find the stand-ins by their own standard variables.
         os.environ.update(running.environment)
         import dagster as dg
@@ -157,20 +168,35 @@ def open_session(home_path: str, progress: Progress) -> Iterator[Session]:
             )
 
 
+def _import_libraries() -> None:
+    for name in ("dagster", "mlflow", "torch"):
+        importlib.import_module(name)
+
+
+def owner_of_this_process() -> str:
+    """Return what a run is tagged with: process id and start time, for the system gives an id to others again."""
+    process = psutil.Process()
+    return f"{process.pid}:{process.create_time()}"
+
+
+def _driver(owner: str) -> ProcessIdentity:
+    pid, _, created = owner.partition(":")
+    return ProcessIdentity(int(pid), float(created))
+
+
 def end_orphaned_runs(instance: dg.DagsterInstance) -> int:
     """Mark runs whose driving process is gone as failed; returns how many there were.
 
     A command that was killed leaves its run STARTED for ever, and its pool slots taken.
     """
     import dagster as dg
-    import psutil
 
     ended = 0
     for run in instance.get_runs(dg.RunsFilter(statuses=[dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.STARTING])):
-        owner = run.tags.get(_OWNER_TAG)
-        if owner is None or psutil.pid_exists(int(owner)):
+        owner = run.tags.get(OWNER_TAG)
+        if owner is None or _driver(owner).is_alive():
             continue
-        instance.report_run_failed(run, f"the process {owner} that drove this run is gone")
+        instance.report_run_failed(run, f"the process {_driver(owner).pid} that drove this run is gone")
         instance.event_log_storage.free_concurrency_slots_for_run(run.run_id)
         ended += 1
     return ended

@@ -55,13 +55,17 @@ def run_simulation(
 ) -> dict[str, Any]:
     """Drive a file of utterances and return the report, with what was rejected of the file.
 
+    What an earlier call with the same file, bundle and seed drove is not driven again.
+
     Raises:
         CommandError: the file holds no utterance, or the home is not bootstrapped.
     """
     from mangaassist_assets.chatbot.simulation import simulate
     from mangaassist_assets.commands.bootstrap import report_rejects
     from mangaassist_assets.datasets.utterances import read_utterances
+    from mangaassist_assets.tracing.contract import read_turns, validate_bundle
 
+    validate_bundle(release_bundle)
     reading = read_utterances(utterances)
     session.progress(f"{utterances.name}: {reading.summary()}")
     rejects_file = report_rejects(session, utterances, reading.rejects) if reading.rejects else None
@@ -70,15 +74,17 @@ def run_simulation(
         msg = f"{utterances} holds no usable utterance ({reading.summary()})"
         raise CommandError(msg)
     resources = session.resources
+    chatbot = build_chatbot(session)
     report = simulate(
         chosen,
-        build_chatbot(session),
+        chatbot,
         resources.feedback_stream,
         resources.mlflow.reviewer(),
         release_bundle=release_bundle,
         label_rate=label_rate,
         feedback_noise=feedback_noise,
         seed=seed,
+        earlier={turn.trace_id: turn for turn in read_turns(resources.mlflow.read_traces(release_bundle)).turns},
         progress=progress,
     )
     return {
