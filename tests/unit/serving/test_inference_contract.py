@@ -1,0 +1,186 @@
+"""Claims about the inference contract: what a request may be, what an answer is, which model may answer."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from mangaassist_assets.learning.artifacts import ArtifactMismatchError
+from mangaassist_assets.learning.examples import IntentExample, RankingExample
+from mangaassist_assets.learning.intent import IntentTrainingConfig, train_intent_classifier
+from mangaassist_assets.learning.reranker import RerankerTrainingConfig, train_reranker
+from mangaassist_assets.serving.inference import (
+    BadRequestError,
+    InferenceRequest,
+    ServedModel,
+    input_fn,
+    model_fn,
+    output_fn,
+    predict_fn,
+)
+
+PASSAGES = ("Gift cards never expire.", "Returns are free for thirty days.")
+
+
+@pytest.fixture(scope="module")
+def intent_artifact(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    messages = [
+        ("hello", "greeting"),
+        ("good morning", "greeting"),
+        ("返品したい", "return"),
+        ("send it back", "return"),
+    ]
+    result = train_intent_classifier(
+        [IntentExample(example_id=str(n), text=text, intent=intent) for n, (text, intent) in enumerate(messages)],
+        [],
+        config=IntentTrainingConfig(fine_tune=False),
+        output=tmp_path_factory.mktemp("serving") / "intent",
+    )
+    return result.directory, result.digest
+
+
+@pytest.fixture(scope="module")
+def reranker_artifact(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    example = RankingExample(
+        example_id="1", query="do gift cards expire", passages=PASSAGES, relevances=(1.0, 0.0), first_stage_ranks=(1, 2)
+    )
+    output = tmp_path_factory.mktemp("serving") / "reranker"
+    result = train_reranker([example], [], config=RerankerTrainingConfig(epochs=0), output=output)
+    return result.directory, result.digest
+
+
+def serve(artifact: tuple[Path, str], monkeypatch: pytest.MonkeyPatch) -> ServedModel:
+    monkeypatch.setenv("MANGAASSIST_MODEL_NAME", "a-model")
+    monkeypatch.setenv("MANGAASSIST_MODEL_VERSION", "3")
+    monkeypatch.setenv("MANGAASSIST_MODEL_SHA256", artifact[1])
+    return model_fn(str(artifact[0]))
+
+
+def ask(model: ServedModel, body: object) -> dict[str, object]:
+    request = input_fn(json.dumps(body).encode(), "application/json; charset=utf-8")
+    answer: dict[str, object] = json.loads(output_fn(predict_fn(request, model), "application/json"))
+    return answer
+
+
+def test_an_intent_answer_has_the_shape_and_names_its_model(
+    intent_artifact: tuple[Path, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = serve(intent_artifact, monkeypatch)
+    answer = ask(model, {"inputs": ["hello there", "返品"], "parameters": {"top_k": 1}})
+    assert answer["model"] == {"name": "a-model", "version": "3", "sha256": intent_artifact[1]}
+    first, second = answer["predictions"]
+    assert [item["label"] for item in first] == ["greeting"]
+    assert set(second[0]) == {"label", "score"}
+    assert 0 <= second[0]["score"] <= 1
+
+
+def test_a_single_string_is_one_input(intent_artifact: tuple[Path, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    answer = ask(serve(intent_artifact, monkeypatch), {"inputs": "hello", "parameters": None})
+    assert len(answer["predictions"]) == 1
+    assert len(answer["predictions"][0]) == 2
+
+
+def test_a_reranker_answer_has_the_shape_and_the_order(
+    reranker_artifact: tuple[Path, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pairs = [{"text": "do gift cards expire", "text_pair": passage} for passage in PASSAGES]
+    answer = ask(serve(reranker_artifact, monkeypatch), {"inputs": pairs})
+    assert [item["label"] for item in answer["predictions"]] == ["relevant", "relevant"]
+    scores = [item["score"] for item in answer["predictions"]]
+    assert scores[0] > scores[1]
+
+
+def test_only_the_expected_artifact_is_loaded(
+    intent_artifact: tuple[Path, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MANGAASSIST_MODEL_SHA256", "0" * 64)
+    with pytest.raises(ArtifactMismatchError, match="not the one that was registered"):
+        model_fn(str(intent_artifact[0]))
+
+
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        (b"", "not valid JSON"),
+        (b"{", "not valid JSON"),
+        (b"\xff\xfe\x00", "not valid JSON"),
+        (b"[" * 100_000, "not valid JSON"),
+        (b"[]", 'object with "inputs"'),
+        (b"null", 'object with "inputs"'),
+        (b'{"inputs": []}', "at least one"),
+        (b'{"inputs": 7}', "must be a list"),
+        (b'{"inputs": null}', "must be a list"),
+        (b'{"inputs": ["x"], "parameters": []}', '"parameters" must be an object'),
+        (json.dumps({"inputs": ["x"] * 257}).encode(), "at most 256"),
+        (b" " * (6 * 1024 * 1024 + 1), "bytes"),
+    ],
+)
+def test_a_bad_body_is_a_bad_request_with_its_reason(body: bytes, reason: str) -> None:
+    with pytest.raises(BadRequestError, match=reason):
+        input_fn(body, "application/json")
+
+
+def test_another_content_type_is_a_bad_request() -> None:
+    with pytest.raises(BadRequestError, match="'application/x-npy' is not supported"):
+        input_fn(b"{}", "application/x-npy")
+    with pytest.raises(BadRequestError, match="cannot answer as 'text/csv'"):
+        output_fn({}, "text/csv")
+
+
+@pytest.mark.parametrize(
+    ("inputs", "parameters", "reason"),
+    [
+        (["fine", 7], {}, r"inputs\[1\] must be a string, got int"),
+        ([None], {}, r"inputs\[0\] must be a string, got NoneType"),
+        ([{"text": "x"}], {}, "must be a string, got dict"),
+        (["x" * 200_001], {}, "at most 200000"),
+        (["x"], {"top_k": 0}, "top_k"),
+        (["x"], {"top_k": True}, "top_k"),
+        (["x"], {"top_k": "5"}, "top_k"),
+    ],
+)
+def test_a_bad_intent_input_is_named(
+    inputs: list[object],
+    parameters: dict[str, object],
+    reason: str,
+    intent_artifact: tuple[Path, str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    model = serve(intent_artifact, monkeypatch)
+    with pytest.raises(BadRequestError, match=reason):
+        predict_fn(InferenceRequest(inputs, parameters), model)
+
+
+@pytest.mark.parametrize(
+    ("inputs", "reason"),
+    [
+        (["just text"], r"inputs\[0\] must be an object"),
+        ([{"text": "x"}], 'lacks "text_pair"'),
+        ([{"text": "x", "text_pair": ["y"]}], r"inputs\[0\].text_pair must be a string, got list"),
+    ],
+)
+def test_a_bad_pair_is_named(
+    inputs: list[object], reason: str, reranker_artifact: tuple[Path, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = serve(reranker_artifact, monkeypatch)
+    with pytest.raises(BadRequestError, match=reason):
+        predict_fn(InferenceRequest(inputs), model)
+
+
+@pytest.mark.parametrize("accept", ["", "*/*", "application/json", "text/html, application/json;q=0.9"])
+def test_json_is_answered_to_whoever_accepts_it(accept: str) -> None:
+    assert json.loads(output_fn({"predictions": ["進"]}, accept)) == {"predictions": ["進"]}
+
+
+def test_serving_needs_neither_transformers_nor_dagster_nor_scikit_learn(intent_artifact: tuple[Path, str]) -> None:
+    program = (
+        "import sys\n"
+        "from mangaassist_assets.serving.inference import model_fn, input_fn, predict_fn\n"
+        f"model = model_fn({str(intent_artifact[0])!r})\n"
+        "predict_fn(input_fn(b'{\"inputs\": [\"hello\"]}', 'application/json'), model)\n"
+        "heavy = {'transformers', 'dagster', 'sklearn', 'scipy', 'mlflow', 'boto3', 'polars'} & set(sys.modules)\n"
+        "assert not heavy, heavy\n"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=120)
