@@ -10,8 +10,8 @@ import dagster as dg
 
 from mangaassist_assets.assets.common import materialized
 from mangaassist_assets.assets.lanes import INTENT, RERANKER, Lane
-from mangaassist_assets.assets.reading import EVALUATION_FILE, TrainedModel, read_dataset
-from mangaassist_assets.storage import canonical_json
+from mangaassist_assets.assets.reading import EVALUATION_FILE, TrainedModel, read_dataset, read_json
+from mangaassist_assets.storage import SnapshotStore, canonical_json
 
 if TYPE_CHECKING:
     from mangaassist_assets.learning.gate import GateDecision
@@ -45,6 +45,22 @@ def _champion(mlflow: MlflowResource, lane: Lane) -> ModelVersion:
         msg = f"{lane.model_name} has no champion to compare with: run `mangaassist bootstrap` first"
         raise dg.Failure(msg)
     return champion
+
+
+def _standing_evaluation(
+    snapshots: SnapshotStore, lane: Lane, challenger: TrainedModel, champion: ModelVersion
+) -> Evaluation | None:
+    """Return the evaluation by which a challenger became the champion, or None where it is not champion by one.
+
+    Compared with itself it could only lose that verdict, which the manifest of its bundle and its registry tags keep.
+    """
+    stored = snapshots.find(lane.evaluation_asset, partition=challenger.release_bundle)
+    if champion.version != challenger.version or stored is None:
+        return None
+    values = read_json(snapshots, stored, EVALUATION_FILE)
+    if (values["challenger_version"], values["dataset_digest"]) != (challenger.version, challenger.dataset_digest):
+        return None
+    return Evaluation(**{**values, "reasons": tuple(values["reasons"])})
 
 
 def _evaluation(
@@ -86,6 +102,8 @@ def evaluate_intents(mlflow: MlflowResource, store: StoreResource, *, bundle: st
     test = intent_examples(frame, "test")
     challenger = TrainedModel.read(snapshots, INTENT.model_asset, bundle)
     champion = _champion(mlflow, INTENT)
+    if (standing := _standing_evaluation(snapshots, INTENT, challenger, champion)) is not None:
+        return standing
     truth = [example.intent for example in test]
     texts = [example.text for example in test]
 
@@ -127,6 +145,8 @@ def evaluate_rankings(mlflow: MlflowResource, store: StoreResource, *, bundle: s
     test = ranking_examples(frame, "test")
     challenger = TrainedModel.read(snapshots, RERANKER.model_asset, bundle)
     champion = _champion(mlflow, RERANKER)
+    if (standing := _standing_evaluation(snapshots, RERANKER, challenger, champion)) is not None:
+        return standing
 
     def orders(version: ModelVersion) -> list[list[float]]:
         """Return each query's relevances in the model's order."""

@@ -109,7 +109,7 @@ def train_reranker(
     if not usable:
         raise RerankerTrainingError(
             f"none of the {len(train)} training examples has both a relevant and an irrelevant passage: "
-            "review some queries, or bootstrap with weak_ranking_examples"
+            "review some queries, or bootstrap with messages that name their relevant documents"
         )
     judged = [example for example in validation if _teaches(example)][: config.max_validation_queries]
     decisive = len(judged) >= config.minimum_validation

@@ -173,7 +173,6 @@ def test_the_cache_stays_within_its_bytes(reranker: Reranker) -> None:
 def test_models_with_other_lower_layers_do_not_share_states(reranker: Reranker) -> None:
     import copy
 
-
     other = copy.deepcopy(reranker.network)
     with torch.no_grad():
         next(iter(other.encoder.transformer.layer[0].parameters())).add_(0.5)
