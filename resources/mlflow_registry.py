@@ -149,7 +149,12 @@ class ModelRegistry:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":
                 raise
         created = self._client.create_model_version(
-            name, source=artifact_uri, run_id=run_id, tags={**tags, ARTIFACT_TAG: artifact_sha256}
+            name,
+            source=artifact_uri,
+            run_id=run_id,
+            tags={**tags, ARTIFACT_TAG: artifact_sha256},
+            # A version of plain artifacts is READY when it is created; waiting would only log that it waits.
+            await_creation_for=0,
         )
         return _version(created)
 

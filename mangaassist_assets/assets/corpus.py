@@ -58,10 +58,12 @@ def first_intent_classifier(
     digest of its dataset and of its files.
     """
     from mangaassist_assets.assets.reading import read_corpus
-    from mangaassist_assets.assets.registration import become_first_champion
+    from mangaassist_assets.assets.registration import become_first_champion, present_champion
     from mangaassist_assets.assets.training import train_intent
     from mangaassist_assets.datasets.intent_dataset import build_intent_dataset
 
+    if (present := present_champion(context, mlflow, INTENT)) is not None:
+        return present
     version = build_intent_dataset(read_corpus(store.snapshots()), []).seal()
     model = train_intent(context, mlflow, store, dataset=version, bundle=None)
     return become_first_champion(context, mlflow, INTENT, model)
@@ -88,9 +90,11 @@ def first_reranker(
     Where the corpus names none, the titles of the knowledge ask for their own passages: weak, but the store's words.
     """
     from mangaassist_assets.assets.reading import read_chunks, read_corpus
-    from mangaassist_assets.assets.registration import become_first_champion
+    from mangaassist_assets.assets.registration import become_first_champion, present_champion
     from mangaassist_assets.assets.training import ranking_version, train_ranking
 
+    if (present := present_champion(context, mlflow, RERANKER)) is not None:
+        return present
     snapshots = store.snapshots()
     version = ranking_version(
         read_corpus(snapshots), [], read_chunks(snapshots), search=search, embeddings=embeddings, app_config=app_config

@@ -150,6 +150,24 @@ def challenger_result(
     return materialized(snapshot, _model_links(mlflow, model))
 
 
+def present_champion(
+    context: dg.AssetExecutionContext, mlflow: MlflowResource, lane: Lane
+) -> dg.MaterializeResult[None] | None:
+    """Return the materialization that leaves a lane's champion as it is; None where there is none."""
+    champion = mlflow.version_by_alias(lane.model_name, "champion")
+    if champion is None:
+        return None
+    context.log.info(f"version {champion.version} is champion: only a gate replaces it, there is nothing to train")
+    return dg.MaterializeResult(
+        data_version=dg.DataVersion((champion.artifact_sha256 or "unknown")[:16]),
+        metadata={
+            "version": dg.MetadataValue.text(champion.version),
+            "artifact_sha256": dg.MetadataValue.text(champion.artifact_sha256 or "unknown"),
+            "model_version": dg.MetadataValue.url(mlflow.model_version_url(lane.model_name, champion.version)),
+        },
+    )
+
+
 def become_first_champion(
     context: dg.AssetExecutionContext, mlflow: MlflowResource, lane: Lane, model: TrainedModel
 ) -> dg.MaterializeResult[None]:

@@ -16,7 +16,7 @@ from mangaassist_assets.storage import canonical_json
 
 FIRST_BUNDLE = "2026.03.10-rc1"
 SECOND_BUNDLE = "2026.03.24-rc2"
-LABEL_RATE = 0.5
+LABEL_RATE = 0.6
 
 
 def run_demo(session: Session, *, progress: Callable[[int, int], None] | None = None) -> dict[str, Any]:
@@ -59,11 +59,17 @@ def _turn(
     before = _first_scores(session, bundle, unseen)
     loop = run_loop(session, release_bundle=bundle)
     after = _scores(session, unseen)
+    challenger = evaluate_intent(session, data=unseen, model="challenger")
     return {
         "release_bundle": bundle,
         "simulation": simulation,
         "loop": loop.to_dict(),
-        "unseen": {"file": unseen.name, "before": before, "after": after},
+        "unseen": {
+            "file": unseen.name,
+            "before": before,
+            "after": after,
+            "challenger": {"intent_version": challenger["version"], "intent_accuracy": challenger["accuracy"]},
+        },
     }
 
 

@@ -174,4 +174,13 @@ def _before_after(bundle: dict[str, Any]) -> Table:
             f"{after[name]:.3f} (v{after[version]})",
             f"{after[name] - before[name]:+.3f}",
         )
+    challenger = bundle["unseen"]["challenger"]
+    if challenger["intent_version"] != after["intent_version"]:
+        # What the gate held back, beside what it let serve: no proof is not the same as no improvement.
+        table.add_row(
+            "challenger's intent accuracy, not promoted",
+            "",
+            f"{challenger['intent_accuracy']:.3f} (v{challenger['intent_version']})",
+            f"{challenger['intent_accuracy'] - before['intent_accuracy']:+.3f}",
+        )
     return table

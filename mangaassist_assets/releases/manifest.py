@@ -37,7 +37,7 @@ class ServedVersion:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LearnedModel:
-    """What one model lane made of the bundle: dataset, challenger and verdict; None where the lane did not get there."""
+    """What one model lane made of the bundle; None where the lane did not get there."""
 
     dataset_digest: str | None
     challenger_version: str | None
