@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -108,6 +108,17 @@ def training_run(
         status = "FINISHED"
     finally:
         client.set_terminated(run_id, status=status)
+
+
+def end_runs(client: MlflowClient, experiment_id: str, dagster_run_ids: Collection[str]) -> int:
+    """End the RUNNING runs that carry one of the tags `dagster_run_id`, as KILLED; returns how many there were."""
+    ended = 0
+    for dagster_run_id in dagster_run_ids:
+        condition = f"attributes.status = 'RUNNING' and tags.dagster_run_id = '{dagster_run_id}'"
+        for run in client.search_runs([experiment_id], condition):
+            client.set_terminated(run.info.run_id, status="KILLED")
+            ended += 1
+    return ended
 
 
 def _log_dataset(client: MlflowClient, run_id: str, dataset: DatasetInput) -> None:

@@ -63,6 +63,8 @@ class MlflowResource(dg.ConfigurableResource):  # type: ignore[type-arg]
                 uri = self._uri()
                 os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", str(self.request_timeout_s))
                 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", str(self.request_retries))
+                # Else each run that ends prints two lines on standard output, which belongs to the command's result.
+                os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
                 import mlflow
 
                 mlflow.set_tracking_uri(uri)
@@ -138,6 +140,14 @@ class MlflowResource(dg.ConfigurableResource):  # type: ignore[type-arg]
         experiment_id = self.ensure_experiment(experiment or self.training_experiment)
         return training_run(self.client(), experiment_id, name, tags=tags, params=params, dataset=dataset)
 
+    def end_training_runs_of(self, dagster_run_ids: Collection[str]) -> int:
+        """End what training runs of killed Dagster runs left RUNNING, as KILLED; returns how many there were."""
+        if not dagster_run_ids:
+            return 0
+        from resources.mlflow_registry import end_runs
+
+        return end_runs(self.client(), self.ensure_experiment(self.training_experiment), dagster_run_ids)
+
     def registry(self) -> "ModelRegistry":
         """Return the model registry."""
         from resources.mlflow_registry import ModelRegistry
@@ -182,8 +192,9 @@ class MlflowResource(dg.ConfigurableResource):  # type: ignore[type-arg]
         """Return the page of all traces, or of a bundle's."""
         if release_bundle is None:
             return self._traces_page()
-        # The filter of MLflow's trace page: column::operator::value::key.
-        return f"{self._traces_page()}?filter={quote(f'TAG::=::{release_bundle}::release_bundle', safe='')}"
+        # MLflow 3.17's trace page takes `tag=key=value`, both quoted, and shows the last days unless told otherwise.
+        tag = quote(f"release_bundle={quote(release_bundle, safe='')}", safe="")
+        return f"{self._traces_page()}?tag={tag}&startTimeLabel=ALL"
 
     def model_version_url(self, name: str, version: str) -> str:
         """Return the page of a model version."""

@@ -4,16 +4,25 @@ Reads only feedback events that are new since the last tick. The first tick star
 stopped reading: what a run has consumed already is no news.
 """
 
+import hashlib
 import json
+from collections.abc import Mapping
 from typing import Any
 
 import dagster as dg
 
 from mangaassist_assets.jobs import retraining
 from mangaassist_assets.partitions import release_bundles
-from mangaassist_assets.triggers.cursors import cursor_from_json, cursor_to_json
-from mangaassist_assets.triggers.feedback_threshold import FeedbackEvent, FeedbackState, ThresholdConfig, decide
-from resources.feedback_stream import KinesisFeedbackResource
+from mangaassist_assets.triggers.cursors import CursorError, cursor_from_json, cursor_to_json
+from mangaassist_assets.triggers.feedback_threshold import (
+    FeedbackEvent,
+    FeedbackState,
+    Firing,
+    ThresholdConfig,
+    decide,
+)
+from resources.aws import error_code
+from resources.feedback_stream import FeedbackBatch, KinesisFeedbackResource
 from resources.store import StoreResource
 
 _KIND = "feedback_threshold_sensor"
@@ -25,11 +34,15 @@ def positions_and_state(cursor: str | None, store: StoreResource) -> tuple[dict[
     """Return the stream position by shard and the counts that a cursor holds; the landing's position at the first tick.
 
     Raises:
-        CursorError: the cursor is of another sensor or version.
+        CursorError: the cursor is of another sensor or version, or damaged.
     """
     if cursor:
         value = cursor_from_json(_KIND, _VERSION, cursor)
-        return dict(value["positions"]), FeedbackState.from_json(json.dumps(value["counts"]))
+        positions = value.get("positions")
+        if not isinstance(positions, dict) or not all(isinstance(one, str) for one in positions.values()):
+            msg = f"the cursor of {_KIND} is damaged (positions): reset the sensor's cursor to start afresh"
+            raise CursorError(msg)
+        return positions, FeedbackState.from_json(json.dumps(value.get("counts")))
     return store.feedback_landing().cursor(), FeedbackState()
 
 
@@ -37,6 +50,27 @@ def to_cursor(positions: dict[str, str], state: FeedbackState) -> str:
     """Return one cursor with both halves, so that events and counts move together."""
     counts: dict[str, Any] = json.loads(state.to_json())
     return cursor_to_json(_KIND, _VERSION, {"positions": positions, "counts": counts})
+
+
+def read_batch(feedback_stream: KinesisFeedbackResource, positions: Mapping[str, str]) -> FeedbackBatch | None:
+    """Return what is new on the stream, or None where the stream does not exist yet."""
+    from botocore.exceptions import ClientError
+
+    try:
+        return feedback_stream.read_new(positions, limit=EVENTS_PER_TICK)
+    except ClientError as error:
+        if error_code(error) != "ResourceNotFoundException":
+            raise
+        return None
+
+
+def firing_key(firing: Firing, positions: Mapping[str, str]) -> str:
+    """Return the run key of a firing: bundle and epoch, and where in the stream it happened.
+
+    Epochs begin again after the cursor was reset, and Dagster would drop a run whose key it has seen.
+    """
+    place = hashlib.sha256(json.dumps(dict(positions), sort_keys=True).encode()).hexdigest()[:12]
+    return f"{firing.run_key}-{place}"
 
 
 @dg.sensor(
@@ -51,7 +85,10 @@ def feedback_threshold(
 ) -> dg.SensorResult:
     """Count new feedback by bundle; request one retraining run for each bundle over the threshold."""
     positions, state = positions_and_state(context.cursor, store)
-    batch = feedback_stream.read_new(positions, limit=EVENTS_PER_TICK)
+    batch = read_batch(feedback_stream, positions)
+    if batch is None:
+        reason = f"there is no stream {feedback_stream.stream_name}: `mangaassist bootstrap` makes it"
+        return dg.SensorResult(skip_reason=dg.SkipReason(reason))
     events = [
         FeedbackEvent(event_id=event.event_id, release_bundle=event.release_bundle, feedback=event.feedback)
         for event in batch.events
@@ -65,7 +102,7 @@ def feedback_threshold(
     return dg.SensorResult(
         run_requests=[
             dg.RunRequest(
-                run_key=firing.run_key,
+                run_key=firing_key(firing, batch.cursor),
                 partition_key=firing.release_bundle,
                 tags={"mangaassist/trigger": "feedback_threshold", "mangaassist/thumbs_down": str(firing.down)},
             )

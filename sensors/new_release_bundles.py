@@ -17,7 +17,7 @@ OVERLAP_MS = 10 * 60 * 1000
 @dg.sensor(
     name="new_release_bundles",
     job=failure_mining,
-    minimum_interval_seconds=60,
+    minimum_interval_seconds=30,
     default_status=dg.DefaultSensorStatus.RUNNING,
     description="Registers release bundles seen in traces as partitions and requests their first mining.",
 )

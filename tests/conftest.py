@@ -9,6 +9,9 @@ import pytest
 
 from mangaassist_assets.local.home import Home
 from mangaassist_assets.local.supervisor import Supervisor
+from tests.support.dagster_dev import bootstrapped_dev, dagster_dev
+
+__all__ = ["bootstrapped_dev", "dagster_dev"]
 
 
 @pytest.fixture(scope="session")

@@ -61,12 +61,16 @@ def train_and_register(
         settings: everything besides the dataset that decides the weights; JSON values.
         train: trains into an empty folder.
     """
-    key = hashlib.sha256(canonical_json({"dataset": dataset.digest, "settings": dict(settings)})).hexdigest()
+    from mangaassist_assets.datasets.versions import content_digest
+
+    # What teaches decides the weights: labels that fall on the test side make a new dataset, but no new model.
+    taught = content_digest(dataset.frame.filter(dataset.frame["split"] != "test"))
+    key = hashlib.sha256(canonical_json({"taught": taught, "settings": dict(settings)})).hexdigest()
     start = 0 if bundle is None else bundles_by_start(store.snapshots()).get(bundle, 0)
     registry = mlflow.registry()
     known = next((one for one in registry.versions(lane.model_name) if one.tags.get(TRAINING_KEY_TAG) == key), None)
     if known is not None:
-        context.log.info(f"version {known.version} was trained on this very dataset: nothing to train")
+        context.log.info(f"version {known.version} was trained on these very examples: nothing to train")
         return _trained_model(known, dataset.digest, bundle, start)
 
     from resources.mlflow_registry import DatasetInput

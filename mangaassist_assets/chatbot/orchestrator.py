@@ -6,6 +6,8 @@ stands in for them. A part that fails ends the turn in ERROR with its span, and 
 
 from __future__ import annotations
 
+import hashlib
+import hmac
 import re
 from dataclasses import dataclass
 from typing import Literal
@@ -40,7 +42,8 @@ class ChatRequest:
     """One message of a shopper.
 
     `user_id` and `session_id` are as the store knows them; only their pseudonyms leave the chatbot. `event_time_ms`
-    replays a message at the time it was written (milliseconds since the epoch); None means now.
+    replays a message at the time it was written (milliseconds since the epoch); None means now. The same `request_id`
+    always makes the same trace id; None makes a new one.
     """
 
     message: str
@@ -48,6 +51,7 @@ class ChatRequest:
     release_bundle: str
     user_id: str | None = None
     event_time_ms: int | None = None
+    request_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,6 +114,11 @@ class Chatbot:
         """Wait until all traces so far are stored and return how many; raises where one could not be."""
         return self._sink.flush()
 
+    def trace_id(self, request_id: str) -> str:
+        """Return the trace id of the turn that a request id makes: keyed, so that it tells nothing of the request."""
+        digest = hmac.new(self._key, f"trace\0{request_id}".encode("utf-8", "surrogatepass"), hashlib.sha256)
+        return f"tr-{digest.hexdigest()[:32]}"
+
     def answer(self, request: ChatRequest) -> ChatReply:
         """Answer one message.
 
@@ -126,6 +135,7 @@ class Chatbot:
             release_bundle=request.release_bundle,
             user_key=user_key,
             start_ns=None if request.event_time_ms is None else request.event_time_ms * 1_000_000,
+            trace_id=None if request.request_id is None else self.trace_id(request.request_id),
         )
         tracer.tag(Tag.EXPERIMENT_ID, self._experiment_id)
         tracer.flag(Tag.CACHE_HIT, value=False)

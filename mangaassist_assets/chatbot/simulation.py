@@ -3,13 +3,16 @@
 Turns are driven in portions. The traces of a portion are stored before feedback is put on them, while the next
 portion is driven; whatever ends the process loses the feedback of two portions at most. At the end every trace is
 looked up by its id.
+
+The same message of the same bundle and seed makes the same trace id. A simulation that was killed and is started
+again therefore drives only what has no trace yet, and puts on the others what they lack.
 """
 
 from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -20,7 +23,7 @@ from mangaassist_assets.chatbot.shopper import Judgement, ShopperBehaviour, gene
 from mangaassist_assets.datasets.utterances import Utterance
 from mangaassist_assets.tracing.contract import validate_bundle
 from mangaassist_assets.tracing.feedback import FeedbackRecord, feedback_record
-from mangaassist_assets.tracing.turns import Feedback
+from mangaassist_assets.tracing.turns import ChatTurn, Feedback
 
 REVIEWER = "simulated-reviewer"
 
@@ -57,7 +60,10 @@ class TraceReviewer(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SimulationReport:
-    """What was driven and said. `failing` counts turns that truly failed, whoever complained."""
+    """What was driven and said. `failing` counts turns that truly failed, whoever complained.
+
+    `already_there` of the turns were driven by an earlier call with the same bundle and seed.
+    """
 
     release_bundle: str
     turns: int
@@ -72,6 +78,7 @@ class SimulationReport:
     traces_stored: int
     seconds: float
     error_examples: tuple[str, ...] = ()
+    already_there: int = 0
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON values."""
@@ -83,6 +90,7 @@ class _Driven:
     utterance: Utterance
     reply: ChatReply
     judgement: Judgement
+    earlier: ChatTurn | None
 
 
 def simulate(
@@ -98,6 +106,7 @@ def simulate(
     seed: int = 0,
     threads: int = 2,
     portion: int = 64,
+    earlier: Mapping[str, ChatTurn] | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> SimulationReport:
     """Drive the utterances through the chatbot.
@@ -114,6 +123,7 @@ def simulate(
         seed: The same seed, utterances and replies give the same thumbs and reviews.
         threads: Turns driven at the same time.
         portion: Turns between two flushes.
+        earlier: The bundle's finished turns by trace id; a message whose turn is among them is not driven again.
         progress: Called with (turns done, turns in all).
 
     Raises:
@@ -123,6 +133,7 @@ def simulate(
     validate_bundle(release_bundle)
     rates = behaviour or ShopperBehaviour(label_rate=label_rate, feedback_noise=feedback_noise)
     started = time.perf_counter()
+    known = earlier or {}
     driven: list[_Driven] = []
     # The background thread stores and annotates one portion while the shoppers drive the next.
     with (
@@ -134,7 +145,7 @@ def simulate(
         for start in range(0, len(utterances), portion):
             part = list(
                 shoppers.map(
-                    lambda utterance: _drive(utterance, chatbot, release_bundle, rates, seed),
+                    lambda utterance: _drive(utterance, chatbot, release_bundle, rates, seed, known),
                     utterances[start : start + portion],
                 )
             )
@@ -168,9 +179,21 @@ def simulate(
     return report
 
 
-def _drive(utterance: Utterance, chatbot: Chatbot, release_bundle: str, rates: ShopperBehaviour, seed: int) -> _Driven:
+def _drive(
+    utterance: Utterance,
+    chatbot: Chatbot,
+    release_bundle: str,
+    rates: ShopperBehaviour,
+    seed: int,
+    known: Mapping[str, ChatTurn],
+) -> _Driven:
     generator = generator_for(seed, release_bundle, utterance)
     alone = f"s{generator.getrandbits(64):016x}"
+    request_id = _request_id(seed, release_bundle, utterance)
+    earlier = known.get(chatbot.trace_id(request_id))
+    if earlier is not None:
+        reply = _reply_of(earlier)
+        return _Driven(utterance, reply, judge(utterance, reply, rates, generator), earlier)
     reply = chatbot.answer(
         ChatRequest(
             message=utterance.text,
@@ -178,9 +201,37 @@ def _drive(utterance: Utterance, chatbot: Chatbot, release_bundle: str, rates: S
             release_bundle=release_bundle,
             user_id=utterance.user_id,
             event_time_ms=None if utterance.timestamp is None else int(utterance.timestamp.timestamp() * 1000),
+            request_id=request_id,
         )
     )
-    return _Driven(utterance, reply, judge(utterance, reply, rates, generator))
+    return _Driven(utterance, reply, judge(utterance, reply, rates, generator), None)
+
+
+def _request_id(seed: int, release_bundle: str, utterance: Utterance) -> str:
+    """Return what makes a message the same one: what was written, by whom, when and on which line of its file."""
+    moment = "" if utterance.timestamp is None else utterance.timestamp.isoformat()
+    who = (utterance.user_id or "", utterance.session_id or "")
+    return "\x1f".join((str(seed), release_bundle, str(utterance.line_number), *who, moment, utterance.text))
+
+
+def _reply_of(turn: ChatTurn) -> ChatReply:
+    """Return the reply that a stored turn was."""
+    selected = sorted(
+        (one for one in turn.candidates if one.selected), key=lambda one: one.rerank_rank or one.retrieval_rank
+    )
+    return ChatReply(
+        trace_id=turn.trace_id,
+        timestamp_ms=turn.timestamp_ms,
+        duration_ms=turn.duration_ms,
+        session_id=turn.session_id,
+        user_key=turn.user_key,
+        state=turn.state,
+        answer=turn.answer or "",
+        intent=turn.intent,
+        used_documents=tuple(dict.fromkeys(one.document_id for one in selected)),
+        blocked=turn.guardrail_blocked,
+        error=turn.error or "the turn ended in ERROR" if turn.state == "ERROR" else None,
+    )
 
 
 def _store_and_say(
@@ -194,24 +245,30 @@ def _store_and_say(
 ) -> None:
     """Wait until the traces of a portion are stored, publish its thumbs, put thumbs and reviews on the traces."""
     chatbot.flush()
-    events = [_event(item, release_bundle) for item in part if item.judgement.feedback is not None]
+    # A thumb goes to the stream before it is put on the trace: one that is there was published.
+    events = [_event(item, release_bundle) for item in part if _lacks_thumb(item)]
     feedback.publish(events)
 
     def put(item: _Driven) -> None:
-        reply, judgement = item.reply, item.judgement
-        if judgement.feedback is not None:
+        reply, judgement, earlier = item.reply, item.judgement, item.earlier
+        if judgement.feedback is not None and _lacks_thumb(item):
             reviewer.record_feedback(
                 reply.trace_id, judgement.feedback, user_key=reply.user_key, timestamp_ms=_said_at(item)
             )
         if judgement.reviewed:
-            reviewer.record_review(
-                reply.trace_id,
-                expected_intent=item.utterance.intent,
-                relevant_documents=item.utterance.relevant_documents,
-                reviewer=REVIEWER,
-            )
+            intent = None if earlier and earlier.expected_intent else item.utterance.intent
+            documents = () if earlier and earlier.expected_documents else item.utterance.relevant_documents
+            if intent is not None or documents:
+                reviewer.record_review(
+                    reply.trace_id, expected_intent=intent, relevant_documents=documents, reviewer=REVIEWER
+                )
 
     list(pool.map(put, part))
+
+
+def _lacks_thumb(item: _Driven) -> bool:
+    said = item.earlier is not None and item.earlier.user_feedback is not None
+    return item.judgement.feedback is not None and not said
 
 
 def _event(item: _Driven, release_bundle: str) -> FeedbackRecord:
@@ -252,4 +309,5 @@ def _report(driven: Sequence[_Driven], release_bundle: str, seconds: float) -> S
         traces_stored=len(driven),
         seconds=round(seconds, 3),
         error_examples=tuple(message for message, _ in errors.most_common(3)),
+        already_there=sum(item.earlier is not None for item in driven),
     )

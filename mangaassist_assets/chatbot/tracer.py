@@ -8,6 +8,7 @@ server is needed to trace, and a trace can carry the time of a replayed event in
 
 from __future__ import annotations
 
+import hashlib
 import time
 import uuid
 from collections.abc import Iterator, Mapping
@@ -43,8 +44,17 @@ class ActiveSpan:
 class TurnTracer:
     """Collects the spans and tags of one chat turn. Used by one thread."""
 
-    def __init__(self, *, session_id: str, release_bundle: str, user_key: str | None, start_ns: int | None) -> None:
-        self.trace_id = f"tr-{uuid.uuid4().hex}"
+    def __init__(
+        self,
+        *,
+        session_id: str,
+        release_bundle: str,
+        user_key: str | None,
+        start_ns: int | None,
+        trace_id: str | None = None,
+    ) -> None:
+        self.trace_id = trace_id or f"tr-{uuid.uuid4().hex}"
+        self._opened = 0
         self._user_key = user_key
         # Replayed events keep their time: spans are offset from it by the time they really took, the first by none.
         self._clock_zero: int | None = None
@@ -67,7 +77,7 @@ class TurnTracer:
         """Open a span under the one that is open; an exception ends it in ERROR and goes on."""
         span = ActiveSpan(
             name=name,
-            span_id=uuid.uuid4().hex[:16],
+            span_id=self._next_span_id(),
             parent_id=self._stack[-1].span_id if self._stack else None,
             start_ns=self._now(),
             inputs=inputs,
@@ -97,6 +107,11 @@ class TurnTracer:
         )
         sink.write(trace)
         return trace
+
+    def _next_span_id(self) -> str:
+        # Of the trace id and the order of opening: a turn that is driven again under its trace id replaces its spans.
+        self._opened += 1
+        return hashlib.sha256(f"{self.trace_id}/{self._opened}".encode()).hexdigest()[:16]
 
     def _now(self) -> int:
         clock = time.perf_counter_ns()

@@ -81,6 +81,13 @@ def run_loop(session: Session, *, release_bundle: str, deploy: bool = True) -> L
     if store.find("training_corpus") is None:
         msg = "this home has no champions yet: run `mangaassist bootstrap --training FILE --knowledge DIR` first"
         raise CommandError(msg)
+    if next(iter(session.resources.mlflow.read_traces(release_bundle)), None) is None:
+        # Before the bundle becomes a partition: a name that was mistyped would stay one for ever.
+        msg = (
+            f"bundle {release_bundle} has no traces: run `mangaassist simulate --release-bundle {release_bundle} …`, "
+            "or name a bundle that has some"
+        )
+        raise CommandError(msg)
     session.register_bundle(release_bundle)
     generation_before = session.resources.search.index().live_generation()
     outcomes: list[RunOutcome] = []

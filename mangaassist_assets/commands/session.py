@@ -144,6 +144,8 @@ def open_session(home_path: str, progress: Progress) -> Iterator[Session]:
     prepare_dagster_home(home)
     # Read by mlflow and huggingface_hub when they are imported, which is before the supervisor says the rest.
     os.environ |= {"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true", "HF_HUB_OFFLINE": "1"}
+    # Read by torch's OpenMP: threads that wait by spinning take the cores from the servers beside this process.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     # The servers take seconds to start, and so do the libraries this process will need: both at once.
     warming = threading.Thread(target=_import_libraries, name="imports", daemon=True)
     warming.start()
@@ -157,7 +159,7 @@ def open_session(home_path: str, progress: Progress) -> Iterator[Session]:
 
         definitions = build_definitions("local")
         with dg.DagsterInstance.get() as instance, dg.build_resources(dict(definitions.resources or {})) as resources:
-            end_orphaned_runs(instance)
+            resources.mlflow.end_training_runs_of(end_orphaned_runs(instance))
             yield Session(
                 home=home,
                 environment=running.environment,
@@ -184,19 +186,19 @@ def _driver(owner: str) -> ProcessIdentity:
     return ProcessIdentity(int(pid), float(created))
 
 
-def end_orphaned_runs(instance: dg.DagsterInstance) -> int:
-    """Mark runs whose driving process is gone as failed; returns how many there were.
+def end_orphaned_runs(instance: dg.DagsterInstance) -> list[str]:
+    """Mark runs whose driving process is gone as failed; returns their ids.
 
     A command that was killed leaves its run STARTED for ever, and its pool slots taken.
     """
     import dagster as dg
 
-    ended = 0
+    ended: list[str] = []
     for run in instance.get_runs(dg.RunsFilter(statuses=[dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.STARTING])):
         owner = run.tags.get(OWNER_TAG)
         if owner is None or _driver(owner).is_alive():
             continue
         instance.report_run_failed(run, f"the process {_driver(owner).pid} that drove this run is gone")
         instance.event_log_storage.free_concurrency_slots_for_run(run.run_id)
-        ended += 1
+        ended.append(run.run_id)
     return ended

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
@@ -10,7 +11,8 @@ import pytest
 from mangaassist_assets.chatbot.shopper import ShopperBehaviour
 from mangaassist_assets.chatbot.simulation import LostTracesError, SimulationError, SimulationReport, simulate
 from mangaassist_assets.datasets.utterances import Utterance
-from mangaassist_assets.tracing.contract import InvalidBundleError
+from mangaassist_assets.tracing.contract import InvalidBundleError, read_turns
+from mangaassist_assets.tracing.turns import ChatTurn
 from tests.support.store_chatbot import MemoryReviewer, MemorySink, MemoryStream, RuleEndpoint, store_chatbot
 
 BUNDLE = "2026.03.24-rc2"
@@ -91,6 +93,58 @@ def test_the_same_seed_repeats_every_decision(threads):
 
     assert decisions(7) == decisions(7, threads=threads, portion=17)
     assert decisions(7) != decisions(8)
+
+
+def stored_turns(store: Store) -> dict[str, ChatTurn]:
+    """What a later process reads back: the traces with the thumbs and reviews that made it onto them."""
+    turns = read_turns(store.sink.traces).turns
+    return {
+        turn.trace_id: replace(
+            turn,
+            user_feedback=store.reviewer.feedback.get(turn.trace_id),
+            expected_intent=store.reviewer.reviews.get(turn.trace_id, (None, ()))[0],
+        )
+        for turn in turns
+    }
+
+
+def test_a_simulation_that_was_killed_goes_on_and_ends_as_if_it_had_not_been():
+    messages = utterances(60, intent="gift_card", session_id="s1")
+    whole, halved = Store(), Store()
+    expected = whole.simulate(messages, seed=3)
+    halved.simulate(messages[:35], seed=3)
+    # The last portion's traces were stored, what people said of them was not.
+    for trace in halved.sink.traces[20:]:
+        halved.reviewer.feedback.pop(trace.trace_id, None)
+        halved.reviewer.reviews.pop(trace.trace_id, None)
+    halved.stream.events = [event for event in halved.stream.events if event.trace_id in halved.reviewer.feedback]
+
+    report = halved.simulate(messages, seed=3, earlier=stored_turns(halved))
+
+    assert (report.turns, report.already_there) == (60, 35)
+    assert len(halved.sink.traces) == 60
+    assert {trace.trace_id for trace in halved.sink.traces} == {trace.trace_id for trace in whole.sink.traces}
+    assert halved.reviewer.feedback == whole.reviewer.feedback
+    assert halved.reviewer.reviews == whole.reviewer.reviews
+    assert Counter(event.event_id for event in halved.stream.events) == Counter(
+        event.event_id for event in whole.stream.events
+    )
+    ignored = {"seconds", "already_there"}
+    assert {k: v for k, v in report.to_dict().items() if k not in ignored} == {
+        k: v for k, v in expected.to_dict().items() if k not in ignored
+    }
+
+
+def test_a_turn_driven_again_under_its_trace_id_replaces_its_spans():
+    store = Store()
+    store.simulate(utterances(3))
+    store.simulate(utterances(3))
+    first, second = store.sink.traces[:3], store.sink.traces[3:]
+    assert {one.trace_id: [span.span_id for span in one.spans] for one in first} == {
+        one.trace_id: [span.span_id for span in one.spans] for one in second
+    }
+    store.simulate(utterances(3), seed=1)
+    assert not {one.trace_id for one in store.sink.traces[6:]} & {one.trace_id for one in first}
 
 
 def test_replayed_messages_keep_their_time_and_thumbs_come_after_them():

@@ -1,0 +1,117 @@
+"""Chat turns as a frame and as Parquet bytes: the stored form of one release bundle's traces.
+
+The same turns give the same bytes whatever order they came in, so that the digest of a snapshot tells its content.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterable
+from dataclasses import asdict, fields
+from typing import Any
+
+import polars as pl
+
+from mangaassist_assets.tracing.contract import Quarantined
+from mangaassist_assets.tracing.turns import ChatTurn, RankedCandidate
+
+CANDIDATE = pl.Struct(
+    {
+        "chunk_id": pl.String,
+        "document_id": pl.String,
+        "retrieval_rank": pl.Int32,
+        "retrieval_score": pl.Float64,
+        "rerank_rank": pl.Int32,
+        "rerank_score": pl.Float64,
+        "selected": pl.Boolean,
+    }
+)
+_TURN_COLUMNS: dict[str, pl.DataType | type[pl.DataType]] = {
+    "trace_id": pl.String,
+    "timestamp_ms": pl.Int64,
+    "duration_ms": pl.Int64,
+    "state": pl.String,
+    "release_bundle": pl.String,
+    "session_id": pl.String,
+    "message": pl.String,
+    "user_key": pl.String,
+    "answer": pl.String,
+    "intent": pl.String,
+    "intent_confidence": pl.Float64,
+    "intent_model_version": pl.String,
+    "reranker_version": pl.String,
+    "prompt_version": pl.String,
+    "bedrock_model_id": pl.String,
+    "guardrail_ruleset_version": pl.String,
+    "routing_policy_version": pl.String,
+    "index_generation": pl.String,
+    "embedding_model_id": pl.String,
+    "experiment_id": pl.String,
+    "cache_hit": pl.Boolean,
+    "candidates": pl.List(CANDIDATE),
+    "guardrail_blocked": pl.Boolean,
+    "guardrail_reasons": pl.List(pl.String),
+    "failed_span": pl.String,
+    "error": pl.String,
+    "user_feedback": pl.String,
+    "expected_intent": pl.String,
+    "expected_documents": pl.List(pl.String),
+    "reviewer": pl.String,
+}
+TURN_SCHEMA = pl.Schema(_TURN_COLUMNS)
+QUARANTINE_SCHEMA = pl.Schema(
+    {"trace_id": pl.String, "timestamp_ms": pl.Int64, "reason": pl.String, "release_bundle": pl.String}
+)
+
+
+class SnapshotSchemaError(ValueError):
+    """Bytes that are Parquet, but not a snapshot of this schema."""
+
+
+def turns_frame(turns: Iterable[ChatTurn]) -> pl.DataFrame:
+    """Return one row per turn, sorted by (timestamp_ms, trace_id), in TURN_SCHEMA."""
+    rows = [asdict(turn) for turn in sorted(turns, key=lambda turn: (turn.timestamp_ms, turn.trace_id))]
+    return pl.DataFrame(rows, schema=TURN_SCHEMA, orient="row")
+
+
+def quarantine_frame(quarantined: Iterable[Quarantined]) -> pl.DataFrame:
+    """Return one row per quarantined trace, sorted by (timestamp_ms, trace_id), in QUARANTINE_SCHEMA."""
+    rows = [asdict(item) for item in sorted(quarantined, key=lambda item: (item.timestamp_ms, item.trace_id))]
+    return pl.DataFrame(rows, schema=QUARANTINE_SCHEMA, orient="row")
+
+
+def to_parquet(frame: pl.DataFrame) -> bytes:
+    """Return the frame as Parquet; the same frame gives the same bytes with the same version of polars."""
+    buffer = io.BytesIO()
+    frame.write_parquet(buffer, compression="zstd", compression_level=3, statistics=True, row_group_size=50_000)
+    return buffer.getvalue()
+
+
+def turns_from_frame(frame: pl.DataFrame) -> list[ChatTurn]:
+    """Return the turns of a frame in its order.
+
+    Raises:
+        SnapshotSchemaError: The frame has other columns or types than TURN_SCHEMA.
+    """
+    if frame.schema != TURN_SCHEMA:
+        wrong = sorted(set(frame.schema.items()) ^ set(TURN_SCHEMA.items()), key=str)
+        raise SnapshotSchemaError(
+            f"the frame is not a snapshot of chat turns, these columns differ: {[name for name, _ in wrong]}; "
+            "materialize the snapshot again with this version"
+        )
+    return [_turn(row) for row in frame.iter_rows(named=True)]
+
+
+def turns_from_parquet(content: bytes) -> list[ChatTurn]:
+    """Return the turns stored by `to_parquet(turns_frame(...))`; raises SnapshotSchemaError for another table."""
+    return turns_from_frame(pl.read_parquet(io.BytesIO(content)))
+
+
+_TUPLES = tuple(field.name for field in fields(ChatTurn) if field.default == ())
+
+
+def _turn(row: dict[str, Any]) -> ChatTurn:
+    for name in _TUPLES:
+        row[name] = tuple(row[name] or ())
+    row["candidates"] = tuple(RankedCandidate(**candidate) for candidate in row["candidates"])
+    return ChatTurn(**row)

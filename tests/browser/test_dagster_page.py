@@ -1,0 +1,106 @@
+"""What people see in Dagster's page and behind its links: a real Chromium on a running `mangaassist dev`."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.support.command_line import run_apart
+from tests.support.dagster_dev import DagsterDev
+
+pytestmark = [pytest.mark.browser, pytest.mark.integration]
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+FLAGS = (
+    *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
+    *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
+)
+LOOKED_AT, OTHER = "2026.02.03-rc1", "2026.02.17-rc2"
+GROUPS = ("bootstrap", "feedback", "intent", "knowledge", "mining", "release", "reranker")
+
+
+@pytest.fixture(scope="module")
+def dev(bootstrapped_dev: DagsterDev) -> DagsterDev:
+    """One bundle that went through the loop, another that only has traces."""
+    if CHROMIUM is None:
+        pytest.skip("no Chromium: `apt-get install chromium`")
+    bootstrapped_dev.start()
+    assert bootstrapped_dev.simulate(LOOKED_AT, lines=slice(10, 28))["turns"] == 18
+    assert bootstrapped_dev.simulate(OTHER, lines=slice(0, 3))["turns"] == 3
+    ran = run_apart(bootstrapped_dev.home, "loop", "--release-bundle", LOOKED_AT, "--no-deploy")
+    assert ran.code == 0, ran.stderr
+    return bootstrapped_dev
+
+
+@pytest.fixture(scope="module")
+def page(dev: DagsterDev) -> Iterator[Any]:
+    from playwright.sync_api import sync_playwright
+
+    assert dev.urls
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=list(FLAGS))
+        page = browser.new_page(viewport={"width": 1600, "height": 1200})
+        page.set_default_timeout(60_000)
+        yield page
+        browser.close()
+
+
+def test_the_lineage_page_shows_every_group_and_no_invitation_in_front(dev, page):
+    page.goto(f"{dev.urls['dagster']}/asset-groups")
+    for group in GROUPS:
+        page.locator("svg foreignObject").filter(has_text=group).first.wait_for()
+    assert page.get_by_text("Join the Dagster community").count() == 0
+
+
+def test_the_catalog_lists_assets_with_their_groups_and_descriptions(dev, page):
+    page.goto(f"{dev.urls['dagster']}/assets")
+    page.get_by_text("failure_clusters", exact=True).first.wait_for()
+    page.get_by_text("What production runs at this moment").first.wait_for()
+    assert page.get_by_text("mangaassist", exact=True).count() > 1
+
+
+def test_an_evaluation_shows_owner_kinds_description_figures_and_links(dev, page):
+    page.goto(f"{dev.urls['dagster']}/assets/intent_evaluation")
+    for text in ("ml-engineering", "ML Flow", "Champion and challenger on the same held-out messages"):
+        page.get_by_text(text).first.wait_for()
+    for key in ("verdict", "champion", "challenger", "test_examples", "decision"):
+        page.get_by_text(key, exact=True).first.wait_for()
+    links = page.locator("a[href*='/#/models/mangaassist-intent-classifier/versions/']")
+    links.first.wait_for()
+    assert links.first.get_attribute("href").startswith(dev.urls["mlflow"])
+
+
+def test_the_gate_of_an_evaluation_is_among_its_checks(dev, page):
+    page.goto(f"{dev.urls['dagster']}/assets/intent_evaluation?view=checks")
+    page.get_by_text("intent_gate").first.wait_for()
+    page.get_by_text("better than the champion, with proof").first.wait_for()
+
+
+def test_the_automation_page_lists_all_sensors_and_schedules_running(dev, page):
+    page.goto(f"{dev.urls['dagster']}/automation")
+    names = (
+        *("configuration_versions", "feedback_threshold", "new_release_bundles"),
+        *("release_after_retraining", "release_after_gated_retraining"),
+        *("nightly_mining", "nightly_index_refresh", "weekly_retraining"),
+    )
+    for name in names:
+        page.get_by_text(name, exact=True).first.wait_for()
+
+
+def test_the_link_to_a_bundles_traces_lists_those_of_the_bundle_alone(dev, page):
+    query = """{ assetOrError(assetKey: {path: ["tagged_traces"]}) { ... on Asset {
+        assetMaterializations(limit: 20) { partition metadataEntries {
+          label ... on UrlMetadataEntry { url } } } } } }"""
+    found = dev.graphql(query)["assetOrError"]["assetMaterializations"]
+    (url, *_) = [
+        entry["url"]
+        for materialization in found
+        for entry in materialization["metadataEntries"]
+        if materialization["partition"] == LOOKED_AT and entry["label"] == "mlflow_traces"
+    ]
+    page.goto(url)
+    page.get_by_text(re.compile(r"^18 of \d+$")).first.wait_for()

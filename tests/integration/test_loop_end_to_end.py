@@ -1,0 +1,276 @@
+"""One turn of the loop through the command line, against the real stand-ins, looked at in the systems themselves."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+
+import dagster as dg
+import polars as pl
+import pytest
+
+from mangaassist_assets.assets.lanes import INTENT, LANES, RERANKER
+from mangaassist_assets.datasets.text_keys import normalise_text
+from mangaassist_assets.storage import SnapshotStore
+from mangaassist_assets.tracing.contract import SpanName, Tag
+from tests.support.command_line import environment, resources_of, run_here
+from tests.support.tiny_store import BUNDLE, EMAIL, KNOWN_INTENTS, NEW_INTENTS, PERSONAL_DATA
+
+pytestmark = pytest.mark.integration
+
+PARENTS = {
+    SpanName.CHAT_TURN: None,
+    SpanName.INTENT_CLASSIFICATION: SpanName.CHAT_TURN,
+    SpanName.RETRIEVE_CHUNKS: SpanName.CHAT_TURN,
+    SpanName.EMBED_QUERY: SpanName.RETRIEVE_CHUNKS,
+    SpanName.VECTOR_SEARCH: SpanName.RETRIEVE_CHUNKS,
+    SpanName.KEYWORD_SEARCH: SpanName.RETRIEVE_CHUNKS,
+    SpanName.RERANK_CHUNKS: SpanName.RETRIEVE_CHUNKS,
+    SpanName.BUILD_PROMPT: SpanName.CHAT_TURN,
+    SpanName.BEDROCK_GENERATE: SpanName.CHAT_TURN,
+    SpanName.GUARDRAILS: SpanName.CHAT_TURN,
+}
+ALWAYS_TAGGED = set(Tag) - {Tag.EXPERIMENT_ID, Tag.USER_FEEDBACK}
+
+
+@pytest.fixture(scope="module")
+def resources(looped_store) -> Iterator[dict[str, object]]:
+    with environment(**looped_store.supervisor.environment):
+        yield resources_of(looped_store.supervisor)
+
+
+@pytest.fixture(scope="module")
+def snapshots(resources) -> SnapshotStore:
+    return resources["store"].snapshots()
+
+
+@pytest.fixture(scope="module")
+def traces(resources):
+    return list(resources["mlflow"].read_traces(BUNDLE))
+
+
+def dataset(snapshots: SnapshotStore, lane) -> pl.DataFrame:
+    snapshot = snapshots.latest(lane.dataset_asset, partition=BUNDLE)
+    return pl.read_parquet(io.BytesIO(snapshots.read(snapshot, "examples.parquet")))
+
+
+class TestTraffic:
+    def test_every_message_is_a_trace_and_every_trace_is_a_turn(self, looped_store, traces):
+        report = looped_store.report("simulate")
+        loop = looped_store.report("loop")
+        assert report["turns"] == report["traces_stored"] == looped_store.store.messages == len(traces)
+        assert (report["errors"], report["already_there"]) == (0, 0)
+        assert (loop["turns"], loop["quarantined"]) == (len(traces), 0)
+
+    def test_a_trace_has_the_tags_and_the_tree_of_spans_of_the_contract(self, traces):
+        for trace in traces:
+            assert set(trace.tags) >= ALWAYS_TAGGED, trace.trace_id
+            assert trace.tags[Tag.RELEASE_BUNDLE] == BUNDLE
+            names = {span.span_id: span.name for span in trace.spans}
+            assert {span.name: names.get(span.parent_id) for span in trace.spans} == PARENTS
+
+    def test_thumbs_and_reviews_are_on_the_traces(self, looped_store, traces):
+        report = looped_store.report("simulate")
+        thumbs = [trace.tags[Tag.USER_FEEDBACK] for trace in traces if Tag.USER_FEEDBACK in trace.tags]
+        reviewed = [trace for trace in traces if any(one.kind == "expectation" for one in trace.assessments)]
+        assert thumbs.count("thumbs_down") == report["thumbs_down"] > 20
+        assert len(reviewed) == report["reviews"] == report["failing"]
+
+    def test_traffic_driven_a_second_time_adds_nothing(self, looped_store, resources, traces):
+        arguments = ("--utterances", looped_store.store.traffic, "--release-bundle", BUNDLE, "--feedback-noise", "0")
+        again = run_here(looped_store.home, "simulate", *arguments, "--label-rate", "1", "--json")
+        report = json.loads(again.stdout)
+        assert (report["turns"], report["already_there"]) == (len(traces), len(traces))
+        unchanged = {trace.trace_id: (trace.tags, len(trace.assessments), len(trace.spans)) for trace in traces}
+        assert unchanged == {
+            trace.trace_id: (trace.tags, len(trace.assessments), len(trace.spans))
+            for trace in resources["mlflow"].read_traces(BUNDLE)
+        }
+
+
+class TestPersonalData:
+    def test_the_message_that_holds_it_was_traced_redacted_under_a_pseudonym(self, traces):
+        redacted = [trace for trace in traces if "[EMAIL]" in str(trace.spans)]
+        assert len(redacted) == 1
+        assert "[ORDER_ID]" in str(redacted[0].spans)
+        assert "[PHONE]" in str(redacted[0].spans)
+        assert redacted[0].user_key.startswith("u-")
+
+    def test_no_file_of_the_home_holds_any_of_it(self, looped_store):
+        searched = 0
+        found: list[tuple[str, str]] = []
+        for path in looped_store.home.rglob("*"):
+            if not path.is_file():
+                continue
+            content = readable(path)
+            searched += 1
+            found += [(str(path.relative_to(looped_store.home)), one) for one in PERSONAL_DATA if one in content]
+        assert found == []
+        assert searched > 100
+
+    def test_the_search_would_have_seen_it(self, looped_store):
+        holders = {
+            path.relative_to(looped_store.home).parts[0]
+            for path in looped_store.home.rglob("*")
+            if path.is_file() and "write to [EMAIL] or call [PHONE]" in readable(path)
+        }
+        assert {"mlflow", "store"} <= holders
+
+    def test_no_metadata_of_a_materialization_holds_any_of_it(self, looped_store):
+        with environment(**looped_store.supervisor.environment), dg.DagsterInstance.get() as instance:
+            said = "".join(
+                dg.serialize_value(entry) for run in instance.get_runs() for entry in instance.all_logs(run.run_id)
+            )
+        assert "tagged_traces" in said
+        assert not [one for one in (*PERSONAL_DATA, EMAIL.split("@")[0]) if one in said]
+
+
+def readable(path: Path) -> str:
+    """Return the text of a file; a Parquet file compresses its own."""
+    if path.suffix == ".parquet":
+        return json.dumps(pl.read_parquet(path).to_dicts(), default=str, ensure_ascii=False)
+    return path.read_bytes().decode("utf-8", "replace")
+
+
+class TestDatasets:
+    def test_no_message_session_or_shopper_is_on_two_sides(self, snapshots):
+        for lane, text in ((INTENT, "text"), (RERANKER, "query")):
+            sides: dict[tuple[str, str], set[str]] = defaultdict(set)
+            for row in dataset(snapshots, lane).to_dicts():
+                sides["message", normalise_text(row[text])].add(row["split"])
+                for owner in ("session_id", "user_key"):
+                    if row[owner]:
+                        sides[owner, row[owner]].add(row["split"])
+            assert {len(found) for found in sides.values()} == {1}
+
+    def test_the_intents_that_shoppers_brought_are_learned(self, snapshots):
+        frame = dataset(snapshots, INTENT)
+        assert set(frame["intent"]) == {*KNOWN_INTENTS, *NEW_INTENTS}
+        assert set(frame.filter(pl.col("intent").is_in(NEW_INTENTS))["label_kind"]) <= {"human", "propagated"}
+
+    def test_a_dataset_made_again_is_the_same_to_the_byte(self, looped_store, snapshots):
+        before = snapshots.latest(INTENT.dataset_asset, partition=BUNDLE)
+        kept = {name: snapshots.read(before, name) for name in before.files}
+        with environment(**looped_store.supervisor.environment):
+            from mangaassist_assets.commands.session import open_session
+
+            with open_session(str(looped_store.home), lambda _line: None) as session:
+                outcome = session.run_job("intent_retraining", partition=BUNDLE, assets=[INTENT.dataset_asset])
+        after = snapshots.latest(INTENT.dataset_asset, partition=BUNDLE)
+        assert outcome.succeeded
+        assert {name: snapshots.read(after, name) for name in after.files} == kept
+
+
+class TestModels:
+    def test_a_version_says_what_it_was_made_of_and_what_the_gate_said(self, looped_store, resources):
+        for lane, report in zip(LANES, looped_store.report("loop")["lanes"], strict=True):
+            challenger = resources["mlflow"].registry().get(lane.model_name, report["challenger_version"])
+            assert challenger.tags["dataset_digest"] == report["dataset_digest"]
+            assert challenger.tags["release_bundle"] == BUNDLE
+            assert challenger.tags["evaluation_verdict"] == report["verdict"]
+            assert challenger.tags["evaluated_against"] == report["champion_version"]
+            artifact = json.loads((resources["mlflow"].artifact_directory(challenger) / "artifact.json").read_bytes())
+            canonical = json.dumps(artifact["files"], sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+            assert hashlib.sha256(canonical.encode()).hexdigest() == challenger.artifact_sha256
+
+    def test_champion_moves_in_the_lane_whose_gate_says_pass_and_in_no_other(self, looped_store):
+        intent, reranker = looped_store.report("loop")["lanes"]
+        before, after = looped_store.after["bootstrap"].champions, looped_store.after["loop"].champions
+        assert (intent["verdict"], reranker["verdict"]) == ("pass", "insufficient_evidence")
+        assert (before[INTENT.model_name], before[RERANKER.model_name]) == ("1", "1")
+        assert after[INTENT.model_name] == intent["challenger_version"] == intent["deployed_version"] == "2"
+        assert after[RERANKER.model_name] == reranker["deployed_version"] == "1"
+        assert reranker["challenger_version"] != "1"
+
+    def test_a_gate_that_says_no_leaves_its_endpoint_and_stops_no_other_lane(self, looped_store):
+        before, after = looped_store.after["bootstrap"].endpoints, looped_store.after["loop"].endpoints
+        assert after[RERANKER.endpoint_name] == before[RERANKER.endpoint_name]
+        assert after[INTENT.endpoint_name] != before[INTENT.endpoint_name]
+        report = looped_store.report("loop")
+        assert report["succeeded"]
+        assert list(report["runs"]) == [
+            *("failure_mining", "intent_retraining", "reranker_retraining", "index_refresh", "release")
+        ]
+        assert report["manifest_digest"]
+        with environment(**looped_store.supervisor.environment), dg.DagsterInstance.get() as instance:
+            states = {job: instance.get_run_by_id(run_id).status.value for job, run_id in report["runs"].items()}
+        assert [job for job, state in states.items() if state != "SUCCESS"] == ["reranker_retraining"]
+
+    def test_endpoints_serve_what_the_registry_calls_champion(self, resources):
+        requests = {
+            INTENT: {"inputs": ["could you put ribbon and paper around it"], "parameters": {"top_k": 1}},
+            RERANKER: {"inputs": [{"text": "opening hours", "text_pair": "The shop opens at ten."}]},
+        }
+        for lane, request in requests.items():
+            champion = resources["mlflow"].version_by_alias(lane.model_name, "champion")
+            described = resources["endpoints"].describe(lane.endpoint_name)
+            answer = resources["endpoints"].invoke(lane.endpoint_name, request)
+            expected = {"name": lane.model_name, "version": champion.version, "sha256": champion.artifact_sha256}
+            assert (described.status, described.model_version) == ("InService", champion.version)
+            assert answer["model"] == expected
+            if lane is INTENT:
+                assert answer["predictions"][0][0]["label"] == "gift_wrapping"
+
+    def test_without_deployment_everything_is_judged_and_nothing_in_production_changes(self, looped_store):
+        before, after = looped_store.after["bootstrap"], looped_store.after["loop --no-deploy"]
+        report = looped_store.report("loop --no-deploy")
+        assert [lane["verdict"] for lane in report["lanes"]] == ["pass", "insufficient_evidence"]
+        assert (after.champions, after.endpoints, after.live_generation) == (
+            before.champions,
+            before.endpoints,
+            before.live_generation,
+        )
+        assert after.challengers == {INTENT.model_name: "2", RERANKER.model_name: "2"}
+
+    def test_a_second_turn_on_the_same_traffic_does_nothing_twice(self, looped_store):
+        first, second = looped_store.report("loop"), looped_store.report("loop again")
+        assert looped_store.after["loop again"] == looped_store.after["loop"]
+        assert looped_store.after["loop"].versions == looped_store.after["loop --no-deploy"].versions
+        for one, other in zip(first["lanes"], second["lanes"], strict=True):
+            assert one["dataset_digest"] == other["dataset_digest"]
+            assert one["challenger_version"] == other["challenger_version"]
+            assert one["verdict"] == other["verdict"]
+        assert first["manifest_digest"] == second["manifest_digest"]
+        assert [cluster["cluster_id"] for cluster in first["clusters"]] == [
+            cluster["cluster_id"] for cluster in second["clusters"]
+        ]
+
+
+class TestManifest:
+    def test_it_names_what_served_every_turn_and_what_was_learned(self, looped_store, snapshots):
+        snapshot = snapshots.latest("release_manifest", partition=BUNDLE)
+        content = snapshots.read(snapshot, "manifest.json")
+        manifest = json.loads(content)
+        assert hashlib.sha256(content).hexdigest() == looped_store.report("loop again")["manifest_digest"]
+        assert manifest["turns"] == looped_store.store.messages
+        for component, versions in manifest["served"].items():
+            assert [one["turns"] for one in versions] == [looped_store.store.messages], component
+        assert manifest["served"]["intent_model_version"][0]["version"] == "1"
+        for lane, report in zip(LANES, looped_store.report("loop again")["lanes"], strict=True):
+            learned = manifest["learned"][lane.model_asset]
+            assert learned["dataset_digest"] == report["dataset_digest"]
+            assert learned["verdict"] == report["verdict"]
+
+
+class TestEvaluate:
+    def test_the_new_champion_knows_the_new_intents_on_unseen_messages(self, looped_store):
+        scores = {}
+        for model in ("1", "champion"):
+            ran = run_here(
+                looped_store.home,
+                *("evaluate", "intent", "--data", looped_store.store.unseen, "--model", model, "--json"),
+            )
+            figures = json.loads(ran.stdout)
+            assert figures["messages"] == 24
+            scores[figures["version"]] = figures["accuracy"]
+        assert scores["2"] > scores["1"]
+
+    def test_figures_are_printed_for_people_too(self, looped_store):
+        for lane, words in (("intent", ("accuracy", "macro F1", "gift_wrapping")), ("reranker", ("mrr@10", "ndcg@10"))):
+            ran = run_here(looped_store.home, "evaluate", lane, "--data", looped_store.store.unseen)
+            assert ran.code == 0
+            assert [word for word in words if word not in ran.stdout] == []

@@ -1,0 +1,341 @@
+"""The three sensors of external signals, on a real instance, with resources that answer from memory."""
+
+import json
+from collections.abc import Collection, Mapping
+from datetime import UTC, datetime
+from typing import Any, ClassVar
+
+import dagster as dg
+import pytest
+
+from mangaassist_assets.partitions import release_bundles
+from mangaassist_assets.tracing.feedback import FeedbackRecord, feedback_record
+from mangaassist_assets.triggers.cursors import CursorError
+from resources.app_config import AppConfigResource
+from resources.aws import AwsResource
+from resources.feedback_stream import FeedbackBatch, KinesisFeedbackResource
+from resources.mlflow_traces import BundleSightings
+from resources.mlflow_tracking import MlflowResource
+from resources.store import StoreResource
+from sensors.configuration_versions import configuration_versions
+from sensors.feedback_threshold import feedback_threshold
+from sensors.new_release_bundles import new_release_bundles
+
+BUNDLE = "2026.03.24-rc2"
+SHARD = "shardId-000000000000"
+
+
+class MemoryStream(KinesisFeedbackResource):
+    """One shard; positions are indices into it. Dagster copies resources, so what it holds is the class's."""
+
+    events: ClassVar[list[FeedbackRecord]] = []
+
+    def thumbs(self, *, down: int = 0, up: int = 0, bundle: str = BUNDLE) -> None:
+        for feedback, count in (("thumbs_down", down), ("thumbs_up", up)):
+            for _ in range(count):
+                number = len(self.events)
+                self.events.append(
+                    feedback_record(
+                        event_id=f"event-{number}",
+                        trace_id=f"tr-{number}",
+                        session_id="session",
+                        user_key=None,
+                        release_bundle=bundle,
+                        feedback=feedback,
+                        timestamp=datetime(2026, 3, 24, tzinfo=UTC),
+                    )
+                )
+
+    def read_new(self, cursor: Mapping[str, str], limit: int = 10_000) -> FeedbackBatch:
+        start = int(cursor.get(SHARD, "0"))
+        events = self.events[start : start + limit]
+        return FeedbackBatch(events=tuple(events), cursor={SHARD: str(start + len(events))}, rejects=())
+
+
+class MissingStream(KinesisFeedbackResource):
+    code: str = "ResourceNotFoundException"
+
+    def read_new(self, cursor: Mapping[str, str], limit: int = 10_000) -> FeedbackBatch:  # noqa: ARG002 - see base
+        from botocore.exceptions import ClientError
+
+        raise ClientError({"Error": {"Code": self.code, "Message": "no such stream"}}, "ListShards")
+
+
+class MemoryTraces(MlflowResource):
+    """What traces say: start time in ms and bundle."""
+
+    seen: ClassVar[list[tuple[int, str]]] = []
+
+    def add(self, bundle: str, timestamp_ms: int) -> None:
+        self.seen.append((timestamp_ms, bundle))
+
+    def release_bundles_since(self, timestamp_ms: int, *, known: Collection[str] = ()) -> BundleSightings:
+        found = [(at, bundle) for at, bundle in self.seen if at > timestamp_ms]
+        late = {bundle for _, bundle in self.seen if known and bundle not in known}
+        return BundleSightings(
+            bundles=tuple(sorted({bundle for _, bundle in found} | late)),
+            newest_ms=max((at for at, _ in found), default=0),
+            traces=len(found),
+        )
+
+
+class AppConfigApi:
+    """The three list calls of AppConfig that tell what is deployed."""
+
+    def __init__(self) -> None:
+        self.deployments: list[dict[str, Any]] = []
+
+    def deploy(self, profile: str, version: int, state: str = "COMPLETE") -> None:
+        number = len(self.deployments) + 1
+        self.deployments.append(
+            {
+                "DeploymentNumber": number,
+                "ConfigurationName": profile,
+                "ConfigurationVersion": str(version),
+                "State": state,
+            }
+        )
+
+    def get_paginator(self, operation: str) -> "AppConfigApi":
+        self._item = {"list_applications": "mangaassist", "list_environments": "production"}[operation]
+        return self
+
+    def paginate(self, **_: str) -> list[dict[str, Any]]:
+        return [{"Items": [{"Id": self._item, "Name": self._item}]}]
+
+    def list_deployments(self, **_: object) -> dict[str, Any]:
+        return {"Items": self.deployments}
+
+
+class MemoryAws(AwsResource):
+    api: ClassVar[AppConfigApi] = AppConfigApi()
+
+    def client(self, service: str) -> AppConfigApi:
+        assert service == "appconfig"
+        return self.api
+
+
+@pytest.fixture(scope="module")
+def shared_instance(tmp_path_factory):
+    with dg.DagsterInstance.local_temp(str(tmp_path_factory.mktemp("dagster"))) as made:
+        yield made
+
+
+@pytest.fixture
+def instance(shared_instance):
+    for bundle in shared_instance.get_dynamic_partitions(release_bundles.name):
+        shared_instance.delete_dynamic_partition(release_bundles.name, bundle)
+    return shared_instance
+
+
+@pytest.fixture
+def store(tmp_path):
+    return StoreResource(root=str(tmp_path / "store"), cache_folder=str(tmp_path / "cache"))
+
+
+@pytest.fixture
+def stream():
+    MemoryStream.events.clear()
+    return MemoryStream(aws=AwsResource())
+
+
+@pytest.fixture
+def traces():
+    MemoryTraces.seen.clear()
+    return MemoryTraces(tracking_uri="http://127.0.0.1:9")
+
+
+class Ticker:
+    """Ticks a sensor as the daemon does: the stored cursor goes in, cursor and partitions of the result are kept."""
+
+    def __init__(self, sensor, instance, **resources) -> None:
+        self.sensor, self.instance, self.resources = sensor, instance, resources
+        self.cursor = None
+
+    def tick(self) -> dg.SensorResult:
+        with dg.build_sensor_context(instance=self.instance, cursor=self.cursor, resources=self.resources) as context:
+            result = self.sensor(context)
+        self.cursor = result.cursor or self.cursor
+        for request in result.dynamic_partitions_requests or []:
+            self.instance.add_dynamic_partitions(request.partitions_def_name, list(request.partition_keys))
+        return result
+
+    def skip_reason(self) -> str:
+        result = self.tick()
+        assert not result.run_requests
+        return result.skip_reason.skip_message
+
+    def requests(self) -> list[dg.RunRequest]:
+        return list(self.tick().run_requests or [])
+
+
+@pytest.fixture
+def feedback(instance, stream, store):
+    return Ticker(feedback_threshold, instance, feedback_stream=stream, store=store)
+
+
+@pytest.fixture
+def bundles(instance, traces):
+    return Ticker(new_release_bundles, instance, mlflow=traces)
+
+
+@pytest.fixture
+def api():
+    MemoryAws.api.deployments.clear()
+    return MemoryAws.api
+
+
+@pytest.fixture
+def configuration(instance, api):
+    assert api is MemoryAws.api
+    return Ticker(configuration_versions, instance, app_config=AppConfigResource(aws=MemoryAws()))
+
+
+# Feedback
+
+
+def test_too_few_thumbs_downs_are_a_skip_reason_with_the_numbers(feedback, stream):
+    stream.thumbs(down=19, up=1)
+    reason = feedback.skip_reason()
+    assert f"20 new events; {BUNDLE}: 19 thumbs-down of 20 (95%)" in reason
+    assert "needed 20 and 20%" in reason
+
+
+def test_many_thumbs_downs_that_are_a_small_share_do_not_fire(feedback, stream):
+    stream.thumbs(down=25, up=175)
+    assert "25 thumbs-down of 200 (12%)" in feedback.skip_reason()
+
+
+def test_the_threshold_requests_one_retraining_of_its_bundle_and_makes_the_partition(feedback, stream, instance):
+    stream.thumbs(down=20)
+    stream.thumbs(down=3, bundle="other")
+    (request,) = feedback.requests()
+    assert request.partition_key == BUNDLE
+    assert request.tags["mangaassist/thumbs_down"] == "20"
+    assert instance.get_dynamic_partitions(release_bundles.name) == [BUNDLE]
+    assert feedback.sensor.job.name == "retraining"
+
+
+def test_counts_survive_a_restart_and_start_anew_after_firing(feedback, stream, instance, store):
+    stream.thumbs(down=12)
+    feedback.skip_reason()
+    restarted = Ticker(feedback_threshold, instance, feedback_stream=stream, store=store)
+    restarted.cursor = feedback.cursor
+    stream.thumbs(down=8)
+    assert len(restarted.requests()) == 1
+    assert "no thumb since the last firing" in restarted.skip_reason()
+
+
+def test_every_firing_has_a_run_key_of_its_own_with_its_epoch(feedback, stream):
+    keys = []
+    for _ in range(3):
+        stream.thumbs(down=20)
+        keys += [request.run_key for request in feedback.requests()]
+    assert [key.rsplit("-", 1)[0] for key in keys] == [f"feedback-{BUNDLE}-{epoch}" for epoch in (1, 2, 3)]
+
+
+def test_a_run_after_a_reset_of_the_cursor_is_not_taken_for_an_old_one(feedback, stream, store):
+    stream.thumbs(down=20)
+    (first,) = feedback.requests()
+    stream.thumbs(down=20)
+    store.feedback_landing().append(events=[], rejects=[], cursor={SHARD: "20"})
+    feedback.cursor = None
+    (after,) = feedback.requests()
+    assert after.run_key != first.run_key
+
+
+def test_the_first_look_starts_where_the_feedback_asset_has_read_to(feedback, stream, store):
+    stream.thumbs(down=30)
+    store.feedback_landing().append(
+        events=[event.to_dict() for event in stream.read_new({}).events], rejects=[], cursor={SHARD: "30"}
+    )
+    assert "0 new events" in feedback.skip_reason()
+
+
+def test_without_a_stream_it_waits_for_the_bootstrap_and_other_errors_are_errors(instance, store):
+    ticker = Ticker(feedback_threshold, instance, feedback_stream=MissingStream(aws=AwsResource()), store=store)
+    assert "no stream mangaassist-feedback" in ticker.skip_reason()
+    assert ticker.cursor is None
+    ticker.resources["feedback_stream"] = MissingStream(aws=AwsResource(), code="AccessDeniedException")
+    with pytest.raises(Exception, match="AccessDenied"):
+        ticker.tick()
+
+
+@pytest.mark.parametrize("damage", ["no json", '{"kind": "other"}', "positions", "counts"])
+def test_a_damaged_cursor_says_how_to_start_afresh(feedback, stream, damage):
+    stream.thumbs(down=1)
+    feedback.skip_reason()
+    if damage in {"positions", "counts"}:
+        content = json.loads(feedback.cursor)
+        content["state"][damage] = 7
+        damage = json.dumps(content)
+    feedback.cursor = damage
+    with pytest.raises(CursorError, match="reset the sensor's cursor"):
+        feedback.tick()
+
+
+# Release bundles
+
+
+def test_a_new_bundle_becomes_a_partition_and_is_mined_once(bundles, traces, instance):
+    traces.add(BUNDLE, 1_000_000_000)
+    (request,) = bundles.requests()
+    assert (request.run_key, request.partition_key) == (f"new-bundle-{BUNDLE}", BUNDLE)
+    assert bundles.sensor.job.name == "failure_mining"
+    assert instance.get_dynamic_partitions(release_bundles.name) == [BUNDLE]
+    assert bundles.skip_reason() == "1 bundles in 1 traces since the last look, all known"
+
+
+def test_a_bundle_whose_traces_are_older_than_the_last_look_is_found(bundles, traces):
+    traces.add("2026.03.24-rc2", 2_000_000_000_000)
+    bundles.tick()
+    traces.add("2026.03.10-rc1", 1_000_000_000_000)
+    assert [request.partition_key for request in bundles.requests()] == ["2026.03.10-rc1"]
+
+
+@pytest.mark.parametrize("key", ["a,b", "../etc", "a b", "x" * 64])
+def test_a_key_that_is_no_bundle_is_reported_and_never_becomes_a_partition(bundles, traces, instance, key):
+    traces.add(key, 1_000)
+    traces.add(BUNDLE, 1_000)
+    assert [request.partition_key for request in bundles.requests()] == [BUNDLE]
+    assert instance.get_dynamic_partitions(release_bundles.name) == [BUNDLE]
+    assert "1 keys rejected" in bundles.skip_reason()
+
+
+# Configuration
+
+
+def test_the_first_look_is_a_baseline(configuration, api):
+    api.deploy("routing", 3)
+    assert configuration.skip_reason() == "first look, baseline: routing 3"
+    assert configuration.skip_reason() == "unchanged: routing 3"
+
+
+def test_a_deployed_version_requests_one_run_for_all_profiles_that_changed(configuration, api):
+    api.deploy("routing", 1)
+    api.deploy("prompts", 1)
+    configuration.tick()
+    api.deploy("routing", 2)
+    api.deploy("prompts", 2)
+    (request,) = configuration.requests()
+    assert request.tags["mangaassist/changed"] == "prompts,routing"
+    assert configuration.sensor.job.name == "configuration_refresh"
+    assert configuration.skip_reason() == "unchanged: prompts 2, routing 2"
+
+
+@pytest.mark.parametrize("state", ["ROLLED_BACK", "DEPLOYING", "ROLLING_BACK", "REVERTED"])
+def test_a_deployment_that_is_not_complete_is_no_change(configuration, api, state):
+    api.deploy("routing", 1)
+    configuration.tick()
+    api.deploy("routing", 2, state=state)
+    assert configuration.skip_reason() == "unchanged: routing 1"
+
+
+def test_going_back_and_forth_gives_a_run_key_to_every_change(configuration, api):
+    api.deploy("routing", 1)
+    configuration.tick()
+    keys = []
+    for version in (2, 1, 2):
+        api.deploy("routing", version)
+        keys += [request.run_key for request in configuration.requests()]
+    assert len(set(keys)) == 3
