@@ -88,7 +88,7 @@ def end_abandoned_runs(home: Home) -> int:
     under_way = [dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING]
     ended = 0
     with dg.DagsterInstance.from_config(str(home.dagster)) as instance:
-        ended += end_orphaned_runs(instance)
+        ended += len(end_orphaned_runs(instance))
         for run in instance.get_runs(dg.RunsFilter(statuses=under_way)):
             if OWNER_TAG in run.tags:
                 continue

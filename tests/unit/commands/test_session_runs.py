@@ -29,23 +29,23 @@ def empty():
 class TestOrphanedRuns:
     def test_a_run_whose_driver_is_gone_ends_as_a_failure(self, instance):
         orphan = started(instance, **{OWNER_TAG: "4194305:1.0"})
-        assert end_orphaned_runs(instance) == 1
+        assert len(end_orphaned_runs(instance)) == 1
         assert instance.get_run_by_id(orphan).status is dg.DagsterRunStatus.FAILURE
-        assert end_orphaned_runs(instance) == 0
+        assert end_orphaned_runs(instance) == []
 
     def test_a_run_whose_driver_lives_goes_on(self, instance):
         own = started(instance, **{OWNER_TAG: owner_of_this_process()})
-        assert end_orphaned_runs(instance) == 0
+        assert end_orphaned_runs(instance) == []
         assert instance.get_run_by_id(own).status is dg.DagsterRunStatus.STARTED
 
     def test_another_process_under_the_same_id_is_not_the_driver(self, instance):
         reused = started(instance, **{OWNER_TAG: f"{os.getpid()}:1000.0"})
-        assert end_orphaned_runs(instance) == 1
+        assert len(end_orphaned_runs(instance)) == 1
         assert instance.get_run_by_id(reused).status is dg.DagsterRunStatus.FAILURE
 
     def test_a_run_of_the_daemon_is_left_to_its_monitor(self, instance):
         foreign = started(instance)
-        assert end_orphaned_runs(instance) == 0
+        assert end_orphaned_runs(instance) == []
         assert instance.get_run_by_id(foreign).status is dg.DagsterRunStatus.STARTED
 
 

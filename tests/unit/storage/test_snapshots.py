@@ -46,7 +46,7 @@ def test_a_missing_snapshot_says_what_to_materialize(store):
         store.latest("turns", partition="one")
 
 
-def test_a_changed_file_is_refused(store, tmp_path):
+def test_a_changed_file_is_refused(store):
     snapshot = store.write("turns", {"a": b"1"})
     (UPath(snapshot.uri) / "a").write_bytes(b"2")
     with pytest.raises(SnapshotDamagedError, match="materialize 'turns' again"):
