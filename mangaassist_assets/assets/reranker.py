@@ -16,7 +16,7 @@ from resources.store import StoreResource
 
 @dg.asset(
     partitions_def=release_bundles,
-    deps=[training_corpus, tagged_traces],
+    deps=[training_corpus, tagged_traces, "live_index"],
     group_name="reranker",
     owners=[ML_ENGINEERING],
     kinds={"parquet"},
