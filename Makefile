@@ -20,7 +20,9 @@ $(STAMP): requirements.lock pyproject.toml
 	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) is needed (set PYTHON=... to name another 3.11)"; exit 1; }
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet "$$(grep '^uv==' requirements.lock)"
-	$(BIN)/uv pip install --quiet --python $(BIN)/python $(if $(FIND_LINKS),--find-links $(FIND_LINKS)) --requirement requirements.lock
+	# Bytecode is compiled here, on all cores, and not by the first process of each kind that imports a library.
+	$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python \
+	  $(if $(FIND_LINKS),--find-links $(FIND_LINKS)) --requirement requirements.lock
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --editable .
 	touch $@
 

@@ -5,8 +5,6 @@ it locally.
 """
 
 import json
-import threading
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -14,25 +12,15 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 from pydantic import Field
 
-from mangaassist_assets.chatbot.documents import (
-    APPLICATION,
-    ENVIRONMENT,
-    PROFILES,
-    Document,
-    DocumentT,
-    GuardrailsDocument,
-    PromptsDocument,
-    RoutingDocument,
-    dump_document,
-    parse_document,
-    profile_of,
-)
-from mangaassist_assets.chatbot.parts import StageError
-from resources.aws import AwsResource, error_code, error_message, poll_until
+from mangaassist_assets.chatbot.profiles import APPLICATION, ENVIRONMENT
+from resources.aws import AwsResource, error_code, poll_until
 
 if TYPE_CHECKING:
+    # The documents' models take long to build: nothing that loads with the definitions imports them.
     from mypy_boto3_appconfig import AppConfigClient
-    from mypy_boto3_appconfigdata import AppConfigDataClient
+
+    from mangaassist_assets.chatbot.documents import Document
+    from resources.app_config_poller import ConfigurationPoller
 
 _ENDED = frozenset({"COMPLETE", "ROLLED_BACK", "REVERTED"})
 _DEPLOYMENTS_PER_PAGE = 50
@@ -63,7 +51,7 @@ class AppConfigResource(dg.ConfigurableResource):  # type: ignore[type-arg]
     )
     deployment_timeout_s: float = Field(default=1_800.0, gt=0, description="Seconds a deployment may take.")
 
-    def deploy(self, profile: str, document: Document | Mapping[str, Any]) -> ConfigurationDeployment:
+    def deploy(self, profile: str, document: "Document |  Mapping[str, Any]") -> ConfigurationDeployment:
         """Bring a document into force and wait until it is.
 
         The content that is in force already makes no new version. Other content needs another `version`, or traces
@@ -73,6 +61,8 @@ class AppConfigResource(dg.ConfigurableResource):  # type: ignore[type-arg]
             ConfigurationDocumentError: The document is not valid for this profile.
             ConfigurationNotDeployedError: Its version names other content, or the deployment was rolled back.
         """
+        from mangaassist_assets.chatbot.documents import dump_document
+
         valid = _validated(profile, document)
         content = dump_document(valid)
         application, environment = self._ensure_application()
@@ -107,8 +97,10 @@ class AppConfigResource(dg.ConfigurableResource):  # type: ignore[type-arg]
         environment = self._find_environment(application)
         return {} if environment is None else self._in_force(application, environment)
 
-    def document(self, profile: str) -> Document | None:
+    def document(self, profile: str) -> "Document | None":
         """Return the document in force, or None before the first deployment."""
+        from mangaassist_assets.chatbot.documents import parse_document
+
         version = self.deployed_versions().get(profile)
         application = self._find_application()
         if version is None or application is None:
@@ -116,13 +108,17 @@ class AppConfigResource(dg.ConfigurableResource):  # type: ignore[type-arg]
         profile_id = self._ensure_profile(application, profile)
         return parse_document(profile, self._content(application, profile_id, version))
 
-    def deploy_first(self, document: Document) -> ConfigurationDeployment | None:
+    def deploy_first(self, document: "Document") -> ConfigurationDeployment | None:
         """Bring a document into force where its profile has none yet; returns None where it has one."""
+        from mangaassist_assets.chatbot.documents import profile_of
+
         profile = profile_of(document)
         return None if profile in self.deployed_versions() else self.deploy(profile, document)
 
     def configuration(self) -> "ConfigurationPoller":
         """Return a reader of the data plane, for a chatbot that runs."""
+        from resources.app_config_poller import ConfigurationPoller
+
         return ConfigurationPoller(self.aws, application=self.application, environment=self.environment)
 
     def _client(self) -> "AppConfigClient":
@@ -241,102 +237,19 @@ class AppConfigResource(dg.ConfigurableResource):  # type: ignore[type-arg]
             )
 
 
-class ConfigurationPoller:
-    """Reads the documents in force from the data plane; serves several threads.
+def _validated(profile: str, document: "Document | Mapping[str, Any]") -> "Document":
+    from mangaassist_assets.chatbot.documents import dump_document, parse_document
 
-    AppConfig's rules: each token is good for one call, an empty body means unchanged, and the service says how long to
-    wait before the next call. A poll that fails keeps the document that was read before.
-    """
-
-    def __init__(self, aws: AwsResource, *, application: str, environment: str) -> None:
-        self._aws = aws
-        self._application = application
-        self._environment = environment
-        self._lock = threading.Lock()
-        self._tokens: dict[str, str] = {}
-        self._documents: dict[str, Document] = {}
-        self._poll_at: dict[str, float] = {}
-        self._failures: dict[str, str] = {}
-
-    def prompts(self) -> PromptsDocument:
-        """Return the prompts in force."""
-        return _typed(self._current("prompts"), PromptsDocument)
-
-    def routing(self) -> RoutingDocument:
-        """Return the routing policy in force."""
-        return _typed(self._current("routing"), RoutingDocument)
-
-    def guardrails(self) -> GuardrailsDocument:
-        """Return the guardrail ruleset in force."""
-        return _typed(self._current("guardrails"), GuardrailsDocument)
-
-    def refresh(self) -> None:
-        """Poll all profiles now, whatever the service said about waiting; `failures` tells what could not be read."""
-        with self._lock:
-            for profile in PROFILES:
-                self._poll(profile)
-
-    @property
-    def failures(self) -> dict[str, str]:
-        """Why the last poll of a profile failed, by profile; empty when all is well."""
-        with self._lock:
-            return dict(self._failures)
-
-    def _current(self, profile: str) -> Document:
-        with self._lock:
-            if time.monotonic() >= self._poll_at.get(profile, 0.0):
-                self._poll(profile)
-            document = self._documents.get(profile)
-            if document is None:
-                reason = self._failures.get(profile, "nothing is deployed")
-                raise StageError(f"no {profile} configuration can be read: {reason}; run bootstrap, then try again")
-            return document
-
-    def _poll(self, profile: str) -> None:
-        """Poll once; a failure is remembered and does not take the document away that was in force."""
-        from botocore.exceptions import BotoCoreError, ClientError
-
-        try:
-            body, interval = self._latest(profile)
-            if body:
-                self._documents[profile] = parse_document(profile, body)
-            self._failures.pop(profile, None)
-        except (ClientError, BotoCoreError, ValueError) as error:
-            # The token may have been used up by the call that failed: start over with a new session.
-            self._tokens.pop(profile, None)
-            self._failures[profile] = error_message(error)
-            interval = 5.0
-        self._poll_at[profile] = time.monotonic() + interval
-
-    def _latest(self, profile: str) -> tuple[bytes, float]:
-        client: AppConfigDataClient = self._aws.client("appconfigdata")
-        token = self._tokens.pop(profile, None)
-        if token is None:
-            token = client.start_configuration_session(
-                ApplicationIdentifier=self._application,
-                EnvironmentIdentifier=self._environment,
-                ConfigurationProfileIdentifier=profile,
-            )["InitialConfigurationToken"]
-        answer = client.get_latest_configuration(ConfigurationToken=token)
-        self._tokens[profile] = answer["NextPollConfigurationToken"]
-        return answer["Configuration"].read(), float(answer.get("NextPollIntervalInSeconds", 60))
-
-
-def _validated(profile: str, document: Document | Mapping[str, Any]) -> Document:
     if isinstance(document, Mapping):
         return parse_document(profile, json.dumps(dict(document)))
     return parse_document(profile, dump_document(document))
 
 
 def _version_of(profile: str, content: bytes) -> str | None:
+    from mangaassist_assets.chatbot.documents import parse_document
+
     try:
         return parse_document(profile, content).version
     except ValueError:
         # Somebody deployed an invalid document past this code: any valid one replaces it.
         return None
-
-
-def _typed(document: Document, model: type[DocumentT]) -> DocumentT:
-    if not isinstance(document, model):
-        raise StageError(f"configuration holds a {type(document).__name__} where a {model.__name__} belongs")
-    return document

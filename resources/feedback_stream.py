@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 from pydantic import Field
 
-from mangaassist_assets.tracing.feedback import FeedbackRecord, FeedbackRejectedError, RejectedRecord, parse_feedback
 from resources.aws import AwsResource, error_code, poll_until
 
 if TYPE_CHECKING:
     from mypy_boto3_kinesis import KinesisClient
+
+    from mangaassist_assets.tracing.feedback import FeedbackRecord, RejectedRecord
 
 # Limits of PutRecords (Kinesis Data Streams API reference).
 _RECORDS_PER_PUT = 500
@@ -29,9 +30,9 @@ class FeedbackNotPublishedError(RuntimeError):
 class FeedbackBatch:
     """What was read: events and rejects in the order of each shard, and the position after them by shard id."""
 
-    events: tuple[FeedbackRecord, ...]
+    events: "tuple[FeedbackRecord, ...]"
     cursor: Mapping[str, str]
-    rejects: tuple[RejectedRecord, ...]
+    rejects: "tuple[RejectedRecord, ...]"
 
 
 class KinesisFeedbackResource(dg.ConfigurableResource):  # type: ignore[type-arg]
@@ -54,7 +55,7 @@ class KinesisFeedbackResource(dg.ConfigurableResource):  # type: ignore[type-arg
             interval_s=0.5,
         )
 
-    def publish(self, events: Sequence[FeedbackRecord]) -> int:
+    def publish(self, events: "Sequence[FeedbackRecord]") -> int:
         """Publish all events, partitioned by session so that a session stays in order; returns how many.
 
         Raises:
@@ -72,6 +73,8 @@ class KinesisFeedbackResource(dg.ConfigurableResource):  # type: ignore[type-arg
             cursor: Last sequence number read by shard id; a shard that is not in it is read from its oldest record.
             limit: Records to read at most, over all shards; the next call goes on from there.
         """
+        from mangaassist_assets.tracing.feedback import FeedbackRejectedError, RejectedRecord, parse_feedback
+
         events: list[FeedbackRecord] = []
         rejects: list[RejectedRecord] = []
         positions = dict(cursor)
@@ -177,7 +180,7 @@ class KinesisFeedbackResource(dg.ConfigurableResource):  # type: ignore[type-arg
         )["ShardIterator"]
 
 
-def _portions(events: Sequence[FeedbackRecord]) -> Iterator[list[dict[str, Any]]]:
+def _portions(events: "Sequence[FeedbackRecord]") -> Iterator[list[dict[str, Any]]]:
     portion: list[dict[str, Any]] = []
     size = 0
     for event in events:

@@ -15,12 +15,10 @@ from urllib.parse import quote
 import dagster as dg
 from pydantic import Field, PrivateAttr
 
-from mangaassist_assets.tracing.contract import validate_bundle
-from mangaassist_assets.tracing.records import TraceRecord
-
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
+    from mangaassist_assets.tracing.records import TraceRecord
     from resources.mlflow_registry import DatasetInput, ModelRegistry, ModelVersion, TrainingRun
     from resources.mlflow_traces import BundleSightings, TraceReader, TraceReviewer
     from resources.trace_sink import OtlpTraceSink
@@ -83,12 +81,14 @@ class MlflowResource(dg.ConfigurableResource):  # type: ignore[type-arg]
 
     # Traces
 
-    def read_traces(self, release_bundle: str) -> Iterator[TraceRecord]:
+    def read_traces(self, release_bundle: str) -> "Iterator[TraceRecord]":
         """Yield every trace of a bundle once, those still in progress included.
 
         Raises:
             InvalidBundleError: The key is not valid, so no trace can carry it.
         """
+        from mangaassist_assets.tracing.contract import validate_bundle
+
         validate_bundle(release_bundle)
         return self._reader().read(release_bundle)
 

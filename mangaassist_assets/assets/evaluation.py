@@ -228,8 +228,8 @@ def evaluation_result(
         {
             "verdict": dg.MetadataValue.text(evaluation.verdict),
             "reasons": dg.MetadataValue.text("; ".join(evaluation.reasons)),
-            "champion": dg.MetadataValue.float(evaluation.champion_score),
-            "challenger": dg.MetadataValue.float(evaluation.challenger_score),
+            "champion": dg.MetadataValue.float(round(evaluation.champion_score, 4)),
+            "challenger": dg.MetadataValue.float(round(evaluation.challenger_score, 4)),
             "test_examples": dg.MetadataValue.int(evaluation.test_examples),
             "decision": dg.MetadataValue.md(evaluation.table),
             "champion_version": dg.MetadataValue.url(

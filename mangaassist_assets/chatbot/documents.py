@@ -9,16 +9,13 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from typing import Annotated, Final, Literal, TypeVar
+from typing import Annotated, Final, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-Version = Annotated[str, Field(pattern=r"^[0-9A-Za-z][0-9A-Za-z._-]{0,62}$")]
-ProfileName = Literal["prompts", "routing", "guardrails"]
+from mangaassist_assets.chatbot.profiles import ProfileName
 
-APPLICATION: Final = "mangaassist"
-ENVIRONMENT: Final = "production"
-PROFILES: Final[tuple[ProfileName, ...]] = ("prompts", "routing", "guardrails")
+Version = Annotated[str, Field(pattern=r"^[0-9A-Za-z][0-9A-Za-z._-]{0,62}$")]
 
 
 class ConfigurationDocumentError(ValueError):

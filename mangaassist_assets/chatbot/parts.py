@@ -10,12 +10,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
-from mangaassist_assets.chatbot.documents import GuardrailsDocument, PromptsDocument, RoutingDocument
-from mangaassist_assets.tracing.records import TraceRecord
-
 if TYPE_CHECKING:
-    # Resources import this module while definitions load: numpy stays out of it.
+    # Resources import this module while definitions load: numpy and pydantic models stay out of it.
+    from mangaassist_assets.chatbot.documents import GuardrailsDocument, PromptsDocument, RoutingDocument
     from mangaassist_assets.knowledge.types import Hit
+    from mangaassist_assets.tracing.records import TraceRecord
 
 
 class StageError(RuntimeError):

@@ -7,13 +7,13 @@ import json
 import pytest
 
 from mangaassist_assets.chatbot.documents import (
-    PROFILES,
     ConfigurationDocumentError,
     default_documents,
     dump_document,
     parse_document,
     profile_of,
 )
+from mangaassist_assets.chatbot.profiles import PROFILES
 
 
 def test_the_default_documents_are_valid_and_come_back_from_their_bytes():
