@@ -50,10 +50,14 @@ format: install  ## let ruff rewrite what it can
 bench: install  ## each benchmark prints one JSON line: ours, the baseline's, the ratio
 	for file in benchmarks/bench_*.py; do $(BIN)/python $$file || exit 1; done
 
-lock: install  ## resolve pyproject.toml again into requirements.lock
+lock: install  ## resolve pyproject.toml anew into requirements.lock
+	# Into a new file: versions of an old one would be preferred, and with them PyPI's torch and gigabytes of CUDA.
+	rm -f requirements.lock.new
 	$(BIN)/uv pip compile --quiet --python-version 3.11 --all-extras --no-header --no-annotate \
-	  $(if $(FIND_LINKS),--find-links $(FIND_LINKS)) --no-emit-find-links pyproject.toml requirements.tools.in -o requirements.lock
-	sed -i 's/^\(torch==[0-9.]*\)+cpu$$/\1/' requirements.lock
+	  $(if $(FIND_LINKS),--find-links $(FIND_LINKS)) --no-emit-find-links pyproject.toml requirements.tools.in \
+	  -o requirements.lock.new
+	sed 's/^\(torch==[0-9.]*\)+cpu$$/\1/' requirements.lock.new > requirements.lock
+	rm -f requirements.lock.new
 
 clean:  ## remove the environment, caches and the local state
 	rm -rf $(VENV) $(HOME_DIR) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
