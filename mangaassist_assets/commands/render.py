@@ -145,7 +145,7 @@ def render_demo(report: dict[str, Any]) -> None:
         Panel(
             "make dev        opens everything; it prints two URLs:\n"
             "  Dagster       assets, lineage, checks, runs: start at Lineage, then Catalog → intent_evaluation\n"
-            "  MLflow        traces by bundle, training runs with plots, registered models with aliases\n"
+            "  MLflow        traces by bundle, training runs with data cards, registered models with aliases\n"
             f"state           {report['home']}\n"
             f"took            {report['seconds']:.0f} s",
             title="Look around",
