@@ -10,6 +10,7 @@ from typing import Any
 from mangaassist_assets.commands.bootstrap import run_bootstrap
 from mangaassist_assets.commands.evaluate import evaluate_intent, evaluate_reranker
 from mangaassist_assets.commands.loop import run_loop
+from mangaassist_assets.commands.serve import DEFAULT_DAGSTER_PORT, LOOPBACK
 from mangaassist_assets.commands.session import Session
 from mangaassist_assets.commands.simulate import run_simulation
 from mangaassist_assets.storage import canonical_json
@@ -35,6 +36,11 @@ def run_demo(session: Session, *, progress: Callable[[int, int], None] | None = 
     ]
     return {
         "home": str(session.home.root),
+        # Ports are kept from start to start where they are still free.
+        "urls": {
+            "dagster": f"http://{LOOPBACK}:{DEFAULT_DAGSTER_PORT}",
+            "mlflow": session.environment["MLFLOW_TRACKING_URI"],
+        },
         "bootstrap": bootstrap.to_dict(),
         "bundles": bundles,
         "seconds": round(time.perf_counter() - started, 1),

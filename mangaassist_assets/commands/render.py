@@ -143,11 +143,13 @@ def render_demo(report: dict[str, Any]) -> None:
         console.print(_before_after(bundle))
     console.print(
         Panel(
-            "make dev        opens everything; it prints two URLs:\n"
-            "  Dagster       assets, lineage, checks, runs: start at Lineage, then Catalog → intent_evaluation\n"
-            "  MLflow        traces by bundle, training runs with data cards, registered models with aliases\n"
-            f"state           {report['home']}\n"
-            f"took            {report['seconds']:.0f} s",
+            "make dev   starts everything again; then open\n"
+            f"Dagster    {report['urls']['dagster']}\n"
+            "           Lineage, then Catalog → intent_evaluation: champion against challenger, the gate\n"
+            f"MLflow     {report['urls']['mlflow']}\n"
+            "           traces by bundle, training runs with data cards, registered models with aliases\n"
+            f"state      {report['home']}\n"
+            f"took       {report['seconds']:.0f} s",
             title="Look around",
             expand=False,
         )
