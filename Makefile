@@ -33,10 +33,10 @@ dev: install  ## everything up, with the Dagster and MLflow pages of the demo's 
 	$(BIN)/mangaassist --home $(HOME_DIR) dev
 
 test: install  ## all tests, those with real servers included
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadgroup
+	$(BIN)/python -m pytest
 
 check: install lint  ## linter, types and the unit tests: the quick part
-	$(BIN)/python -m pytest tests/unit -q --numprocesses 2 --dist loadgroup
+	$(BIN)/python -m pytest tests/unit -q
 
 lint: install  ## ruff and strict mypy
 	$(BIN)/ruff check .

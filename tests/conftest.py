@@ -13,24 +13,6 @@ from tests.support.dagster_dev import bootstrapped_dev, dagster_dev
 
 __all__ = ["bootstrapped_dev", "dagster_dev"]
 
-# Files whose tests share one bootstrapped home stay in one worker; every other file is a group of its own. The longest
-# group waits for Dagster's daemon most of its time, so two workers on two cores hardly take anything from each other.
-SHARED_HOMES = {
-    "test_dagster_page": "dagster dev",
-    "test_automation": "dagster dev",
-    "test_loop_end_to_end": "looped store",
-    "test_command_line": "looped store",
-    "test_chatbot_traces": "stand-ins",
-    "test_local_sagemaker": "stand-ins",
-}
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Say which tests a worker of pytest-xdist runs together."""
-    for item in items:
-        name = item.path.stem
-        item.add_marker(pytest.mark.xdist_group(SHARED_HOMES.get(name, name)))
-
 
 @pytest.fixture(scope="session")
 def repository_root() -> Path:
