@@ -5,13 +5,12 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lane:
-    """One model from dataset to endpoint. `training_job` is the kind of run in MLflow."""
+    """One model from dataset to endpoint."""
 
     title: str
     group: str
     model_name: str
     endpoint_name: str
-    artifact_kind: str
     first_asset: str
     dataset_asset: str
     model_asset: str
@@ -26,7 +25,6 @@ INTENT = Lane(
     group="intent",
     model_name="mangaassist-intent-classifier",
     endpoint_name="mangaassist-intent",
-    artifact_kind="intent_classifier",
     first_asset="first_intent_classifier",
     dataset_asset="intent_dataset",
     model_asset="intent_classifier",
@@ -41,7 +39,6 @@ RERANKER = Lane(
     group="reranker",
     model_name="mangaassist-reranker",
     endpoint_name="mangaassist-reranker",
-    artifact_kind="reranker",
     first_asset="first_reranker",
     dataset_asset="reranker_dataset",
     model_asset="reranker",
