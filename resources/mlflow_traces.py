@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, cast
 
-from mangaassist_assets.tracing.contract import EXPECTED_INTENT, RELEVANT_DOCUMENTS, USER_FEEDBACK_ASSESSMENT, Tag
+from mangaassist_assets.tracing.names import EXPECTED_INTENT, RELEVANT_DOCUMENTS, USER_FEEDBACK_ASSESSMENT, Tag
 from mangaassist_assets.tracing.records import AssessmentRecord, SpanRecord, SpanStatus, TraceRecord, TraceState
 
 if TYPE_CHECKING:

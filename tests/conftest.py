@@ -10,8 +10,9 @@ import pytest
 from mangaassist_assets.local.home import Home
 from mangaassist_assets.local.supervisor import Supervisor
 from tests.support.dagster_dev import bootstrapped_dev, dagster_dev
+from tests.support.postgres import postgres_server
 
-__all__ = ["bootstrapped_dev", "dagster_dev"]
+__all__ = ["bootstrapped_dev", "dagster_dev", "postgres_server"]
 
 
 @pytest.fixture(scope="session")

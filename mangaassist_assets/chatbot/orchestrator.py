@@ -28,7 +28,8 @@ from mangaassist_assets.chatbot.parts import (
 from mangaassist_assets.chatbot.prompts import Prompt, build_prompt
 from mangaassist_assets.chatbot.retrieval import Retrieved, Retriever
 from mangaassist_assets.chatbot.tracer import ActiveSpan, TurnTracer
-from mangaassist_assets.tracing.contract import Attribute, SpanName, Tag, validate_bundle
+from mangaassist_assets.tracing.contract import validate_bundle
+from mangaassist_assets.tracing.names import Attribute, SpanName, Tag
 from mangaassist_assets.tracing.redaction import prompt_record, pseudonym, redact
 
 _SESSION = re.compile(r"[0-9A-Za-z][0-9A-Za-z._:-]{0,127}")

@@ -12,7 +12,7 @@ from mangaassist_assets.chatbot.tracer import ActiveSpan, TurnTracer
 from mangaassist_assets.knowledge.chunking import embedding_text
 from mangaassist_assets.knowledge.fusion import reciprocal_rank_fusion
 from mangaassist_assets.knowledge.types import Embedder, Hit, SearchIndex
-from mangaassist_assets.tracing.contract import Attribute, SpanName, Tag
+from mangaassist_assets.tracing.names import Attribute, SpanName, Tag
 
 _RERANKER_CHARACTERS = 2_000
 

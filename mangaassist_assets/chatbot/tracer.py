@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from mangaassist_assets.chatbot.parts import TraceSink
-from mangaassist_assets.tracing.contract import Attribute, SpanName, Tag
+from mangaassist_assets.tracing.names import Attribute, SpanName, Tag
 from mangaassist_assets.tracing.records import AttributeValue, SpanRecord, TraceRecord
 from mangaassist_assets.tracing.redaction import redact, redact_json
 

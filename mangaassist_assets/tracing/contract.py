@@ -10,90 +10,26 @@ import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import Literal
 
+from mangaassist_assets.tracing.names import (
+    EXPECTED_INTENT,
+    RELEVANT_DOCUMENTS,
+    USER_FEEDBACK_ASSESSMENT,
+    Attribute,
+    SpanName,
+    Tag,
+)
 from mangaassist_assets.tracing.records import AssessmentRecord, SpanRecord, TraceRecord
 from mangaassist_assets.tracing.redaction import is_pseudonym, redact
-from mangaassist_assets.tracing.turns import ChatTurn, Feedback, RankedCandidate
-
-
-class Tag(StrEnum):
-    """Tags of a trace."""
-
-    SESSION_ID = "session_id"
-    INTENT = "intent"
-    PROMPT_VERSION = "prompt_version"
-    RELEASE_BUNDLE = "release_bundle"
-    BEDROCK_MODEL_ID = "bedrock_model_id"
-    RERANKER_VERSION = "reranker_version"
-    GUARDRAIL_RULESET_VERSION = "guardrail_ruleset_version"
-    ROUTING_POLICY_VERSION = "routing_policy_version"
-    EXPERIMENT_ID = "experiment_id"
-    CACHE_HIT = "cache_hit"
-    USER_FEEDBACK = "user_feedback"
-    INTENT_MODEL_VERSION = "intent_model_version"
-    INDEX_GENERATION = "index_generation"
-    EMBEDDING_MODEL_ID = "embedding_model_id"
-
-
-class SpanName(StrEnum):
-    """Spans of a trace."""
-
-    CHAT_TURN = "chat_turn"
-    INTENT_CLASSIFICATION = "intent_classification"
-    RETRIEVE_CHUNKS = "retrieve_chunks"
-    EMBED_QUERY = "embed_query"
-    VECTOR_SEARCH = "vector_search"
-    KEYWORD_SEARCH = "keyword_search"
-    RERANK_CHUNKS = "rerank_chunks"
-    BUILD_PROMPT = "build_prompt"
-    BEDROCK_GENERATE = "bedrock_generate"
-    GUARDRAILS = "guardrails"
-
-
-class Attribute(StrEnum):
-    """Attributes of spans. Candidate lists are parallel: entry i of each describes candidate i."""
-
-    ENDPOINT_NAME = "endpoint_name"
-    MODEL_FAMILY = "model_family"
-    MODEL_VERSION = "model_version"
-    MODEL_SHA256 = "model_sha256"
-    INTENT = "intent"
-    CONFIDENCE = "confidence"
-    EMBEDDING_MODEL_ID = "embedding_model_id"
-    INDEX_GENERATION = "index_generation"
-    FILTERS = "filters"
-    CANDIDATE_COUNT = "candidate_count"
-    SELECTED_IDS = "selected_ids"
-    CANDIDATE_IDS = "candidate_ids"
-    DOCUMENT_IDS = "document_ids"
-    RETRIEVAL_RANKS = "retrieval_ranks"
-    RETRIEVAL_SCORES = "retrieval_scores"
-    RERANK_RANKS = "rerank_ranks"
-    RERANK_SCORES = "rerank_scores"
-    PROMPT_HASH = "prompt_hash"
-    PROMPT_VERSION = "prompt_version"
-    BEDROCK_MODEL_ID = "bedrock_model_id"
-    TEMPERATURE = "temperature"
-    MAX_TOKENS = "max_tokens"
-    INPUT_TOKENS = "input_tokens"
-    OUTPUT_TOKENS = "output_tokens"
-    CACHE_READ_TOKENS = "cache_read_tokens"
-    CACHE_WRITE_TOKENS = "cache_write_tokens"
-    STOP_REASON = "stop_reason"
-    RULESET_VERSION = "ruleset_version"
-    BLOCKED = "blocked"
-    REASONS = "reasons"
-
-
-EXPECTED_INTENT = "expected_intent"
-RELEVANT_DOCUMENTS = "relevant_documents"
-USER_FEEDBACK_ASSESSMENT = "user_feedback"
+from mangaassist_assets.tracing.shapes import in_contract_shape
+from mangaassist_assets.tracing.turns import ChatTurn, Feedback, Generation, RankedCandidate, StageTiming
 
 _BUNDLE = re.compile(r"[0-9A-Za-z][0-9A-Za-z._-]{0,62}")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _MAXIMUM_TAG = 250
+_MAXIMUM_COUNT = 2**53
+_CONTRACT_SPANS = frozenset(SpanName)
 
 
 class InvalidBundleError(ValueError):
@@ -179,7 +115,8 @@ def _valid_bundle_or_none(key: str | None) -> str | None:
     return key if key is not None and _BUNDLE.fullmatch(key) and ".." not in key else None
 
 
-def _parse(trace: TraceRecord) -> ChatTurn:
+def _parse(original: TraceRecord) -> ChatTurn:
+    shape, trace = in_contract_shape(original)
     bundle = _bundle(trace)
     session_id = _tag(trace, Tag.SESSION_ID)
     if session_id is None:
@@ -228,7 +165,69 @@ def _parse(trace: TraceRecord) -> ChatTurn:
         expected_intent=expected_intent,
         expected_documents=expected_documents,
         reviewer=reviewer,
+        stages=_stages(trace.spans),
+        generations=_generations(trace),
+        shape=shape,
     )
+
+
+def _stages(spans: Sequence[SpanRecord]) -> tuple[StageTiming, ...]:
+    """Return the timing of each span of the contract, in the order they began; a retried stage is there twice."""
+    return tuple(
+        StageTiming(
+            name=str(span.name),
+            duration_ms=max(0, span.end_ns - span.start_ns) / 1_000_000,
+            failed=span.status == "ERROR",
+        )
+        for span in sorted(spans, key=lambda span: (span.start_ns, span.name))
+        if span.name in _CONTRACT_SPANS
+    )
+
+
+def _generations(trace: TraceRecord) -> tuple[Generation, ...]:
+    """Return what each `bedrock_generate` span says of its model call, in the order they began."""
+    return tuple(
+        Generation(
+            model_id=_optional_text(span, Attribute.BEDROCK_MODEL_ID) or _tag(trace, Tag.BEDROCK_MODEL_ID),
+            input_tokens=_count(span, Attribute.INPUT_TOKENS),
+            output_tokens=_count(span, Attribute.OUTPUT_TOKENS),
+            cache_read_tokens=_count(span, Attribute.CACHE_READ_TOKENS),
+            cache_write_tokens=_count(span, Attribute.CACHE_WRITE_TOKENS),
+            stop_reason=_optional_text(span, Attribute.STOP_REASON),
+            reported_cost_usd=_cost(span),
+        )
+        for span in sorted(trace.spans, key=lambda span: (span.start_ns, span.span_id))
+        if span.name == SpanName.BEDROCK_GENERATE
+    )
+
+
+def _optional_text(span: SpanRecord, name: Attribute) -> str | None:
+    value = span.attributes.get(name)
+    if value is None or value == "":
+        return None
+    if not isinstance(value, str) or len(value) > _MAXIMUM_TAG or _CONTROL.search(value):
+        raise _ContractError(f"attribute {name} of span {span.name} is not a text of up to {_MAXIMUM_TAG} characters")
+    return value
+
+
+def _count(span: SpanRecord, name: Attribute) -> int | None:
+    value = span.attributes.get(name)
+    if value is None:
+        return None
+    count = _number(value, f"attribute {name} of span {span.name}")
+    if count < 0 or count != int(count) or count > _MAXIMUM_COUNT:
+        raise _ContractError(f"attribute {name} of span {span.name} is not a count")
+    return int(count)
+
+
+def _cost(span: SpanRecord) -> float | None:
+    value = span.attributes.get(Attribute.REPORTED_COST_USD)
+    if value is None:
+        return None
+    cost = _number(value, f"attribute {Attribute.REPORTED_COST_USD} of span {span.name}")
+    if cost < 0:
+        raise _ContractError(f"attribute {Attribute.REPORTED_COST_USD} of span {span.name} is below zero")
+    return cost
 
 
 def _bundle(trace: TraceRecord) -> str:

@@ -12,7 +12,7 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from mangaassist_assets.tracing.contract import SpanName, Tag
+from mangaassist_assets.tracing.names import SpanName, Tag
 from mangaassist_assets.tracing.records import SpanRecord, TraceRecord
 
 TRACES_PATH = "/v1/traces"

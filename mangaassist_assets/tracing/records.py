@@ -15,8 +15,21 @@ TraceState = Literal["OK", "ERROR", "IN_PROGRESS", "STATE_UNSPECIFIED"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SpanEvent:
+    """Something that happened inside a span, such as an `exception`. The time is nanoseconds since the epoch (UTC)."""
+
+    name: str
+    timestamp_ns: int
+    attributes: Mapping[str, object] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SpanRecord:
-    """One span. Times are nanoseconds since the epoch (UTC); `inputs` and `outputs` are JSON values."""
+    """One span. Times are nanoseconds since the epoch (UTC); `inputs` and `outputs` are JSON values.
+
+    `attributes` are all that the span has, MLflow's own (`mlflow.chat.tokenUsage`) included, but for inputs, outputs
+    and type, which have fields here. `span_type` is MLflow's (`LLM`, `CHAT_MODEL`, `RETRIEVER`).
+    """
 
     span_id: str
     parent_id: str | None
@@ -28,6 +41,8 @@ class SpanRecord:
     attributes: Mapping[str, object] = field(default_factory=dict)
     inputs: object = None
     outputs: object = None
+    span_type: str | None = None
+    events: tuple[SpanEvent, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,7 +59,11 @@ class AssessmentRecord:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TraceRecord:
-    """One trace with everything on it. `timestamp_ms` is its start, milliseconds since the epoch (UTC)."""
+    """One trace with everything on it. `timestamp_ms` is its start, milliseconds since the epoch (UTC).
+
+    `tags` are without MLflow's own; `metadata` are MLflow's trace metadata (`mlflow.trace.session`,
+    `mlflow.trace.tokenUsage`), which nobody changes after the trace is written.
+    """
 
     trace_id: str
     timestamp_ms: int
@@ -52,5 +71,6 @@ class TraceRecord:
     state: TraceState
     tags: Mapping[str, str]
     user_key: str | None = None
+    metadata: Mapping[str, str] = field(default_factory=dict)
     spans: tuple[SpanRecord, ...] = ()
     assessments: tuple[AssessmentRecord, ...] = ()

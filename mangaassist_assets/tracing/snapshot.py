@@ -13,7 +13,7 @@ from typing import Any
 import polars as pl
 
 from mangaassist_assets.tracing.contract import Quarantined
-from mangaassist_assets.tracing.turns import ChatTurn, RankedCandidate
+from mangaassist_assets.tracing.turns import ChatTurn, Generation, RankedCandidate, StageTiming
 
 CANDIDATE = pl.Struct(
     {
@@ -24,6 +24,18 @@ CANDIDATE = pl.Struct(
         "rerank_rank": pl.Int32,
         "rerank_score": pl.Float64,
         "selected": pl.Boolean,
+    }
+)
+STAGE = pl.Struct({"name": pl.String, "duration_ms": pl.Float64, "failed": pl.Boolean})
+GENERATION = pl.Struct(
+    {
+        "model_id": pl.String,
+        "input_tokens": pl.Int64,
+        "output_tokens": pl.Int64,
+        "cache_read_tokens": pl.Int64,
+        "cache_write_tokens": pl.Int64,
+        "stop_reason": pl.String,
+        "reported_cost_usd": pl.Float64,
     }
 )
 _TURN_COLUMNS: dict[str, pl.DataType | type[pl.DataType]] = {
@@ -57,6 +69,9 @@ _TURN_COLUMNS: dict[str, pl.DataType | type[pl.DataType]] = {
     "expected_intent": pl.String,
     "expected_documents": pl.List(pl.String),
     "reviewer": pl.String,
+    "stages": pl.List(STAGE),
+    "generations": pl.List(GENERATION),
+    "shape": pl.String,
 }
 TURN_SCHEMA = pl.Schema(_TURN_COLUMNS)
 QUARANTINE_SCHEMA = pl.Schema(
@@ -114,4 +129,6 @@ def _turn(row: dict[str, Any]) -> ChatTurn:
     for name in _TUPLES:
         row[name] = tuple(row[name] or ())
     row["candidates"] = tuple(RankedCandidate(**candidate) for candidate in row["candidates"])
+    row["stages"] = tuple(StageTiming(**stage) for stage in row["stages"])
+    row["generations"] = tuple(Generation(**generation) for generation in row["generations"])
     return ChatTurn(**row)

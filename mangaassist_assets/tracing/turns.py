@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 Feedback = Literal["thumbs_up", "thumbs_down"]
+TraceShape = Literal["mangaassist", "bedrock_autolog", "litellm", "otel_genai"]
+"""Who wrote a trace: our tracer, MLflow's Bedrock autolog, a LiteLLM proxy, or OpenTelemetry's GenAI conventions."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,6 +28,32 @@ class RankedCandidate:
     rerank_rank: int | None = None
     rerank_score: float | None = None
     selected: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StageTiming:
+    """How long one span of the contract took, in milliseconds, and whether it failed."""
+
+    name: str
+    duration_ms: float
+    failed: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Generation:
+    """One call of a language model: tokens as the model counted them, None where the trace does not say.
+
+    `cache_read_tokens` and `cache_write_tokens` are those of prompt caching (Amazon Bedrock, "Prompt caching for
+    faster model inference"); `input_tokens` does not include them. `reported_cost_usd` is what a proxy charged.
+    """
+
+    model_id: str | None = None
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    cache_read_tokens: int | None = None
+    cache_write_tokens: int | None = None
+    stop_reason: str | None = None
+    reported_cost_usd: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,3 +95,6 @@ class ChatTurn:
     expected_intent: str | None = None
     expected_documents: tuple[str, ...] = ()
     reviewer: str | None = None
+    stages: tuple[StageTiming, ...] = ()
+    generations: tuple[Generation, ...] = ()
+    shape: TraceShape = "mangaassist"

@@ -16,7 +16,7 @@ import pytest
 from mangaassist_assets.assets.lanes import INTENT, LANES, RERANKER
 from mangaassist_assets.datasets.text_keys import normalise_text
 from mangaassist_assets.storage import SnapshotStore
-from mangaassist_assets.tracing.contract import SpanName, Tag
+from mangaassist_assets.tracing.names import SpanName, Tag
 from tests.support.command_line import environment, resources_of, run_here
 from tests.support.tiny_store import BUNDLE, EMAIL, KNOWN_INTENTS, NEW_INTENTS, PERSONAL_DATA
 

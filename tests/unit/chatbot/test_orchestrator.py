@@ -10,7 +10,8 @@ from mangaassist_assets.chatbot.documents import GuardrailsDocument, PromptsDocu
 from mangaassist_assets.chatbot.orchestrator import ChatRequest
 from mangaassist_assets.chatbot.parts import Generation, GenerationRequest
 from mangaassist_assets.chatbot.tracer import TurnTracer
-from mangaassist_assets.tracing.contract import InvalidBundleError, SpanName, Tag, parse_turn
+from mangaassist_assets.tracing.contract import InvalidBundleError, parse_turn
+from mangaassist_assets.tracing.names import SpanName, Tag
 from mangaassist_assets.tracing.records import SpanRecord, TraceRecord
 from mangaassist_assets.tracing.redaction import pseudonym
 from mangaassist_assets.tracing.turns import ChatTurn

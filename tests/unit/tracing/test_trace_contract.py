@@ -7,13 +7,7 @@ from typing import Any
 
 import pytest
 
-from mangaassist_assets.tracing.contract import (
-    InvalidBundleError,
-    Quarantined,
-    parse_turn,
-    read_turns,
-    validate_bundle,
-)
+from mangaassist_assets.tracing.contract import InvalidBundleError, Quarantined, parse_turn, read_turns, validate_bundle
 from mangaassist_assets.tracing.records import AssessmentRecord, SpanRecord, TraceRecord
 from mangaassist_assets.tracing.turns import ChatTurn
 

@@ -1,0 +1,187 @@
+"""Landing tables: where records from outside come to rest, together with how far the outside was read.
+
+A landing table is a Delta Lake table, in a directory or a bucket. Rows and checkpoint are one commit: whoever is
+killed reads the same records again from the last whole commit, and nobody sees rows without their checkpoint. Two
+processes that land at the same time are told apart by the transaction number of the commit: one of them is refused
+before it writes a row.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import polars as pl
+
+if TYPE_CHECKING:
+    from deltalake import DeltaTable
+
+PARTITION = "release_bundle"
+_CHECKPOINT = "mangaassist.checkpoint"
+_NEVER = "interval 36500 days"
+
+
+class LandingConflictError(RuntimeError):
+    """Another process landed records from the same checkpoint first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """How far the outside was read: any JSON object, empty before the first commit, and the number of its commit."""
+
+    value: Mapping[str, Any]
+    number: int
+
+
+class LandingTable:
+    """One table, partitioned by release bundle."""
+
+    def __init__(self, uri: str, *, schema: pl.Schema, storage_options: Mapping[str, str] | None = None) -> None:
+        """Name a table; nothing is touched until the first read or write.
+
+        Args:
+            uri: Directory or `s3://` URL of the table.
+            schema: Columns of every row; one of them is `release_bundle`, a String that is never null.
+            storage_options: How the object store is reached, in delta-rs' words; see `storage_options`.
+        """
+        if schema.get(PARTITION) != pl.String:
+            msg = f"a landing table is partitioned by {PARTITION}: its schema needs that column as String"
+            raise ValueError(msg)
+        self._uri = uri
+        self._schema = schema
+        self._options = dict(storage_options or {})
+
+    def checkpoint(self) -> Checkpoint:
+        """Return how far the outside was read."""
+        table = self._open()
+        return Checkpoint({}, 0) if table is None else _checkpoint(table)
+
+    def append(self, frame: pl.DataFrame, *, after: Checkpoint, value: Mapping[str, Any]) -> Checkpoint:
+        """Add rows and move the checkpoint, in one commit. No rows are fine: the checkpoint moves alone.
+
+        Args:
+            frame: Rows in the table's schema.
+            after: The checkpoint that the rows were read from.
+            value: The new checkpoint.
+
+        Raises:
+            LandingConflictError: Somebody moved the checkpoint since `after` was read; nothing was written.
+        """
+        from deltalake import CommitProperties, Transaction, write_deltalake
+        from deltalake.exceptions import CommitFailedError
+
+        table = self._open() or self._create()
+        if _number(table) != after.number:
+            raise LandingConflictError(self._conflict())
+        number = after.number + 1
+        properties = CommitProperties(
+            custom_metadata={_CHECKPOINT: json.dumps({"number": number, "value": value}, sort_keys=True)},
+            app_transactions=[Transaction(_CHECKPOINT, number)],
+        )
+        try:
+            write_deltalake(
+                table, frame.match_to_schema(self._schema).to_arrow(), mode="append", commit_properties=properties
+            )
+        except CommitFailedError as error:
+            if "Concurrent transaction" not in str(error):
+                raise
+            raise LandingConflictError(self._conflict()) from error
+        return Checkpoint(dict(value), number)
+
+    def rows(self, release_bundle: str | None = None) -> pl.LazyFrame:
+        """Return the rows of one release bundle, or of all; files of other bundles are not read."""
+        table = self._open()
+        if table is None:
+            return pl.LazyFrame(schema=self._schema)
+        frame = pl.scan_delta(table).select(self._schema.names())
+        return frame if release_bundle is None else frame.filter(pl.col(PARTITION) == release_bundle)
+
+    def bundles(self) -> list[str]:
+        """Return the release bundles that have rows, sorted; only the table's log is read."""
+        table = self._open()
+        return [] if table is None else sorted({str(one[PARTITION]) for one in table.partitions()})
+
+    def erase(self, column: str, values: list[str]) -> int:
+        """Remove the rows whose column has one of the values, for good: their old files are deleted as well.
+
+        Returns:
+            How many rows were removed.
+        """
+        table = self._open()
+        if table is None or not values:
+            return 0
+        listed = ", ".join("'" + value.replace("'", "''") + "'" for value in values)
+        removed = int(table.delete(f"{column} IN ({listed})")["num_deleted_rows"])
+        if removed:
+            table.vacuum(retention_hours=0, enforce_retention_duration=False, dry_run=False)
+        return removed
+
+    def compact(self) -> None:
+        """Join small files, and let the log start from a summary; what is read stays the same."""
+        table = self._open()
+        if table is not None:
+            table.optimize.compact()
+            table.create_checkpoint()
+
+    def _open(self) -> DeltaTable | None:
+        from deltalake import DeltaTable
+
+        if not DeltaTable.is_deltatable(self._uri, self._options):
+            return None
+        return DeltaTable(self._uri, storage_options=self._options)
+
+    def _create(self) -> DeltaTable:
+        from deltalake import DeltaTable
+
+        return DeltaTable.create(
+            self._uri,
+            schema=pl.DataFrame(schema=self._schema).to_arrow().schema,
+            mode="ignore",
+            partition_by=[PARTITION],
+            # The newest commits hold the checkpoint: they must outlive any pause.
+            configuration={"delta.logRetentionDuration": _NEVER},
+            storage_options=self._options,
+        )
+
+    def _conflict(self) -> str:
+        return (
+            f"another process landed records at {self._uri} at the same time: nothing was written here, "
+            "run again and it goes on from there"
+        )
+
+
+def _number(table: DeltaTable) -> int:
+    return table.transaction_version(_CHECKPOINT) or 0
+
+
+def _checkpoint(table: DeltaTable) -> Checkpoint:
+    """Find the newest commit with a checkpoint: erasing and compacting commit without one."""
+    number = _number(table)
+    if number == 0:
+        return Checkpoint({}, 0)
+    for limit in (1, 16, None):
+        for commit in table.history(limit):
+            if _CHECKPOINT in commit:
+                stored = json.loads(commit[_CHECKPOINT])
+                if stored["number"] == number:
+                    return Checkpoint(stored["value"], number)
+    msg = "the log of the landing table lost the commit of its checkpoint: restore the folder _delta_log"
+    raise LookupError(msg)
+
+
+def storage_options(uri: str) -> dict[str, str]:
+    """Return how delta-rs reaches the store of a URI, from the variables that boto3 reads as well."""
+    if not uri.startswith("s3://"):
+        return {}
+    endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
+    options: dict[str, str] = {}
+    if region := os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION"):
+        options["AWS_REGION"] = region
+    if endpoint:
+        options["AWS_ENDPOINT_URL"] = endpoint
+        # Only a stand-in speaks http; AWS itself is never reached without TLS.
+        options["AWS_ALLOW_HTTP"] = str(endpoint.startswith("http://")).lower()
+    return options
