@@ -60,8 +60,10 @@ class TraceSource(Protocol):
         Fewer than `limit` means that there were no more at the time of the call.
         """
 
-    def headers_after(self, position: TracePosition | None, *, limit: int) -> Sequence[TraceHeader]:
-        """Return the same traces without spans; much cheaper."""
+    def headers_after(
+        self, position: TracePosition | None, *, limit: int, release_bundle: str | None = None
+    ) -> Sequence[TraceHeader]:
+        """Return the same traces without spans, much cheaper; with `release_bundle` only those with that tag."""
 
     def traces_by_id(self, trace_ids: Sequence[str]) -> Sequence[TraceRecord]:
         """Return the traces with these ids that exist, in order, with spans."""
