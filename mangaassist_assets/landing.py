@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -39,12 +39,21 @@ class Checkpoint:
 class LandingTable:
     """One table, partitioned by release bundle."""
 
-    def __init__(self, uri: str, *, schema: pl.Schema, storage_options: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        uri: str,
+        *,
+        schema: pl.Schema,
+        skipping: Sequence[str] = (),
+        storage_options: Mapping[str, str] | None = None,
+    ) -> None:
         """Name a table; nothing is touched until the first read or write.
 
         Args:
             uri: Directory or `s3://` URL of the table.
             schema: Columns of every row; one of them is `release_bundle`, a String that is never null.
+            skipping: Columns whose least and greatest value stand in the table's log, so that files without a match
+                are not opened. The log outlives an erasure: no column that tells of a person.
             storage_options: How the object store is reached, in delta-rs' words; see `storage_options`.
         """
         if schema.get(PARTITION) != pl.String:
@@ -52,6 +61,7 @@ class LandingTable:
             raise ValueError(msg)
         self._uri = uri
         self._schema = schema
+        self._skipping = tuple(skipping)
         self._options = dict(storage_options or {})
 
     def checkpoint(self) -> Checkpoint:
@@ -70,52 +80,47 @@ class LandingTable:
         Raises:
             LandingConflictError: Somebody moved the checkpoint since `after` was read; nothing was written.
         """
-        from deltalake import CommitProperties, Transaction, write_deltalake
-        from deltalake.exceptions import CommitFailedError
-
         table = self._open() or self._create()
         if _number(table) != after.number:
             raise LandingConflictError(self._conflict())
-        number = after.number + 1
-        properties = CommitProperties(
-            custom_metadata={_CHECKPOINT: json.dumps({"number": number, "value": value}, sort_keys=True)},
-            app_transactions=[Transaction(_CHECKPOINT, number)],
-        )
-        try:
-            write_deltalake(
-                table, frame.match_to_schema(self._schema).to_arrow(), mode="append", commit_properties=properties
-            )
-        except CommitFailedError as error:
-            if "Concurrent transaction" not in str(error):
-                raise
-            raise LandingConflictError(self._conflict()) from error
-        return Checkpoint(dict(value), number)
+        return self._commit(table, frame, after=after, value=value, bundle=None)
 
     def rows(self, release_bundle: str | None = None) -> pl.LazyFrame:
         """Return the rows of one release bundle, or of all; files of other bundles are not read."""
         table = self._open()
         if table is None:
             return pl.LazyFrame(schema=self._schema)
-        frame = pl.scan_delta(table).select(self._schema.names())
-        return frame if release_bundle is None else frame.filter(pl.col(PARTITION) == release_bundle)
+        return _scan(table, self._schema, release_bundle)
 
     def bundles(self) -> list[str]:
         """Return the release bundles that have rows, sorted; only the table's log is read."""
         table = self._open()
         return [] if table is None else sorted({str(one[PARTITION]) for one in table.partitions()})
 
-    def erase(self, column: str, values: list[str]) -> int:
+    def erase(self, column: str, values: Collection[str]) -> int:
         """Remove the rows whose column has one of the values, for good: their old files are deleted as well.
 
         Returns:
             How many rows were removed.
+
+        Raises:
+            LandingConflictError: Somebody landed rows meanwhile; what is erased so far stays erased, run again.
         """
-        table = self._open()
-        if table is None or not values:
-            return 0
-        listed = ", ".join("'" + value.replace("'", "''") + "'" for value in values)
-        removed = int(table.delete(f"{column} IN ({listed})")["num_deleted_rows"])
-        if removed:
+        removed = 0
+        for bundle in self.bundles():
+            table = self._open()
+            if table is None:
+                break
+            rows = _scan(table, self._schema, bundle).collect()
+            kept = rows.filter(~pl.col(column).is_in(sorted(values)).fill_null(value=False))
+            if kept.height == rows.height:
+                continue
+            # Written anew and not deleted by a predicate: the log would keep the predicate, and with it the values.
+            checkpoint = _checkpoint(table)
+            self._commit(table, kept, after=checkpoint, value=checkpoint.value, bundle=bundle)
+            removed += rows.height - kept.height
+        # Always: an erasure that was killed has left old files.
+        if (table := self._open()) is not None:
             table.vacuum(retention_hours=0, enforce_retention_duration=False, dry_run=False)
         return removed
 
@@ -125,6 +130,42 @@ class LandingTable:
         if table is not None:
             table.optimize.compact()
             table.create_checkpoint()
+
+    def _commit(
+        self,
+        table: DeltaTable,
+        frame: pl.DataFrame,
+        *,
+        after: Checkpoint,
+        value: Mapping[str, Any],
+        bundle: str | None,
+    ) -> Checkpoint:
+        """Append the rows, or let them replace all rows of a bundle."""
+        from deltalake import CommitProperties, Transaction, write_deltalake
+        from deltalake.exceptions import CommitFailedError
+
+        number = after.number + 1
+        properties = CommitProperties(
+            custom_metadata={_CHECKPOINT: json.dumps({"number": number, "value": value}, sort_keys=True)},
+            app_transactions=[Transaction(_CHECKPOINT, number)],
+        )
+        content = frame.match_to_schema(self._schema).to_arrow()
+        try:
+            if bundle is None:
+                write_deltalake(table, content, mode="append", commit_properties=properties)
+            else:
+                write_deltalake(
+                    table,
+                    content,
+                    mode="overwrite",
+                    predicate=f"{PARTITION} = '{bundle}'",
+                    commit_properties=properties,
+                )
+        except CommitFailedError as error:
+            if "oncurrent" not in str(error):
+                raise
+            raise LandingConflictError(self._conflict()) from error
+        return Checkpoint(dict(value), number)
 
     def _open(self) -> DeltaTable | None:
         from deltalake import DeltaTable
@@ -142,7 +183,10 @@ class LandingTable:
             mode="ignore",
             partition_by=[PARTITION],
             # The newest commits hold the checkpoint: they must outlive any pause.
-            configuration={"delta.logRetentionDuration": _NEVER},
+            configuration={
+                "delta.logRetentionDuration": _NEVER,
+                "delta.dataSkippingStatsColumns": ",".join(self._skipping) or PARTITION,
+            },
             storage_options=self._options,
         )
 
@@ -151,6 +195,11 @@ class LandingTable:
             f"another process landed records at {self._uri} at the same time: nothing was written here, "
             "run again and it goes on from there"
         )
+
+
+def _scan(table: DeltaTable, schema: pl.Schema, release_bundle: str | None) -> pl.LazyFrame:
+    frame = pl.scan_delta(table).select(schema.names())
+    return frame if release_bundle is None else frame.filter(pl.col(PARTITION) == release_bundle)
 
 
 def _number(table: DeltaTable) -> int:

@@ -23,13 +23,14 @@ from mangaassist_assets.tracing.names import (
 from mangaassist_assets.tracing.records import AssessmentRecord, SpanRecord, TraceRecord
 from mangaassist_assets.tracing.redaction import is_pseudonym, redact
 from mangaassist_assets.tracing.shapes import in_contract_shape
-from mangaassist_assets.tracing.turns import ChatTurn, Feedback, Generation, RankedCandidate, StageTiming
+from mangaassist_assets.tracing.turns import ChatTurn, Feedback, Generation, RankedCandidate, StageTiming, TraceShape
 
 _BUNDLE = re.compile(r"[0-9A-Za-z][0-9A-Za-z._-]{0,62}")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _MAXIMUM_TAG = 250
 _MAXIMUM_COUNT = 2**53
-_CONTRACT_SPANS = frozenset(SpanName)
+_CONTRACT_SPANS: frozenset[str] = frozenset(SpanName)
+_CONTRACT_TAGS: frozenset[str] = frozenset(Tag)
 
 
 class InvalidBundleError(ValueError):
@@ -88,23 +89,49 @@ def read_turns(records: Iterable[TraceRecord]) -> TurnReading:
     return TurnReading(turns=tuple(turns), quarantined=tuple(quarantined), in_progress=in_progress)
 
 
-def parse_turn(trace: TraceRecord) -> ChatTurn | Quarantined:
-    """Read one finished trace under the contract.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TraceReading:
+    """One finished trace under the contract: a turn or its reason for quarantine, and which parts were there.
+
+    `tags` and `spans` are the names of the contract that the trace has; `user_key` is a pseudonym or None.
+    """
+
+    outcome: ChatTurn | Quarantined
+    state: str
+    tags: frozenset[str]
+    spans: frozenset[str]
+    user_key: str | None
+
+
+def read_trace(trace: TraceRecord) -> TraceReading:
+    """Read one finished trace under the contract, whatever tool wrote it.
 
     Message, answer and error are redacted again here, so a turn is free of personal data whoever wrote the trace.
-
-    Returns:
-        The turn, or the quarantined trace with the first reason found.
     """
+    shape, shaped = in_contract_shape(trace)
+    outcome: ChatTurn | Quarantined
     try:
-        return _parse(trace)
+        outcome = _parse(shaped, shape)
     except _ContractError as broken:
-        return Quarantined(
+        outcome = Quarantined(
             trace_id=trace.trace_id,
             timestamp_ms=trace.timestamp_ms,
             reason=str(broken),
-            release_bundle=_valid_bundle_or_none(trace.tags.get(Tag.RELEASE_BUNDLE)),
+            release_bundle=_valid_bundle_or_none(shaped.tags.get(Tag.RELEASE_BUNDLE)),
         )
+    return TraceReading(
+        outcome=outcome,
+        state=trace.state,
+        tags=_CONTRACT_TAGS & {name for name, value in shaped.tags.items() if value},
+        spans=_CONTRACT_SPANS & {span.name for span in shaped.spans},
+        # Other writers may put a plain user id there: only a pseudonym may go further.
+        user_key=shaped.user_key if is_pseudonym(shaped.user_key) else None,
+    )
+
+
+def parse_turn(trace: TraceRecord) -> ChatTurn | Quarantined:
+    """Return the turn of a finished trace, or the quarantined trace with the first reason found."""
+    return read_trace(trace).outcome
 
 
 class _ContractError(Exception):
@@ -115,8 +142,7 @@ def _valid_bundle_or_none(key: str | None) -> str | None:
     return key if key is not None and _BUNDLE.fullmatch(key) and ".." not in key else None
 
 
-def _parse(original: TraceRecord) -> ChatTurn:
-    shape, trace = in_contract_shape(original)
+def _parse(trace: TraceRecord, shape: TraceShape) -> ChatTurn:
     bundle = _bundle(trace)
     session_id = _tag(trace, Tag.SESSION_ID)
     if session_id is None:
@@ -140,7 +166,6 @@ def _parse(original: TraceRecord) -> ChatTurn:
         state=state,
         release_bundle=bundle,
         session_id=session_id,
-        # Other writers may put a plain user id there: only a pseudonym may go further.
         user_key=trace.user_key if is_pseudonym(trace.user_key) else None,
         message=redact(message).text,
         answer=None if answer is None else redact(answer).text,

@@ -1,0 +1,392 @@
+"""Traces as they come to rest: read once in order, looked after when they change, redacted before they are written.
+
+`TraceLanding.advance` reads what is new: traces behind the frontier, late ones within the overlap, those that were
+still being written, and those that were assessed since. Its cost is that of what is new, whatever the history.
+`TraceLanding.reconcile` compares one release bundle with the source, header by header, and reads what differs: late
+tags, traces written long after their start time, traces that moved to another bundle or were deleted.
+
+A landed row is a turn or a quarantined trace; a newer row of the same trace takes its place. Reading a trace again
+therefore never hurts, and a reading that was killed goes on at the page it had reached.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Any, Literal
+
+import polars as pl
+
+from mangaassist_assets.landing import PARTITION, Checkpoint, LandingConflictError, LandingTable
+from mangaassist_assets.tracing.contract import TraceReading, read_trace
+from mangaassist_assets.tracing.landed_rows import LANDED_SCHEMA, NO_BUNDLE, landed_row, tombstone
+from mangaassist_assets.tracing.records import TraceRecord
+from mangaassist_assets.tracing.snapshot import QUARANTINE_SCHEMA, TURN_SCHEMA
+from mangaassist_assets.tracing.sources import AssessmentPosition, TraceHeader, TracePosition, TraceSource, fingerprint
+
+OVERLAP_MS = 10 * 60 * 1000
+"""How far behind the newest trace the reader looks for traces that were stored late."""
+GIVE_UP_MS = 24 * 60 * 60 * 1000
+"""After this age a trace that is still being written goes to quarantine; it is read again when it changes."""
+_ATTEMPTS = 5
+_COMPACT_EVERY = 64
+_SCHEMA = 1
+
+Progress = Callable[[int], None]
+
+
+@dataclass(slots=True, kw_only=True)
+class Landed:
+    """What one reading did, in traces. `waiting` are those still being written, `erased` those of erased users."""
+
+    turns: int = 0
+    quarantined: int = 0
+    erased: int = 0
+    gone: int = 0
+    waiting: int = 0
+
+    def count(self, kind: Literal["turn", "quarantined", "erased", "gone"]) -> None:
+        """Count one landed row."""
+        match kind:
+            case "turn":
+                self.turns += 1
+            case "quarantined":
+                self.quarantined += 1
+            case "erased":
+                self.erased += 1
+            case "gone":
+                self.gone += 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BundleTraces:
+    """The newest state of each trace of a release bundle, sorted by (timestamp_ms, trace_id).
+
+    `turns` is in TURN_SCHEMA, `quarantined` in QUARANTINE_SCHEMA, `presence` has a row for each of both with the
+    tags and spans it has.
+    """
+
+    turns: pl.DataFrame
+    quarantined: pl.DataFrame
+    presence: pl.DataFrame
+
+
+@dataclass(frozen=True, slots=True)
+class _State:
+    """The checkpoint's value. `open` are traces in progress by id, with their start time."""
+
+    frontier: TracePosition | None = None
+    assessed: AssessmentPosition | None = None
+    open: Mapping[str, int] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "schema": _SCHEMA,
+            "frontier": None if self.frontier is None else [self.frontier.timestamp_ms, self.frontier.trace_id],
+            "assessed": None if self.assessed is None else [self.assessed.timestamp_ms, self.assessed.assessment_id],
+            "open": dict(self.open),
+        }
+
+    @staticmethod
+    def from_json(value: Mapping[str, Any]) -> _State:
+        if not value:
+            return _State()
+        if value.get("schema") != _SCHEMA:
+            msg = f"the trace landing is of schema {value.get('schema')}, this version reads {_SCHEMA}: move it away"
+            raise LandingConflictError(msg)
+        frontier, assessed = value["frontier"], value["assessed"]
+        return _State(
+            frontier=None if frontier is None else TracePosition(timestamp_ms=frontier[0], trace_id=frontier[1]),
+            assessed=None
+            if assessed is None
+            else AssessmentPosition(timestamp_ms=assessed[0], assessment_id=assessed[1]),
+            open=value["open"],
+        )
+
+
+class TraceLanding:
+    """Lands the traces of one source in one table."""
+
+    def __init__(
+        self,
+        table: LandingTable,
+        source: TraceSource,
+        *,
+        erased_users: Collection[str] = frozenset(),
+        page: int = 500,
+        overlap_ms: int = OVERLAP_MS,
+        give_up_ms: int = GIVE_UP_MS,
+        now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
+        progress: Progress = lambda _: None,
+    ) -> None:
+        """Name source and table.
+
+        Args:
+            table: A landing table in LANDED_SCHEMA.
+            source: Where traces are read.
+            erased_users: Pseudonyms of users whose turns leave nothing but a mark that they were read.
+            page: Traces of one request and one commit.
+            overlap_ms: See OVERLAP_MS.
+            give_up_ms: See GIVE_UP_MS.
+            now_ms: The clock, milliseconds since the epoch.
+            progress: Called after each commit with the traces landed so far.
+        """
+        self._table = table
+        self._source = source
+        self._erased = erased_users
+        self._page = page
+        self._overlap_ms = overlap_ms
+        self._give_up_ms = give_up_ms
+        self._now_ms = now_ms
+        self._progress = progress
+
+    def advance(self) -> Landed:
+        """Read what is new since the last reading, all bundles; returns what was landed.
+
+        Raises:
+            LandingConflictError: Other processes land all the time; nothing is lost, run again.
+        """
+        landed = Landed()
+        self._retried(lambda: self._start(landed))
+        self._retried(lambda: self._look_back(landed))
+        self._retried(lambda: self._look_after_open(landed))
+        self._retried(lambda: self._go_on(landed))
+        self._retried(lambda: self._read_assessed(landed))
+        checkpoint = self._table.checkpoint()
+        landed.waiting = len(_State.from_json(checkpoint.value).open)
+        if checkpoint.number and checkpoint.number % _COMPACT_EVERY == 0:
+            self._table.compact()
+        return landed
+
+    def reconcile(self, release_bundle: str) -> Landed:
+        """Compare a bundle with the source and read what differs; returns what was landed.
+
+        Raises:
+            LandingConflictError: As in `advance`.
+        """
+        landed = Landed()
+        self._retried(lambda: self._reconcile(release_bundle, landed))
+        return landed
+
+    def bundle(self, release_bundle: str) -> BundleTraces:
+        """Return what is landed of a bundle."""
+        rows = self._newest(release_bundle).collect(engine="streaming").sort("timestamp_ms", "trace_id")
+        turns = rows.filter(pl.col("kind") == "turn").select(TURN_SCHEMA.names())
+        quarantined = rows.filter(pl.col("kind") == "quarantined")
+        return BundleTraces(
+            turns=turns.cast(dict(TURN_SCHEMA)),  # type: ignore[arg-type]
+            quarantined=quarantined.select(QUARANTINE_SCHEMA.names()),
+            presence=rows.filter(pl.col("kind").is_in(["turn", "quarantined"])).select(
+                "trace_id", "kind", "state", "tags_present", "spans_present", "guardrail_blocked", "candidates"
+            ),
+        )
+
+    def unassigned(self) -> pl.DataFrame:
+        """Return the quarantined traces that name no valid release bundle, in QUARANTINE_SCHEMA."""
+        rows = self._newest(NO_BUNDLE).filter(pl.col("kind") == "quarantined").collect()
+        return rows.sort("timestamp_ms", "trace_id").select(
+            pl.lit(None, pl.String).alias(name) if name == PARTITION else pl.col(name)
+            for name in QUARANTINE_SCHEMA.names()
+        )
+
+    # The steps of a reading. Each can be done again from the start at no harm.
+
+    def _retried(self, step: Callable[[], None]) -> None:
+        for attempt in range(_ATTEMPTS):
+            try:
+                return step()
+            except LandingConflictError:
+                if attempt == _ATTEMPTS - 1:
+                    raise
+        return None
+
+    def _start(self, landed: Landed) -> None:
+        """Remember, before the first trace is read, from when on assessments have to be looked for."""
+        checkpoint, state = self._load()
+        if state.assessed is None and self._source.assessed_after(None, limit=1) is not None:
+            since = AssessmentPosition(timestamp_ms=self._now_ms() - self._overlap_ms)
+            self._commit(checkpoint, [], _State(state.frontier, since, state.open), landed)
+
+    def _look_back(self, landed: Landed) -> None:
+        """Find traces that appeared behind the frontier, as far as the overlap reaches."""
+        _, state = self._load()
+        frontier = state.frontier
+        if frontier is None:
+            return
+        position = TracePosition(timestamp_ms=frontier.timestamp_ms - self._overlap_ms)
+        while True:
+            headers = self._source.headers_after(position, limit=self._page)
+            within = [one for one in headers if TracePosition(**_place(one)) <= frontier]
+            self._land_changed(within, landed)
+            if len(headers) < self._page or len(within) < len(headers):
+                return
+            position = TracePosition(**_place(headers[-1]))
+
+    def _look_after_open(self, landed: Landed) -> None:
+        _, state = self._load()
+        for ids in _portions(sorted(state.open), self._page):
+            headers = {one.trace_id: one for one in self._source.headers_by_id(ids)}
+            self._forget_open([trace_id for trace_id in ids if trace_id not in headers], landed)
+            self._land_changed(list(headers.values()), landed)
+
+    def _go_on(self, landed: Landed) -> None:
+        """Read page by page behind the frontier."""
+        while True:
+            checkpoint, state = self._load()
+            records = self._source.traces_after(state.frontier, limit=self._page)
+            if records:
+                last = records[-1]
+                frontier = TracePosition(timestamp_ms=last.timestamp_ms, trace_id=last.trace_id)
+                self._land(checkpoint, state, records, landed, frontier=frontier)
+            if len(records) < self._page:
+                return
+
+    def _read_assessed(self, landed: Landed) -> None:
+        while True:
+            checkpoint, state = self._load()
+            if state.assessed is None:
+                return
+            found = self._source.assessed_after(state.assessed, limit=self._page)
+            if found is None or found.position is None:
+                return
+            self._land_changed(self._source.headers_by_id(found.trace_ids), landed)
+            checkpoint, state = self._load()
+            self._commit(checkpoint, [], _State(state.frontier, found.position, state.open), landed)
+            if found.at_end:
+                return
+
+    def _reconcile(self, release_bundle: str, landed: Landed) -> None:
+        newest = self._newest(release_bundle).filter(pl.col("kind") != "gone")
+        known = dict(newest.select("trace_id", "fingerprint").collect().iter_rows())
+        listed: set[str] = set()
+        position: TracePosition | None = None
+        while True:
+            headers = self._source.headers_after(position, limit=self._page, release_bundle=release_bundle)
+            listed.update(one.trace_id for one in headers)
+            self._land_listed([one for one in headers if known.get(one.trace_id) != one.fingerprint], landed)
+            if len(headers) < self._page:
+                break
+            position = TracePosition(**_place(headers[-1]))
+        for ids in _portions(sorted(set(known) - listed), self._page):
+            self._leave(release_bundle, ids, landed)
+        self._recheck_unassigned(landed)
+
+    def _recheck_unassigned(self, landed: Landed) -> None:
+        """Look again at traces that named no bundle: somebody may have given them one."""
+        rows = self._newest(NO_BUNDLE).filter(pl.col("kind") == "quarantined")
+        known = dict(rows.select("trace_id", "fingerprint").collect().iter_rows())
+        for ids in _portions(sorted(known), self._page):
+            headers = {one.trace_id: one for one in self._source.headers_by_id(ids)}
+            changed = [i for i in ids if i not in headers or headers[i].fingerprint != known[i]]
+            self._leave(NO_BUNDLE, changed, landed)
+
+    # Landing
+
+    def _land_changed(self, headers: Sequence[TraceHeader], landed: Landed) -> None:
+        """Read the traces whose header is not what is landed of them."""
+        if not headers:
+            return
+        known = self._landed_fingerprints(headers)
+        self._land_listed([one for one in headers if known.get(one.trace_id) != one.fingerprint], landed)
+
+    def _land_listed(self, headers: Sequence[TraceHeader], landed: Landed) -> None:
+        _, state = self._load()
+        due = [one.trace_id for one in headers if self._is_due(one.trace_id, one.timestamp_ms, one.state, state)]
+        for ids in _portions(due, self._page):
+            checkpoint, state = self._load()
+            self._land(checkpoint, state, self._source.traces_by_id(ids), landed)
+
+    def _is_due(self, trace_id: str, timestamp_ms: int, trace_state: str, state: _State) -> bool:
+        """Whether a trace is worth reading: one that is known to be in progress and still is can wait."""
+        return trace_state != "IN_PROGRESS" or trace_id not in state.open or self._is_given_up(timestamp_ms)
+
+    def _is_given_up(self, timestamp_ms: int) -> bool:
+        return self._now_ms() - timestamp_ms > self._give_up_ms
+
+    def _land(
+        self,
+        checkpoint: Checkpoint,
+        state: _State,
+        records: Iterable[TraceRecord],
+        landed: Landed,
+        *,
+        frontier: TracePosition | None = None,
+    ) -> None:
+        """Commit the rows of some traces; those still in progress are remembered instead."""
+        waiting = dict(state.open)
+        rows: dict[str, dict[str, Any]] = {}
+        for record in records:
+            if record.state == "IN_PROGRESS" and not self._is_given_up(record.timestamp_ms):
+                waiting[record.trace_id] = record.timestamp_ms
+                continue
+            waiting.pop(record.trace_id, None)
+            rows[record.trace_id] = self._row(read_trace(record), record, checkpoint.number + 1)
+        if rows or frontier is not None or waiting != state.open:
+            self._commit(
+                checkpoint, list(rows.values()), _State(frontier or state.frontier, state.assessed, waiting), landed
+            )
+
+    def _row(self, reading: TraceReading, record: TraceRecord, sequence: int) -> dict[str, Any]:
+        return landed_row(reading, sequence=sequence, fingerprint=fingerprint(record), erased_users=self._erased)
+
+    def _leave(self, release_bundle: str, trace_ids: Sequence[str], landed: Landed) -> None:
+        """Mark traces as gone from a bundle; those that are elsewhere in the source are landed there."""
+        if not trace_ids:
+            return
+        records = self._source.traces_by_id(trace_ids)
+        checkpoint, state = self._load()
+        sequence = checkpoint.number + 1
+        rows = [self._row(read_trace(record), record, sequence) for record in records]
+        stays = {row["trace_id"] for row in rows if row[PARTITION] == release_bundle}
+        rows += [tombstone(one, release_bundle, sequence) for one in trace_ids if one not in stays]
+        self._commit(checkpoint, rows, state, landed)
+
+    def _forget_open(self, trace_ids: Sequence[str], landed: Landed) -> None:
+        """Stop waiting for traces that were deleted while they were being written."""
+        if trace_ids:
+            checkpoint, state = self._load()
+            left = {trace_id: start for trace_id, start in state.open.items() if trace_id not in trace_ids}
+            self._commit(checkpoint, [], _State(state.frontier, state.assessed, left), landed)
+
+    def _load(self) -> tuple[Checkpoint, _State]:
+        checkpoint = self._table.checkpoint()
+        return checkpoint, _State.from_json(checkpoint.value)
+
+    def _commit(self, checkpoint: Checkpoint, rows: list[dict[str, Any]], state: _State, landed: Landed) -> None:
+        frame = pl.DataFrame(rows, schema=LANDED_SCHEMA, orient="row")
+        self._table.append(frame, after=checkpoint, value=state.to_json())
+        for row in rows:
+            landed.count(row["kind"])
+        self._progress(landed.turns + landed.quarantined)
+
+    # Reading what is landed
+
+    def _newest(self, release_bundle: str) -> pl.LazyFrame:
+        rows = self._table.rows(release_bundle)
+        newest = rows.group_by("trace_id").agg(pl.col("sequence").max())
+        return rows.join(newest, on=["trace_id", "sequence"], how="semi")
+
+    def _landed_fingerprints(self, headers: Sequence[TraceHeader]) -> dict[str, str]:
+        """Return the newest landed fingerprint of these traces; files of other times are not opened."""
+        times = [one.timestamp_ms for one in headers]
+        rows = (
+            self._table.rows()
+            .filter(pl.col("timestamp_ms").is_between(min(times), max(times)))
+            .filter(pl.col("trace_id").is_in([one.trace_id for one in headers]))
+            .select("trace_id", "sequence", "fingerprint", "kind")
+            .sort("sequence")
+            .collect()
+        )
+        return {trace_id: mark for trace_id, _, mark, kind in rows.iter_rows() if kind != "gone"}
+
+
+def _place(header: TraceHeader) -> dict[str, Any]:
+    return {"timestamp_ms": header.timestamp_ms, "trace_id": header.trace_id}
+
+
+def _portions(items: Sequence[str], size: int) -> Iterator[list[str]]:
+    remaining = iter(items)
+    while portion := list(islice(remaining, size)):
+        yield portion
