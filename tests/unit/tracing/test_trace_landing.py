@@ -1,0 +1,292 @@
+"""Landing traces: whatever happens on the way, the snapshot is that of one clean read."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import polars as pl
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from mangaassist_assets.landing import LandingTable
+from mangaassist_assets.tracing.contract import read_turns
+from mangaassist_assets.tracing.landed_rows import LANDED_SCHEMA
+from mangaassist_assets.tracing.names import Tag
+from mangaassist_assets.tracing.records import AssessmentRecord
+from mangaassist_assets.tracing.snapshot import TURN_SCHEMA, quarantine_frame, to_parquet, turns_frame, turns_from_frame
+from mangaassist_assets.tracing.trace_landing import GIVE_UP_MS, OVERLAP_MS, TraceLanding
+from tests.support.trace_source import MemorySource, SourceGoneError, chat_trace
+
+NOW = 1_700_000_000_000
+BUNDLES = ("b1", "b2")
+
+
+def landing_at(folder: Path, source: MemorySource, *, page: int = 3, **options: object) -> TraceLanding:
+    table = LandingTable(str(folder), schema=LANDED_SCHEMA, skipping=("timestamp_ms",))
+    return TraceLanding(table, source, page=page, now_ms=lambda: NOW, **options)  # type: ignore[arg-type]
+
+
+def thumb(value: str, at: int) -> AssessmentRecord:
+    return AssessmentRecord(
+        name="user_feedback", kind="feedback", value=value, source_type="HUMAN", source_id="u", timestamp_ms=at
+    )
+
+
+def ids(frame: pl.DataFrame) -> list[str]:
+    return frame["trace_id"].to_list()
+
+
+@pytest.fixture
+def source() -> MemorySource:
+    return MemorySource()
+
+
+@pytest.fixture
+def landing(tmp_path: Path, source: MemorySource) -> TraceLanding:
+    return landing_at(tmp_path / "landing", source)
+
+
+def test_the_bundle_is_what_the_contract_reads(landing: TraceLanding, source: MemorySource) -> None:
+    for n in range(10):
+        source.put(chat_trace(f"t{n}", NOW - n, "b1"))
+    source.put(replace(chat_trace("broken", NOW, "b1"), spans=()))
+    landing.advance()
+    found = landing.bundle("b1")
+    expected = read_turns(source.traces.values())
+    assert found.turns.equals(turns_frame(expected.turns))
+    assert found.quarantined.equals(quarantine_frame(expected.quarantined))
+    assert found.turns.schema == TURN_SCHEMA
+    assert turns_from_frame(found.turns)[0].message == "where is it"
+
+
+def test_more_traces_in_one_millisecond_than_a_page_are_all_read(landing: TraceLanding, source: MemorySource) -> None:
+    for n in range(20):
+        source.put(chat_trace(f"t{n:02}", NOW, "b1"))
+    landing.advance()
+    assert len(ids(landing.bundle("b1").turns)) == 20
+
+
+def test_what_is_read_is_not_read_again(landing: TraceLanding, source: MemorySource) -> None:
+    for n in range(50):
+        source.put(chat_trace(f"t{n:02}", NOW - OVERLAP_MS * n, "b1"))
+    landing.advance()
+    source.spans_read = source.headers_read = 0
+    source.put(chat_trace("new", NOW + 1, "b1"))
+    assert landing.advance().turns == 1
+    assert source.spans_read == 1
+    assert source.headers_read < 5
+
+
+def test_a_trace_in_progress_is_landed_when_it_ends(landing: TraceLanding, source: MemorySource) -> None:
+    source.put(replace(chat_trace("slow", NOW - 5, "b1"), state="IN_PROGRESS", spans=()))
+    for n in range(5):
+        source.put(chat_trace(f"t{n}", NOW + OVERLAP_MS + n, "b1"))
+    assert landing.advance().waiting == 1
+    assert landing.advance().waiting == 1
+    source.put(chat_trace("slow", NOW - 5, "b1"))
+    assert landing.advance().waiting == 0
+    assert "slow" in ids(landing.bundle("b1").turns)
+
+
+def test_a_trace_that_never_ends_goes_to_quarantine_and_comes_back_when_it_does(
+    landing: TraceLanding, source: MemorySource
+) -> None:
+    started = NOW - GIVE_UP_MS - 1
+    source.put(replace(chat_trace("stuck", started, "b1"), state="IN_PROGRESS", spans=()))
+    assert landing.advance().quarantined == 1
+    assert "IN_PROGRESS" in landing.bundle("b1").quarantined["reason"][0]
+    source.put(chat_trace("stuck", started, "b1"))
+    landing.reconcile("b1")
+    assert ids(landing.bundle("b1").turns) == ["stuck"]
+    assert ids(landing.bundle("b1").quarantined) == []
+
+
+def test_a_trace_that_was_deleted_while_it_was_written_is_not_waited_for(
+    landing: TraceLanding, source: MemorySource
+) -> None:
+    source.put(replace(chat_trace("slow", NOW, "b1"), state="IN_PROGRESS", spans=()))
+    landing.advance()
+    del source.traces["slow"]
+    assert landing.advance().waiting == 0
+
+
+def test_a_late_trace_within_the_overlap_is_found_by_the_next_reading(
+    landing: TraceLanding, source: MemorySource
+) -> None:
+    source.put(chat_trace("first", NOW, "b1"))
+    landing.advance()
+    source.put(chat_trace("late", NOW - OVERLAP_MS + 1, "b1"))
+    landing.advance()
+    assert ids(landing.bundle("b1").turns) == ["late", "first"]
+
+
+def test_a_trace_of_long_ago_is_found_when_its_bundle_is_compared(landing: TraceLanding, source: MemorySource) -> None:
+    source.put(chat_trace("first", NOW, "b1"))
+    landing.advance()
+    source.put(chat_trace("imported", NOW - 100 * OVERLAP_MS, "b1"))
+    landing.advance()
+    assert ids(landing.bundle("b1").turns) == ["first"]
+    landing.reconcile("b1")
+    assert ids(landing.bundle("b1").turns) == ["imported", "first"]
+
+
+def test_a_late_tag_on_an_old_trace_is_picked_up(landing: TraceLanding, source: MemorySource) -> None:
+    source.put(chat_trace("old", NOW - 100 * OVERLAP_MS, "b1"))
+    source.put(chat_trace("new", NOW, "b1"))
+    landing.advance()
+    source.tag("old", Tag.USER_FEEDBACK, "thumbs_down")
+    source.spans_read = 0
+    landing.reconcile("b1")
+    assert source.spans_read == 1
+    assert landing.bundle("b1").turns["user_feedback"].to_list() == ["thumbs_down", None]
+
+
+def test_an_assessment_of_an_old_trace_is_picked_up_without_comparing_its_bundle(
+    landing: TraceLanding, source: MemorySource
+) -> None:
+    for n in range(30):
+        source.put(chat_trace(f"t{n:02}", NOW - 100 * OVERLAP_MS * n, "b1"))
+    landing.advance()
+    source.assess("t20", thumb("thumbs_up", NOW + 1))
+    source.spans_read = source.headers_read = 0
+    landing.advance()
+    assert landing.bundle("b1").turns.filter(trace_id="t20")["user_feedback"].to_list() == ["thumbs_up"]
+    assert source.spans_read == 1
+    assert source.headers_read < 5
+
+
+def test_a_trace_that_moves_leaves_its_old_bundle(landing: TraceLanding, source: MemorySource) -> None:
+    source.put(chat_trace("t1", NOW, "b1"))
+    landing.advance()
+    source.tag("t1", Tag.RELEASE_BUNDLE, "b2")
+    landing.reconcile("b1")
+    assert ids(landing.bundle("b1").turns) == []
+    assert ids(landing.bundle("b2").turns) == ["t1"]
+
+
+def test_a_trace_without_a_bundle_is_kept_and_joins_the_bundle_it_is_given(
+    landing: TraceLanding, source: MemorySource
+) -> None:
+    source.put(chat_trace("t1", NOW, None))
+    landing.advance()
+    assert landing.unassigned()["reason"].to_list() == ["tag release_bundle is missing"]
+    source.tag("t1", Tag.RELEASE_BUNDLE, "b1")
+    landing.reconcile("b1")
+    assert landing.unassigned().is_empty()
+    assert ids(landing.bundle("b1").turns) == ["t1"]
+
+
+def test_a_deleted_trace_leaves_the_bundle(landing: TraceLanding, source: MemorySource) -> None:
+    source.put(chat_trace("t1", NOW, "b1"))
+    source.put(chat_trace("t2", NOW, "b1"))
+    landing.advance()
+    del source.traces["t1"]
+    assert landing.reconcile("b1").gone == 1
+    assert ids(landing.bundle("b1").turns) == ["t2"]
+
+
+def test_of_an_erased_user_nothing_is_landed_and_nothing_is_read_twice(tmp_path: Path, source: MemorySource) -> None:
+    user = "u-" + "0" * 20
+    source.put(replace(chat_trace("t1", NOW, "b1", message="from the erased user"), user_key=user))
+    source.put(chat_trace("t2", NOW, "b1"))
+    landing = landing_at(tmp_path / "landing", source, erased_users=frozenset({user}))
+    assert landing.advance().erased == 1
+    assert ids(landing.bundle("b1").turns) == ["t2"]
+    source.spans_read = 0
+    landing.reconcile("b1")
+    assert source.spans_read == 0
+    stored = pl.read_parquet(list((tmp_path / "landing").rglob("*.parquet")), hive_partitioning=False)
+    assert user not in str(stored.to_dicts())
+    assert "from the erased user" not in str(stored.to_dicts())
+
+
+def test_presence_says_which_parts_of_the_contract_a_trace_has(landing: TraceLanding, source: MemorySource) -> None:
+    source.put(chat_trace("t1", NOW, "b1"))
+    landing.advance()
+    row = landing.bundle("b1").presence.row(0, named=True)
+    assert row["tags_present"] == ["release_bundle", "session_id"]
+    assert row["spans_present"] == ["chat_turn"]
+
+
+# Any interleaving gives the snapshot of one clean read.
+
+TRACE = st.integers(0, 2).map(lambda n: f"t{n}")
+TIME = st.integers(0, 5).map(lambda n: NOW - n * OVERLAP_MS // 3)
+BUNDLE = st.sampled_from([*BUNDLES, None])
+CHANGE = st.one_of(
+    st.tuples(st.just("insert"), TRACE, TIME, BUNDLE, st.booleans()),
+    st.tuples(st.just("close"), TRACE),
+    st.tuples(st.just("tag"), TRACE, st.sampled_from(["thumbs_up", "thumbs_down", "sideways"])),
+    st.tuples(st.just("move"), TRACE, st.sampled_from(BUNDLES)),
+    st.tuples(st.just("assess"), TRACE, st.sampled_from(["thumbs_up", "thumbs_down"])),
+    st.tuples(st.just("delete"), TRACE),
+    st.tuples(st.just("advance"), st.integers(1, 4), st.none() | st.integers(3, 9)),
+    st.tuples(st.just("reconcile"), st.sampled_from(BUNDLES), st.integers(1, 4), st.none() | st.integers(3, 9)),
+)
+
+
+def apply(change: tuple[object, ...], source: MemorySource, at: Callable[[int], TraceLanding], clock: int) -> None:
+    match change:
+        case ("insert", str(one), int(time), bundle, bool(open_)):
+            if one not in source.traces:
+                trace = chat_trace(one, time, bundle if isinstance(bundle, str) else None)
+                source.put(replace(trace, state="IN_PROGRESS", spans=()) if open_ else trace)
+        case ("close", str(one)) if one in source.traces and source.traces[one].state == "IN_PROGRESS":
+            trace = source.traces[one]
+            closed = chat_trace(one, trace.timestamp_ms, trace.tags.get(Tag.RELEASE_BUNDLE))
+            source.put(replace(closed, tags=trace.tags, assessments=trace.assessments))
+        case ("tag", str(one), str(value)) if one in source.traces:
+            source.tag(one, Tag.USER_FEEDBACK, value)
+        case ("move", str(one), str(bundle)) if one in source.traces:
+            source.tag(one, Tag.RELEASE_BUNDLE, bundle)
+        case ("assess", str(one), str(value)) if one in source.traces:
+            source.assess(one, thumb(value, clock))
+        case ("delete", str(one)):
+            source.traces.pop(one, None)
+            source.assessed.pop(one, None)
+        case ("advance", int(page), fails_at):
+            interrupted(source, fails_at, lambda: at(page).advance())
+        case ("reconcile", str(bundle), int(page), fails_at):
+            interrupted(source, fails_at, lambda: at(page).reconcile(bundle))
+
+
+def interrupted(source: MemorySource, fails_at: object, reading: Callable[[], object]) -> None:
+    source.calls = 0
+    source.fails_at = fails_at if isinstance(fails_at, int) else None
+    try:
+        reading()
+    except SourceGoneError:
+        pass
+    finally:
+        source.fails_at = None
+
+
+def snapshot(landing: TraceLanding, bundle: str) -> tuple[bytes, bytes]:
+    found = landing.bundle(bundle)
+    return to_parquet(found.turns), to_parquet(found.quarantined)
+
+
+@given(changes=st.lists(CHANGE, min_size=8, max_size=25), page=st.integers(1, 5), ordered=st.booleans())
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+def test_any_interleaving_gives_the_snapshot_of_one_clean_read(
+    changes: list[tuple[object, ...]], page: int, ordered: bool
+) -> None:
+    source = MemorySource(keeps_assessment_order=ordered)
+    with tempfile.TemporaryDirectory() as folder:
+        for clock, change in enumerate(changes):
+            apply(change, source, lambda size: landing_at(Path(folder) / "used", source, page=size), NOW + clock)
+        used = landing_at(Path(folder) / "used", source, page=page)
+        clean = landing_at(Path(folder) / "clean", source, page=100)
+        for one in (used, clean):
+            one.advance()
+            for bundle in BUNDLES:
+                one.reconcile(bundle)
+        for bundle in BUNDLES:
+            assert snapshot(used, bundle) == snapshot(clean, bundle)
+            expected = read_turns(one for one in source.traces.values() if one.tags.get(Tag.RELEASE_BUNDLE) == bundle)
+            assert snapshot(clean, bundle)[0] == to_parquet(turns_frame(expected.turns))
+        assert used.unassigned().equals(clean.unassigned())
