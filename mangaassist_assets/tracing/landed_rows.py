@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import asdict, fields
 from typing import Any
 
 import polars as pl
 
 from mangaassist_assets.landing import PARTITION
 from mangaassist_assets.tracing.contract import TraceReading
-from mangaassist_assets.tracing.snapshot import TURN_SCHEMA
+from mangaassist_assets.tracing.snapshot import TURN_SCHEMA, turn_row
 from mangaassist_assets.tracing.turns import ChatTurn
 
 NO_BUNDLE = "_none"
@@ -26,8 +25,6 @@ _COLUMNS: dict[str, pl.DataType | type[pl.DataType]] = {
     "spans_present": pl.List(pl.String),
 }
 LANDED_SCHEMA = pl.Schema(_COLUMNS)
-_FIELDS = tuple(one.name for one in fields(ChatTurn))
-_NESTED = ("candidates", "stages", "generations")
 
 
 def landed_row(
@@ -54,17 +51,10 @@ def landed_row(
         return {**row, "kind": "erased"}
     row |= {"tags_present": sorted(reading.tags), "spans_present": sorted(reading.spans)}
     if isinstance(outcome, ChatTurn):
-        return {**row, **_turn_columns(outcome), "kind": "turn"}
+        return {**row, **turn_row(outcome), "kind": "turn"}
     return {**row, "kind": "quarantined", "reason": outcome.reason}
 
 
 def tombstone(trace_id: str, partition: str, sequence: int) -> dict[str, Any]:
     """Return the row that says: this trace is not in this bundle any more."""
     return {"trace_id": trace_id, PARTITION: partition, "sequence": sequence, "kind": "gone"}
-
-
-def _turn_columns(turn: ChatTurn) -> dict[str, Any]:
-    columns = {name: getattr(turn, name) for name in _FIELDS}
-    for name in _NESTED:
-        columns[name] = [asdict(one) for one in columns[name]]
-    return columns
