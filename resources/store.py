@@ -9,6 +9,7 @@ from pydantic import Field
 if TYPE_CHECKING:
     from upath import UPath
 
+    from mangaassist_assets.landing import LandingTable
     from mangaassist_assets.storage import SnapshotStore
     from mangaassist_assets.tracing.feedback_landing import FeedbackLanding
 
@@ -35,7 +36,15 @@ class StoreResource(dg.ConfigurableResource):  # type: ignore[type-arg]
         """Return where feedback events come to rest."""
         from mangaassist_assets.tracing.feedback_landing import FeedbackLanding
 
-        return FeedbackLanding(self.path() / "feedback-landing")
+        return FeedbackLanding.at(str(self.path() / "landing" / "feedback"))
+
+    def trace_landing_table(self) -> "LandingTable":
+        """Return the table in which traces come to rest; nothing is touched."""
+        from mangaassist_assets.landing import LandingTable, storage_options
+        from mangaassist_assets.tracing.landed_rows import LANDED_SCHEMA
+
+        uri = str(self.path() / "landing" / "traces")
+        return LandingTable(uri, schema=LANDED_SCHEMA, skipping=("timestamp_ms",), storage_options=storage_options(uri))
 
     def cache(self, name: str) -> Path:
         """Return a local folder for what can be made again; it exists afterwards."""

@@ -11,6 +11,7 @@ PLATFORM = "team:platform-engineering"
 RELEASE_MANAGEMENT = "team:release-management"
 
 FEEDBACK_STREAM_POOL = "feedback_stream"
+TRACE_LANDING_POOL = "trace_landing"
 TRAINING_POOL = "training"
 PRODUCTION_POOL = "production"
 

@@ -25,11 +25,14 @@ if TYPE_CHECKING:
     from mangaassist_assets.mining.signals import Signal
     from mangaassist_assets.releases.manifest import LearnedModel
     from mangaassist_assets.releases.promotion import StoredVerdict
+    from mangaassist_assets.tracing.feedback import FeedbackRecord
     from mangaassist_assets.tracing.turns import ChatTurn
 
 TURNS_FILE = "turns.parquet"
 TURNS_CARD_FILE = "card.json"
 QUARANTINE_FILE = "quarantine.parquet"
+PRESENCE_FILE = "presence.parquet"
+EVENTS_FILE = "events.parquet"
 FAILURES_FILE = "failures.json"
 CLUSTERS_FILE = "clusters.json"
 CORPUS_FILE = "utterances.json"
@@ -46,6 +49,13 @@ def read_turns(store: SnapshotStore, release_bundle: str) -> list[ChatTurn]:
     from mangaassist_assets.tracing.snapshot import turns_from_parquet
 
     return turns_from_parquet(store.read(store.latest("tagged_traces", partition=release_bundle), TURNS_FILE))
+
+
+def read_feedback(store: SnapshotStore, release_bundle: str) -> Sequence[FeedbackRecord]:
+    """Return the feedback events of a bundle, oldest first."""
+    from mangaassist_assets.tracing.feedback_landing import events_from_parquet
+
+    return events_from_parquet(store.read(store.latest("feedback_events", partition=release_bundle), EVENTS_FILE))
 
 
 def bundles_by_start(store: SnapshotStore) -> dict[str, int]:

@@ -1,69 +1,112 @@
 """Traces: what the chatbot did, by release bundle, and which of it failed."""
 
 import dagster as dg
+from pydantic import Field
 
-from mangaassist_assets.assets.common import ML_ENGINEERING, PLATFORM, materialized, table
-from mangaassist_assets.assets.feedback import feedback_events
+from mangaassist_assets.assets.common import ML_ENGINEERING, PLATFORM, TRACE_LANDING_POOL, materialized, table
+from mangaassist_assets.assets.feedback import feedback_events, recorded_feedback
 from mangaassist_assets.partitions import release_bundles
 from resources.mlflow_tracking import MlflowResource
 from resources.store import StoreResource
 
 
+class TraceReadingConfig(dg.Config):
+    """How thoroughly traces are read."""
+
+    compare_with_source: bool = Field(
+        default=True,
+        description=(
+            "Compare each trace of the bundle with the tracking store, without spans: finds late tags, late imports "
+            "and deletions, at the cost of one header a trace. Off, only what is new is read."
+        ),
+    )
+    page: int = Field(default=500, ge=1, le=10_000, description="Traces of one request and one commit.")
+
+
 @dg.asset(
     partitions_def=release_bundles,
-    deps=[feedback_events],
+    deps=[feedback_events, recorded_feedback],
     group_name="mining",
     owners=[PLATFORM],
-    kinds={"mlflow", "parquet"},
-    code_version="1",
+    kinds={"mlflow", "deltalake", "parquet"},
+    pool=TRACE_LANDING_POOL,
+    code_version="2",
 )
 def tagged_traces(
-    context: dg.AssetExecutionContext, mlflow: MlflowResource, store: StoreResource
+    context: dg.AssetExecutionContext,
+    config: TraceReadingConfig,
+    mlflow: MlflowResource,
+    store: StoreResource,
 ) -> dg.MaterializeResult[None]:
     """Chat turns of one release bundle under the trace contract, free of personal data.
 
-    One row is one finished MLflow trace with its tags, candidates, feedback and reviews. A trace that breaks the
-    contract is in the quarantine file with its reason; one that is still being written waits for the next reading.
+    One row is one finished MLflow trace with its tags, candidates, stages, model calls, feedback and reviews. A trace
+    that breaks the contract is in the quarantine file with its reason; one that is still being written waits for the
+    next reading. Materializing any bundle lands what is new of all bundles first.
     """
     from collections import Counter
 
-    from mangaassist_assets.assets.reading import QUARANTINE_FILE, TURNS_CARD_FILE, TURNS_FILE
+    from mangaassist_assets.assets.reading import (
+        PRESENCE_FILE,
+        QUARANTINE_FILE,
+        TURNS_CARD_FILE,
+        TURNS_FILE,
+        read_feedback,
+    )
     from mangaassist_assets.storage import canonical_json
-    from mangaassist_assets.tracing.contract import read_turns
-    from mangaassist_assets.tracing.snapshot import quarantine_frame, to_parquet, turns_frame
+    from mangaassist_assets.tracing.erasure import erased_users
+    from mangaassist_assets.tracing.feedback import latest_feedback
+    from mangaassist_assets.tracing.snapshot import to_parquet, with_feedback
+    from mangaassist_assets.tracing.trace_landing import TraceLanding
 
     bundle = context.partition_key
-    reading = read_turns(mlflow.read_traces(bundle))
-    times = [turn.timestamp_ms for turn in reading.turns]
+    snapshots = store.snapshots()
+    landing = TraceLanding(
+        store.trace_landing_table(),
+        mlflow.trace_source(),
+        erased_users=erased_users(snapshots),
+        page=config.page,
+        progress=lambda traces: context.log.info(f"{traces} traces read"),
+    )
+    new = landing.advance()
+    changed = landing.reconcile(bundle) if config.compare_with_source else None
+    found = landing.bundle(bundle)
+    turns = with_feedback(found.turns, latest_feedback(read_feedback(snapshots, bundle)))
     card = {
-        "schema": 1,
+        "schema": 2,
         "release_bundle": bundle,
-        "turns": len(reading.turns),
-        "quarantined": len(reading.quarantined),
-        "first_timestamp_ms": min(times, default=None),
-        "last_timestamp_ms": max(times, default=None),
+        "turns": turns.height,
+        "quarantined": found.quarantined.height,
+        "first_timestamp_ms": turns["timestamp_ms"].min(),
+        "last_timestamp_ms": turns["timestamp_ms"].max(),
     }
-    snapshot = store.snapshots().write(
+    snapshot = snapshots.write(
         "tagged_traces",
         {
-            TURNS_FILE: to_parquet(turns_frame(reading.turns)),
-            QUARANTINE_FILE: to_parquet(quarantine_frame(reading.quarantined)),
+            TURNS_FILE: to_parquet(turns),
+            QUARANTINE_FILE: to_parquet(found.quarantined),
+            PRESENCE_FILE: to_parquet(found.presence),
             TURNS_CARD_FILE: canonical_json(card),
         },
         partition=bundle,
     )
-    context.log.info(
-        f"{len(reading.turns)} turns, {len(reading.quarantined)} quarantined, {reading.in_progress} still being written"
-    )
-    reasons = Counter(item.reason for item in reading.quarantined)
+    unassigned = landing.unassigned()
+    context.log.info(f"{turns.height} turns, {found.quarantined.height} quarantined, {new.waiting} still being written")
+    shapes = turns["shape"].value_counts().sort("shape")
+    reasons = Counter(found.quarantined["reason"].to_list())
     return materialized(
         snapshot,
         {
-            "dagster/row_count": dg.MetadataValue.int(len(reading.turns)),
-            "quarantined": dg.MetadataValue.int(len(reading.quarantined)),
+            "dagster/row_count": dg.MetadataValue.int(turns.height),
+            "quarantined": dg.MetadataValue.int(found.quarantined.height),
             "quarantine_reasons": table([{"reason": why, "traces": n} for why, n in reasons.most_common()]),
-            "in_progress": dg.MetadataValue.int(reading.in_progress),
-            "reviewed": dg.MetadataValue.int(sum(1 for turn in reading.turns if turn.reviewer is not None)),
+            "without_a_bundle": dg.MetadataValue.int(unassigned.height),
+            "in_progress": dg.MetadataValue.int(new.waiting),
+            "newly_read": dg.MetadataValue.int(new.turns + new.quarantined),
+            "changed_since_read": dg.MetadataValue.int(0 if changed is None else changed.turns + changed.quarantined),
+            "of_erased_users": dg.MetadataValue.int(found.erased),
+            "reviewed": dg.MetadataValue.int(turns["reviewer"].count()),
+            "shapes": table([{"shape": shape, "turns": n} for shape, n in shapes.iter_rows()]),
             "mlflow_traces": dg.MetadataValue.url(mlflow.traces_url(bundle)),
         },
     )

@@ -6,7 +6,7 @@ The same turns give the same bytes whatever order they came in, so that the dige
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, fields
 from operator import attrgetter
 from typing import Any
@@ -14,7 +14,7 @@ from typing import Any
 import polars as pl
 
 from mangaassist_assets.tracing.contract import Quarantined
-from mangaassist_assets.tracing.turns import ChatTurn, Generation, RankedCandidate, StageTiming
+from mangaassist_assets.tracing.turns import ChatTurn, Feedback, Generation, RankedCandidate, StageTiming
 
 CANDIDATE = pl.Struct(
     {
@@ -121,6 +121,15 @@ def to_parquet(frame: pl.DataFrame) -> bytes:
     buffer = io.BytesIO()
     frame.write_parquet(buffer, compression="zstd", compression_level=3, statistics=True, row_group_size=50_000)
     return buffer.getvalue()
+
+
+def with_feedback(turns: pl.DataFrame, feedback: Mapping[str, Feedback]) -> pl.DataFrame:
+    """Return the turns with the feedback of these traces by id; the others keep what their traces say."""
+    said = pl.DataFrame(
+        {"trace_id": list(feedback), "said": list(feedback.values())}, schema={"trace_id": pl.String, "said": pl.String}
+    )
+    joined = turns.join(said, on="trace_id", how="left", maintain_order="left")
+    return joined.with_columns(user_feedback=pl.coalesce("said", "user_feedback")).drop("said")
 
 
 def turns_from_frame(frame: pl.DataFrame) -> list[ChatTurn]:

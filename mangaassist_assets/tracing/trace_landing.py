@@ -30,6 +30,7 @@ OVERLAP_MS = 10 * 60 * 1000
 """How far behind the newest trace the reader looks for traces that were stored late."""
 GIVE_UP_MS = 24 * 60 * 60 * 1000
 """After this age a trace that is still being written goes to quarantine; it is read again when it changes."""
+PRESENCE_COLUMNS = ("trace_id", "kind", "state", "tags_present", "spans_present", "guardrail_blocked", "candidates")
 _ATTEMPTS = 5
 _COMPACT_EVERY = 64
 _SCHEMA = 1
@@ -65,12 +66,13 @@ class BundleTraces:
     """The newest state of each trace of a release bundle, sorted by (timestamp_ms, trace_id).
 
     `turns` is in TURN_SCHEMA, `quarantined` in QUARANTINE_SCHEMA, `presence` has a row for each of both with the
-    tags and spans it has.
+    tags and spans it has. `erased` counts traces of erased users, of which nothing else is known.
     """
 
     turns: pl.DataFrame
     quarantined: pl.DataFrame
     presence: pl.DataFrame
+    erased: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,14 +175,18 @@ class TraceLanding:
     def bundle(self, release_bundle: str) -> BundleTraces:
         """Return what is landed of a bundle."""
         rows = self._newest(release_bundle).collect(engine="streaming").sort("timestamp_ms", "trace_id")
-        turns = rows.filter(pl.col("kind") == "turn").select(TURN_SCHEMA.names())
-        quarantined = rows.filter(pl.col("kind") == "quarantined")
+        # A user may have been erased after the trace was landed.
+        erased = (pl.col("kind") == "erased") | pl.col("user_key").is_in(sorted(self._erased)).fill_null(value=False)
+        kept = rows.filter(~erased)
+        quarantined = kept.filter(pl.col("kind") == "quarantined")
+        presence = kept.filter(pl.col("kind").is_in(["turn", "quarantined"])).with_columns(
+            pl.col("candidates").list.len()
+        )
         return BundleTraces(
-            turns=turns.cast(dict(TURN_SCHEMA)),  # type: ignore[arg-type]
+            turns=kept.filter(pl.col("kind") == "turn").select(TURN_SCHEMA.names()),
             quarantined=quarantined.select(QUARANTINE_SCHEMA.names()),
-            presence=rows.filter(pl.col("kind").is_in(["turn", "quarantined"])).select(
-                "trace_id", "kind", "state", "tags_present", "spans_present", "guardrail_blocked", "candidates"
-            ),
+            presence=presence.select(PRESENCE_COLUMNS),
+            erased=rows.height - kept.height,
         )
 
     def unassigned(self) -> pl.DataFrame:
@@ -314,19 +320,27 @@ class TraceLanding:
         *,
         frontier: TracePosition | None = None,
     ) -> None:
-        """Commit the rows of some traces; those still in progress are remembered instead."""
+        """Commit the rows of some traces; those still in progress are remembered, and leave what was landed of them."""
+        rows, waiting = self._rows(records, checkpoint, state)
+        if rows or frontier is not None or waiting != state.open:
+            self._commit(checkpoint, rows, _State(frontier or state.frontier, state.assessed, waiting), landed)
+
+    def _rows(
+        self, records: Iterable[TraceRecord], checkpoint: Checkpoint, state: _State
+    ) -> tuple[list[dict[str, Any]], dict[str, int]]:
+        """Return one row a trace for the next commit, and which traces are in progress after it."""
+        sequence = checkpoint.number + 1
         waiting = dict(state.open)
         rows: dict[str, dict[str, Any]] = {}
         for record in records:
+            row = self._row(read_trace(record), record, sequence)
             if record.state == "IN_PROGRESS" and not self._is_given_up(record.timestamp_ms):
                 waiting[record.trace_id] = record.timestamp_ms
-                continue
-            waiting.pop(record.trace_id, None)
-            rows[record.trace_id] = self._row(read_trace(record), record, checkpoint.number + 1)
-        if rows or frontier is not None or waiting != state.open:
-            self._commit(
-                checkpoint, list(rows.values()), _State(frontier or state.frontier, state.assessed, waiting), landed
-            )
+                row = tombstone(record.trace_id, row[PARTITION], sequence)
+            else:
+                waiting.pop(record.trace_id, None)
+            rows[record.trace_id] = row
+        return list(rows.values()), waiting
 
     def _row(self, reading: TraceReading, record: TraceRecord, sequence: int) -> dict[str, Any]:
         return landed_row(reading, sequence=sequence, fingerprint=fingerprint(record), erased_users=self._erased)
@@ -335,13 +349,11 @@ class TraceLanding:
         """Mark traces as gone from a bundle; those that are elsewhere in the source are landed there."""
         if not trace_ids:
             return
-        records = self._source.traces_by_id(trace_ids)
         checkpoint, state = self._load()
-        sequence = checkpoint.number + 1
-        rows = [self._row(read_trace(record), record, sequence) for record in records]
+        rows, waiting = self._rows(self._source.traces_by_id(trace_ids), checkpoint, state)
         stays = {row["trace_id"] for row in rows if row[PARTITION] == release_bundle}
-        rows += [tombstone(one, release_bundle, sequence) for one in trace_ids if one not in stays]
-        self._commit(checkpoint, rows, state, landed)
+        rows += [tombstone(one, release_bundle, checkpoint.number + 1) for one in trace_ids if one not in stays]
+        self._commit(checkpoint, rows, _State(state.frontier, state.assessed, waiting), landed)
 
     def _forget_open(self, trace_ids: Sequence[str], landed: Landed) -> None:
         """Stop waiting for traces that were deleted while they were being written."""
