@@ -39,7 +39,11 @@ def weekly_retraining(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | 
     bundle = newest_bundle(context)
     if bundle is None:
         return dg.SkipReason("no release bundle is known yet: none was seen in the traces")
-    return dg.RunRequest(run_key=f"weekly-{context.scheduled_execution_time:%G-W%V}-{bundle}", partition_key=bundle)
+    return dg.RunRequest(
+        run_key=f"weekly-{context.scheduled_execution_time:%G-W%V}-{bundle}",
+        partition_key=bundle,
+        run_config={"ops": {"tagged_traces": {"config": {"sweep": True}}}},
+    )
 
 
 nightly_index_refresh = dg.ScheduleDefinition(

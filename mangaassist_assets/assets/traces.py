@@ -20,6 +20,10 @@ class TraceReadingConfig(dg.Config):
             "and deletions, at the cost of one header a trace. Off, only what is new is read."
         ),
     )
+    sweep: bool = Field(
+        default=False,
+        description="Compare the traces of all bundles too: finds late traces that name no bundle. Weekly is enough.",
+    )
     page: int = Field(default=500, ge=1, le=10_000, description="Traces of one request and one commit.")
 
 
@@ -70,6 +74,8 @@ def tagged_traces(
     )
     new = landing.advance()
     changed = landing.reconcile(bundle) if config.compare_with_source else None
+    if config.sweep:
+        landing.sweep()
     found = landing.bundle(bundle)
     turns = with_feedback(found.turns, latest_feedback(read_feedback(snapshots, bundle)))
     card = {

@@ -4,6 +4,7 @@
 still being written, and those that were assessed since. Its cost is that of what is new, whatever the history.
 `TraceLanding.reconcile` compares one release bundle with the source, header by header, and reads what differs: late
 tags, traces written long after their start time, traces that moved to another bundle or were deleted.
+`TraceLanding.sweep` compares everything, for late traces that name no bundle.
 
 A landed row is a turn or a quarantined trace; a newer row of the same trace takes its place. Reading a trace again
 therefore never hurts, and a reading that was killed goes on at the page it had reached.
@@ -172,6 +173,16 @@ class TraceLanding:
         self._retried(lambda: self._reconcile(release_bundle, landed))
         return landed
 
+    def sweep(self) -> Landed:
+        """Compare every trace of the source with what is landed; finds late traces that belong to no bundle.
+
+        Raises:
+            LandingConflictError: As in `advance`.
+        """
+        landed = Landed()
+        self._retried(lambda: self._sweep(landed))
+        return landed
+
     def bundle(self, release_bundle: str) -> BundleTraces:
         """Return what is landed of a bundle."""
         rows = self._newest(release_bundle).collect(engine="streaming").sort("timestamp_ms", "trace_id")
@@ -278,6 +289,15 @@ class TraceLanding:
         for ids in _portions(sorted(set(known) - listed), self._page):
             self._leave(release_bundle, ids, landed)
         self._recheck_unassigned(landed)
+
+    def _sweep(self, landed: Landed) -> None:
+        position: TracePosition | None = None
+        while True:
+            headers = self._source.headers_after(position, limit=self._page)
+            self._land_changed(headers, landed)
+            if len(headers) < self._page:
+                return
+            position = TracePosition(**_place(headers[-1]))
 
     def _recheck_unassigned(self, landed: Landed) -> None:
         """Look again at traces that named no bundle: somebody may have given them one."""

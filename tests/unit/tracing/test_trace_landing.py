@@ -180,6 +180,18 @@ def test_a_trace_without_a_bundle_is_kept_and_joins_the_bundle_it_is_given(
     assert ids(landing.bundle("b1").turns) == ["t1"]
 
 
+def test_a_late_trace_of_no_bundle_is_found_by_a_sweep(landing: TraceLanding, source: MemorySource) -> None:
+    source.put(chat_trace("first", NOW, "b1"))
+    landing.advance()
+    source.put(chat_trace("imported", NOW - 100 * OVERLAP_MS, None))
+    landing.reconcile("b1")
+    assert landing.unassigned().is_empty()
+    source.spans_read = 0
+    landing.sweep()
+    assert ids(landing.unassigned()) == ["imported"]
+    assert source.spans_read == 1
+
+
 def test_a_deleted_trace_leaves_the_bundle(landing: TraceLanding, source: MemorySource) -> None:
     source.put(chat_trace("t1", NOW, "b1"))
     source.put(chat_trace("t2", NOW, "b1"))
@@ -285,6 +297,7 @@ def test_any_interleaving_gives_the_snapshot_of_one_clean_read(
             one.advance()
             for bundle in BUNDLES:
                 one.reconcile(bundle)
+            one.sweep()
         for bundle in BUNDLES:
             assert snapshot(used, bundle) == snapshot(clean, bundle)
             expected = read_turns(one for one in source.traces.values() if one.tags.get(Tag.RELEASE_BUNDLE) == bundle)
