@@ -17,6 +17,7 @@ SCHEMA = pl.Schema({"id": pl.String, "release_bundle": pl.String})
 
 @pytest.fixture
 def uri(stand_ins_environment: dict[str, str]) -> str:
+    assert stand_ins_environment["AWS_ENDPOINT_URL"].startswith("http://127.0.0.1")
     bucket = f"landing-{uuid.uuid4().hex[:8]}"
     boto3.client("s3").create_bucket(Bucket=bucket)
     return f"s3://{bucket}/store/landing/traces"
