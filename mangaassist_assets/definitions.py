@@ -24,8 +24,11 @@ from resources.feedback_stream import KinesisFeedbackResource
 from resources.generation import GenerationResource
 from resources.knowledge import KnowledgeResource
 from resources.mlflow_tracking import MlflowResource
+from resources.prices import PricesResource
+from resources.privacy import PrivacyResource
 from resources.search import LanceDbSearchResource, OpenSearchResource
 from resources.store import StoreResource
+from resources.warehouse import DuckDbWarehouseResource, RedshiftWarehouseResource
 from sensors import ALL_SENSORS
 
 Resource: TypeAlias = "dg.ConfigurableResource[Any]"
@@ -61,11 +64,11 @@ def build_definitions(environment: Environment = "local", **overrides: Resource)
 
 def _shared_resources(aws: AwsResource) -> dict[str, Resource]:
     return {
-        "mlflow": MlflowResource(tracking_uri=dg.EnvVar("MLFLOW_TRACKING_URI")),
         "feedback_stream": KinesisFeedbackResource(aws=aws),
         "app_config": AppConfigResource(aws=aws),
         "store": StoreResource(root=dg.EnvVar("MANGAASSIST_STORE"), cache_folder=dg.EnvVar("MANGAASSIST_CACHE")),
         "knowledge": KnowledgeResource(folder=dg.EnvVar("MANGAASSIST_KNOWLEDGE")),
+        "prices": PricesResource(),
     }
 
 
@@ -74,6 +77,13 @@ def _local_resources() -> Mapping[str, Resource]:
     aws = AwsResource()
     return {
         **_shared_resources(aws),
+        "mlflow": MlflowResource(
+            tracking_uri=dg.EnvVar("MLFLOW_TRACKING_URI"),
+            trace_reader="sql",
+            tracking_store_uri=dg.EnvVar("MANGAASSIST_TRACKING_STORE"),
+        ),
+        "privacy": PrivacyResource(key_file=dg.EnvVar("MANGAASSIST_PSEUDONYM_KEY_FILE")),
+        "warehouse": DuckDbWarehouseResource(path=dg.EnvVar("MANGAASSIST_WAREHOUSE")),
         "endpoints": SageMakerResource(aws=aws),
         "search": LanceDbSearchResource(path=dg.EnvVar("MANGAASSIST_SEARCH")),
         "embeddings": LocalEmbedderResource(),
@@ -86,6 +96,15 @@ def _aws_resources() -> Mapping[str, Resource]:
     aws = AwsResource()
     return {
         **_shared_resources(aws),
+        "mlflow": MlflowResource(tracking_uri=dg.EnvVar("MLFLOW_TRACKING_URI")),
+        "privacy": PrivacyResource(key=dg.EnvVar("MANGAASSIST_PSEUDONYM_KEY")),
+        "warehouse": RedshiftWarehouseResource(
+            aws=aws,
+            database=dg.EnvVar("MANGAASSIST_REDSHIFT_DATABASE"),
+            workgroup_name=dg.EnvVar("MANGAASSIST_REDSHIFT_WORKGROUP"),
+            staging_url=dg.EnvVar("MANGAASSIST_REDSHIFT_STAGING"),
+            iam_role_arn=dg.EnvVar("MANGAASSIST_REDSHIFT_ROLE_ARN"),
+        ),
         "endpoints": SageMakerResource(
             aws=aws,
             image=dg.EnvVar("MANGAASSIST_SAGEMAKER_IMAGE"),

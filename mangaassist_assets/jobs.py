@@ -6,7 +6,10 @@ deployment and nothing else. Everything that touches production is unpartitioned
 
 import dagster as dg
 
-MINING = dg.AssetSelection.assets("feedback_events", "tagged_traces", "failed_traces", "failure_clusters")
+MINING = dg.AssetSelection.assets(
+    "feedback_events", "recorded_feedback", "tagged_traces", "failed_traces", "failure_clusters"
+)
+REPORTS = dg.AssetSelection.assets("satisfaction_report", "usage_report")
 INTENT_LEARNING = dg.AssetSelection.assets("intent_dataset", "intent_classifier", "intent_evaluation")
 RERANKER_LEARNING = dg.AssetSelection.assets("reranker_dataset", "reranker", "reranker_evaluation")
 INTENT_DEPLOYMENT = dg.AssetSelection.assets("intent_champion", "intent_endpoint")
@@ -19,8 +22,14 @@ MANIFEST = dg.AssetSelection.assets("release_manifest")
 
 failure_mining = dg.define_asset_job(
     "failure_mining",
-    selection=MINING,
-    description="From traces and feedback of one release bundle to its failure clusters.",
+    selection=MINING | REPORTS,
+    description="From traces and feedback of one release bundle to its failure clusters and its reports.",
+)
+
+reports = dg.define_asset_job(
+    "reports",
+    selection=REPORTS,
+    description="How satisfied the shoppers of one release bundle were, and what its turns took and cost.",
 )
 
 intent_retraining = dg.define_asset_job(
@@ -75,6 +84,7 @@ bootstrap = dg.define_asset_job(
 
 ALL_JOBS = (
     failure_mining,
+    reports,
     intent_retraining,
     reranker_retraining,
     retraining,

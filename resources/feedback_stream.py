@@ -1,21 +1,23 @@
-"""The feedback stream on Kinesis: publishing thumbs, and reading what is new over all shards."""
+"""The feedback stream: publishing thumbs to Kinesis, and reading what is new, from it or from its Firehose's bucket."""
 
 import contextlib
 import hashlib
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 from pydantic import Field
 
-from resources.aws import AwsResource, error_code, poll_until
+from mangaassist_assets.tracing.feedback_source import FeedbackBatch
+from resources.aws import AwsResource, poll_until
 
 if TYPE_CHECKING:
     from mypy_boto3_kinesis import KinesisClient
 
-    from mangaassist_assets.tracing.feedback import FeedbackRecord, RejectedRecord
+    from mangaassist_assets.tracing.feedback import FeedbackRecord
+
+__all__ = ["FeedbackBatch", "FeedbackNotPublishedError", "KinesisFeedbackResource"]
 
 # Limits of PutRecords (Kinesis Data Streams API reference).
 _RECORDS_PER_PUT = 500
@@ -26,21 +28,25 @@ class FeedbackNotPublishedError(RuntimeError):
     """Kinesis refused feedback events again and again."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FeedbackBatch:
-    """What was read: events and rejects in the order of each shard, and the position after them by shard id."""
-
-    events: "tuple[FeedbackRecord, ...]"
-    cursor: Mapping[str, str]
-    rejects: "tuple[RejectedRecord, ...]"
-
-
 class KinesisFeedbackResource(dg.ConfigurableResource):  # type: ignore[type-arg]
     """Publishes and reads feedback events."""
 
     aws: AwsResource = Field(description="How AWS is reached.")
     stream_name: str = Field(default="mangaassist-feedback", description="Name of the Kinesis stream.")
     attempts: int = Field(default=6, ge=1, description="How often records that Kinesis refused are sent again.")
+    delivery_url: str | None = Field(
+        default=None,
+        description=(
+            "s3://bucket/prefix/ under which a Firehose delivers the stream; events are then read from there. "
+            "Empty reads the stream itself."
+        ),
+    )
+    delivery_overlap_hours: int = Field(
+        default=24,
+        ge=1,
+        le=168,
+        description="Hours that are looked at again for objects delivered late; Firehose retries for a day.",
+    )
 
     def ensure_stream(self, *, shards: int = 1, timeout_s: float = 60.0) -> None:
         """Create the stream if there is none and wait until it is active. Meant for bootstrap."""
@@ -66,37 +72,23 @@ class KinesisFeedbackResource(dg.ConfigurableResource):  # type: ignore[type-arg
             self._put(entries)
         return len(events)
 
-    def read_new(self, cursor: Mapping[str, str], limit: int = 10_000) -> FeedbackBatch:
-        """Read what came after a position.
+    def read_new(self, cursor: Mapping[str, Any], limit: int = 10_000) -> FeedbackBatch:
+        """Read what came after a position, from the stream or from what is delivered of it.
 
         Args:
-            cursor: Last sequence number read by shard id; a shard that is not in it is read from its oldest record.
-            limit: Records to read at most, over all shards; the next call goes on from there.
+            cursor: What the last batch gave, {} for everything that is still there.
+            limit: Records to read at most, over all shards; delivered objects are read whole. The next call goes on.
         """
-        from mangaassist_assets.tracing.feedback import FeedbackRejectedError, RejectedRecord, parse_feedback
+        if self.delivery_url is not None:
+            from resources.feedback_delivery import DeliveredFeedback
 
-        events: list[FeedbackRecord] = []
-        rejects: list[RejectedRecord] = []
-        positions = dict(cursor)
-        left = limit
-        for shard_id in self._shards():
-            for record in self._records(shard_id, positions.get(shard_id), left):
-                left -= 1
-                positions[shard_id] = record["SequenceNumber"]
-                try:
-                    events.append(parse_feedback(record["Data"]))
-                except FeedbackRejectedError as rejected:
-                    rejects.append(
-                        RejectedRecord(
-                            shard_id=shard_id,
-                            sequence_number=record["SequenceNumber"],
-                            size=len(record["Data"]),
-                            reason=str(rejected),
-                        )
-                    )
-            if left <= 0:
-                break
-        return FeedbackBatch(events=tuple(events), cursor=positions, rejects=tuple(rejects))
+            delivered = DeliveredFeedback(
+                self.aws.client("s3"), self.delivery_url, overlap_hours=self.delivery_overlap_hours
+            )
+            return delivered.read_new(cursor, limit)
+        from resources.kinesis_shards import ShardReader
+
+        return ShardReader(self._kinesis(), self.stream_name).read(cursor, limit)
 
     def _kinesis(self) -> "KinesisClient":
         client: KinesisClient = self.aws.client("kinesis")
@@ -125,59 +117,6 @@ class KinesisFeedbackResource(dg.ConfigurableResource):  # type: ignore[type-arg
             f"{len(entries)} feedback events were refused by Kinesis stream {self.stream_name} in {self.attempts} "
             f"attempts, last: {last}; publish them again"
         )
-
-    def _shards(self) -> list[str]:
-        """Return shard ids so that parents of a split or merge come before their children."""
-        kinesis = self._kinesis()
-        answer = kinesis.list_shards(StreamName=self.stream_name)
-        shards = list(answer["Shards"])
-        while token := answer.get("NextToken"):
-            answer = kinesis.list_shards(NextToken=token)
-            shards += answer["Shards"]
-        # Shard ids are numbered in the order the shards were made, so a parent sorts before its children.
-        return sorted(shard["ShardId"] for shard in shards)
-
-    def _records(self, shard_id: str, after: str | None, limit: int) -> Iterator[Any]:
-        """Yield records of a shard up to its tip, at most `limit`."""
-        kinesis = self._kinesis()
-        iterator: str | None = self._iterator(shard_id, after)
-        while iterator and limit > 0:
-            try:
-                answer = kinesis.get_records(ShardIterator=iterator, Limit=min(limit, 10_000))
-            except kinesis.exceptions.ExpiredIteratorException:
-                iterator = self._iterator(shard_id, after)
-                continue
-            for record in answer["Records"]:
-                after = record["SequenceNumber"]
-                limit -= 1
-                yield record
-            # An empty answer is not the tip: Kinesis says how far behind it was.
-            if not answer.get("MillisBehindLatest") and not answer["Records"]:
-                return
-            iterator = answer.get("NextShardIterator")
-
-    def _iterator(self, shard_id: str, after: str | None) -> str:
-        from botocore.exceptions import ClientError
-
-        kinesis = self._kinesis()
-        if after is not None:
-            try:
-                return kinesis.get_shard_iterator(
-                    StreamName=self.stream_name,
-                    ShardId=shard_id,
-                    ShardIteratorType="AFTER_SEQUENCE_NUMBER",
-                    StartingSequenceNumber=after,
-                )["ShardIterator"]
-            except ClientError as error:
-                if error_code(error) != "InvalidArgumentException":
-                    raise
-                dg.get_dagster_logger().warning(
-                    f"stream {self.stream_name} does not know position {after} of {shard_id} (it was made anew?): "
-                    "reading the shard from its oldest record, repeats fall away by event id"
-                )
-        return kinesis.get_shard_iterator(
-            StreamName=self.stream_name, ShardId=shard_id, ShardIteratorType="TRIM_HORIZON"
-        )["ShardIterator"]
 
 
 def _portions(events: "Sequence[FeedbackRecord]") -> Iterator[list[dict[str, Any]]]:

@@ -30,8 +30,8 @@ _VERSION = 1
 EVENTS_PER_TICK = 5_000
 
 
-def positions_and_state(cursor: str | None, store: StoreResource) -> tuple[dict[str, str], FeedbackState]:
-    """Return the stream position by shard and the counts that a cursor holds; the landing's position at the first tick.
+def positions_and_state(cursor: str | None, store: StoreResource) -> tuple[dict[str, Any], FeedbackState]:
+    """Return the position in the feedback and the counts that a cursor holds; the landing's position at the first tick.
 
     Raises:
         CursorError: the cursor is of another sensor or version, or damaged.
@@ -39,20 +39,20 @@ def positions_and_state(cursor: str | None, store: StoreResource) -> tuple[dict[
     if cursor:
         value = cursor_from_json(_KIND, _VERSION, cursor)
         positions = value.get("positions")
-        if not isinstance(positions, dict) or not all(isinstance(one, str) for one in positions.values()):
+        if not isinstance(positions, dict):
             msg = f"the cursor of {_KIND} is damaged (positions): reset the sensor's cursor to start afresh"
             raise CursorError(msg)
         return positions, FeedbackState.from_json(json.dumps(value.get("counts")))
     return store.feedback_landing().cursor(), FeedbackState()
 
 
-def to_cursor(positions: dict[str, str], state: FeedbackState) -> str:
+def to_cursor(positions: dict[str, Any], state: FeedbackState) -> str:
     """Return one cursor with both halves, so that events and counts move together."""
     counts: dict[str, Any] = json.loads(state.to_json())
     return cursor_to_json(_KIND, _VERSION, {"positions": positions, "counts": counts})
 
 
-def read_batch(feedback_stream: KinesisFeedbackResource, positions: Mapping[str, str]) -> FeedbackBatch | None:
+def read_batch(feedback_stream: KinesisFeedbackResource, positions: Mapping[str, Any]) -> FeedbackBatch | None:
     """Return what is new on the stream, or None where the stream does not exist yet."""
     from botocore.exceptions import ClientError
 
@@ -64,7 +64,7 @@ def read_batch(feedback_stream: KinesisFeedbackResource, positions: Mapping[str,
         return None
 
 
-def firing_key(firing: Firing, positions: Mapping[str, str]) -> str:
+def firing_key(firing: Firing, positions: Mapping[str, Any]) -> str:
     """Return the run key of a firing: bundle and epoch, and where in the stream it happened.
 
     Epochs begin again after the cursor was reset, and Dagster would drop a run whose key it has seen.
@@ -97,7 +97,8 @@ def feedback_threshold(
     cursor = to_cursor(dict(batch.cursor), decision.state)
     if not decision.fire:
         rejected = f"; {len(batch.rejects)} unreadable records" if batch.rejects else ""
-        return dg.SensorResult(skip_reason=dg.SkipReason(decision.reason + rejected), cursor=cursor)
+        lost = f"; {len(batch.gaps)} places where records may be lost" if batch.gaps else ""
+        return dg.SensorResult(skip_reason=dg.SkipReason(decision.reason + rejected + lost), cursor=cursor)
     context.log.info(decision.reason)
     return dg.SensorResult(
         run_requests=[

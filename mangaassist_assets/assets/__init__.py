@@ -3,7 +3,7 @@
 from mangaassist_assets.assets.clusters import failure_clusters
 from mangaassist_assets.assets.corpus import first_intent_classifier, first_reranker, training_corpus
 from mangaassist_assets.assets.deployment import build_champion_asset, build_endpoint_asset
-from mangaassist_assets.assets.feedback import feedback_events
+from mangaassist_assets.assets.feedback import feedback_events, recorded_feedback
 from mangaassist_assets.assets.intent import intent_classifier, intent_dataset, intent_evaluation
 from mangaassist_assets.assets.knowledge import (
     chunk_embeddings,
@@ -14,6 +14,7 @@ from mangaassist_assets.assets.knowledge import (
 )
 from mangaassist_assets.assets.lanes import LANES
 from mangaassist_assets.assets.release import active_release, release_manifest, runtime_configuration
+from mangaassist_assets.assets.reports import satisfaction_report, usage_report
 from mangaassist_assets.assets.reranker import reranker, reranker_dataset, reranker_evaluation
 from mangaassist_assets.assets.traces import failed_traces, tagged_traces
 
@@ -22,9 +23,12 @@ ALL_ASSETS = (
     first_intent_classifier,
     first_reranker,
     feedback_events,
+    recorded_feedback,
     tagged_traces,
     failed_traces,
     failure_clusters,
+    satisfaction_report,
+    usage_report,
     intent_dataset,
     intent_classifier,
     intent_evaluation,

@@ -2,55 +2,114 @@
 
 import dagster as dg
 
-from mangaassist_assets.assets.common import FEEDBACK_STREAM_POOL, PLATFORM, materialized
+from mangaassist_assets.assets.common import FEEDBACK_STREAM_POOL, PLATFORM, materialized, table
 from mangaassist_assets.partitions import release_bundles
 from resources.feedback_stream import KinesisFeedbackResource
+from resources.mlflow_tracking import MlflowResource
 from resources.store import StoreResource
+
+EVENTS_FILE = "events.parquet"
+RECORDING_FILE = "recording.parquet"
 
 
 @dg.asset(
     partitions_def=release_bundles,
     group_name="feedback",
     owners=[PLATFORM],
-    kinds={"kinesis", "json"},
+    kinds={"kinesis", "deltalake", "parquet"},
     pool=FEEDBACK_STREAM_POOL,
-    code_version="1",
+    code_version="2",
 )
 def feedback_events(
     context: dg.AssetExecutionContext, feedback_stream: KinesisFeedbackResource, store: StoreResource
 ) -> dg.MaterializeResult[None]:
     """Thumbs of one release bundle, distinct by event id, oldest first.
 
-    One row is one feedback event from the Kinesis stream `mangaassist-feedback`. Materializing any bundle first lands
-    what is new in the whole stream, with the position in it; records that are no events are kept with their reasons.
+    One row is one feedback event from the Kinesis stream `mangaassist-feedback`, or from what Firehose delivers of it.
+    Materializing any bundle first lands what is new of all bundles, with the position in the source; records that are
+    no events are kept with their reasons, events of erased users are not kept.
     """
-    from mangaassist_assets.storage import canonical_json
+    from mangaassist_assets.tracing.erasure import erased_users
+    from mangaassist_assets.tracing.feedback_landing import land_new
 
+    snapshots = store.snapshots()
     landing = store.feedback_landing()
-    landed = rejected = 0
-    while True:
-        batch = feedback_stream.read_new(landing.cursor())
-        if not landing.append(
-            events=[event.to_dict() for event in batch.events],
-            rejects=[reject.to_dict() for reject in batch.rejects],
-            cursor=batch.cursor,
-        ):
-            break
-        landed += len(batch.events)
-        rejected += len(batch.rejects)
-    table = landing.table(context.partition_key)
-    context.log.info(f"landed {landed} new events of all bundles, {rejected} unreadable records")
-    snapshot = store.snapshots().write(
-        "feedback_events", {"events.json": canonical_json(list(table.events))}, partition=context.partition_key
-    )
+    erased = erased_users(snapshots)
+    landed = land_new(feedback_stream, landing, erased=erased)
+    # A user may have been erased while events were being landed.
+    late = erased_users(snapshots) - erased
+    if late:
+        landing.erase(user_keys=late)
+    found = landing.table(context.partition_key, erased=erased | late)
+    context.log.info(f"landed {landed.events} new events of all bundles, {landed.rejects} unreadable records")
+    for gap in landed.gaps:
+        context.log.warning(f"feedback records may be lost at {gap.place}: {gap.reason}")
+    snapshot = snapshots.write("feedback_events", {EVENTS_FILE: found.to_parquet()}, partition=context.partition_key)
     return materialized(
         snapshot,
         {
-            "dagster/row_count": dg.MetadataValue.int(len(table.events)),
-            "thumbs_up": dg.MetadataValue.int(table.count("thumbs_up")),
-            "thumbs_down": dg.MetadataValue.int(table.count("thumbs_down")),
-            "duplicates_dropped": dg.MetadataValue.int(table.duplicates),
-            "newly_landed": dg.MetadataValue.int(landed),
-            "newly_rejected": dg.MetadataValue.int(rejected),
+            "dagster/row_count": dg.MetadataValue.int(found.frame.height),
+            "thumbs_up": dg.MetadataValue.int(found.count("thumbs_up")),
+            "thumbs_down": dg.MetadataValue.int(found.count("thumbs_down")),
+            "duplicates_dropped": dg.MetadataValue.int(found.duplicates),
+            "conflicting_events": dg.MetadataValue.int(found.conflicts),
+            "newly_landed": dg.MetadataValue.int(landed.events),
+            "newly_rejected": dg.MetadataValue.int(landed.rejects),
+            "dropped_of_erased_users": dg.MetadataValue.int(landed.erased),
+            "gaps": table([{"place": gap.place, "reason": gap.reason} for gap in landed.gaps]),
+        },
+    )
+
+
+@dg.asset(
+    partitions_def=release_bundles,
+    deps=[feedback_events],
+    group_name="feedback",
+    owners=[PLATFORM],
+    kinds={"mlflow", "parquet"},
+    pool=FEEDBACK_STREAM_POOL,
+    code_version="1",
+)
+def recorded_feedback(
+    context: dg.AssetExecutionContext, mlflow: MlflowResource, store: StoreResource
+) -> dg.MaterializeResult[None]:
+    """Feedback events of one release bundle on their MLflow traces, each exactly once.
+
+    One row is one event with what became of it: recorded as a human assessment `user_feedback`, or pending because its
+    trace does not exist yet; pending ones are tried at every materialization. The newest event of a trace is also its
+    tag `user_feedback`.
+    """
+    from mangaassist_assets.tracing.feedback_landing import events_from_parquet
+    from mangaassist_assets.tracing.feedback_recording import record_events, recorded_before
+    from resources.mlflow_feedback import MlflowFeedbackRecorder
+
+    bundle = context.partition_key
+    snapshots = store.snapshots()
+    events = events_from_parquet(snapshots.read(snapshots.latest("feedback_events", partition=bundle), EVENTS_FILE))
+    before = snapshots.find("recorded_feedback", partition=bundle)
+    recording = record_events(
+        events,
+        MlflowFeedbackRecorder.of(mlflow),
+        remembered=frozenset() if before is None else recorded_before(snapshots.read(before, RECORDING_FILE)),
+    )
+    context.log.info(
+        f"{recording.added} thumbs recorded, {recording.found} found on their traces, "
+        f"{recording.count('pending')} wait for their traces"
+    )
+    snapshot = snapshots.write("recorded_feedback", {RECORDING_FILE: recording.to_parquet()}, partition=bundle)
+    return materialized(
+        snapshot,
+        {
+            "dagster/row_count": dg.MetadataValue.int(recording.frame.height),
+            "recorded": dg.MetadataValue.int(recording.count("recorded")),
+            "pending": dg.MetadataValue.int(recording.count("pending")),
+            "oldest_pending": dg.MetadataValue.text(recording.oldest_pending() or "none"),
+            "of_another_bundle": dg.MetadataValue.int(recording.count("other_bundle")),
+            "refused": dg.MetadataValue.int(recording.count("refused")),
+            "newly_recorded": dg.MetadataValue.int(recording.added),
+            "found_on_traces": dg.MetadataValue.int(recording.found),
+            "remembered": dg.MetadataValue.int(recording.remembered),
+            "tags_set": dg.MetadataValue.int(recording.tags_set),
+            "mlflow_traces": dg.MetadataValue.url(mlflow.traces_url(bundle)),
         },
     )

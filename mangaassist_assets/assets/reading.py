@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from mangaassist_assets.mining.signals import Signal
     from mangaassist_assets.releases.manifest import LearnedModel
     from mangaassist_assets.releases.promotion import StoredVerdict
+    from mangaassist_assets.tracing.coverage import TracePresence
     from mangaassist_assets.tracing.feedback import FeedbackRecord
     from mangaassist_assets.tracing.turns import ChatTurn
 
@@ -49,6 +50,28 @@ def read_turns(store: SnapshotStore, release_bundle: str) -> list[ChatTurn]:
     from mangaassist_assets.tracing.snapshot import turns_from_parquet
 
     return turns_from_parquet(store.read(store.latest("tagged_traces", partition=release_bundle), TURNS_FILE))
+
+
+def read_presence(store: SnapshotStore, release_bundle: str) -> list[TracePresence]:
+    """Return which parts of the contract each finished trace of a bundle has, those in quarantine included."""
+    import io
+
+    import polars as pl
+
+    from mangaassist_assets.tracing.coverage import TracePresence
+
+    content = store.read(store.latest("tagged_traces", partition=release_bundle), PRESENCE_FILE)
+    return [
+        TracePresence(
+            trace_id=row["trace_id"],
+            tags=frozenset(row["tags_present"]),
+            spans=frozenset(row["spans_present"]),
+            state=row["state"],
+            candidates=row["candidates"],
+            blocked=bool(row["guardrail_blocked"]),
+        )
+        for row in pl.read_parquet(io.BytesIO(content)).iter_rows(named=True)
+    ]
 
 
 def read_feedback(store: SnapshotStore, release_bundle: str) -> Sequence[FeedbackRecord]:

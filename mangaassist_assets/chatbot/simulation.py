@@ -107,6 +107,7 @@ def simulate(
     threads: int = 2,
     portion: int = 64,
     earlier: Mapping[str, ChatTurn] | None = None,
+    thumbs_on_traces: bool = True,
     progress: Callable[[int, int], None] | None = None,
 ) -> SimulationReport:
     """Drive the utterances through the chatbot.
@@ -124,6 +125,8 @@ def simulate(
         threads: Turns driven at the same time.
         portion: Turns between two flushes.
         earlier: The bundle's finished turns by trace id; a message whose turn is among them is not driven again.
+        thumbs_on_traces: Whether thumbs are put on the traces at once. Without, they are published only, as a real
+            shop's are, and the asset `recorded_feedback` brings them onto the traces.
         progress: Called with (turns done, turns in all).
 
     Raises:
@@ -158,6 +161,7 @@ def simulate(
                 feedback=feedback,
                 reviewer=reviewer,
                 release_bundle=release_bundle,
+                thumbs_on_traces=thumbs_on_traces,
                 pool=reviewers,
             )
             driven += part
@@ -241,6 +245,7 @@ def _store_and_say(
     feedback: FeedbackPublisher,
     reviewer: TraceReviewer,
     release_bundle: str,
+    thumbs_on_traces: bool,
     pool: ThreadPoolExecutor,
 ) -> None:
     """Wait until the traces of a portion are stored, publish its thumbs, put thumbs and reviews on the traces."""
@@ -251,7 +256,7 @@ def _store_and_say(
 
     def put(item: _Driven) -> None:
         reply, judgement, earlier = item.reply, item.judgement, item.earlier
-        if judgement.feedback is not None and _lacks_thumb(item):
+        if thumbs_on_traces and judgement.feedback is not None and _lacks_thumb(item):
             reviewer.record_feedback(
                 reply.trace_id, judgement.feedback, user_key=reply.user_key, timestamp_ms=_said_at(item)
             )

@@ -5,6 +5,7 @@ import warnings
 import dagster as dg
 
 from mangaassist_assets.assets.lanes import INTENT, RERANKER, Lane
+from mangaassist_assets.checks.coverage import build_coverage_check
 from mangaassist_assets.partitions import release_bundles
 from resources.search import SearchResource
 from resources.store import StoreResource
@@ -153,6 +154,7 @@ def _partitioned_checks() -> tuple[dg.AssetChecksDefinition, ...]:
             build_leakage_check(RERANKER, text_column="query"),
             build_gate(INTENT),
             build_gate(RERANKER),
+            build_coverage_check(),
         )
 
 

@@ -116,13 +116,18 @@ class Home:
         """The copy of the bootstrapped knowledge documents."""
         return self.root / "knowledge"
 
+    @property
+    def pseudonym_key_file(self) -> Path:
+        """Where `pseudonym_key` keeps the secret."""
+        return self.root / KEY_FILE
+
     def pseudonym_key(self) -> bytes:
         """Return the secret that turns user ids into keys: 32 random bytes, made at the first call.
 
         Raises:
             HomeError: others may read the file, or it does not hold 32 bytes in hexadecimal.
         """
-        path = self.root / KEY_FILE
+        path = self.pseudonym_key_file
         if not path.exists():
             self._create_key(path)
         if path.stat().st_mode & 0o077:

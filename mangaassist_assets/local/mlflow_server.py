@@ -17,9 +17,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="MLflow server of the local stand-ins")
     parser.add_argument("--fd", type=int, required=True, help="the inherited listening socket")
     parser.add_argument("--folder", type=Path, required=True, help="holds mlflow.db and artifacts/")
+    parser.add_argument("--store-uri", help="SQLAlchemy URL of another database than the folder's mlflow.db")
     arguments = parser.parse_args()
     folder: Path = arguments.folder
-    database = f"sqlite:///{folder / 'mlflow.db'}"
+    database: str = arguments.store_uri or f"sqlite:///{folder / 'mlflow.db'}"
     artifacts = (folder / "artifacts").as_uri()
 
     # The job runner is a second process for features nobody uses here; MLflow reads these when it is imported.

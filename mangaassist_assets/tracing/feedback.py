@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any, cast
 
 from mangaassist_assets.tracing.contract import InvalidBundleError, validate_bundle
+from mangaassist_assets.tracing.redaction import is_pseudonym
 from mangaassist_assets.tracing.turns import Feedback
 
 SCHEMA = 1
@@ -39,19 +40,10 @@ class FeedbackRecord:
         """Return the canonical JSON that goes onto the stream."""
         return json.dumps(self.to_dict(), ensure_ascii=False, sort_keys=True, separators=(",", ":")).encode()
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RejectedRecord:
-    """A record of the stream that is no feedback event, by its place; its content is not kept."""
-
-    shard_id: str
-    sequence_number: str
-    size: int
-    reason: str
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain JSON values."""
-        return asdict(self)
+    @property
+    def timestamp_ms(self) -> int:
+        """Milliseconds since the epoch (UTC)."""
+        return round(datetime.fromisoformat(self.timestamp).timestamp() * 1000)
 
 
 def feedback_record(
@@ -112,11 +104,29 @@ def _checked(value: Mapping[str, object]) -> FeedbackRecord:
         event_id=_identifier(value, "event_id"),
         trace_id=_identifier(value, "trace_id"),
         session_id=_identifier(value, "session_id"),
-        user_key=None if value.get("user_key") is None else _identifier(value, "user_key"),
+        user_key=_user_key(value),
         release_bundle=cast("str", bundle),
         feedback=cast("Feedback", value["feedback"]),
         timestamp=_timestamp(value.get("timestamp")),
     )
+
+
+def latest_feedback(events: Iterable[FeedbackRecord]) -> dict[str, Feedback]:
+    """Return the newest thumb of each trace by trace id; the greater event id decides between two of one moment."""
+    newest: dict[str, FeedbackRecord] = {}
+    for event in events:
+        known = newest.get(event.trace_id)
+        if known is None or (event.timestamp, event.event_id) > (known.timestamp, known.event_id):
+            newest[event.trace_id] = event
+    return {trace_id: event.feedback for trace_id, event in newest.items()}
+
+
+def _user_key(value: Mapping[str, object]) -> str | None:
+    if value.get("user_key") is None:
+        return None
+    key = _identifier(value, "user_key")
+    # Other publishers may put a plain user id there: only a pseudonym may go further.
+    return key if is_pseudonym(key) else None
 
 
 def _identifier(value: Mapping[str, object], name: str) -> str:

@@ -1,85 +1,266 @@
-"""Where feedback events come to rest: numbered segments, each with the stream position after it.
+"""Where feedback events come to rest: a landing table, and the table of distinct events that is made of it.
 
-The position is part of the segment, so events and checkpoint are written in one piece: a killed consumer reads the
-same records again from the last whole segment, and duplicates fall away by event id when a table is made of them.
+Events, rejected records and the position in the source are one commit, so a killed consumer reads the same records
+again from the last whole commit. The table of a bundle depends on nothing but the set of distinct events that were
+landed: not on repeats, order, batches, or the shards that they came through.
 """
 
 from __future__ import annotations
 
-import json
-import re
-from collections.abc import Mapping, Sequence
+import hashlib
+import io
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from mangaassist_assets.storage import canonical_json, write_whole
+import polars as pl
 
-if TYPE_CHECKING:
-    from upath import UPath
+from mangaassist_assets.landing import Checkpoint, LandingConflictError, LandingTable, storage_options
+from mangaassist_assets.tracing.feedback import FeedbackRecord
+from mangaassist_assets.tracing.feedback_source import FeedbackSource, RejectedRecord
+from mangaassist_assets.tracing.snapshot import SnapshotSchemaError, to_parquet
 
-_SEGMENT = re.compile(r"^segment-(\d{12})\.json$")
+_EVENT_COLUMNS: dict[str, pl.DataType | type[pl.DataType]] = {
+    "event_id": pl.String,
+    "trace_id": pl.String,
+    "session_id": pl.String,
+    "user_key": pl.String,
+    "release_bundle": pl.String,
+    "feedback": pl.String,
+    "timestamp": pl.String,
+}
+EVENT_SCHEMA = pl.Schema(_EVENT_COLUMNS)
+LANDING_SCHEMA = pl.Schema({**_EVENT_COLUMNS, "place": pl.String, "size": pl.Int64, "reason": pl.String})
+
+# No release bundle begins with an underscore, so these partitions can be nobody's bundle.
+_REJECTED = "_rejected"
+_GAPS = "_gaps"
+_ERASED = "_erased"
+_LIMIT = 50_000
+_CONFLICTS = 5
+_COMMITS_BEFORE_COMPACTION = 64
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FeedbackTable:
-    """The distinct events of one release bundle, oldest first, and how many repeats were dropped."""
+    """The distinct events of one release bundle in EVENT_SCHEMA, sorted by (timestamp, event_id).
 
-    events: tuple[Mapping[str, Any], ...]
+    `duplicates` counts repeated deliveries that were dropped; `conflicts` counts deliveries of an event id that said
+    something else than the one that was kept, which is the earliest, and of those the least in the order of columns.
+    """
+
+    frame: pl.DataFrame
     duplicates: int
+    conflicts: int
+
+    @property
+    def events(self) -> tuple[FeedbackRecord, ...]:
+        """The events, oldest first."""
+        return tuple(FeedbackRecord(**row) for row in self.frame.iter_rows(named=True))
 
     def count(self, feedback: str) -> int:
         """Return how many events say `feedback` (`thumbs_up` or `thumbs_down`)."""
-        return sum(1 for event in self.events if event["feedback"] == feedback)
+        return int((self.frame["feedback"] == feedback).sum())
+
+    def to_parquet(self) -> bytes:
+        """Return the events as Parquet; the same events give the same bytes with the same version of polars."""
+        return to_parquet(self.frame)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Landed:
+    """What one reading of the source brought in; `erased` events were of users who were erased, and not kept."""
+
+    events: int = 0
+    rejects: int = 0
+    erased: int = 0
+    gaps: tuple[RejectedRecord, ...] = ()
+
+
+def events_from_parquet(content: bytes) -> tuple[FeedbackRecord, ...]:
+    """Return the events stored by `FeedbackTable.to_parquet`, in their order.
+
+    Raises:
+        SnapshotSchemaError: the table has other columns or types.
+    """
+    frame = pl.read_parquet(io.BytesIO(content))
+    if frame.schema != EVENT_SCHEMA:
+        wrong = sorted(set(frame.schema.items()) ^ set(EVENT_SCHEMA.items()), key=str)
+        raise SnapshotSchemaError(
+            f"the frame holds no feedback events, these columns differ: {[name for name, _ in wrong]}; "
+            "materialize feedback_events again with this version"
+        )
+    return FeedbackTable(frame=frame, duplicates=0, conflicts=0).events
 
 
 class FeedbackLanding:
-    """Segments of feedback events in one folder."""
+    """Feedback events at rest."""
 
-    def __init__(self, folder: UPath) -> None:
-        self._folder = folder
+    def __init__(self, table: LandingTable) -> None:
+        self._table = table
 
-    def _segments(self) -> list[tuple[int, UPath]]:
-        if not self._folder.exists():
-            return []
-        found = [(match, path) for path in self._folder.iterdir() if (match := _SEGMENT.match(path.name))]
-        return sorted(((int(match.group(1)), path) for match, path in found), key=lambda pair: pair[0])
+    @classmethod
+    def at(cls, uri: str) -> FeedbackLanding:
+        """Name the landing in a directory or under an `s3://` URL; nothing is touched."""
+        return cls(LandingTable(uri, schema=LANDING_SCHEMA, storage_options=storage_options(uri)))
 
-    def cursor(self) -> dict[str, str]:
-        """Return the stream position after the newest segment: shard id → sequence number; empty at first."""
-        segments = self._segments()
-        if not segments:
-            return {}
-        cursor: dict[str, str] = json.loads(segments[-1][1].read_bytes())["cursor"]
-        return cursor
+    def checkpoint(self) -> Checkpoint:
+        """Return the position in the source, and the number of the commit that holds it."""
+        return self._table.checkpoint()
+
+    def cursor(self) -> dict[str, Any]:
+        """Return the position in the source after what was landed; empty at first."""
+        return dict(self.checkpoint().value)
 
     def append(
-        self, *, events: Sequence[Mapping[str, Any]], rejects: Sequence[Mapping[str, Any]], cursor: Mapping[str, str]
+        self,
+        *,
+        events: Sequence[Mapping[str, Any]],
+        rejects: Sequence[RejectedRecord],
+        cursor: Mapping[str, Any],
+        gaps: Sequence[RejectedRecord] = (),
+        erased: Collection[str] = (),
+        after: Checkpoint | None = None,
     ) -> bool:
-        """Write one segment; returns False, and writes nothing, when there is nothing new to write."""
-        if not events and not rejects:
+        """Land what was read, with the position after it, in one commit.
+
+        Args:
+            events: Events as `FeedbackRecord.to_dict` gives them.
+            rejects: Records that were none.
+            cursor: The position after all of them.
+            gaps: Places where records were lost.
+            erased: Keys of users whose events are not kept: only a hash of the event's id is.
+            after: The checkpoint that was read from; None takes the newest.
+
+        Returns:
+            Whether there was anything to commit.
+
+        Raises:
+            LandingConflictError: Somebody landed records since `after`; nothing was written.
+        """
+        start = self.checkpoint() if after is None else after
+        if not (events or rejects or gaps) and dict(cursor) == dict(start.value):
             return False
-        segments = self._segments()
-        number = segments[-1][0] + 1 if segments else 1
-        self._folder.mkdir(parents=True, exist_ok=True)
-        content = {"schema": 1, "cursor": dict(cursor), "events": list(events), "rejects": list(rejects)}
-        write_whole(self._folder / f"segment-{number:012d}.json", canonical_json(content))
+        gone = frozenset(erased)
+        rows = [_event_row(event) if event.get("user_key") not in gone else _erased_row(event) for event in events]
+        rows += [_reject_row(reject, _REJECTED) for reject in rejects]
+        rows += [_reject_row(gap, _GAPS) for gap in gaps]
+        self._table.append(pl.DataFrame(rows, schema=LANDING_SCHEMA, orient="row"), after=start, value=dict(cursor))
         return True
 
-    def table(self, release_bundle: str) -> FeedbackTable:
-        """Return the distinct events of one bundle, by event id, ordered by (timestamp, event id)."""
-        events: dict[str, Mapping[str, Any]] = {}
-        duplicates = 0
-        for _, path in self._segments():
-            for event in json.loads(path.read_bytes())["events"]:
-                if event["release_bundle"] != release_bundle:
-                    continue
-                if event["event_id"] in events:
-                    duplicates += 1
-                else:
-                    events[event["event_id"]] = event
-        ordered = sorted(events.values(), key=lambda event: (event["timestamp"], event["event_id"]))
-        return FeedbackTable(events=tuple(ordered), duplicates=duplicates)
+    def table(self, release_bundle: str, *, erased: Collection[str] = ()) -> FeedbackTable:
+        """Return the distinct events of one bundle; what other bundles hold is not read.
 
-    def rejects(self) -> list[Mapping[str, Any]]:
-        """Return the records that were no feedback events, with their reasons."""
-        return [reject for _, path in self._segments() for reject in json.loads(path.read_bytes())["rejects"]]
+        Args:
+            release_bundle: The bundle.
+            erased: Keys of users whose events are left out, whatever is still at rest.
+        """
+        landed = self._table.rows(release_bundle).select(EVENT_SCHEMA.names()).collect()
+        if erased:
+            landed = landed.filter(~pl.col("user_key").is_in(sorted(erased)).fill_null(value=False))
+        distinct = landed.unique()
+        order = ["event_id", "timestamp", *(name for name in EVENT_SCHEMA if name not in ("event_id", "timestamp"))]
+        kept = distinct.sort(order, nulls_last=True).unique("event_id", keep="first", maintain_order=True)
+        return FeedbackTable(
+            frame=kept.sort("timestamp", "event_id"),
+            duplicates=landed.height - distinct.height,
+            conflicts=distinct.height - kept.height,
+        )
+
+    def bundles(self) -> list[str]:
+        """Return the release bundles that have events, sorted."""
+        return [name for name in self._table.bundles() if not name.startswith("_")]
+
+    def rejects(self) -> list[RejectedRecord]:
+        """Return the records that were no feedback events, each place once."""
+        return self._records(_REJECTED)
+
+    def gaps(self) -> list[RejectedRecord]:
+        """Return the places where records were lost, each once."""
+        return self._records(_GAPS)
+
+    def dropped_of_erased_users(self) -> int:
+        """Return how many events of erased users arrived after the erasure and were dropped."""
+        return int(self._table.rows(_ERASED).select(pl.col("place").n_unique()).collect().item())
+
+    def erase(self, *, user_keys: Collection[str] = (), trace_ids: Collection[str] = ()) -> int:
+        """Remove the events of users, and those about traces, for good; returns how many rows there were."""
+        removed = self._table.erase("user_key", user_keys)
+        return removed + (self._table.erase("trace_id", trace_ids) if trace_ids else 0)
+
+    def trace_ids_of(self, user_keys: Collection[str]) -> frozenset[str]:
+        """Return the traces that events of these users are about."""
+        found = self._table.rows().filter(pl.col("user_key").is_in(sorted(user_keys))).select("trace_id").collect()
+        return frozenset(found["trace_id"].to_list())
+
+    def compact(self) -> None:
+        """Join small files; what is read stays the same."""
+        self._table.compact()
+
+    def _records(self, partition: str) -> list[RejectedRecord]:
+        rows = self._table.rows(partition).select("place", "size", "reason").unique().sort("place", "reason").collect()
+        found: list[RejectedRecord] = []
+        for place, size, reason in rows.iter_rows():
+            part, _, number = str(place).rpartition("/")
+            found.append(RejectedRecord(part=part, sequence_number=number, size=size, reason=reason))
+        return found
+
+
+def land_new(
+    source: FeedbackSource, landing: FeedbackLanding, *, erased: Collection[str] = (), limit: int = _LIMIT
+) -> Landed:
+    """Land everything new of a source, batch by batch.
+
+    Args:
+        source: The stream, or what is delivered of it.
+        landing: Where to.
+        erased: Keys of users whose events are dropped.
+        limit: Records of one batch, and of one commit.
+
+    Raises:
+        LandingConflictError: Others landed records of the same source again and again meanwhile.
+    """
+    total = Landed()
+    conflicts = 0
+    while True:
+        start = landing.checkpoint()
+        batch = source.read_new(start.value, limit=limit)
+        try:
+            committed = landing.append(
+                events=[event.to_dict() for event in batch.events],
+                rejects=batch.rejects,
+                gaps=batch.gaps,
+                cursor=batch.cursor,
+                erased=erased,
+                after=start,
+            )
+        except LandingConflictError:
+            # The other one landed these records: going on from its checkpoint is all that is left to do.
+            conflicts += 1
+            if conflicts >= _CONFLICTS:
+                raise
+            continue
+        if committed and (start.number + 1) % _COMMITS_BEFORE_COMPACTION == 0:
+            landing.compact()
+        dropped = sum(1 for event in batch.events if event.user_key in erased)
+        total = Landed(
+            events=total.events + len(batch.events) - dropped,
+            rejects=total.rejects + len(batch.rejects),
+            erased=total.erased + dropped,
+            gaps=total.gaps + batch.gaps,
+        )
+        if batch.size < limit:
+            return total
+
+
+def _event_row(event: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: event.get(name) for name in EVENT_SCHEMA}
+
+
+def _erased_row(event: Mapping[str, Any]) -> dict[str, Any]:
+    hashed = hashlib.sha256(str(event["event_id"]).encode("utf-8", "surrogatepass")).hexdigest()[:32]
+    return {"release_bundle": _ERASED, "place": hashed, "reason": "the user was erased"}
+
+
+def _reject_row(reject: RejectedRecord, partition: str) -> dict[str, Any]:
+    return {"release_bundle": partition, "place": reject.place, "size": reject.size, "reason": reject.reason}

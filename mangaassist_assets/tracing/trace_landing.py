@@ -391,7 +391,8 @@ class TraceLanding:
         self._table.append(frame, after=checkpoint, value=state.to_json())
         for row in rows:
             landed.count(row["kind"])
-        self._progress(landed.turns + landed.quarantined)
+        if rows:
+            self._progress(landed.turns + landed.quarantined)
 
     # Reading what is landed
 

@@ -196,3 +196,15 @@ def test_a_wrong_bundle_is_refused_before_anything_is_driven():
 def test_rates_are_probabilities(name):
     with pytest.raises(ValueError, match=name):
         ShopperBehaviour(**{name: 1.5})
+
+
+def test_thumbs_that_are_published_only_leave_the_traces_alone():
+    published, put = Store(), Store()
+    put.simulate(utterances(60, intent="gift_card"), seed=3)
+    report = published.simulate(utterances(60, intent="gift_card"), seed=3, thumbs_on_traces=False)
+    assert published.reviewer.feedback == {}
+    assert published.reviewer.reviews == put.reviewer.reviews
+    assert {event.event_id: event.feedback for event in published.stream.events} == {
+        f"fb-{trace_id}": feedback for trace_id, feedback in put.reviewer.feedback.items()
+    }
+    assert report.thumbs_up + report.thumbs_down == len(published.stream.events)

@@ -76,3 +76,17 @@ def test_an_event_without_time_zone_cannot_be_made():
             feedback="thumbs_up",
             timestamp=datetime(2026, 1, 1, tzinfo=UTC).replace(tzinfo=None),
         )
+
+
+@pytest.mark.parametrize("key", ["someone@example.invalid", "U-00000000000000000000", "u-0"])
+def test_a_user_that_is_no_pseudonym_goes_no_further(key):
+    content = json.dumps({**EVENT.to_dict(), "user_key": key}).encode()
+    assert parse_feedback(content) == EVENT
+    known = json.dumps({**EVENT.to_dict(), "user_key": "u-0123456789abcdef0123"}).encode()
+    assert parse_feedback(known).user_key == "u-0123456789abcdef0123"
+
+
+@given(st.datetimes(datetime(1971, 1, 1), datetime(9000, 1, 1), timezones=st.just(UTC)))  # noqa: DTZ001 - bounds only
+def test_the_time_in_milliseconds_is_that_of_the_text(moment):
+    made = parse_feedback(json.dumps({**EVENT.to_dict(), "timestamp": moment.isoformat()}).encode())
+    assert made.timestamp_ms == (moment - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(milliseconds=1)

@@ -1,0 +1,278 @@
+"""Reports of a release bundle for people: how satisfied shoppers are, and what their turns took and cost."""
+
+import base64
+from typing import TYPE_CHECKING, Any
+
+import dagster as dg
+
+from mangaassist_assets.assets.common import ML_ENGINEERING, PLATFORM, materialized, table
+from mangaassist_assets.assets.feedback import feedback_events
+from mangaassist_assets.assets.traces import tagged_traces
+from mangaassist_assets.partitions import release_bundles
+from resources.mlflow_tracking import MlflowResource
+from resources.prices import PricesResource
+from resources.store import StoreResource
+from resources.warehouse import WarehouseResource
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from mangaassist_assets.satisfaction.report import SatisfactionReport
+    from mangaassist_assets.storage import SnapshotStore
+    from mangaassist_assets.warehouse.types import Warehouse
+
+WAREHOUSE_POOL = "warehouse"
+REPORT_FILE = "report.json"
+EVENTS_FILE = "events.json"
+_ROWS_SHOWN = 60
+
+SATISFACTION_COLUMNS = (
+    *("turns", "rated", "thumbs_up", "satisfaction", "low", "high"),
+    *("rated_before", "satisfaction_before", "difference", "difference_low", "difference_high", "moved"),
+)
+USAGE_COLUMNS = {
+    "groups": (
+        *(
+            "turns",
+            "errors",
+            "error_rate",
+            "blocked",
+            "blocked_rate",
+            "cache_hits",
+            "cache_stated",
+            "p50",
+            "p95",
+            "p99",
+        ),
+        *("calls", "input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens"),
+        *("cost_usd", "priced_calls", "reported_cost_usd"),
+    ),
+    "stages": ("name", "calls", "failed", "p50", "p95", "p99"),
+    "models": (
+        *("model_id", "calls", "input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens"),
+        *("cost_usd", "priced_calls", "unpriced_calls", "uncounted_calls", "reported_cost_usd"),
+    ),
+}
+"""What of the tables people see on the page; the snapshot holds all of it."""
+
+
+@dg.asset(
+    partitions_def=release_bundles,
+    deps=[tagged_traces, feedback_events],
+    group_name="reports",
+    owners=[ML_ENGINEERING],
+    kinds={"sql", "parquet"},
+    pool=WAREHOUSE_POOL,
+    code_version="1",
+)
+def satisfaction_report(
+    context: dg.AssetExecutionContext, mlflow: MlflowResource, store: StoreResource, warehouse: WarehouseResource
+) -> dg.MaterializeResult[None]:
+    """Thumbs of one release bundle by prompt, model, intent and retrieval policy, compared with the bundle before.
+
+    One row is one group: turns, rated turns, the share of thumbs up with its Wilson interval, and the difference to the
+    bundle before, flagged only where its interval excludes 0. The bundle's turns, stages, model calls and feedback are
+    loaded into the warehouse first; the newest thumb of a turn counts.
+    """
+    from contextlib import closing
+
+    from mangaassist_assets.assets.reading import previous_bundle
+    from mangaassist_assets.satisfaction.chart import satisfaction_chart
+    from mangaassist_assets.satisfaction.report import build_report, read_counts
+    from mangaassist_assets.storage import canonical_json
+    from mangaassist_assets.tracing.snapshot import to_parquet
+    from mangaassist_assets.warehouse.queries import STRAY_EVENTS, satisfaction_query
+
+    bundle = context.partition_key
+    snapshots = store.snapshots()
+    before = previous_bundle(snapshots, bundle, having="feedback_events")
+    with closing(warehouse.open()) as database:
+        rejected = load_bundle(context, database, snapshots, bundle)
+        if before is not None:
+            load_bundle(context, database, snapshots, before)
+        counts = {
+            one: read_counts(database.query(satisfaction_query(), {"release_bundle": one}))
+            for one in (bundle, before)
+            if one is not None
+        }
+        events, stray = database.query(STRAY_EVENTS, {"release_bundle": bundle}).row(0)
+    report = build_report(
+        counts[bundle],
+        release_bundle=bundle,
+        compared_with=before,
+        before=counts[before] if before is not None else (),
+        events=events,
+        events_without_turn=stray,
+    )
+    snapshot = snapshots.write(
+        "satisfaction_report",
+        {REPORT_FILE: canonical_json(report.to_dict()), "groups.parquet": to_parquet(report.frame())},
+        partition=bundle,
+    )
+    moved = [group for group in report.groups if group.moved]
+    overall = report.overall
+    context.log.info(
+        f"{overall.thumbs_up} of {overall.rated} rated turns are thumbs up, {overall.turns} turns; compared with "
+        f"{before or 'no earlier bundle'}: {len(moved)} groups moved"
+    )
+    shares = {} if overall.satisfaction is None else {"satisfaction": dg.MetadataValue.float(overall.satisfaction)}
+    return materialized(
+        snapshot,
+        {
+            "dagster/row_count": dg.MetadataValue.int(len(report.groups)),
+            "turns": dg.MetadataValue.int(overall.turns),
+            "rated": dg.MetadataValue.int(overall.rated),
+            **shares,
+            "compared_with": dg.MetadataValue.text(before or "no earlier bundle"),
+            "moved": dg.MetadataValue.text(
+                ", ".join(f"{group.dimension} {group.label} {group.difference:+.3f}" for group in moved) or "nothing"
+            ),
+            "feedback_events": dg.MetadataValue.int(events),
+            "feedback_without_turn": dg.MetadataValue.int(stray),
+            "feedback_rejected": table([{"reason": why, "events": n} for why, n in sorted(rejected.items())]),
+            "groups": table(people_rows(report.frame(), SATISFACTION_COLUMNS)),
+            "chart": image("Satisfaction by group", satisfaction_chart(report)),
+            "mlflow": dg.MetadataValue.md(_links(mlflow, report)),
+        },
+    )
+
+
+@dg.asset(
+    partitions_def=release_bundles,
+    deps=[tagged_traces],
+    group_name="reports",
+    owners=[PLATFORM],
+    kinds={"polars", "parquet"},
+    code_version="1",
+)
+def usage_report(
+    context: dg.AssetExecutionContext, mlflow: MlflowResource, prices: PricesResource, store: StoreResource
+) -> dg.MaterializeResult[None]:
+    """What the turns of one release bundle took and cost, by prompt version and experiment arm.
+
+    Latency p50, p95 and p99 by stage, tokens, prompt cache reads and writes, cost by model at the price that was valid
+    when the turn began, cache hits, errors and blocked turns, each with its count. A model without a price has no cost
+    and is named.
+    """
+    import io
+
+    import polars as pl
+
+    from mangaassist_assets.assets.reading import TURNS_FILE
+    from mangaassist_assets.storage import canonical_json
+    from mangaassist_assets.tracing.snapshot import to_parquet
+    from mangaassist_assets.usage.chart import cost_chart, latency_chart
+    from mangaassist_assets.usage.report import build_usage_report
+
+    bundle = context.partition_key
+    snapshots = store.snapshots()
+    turns = pl.read_parquet(io.BytesIO(snapshots.read(snapshots.latest("tagged_traces", partition=bundle), TURNS_FILE)))
+    report = build_usage_report(turns, prices.table(), release_bundle=bundle, region=prices.priced_region())
+    tables = {f"{name}.parquet": to_parquet(getattr(report, name)) for name in ("groups", "stages", "models", "prices")}
+    snapshot = snapshots.write(
+        "usage_report", {REPORT_FILE: canonical_json(report.to_dict()), **tables}, partition=bundle
+    )
+    overall = report.overall
+    cost = overall["cost_usd"]
+    context.log.info(
+        f"{overall['turns']} turns, {overall['errors']} errors, {overall['calls']} model calls, "
+        f"{'no known cost' if cost is None else f'{cost:.4f} USD'} for {overall['priced_calls']} of them; "
+        f"no price for: {', '.join(report.unpriced_models) or 'none'}"
+    )
+    figures = {
+        name: dg.MetadataValue.float(overall[name])
+        for name in ("p50", "p95", "p99", "error_rate", "blocked_rate", "cache_hit_share", "cost_usd")
+        if overall[name] is not None
+    }
+    return materialized(
+        snapshot,
+        {
+            "dagster/row_count": dg.MetadataValue.int(overall["turns"]),
+            **figures,
+            "model_calls": dg.MetadataValue.int(overall["calls"]),
+            "priced_calls": dg.MetadataValue.int(overall["priced_calls"]),
+            "unpriced_models": dg.MetadataValue.text(", ".join(report.unpriced_models) or "none"),
+            "groups": table(people_rows(report.groups, USAGE_COLUMNS["groups"])),
+            "stages": table(people_rows(report.stages, USAGE_COLUMNS["stages"])),
+            "models": table(people_rows(report.models, USAGE_COLUMNS["models"])),
+            "prices": table(_rounded(report.prices)),
+            "latency_chart": image("Latency by stage", latency_chart(report)),
+            "cost_chart": image("Cost by model", cost_chart(report)),
+            "mlflow_traces": dg.MetadataValue.url(mlflow.traces_url(bundle)),
+        },
+    )
+
+
+def load_bundle(
+    context: dg.AssetExecutionContext, database: "Warehouse", snapshots: "SnapshotStore", bundle: str
+) -> dict[str, int]:
+    """Bring a bundle's snapshots into the warehouse; returns what of its feedback was no event, by reason."""
+    import io
+
+    import polars as pl
+
+    from mangaassist_assets.assets.reading import TURNS_FILE, read_json
+    from mangaassist_assets.warehouse.rows import feedback_rows, turn_rows
+    from mangaassist_assets.warehouse.tables import FEEDBACK_EVENTS
+
+    turns = pl.read_parquet(io.BytesIO(snapshots.read(snapshots.latest("tagged_traces", partition=bundle), TURNS_FILE)))
+    snapshot = snapshots.latest("feedback_events", partition=bundle)
+    events = read_json(snapshots, snapshot, EVENTS_FILE) if EVENTS_FILE in snapshot.files else None
+    if not isinstance(events, list):
+        raise dg.Failure(
+            f"the snapshot feedback_events of {bundle} has no list of events in {EVENTS_FILE}: materialize it again"
+        )
+    feedback = feedback_rows(events, release_bundle=bundle)
+    changed = database.load({**turn_rows(turns), FEEDBACK_EVENTS.name: feedback.frame}, release_bundle=bundle)
+    context.log.info(
+        f"{bundle} in the warehouse: {turns.height} turns, {feedback.frame.height} feedback events"
+        f"{'' if changed else ', as before'}"
+    )
+    return dict(feedback.rejected)
+
+
+def people_rows(frame: "pl.DataFrame", columns: tuple[str, ...]) -> list[dict[str, Any]]:
+    """Return groups as rows for people: at most so many, a name for what is not stated, figures with four digits."""
+    import polars as pl
+
+    from mangaassist_assets.satisfaction.report import NOT_STATED
+    from mangaassist_assets.warehouse.queries import OVERALL
+
+    value = pl.when(pl.col("dimension") == OVERALL).then(pl.lit("")).otherwise(pl.col("value").fill_null(NOT_STATED))
+    return _rounded(frame.with_columns(value=value).select("dimension", "value", *columns).head(_ROWS_SHOWN))
+
+
+def _rounded(frame: "pl.DataFrame") -> list[dict[str, Any]]:
+    import polars.selectors as cs
+
+    return frame.with_columns(cs.float().round(4)).to_dicts()
+
+
+def image(title: str, png: bytes) -> dg.MetadataValue:
+    """Return a PNG as Markdown that carries it, so that Dagster's page shows it without another server."""
+    return dg.MetadataValue.md(f"![{title}](data:image/png;base64,{base64.b64encode(png).decode()})")
+
+
+def _links(mlflow: MlflowResource, report: "SatisfactionReport") -> str:
+    """Return links to the traces of each prompt version and to each intent model, as Markdown."""
+    from urllib.parse import quote
+
+    from mangaassist_assets.assets.lanes import INTENT
+
+    traces = mlflow.traces_url(report.release_bundle)
+    lines = [f"- [all traces of {report.release_bundle}]({traces})"]
+    for group in report.of("prompt_version"):
+        if group.value is not None:
+            tag = quote(f"prompt_version={quote(group.value, safe='')}", safe="")
+            lines.append(f"- prompt {_plain(group.value)}: [{group.turns} traces]({traces}&tag={tag})")
+    for group in report.of("intent_model_version"):
+        # A version of the registry is a number; a model from elsewhere has no page there.
+        if group.value is not None and group.value.isdecimal():
+            url = mlflow.model_version_url(INTENT.model_name, group.value)
+            lines.append(f"- intent model: [version {group.value}]({url}), {group.turns} turns")
+    return "\n".join(lines)
+
+
+def _plain(text: str) -> str:
+    """Return a text without what Markdown would read as a link or as HTML."""
+    return "".join(f"\\{char}" if char in "\\`*_[]()<>#!|&" else char for char in text)

@@ -1,0 +1,50 @@
+"""How completely a bundle's traces say what the contract asks for. It warns and fails, and stops nothing."""
+
+import dagster as dg
+
+from mangaassist_assets.assets.common import table
+from mangaassist_assets.partitions import release_bundles
+from resources.store import StoreResource
+
+
+def build_coverage_check() -> dg.AssetChecksDefinition:
+    """Return the check of the traces' coverage."""
+
+    @dg.asset_check(
+        asset="tagged_traces",
+        name="contract_coverage",
+        partitions_def=release_bundles,
+        description="Each tag and span of the trace contract is there in the share of traces that one can expect.",
+    )
+    def contract_coverage(context: dg.AssetCheckExecutionContext, store: StoreResource) -> dg.AssetCheckResult:
+        from mangaassist_assets.assets.reading import read_presence
+        from mangaassist_assets.tracing.coverage import coverage, judge
+
+        found = coverage(read_presence(store.snapshots(), context.partition_key))
+        judgement = judge(found)
+        shortfalls = [one.describe() for one in judgement.shortfalls]
+        all_well = "every share is as expected" if judgement.enough else f"{found.traces} traces are too few to judge"
+        return dg.AssetCheckResult(
+            passed=not shortfalls,
+            severity=dg.AssetCheckSeverity.ERROR if judgement.severity == "error" else dg.AssetCheckSeverity.WARN,
+            description="; ".join(shortfalls[:5]) or all_well,
+            metadata={
+                "traces": dg.MetadataValue.int(found.traces),
+                "coverage": table(
+                    [
+                        {
+                            "kind": one.kind,
+                            "name": one.name,
+                            "traces": one.traces,
+                            "present": one.present,
+                            "expected": one.expected,
+                            "share of expected": one.value,
+                        }
+                        for one in found.shares
+                    ]
+                ),
+                "shortfalls": dg.MetadataValue.json(shortfalls),
+            },
+        )
+
+    return contract_coverage

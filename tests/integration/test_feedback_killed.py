@@ -1,0 +1,126 @@
+"""Landing, recording and erasing feedback with SIGKILL at every step, against the stand-ins."""
+
+from __future__ import annotations
+
+import random
+from uuid import uuid4
+
+import pytest
+from upath import UPath
+
+from mangaassist_assets.storage import SnapshotStore
+from mangaassist_assets.tracing.erasure import erase_user
+from mangaassist_assets.tracing.feedback_landing import FeedbackLanding, land_new
+from mangaassist_assets.tracing.names import Tag
+from resources.feedback_stream import KinesisFeedbackResource
+from resources.mlflow_erasure import MlflowUserTraces
+from resources.mlflow_tracking import MlflowResource
+from tests.support.feedback_events import (
+    BUNDLE,
+    OTHER,
+    USER,
+    chat_turn,
+    event,
+    ids,
+    new_stream,
+    store_traces,
+    trace_id,
+)
+from tests.support.feedback_kill import erase, fork_server, is_killed, land, record
+
+pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("stand_ins_environment")]
+
+
+@pytest.fixture
+def mlflow() -> MlflowResource:
+    return MlflowResource(traces_experiment=f"traces-{uuid4().hex[:8]}")
+
+
+@pytest.fixture
+def stream() -> KinesisFeedbackResource:
+    return new_stream()
+
+
+class TestKilled:
+    """SIGKILL at every step, then a second run: the same as one clean run."""
+
+    def test_landing(self, stream, tmp_path):
+        stream.publish([event(number % 25) for number in range(40)])
+        clean = FeedbackLanding.at(str(tmp_path / "clean"))
+        land_new(stream, clean, limit=10)
+        steps = 1
+        while is_killed(land, str(tmp_path / f"killed-{steps}"), stream.stream_name, 10, steps):
+            uri = str(tmp_path / f"killed-{steps}")
+            assert not is_killed(land, uri, stream.stream_name, 10, 0)
+            killed = FeedbackLanding.at(uri)
+            assert killed.table(BUNDLE).to_parquet() == clean.table(BUNDLE).to_parquet()
+            # Nothing was landed twice: what was committed before the kill is not read again.
+            assert killed.table(BUNDLE).duplicates == clean.table(BUNDLE).duplicates == 15
+            steps += 1
+        # Five readings, four of them committed, with a step before and after each commit.
+        assert steps == 5 + 2 * 4 + 1
+
+    def test_landing_at_any_moment(self, stream, tmp_path):
+        stream.publish([event(number) for number in range(120)])
+        chance = random.Random(7)
+        uri = str(tmp_path / "landing")
+        for _ in range(6):
+            process = fork_server().Process(target=land, args=(uri, stream.stream_name, 2, 0))
+            process.start()
+            process.join(chance.uniform(0.05, 0.6))
+            process.kill()
+            process.join()
+        land_new(stream, FeedbackLanding.at(uri))
+        table = FeedbackLanding.at(uri).table(BUNDLE)
+        assert (len(table.events), table.duplicates) == (120, 0)
+
+    def test_recording(self, mlflow, tmp_path):
+        steps, killed = 1, True
+        while killed:
+            # A trace id belongs to one experiment: every round has traces of its own.
+            keys = [trace_id(1000 * steps + number) for number in range(3)]
+            events = [event(number, trace=key) for number, key in enumerate(keys)]
+            events.append(event(9, trace=keys[1], up=True))
+            root = str(tmp_path / f"store-{steps}")
+            landing = FeedbackLanding.at(f"{root}-landing")
+            landing.append(events=[one.to_dict() for one in events], rejects=[], cursor={})
+            content = {"events.parquet": landing.table(BUNDLE).to_parquet()}
+            SnapshotStore(UPath(root)).write("feedback_events", content, partition=BUNDLE)
+            own = MlflowResource(traces_experiment=f"{mlflow.traces_experiment}-{steps}")
+            store_traces(own, *(chat_turn(key) for key in keys))
+            killed = is_killed(record, root, own.traces_experiment, BUNDLE, steps)
+            assert not is_killed(record, root, own.traces_experiment, BUNDLE, 0)
+            traces = {trace.trace_id: trace for trace in own.read_traces(BUNDLE)}
+            assert [len(traces[key].assessments) for key in keys] == [1, 2, 1]
+            said = [traces[key].tags[Tag.USER_FEEDBACK] for key in keys]
+            assert said == ["thumbs_down", "thumbs_up", "thumbs_down"]
+            steps += 1
+        # One look, four thumbs, three tags, and a step before and after the snapshot.
+        assert steps - 1 == 1 + 4 + 3 + 2 + 1
+
+    def test_erasing(self, tmp_path):
+        steps, killed = 1, True
+        while killed:
+            mlflow = MlflowResource(traces_experiment=f"erased-{uuid4().hex[:8]}")
+            base = 100_000 + 1000 * steps
+            root, uri = str(tmp_path / f"store-{steps}"), str(tmp_path / f"landing-{steps}")
+            users = [USER, USER, OTHER]
+            keys = [trace_id(base + number) for number in range(3)]
+            store_traces(mlflow, *(chat_turn(key, user=user) for key, user in zip(keys, users, strict=True)))
+            landing = FeedbackLanding.at(uri)
+            said = [event(number, trace=keys[number], user=users[number]).to_dict() for number in range(3)]
+            landing.append(events=said, rejects=[], cursor={"s": "3"})
+            killed = is_killed(erase, root, uri, mlflow.traces_experiment, USER, steps)
+            report = erase_user(
+                USER,
+                requested_at="2027-01-01T00:00:00Z",
+                store=SnapshotStore(UPath(root)),
+                feedback=landing,
+                traces=MlflowUserTraces.of(mlflow),
+            )
+            assert report.requested_at == "2026-03-24T10:00:00Z"
+            assert [trace.trace_id for trace in mlflow.read_traces(BUNDLE)] == keys[2:]
+            assert ids(landing.table(BUNDLE).events) == ["fb-2"]
+            assert landing.cursor() == {"s": "3"}
+            steps += 1
+        assert steps - 1 == 2 * 2 + 2 + 1
