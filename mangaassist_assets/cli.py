@@ -41,15 +41,18 @@ def _expected_errors() -> tuple[type[Exception], ...]:
     from mangaassist_assets.commands.session import CommandError
     from mangaassist_assets.datasets.utterances import UtteranceFileError
     from mangaassist_assets.knowledge.errors import KnowledgeError
+    from mangaassist_assets.landing import LandingConflictError
     from mangaassist_assets.learning.artifacts import ArtifactMismatchError
     from mangaassist_assets.local.home import HomeError
     from mangaassist_assets.local.ports import PortInUseError
     from mangaassist_assets.local.supervisor import SupervisorError
     from mangaassist_assets.storage import SnapshotMissingError
     from mangaassist_assets.tracing.contract import InvalidBundleError
+    from mangaassist_assets.tracing.erasure import InvalidUserKeyError
     from resources.app_config import ConfigurationNotDeployedError
     from resources.aws import DeadlineExceededError
     from resources.endpoints import EndpointDeploymentError
+    from resources.feedback_delivery import DeliveryUrlError
     from resources.feedback_stream import FeedbackNotPublishedError
     from resources.mlflow_registry import RegistryError
     from resources.trace_sink import TraceExportError
@@ -60,11 +63,14 @@ def _expected_errors() -> tuple[type[Exception], ...]:
         ConfigurationDocumentError,
         ConfigurationNotDeployedError,
         DeadlineExceededError,
+        DeliveryUrlError,
         EndpointDeploymentError,
         FeedbackNotPublishedError,
         HomeError,
         InvalidBundleError,
+        InvalidUserKeyError,
         KnowledgeError,
+        LandingConflictError,
         LostTracesError,
         PortInUseError,
         RegistryError,
@@ -315,3 +321,24 @@ def demo(home: str, *, as_json: bool) -> None:
     emit(report, render_demo, as_json=as_json)
     if report["errors"]:
         raise SystemExit(1)
+
+
+@main.command("erase-user")
+@click.option("--user-key", help="The user's pseudonym; without it the store's id is asked for, or read from a pipe.")
+@click.option("--json", "as_json", is_flag=True, help=JSON_HELP)
+@click.pass_obj
+@_explained
+def erase_user(home: str, user_key: str | None, *, as_json: bool) -> None:
+    """Remove a user from feedback and traces, and list what must be made again without the user."""
+    from mangaassist_assets.commands.erase_user import run_erasure
+    from mangaassist_assets.commands.render import render_erasure
+    from mangaassist_assets.commands.session import open_session
+
+    user_id: str | None = None
+    if user_key is None:
+        # Never an option: arguments are seen in process lists and kept by shells.
+        typed = click.prompt("User id", hide_input=True, err=True) if sys.stdin.isatty() else sys.stdin.readline()
+        user_id = typed.strip() or None
+    with open_session(home, say) as session:
+        report = run_erasure(session, user_id=user_id, user_key=user_key)
+    emit(report, render_erasure, as_json=as_json)

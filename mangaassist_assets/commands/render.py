@@ -186,3 +186,26 @@ def _before_after(bundle: dict[str, Any]) -> Table:
             f"{challenger['intent_accuracy'] - before['intent_accuracy']:+.3f}",
         )
     return table
+
+
+def render_erasure(report: dict[str, Any]) -> None:
+    """Print what was removed of a user, and what must be made again."""
+    table = _table(f"Erased {report['user_key']}", "what", "is")
+    table.add_row("requested", report["requested_at"])
+    table.add_row("feedback events removed", str(report["events_removed"]))
+    for name, rows in report["rows_removed"].items():
+        table.add_row(f"rows removed from {name}", str(rows))
+    table.add_row("MLflow traces deleted", str(report["traces_deleted"]))
+    console = _console()
+    console.print(table)
+    latest = [one for one in report["snapshots"] if one["latest"]]
+    older = len(report["snapshots"]) - len(latest)
+    if latest:
+        again = _table("Materialize again: these still tell of the user", "asset", "release bundle", "files")
+        for one in latest:
+            again.add_row(one["name"], one["partition"] or "–", ", ".join(one["files"]))
+        console.print(again)
+    if older:
+        console.print(f"{older} older snapshots tell of the user as well; --json lists them.")
+    if not report["snapshots"]:
+        console.print("No snapshot tells of the user.")
