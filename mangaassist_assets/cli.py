@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import wraps
 from pathlib import Path
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, Literal, ParamSpec, TypeVar
 
 import click
 
@@ -342,3 +342,25 @@ def erase_user(home: str, user_key: str | None, *, as_json: bool) -> None:
     with open_session(home, say) as session:
         report = run_erasure(session, user_id=user_id, user_key=user_key)
     emit(report, render_erasure, as_json=as_json)
+
+
+@main.command()
+@click.option("--release-bundle", required=True, help="A bundle that was mined.")
+@click.option(
+    "--kind",
+    type=click.Choice(["all", "satisfaction", "usage"]),
+    default="all",
+    show_default=True,
+    help="Which report.",
+)
+@click.option("--json", "as_json", is_flag=True, help=JSON_HELP)
+@click.pass_obj
+@_explained
+def report(home: str, release_bundle: str, kind: Literal["all", "satisfaction", "usage"], *, as_json: bool) -> None:
+    """How satisfied shoppers are with one release bundle, and what its turns took and cost."""
+    from mangaassist_assets.commands.report import render_report, run_report
+    from mangaassist_assets.commands.session import open_session
+
+    with open_session(home, say) as session:
+        reports = run_report(session, release_bundle=release_bundle, kind=kind)
+    emit(reports, render_report, as_json=as_json)

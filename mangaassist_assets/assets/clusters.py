@@ -40,7 +40,7 @@ def failure_clusters(
     failures = read_failures(snapshots, bundle)
     before = previous_bundle(snapshots, bundle, having="failure_clusters")
     earlier = read_clusters(snapshots, before) if before else []
-    vectors = embeddings.embedder().embed([failure.turn.message for failure in failures])
+    vectors = embeddings.embedder().embed([failure.turn.learnable_text for failure in failures])
     clusters = build_clusters(
         failures, vectors, release_bundle=bundle, turns=len(read_turns(snapshots, bundle)), previous=earlier
     )

@@ -1,6 +1,7 @@
 """Feedback: what shoppers' thumbs said, by release bundle. Counting them for triggers belongs to the sensor."""
 
 import dagster as dg
+from pydantic import Field
 
 from mangaassist_assets.assets.common import FEEDBACK_STREAM_POOL, PLATFORM, materialized, table
 from mangaassist_assets.partitions import release_bundles
@@ -61,6 +62,18 @@ def feedback_events(
     )
 
 
+class RecordingConfig(dg.Config):
+    """How much of what was recorded before is believed."""
+
+    verify_all: bool = Field(
+        default=False,
+        description=(
+            "Look at every trace, also at those whose feedback was recorded before: after MLflow was restored from a "
+            "backup, or traces were imported again."
+        ),
+    )
+
+
 @dg.asset(
     partitions_def=release_bundles,
     deps=[feedback_events],
@@ -71,7 +84,7 @@ def feedback_events(
     code_version="1",
 )
 def recorded_feedback(
-    context: dg.AssetExecutionContext, mlflow: MlflowResource, store: StoreResource
+    context: dg.AssetExecutionContext, config: RecordingConfig, mlflow: MlflowResource, store: StoreResource
 ) -> dg.MaterializeResult[None]:
     """Feedback events of one release bundle on their MLflow traces, each exactly once.
 
@@ -86,7 +99,7 @@ def recorded_feedback(
     bundle = context.partition_key
     snapshots = store.snapshots()
     events = events_from_parquet(snapshots.read(snapshots.latest("feedback_events", partition=bundle), EVENTS_FILE))
-    before = snapshots.find("recorded_feedback", partition=bundle)
+    before = None if config.verify_all else snapshots.find("recorded_feedback", partition=bundle)
     recording = record_events(
         events,
         MlflowFeedbackRecorder.of(mlflow),

@@ -42,7 +42,7 @@ def intent_dataset(
     before = previous_bundle(snapshots, bundle, having="intent_dataset")
     earlier = read_dataset(snapshots, "intent_dataset", before)[0] if before else None
     reviews = labels_from_reviews(turns)
-    vectors = embeddings.embedder().embed([turn.message for turn in turns])
+    vectors = embeddings.embedder().embed([turn.learnable_text for turn in turns])
     propagated = propagate_labels(clusters, turns, vectors, reviews)
     carried = carried_labels(earlier) if earlier is not None else []
     dataset = build_intent_dataset(

@@ -280,8 +280,8 @@ def labelled_queries(store: SnapshotStore) -> list[LabelledQuery]:
     for bundle in bundles_by_start(store):
         for turn in read_turns(store, bundle):
             if turn.expected_documents:
-                labelled = LabelledQuery(text=turn.message, relevant_documents=turn.expected_documents)
-                queries.setdefault(turn.message, labelled)
+                labelled = LabelledQuery(text=turn.learnable_text, relevant_documents=turn.expected_documents)
+                queries.setdefault(turn.learnable_text, labelled)
     return list(queries.values())
 
 

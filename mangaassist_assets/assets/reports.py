@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
 WAREHOUSE_POOL = "warehouse"
 REPORT_FILE = "report.json"
-EVENTS_FILE = "events.json"
 _ROWS_SHOWN = 60
 
 SATISFACTION_COLUMNS = (
@@ -176,7 +175,7 @@ def usage_report(
     cost = overall["cost_usd"]
     context.log.info(
         f"{overall['turns']} turns, {overall['errors']} errors, {overall['calls']} model calls, "
-        f"{'no known cost' if cost is None else f'{cost:.4f} USD'} for {overall['priced_calls']} of them; "
+        f"{overall['priced_calls']} of them with a known cost, {0.0 if cost is None else cost:.4f} USD; "
         f"no price for: {', '.join(report.unpriced_models) or 'none'}"
     )
     figures = {
@@ -211,17 +210,12 @@ def load_bundle(
 
     import polars as pl
 
-    from mangaassist_assets.assets.reading import TURNS_FILE, read_json
+    from mangaassist_assets.assets.reading import TURNS_FILE
     from mangaassist_assets.warehouse.rows import feedback_rows, turn_rows
     from mangaassist_assets.warehouse.tables import FEEDBACK_EVENTS
 
     turns = pl.read_parquet(io.BytesIO(snapshots.read(snapshots.latest("tagged_traces", partition=bundle), TURNS_FILE)))
-    snapshot = snapshots.latest("feedback_events", partition=bundle)
-    events = read_json(snapshots, snapshot, EVENTS_FILE) if EVENTS_FILE in snapshot.files else None
-    if not isinstance(events, list):
-        raise dg.Failure(
-            f"the snapshot feedback_events of {bundle} has no list of events in {EVENTS_FILE}: materialize it again"
-        )
+    events = _feedback_events(snapshots, bundle)
     feedback = feedback_rows(events, release_bundle=bundle)
     changed = database.load({**turn_rows(turns), FEEDBACK_EVENTS.name: feedback.frame}, release_bundle=bundle)
     context.log.info(
@@ -229,6 +223,23 @@ def load_bundle(
         f"{'' if changed else ', as before'}"
     )
     return dict(feedback.rejected)
+
+
+def _feedback_events(snapshots: "SnapshotStore", bundle: str) -> list[Any]:
+    """Return the feedback events of a bundle: the table of today, or the list that older snapshots hold."""
+    import io
+
+    import polars as pl
+
+    from mangaassist_assets.assets.reading import read_json
+
+    snapshot = snapshots.latest("feedback_events", partition=bundle)
+    if "events.parquet" in snapshot.files:
+        return pl.read_parquet(io.BytesIO(snapshots.read(snapshot, "events.parquet"))).to_dicts()
+    events = read_json(snapshots, snapshot, "events.json") if "events.json" in snapshot.files else None
+    if not isinstance(events, list):
+        raise dg.Failure(f"the snapshot feedback_events of {bundle} holds no events: materialize feedback_events again")
+    return events
 
 
 def people_rows(frame: "pl.DataFrame", columns: tuple[str, ...]) -> list[dict[str, Any]]:

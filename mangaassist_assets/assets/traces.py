@@ -7,6 +7,7 @@ from mangaassist_assets.assets.common import ML_ENGINEERING, PLATFORM, TRACE_LAN
 from mangaassist_assets.assets.feedback import feedback_events, recorded_feedback
 from mangaassist_assets.partitions import release_bundles
 from resources.mlflow_tracking import MlflowResource
+from resources.privacy import PrivacyResource
 from resources.store import StoreResource
 
 
@@ -40,6 +41,7 @@ def tagged_traces(
     context: dg.AssetExecutionContext,
     config: TraceReadingConfig,
     mlflow: MlflowResource,
+    privacy: PrivacyResource,
     store: StoreResource,
 ) -> dg.MaterializeResult[None]:
     """Chat turns of one release bundle under the trace contract, free of personal data.
@@ -69,6 +71,7 @@ def tagged_traces(
         store.trace_landing_table(),
         mlflow.trace_source(),
         erased_users=erased_users(snapshots),
+        pseudonym_key=privacy.pseudonym_key(),
         page=config.page,
         progress=lambda traces: context.log.info(f"{traces} traces read"),
     )

@@ -30,7 +30,7 @@ from mangaassist_assets.chatbot.retrieval import Retrieved, Retriever
 from mangaassist_assets.chatbot.tracer import ActiveSpan, TurnTracer
 from mangaassist_assets.tracing.contract import validate_bundle
 from mangaassist_assets.tracing.names import Attribute, SpanName, Tag
-from mangaassist_assets.tracing.redaction import prompt_record, pseudonym, redact
+from mangaassist_assets.tracing.redaction import conversation_key, prompt_record, pseudonym, redact
 
 _SESSION = re.compile(r"[0-9A-Za-z][0-9A-Za-z._:-]{0,127}")
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")
@@ -80,6 +80,7 @@ class _Turn:
     """What is known of a turn so far; a stage that fails leaves the rest unset."""
 
     message: str
+    conversation: bytes
     intent: str | None = None
     answer: str | None = None
     used_documents: tuple[str, ...] = ()
@@ -128,8 +129,8 @@ class Chatbot:
                 a turn in state ERROR. Any other error is written to the trace and goes on to the caller.
         """
         validate_bundle(request.release_bundle)
-        turn = _Turn(message=_CONTROL.sub("", request.message))
         session_id = self._session(request.session_id)
+        turn = _Turn(message=_CONTROL.sub("", request.message), conversation=conversation_key(session_id, self._key))
         user_key = None if request.user_id is None else pseudonym(request.user_id, self._key)
         tracer = TurnTracer(
             session_id=session_id,
@@ -137,6 +138,7 @@ class Chatbot:
             user_key=user_key,
             start_ns=None if request.event_time_ms is None else request.event_time_ms * 1_000_000,
             trace_id=None if request.request_id is None else self.trace_id(request.request_id),
+            conversation=turn.conversation,
         )
         tracer.tag(Tag.EXPERIMENT_ID, self._experiment_id)
         tracer.flag(Tag.CACHE_HIT, value=False)
@@ -150,7 +152,7 @@ class Chatbot:
                 self._run(turn, tracer, prompts)
                 root.outputs = {"answer": turn.answer}
         except StageError as error:
-            turn.error = redact(str(error)).text
+            turn.error = redact(str(error), conversation=turn.conversation).text
         finally:
             trace = tracer.finish(self._sink)
         return ChatReply(
@@ -185,7 +187,7 @@ class Chatbot:
             return
         turn.intent = self._classify(turn.message, tracer)
         retrieved = self._retriever.retrieve(turn.message, routing, tracer)
-        prompt = self._build(turn.message, prompts, retrieved, tracer)
+        prompt = self._build(turn, prompts, retrieved, tracer)
         turn.used_documents = tuple(dict.fromkeys(hit.document_id for hit in prompt.passages))
         answer = self._generate(turn.message, prompt, routing, tracer)
         with tracer.span(SpanName.GUARDRAILS) as span:
@@ -223,10 +225,12 @@ class Chatbot:
             span.outputs = {"predictions": [{"label": label, "score": score} for label, score in scores]}
             return intent
 
-    def _build(self, message: str, document: PromptsDocument, retrieved: Retrieved, tracer: TurnTracer) -> Prompt:
+    def _build(self, turn: _Turn, document: PromptsDocument, retrieved: Retrieved, tracer: TurnTracer) -> Prompt:
         with tracer.span(SpanName.BUILD_PROMPT) as span:
-            prompt = build_prompt(document, message, [item.hit for item in retrieved.selected])
-            record = prompt_record(f"{prompt.system}\n\n{prompt.user}", self._prompt_limit)
+            prompt = build_prompt(document, turn.message, [item.hit for item in retrieved.selected])
+            record = prompt_record(
+                f"{prompt.system}\n\n{prompt.user}", self._prompt_limit, conversation=turn.conversation
+            )
             span.set({Attribute.PROMPT_HASH: record.sha256, Attribute.PROMPT_VERSION: document.version})
             kept = {"prompt": record.text} if record.text is not None else {"preview": record.preview}
             span.outputs = {**kept, "characters": record.characters}

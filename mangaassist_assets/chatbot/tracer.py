@@ -42,7 +42,11 @@ class ActiveSpan:
 
 
 class TurnTracer:
-    """Collects the spans and tags of one chat turn. Used by one thread."""
+    """Collects the spans and tags of one chat turn. Used by one thread.
+
+    `conversation` is a key of `conversation_key`: with it the same name has the same placeholder in all turns of a
+    session.
+    """
 
     def __init__(
         self,
@@ -52,7 +56,9 @@ class TurnTracer:
         user_key: str | None,
         start_ns: int | None,
         trace_id: str | None = None,
+        conversation: bytes | None = None,
     ) -> None:
+        self._conversation = conversation
         self.trace_id = trace_id or f"tr-{uuid.uuid4().hex}"
         self._opened = 0
         self._user_key = user_key
@@ -131,8 +137,8 @@ class TurnTracer:
                 status="OK" if error is None else "ERROR",
                 status_message="" if error is None else _describe(error),
                 attributes=dict(span.attributes),
-                inputs=redact_json(span.inputs),
-                outputs=redact_json(span.outputs),
+                inputs=redact_json(span.inputs, conversation=self._conversation),
+                outputs=redact_json(span.outputs, conversation=self._conversation),
             )
         )
 

@@ -37,6 +37,9 @@ def run_erasure(session: Session, *, user_id: str | None = None, user_key: str |
         store=store.snapshots(),
         feedback=store.feedback_landing(),
         traces=MlflowUserTraces.of(session.resources.mlflow),
-        tables={"landed_traces": store.trace_landing_table()},
+        tables={
+            "landed_traces": store.trace_landing_table(),
+            "warehouse": session.resources.warehouse.open(),
+        },
     )
     return report.to_dict()

@@ -91,7 +91,7 @@ def labels_from_reviews(turns: Iterable[ChatTurn]) -> ReviewLabels:
     )
     by_text: defaultdict[str, list[ChatTurn]] = defaultdict(list)
     for turn in reviewed:
-        by_text[normalise_text(turn.message)].append(turn)
+        by_text[normalise_text(turn.learnable_text)].append(turn)
     conflicts: list[LabelConflict] = []
     excluded: set[str] = set()
     for same in by_text.values():
@@ -198,7 +198,7 @@ def _agreed_intent(voters: Sequence[IntentLabel], config: PropagationConfig) -> 
 def _label(turn: ChatTurn, intent: str, *, kind: LabelKind, confidence: float, sources: tuple[str, ...]) -> IntentLabel:
     return IntentLabel(
         trace_id=turn.trace_id,
-        text=turn.message,
+        text=turn.learnable_text,
         intent=intent,
         kind=kind,
         confidence=confidence,

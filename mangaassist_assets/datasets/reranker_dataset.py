@@ -199,7 +199,7 @@ def _reviewed_queries(
     by_key: defaultdict[str, list[ChatTurn]] = defaultdict(list)
     for turn in {turn.trace_id: turn for turn in turns}.values():
         if turn.expected_documents:
-            by_key[normalise_text(_redacted(turn.message))].append(turn)
+            by_key[normalise_text(_redacted(turn.learnable_text))].append(turn)
     human: ExampleKind = "human"
     for key, same in by_key.items():
         if not frozenset.intersection(*(frozenset(turn.expected_documents) for turn in same)):
@@ -210,7 +210,7 @@ def _reviewed_queries(
             continue
         documents = frozenset(document for turn in same for document in turn.expected_documents)
         for turn in same:
-            text = _redacted(turn.message)
+            text = _redacted(turn.learnable_text)
             candidate = Candidate(
                 example_id=f"trace-{turn.trace_id}",
                 key=key,

@@ -7,6 +7,7 @@ start, and the second process outlives a killed first. This does the same steps 
 from __future__ import annotations
 
 import argparse
+import gc
 import os
 import socket
 from pathlib import Path
@@ -37,6 +38,11 @@ def main() -> None:
     initialize_backend_stores(database, database, artifacts)
 
     from mlflow.server.fastapi_app import app
+
+    # An answer with spans is made of a hundred thousand objects that all go away together; looking through them again
+    # and again for cycles took a third of its time.
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 100)
 
     listener = socket.socket(fileno=arguments.fd)
     config = uvicorn.Config(app, access_log=False, log_level="warning", timeout_graceful_shutdown=5)

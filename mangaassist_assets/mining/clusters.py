@@ -108,7 +108,7 @@ def build_clusters(
         minimum_similarity=config.continue_similarity,
     )
     names = name_groups(
-        {str(group): [failures[row].turn.message for row in rows] for group, rows in enumerate(members)}
+        {str(group): [failures[row].turn.learnable_text for row in rows] for group, rows in enumerate(members)}
     )
     earlier = {cluster.cluster_id: cluster for cluster in previous}
     clusters = [
@@ -209,7 +209,7 @@ def _examples(members: Sequence[FailedTurn], closeness: NDArray[np.float32], con
     for row in order:
         if len(shown) == config.examples:
             break
-        text = " ".join(redact(members[row].turn.message).text.split())
+        text = " ".join(redact(members[row].turn.learnable_text).text.split())
         cut = text if len(text) <= config.example_characters else text[: config.example_characters - 1] + "…"
         if cut not in shown:
             shown.append(cut)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from mangaassist_assets.tracing.names import (
@@ -21,7 +21,7 @@ from mangaassist_assets.tracing.names import (
     Tag,
 )
 from mangaassist_assets.tracing.records import AssessmentRecord, SpanRecord, TraceRecord
-from mangaassist_assets.tracing.redaction import is_pseudonym, redact
+from mangaassist_assets.tracing.redaction import conversation_key, is_pseudonym, pseudonym, redact
 from mangaassist_assets.tracing.shapes import in_contract_shape
 from mangaassist_assets.tracing.turns import ChatTurn, Feedback, Generation, RankedCandidate, StageTiming, TraceShape
 
@@ -103,15 +103,21 @@ class TraceReading:
     user_key: str | None
 
 
-def read_trace(trace: TraceRecord) -> TraceReading:
+def read_trace(trace: TraceRecord, *, pseudonym_key: bytes | None = None) -> TraceReading:
     """Read one finished trace under the contract, whatever tool wrote it.
 
     Message, answer and error are redacted again here, so a turn is free of personal data whoever wrote the trace.
+
+    Args:
+        trace: The trace.
+        pseudonym_key: The installation's secret. With it a user id that some other tool wrote plainly becomes a
+            pseudonym, and placeholders are the same in all turns of a session; without it such an id is dropped.
     """
     shape, shaped = in_contract_shape(trace)
+    shaped = replace(shaped, user_key=_user_key(shaped.user_key, pseudonym_key))
     outcome: ChatTurn | Quarantined
     try:
-        outcome = _parse(shaped, shape)
+        outcome = _parse(shaped, shape, pseudonym_key)
     except _ContractError as broken:
         outcome = Quarantined(
             trace_id=trace.trace_id,
@@ -124,8 +130,7 @@ def read_trace(trace: TraceRecord) -> TraceReading:
         state=trace.state,
         tags=_CONTRACT_TAGS & {name for name, value in shaped.tags.items() if value},
         spans=_CONTRACT_SPANS & {span.name for span in shaped.spans},
-        # Other writers may put a plain user id there: only a pseudonym may go further.
-        user_key=shaped.user_key if is_pseudonym(shaped.user_key) else None,
+        user_key=shaped.user_key,
     )
 
 
@@ -142,11 +147,19 @@ def _valid_bundle_or_none(key: str | None) -> str | None:
     return key if key is not None and _BUNDLE.fullmatch(key) and ".." not in key else None
 
 
-def _parse(trace: TraceRecord, shape: TraceShape) -> ChatTurn:
+def _user_key(user: str | None, key: bytes | None) -> str | None:
+    """Return the pseudonym of a user, or None where there is none to be had."""
+    if not user or is_pseudonym(user):
+        return user or None
+    return None if key is None else pseudonym(user, key)
+
+
+def _parse(trace: TraceRecord, shape: TraceShape, key: bytes | None) -> ChatTurn:
     bundle = _bundle(trace)
     session_id = _tag(trace, Tag.SESSION_ID)
     if session_id is None:
         raise _ContractError("tag session_id is missing")
+    conversation = None if key is None else conversation_key(session_id, key)
     state = _state(trace)
     spans = _spans_by_name(trace.spans)
     root = spans.get(SpanName.CHAT_TURN)
@@ -166,9 +179,9 @@ def _parse(trace: TraceRecord, shape: TraceShape) -> ChatTurn:
         state=state,
         release_bundle=bundle,
         session_id=session_id,
-        user_key=trace.user_key if is_pseudonym(trace.user_key) else None,
-        message=redact(message).text,
-        answer=None if answer is None else redact(answer).text,
+        user_key=trace.user_key,
+        message=redact(message, conversation=conversation).text,
+        answer=None if answer is None else redact(answer, conversation=conversation).text,
         intent=_tag(trace, Tag.INTENT),
         intent_confidence=_confidence(spans.get(SpanName.INTENT_CLASSIFICATION)),
         intent_model_version=_tag(trace, Tag.INTENT_MODEL_VERSION),
@@ -185,7 +198,7 @@ def _parse(trace: TraceRecord, shape: TraceShape) -> ChatTurn:
         guardrail_blocked=blocked,
         guardrail_reasons=reasons,
         failed_span=None if failed is None else failed.name,
-        error=None if failed is None else redact(failed.status_message[:500]).text or None,
+        error=None if failed is None else redact(failed.status_message[:500], conversation=conversation).text or None,
         user_feedback=_feedback(trace),
         expected_intent=expected_intent,
         expected_documents=expected_documents,

@@ -13,12 +13,13 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from mangaassist_assets.tracing.names import SpanName, Tag
-from mangaassist_assets.tracing.records import SpanRecord, TraceRecord
+from mangaassist_assets.tracing.records import SpanRecord, SpanStatus, TraceRecord
 
 TRACES_PATH = "/v1/traces"
 EXPERIMENT_HEADER = "x-mlflow-experiment-id"
 
-_STATUS = {"UNSET": 0, "OK": 1, "ERROR": 2}
+_MLFLOW = "mlflow."
+STATUS_CODES: Mapping[SpanStatus, int] = {"UNSET": 0, "OK": 1, "ERROR": 2}
 _SPAN_TYPES: Mapping[str, str] = {
     SpanName.CHAT_TURN: "CHAIN",
     SpanName.RETRIEVE_CHUNKS: "RETRIEVER",
@@ -40,7 +41,7 @@ def otlp_request(traces: Iterable[TraceRecord]) -> bytes:
 
 def _span(trace: TraceRecord, span: SpanRecord) -> dict[str, Any]:
     attributes: dict[str, object] = dict(span.attributes)
-    attributes["mlflow.spanType"] = _SPAN_TYPES.get(span.name, "UNKNOWN")
+    attributes["mlflow.spanType"] = span.span_type or _SPAN_TYPES.get(span.name, "UNKNOWN")
     if span.inputs is not None:
         attributes["mlflow.spanInputs"] = _json(span.inputs)
     if span.outputs is not None:
@@ -51,13 +52,26 @@ def _span(trace: TraceRecord, span: SpanRecord) -> dict[str, Any]:
         "name": span.name,
         "startTimeUnixNano": str(span.start_ns),
         "endTimeUnixNano": str(span.end_ns),
-        "status": {"code": _STATUS[span.status], "message": span.status_message},
+        "status": {"code": STATUS_CODES[span.status], "message": span.status_message},
     }
     if span.parent_id is None:
         attributes |= _trace_attributes(trace, span)
     else:
         encoded["parentSpanId"] = span.parent_id
-    encoded["attributes"] = [{"key": key, "value": _value(value)} for key, value in attributes.items()]
+    encoded["attributes"] = [
+        # MLflow's own attributes may be any JSON, such as the token usage.
+        {"key": key, "value": any_value(value) if key.startswith(_MLFLOW) else _value(value)}
+        for key, value in attributes.items()
+    ]
+    if span.events:
+        encoded["events"] = [
+            {
+                "name": event.name,
+                "timeUnixNano": str(event.timestamp_ns),
+                "attributes": key_values(event.attributes),
+            }
+            for event in span.events
+        ]
     return encoded
 
 
@@ -69,6 +83,22 @@ def _trace_attributes(trace: TraceRecord, root: SpanRecord) -> dict[str, object]
     if trace.user_key is not None:
         attributes["user.id"] = trace.user_key
     return attributes
+
+
+def key_values(attributes: Mapping[str, object]) -> list[dict[str, Any]]:
+    """Return attributes whose values are any JSON as OTLP has them."""
+    return [{"key": key, "value": any_value(value)} for key, value in attributes.items()]
+
+
+def any_value(value: object) -> dict[str, Any]:
+    """Return any JSON value as an `AnyValue`: objects as lists of keys and values, null as no value."""
+    if value is None:
+        return {}
+    if isinstance(value, Mapping):
+        return {"kvlistValue": {"values": key_values(value)}}
+    if isinstance(value, list | tuple):
+        return {"arrayValue": {"values": [any_value(item) for item in value]}}
+    return _value(value)
 
 
 def _value(value: object) -> dict[str, Any]:

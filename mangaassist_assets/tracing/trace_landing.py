@@ -118,6 +118,7 @@ class TraceLanding:
         source: TraceSource,
         *,
         erased_users: Collection[str] = frozenset(),
+        pseudonym_key: bytes | None = None,
         page: int = 500,
         overlap_ms: int = OVERLAP_MS,
         give_up_ms: int = GIVE_UP_MS,
@@ -130,6 +131,7 @@ class TraceLanding:
             table: A landing table in LANDED_SCHEMA.
             source: Where traces are read.
             erased_users: Pseudonyms of users whose turns leave nothing but a mark that they were read.
+            pseudonym_key: See `read_trace`.
             page: Traces of one request and one commit.
             overlap_ms: See OVERLAP_MS.
             give_up_ms: See GIVE_UP_MS.
@@ -139,6 +141,7 @@ class TraceLanding:
         self._table = table
         self._source = source
         self._erased = erased_users
+        self._key = pseudonym_key
         self._page = page
         self._overlap_ms = overlap_ms
         self._give_up_ms = give_up_ms
@@ -282,7 +285,7 @@ class TraceLanding:
         while True:
             headers = self._source.headers_after(position, limit=self._page, release_bundle=release_bundle)
             listed.update(one.trace_id for one in headers)
-            self._land_listed([one for one in headers if known.get(one.trace_id) != one.fingerprint], landed)
+            self._land_listed([one for one in headers if known.get(one.trace_id) != _mark(one)], landed)
             if len(headers) < self._page:
                 break
             position = TracePosition(**_place(headers[-1]))
@@ -305,7 +308,7 @@ class TraceLanding:
         known = dict(rows.select("trace_id", "fingerprint").collect().iter_rows())
         for ids in _portions(sorted(known), self._page):
             headers = {one.trace_id: one for one in self._source.headers_by_id(ids)}
-            changed = [i for i in ids if i not in headers or headers[i].fingerprint != known[i]]
+            changed = [i for i in ids if i not in headers or _mark(headers[i]) != known[i]]
             self._leave(NO_BUNDLE, changed, landed)
 
     # Landing
@@ -315,7 +318,7 @@ class TraceLanding:
         if not headers:
             return
         known = self._landed_fingerprints(headers)
-        self._land_listed([one for one in headers if known.get(one.trace_id) != one.fingerprint], landed)
+        self._land_listed([one for one in headers if known.get(one.trace_id) != _mark(one)], landed)
 
     def _land_listed(self, headers: Sequence[TraceHeader], landed: Landed) -> None:
         _, state = self._load()
@@ -353,7 +356,7 @@ class TraceLanding:
         waiting = dict(state.open)
         rows: dict[str, dict[str, Any]] = {}
         for record in records:
-            row = self._row(read_trace(record), record, sequence)
+            row = self._row(read_trace(record, pseudonym_key=self._key), record, sequence)
             if record.state == "IN_PROGRESS" and not self._is_given_up(record.timestamp_ms):
                 waiting[record.trace_id] = record.timestamp_ms
                 row = tombstone(record.trace_id, row[PARTITION], sequence)
@@ -363,7 +366,7 @@ class TraceLanding:
         return list(rows.values()), waiting
 
     def _row(self, reading: TraceReading, record: TraceRecord, sequence: int) -> dict[str, Any]:
-        return landed_row(reading, sequence=sequence, fingerprint=fingerprint(record), erased_users=self._erased)
+        return landed_row(reading, sequence=sequence, fingerprint=_mark_of(record), erased_users=self._erased)
 
     def _leave(self, release_bundle: str, trace_ids: Sequence[str], landed: Landed) -> None:
         """Mark traces as gone from a bundle; those that are elsewhere in the source are landed there."""
@@ -417,6 +420,15 @@ class TraceLanding:
 
 def _place(header: TraceHeader) -> dict[str, Any]:
     return {"timestamp_ms": header.timestamp_ms, "trace_id": header.trace_id}
+
+
+def _mark(header: TraceHeader) -> str:
+    """Return what tells that a trace is not what is landed of it; one that was written anew may begin elsewhere."""
+    return f"{header.timestamp_ms}-{header.fingerprint}"
+
+
+def _mark_of(record: TraceRecord) -> str:
+    return f"{record.timestamp_ms}-{fingerprint(record)}"
 
 
 def _portions(items: Sequence[str], size: int) -> Iterator[list[str]]:

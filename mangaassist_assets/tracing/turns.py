@@ -8,6 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from mangaassist_assets.tracing.redaction import plain_placeholders
+
 Feedback = Literal["thumbs_up", "thumbs_down"]
 TraceShape = Literal["mangaassist", "bedrock_autolog", "litellm", "otel_genai"]
 """Who wrote a trace: our tracer, MLflow's Bedrock autolog, a LiteLLM proxy, or OpenTelemetry's GenAI conventions."""
@@ -98,3 +100,8 @@ class ChatTurn:
     stages: tuple[StageTiming, ...] = ()
     generations: tuple[Generation, ...] = ()
     shape: TraceShape = "mangaassist"
+
+    @property
+    def learnable_text(self) -> str:
+        """The message with `[NAME]` for `[NAME_7q]`: no model learns what belongs to one conversation."""
+        return plain_placeholders(self.message)

@@ -1,0 +1,169 @@
+"""`mangaassist report`: satisfaction and usage of one release bundle, for people who do not open Dagster."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal
+
+from mangaassist_assets.commands.session import CommandError, Session
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+Kind = Literal["satisfaction", "usage", "all"]
+ASSETS = {"satisfaction": "satisfaction_report", "usage": "usage_report"}
+JOB = "reports"
+_ROWS_SHOWN = 40
+
+
+def run_report(session: Session, *, release_bundle: str, kind: Kind = "all") -> dict[str, Any]:
+    """Materialize the reports of a bundle that was mined, and return what they say.
+
+    Returns:
+        `release_bundle`, and `satisfaction` and `usage` as their snapshots hold them.
+
+    Raises:
+        CommandError: The bundle was not mined, its key is none, or a report failed.
+    """
+    from mangaassist_assets.assets.reading import read_json
+    from mangaassist_assets.assets.reports import REPORT_FILE
+    from mangaassist_assets.tracing.contract import InvalidBundleError, validate_bundle
+
+    try:
+        validate_bundle(release_bundle)
+    except InvalidBundleError as error:
+        raise CommandError(str(error)) from error
+    store = session.resources.store.snapshots()
+    for needed in ("tagged_traces", "feedback_events"):
+        if store.find(needed, partition=release_bundle) is None:
+            msg = (
+                f"bundle {release_bundle} has no {needed} yet: run `mangaassist loop --release-bundle {release_bundle}`"
+                ", or materialize the job failure_mining for it"
+            )
+            raise CommandError(msg)
+    session.register_bundle(release_bundle)
+    wanted = {name: asset for name, asset in ASSETS.items() if kind in (name, "all")}
+    session.progress(f"reporting on {release_bundle}")
+    outcome = session.run_job(JOB, partition=release_bundle, assets=list(wanted.values()))
+    if not outcome.succeeded:
+        raise CommandError("; ".join(outcome.errors) or f"run {outcome.run_id} of the job {JOB} failed")
+    reports = {
+        name: read_json(store, store.latest(asset, partition=release_bundle), REPORT_FILE)
+        for name, asset in wanted.items()
+    }
+    return {"release_bundle": release_bundle, **reports}
+
+
+def render_report(report: dict[str, Any]) -> None:
+    """Print the reports as tables."""
+    from rich.console import Console
+    from rich.text import Text
+
+    console = Console(highlight=False)
+    if satisfaction := report.get("satisfaction"):
+        console.print(_satisfaction(satisfaction))
+    if usage := report.get("usage"):
+        console.print(_stages(usage))
+        console.print(_groups(usage))
+        console.print(_models(usage))
+        if usage["unpriced_models"]:
+            console.print(Text(f"no price is known for: {', '.join(usage['unpriced_models'])}", style="yellow"))
+
+
+def _satisfaction(report: dict[str, Any]) -> Table:
+    against = f" against {report['compared_with']}" if report["compared_with"] else ""
+    table = _table(
+        f"Satisfaction of {report['release_bundle']}{against}",
+        *("by", "group", "turns", "rated", "thumbs up", "interval", "difference", "moved"),
+    )
+    for group in report["groups"][:_ROWS_SHOWN]:
+        difference = "–"
+        if group["difference"] is not None:
+            difference = f"{group['difference']:+.3f} ({group['difference_low']:+.3f}…{group['difference_high']:+.3f})"
+        interval = "–" if group["low"] is None else f"{group['low']:.3f}…{group['high']:.3f}"
+        _add(
+            table,
+            group["dimension"],
+            _value(group),
+            str(group["turns"]),
+            str(group["rated"]),
+            _number(group["satisfaction"], 3),
+            interval,
+            difference,
+            "yes" if group["moved"] else "",
+        )
+    return table
+
+
+def _stages(report: dict[str, Any]) -> Table:
+    table = _table("Latency by stage, milliseconds", "stage", "calls", "failed", "p50", "p95", "p99")
+    for row in report["stages"]:
+        if row["dimension"] == "overall":
+            _add(
+                table,
+                row["name"],
+                *(str(row[name]) for name in ("calls", "failed")),
+                *(_number(row[name], 1) for name in ("p50", "p95", "p99")),
+            )
+    return table
+
+
+def _groups(report: dict[str, Any]) -> Table:
+    columns = ("by", "group", "turns", "errors", "blocked", "cache hits", "p95 ms", "input / output tokens")
+    table = _table(f"Usage of {report['release_bundle']}", *columns, "prompt cache read / written", "cost, USD")
+    for row in report["groups"][:_ROWS_SHOWN]:
+        _add(
+            table,
+            row["dimension"],
+            _value(row),
+            str(row["turns"]),
+            f"{row['errors']} ({_number(row['error_rate'], 3)})",
+            f"{row['blocked']} ({_number(row['blocked_rate'], 3)})",
+            f"{row['cache_hits']} of {row['cache_stated']}",
+            _number(row["p95"], 1),
+            f"{row['input_tokens']} / {row['output_tokens']}",
+            f"{row['cache_read_tokens']} / {row['cache_write_tokens']}",
+            f"{_number(row['cost_usd'], 4)} ({row['priced_calls']} of {row['calls']} calls)",
+        )
+    return table
+
+
+def _models(report: dict[str, Any]) -> Table:
+    table = _table("Cost by model, USD", "model", "calls", "input / output tokens", "by list price", "as a proxy said")
+    for row in report["models"]:
+        if row["dimension"] == "overall":
+            cost = "no price" if row["cost_usd"] is None and row["unpriced_calls"] else _number(row["cost_usd"], 4)
+            _add(
+                table,
+                row["model_id"],
+                str(row["calls"]),
+                f"{row['input_tokens']} / {row['output_tokens']}",
+                cost,
+                _number(row["reported_cost_usd"], 4),
+            )
+    return table
+
+
+def _table(title: str, *columns: str) -> Table:
+    from rich.table import Table
+
+    table = Table(title=title, title_justify="left", title_style="bold", header_style="dim", expand=False)
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    return table
+
+
+def _add(table: Table, *cells: str) -> None:
+    """Add a row of plain texts: a name from a trace may hold what rich takes for markup."""
+    from rich.text import Text
+
+    table.add_row(*(Text(cell) for cell in cells))
+
+
+def _value(row: dict[str, Any]) -> str:
+    from mangaassist_assets.satisfaction.report import NOT_STATED
+
+    return "" if row["dimension"] == "overall" else (row["value"] or NOT_STATED)
+
+
+def _number(value: float | None, digits: int) -> str:
+    return "–" if value is None else f"{value:.{digits}f}"

@@ -1,0 +1,246 @@
+"""The report assets on real snapshots: what they load, say, link to and show; and the command that prints them."""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+from types import SimpleNamespace
+
+import dagster as dg
+import polars as pl
+import pytest
+
+from mangaassist_assets.assets.reading import QUARANTINE_FILE, TURNS_CARD_FILE, TURNS_FILE, read_json
+from mangaassist_assets.assets.reports import REPORT_FILE, satisfaction_report, usage_report
+from mangaassist_assets.commands.report import render_report, run_report
+from mangaassist_assets.commands.session import CommandError, Session
+from mangaassist_assets.local.home import Home
+from mangaassist_assets.partitions import release_bundles
+from mangaassist_assets.storage import canonical_json
+from mangaassist_assets.tracing.snapshot import quarantine_frame, to_parquet, turns_frame
+from resources.mlflow_tracking import MlflowResource
+from resources.prices import PricesResource
+from resources.store import StoreResource
+from resources.warehouse import DuckDbWarehouseResource
+from tests.support.reports import BUNDLE, EARLIER, START_MS, chat_turn, event
+
+pytestmark = pytest.mark.integration
+
+DAY_MS = 86_400_000
+SECRET = "nobody.invented@example.invalid"
+
+
+@pytest.fixture
+def platform(stand_ins_environment, tmp_path):  # noqa: ARG001 - the environment of clients
+    """Two bundles in a store: 100 turns each, half of them rated; the later one pleases more on prompt p2."""
+    store = StoreResource(root=str(tmp_path / "store"), cache_folder=str(tmp_path / "cache"))
+    resources = {
+        "mlflow": MlflowResource(),
+        "prices": PricesResource(),
+        "store": store,
+        "warehouse": DuckDbWarehouseResource(path=str(tmp_path / "warehouse")),
+    }
+    snapshots = store.snapshots()
+
+    def mined(bundle, *, start, good, prompt, events=()):
+        turns = [
+            chat_turn(
+                number,
+                release_bundle=bundle,
+                timestamp_ms=start + number,
+                prompt_version=prompt if number % 2 else "p1",
+                message=SECRET,
+                cache_hit=number % 4 == 0,
+                experiment_id="treatment" if number % 2 else "control",
+            )
+            for number in range(100)
+        ]
+        thumbs = [event(n, "thumbs_up" if n < good else "thumbs_down", release_bundle=bundle) for n in range(50)]
+        card = {"turns": 100, "first_timestamp_ms": start}
+        files = {
+            TURNS_FILE: to_parquet(turns_frame(turns)),
+            QUARANTINE_FILE: to_parquet(quarantine_frame([])),
+            TURNS_CARD_FILE: canonical_json(card),
+        }
+        snapshots.write("tagged_traces", files, partition=bundle)
+        snapshots.write("feedback_events", {"events.json": canonical_json([*thumbs, *events])}, partition=bundle)
+
+    mined(EARLIER, start=START_MS - 14 * DAY_MS, good=10, prompt="p1")
+    mined(BUNDLE, start=START_MS, good=40, prompt="p2", events=[event(5_000, "thumbs_up"), {"feedback": "thumbs_up"}])
+    with dg.DagsterInstance.ephemeral() as instance:
+        instance.add_dynamic_partitions(release_bundles.name, [BUNDLE, EARLIER])
+        definitions = dg.Definitions(
+            assets=[satisfaction_report, usage_report],
+            jobs=[dg.define_asset_job("reports", selection=dg.AssetSelection.groups("reports"))],
+            resources=resources,
+        )
+        yield SimpleNamespace(
+            instance=instance, definitions=definitions, resources=resources, snapshots=snapshots, mined=mined
+        )
+
+
+def materialize(platform, asset, bundle=BUNDLE):
+    result = dg.materialize(
+        [asset], resources=platform.resources, instance=platform.instance, partition_key=bundle, raise_on_error=False
+    )
+    assert result.success, [one.step_failure_data.error.message for one in result.get_step_failure_events()]
+    (materialization,) = result.asset_materializations_for_node(asset.key.path[-1])
+    return {name: value.value for name, value in materialization.metadata.items() if hasattr(value, "value")}
+
+
+def table(platform, asset, name, bundle=BUNDLE):
+    return read_json(platform.snapshots, platform.snapshots.latest(asset, partition=bundle), REPORT_FILE)[name]
+
+
+def test_satisfaction_is_compared_with_the_bundle_before_which_is_loaded_as_well(platform):
+    metadata = materialize(platform, satisfaction_report)
+    groups = {(one["dimension"], one["value"]): one for one in table(platform, "satisfaction_report", "groups")}
+    overall = groups["overall", None]
+    assert (overall["turns"], overall["rated"], overall["satisfaction"], overall["satisfaction_before"]) == (
+        100,
+        50,
+        0.8,
+        0.2,
+    )
+    assert overall["moved"]
+    assert overall["difference_low"] < 0.6 < overall["difference_high"]
+    assert groups["prompt_version", "p2"]["difference"] is None
+    assert groups["prompt_version", "p1"]["rated"] + groups["prompt_version", "p2"]["rated"] == 50
+    assert (metadata["compared_with"], metadata["feedback_events"], metadata["feedback_without_turn"]) == (
+        EARLIER,
+        51,
+        1,
+    )
+    database = platform.resources["warehouse"].open()
+    loaded = database.query("SELECT release_bundle, COUNT(*) AS n FROM chat_turns GROUP BY release_bundle")
+    assert dict(loaded.rows()) == {BUNDLE: 100, EARLIER: 100}
+
+
+def test_the_first_bundle_has_nothing_to_be_compared_with(platform):
+    metadata = materialize(platform, satisfaction_report, EARLIER)
+    assert (metadata["compared_with"], metadata["moved"]) == ("no earlier bundle", "nothing")
+
+
+def test_the_report_of_the_same_snapshots_is_the_same_bytes_and_a_new_thumb_another(platform):
+    def digest():
+        materialize(platform, satisfaction_report)
+        return platform.snapshots.latest("satisfaction_report", partition=BUNDLE).digest
+
+    first = digest()
+    assert digest() == first
+    platform.mined(BUNDLE, start=START_MS, good=41, prompt="p2")
+    assert digest() != first
+
+
+def test_feedback_as_a_table_counts_as_feedback_as_a_list_does(platform):
+    materialize(platform, satisfaction_report)
+    listed = table(platform, "satisfaction_report", "groups")
+    for bundle in (BUNDLE, EARLIER):
+        snapshot = platform.snapshots.latest("feedback_events", partition=bundle)
+        events = [one for one in read_json(platform.snapshots, snapshot, "events.json") if "trace_id" in one]
+        tabled = {"events.parquet": to_parquet(pl.DataFrame(events).drop("schema"))}
+        platform.snapshots.write("feedback_events", tabled, partition=bundle)
+    materialize(platform, satisfaction_report)
+    assert table(platform, "satisfaction_report", "groups") == listed
+
+
+def test_a_feedback_snapshot_without_events_says_what_to_do(platform, tmp_path):
+    platform.snapshots.write("feedback_events", {"events.csv": b""}, partition=BUNDLE)
+    with pytest.raises(CommandError, match="holds no events: materialize feedback_events again"):
+        run_report(session(platform, tmp_path), release_bundle=BUNDLE, kind="satisfaction")
+
+
+def test_satisfaction_links_back_to_traces_of_each_prompt_and_to_the_model(platform):
+    links = materialize(platform, satisfaction_report)["mlflow"]
+    urls = re.findall(r"\]\((\S+)\)", links)
+    assert len(urls) == 4  # the bundle, two prompts, one model
+    assert f"tag={'release_bundle%3D' + BUNDLE}" in urls[0]
+    assert any(url.endswith("tag=prompt_version%3Dp2") for url in urls)
+    assert urls[-1].endswith("/#/models/mangaassist-intent-classifier/versions/3")
+
+
+def test_every_picture_is_a_small_png_in_markdown(platform):
+    pictures = [materialize(platform, satisfaction_report)["chart"]]
+    usage = materialize(platform, usage_report)
+    pictures += [usage["latency_chart"], usage["cost_chart"]]
+    for markdown in pictures:
+        content = base64.b64decode(re.fullmatch(r"!\[[\w ]+\]\(data:image/png;base64,(\S+)\)", markdown)[1])
+        assert content.startswith(b"\x89PNG")
+        assert len(markdown) < 60_000
+
+
+def test_usage_has_latency_tokens_cost_and_rates_by_prompt_and_arm(platform):
+    metadata = materialize(platform, usage_report)
+    # 100 calls of 1,000 input and 100 output tokens at 0.80 and 4.00 USD per million.
+    assert metadata["cost_usd"] == pytest.approx(100 * (1_000 * 0.8 + 100 * 4.0) / 1e6)
+    assert (metadata["model_calls"], metadata["priced_calls"], metadata["unpriced_models"]) == (100, 100, "none")
+    assert metadata["cache_hit_share"] == 0.25
+    groups = {(one["dimension"], one["value"]): one for one in table(platform, "usage_report", "groups")}
+    assert groups["experiment_id", "control"]["cache_hits"] == 25
+    assert groups["prompt_version", "p2"]["turns"] == 50
+    stages = {one["name"]: one for one in table(platform, "usage_report", "stages") if one["dimension"] == "overall"}
+    assert stages["retrieve_chunks"]["p50"] == pytest.approx(69.5)
+    assert stages["bedrock_generate"]["failed"] == 20
+
+
+def test_prices_of_ones_own_take_the_place_of_the_packaged_ones(platform, tmp_path, monkeypatch):
+    line = {"model_id": "anthropic.*", "valid_from": "2026-01-01", "source": "a contract", "retrieved": "2026-01-01"}
+    path = tmp_path / "prices.json"
+    path.write_text(json.dumps({"prices": [{**line, "input": 1.0, "output": 0.0}]}), encoding="utf-8")
+    monkeypatch.setenv("MANGAASSIST_PRICES", str(path))
+    assert materialize(platform, usage_report)["cost_usd"] == pytest.approx(0.1)
+
+
+def test_no_report_holds_what_a_shopper_wrote(platform):
+    for asset in (satisfaction_report, usage_report):
+        assert SECRET not in repr(materialize(platform, asset))
+        snapshot = platform.snapshots.latest(asset.key.path[-1], partition=BUNDLE)
+        assert all(SECRET.encode() not in platform.snapshots.read(snapshot, file) for file in snapshot.files)
+
+
+def session(platform, tmp_path):
+    return Session(
+        home=Home(tmp_path),
+        environment={},
+        instance=platform.instance,
+        definitions=platform.definitions,
+        resources=SimpleNamespace(**platform.resources),
+        progress=lambda _: None,
+    )
+
+
+def test_the_command_returns_both_reports_and_prints_them_as_tables(platform, tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+    report = run_report(session(platform, tmp_path), release_bundle=BUNDLE)
+    assert json.loads(json.dumps(report)) == report
+    assert report["satisfaction"]["compared_with"] == EARLIER
+    assert report["usage"]["unpriced_models"] == []
+    render_report(report)
+    printed = capsys.readouterr().out
+    for expected in ("0.800", "+0.600", "bedrock_generate", "treatment", "0.1200 (100 of 100 calls)"):
+        assert expected in printed
+
+
+def test_the_command_makes_only_the_report_that_is_asked_for(platform, tmp_path):
+    report = run_report(session(platform, tmp_path), release_bundle=BUNDLE, kind="usage")
+    assert set(report) == {"release_bundle", "usage"}
+    assert platform.snapshots.find("satisfaction_report", partition=BUNDLE) is None
+
+
+@pytest.mark.parametrize(
+    ("bundle", "said"),
+    [("2026.09.09-rc9", "has no tagged_traces yet: run `mangaassist loop"), ("no,bundle", "not valid")],
+)
+def test_the_command_says_what_is_missing_and_registers_no_partition(platform, tmp_path, bundle, said):
+    with pytest.raises(CommandError, match=said):
+        run_report(session(platform, tmp_path), release_bundle=bundle)
+    assert bundle not in platform.instance.get_dynamic_partitions(release_bundles.name)
+
+
+def test_a_report_that_fails_says_why(platform, tmp_path, monkeypatch):
+    path = tmp_path / "prices.json"
+    path.write_text('{"prices": [7]}', encoding="utf-8")
+    monkeypatch.setenv("MANGAASSIST_PRICES", str(path))
+    with pytest.raises(CommandError, match=r"usage_report: .*price 1 is not an object"):
+        run_report(session(platform, tmp_path), release_bundle=BUNDLE)

@@ -1,0 +1,215 @@
+"""The usage report: percentiles as numpy's, costs by hand, groups that add up."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mangaassist_assets.storage import canonical_json
+from mangaassist_assets.tracing.snapshot import turns_frame
+from mangaassist_assets.tracing.turns import Generation, StageTiming
+from mangaassist_assets.usage.chart import cost_chart, latency_chart
+from mangaassist_assets.usage.prices import read_prices
+from mangaassist_assets.usage.report import DIMENSIONS, WHOLE_TURN, build_usage_report
+from mangaassist_assets.warehouse.queries import OVERALL
+from tests.support.reports import BUNDLE, HAIKU, START_MS, chat_turn
+
+DAY_MS = 86_400_000
+DEAR, CHEAP, FREE_OF_PRICE = "invented.dear", "invented.cheap", "invented.unpriced"
+GENERATION = st.builds(
+    Generation,
+    model_id=st.sampled_from([DEAR, CHEAP, FREE_OF_PRICE, None]),
+    input_tokens=st.none() | st.integers(0, 10**6),
+    output_tokens=st.none() | st.integers(0, 10**6),
+    cache_read_tokens=st.none() | st.integers(0, 10**6),
+    reported_cost_usd=st.none() | st.floats(0, 10),
+)
+FIELDS = st.fixed_dictionaries(
+    {
+        "prompt_version": st.sampled_from([None, "p1", "p2"]),
+        "experiment_id": st.sampled_from([None, "control", "treatment"]),
+        "duration_ms": st.integers(0, 10**6),
+        "state": st.sampled_from(["OK", "ERROR"]),
+        "guardrail_blocked": st.booleans(),
+        "cache_hit": st.none() | st.booleans(),
+        "bedrock_model_id": st.sampled_from([DEAR, None]),
+        "stages": st.lists(
+            st.builds(StageTiming, name=st.sampled_from(["embed_query", "guardrails"]), duration_ms=st.floats(0, 1e6)),
+            max_size=4,
+        ).map(tuple),
+        "generations": st.lists(GENERATION, max_size=3).map(tuple),
+    }
+)
+
+
+@pytest.fixture(scope="module")
+def prices(tmp_path_factory):
+    """Invented prices: a dear model that gets dearer two days in, a cheap one without a price for cached tokens."""
+    line = {"valid_from": "2026-01-01", "source": "a test", "retrieved": "2026-01-01"}
+    path = tmp_path_factory.mktemp("prices") / "prices.json"
+    lines = [
+        {**line, "model_id": DEAR, "input": 1.0, "output": 10.0, "cache_read": 0.1, "valid_to": "2026-03-26"},
+        {**line, "model_id": DEAR, "input": 2.0, "output": 20.0, "cache_read": 0.2, "valid_from": "2026-03-26"},
+        {**line, "model_id": CHEAP, "input": 0.01, "output": 0.02},
+    ]
+    path.write_text(json.dumps({"prices": lines}), encoding="utf-8")
+    return read_prices(path)
+
+
+def report_of(turns, prices):
+    return build_usage_report(turns_frame(turns), prices, release_bundle=BUNDLE)
+
+
+def generations(*calls, **fields):
+    return {"generations": tuple(Generation(model_id=model, **tokens) for model, tokens in calls), **fields}
+
+
+def test_a_call_costs_its_tokens_at_the_price_of_its_model(prices):
+    tokens = {"input_tokens": 1_000, "output_tokens": 200, "cache_read_tokens": 5_000}
+    report = report_of([chat_turn(1, **generations((DEAR, tokens)))], prices)
+    assert report.overall["cost_usd"] == pytest.approx((1_000 * 1.0 + 200 * 10.0 + 5_000 * 0.1) / 1e6)
+
+
+def test_the_price_that_was_valid_when_the_turn_began_counts(prices):
+    tokens = {"input_tokens": 1_000_000, "output_tokens": 0}
+    days = [START_MS, START_MS + DAY_MS, START_MS + 3 * DAY_MS]  # 24, 25 and 27 March 2026
+    turns = [chat_turn(n, timestamp_ms=day, **generations((DEAR, tokens))) for n, day in enumerate(days)]
+    report = report_of(turns, prices)
+    assert report.overall["cost_usd"] == pytest.approx(1.0 + 1.0 + 2.0)
+    used = report.prices.sort("valid_from").select("valid_from", "valid_to", "calls").rows()
+    assert used == [("2026-01-01", "2026-03-26", 2), ("2026-03-26", None, 1)]
+
+
+def test_after_its_price_ended_a_model_has_none(tmp_path):
+    path = tmp_path / "prices.json"
+    line = {"model_id": DEAR, "input": 1.0, "output": 1.0, "source": "a test", "retrieved": "2026-01-01"}
+    path.write_text(json.dumps({"prices": [{**line, "valid_from": "2026-01-01", "valid_to": "2026-03-25"}]}), "utf-8")
+    tokens = {"input_tokens": 1_000_000, "output_tokens": 0}
+    days = [START_MS, START_MS + DAY_MS, START_MS - 90 * DAY_MS]  # valid, over since that midnight, not yet
+    turns = [chat_turn(n, timestamp_ms=day, **generations((DEAR, tokens))) for n, day in enumerate(days)]
+    report = report_of(turns, read_prices(path))
+    assert [report.overall[name] for name in ("cost_usd", "priced_calls", "unpriced_calls")] == [1.0, 1, 2]
+
+
+def test_a_model_without_a_price_costs_null_and_is_named_never_zero(prices):
+    tokens = {"input_tokens": 10, "output_tokens": 10}
+    report = report_of([chat_turn(1, **generations((FREE_OF_PRICE, tokens)))], prices)
+    assert (report.overall["cost_usd"], report.overall["unpriced_calls"]) == (None, 1)
+    assert report.unpriced_models == [FREE_OF_PRICE]
+
+
+def test_a_price_is_needed_only_for_the_tokens_that_were_used(prices):
+    plain, cached = (
+        {"input_tokens": 10, "output_tokens": 10},
+        {"input_tokens": 10, "output_tokens": 10, "cache_read_tokens": 1},
+    )
+    assert report_of([chat_turn(1, **generations((CHEAP, plain)))], prices).unpriced_models == []
+    assert report_of([chat_turn(1, **generations((CHEAP, cached)))], prices).unpriced_models == [CHEAP]
+
+
+def test_a_call_whose_tokens_nobody_counted_has_no_cost_and_is_counted_as_such(prices):
+    report = report_of([chat_turn(1, **generations((DEAR, {"input_tokens": 10})))], prices)
+    figures = ("cost_usd", "priced_calls", "unpriced_calls", "uncounted_calls")
+    assert [report.overall[name] for name in figures] == [None, 0, 0, 1]
+
+
+def test_what_a_proxy_reported_stands_beside_our_own_figure(prices):
+    tokens = {"input_tokens": 1_000_000, "output_tokens": 0, "reported_cost_usd": 0.9}
+    overall = report_of(
+        [
+            chat_turn(1, **generations((DEAR, tokens))),
+            chat_turn(2, **generations((DEAR, tokens | {"reported_cost_usd": None}))),
+        ],
+        prices,
+    ).overall
+    assert (overall["cost_usd"], overall["reported_cost_usd"]) == (2.0, 0.9)
+
+
+def test_percentiles_are_numpys(prices):
+    generator = np.random.default_rng(0)
+    durations = generator.integers(1, 10_000, 137)
+    spans = generator.lognormal(3, 1, 137)
+    turns = [
+        chat_turn(n, duration_ms=int(whole), stages=(StageTiming(name="embed_query", duration_ms=float(span)),))
+        for n, (whole, span) in enumerate(zip(durations, spans, strict=True))
+    ]
+    stages = {row["name"]: row for row in report_of(turns, prices).of("stages")}
+    for name, values in ((WHOLE_TURN, durations), ("embed_query", spans)):
+        expected = np.percentile(values, [50, 95, 99])
+        assert [stages[name][column] for column in ("p50", "p95", "p99")] == pytest.approx(expected.tolist())
+        assert stages[name]["calls"] == 137
+
+
+def test_a_turn_counts_once_whether_its_writer_has_our_root_span_or_not(prices):
+    ours, others = chat_turn(1, duration_ms=300), chat_turn(2, duration_ms=500, stages=())
+    assert WHOLE_TURN in {stage.name for stage in ours.stages}
+    (whole,) = [row for row in report_of([ours, others], prices).of("stages") if row["name"] == WHOLE_TURN]
+    assert (whole["calls"], whole["p50"]) == (2, 400.0)
+
+
+def test_shares_are_of_the_turns_that_say(prices):
+    turns = [
+        chat_turn(1, cache_hit=True),
+        chat_turn(2, cache_hit=False, state="ERROR"),
+        chat_turn(3, cache_hit=None, guardrail_blocked=True),
+        chat_turn(4, cache_hit=None),
+    ]
+    overall = report_of(turns, prices).overall
+    assert (overall["cache_hits"], overall["cache_stated"], overall["cache_hit_share"]) == (1, 2, 0.5)
+    assert (overall["error_rate"], overall["blocked_rate"]) == (0.25, 0.25)
+
+
+def test_an_arm_without_model_calls_has_zero_calls_and_no_cost(prices):
+    turns = [chat_turn(1, experiment_id="control"), chat_turn(2, experiment_id="treatment", generations=())]
+    groups = {row["value"]: row for row in report_of(turns, prices).of("groups", "experiment_id")}
+    assert (groups["treatment"]["calls"], groups["treatment"]["input_tokens"], groups["treatment"]["cost_usd"]) == (
+        0,
+        0,
+        None,
+    )
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(FIELDS, max_size=8))
+def test_groups_add_up_to_the_whole_and_to_a_count_by_hand(prices, fields):
+    turns = [chat_turn(number, **one) for number, one in enumerate(fields)]
+    report = report_of(turns, prices)
+    sums = ("turns", "errors", "blocked", "cache_hits", "calls", "priced_calls", "unpriced_calls", "input_tokens")
+    for dimension in DIMENSIONS:
+        rows = report.of("groups", dimension)
+        assert {row["value"] for row in rows} == {getattr(turn, dimension) for turn in turns}
+        for name in sums:
+            assert sum(row[name] for row in rows) == report.overall[name]
+        costs = [row["cost_usd"] for row in rows if row["cost_usd"] is not None]
+        assert sum(costs) == pytest.approx(report.overall["cost_usd"] or 0.0, abs=1e-6)
+        stages = report.of("stages", dimension)
+        assert sum(row["calls"] for row in stages) == sum(row["calls"] for row in report.of("stages"))
+    by_model = defaultdict(int)
+    for turn in turns:
+        for call in turn.generations:
+            by_model[call.model_id or turn.bedrock_model_id or "(not stated)"] += 1
+    assert {row["model_id"]: row["calls"] for row in report.of("models")} == by_model
+    assert report.overall["calls"] == sum(
+        report.overall[name] for name in ("priced_calls", "unpriced_calls", "uncounted_calls")
+    )
+    assert canonical_json(report.to_dict()) == canonical_json(report_of(turns[::-1], prices).to_dict())
+
+
+@pytest.mark.parametrize("count", [0, 30])
+def test_the_pictures_are_small_and_the_same_for_the_same_report(prices, count):
+    report = report_of(
+        [chat_turn(n, bedrock_model_id=f"$model_{n}", **generations((None, {}), (HAIKU, {}))) for n in range(count)],
+        prices,
+    )
+    for chart in (latency_chart, cost_chart):
+        picture = chart(report)
+        assert picture.startswith(b"\x89PNG")
+        assert len(picture) < 60_000
+        assert picture == chart(report)
+    assert report.overall["turns"] == count
+    assert {row["dimension"] for row in report.of("groups")} == {OVERALL}
