@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from mangaassist_assets.chatbot.documents import GuardrailsDocument
-from mangaassist_assets.tracing.redaction import redact
+from mangaassist_assets.tracing.redaction import find_personal_data
 
 # The longest text the patterns look at: a message over the limit is refused for its length anyway.
 _MAXIMUM_SCANNED = 20_000
@@ -34,17 +34,23 @@ def check_message(rules: GuardrailsDocument, message: str) -> Verdict:
     return Verdict(blocked=bool(reasons), reasons=tuple(reasons))
 
 
-def check_answer(rules: GuardrailsDocument, answer: str, relevances: Sequence[float]) -> Verdict:
+def check_answer(
+    rules: GuardrailsDocument, answer: str, relevances: Sequence[float], *, passages: Sequence[str] = ()
+) -> Verdict:
     """Check an answer: `personal_data:<kind>` and `ungrounded`.
 
     Args:
         rules: The ruleset.
         answer: The generated answer.
         relevances: Relevance probabilities of the selected passages, in any order; none at all is ungrounded.
+        passages: Texts of the store's own knowledge that the answer was made of: what they say is public, be it an
+            author's name or the shop's address.
     """
     reasons: list[str] = []
     if rules.block_personal_data_in_answer:
-        reasons += [f"personal_data:{kind.lower()}" for kind in redact(answer).counts]
+        found = find_personal_data(answer)
+        private = {one.kind for one in found if not any(answer[one.start : one.end] in text for text in passages)}
+        reasons += [f"personal_data:{kind.lower()}" for kind in sorted(private)]
     if not relevances or max(relevances) < rules.minimum_best_relevance:
         reasons.append("ungrounded")
     return Verdict(blocked=bool(reasons), reasons=tuple(reasons))

@@ -191,7 +191,8 @@ class Chatbot:
         turn.used_documents = tuple(dict.fromkeys(hit.document_id for hit in prompt.passages))
         answer = self._generate(turn.message, prompt, routing, tracer)
         with tracer.span(SpanName.GUARDRAILS) as span:
-            verdict = check_answer(rules, answer, [item.relevance for item in retrieved.selected])
+            relevances = [item.relevance for item in retrieved.selected]
+            verdict = check_answer(rules, answer, relevances, passages=[hit.text for hit in prompt.passages])
             _put_verdict(span, rules, verdict)
         turn.blocked = verdict.blocked
         turn.answer = rules.blocked_answer if verdict.blocked else answer or prompts.fallback

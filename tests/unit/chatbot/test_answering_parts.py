@@ -56,6 +56,9 @@ def test_a_message_over_the_limit_is_blocked_for_its_length():
 
 def test_personal_data_in_an_answer_is_blocked_by_kind():
     assert check_answer(RULES, "mail a@example.com", [0.9]).reasons == ("personal_data:email",)
+    passages = ["Write to a@example.com"]
+    assert not check_answer(RULES, "mail a@example.com", [0.9], passages=passages).blocked
+    assert check_answer(RULES, "mail b@example.com", [0.9], passages=passages).blocked
     tolerant = GuardrailsDocument(version="g2", block_personal_data_in_answer=False)
     assert not check_answer(tolerant, "mail a@example.com", [0.9]).blocked
 
