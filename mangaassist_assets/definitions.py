@@ -97,6 +97,9 @@ def _aws_resources() -> Mapping[str, Resource]:
     return {
         **_shared_resources(aws),
         "mlflow": MlflowResource(tracking_uri=dg.EnvVar("MLFLOW_TRACKING_URI")),
+        "feedback_stream": KinesisFeedbackResource(
+            aws=aws, delivery_url=os.environ.get("MANGAASSIST_FEEDBACK_DELIVERY") or None
+        ),
         "privacy": PrivacyResource(key=dg.EnvVar("MANGAASSIST_PSEUDONYM_KEY")),
         "warehouse": RedshiftWarehouseResource(
             aws=aws,

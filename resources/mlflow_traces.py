@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, cast
+from typing import TYPE_CHECKING
 
 from mangaassist_assets.tracing.names import EXPECTED_INTENT, RELEVANT_DOCUMENTS, USER_FEEDBACK_ASSESSMENT, Tag
-from mangaassist_assets.tracing.records import AssessmentRecord, SpanRecord, SpanStatus, TraceRecord, TraceState
+from mangaassist_assets.tracing.records import TraceRecord
+from resources.mlflow_records import to_record
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-    from mlflow.entities import Assessment, AssessmentSource, Span, Trace
+    from mlflow.entities import AssessmentSource, Trace
 
     from mangaassist_assets.tracing.turns import Feedback
 
@@ -20,7 +21,6 @@ _INFO_PAGE = 500
 _PASSES = 5
 # SQLite joins 64 tables at most, and each excluded bundle is one join.
 _EXCLUDED_BUNDLES = 20
-_STATES: frozenset[str] = frozenset({"OK", "ERROR", "IN_PROGRESS"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -181,48 +181,3 @@ def _human(source_id: str) -> AssessmentSource:
     from mlflow.entities import AssessmentSource
 
     return AssessmentSource(source_type="HUMAN", source_id=source_id)
-
-
-def to_record(trace: Trace) -> TraceRecord:
-    """Return an MLflow trace as a plain record; MLflow's own attributes are left out."""
-    info = trace.info
-    state = str(info.state.value)
-    return TraceRecord(
-        trace_id=info.trace_id,
-        timestamp_ms=info.timestamp_ms,
-        duration_ms=info.execution_duration or 0,
-        state=cast("TraceState", state if state in _STATES else "STATE_UNSPECIFIED"),
-        tags={key: value for key, value in info.tags.items() if not key.startswith("mlflow.")},
-        user_key=info.trace_metadata.get("mlflow.trace.user"),
-        spans=tuple(_span(span) for span in trace.data.spans),
-        assessments=tuple(_assessment(item) for item in info.assessments or () if item.valid is not False),
-    )
-
-
-def _span(span: Span) -> SpanRecord:
-    status = str(getattr(span.status.status_code, "value", span.status.status_code))
-    return SpanRecord(
-        span_id=span.span_id,
-        parent_id=span.parent_id,
-        name=span.name,
-        start_ns=span.start_time_ns,
-        end_ns=span.end_time_ns or span.start_time_ns,
-        status=cast("SpanStatus", status if status in ("OK", "ERROR") else "UNSET"),
-        status_message=span.status.description or "",
-        attributes={key: value for key, value in span.attributes.items() if not key.startswith("mlflow.")},
-        inputs=span.inputs,
-        outputs=span.outputs,
-    )
-
-
-def _assessment(item: Assessment) -> AssessmentRecord:
-    kind: Literal["feedback", "expectation"] = "feedback" if item.expectation is None else "expectation"
-    value = item.feedback if item.expectation is None else item.expectation
-    return AssessmentRecord(
-        name=item.name,
-        kind=kind,
-        value=None if value is None else value.value,
-        source_type=str(item.source.source_type),
-        source_id=item.source.source_id or "",
-        timestamp_ms=item.last_update_time_ms or item.create_time_ms or 0,
-    )

@@ -77,7 +77,7 @@ class OtlpTraceSink:
                 self._thread.start()
 
     def _run(self) -> None:
-        with _session(self._attempts) as session:
+        with retrying_session(self._attempts) as session:
             while True:
                 traces, done = self._take()
                 if traces:
@@ -121,7 +121,8 @@ class OtlpTraceSink:
                 self._stored += len(traces)
 
 
-def _session(attempts: int) -> requests.Session:
+def retrying_session(attempts: int) -> requests.Session:
+    """Return a session that repeats what a server in trouble did not answer; only for what may come twice."""
     import requests
     from requests.adapters import HTTPAdapter
     from urllib3.util import Retry

@@ -38,7 +38,9 @@ def run_redact_lines(
 
     phrases = Vocabulary(vocabulary)
     words = phrases if len(phrases) else None
-    messages = [_message(line.rstrip("\r\n"), words, conversation) for line in lines]
+    # Bytes that are no UTF-8 arrive as half characters, which no terminal or file takes: each becomes a question mark.
+    clean = (line.rstrip("\r\n").encode("utf-8", "replace").decode("utf-8") for line in lines)
+    messages = [_message(line, words, conversation) for line in clean]
     total: Counter[str] = Counter()
     for message in messages:
         total.update(message["counts"])
