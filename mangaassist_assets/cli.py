@@ -49,6 +49,8 @@ def _expected_errors() -> tuple[type[Exception], ...]:
     from mangaassist_assets.storage import SnapshotMissingError
     from mangaassist_assets.tracing.contract import InvalidBundleError
     from mangaassist_assets.tracing.erasure import InvalidUserKeyError
+    from mangaassist_assets.tracing.importing.files import ImportFileError
+    from mangaassist_assets.tracing.importing.running import ImportIncompleteError
     from resources.app_config import ConfigurationNotDeployedError
     from resources.aws import DeadlineExceededError
     from resources.endpoints import EndpointDeploymentError
@@ -67,6 +69,8 @@ def _expected_errors() -> tuple[type[Exception], ...]:
         EndpointDeploymentError,
         FeedbackNotPublishedError,
         HomeError,
+        ImportFileError,
+        ImportIncompleteError,
         InvalidBundleError,
         InvalidUserKeyError,
         KnowledgeError,
@@ -364,3 +368,18 @@ def report(home: str, release_bundle: str, kind: Literal["all", "satisfaction", 
     with open_session(home, say) as session:
         reports = run_report(session, release_bundle=release_bundle, kind=kind)
     emit(reports, render_report, as_json=as_json)
+
+
+@main.command("import-traces")
+@click.argument("file", type=_FILE)
+@click.option("--json", "as_json", is_flag=True, help=JSON_HELP)
+@click.pass_obj
+@_explained
+def import_traces(home: str, file: Path, *, as_json: bool) -> None:
+    """Import traces: JSON lines of MLflow traces or OTLP JSON, plain or .gz; what is there is not written twice."""
+    from mangaassist_assets.commands.import_traces import render, run_import
+    from mangaassist_assets.commands.session import open_session
+
+    with open_session(home, say) as session, _bar(f"importing {file.name}") as progress:
+        report = run_import(session, file=file, progress=progress)
+    emit(report, render, as_json=as_json)

@@ -68,6 +68,7 @@ def _shared_resources(aws: AwsResource) -> dict[str, Resource]:
         "app_config": AppConfigResource(aws=aws),
         "store": StoreResource(root=dg.EnvVar("MANGAASSIST_STORE"), cache_folder=dg.EnvVar("MANGAASSIST_CACHE")),
         "knowledge": KnowledgeResource(folder=dg.EnvVar("MANGAASSIST_KNOWLEDGE")),
+        "mlflow": MlflowResource(tracking_uri=dg.EnvVar("MLFLOW_TRACKING_URI")),
         "prices": PricesResource(),
     }
 
@@ -77,11 +78,6 @@ def _local_resources() -> Mapping[str, Resource]:
     aws = AwsResource()
     return {
         **_shared_resources(aws),
-        "mlflow": MlflowResource(
-            tracking_uri=dg.EnvVar("MLFLOW_TRACKING_URI"),
-            trace_reader="sql",
-            tracking_store_uri=dg.EnvVar("MANGAASSIST_TRACKING_STORE"),
-        ),
         "privacy": PrivacyResource(key_file=dg.EnvVar("MANGAASSIST_PSEUDONYM_KEY_FILE")),
         "warehouse": DuckDbWarehouseResource(path=dg.EnvVar("MANGAASSIST_WAREHOUSE")),
         "endpoints": SageMakerResource(aws=aws),
@@ -96,7 +92,6 @@ def _aws_resources() -> Mapping[str, Resource]:
     aws = AwsResource()
     return {
         **_shared_resources(aws),
-        "mlflow": MlflowResource(tracking_uri=dg.EnvVar("MLFLOW_TRACKING_URI")),
         "feedback_stream": KinesisFeedbackResource(
             aws=aws, delivery_url=os.environ.get("MANGAASSIST_FEEDBACK_DELIVERY") or None
         ),

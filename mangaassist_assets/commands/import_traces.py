@@ -139,6 +139,7 @@ def _fill(session: Session, file: Path, spooled: Spool, rejects: _Rejects) -> No
 
 @contextmanager
 def _store(session: Session) -> Iterator[MlflowTraceStore]:
+    from resources.mlflow_tracking import credentials
     from resources.trace_import import MlflowTraceStore
 
     mlflow = session.resources.mlflow
@@ -149,28 +150,13 @@ def _store(session: Session) -> Iterator[MlflowTraceStore]:
     store = MlflowTraceStore(
         uri,
         mlflow.ensure_experiment(mlflow.traces_experiment),
-        headers=_credentials(),
+        headers=credentials(),
         timeout_s=mlflow.request_timeout_s,
     )
     try:
         yield store
     finally:
         store.close()
-
-
-def _credentials() -> dict[str, str]:
-    """Return the authorization header that MLflow's own settings describe."""
-    import base64
-
-    from mlflow.utils.credentials import read_mlflow_creds
-
-    if token := os.environ.get("MLFLOW_TRACKING_TOKEN"):
-        return {"Authorization": f"Bearer {token}"}
-    known = read_mlflow_creds()
-    if known.username and known.password:
-        pair = base64.b64encode(f"{known.username}:{known.password}".encode()).decode()
-        return {"Authorization": f"Basic {pair}"}
-    return {}
 
 
 def _register(session: Session, counts: ImportCounts) -> dict[str, int]:

@@ -26,6 +26,8 @@ def main() -> None:
 
     # The job runner is a second process for features nobody uses here; MLflow reads these when it is imported.
     os.environ["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] = "false"
+    # Else the first span with a price makes the server ask the internet for a list, for seconds where there is none.
+    os.environ.setdefault("MLFLOW_MODEL_CATALOG_URI", "")
     os.environ["_MLFLOW_SGI_NAME"] = "uvicorn"
     os.environ.pop("MLFLOW_TRACKING_URI", None)  # it would be a client of itself
 

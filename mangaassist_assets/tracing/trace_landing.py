@@ -32,6 +32,7 @@ OVERLAP_MS = 10 * 60 * 1000
 GIVE_UP_MS = 24 * 60 * 60 * 1000
 """After this age a trace that is still being written goes to quarantine; it is read again when it changes."""
 PRESENCE_COLUMNS = ("trace_id", "kind", "state", "tags_present", "spans_present", "guardrail_blocked", "candidates")
+_CLOCKS_DIFFER_MS = 60 * 1000
 _ATTEMPTS = 5
 _COMPACT_EVERY = 64
 _SCHEMA = 1
@@ -239,7 +240,8 @@ class TraceLanding:
         while True:
             headers = self._source.headers_after(position, limit=self._page)
             within = [one for one in headers if TracePosition(**_place(one)) <= frontier]
-            self._land_changed(within, landed)
+            # A trace may end before all its spans are stored, which no header tells: one in quarantine is read again.
+            self._land_changed(within, landed, trusting_quarantine=False)
             if len(headers) < self._page or len(within) < len(headers):
                 return
             position = TracePosition(**_place(headers[-1]))
@@ -264,16 +266,20 @@ class TraceLanding:
                 return
 
     def _read_assessed(self, landed: Landed) -> None:
+        """Find traces that were assessed; assessments carry their writers' clocks, so a little is looked at again."""
+        _, state = self._load()
+        if state.assessed is None:
+            return
+        position = AssessmentPosition(timestamp_ms=state.assessed.timestamp_ms - _CLOCKS_DIFFER_MS)
         while True:
-            checkpoint, state = self._load()
-            if state.assessed is None:
-                return
-            found = self._source.assessed_after(state.assessed, limit=self._page)
+            found = self._source.assessed_after(position, limit=self._page)
             if found is None or found.position is None:
                 return
             self._land_changed(self._source.headers_by_id(found.trace_ids), landed)
+            position = found.position
             checkpoint, state = self._load()
-            self._commit(checkpoint, [], _State(state.frontier, found.position, state.open), landed)
+            if state.assessed is None or position > state.assessed:
+                self._commit(checkpoint, [], _State(state.frontier, position, state.open), landed)
             if found.at_end:
                 return
 
@@ -313,11 +319,14 @@ class TraceLanding:
 
     # Landing
 
-    def _land_changed(self, headers: Sequence[TraceHeader], landed: Landed) -> None:
+    def _land_changed(
+        self, headers: Sequence[TraceHeader], landed: Landed, *, trusting_quarantine: bool = True
+    ) -> None:
         """Read the traces whose header is not what is landed of them."""
         if not headers:
             return
-        known = self._landed_fingerprints(headers)
+        kinds = ("turn", "erased", "quarantined") if trusting_quarantine else ("turn", "erased")
+        known = self._landed_marks(headers, kinds)
         self._land_listed([one for one in headers if known.get(one.trace_id) != _mark(one)], landed)
 
     def _land_listed(self, headers: Sequence[TraceHeader], landed: Landed) -> None:
@@ -404,8 +413,11 @@ class TraceLanding:
         newest = rows.group_by("trace_id").agg(pl.col("sequence").max())
         return rows.join(newest, on=["trace_id", "sequence"], how="semi")
 
-    def _landed_fingerprints(self, headers: Sequence[TraceHeader]) -> dict[str, str]:
-        """Return the newest landed fingerprint of these traces; files of other times are not opened."""
+    def _landed_marks(self, headers: Sequence[TraceHeader], kinds: Collection[str]) -> dict[str, str]:
+        """Return the newest mark of those of the traces that are landed as one of these kinds.
+
+        Files of other times are not opened.
+        """
         times = [one.timestamp_ms for one in headers]
         rows = (
             self._table.rows()
@@ -415,7 +427,7 @@ class TraceLanding:
             .sort("sequence")
             .collect()
         )
-        return {trace_id: mark for trace_id, _, mark, kind in rows.iter_rows() if kind != "gone"}
+        return {trace_id: mark for trace_id, _, mark, kind in rows.iter_rows() if kind in kinds}
 
 
 def _place(header: TraceHeader) -> dict[str, Any]:

@@ -114,6 +114,29 @@ def test_a_trace_that_was_deleted_while_it_was_written_is_not_waited_for(
     assert landing.advance().waiting == 0
 
 
+def test_a_trace_that_ended_before_its_spans_were_stored_leaves_quarantine(
+    landing: TraceLanding, source: MemorySource
+) -> None:
+    whole = chat_trace("t1", NOW, "b1")
+    source.put(replace(whole, spans=()))
+    assert landing.advance().quarantined == 1
+    source.put(whole)
+    assert landing.advance().turns == 1
+    assert ids(landing.bundle("b1").turns) == ["t1"]
+    assert ids(landing.bundle("b1").quarantined) == []
+
+
+def test_an_assessment_by_a_clock_that_is_behind_is_picked_up(landing: TraceLanding, source: MemorySource) -> None:
+    for n in range(3):
+        source.put(chat_trace(f"t{n}", NOW - 100 * OVERLAP_MS * n, "b1"))
+    landing.advance()
+    source.assess("t1", thumb("thumbs_up", NOW + 50_000))
+    landing.advance()
+    source.assess("t2", thumb("thumbs_down", NOW + 10_000))
+    landing.advance()
+    assert landing.bundle("b1").turns["user_feedback"].to_list() == ["thumbs_down", "thumbs_up", None]
+
+
 def test_a_late_trace_within_the_overlap_is_found_by_the_next_reading(
     landing: TraceLanding, source: MemorySource
 ) -> None:

@@ -1,0 +1,202 @@
+"""Adding the contract's spans and tags to a trace, next to what is there."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from mangaassist_assets.tracing.names import Attribute, SpanName, Tag
+from mangaassist_assets.tracing.records import SpanRecord, TraceRecord
+from mangaassist_assets.tracing.redaction import is_pseudonym, redact
+from mangaassist_assets.tracing.shapes.values import name, text
+
+SESSION_METADATA = "mlflow.trace.session"
+_IDENTIFIER = re.compile(r"[0-9A-Za-z._:/#+-]+")
+# A UUID or a long hexadecimal number, in which chance may write a telephone number.
+_MADE_UP = re.compile(
+    r"[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}|(?=[0-9]*[a-fA-F])[0-9a-fA-F]{16,64}|[us]-[0-9a-f]{20}"
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelCall:
+    """What one span of a tool says of one call of a language model; None where it does not say.
+
+    `input_tokens` are without those read from or written to the prompt cache.
+    """
+
+    span: SpanRecord
+    message: str | None = None
+    answer: str | None = None
+    model_id: str | None = None
+    temperature: float | None = None
+    max_tokens: int | None = None
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    cache_read_tokens: int | None = None
+    cache_write_tokens: int | None = None
+    stop_reason: str | None = None
+    reported_cost_usd: float | None = None
+
+    def attributes(self) -> dict[str, object]:
+        """Return the attributes of a `bedrock_generate` span."""
+        said = {
+            Attribute.BEDROCK_MODEL_ID: self.model_id,
+            Attribute.TEMPERATURE: self.temperature,
+            Attribute.MAX_TOKENS: self.max_tokens,
+            Attribute.INPUT_TOKENS: self.input_tokens,
+            Attribute.OUTPUT_TOKENS: self.output_tokens,
+            Attribute.CACHE_READ_TOKENS: self.cache_read_tokens,
+            Attribute.CACHE_WRITE_TOKENS: self.cache_write_tokens,
+            Attribute.STOP_REASON: self.stop_reason,
+            Attribute.REPORTED_COST_USD: self.reported_cost_usd,
+        }
+        return {str(key): value for key, value in said.items() if value is not None}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stage:
+    """Another stage of a turn that a tool's span tells of: the contract's name of it and its attributes."""
+
+    span: SpanRecord
+    name: SpanName
+    attributes: Mapping[str, object] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Findings:
+    """All that a tool's spans say of a turn. `tags` are candidates: the first valid value of each counts."""
+
+    calls: Sequence[ModelCall] = ()
+    stages: Sequence[Stage] = ()
+    tags: Mapping[Tag, Sequence[object]] = field(default_factory=dict)
+    users: Sequence[object] = ()
+
+
+def in_contract(trace: TraceRecord, findings: Findings) -> TraceRecord:
+    """Return the trace with the spans and tags that the findings allow and that it lacks.
+
+    Added spans stand under the span that told of them, so the deepest failed span is the contract's. Nothing that
+    the trace has is changed.
+    """
+    has = {span.name for span in trace.spans}
+    calls = _outermost(trace.spans, findings.calls)
+    added: list[SpanRecord] = []
+    if SpanName.BEDROCK_GENERATE not in has:
+        added += [_under(trace, call.span, SpanName.BEDROCK_GENERATE, call.attributes()) for call in calls]
+    added += [_under(trace, one.span, one.name, one.attributes) for one in findings.stages if one.name not in has]
+    if SpanName.CHAT_TURN not in has and trace.spans:
+        added.append(_chat_turn(trace, calls))
+    tags = dict(trace.tags)
+    for tag, values in (*findings.tags.items(), (Tag.BEDROCK_MODEL_ID, [call.model_id for call in reversed(calls)])):
+        if not tags.get(tag) and (found := _first_harmless(tag, values)) is not None:
+            tags[tag] = found
+    user_key = trace.user_key or next(
+        (one for one in findings.users if isinstance(one, str) and is_pseudonym(one)), None
+    )
+    return replace(trace, spans=(*trace.spans, *added), tags=tags, user_key=user_key)
+
+
+def named_values(trace: TraceRecord, *names: str) -> list[object]:
+    """Return what the trace's metadata and its spans' attributes hold under these names, metadata first."""
+    found: list[object] = [trace.metadata.get(one) for one in names]
+    found += [span.attributes.get(one) for span in in_order(trace.spans) for one in names]
+    return [one for one in found if one is not None]
+
+
+def in_order(spans: Iterable[SpanRecord]) -> list[SpanRecord]:
+    """Return spans in the order they began."""
+    return sorted(spans, key=lambda span: (span.start_ns, span.end_ns, span.span_id))
+
+
+def _first_harmless(tag: Tag, values: Iterable[object]) -> str | None:
+    """Return the first value that can be a tag and tells nothing personal.
+
+    Models, bundles and versions are told by their form; what a shopper's session is called may be an address.
+    """
+    for value in values:
+        found = name(value)
+        if found is None:
+            continue
+        if _IDENTIFIER.fullmatch(found) and (tag != Tag.SESSION_ID or _MADE_UP.fullmatch(found)):
+            return found
+        if tag == Tag.SESSION_ID and redact(found).text == found:
+            return found
+    return None
+
+
+def _outermost(spans: Sequence[SpanRecord], calls: Sequence[ModelCall]) -> list[ModelCall]:
+    """Return the calls in order, without those below another call: a client traced inside a proxy is one call."""
+    parents = {span.span_id: span.parent_id for span in spans}
+    known = {call.span.span_id for call in calls}
+
+    def inside(call: ModelCall) -> bool:
+        seen: set[str] = set()
+        above = call.span.parent_id
+        while above is not None and above not in seen:
+            if above in known:
+                return True
+            seen.add(above)
+            above = parents.get(above)
+        return False
+
+    by_span = {call.span.span_id: call for call in calls}
+    return [
+        by_span[span.span_id] for span in in_order(call.span for call in calls) if not inside(by_span[span.span_id])
+    ]
+
+
+def _under(trace: TraceRecord, span: SpanRecord, kind: SpanName, attributes: Mapping[str, object]) -> SpanRecord:
+    return SpanRecord(
+        span_id=_span_id(trace, kind, span.span_id),
+        parent_id=span.span_id,
+        name=kind,
+        start_ns=span.start_ns,
+        end_ns=span.end_ns,
+        status=span.status,
+        status_message=_why(span),
+        attributes=dict(attributes),
+    )
+
+
+def _why(span: SpanRecord) -> str:
+    """Return why a span failed: its status message, else what its last exception says."""
+    if span.status != "ERROR" or span.status_message:
+        return span.status_message
+    for event in reversed(span.events):
+        if event.name == "exception":
+            kind, said = event.attributes.get("exception.type"), event.attributes.get("exception.message")
+            return ": ".join(part for part in (kind, said) if isinstance(part, str) and part)
+    return ""
+
+
+def _chat_turn(trace: TraceRecord, calls: Sequence[ModelCall]) -> SpanRecord:
+    roots = [span for span in trace.spans if span.parent_id is None]
+    message = next((found for root in roots if (found := _field(root.inputs, "message")) is not None), None)
+    answer = next((found for root in roots if (found := _field(root.outputs, "answer")) is not None), None)
+    if message is None:
+        message = next((call.message for call in reversed(calls) if call.message is not None), None)
+    if answer is None and not (calls and calls[-1].span.status == "ERROR"):
+        answer = next((call.answer for call in reversed(calls) if call.answer is not None), None)
+    failed = trace.state == "ERROR"
+    return SpanRecord(
+        span_id=_span_id(trace, SpanName.CHAT_TURN, ""),
+        parent_id=None,
+        name=SpanName.CHAT_TURN,
+        start_ns=min(span.start_ns for span in trace.spans),
+        end_ns=max(span.end_ns for span in trace.spans),
+        status="ERROR" if failed else "OK",
+        status_message=next((_why(root) for root in roots if root.status == "ERROR"), "") if failed else "",
+        inputs=None if message is None else {"message": message},
+        outputs=None if answer is None else {"answer": answer},
+    )
+
+
+def _field(value: object, key: str) -> str | None:
+    return text(value.get(key)) if isinstance(value, Mapping) else None
+
+
+def _span_id(trace: TraceRecord, kind: str, below: str) -> str:
+    return hashlib.sha256(f"{trace.trace_id}/{kind}/{below}".encode("utf-8", "surrogatepass")).hexdigest()[:16]
