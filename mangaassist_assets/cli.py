@@ -383,3 +383,23 @@ def import_traces(home: str, file: Path, *, as_json: bool) -> None:
     with open_session(home, say) as session, _bar(f"importing {file.name}") as progress:
         report = run_import(session, file=file, progress=progress)
     emit(report, render, as_json=as_json)
+
+
+@main.command("redact")
+@click.argument("text", required=False)
+@click.option("--file", type=_FILE, help="Redact the lines of a file; without text and file, standard input.")
+@click.option("--vocabulary", type=_FILE, help="Titles, characters, authors, one a line: no personal data.")
+@click.option("--json", "as_json", is_flag=True, help=JSON_HELP)
+def redact_command(text: str | None, file: Path | None, vocabulary: Path | None, *, as_json: bool) -> None:
+    """Show what redaction would do to a text: placeholders for what is personal, never the values found."""
+    from mangaassist_assets.commands.redact import render_redact, run_redact_lines
+
+    if text is not None and file is not None:
+        raise click.UsageError("give a text or --file, not both")
+    if text is not None:
+        lines = [text]
+    else:
+        data = sys.stdin.buffer.read() if file is None else file.read_bytes()
+        lines = data.decode("utf-8-sig", errors="replace").splitlines()
+    words = [] if vocabulary is None else vocabulary.read_text("utf-8-sig", errors="replace").splitlines()
+    emit(run_redact_lines(lines, vocabulary=words), render_redact, as_json=as_json)

@@ -55,7 +55,7 @@ class MlflowResource(dg.ConfigurableResource):  # type: ignore[type-arg]
     )
     tracking_store_uri: str | None = Field(
         default=None,
-        description="SQLAlchemy URL of the store behind the server, SQLite or PostgreSQL, for a user who may only read; "
+        description="SQLAlchemy URL of the store behind the server, SQLite or PostgreSQL, of a user who may only read; "
         "empty takes MANGAASSIST_TRACKING_STORE.",
     )
     request_timeout_s: int = Field(default=60, ge=1, description="Seconds one request may take.")

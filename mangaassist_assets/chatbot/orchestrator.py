@@ -30,7 +30,7 @@ from mangaassist_assets.chatbot.retrieval import Retrieved, Retriever
 from mangaassist_assets.chatbot.tracer import ActiveSpan, TurnTracer
 from mangaassist_assets.tracing.contract import validate_bundle
 from mangaassist_assets.tracing.names import Attribute, SpanName, Tag
-from mangaassist_assets.tracing.redaction import conversation_key, prompt_record, pseudonym, redact
+from mangaassist_assets.tracing.redaction import Kind, conversation_key, prompt_record, pseudonym, redact
 
 _SESSION = re.compile(r"[0-9A-Za-z][0-9A-Za-z._:-]{0,127}")
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")
@@ -171,7 +171,9 @@ class Chatbot:
 
     def _session(self, session_id: str) -> str:
         """Return the session id, or its pseudonym where it is not a plain token or tells something personal."""
-        if _SESSION.fullmatch(session_id) and not redact(session_id).counts:
+        # "rose-garden-7" is a session: words that may be names say nothing in an id that a program made.
+        tells = set(redact(session_id).counts) - {Kind.NAME, Kind.PROFILE}
+        if _SESSION.fullmatch(session_id) and not tells:
             return session_id
         return pseudonym(session_id, self._key, prefix="s")
 

@@ -13,7 +13,7 @@ _IDEOGRAPHIC = r"\u3040-\u30ff\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\uff66-\uff
 _PIECES = re.compile(rf"[{_IDEOGRAPHIC}]+|[^\W_{_IDEOGRAPHIC}]+(?:['’][^\W_{_IDEOGRAPHIC}]+)?")
 _IS_IDEOGRAPHIC = re.compile(rf"^[{_IDEOGRAPHIC}]")
 _HIRAGANA_ONLY = re.compile(r"^[\u3040-\u309f]+$")
-_PLACEHOLDER = re.compile(r"\[[A-Z][A-Z_]{1,30}\]|<[A-Z][A-Z_]{1,30}>")
+_PLACEHOLDER = re.compile(r"\[[A-Z][A-Z_]{1,30}(?:_[0-9a-z]{2})?\]|<[A-Z][A-Z_]{1,30}>")
 
 _STOP_WORDS = """
     a about after again all also am an and any are aren't as at be because been before being but by can
