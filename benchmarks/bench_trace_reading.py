@@ -77,6 +77,7 @@ def template(number: int, spans: int) -> TraceRecord:
                 "endpoint_name": f"mangaassist-{name}",
                 "confidence": 0.731 + index / 100,
                 "candidate_ids": candidates,
+                "document_ids": ["policies/shipping.md"] * len(candidates),
                 "retrieval_scores": [0.9 - rank / 17 for rank in range(8)],
                 "input_tokens": 410 + number,
             },

@@ -32,8 +32,9 @@ def failure_clusters(
         read_clusters,
         read_failures,
         read_turns,
+        read_vocabulary,
     )
-    from mangaassist_assets.mining.clusters import build_clusters, dead_clusters
+    from mangaassist_assets.mining.clusters import ClustersConfig, build_clusters, dead_clusters
 
     bundle = context.partition_key
     snapshots = store.snapshots()
@@ -42,7 +43,12 @@ def failure_clusters(
     earlier = read_clusters(snapshots, before) if before else []
     vectors = embeddings.embedder().embed([failure.turn.learnable_text for failure in failures])
     clusters = build_clusters(
-        failures, vectors, release_bundle=bundle, turns=len(read_turns(snapshots, bundle)), previous=earlier
+        failures,
+        vectors,
+        release_bundle=bundle,
+        turns=len(read_turns(snapshots, bundle)),
+        previous=earlier,
+        config=ClustersConfig(vocabulary=read_vocabulary(snapshots)),
     )
     snapshot = snapshots.write("failure_clusters", {CLUSTERS_FILE: clusters_to_json(clusters)}, partition=bundle)
     context.log.info(f"{len(clusters)} clusters of {len(failures)} failed turns; compared with {before or 'no bundle'}")

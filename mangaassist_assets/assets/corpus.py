@@ -22,12 +22,13 @@ def training_corpus(context: dg.AssetExecutionContext, store: StoreResource) -> 
     from dataclasses import replace
     from pathlib import Path
 
-    from mangaassist_assets.assets.reading import CORPUS_FILE, corpus_to_json
+    from mangaassist_assets.assets.reading import CORPUS_FILE, corpus_to_json, read_vocabulary
     from mangaassist_assets.datasets.utterances import read_utterances
     from mangaassist_assets.tracing.redaction import redact
 
     reading = read_utterances(Path(str(store.inputs() / "training.jsonl")))
-    utterances = [replace(one, text=redact(one.text).text) for one in reading.utterances]
+    words = read_vocabulary(store.snapshots())
+    utterances = [replace(one, text=redact(one.text, vocabulary=words).text) for one in reading.utterances]
     snapshot = store.snapshots().write("training_corpus", {CORPUS_FILE: corpus_to_json(utterances)})
     intents = Counter(one.intent or "(none)" for one in utterances)
     context.log.info(f"{len(utterances)} messages of {len(intents)} intents, {len(reading.rejects)} lines rejected")

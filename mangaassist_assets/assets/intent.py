@@ -30,8 +30,20 @@ def intent_dataset(
     is from: the corpus, a human review, or propagated inside a failure cluster. Builds on the labels of the bundle
     before.
     """
-    from mangaassist_assets.assets.reading import previous_bundle, read_clusters, read_corpus, read_dataset, read_turns
-    from mangaassist_assets.datasets.intent_dataset import build_intent_dataset, carried_labels, pinned_sides
+    from mangaassist_assets.assets.reading import (
+        previous_bundle,
+        read_clusters,
+        read_corpus,
+        read_dataset,
+        read_turns,
+        read_vocabulary,
+    )
+    from mangaassist_assets.datasets.intent_dataset import (
+        IntentDatasetConfig,
+        build_intent_dataset,
+        carried_labels,
+        pinned_sides,
+    )
     from mangaassist_assets.datasets.labels import labels_from_reviews, propagate_labels
     from mangaassist_assets.datasets.leakage import refuse_leaks
 
@@ -50,6 +62,7 @@ def intent_dataset(
         [*carried, *reviews.labels, *propagated.labels],
         conflicts=reviews.conflicts,
         pinned=pinned_sides(earlier) if earlier is not None else None,
+        config=IntentDatasetConfig(vocabulary=read_vocabulary(snapshots)),
     )
     version = dataset.seal(as_of=bundle, notes=[f"builds on the labels of {before}"] if before else [])
     refuse_leaks(version.frame)

@@ -16,21 +16,25 @@ def knowledge_chunks(
     """Passages of the knowledge documents, the unit of retrieval.
 
     One row is one chunk of a document of the knowledge folder (.md, .txt, .html, .csv, .jsonl). What could not be read
-    is in the rejects file with its place and reason.
+    is in the rejects file with its place and reason. Titles, authors and characters are the store's vocabulary, which
+    redaction leaves alone.
     """
     from dataclasses import asdict
 
-    from mangaassist_assets.assets.reading import CHUNKS_FILE
+    from mangaassist_assets.assets.reading import CHUNKS_FILE, VOCABULARY_FILE
     from mangaassist_assets.knowledge.chunking import chunk_documents, chunks_to_parquet
     from mangaassist_assets.knowledge.documents import read_knowledge
+    from mangaassist_assets.knowledge.vocabulary import store_phrases
     from mangaassist_assets.storage import canonical_json
 
     reading = read_knowledge(knowledge.path())
     chunks = chunk_documents(reading.documents)
+    phrases = store_phrases(chunks)
     snapshot = store.snapshots().write(
         "knowledge_chunks",
         {
             CHUNKS_FILE: chunks_to_parquet(chunks),
+            VOCABULARY_FILE: canonical_json(phrases),
             "rejects.json": canonical_json([asdict(reject) for reject in reading.rejects]),
         },
     )
@@ -42,6 +46,7 @@ def knowledge_chunks(
         {
             "dagster/row_count": dg.MetadataValue.int(len(chunks)),
             "documents": dg.MetadataValue.int(len(reading.documents)),
+            "vocabulary": dg.MetadataValue.int(len(phrases)),
             "rejects": table(
                 [{"file": one.file, "place": one.place, "reason": one.reason} for one in reading.rejects[:50]]
             ),

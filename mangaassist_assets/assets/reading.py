@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from mangaassist_assets.releases.promotion import StoredVerdict
     from mangaassist_assets.tracing.coverage import TracePresence
     from mangaassist_assets.tracing.feedback import FeedbackRecord
+    from mangaassist_assets.tracing.redaction import Vocabulary
     from mangaassist_assets.tracing.turns import ChatTurn
 
 TURNS_FILE = "turns.parquet"
@@ -38,6 +39,7 @@ FAILURES_FILE = "failures.json"
 CLUSTERS_FILE = "clusters.json"
 CORPUS_FILE = "utterances.json"
 CHUNKS_FILE = "chunks.parquet"
+VOCABULARY_FILE = "vocabulary.json"
 VECTORS_FILE = "vectors.npy"
 EMBEDDINGS_CARD_FILE = "card.json"
 GENERATION_FILE = "generation.json"
@@ -193,6 +195,16 @@ def read_chunks(store: SnapshotStore) -> list[Chunk]:
     from mangaassist_assets.knowledge.chunking import parquet_to_chunks
 
     return parquet_to_chunks(store.read(store.latest("knowledge_chunks"), CHUNKS_FILE))
+
+
+def read_vocabulary(store: SnapshotStore) -> Vocabulary:
+    """Return the store's own words, which redaction leaves alone; none before the knowledge was read."""
+    from mangaassist_assets.tracing.redaction import Vocabulary
+
+    snapshot = store.find("knowledge_chunks")
+    if snapshot is None or VOCABULARY_FILE not in snapshot.files:
+        return Vocabulary(())
+    return Vocabulary(read_json(store, snapshot, VOCABULARY_FILE))
 
 
 def read_dataset(store: SnapshotStore, name: str, release_bundle: str) -> tuple[pl.DataFrame, Mapping[str, Any]]:

@@ -58,6 +58,7 @@ def tagged_traces(
         TURNS_CARD_FILE,
         TURNS_FILE,
         read_feedback,
+        read_vocabulary,
     )
     from mangaassist_assets.storage import canonical_json
     from mangaassist_assets.tracing.erasure import erased_users
@@ -72,6 +73,7 @@ def tagged_traces(
         mlflow.trace_source(),
         erased_users=erased_users(snapshots),
         pseudonym_key=privacy.pseudonym_key(),
+        vocabulary=read_vocabulary(snapshots),
         page=config.page,
         progress=lambda traces: context.log.info(f"{traces} traces read"),
     )

@@ -128,8 +128,10 @@ def ranking_version(
     A corpus that names no relevant documents is replaced by the knowledge's own titles, each asking for its text.
     """
     from mangaassist_assets.assets.retrieving import first_stage
-    from mangaassist_assets.datasets.reranker_dataset import build_ranking_dataset
+    from mangaassist_assets.datasets.reranker_dataset import RankingDatasetConfig, build_ranking_dataset
     from mangaassist_assets.knowledge.chunking import embedding_text
+    from mangaassist_assets.knowledge.vocabulary import store_phrases
+    from mangaassist_assets.tracing.redaction import Vocabulary
 
     named = [one for one in corpus if one.relevant_documents]
     notes = [] if named else ["the corpus names no relevant documents: titles of the knowledge stand in as queries"]
@@ -142,6 +144,7 @@ def ranking_version(
             search=search, embeddings=embeddings, app_config=app_config, queries=[one.text for one in base]
         ),
         passage_of=lambda chunk: embedding_text(chunk.title, chunk.text),
+        config=RankingDatasetConfig(vocabulary=Vocabulary(store_phrases(chunks))),
     ).seal(as_of=as_of, notes=notes)
 
 

@@ -30,7 +30,7 @@ from mangaassist_assets.chatbot.retrieval import Retrieved, Retriever
 from mangaassist_assets.chatbot.tracer import ActiveSpan, TurnTracer
 from mangaassist_assets.tracing.contract import validate_bundle
 from mangaassist_assets.tracing.names import Attribute, SpanName, Tag
-from mangaassist_assets.tracing.redaction import Kind, conversation_key, prompt_record, pseudonym, redact
+from mangaassist_assets.tracing.redaction import Kind, Vocabulary, conversation_key, prompt_record, pseudonym, redact
 
 _SESSION = re.compile(r"[0-9A-Za-z][0-9A-Za-z._:-]{0,127}")
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")
@@ -102,6 +102,7 @@ class Chatbot:
         pseudonym_key: bytes,
         experiment_id: str | None = None,
         prompt_limit: int = 4_000,
+        vocabulary: Vocabulary | None = None,
     ) -> None:
         self._intent = intent
         self._retriever = retriever
@@ -111,6 +112,7 @@ class Chatbot:
         self._key = pseudonym_key
         self._experiment_id = experiment_id
         self._prompt_limit = prompt_limit
+        self._vocabulary = vocabulary
 
     def flush(self) -> int:
         """Wait until all traces so far are stored and return how many; raises where one could not be."""
@@ -139,6 +141,7 @@ class Chatbot:
             start_ns=None if request.event_time_ms is None else request.event_time_ms * 1_000_000,
             trace_id=None if request.request_id is None else self.trace_id(request.request_id),
             conversation=turn.conversation,
+            vocabulary=self._vocabulary,
         )
         tracer.tag(Tag.EXPERIMENT_ID, self._experiment_id)
         tracer.flag(Tag.CACHE_HIT, value=False)
@@ -232,7 +235,10 @@ class Chatbot:
         with tracer.span(SpanName.BUILD_PROMPT) as span:
             prompt = build_prompt(document, turn.message, [item.hit for item in retrieved.selected])
             record = prompt_record(
-                f"{prompt.system}\n\n{prompt.user}", self._prompt_limit, conversation=turn.conversation
+                f"{prompt.system}\n\n{prompt.user}",
+                self._prompt_limit,
+                conversation=turn.conversation,
+                vocabulary=self._vocabulary,
             )
             span.set({Attribute.PROMPT_HASH: record.sha256, Attribute.PROMPT_VERSION: document.version})
             kept = {"prompt": record.text} if record.text is not None else {"preview": record.preview}

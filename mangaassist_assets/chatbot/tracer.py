@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from mangaassist_assets.chatbot.parts import TraceSink
 from mangaassist_assets.tracing.names import Attribute, SpanName, Tag
 from mangaassist_assets.tracing.records import AttributeValue, SpanRecord, TraceRecord
-from mangaassist_assets.tracing.redaction import redact, redact_json
+from mangaassist_assets.tracing.redaction import Vocabulary, redact, redact_json
 
 _MAXIMUM_ERROR = 500
 _MAXIMUM_TAG = 250
@@ -45,7 +45,7 @@ class TurnTracer:
     """Collects the spans and tags of one chat turn. Used by one thread.
 
     `conversation` is a key of `conversation_key`: with it the same name has the same placeholder in all turns of a
-    session.
+    session. `vocabulary` are the store's own words, which are no personal data.
     """
 
     def __init__(
@@ -57,8 +57,10 @@ class TurnTracer:
         start_ns: int | None,
         trace_id: str | None = None,
         conversation: bytes | None = None,
+        vocabulary: Vocabulary | None = None,
     ) -> None:
         self._conversation = conversation
+        self._vocabulary = vocabulary
         self.trace_id = trace_id or f"tr-{uuid.uuid4().hex}"
         self._opened = 0
         self._user_key = user_key
@@ -137,10 +139,13 @@ class TurnTracer:
                 status="OK" if error is None else "ERROR",
                 status_message="" if error is None else _describe(error),
                 attributes=dict(span.attributes),
-                inputs=redact_json(span.inputs, conversation=self._conversation),
-                outputs=redact_json(span.outputs, conversation=self._conversation),
+                inputs=self._redacted(span.inputs),
+                outputs=self._redacted(span.outputs),
             )
         )
+
+    def _redacted(self, value: object) -> object:
+        return redact_json(value, conversation=self._conversation, vocabulary=self._vocabulary)
 
 
 def _describe(error: BaseException) -> str:

@@ -82,6 +82,52 @@ def build_leakage_check(lane: Lane, *, text_column: str) -> dg.AssetChecksDefini
     return no_leakage
 
 
+def build_redaction_check(lane: Lane, *, text_columns: tuple[str, ...]) -> dg.AssetChecksDefinition:
+    """Return the blocking check that refuses a dataset in which personal data is left."""
+
+    @dg.asset_check(
+        asset=lane.dataset_asset,
+        name="no_personal_data",
+        blocking=True,
+        partitions_def=release_bundles,
+        description="A second pass of redaction finds nothing in any text of the dataset.",
+    )
+    def no_personal_data(context: dg.AssetCheckExecutionContext, store: StoreResource) -> dg.AssetCheckResult:
+        from collections import Counter
+
+        from mangaassist_assets.assets.reading import read_dataset, read_vocabulary
+        from mangaassist_assets.tracing.redaction import residual
+
+        snapshots = store.snapshots()
+        frame, _ = read_dataset(snapshots, lane.dataset_asset, context.partition_key)
+        words = read_vocabulary(snapshots)
+        left: Counter[str] = Counter()
+        examples: set[str] = set()
+        for column in text_columns:
+            # A passage stands beside many queries: each text is looked at once.
+            for text, example_id in frame.unique(column).select(column, "example_id").iter_rows():
+                found = residual(text, vocabulary=words)
+                left.update(found)
+                if found:
+                    examples.add(example_id)
+        return dg.AssetCheckResult(
+            passed=not left,
+            severity=dg.AssetCheckSeverity.ERROR,
+            description=(
+                f"{len(examples)} texts still hold personal data: materialize {lane.dataset_asset} again; if that does "
+                "not help, report the example ids"
+                if left
+                else "a second pass finds nothing"
+            ),
+            metadata={
+                "found": dg.MetadataValue.json(dict(left)),
+                "examples": dg.MetadataValue.json(sorted(examples)[:20]),
+            },
+        )
+
+    return no_personal_data
+
+
 @dg.asset_check(
     asset="search_index",
     name="generation_verified",
@@ -152,6 +198,8 @@ def _partitioned_checks() -> tuple[dg.AssetChecksDefinition, ...]:
         return (
             build_leakage_check(INTENT, text_column="text"),
             build_leakage_check(RERANKER, text_column="query"),
+            build_redaction_check(INTENT, text_columns=("text",)),
+            build_redaction_check(RERANKER, text_columns=("query", "passage")),
             build_gate(INTENT),
             build_gate(RERANKER),
             build_coverage_check(),

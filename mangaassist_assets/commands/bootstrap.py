@@ -16,6 +16,7 @@ from mangaassist_assets.commands.session import CommandError, RunOutcome, Sessio
 
 if TYPE_CHECKING:
     from mangaassist_assets.datasets.utterances import Reject, Utterance
+    from mangaassist_assets.tracing.redaction import Vocabulary
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,6 +48,8 @@ def run_bootstrap(session: Session, *, training: Path, knowledge: Path) -> Boots
     from mangaassist_assets.chatbot.documents import default_documents
     from mangaassist_assets.datasets.utterances import read_utterances
     from mangaassist_assets.knowledge.documents import read_knowledge
+    from mangaassist_assets.knowledge.vocabulary import store_phrases
+    from mangaassist_assets.tracing.redaction import Vocabulary
 
     reading = read_utterances(training)
     rejects_file = report_rejects(session, training, reading.rejects) if reading.rejects else None
@@ -63,7 +66,9 @@ def run_bootstrap(session: Session, *, training: Path, knowledge: Path) -> Boots
         f"{len(knowledge_reading.rejects)} rejects"
     )
 
-    _keep_inputs(session, reading.utterances, knowledge)
+    _keep_inputs(
+        session, reading.utterances, knowledge, vocabulary=Vocabulary(store_phrases(knowledge_reading.documents))
+    )
     resources = session.resources
     for document in default_documents().values():
         resources.app_config.deploy_first(document)
@@ -111,7 +116,7 @@ def report_rejects(session: Session, source: Path, rejects: Sequence[Reject]) ->
     return target
 
 
-def _keep_inputs(session: Session, training: Sequence[Utterance], knowledge: Path) -> None:
+def _keep_inputs(session: Session, training: Sequence[Utterance], knowledge: Path, *, vocabulary: Vocabulary) -> None:
     """Keep what was handed in, so that the assets can be materialized again when the originals are gone.
 
     Of the training file that is the usable messages, redacted: a copy of the file would keep personal data for ever.
@@ -122,7 +127,11 @@ def _keep_inputs(session: Session, training: Sequence[Utterance], knowledge: Pat
     inputs = session.resources.store.inputs()
     inputs.mkdir(parents=True, exist_ok=True)
     lines = [
-        {"text": redact(one.text).text, "intent": one.intent, "relevant_documents": list(one.relevant_documents)}
+        {
+            "text": redact(one.text, vocabulary=vocabulary).text,
+            "intent": one.intent,
+            "relevant_documents": list(one.relevant_documents),
+        }
         for one in training
     ]
     write_whole(inputs / "training.jsonl", b"".join(canonical_json(line) + b"\n" for line in lines))

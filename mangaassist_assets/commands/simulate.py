@@ -19,6 +19,7 @@ def build_chatbot(session: Session) -> Chatbot:
         CommandError: the home has no endpoints or no configuration yet.
     """
     from mangaassist_assets.assets.lanes import INTENT, LANES, RERANKER
+    from mangaassist_assets.assets.reading import read_vocabulary
     from mangaassist_assets.chatbot.orchestrator import Chatbot
     from mangaassist_assets.chatbot.retrieval import Retriever
 
@@ -39,6 +40,7 @@ def build_chatbot(session: Session) -> Chatbot:
         generator=resources.generation.generator(),
         sink=resources.mlflow.trace_sink(),
         pseudonym_key=session.home.pseudonym_key(),
+        vocabulary=read_vocabulary(resources.store.snapshots()),
     )
 
 

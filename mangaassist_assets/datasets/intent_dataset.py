@@ -15,6 +15,7 @@ from mangaassist_assets.datasets.text_keys import normalise_text, text_digest
 from mangaassist_assets.datasets.utterances import Utterance
 from mangaassist_assets.datasets.versions import DatasetVersion, seal_version
 from mangaassist_assets.learning.examples import IntentExample
+from mangaassist_assets.tracing.redaction import Vocabulary, redact
 
 _STRING = pl.String()
 INTENT_SCHEMA = pl.Schema(
@@ -41,10 +42,11 @@ class EmptyDatasetError(ValueError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IntentDatasetConfig:
-    """Sides and caps of the intent dataset."""
+    """Sides and caps of the intent dataset; `vocabulary` are the store's own words, which are no personal data."""
 
     shares: SplitShares = DEFAULT_SHARES
     caps: Caps = field(default_factory=Caps)
+    vocabulary: Vocabulary | None = None
 
 
 DEFAULT_INTENT_DATASET = IntentDatasetConfig()
@@ -95,8 +97,8 @@ def build_intent_dataset(
     gathered = _Gathered(conflicts=list(conflicts))
     excluded = gathered.excluded
     excluded["reviews contradict each other"] = sum(len(one.trace_ids) for one in conflicts)
-    base_intents = _gather_base(gathered, base, pinned=pinned, shares=config.shares)
-    _gather_labels(gathered, labels, base_intents, shares=config.shares)
+    base_intents = _gather_base(gathered, base, pinned=pinned, config=config)
+    _gather_labels(gathered, labels, base_intents, config=config)
     candidates = [candidate for candidate, _ in gathered.examples.values()]
     chosen = select(candidates, caps=config.caps, held_out=held_out_keys(golden_texts))
     excluded.update(chosen.excluded)
@@ -161,7 +163,7 @@ class _Gathered:
 
 
 def _gather_base(
-    gathered: _Gathered, base: Sequence[Utterance], *, pinned: Mapping[str, Split] | None, shares: SplitShares
+    gathered: _Gathered, base: Sequence[Utterance], *, pinned: Mapping[str, Split] | None, config: IntentDatasetConfig
 ) -> dict[str, str]:
     """Add bootstrap messages; returns their intents by near-duplicate key."""
     by_key: defaultdict[str, list[tuple[str, str]]] = defaultdict(list)
@@ -169,7 +171,7 @@ def _gather_base(
         if utterance.intent is None:
             gathered.excluded["bootstrap message without an intent"] += 1
             continue
-        text = _redacted(utterance.text)
+        text = _redacted(utterance.text, config.vocabulary)
         by_key[normalise_text(text)].append((text, utterance.intent))
     agreed: list[tuple[str, str, str]] = []
     for key, same in by_key.items():
@@ -181,7 +183,7 @@ def _gather_base(
         gathered.excluded["duplicate message"] += len(same) - 1
         agreed.append((key, min(text for text, _ in same), intents[0]))
     splits = assign_base_splits(
-        [text for _, text, _ in agreed], [intent for _, _, intent in agreed], pinned=pinned, shares=shares
+        [text for _, text, _ in agreed], [intent for _, _, intent in agreed], pinned=pinned, shares=config.shares
     )
     for (key, text, intent), split in zip(agreed, splits, strict=True):
         example_id = _base_id(text)
@@ -199,7 +201,7 @@ def _gather_base(
 
 
 def _gather_labels(
-    gathered: _Gathered, labels: Sequence[IntentLabel], base_intents: Mapping[str, str], *, shares: SplitShares
+    gathered: _Gathered, labels: Sequence[IntentLabel], base_intents: Mapping[str, str], *, config: IntentDatasetConfig
 ) -> None:
     """Add labelled turns that contradict nothing; of two labels of one turn the review wins over the guess."""
     of_turn: dict[str, tuple[str, str, IntentLabel]] = {}
@@ -207,7 +209,7 @@ def _gather_labels(
         if label.trace_id in of_turn:
             gathered.excluded["second label of the same turn"] += 1
             continue
-        text = _redacted(label.text)
+        text = _redacted(label.text, config.vocabulary)
         of_turn[label.trace_id] = (normalise_text(text), text, label)
     accepted = _accepted_intents([(key, label) for key, _, label in of_turn.values()], base_intents, gathered)
     for key, text, label in of_turn.values():
@@ -218,7 +220,7 @@ def _gather_labels(
         candidate = Candidate(
             example_id=example_id,
             key=key,
-            split=assign_split(text, label.session_id, label.user_key, shares=shares),
+            split=assign_split(text, label.session_id, label.user_key, shares=config.shares),
             kind=label.kind,
             timestamp_ms=label.timestamp_ms,
             session_id=label.session_id,
@@ -271,7 +273,5 @@ def _base_id(text: str) -> str:
     return f"base-{text_digest(text)[:20]}"
 
 
-def _redacted(text: str) -> str:
-    from mangaassist_assets.tracing.redaction import redact
-
-    return redact(text).text
+def _redacted(text: str, vocabulary: Vocabulary | None) -> str:
+    return redact(text, vocabulary=vocabulary).text

@@ -24,6 +24,7 @@ from mangaassist_assets.datasets.versions import DatasetVersion, seal_version
 from mangaassist_assets.knowledge.types import Chunk, Hit
 from mangaassist_assets.learning.examples import RankingExample
 from mangaassist_assets.mining.words import word_overlap
+from mangaassist_assets.tracing.redaction import Vocabulary, redact
 from mangaassist_assets.tracing.turns import ChatTurn
 
 _STRING = pl.String()
@@ -49,11 +50,15 @@ RANKING_SCHEMA = pl.Schema(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RankingDatasetConfig:
-    """Sides, caps, and how many passages a training query has; validation and test keep all, to be judged fairly."""
+    """Sides, caps, and how many passages a training query has; validation and test keep all, to be judged fairly.
+
+    `vocabulary` are the store's own words, which are no personal data.
+    """
 
     shares: SplitShares = DEFAULT_SHARES
     caps: Caps = field(default_factory=Caps)
     train_negatives: int = 15
+    vocabulary: Vocabulary | None = None
 
 
 DEFAULT_RANKING_DATASET = RankingDatasetConfig()
@@ -114,7 +119,7 @@ def build_ranking_dataset(
     chosen = select([query.candidate for query in queries], caps=config.caps, held_out=held_out_keys(golden_texts))
     excluded.update(chosen.excluded)
     rows: list[dict[str, object]] = []
-    passage_text = functools.cache(lambda chunk_id: _redacted(passage_of(chunks[chunk_id])))
+    passage_text = functools.cache(lambda chunk_id: _redacted(passage_of(chunks[chunk_id]), config.vocabulary))
     for query in queries:
         if query.candidate.example_id not in chosen.kept:
             continue
@@ -175,7 +180,7 @@ def _base_queries(base: Sequence[Utterance], excluded: Counter[str], config: Ran
         if not utterance.relevant_documents:
             excluded["bootstrap message without relevant documents"] += 1
             continue
-        text = _redacted(utterance.text)
+        text = _redacted(utterance.text, config.vocabulary)
         key = normalise_text(text)
         if key in by_key:
             # Bootstrap data that names more documents for the same question completes it, it does not contradict it.
@@ -199,7 +204,7 @@ def _reviewed_queries(
     by_key: defaultdict[str, list[ChatTurn]] = defaultdict(list)
     for turn in {turn.trace_id: turn for turn in turns}.values():
         if turn.expected_documents:
-            by_key[normalise_text(_redacted(turn.learnable_text))].append(turn)
+            by_key[normalise_text(_redacted(turn.learnable_text, config.vocabulary))].append(turn)
     human: ExampleKind = "human"
     for key, same in by_key.items():
         if not frozenset.intersection(*(frozenset(turn.expected_documents) for turn in same)):
@@ -210,7 +215,7 @@ def _reviewed_queries(
             continue
         documents = frozenset(document for turn in same for document in turn.expected_documents)
         for turn in same:
-            text = _redacted(turn.learnable_text)
+            text = _redacted(turn.learnable_text, config.vocabulary)
             candidate = Candidate(
                 example_id=f"trace-{turn.trace_id}",
                 key=key,
@@ -296,7 +301,5 @@ def _row(query: _Query, passage: _Passage, text: str) -> dict[str, object]:
     }
 
 
-def _redacted(text: str) -> str:
-    from mangaassist_assets.tracing.redaction import redact
-
-    return redact(text).text
+def _redacted(text: str, vocabulary: Vocabulary | None) -> str:
+    return redact(text, vocabulary=vocabulary).text

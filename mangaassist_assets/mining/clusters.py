@@ -14,6 +14,7 @@ from mangaassist_assets.mining.blame import STAGES, FailedTurn, Loop, Stage
 from mangaassist_assets.mining.clustering import ClusteringConfig, cluster_messages
 from mangaassist_assets.mining.identity import IdentityMatch, birth_id, match_identities
 from mangaassist_assets.mining.naming import name_groups
+from mangaassist_assets.tracing.redaction import Vocabulary, redact
 
 ClusterState = Literal["born", "continued"]
 
@@ -62,12 +63,13 @@ class FailureCluster:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClustersConfig:
-    """How clusters are formed, told apart and shown."""
+    """How clusters are formed, told apart and shown; `vocabulary` are the store's own words, no personal data."""
 
     clustering: ClusteringConfig = field(default_factory=ClusteringConfig)
     continue_similarity: float = 0.75
     examples: int = 5
     example_characters: int = 160
+    vocabulary: Vocabulary | None = None
 
 
 DEFAULT_CLUSTERS = ClustersConfig()
@@ -202,14 +204,12 @@ def _trend(size: int, turns: int, before: FailureCluster | None) -> Trend:
 
 
 def _examples(members: Sequence[FailedTurn], closeness: NDArray[np.float32], config: ClustersConfig) -> tuple[str, ...]:
-    from mangaassist_assets.tracing.redaction import redact
-
     order = sorted(range(len(members)), key=lambda row: (-round(float(closeness[row]), 5), members[row].turn.trace_id))
     shown: list[str] = []
     for row in order:
         if len(shown) == config.examples:
             break
-        text = " ".join(redact(members[row].turn.learnable_text).text.split())
+        text = " ".join(redact(members[row].turn.learnable_text, vocabulary=config.vocabulary).text.split())
         cut = text if len(text) <= config.example_characters else text[: config.example_characters - 1] + "…"
         if cut not in shown:
             shown.append(cut)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -21,12 +21,14 @@ from mangaassist_assets.tracing.names import (
     Tag,
 )
 from mangaassist_assets.tracing.records import AssessmentRecord, SpanRecord, TraceRecord
-from mangaassist_assets.tracing.redaction import conversation_key, is_pseudonym, pseudonym, redact
+from mangaassist_assets.tracing.redaction import Vocabulary, conversation_key, is_pseudonym, pseudonym, redact
 from mangaassist_assets.tracing.shapes import in_contract_shape
 from mangaassist_assets.tracing.turns import ChatTurn, Feedback, Generation, RankedCandidate, StageTiming, TraceShape
 
 _BUNDLE = re.compile(r"[0-9A-Za-z][0-9A-Za-z._-]{0,62}")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+CONTRACT_VERSION = 2
+"""Goes up when the same trace would be read as another turn: what is landed is then read again."""
 _MAXIMUM_TAG = 250
 _MAXIMUM_COUNT = 2**53
 _CONTRACT_SPANS: frozenset[str] = frozenset(SpanName)
@@ -103,7 +105,9 @@ class TraceReading:
     user_key: str | None
 
 
-def read_trace(trace: TraceRecord, *, pseudonym_key: bytes | None = None) -> TraceReading:
+def read_trace(
+    trace: TraceRecord, *, pseudonym_key: bytes | None = None, vocabulary: Vocabulary | None = None
+) -> TraceReading:
     """Read one finished trace under the contract, whatever tool wrote it.
 
     Message, answer and error are redacted again here, so a turn is free of personal data whoever wrote the trace.
@@ -112,12 +116,13 @@ def read_trace(trace: TraceRecord, *, pseudonym_key: bytes | None = None) -> Tra
         trace: The trace.
         pseudonym_key: The installation's secret. With it a user id that some other tool wrote plainly becomes a
             pseudonym, and placeholders are the same in all turns of a session; without it such an id is dropped.
+        vocabulary: The store's own words, which are no personal data.
     """
     shape, shaped = in_contract_shape(trace)
     shaped = replace(shaped, user_key=_user_key(shaped.user_key, pseudonym_key))
     outcome: ChatTurn | Quarantined
     try:
-        outcome = _parse(shaped, shape, pseudonym_key)
+        outcome = _parse(shaped, shape, _Redactor(pseudonym_key, vocabulary))
     except _ContractError as broken:
         outcome = Quarantined(
             trace_id=trace.trace_id,
@@ -154,12 +159,25 @@ def _user_key(user: str | None, key: bytes | None) -> str | None:
     return None if key is None else pseudonym(user, key)
 
 
-def _parse(trace: TraceRecord, shape: TraceShape, key: bytes | None) -> ChatTurn:
+@dataclass(frozen=True, slots=True)
+class _Redactor:
+    """How the texts of a trace are redacted."""
+
+    key: bytes | None
+    vocabulary: Vocabulary | None
+
+    def of_session(self, session_id: str) -> Callable[[str], str]:
+        """Return what redacts the texts of one session."""
+        conversation = None if self.key is None else conversation_key(session_id, self.key)
+        return lambda text: redact(text, conversation=conversation, vocabulary=self.vocabulary).text
+
+
+def _parse(trace: TraceRecord, shape: TraceShape, redactor: _Redactor) -> ChatTurn:
     bundle = _bundle(trace)
     session_id = _tag(trace, Tag.SESSION_ID)
     if session_id is None:
         raise _ContractError("tag session_id is missing")
-    conversation = None if key is None else conversation_key(session_id, key)
+    redacted = redactor.of_session(session_id)
     state = _state(trace)
     spans = _spans_by_name(trace.spans)
     root = spans.get(SpanName.CHAT_TURN)
@@ -180,8 +198,8 @@ def _parse(trace: TraceRecord, shape: TraceShape, key: bytes | None) -> ChatTurn
         release_bundle=bundle,
         session_id=session_id,
         user_key=trace.user_key,
-        message=redact(message, conversation=conversation).text,
-        answer=None if answer is None else redact(answer, conversation=conversation).text,
+        message=redacted(message),
+        answer=None if answer is None else redacted(answer),
         intent=_tag(trace, Tag.INTENT),
         intent_confidence=_confidence(spans.get(SpanName.INTENT_CLASSIFICATION)),
         intent_model_version=_tag(trace, Tag.INTENT_MODEL_VERSION),
@@ -198,7 +216,7 @@ def _parse(trace: TraceRecord, shape: TraceShape, key: bytes | None) -> ChatTurn
         guardrail_blocked=blocked,
         guardrail_reasons=reasons,
         failed_span=None if failed is None else failed.name,
-        error=None if failed is None else redact(failed.status_message[:500], conversation=conversation).text or None,
+        error=None if failed is None else redacted(failed.status_message[:500]) or None,
         user_feedback=_feedback(trace),
         expected_intent=expected_intent,
         expected_documents=expected_documents,

@@ -21,9 +21,10 @@ from typing import Any, Literal
 import polars as pl
 
 from mangaassist_assets.landing import PARTITION, Checkpoint, LandingConflictError, LandingTable
-from mangaassist_assets.tracing.contract import TraceReading, read_trace
+from mangaassist_assets.tracing.contract import CONTRACT_VERSION, TraceReading, read_trace
 from mangaassist_assets.tracing.landed_rows import LANDED_SCHEMA, NO_BUNDLE, landed_row, tombstone
 from mangaassist_assets.tracing.records import TraceRecord
+from mangaassist_assets.tracing.redaction import Vocabulary
 from mangaassist_assets.tracing.snapshot import QUARANTINE_SCHEMA, TURN_SCHEMA
 from mangaassist_assets.tracing.sources import AssessmentPosition, TraceHeader, TracePosition, TraceSource, fingerprint
 
@@ -120,6 +121,7 @@ class TraceLanding:
         *,
         erased_users: Collection[str] = frozenset(),
         pseudonym_key: bytes | None = None,
+        vocabulary: Vocabulary | None = None,
         page: int = 500,
         overlap_ms: int = OVERLAP_MS,
         give_up_ms: int = GIVE_UP_MS,
@@ -133,6 +135,7 @@ class TraceLanding:
             source: Where traces are read.
             erased_users: Pseudonyms of users whose turns leave nothing but a mark that they were read.
             pseudonym_key: See `read_trace`.
+            vocabulary: See `read_trace`; traces that were read with other words are read again when they are compared.
             page: Traces of one request and one commit.
             overlap_ms: See OVERLAP_MS.
             give_up_ms: See GIVE_UP_MS.
@@ -143,6 +146,8 @@ class TraceLanding:
         self._source = source
         self._erased = erased_users
         self._key = pseudonym_key
+        self._vocabulary = vocabulary
+        self._reader = f"{CONTRACT_VERSION}.{'' if vocabulary is None else vocabulary.digest}"
         self._page = page
         self._overlap_ms = overlap_ms
         self._give_up_ms = give_up_ms
@@ -291,7 +296,7 @@ class TraceLanding:
         while True:
             headers = self._source.headers_after(position, limit=self._page, release_bundle=release_bundle)
             listed.update(one.trace_id for one in headers)
-            self._land_listed([one for one in headers if known.get(one.trace_id) != _mark(one)], landed)
+            self._land_listed([one for one in headers if known.get(one.trace_id) != self._mark(one)], landed)
             if len(headers) < self._page:
                 break
             position = TracePosition(**_place(headers[-1]))
@@ -314,7 +319,7 @@ class TraceLanding:
         known = dict(rows.select("trace_id", "fingerprint").collect().iter_rows())
         for ids in _portions(sorted(known), self._page):
             headers = {one.trace_id: one for one in self._source.headers_by_id(ids)}
-            changed = [i for i in ids if i not in headers or _mark(headers[i]) != known[i]]
+            changed = [i for i in ids if i not in headers or self._mark(headers[i]) != known[i]]
             self._leave(NO_BUNDLE, changed, landed)
 
     # Landing
@@ -327,7 +332,7 @@ class TraceLanding:
             return
         kinds = ("turn", "erased", "quarantined") if trusting_quarantine else ("turn", "erased")
         known = self._landed_marks(headers, kinds)
-        self._land_listed([one for one in headers if known.get(one.trace_id) != _mark(one)], landed)
+        self._land_listed([one for one in headers if known.get(one.trace_id) != self._mark(one)], landed)
 
     def _land_listed(self, headers: Sequence[TraceHeader], landed: Landed) -> None:
         _, state = self._load()
@@ -365,7 +370,7 @@ class TraceLanding:
         waiting = dict(state.open)
         rows: dict[str, dict[str, Any]] = {}
         for record in records:
-            row = self._row(read_trace(record, pseudonym_key=self._key), record, sequence)
+            row = self._row(read_trace(record, pseudonym_key=self._key, vocabulary=self._vocabulary), record, sequence)
             if record.state == "IN_PROGRESS" and not self._is_given_up(record.timestamp_ms):
                 waiting[record.trace_id] = record.timestamp_ms
                 row = tombstone(record.trace_id, row[PARTITION], sequence)
@@ -375,7 +380,7 @@ class TraceLanding:
         return list(rows.values()), waiting
 
     def _row(self, reading: TraceReading, record: TraceRecord, sequence: int) -> dict[str, Any]:
-        return landed_row(reading, sequence=sequence, fingerprint=_mark_of(record), erased_users=self._erased)
+        return landed_row(reading, sequence=sequence, fingerprint=self._mark_of(record), erased_users=self._erased)
 
     def _leave(self, release_bundle: str, trace_ids: Sequence[str], landed: Landed) -> None:
         """Mark traces as gone from a bundle; those that are elsewhere in the source are landed there."""
@@ -406,6 +411,16 @@ class TraceLanding:
         if rows:
             self._progress(landed.turns + landed.quarantined)
 
+    def _mark(self, header: TraceHeader) -> str:
+        """Return what tells that a trace, or the way of reading it, is not what is landed.
+
+        A trace that was written anew may begin elsewhere.
+        """
+        return f"{header.timestamp_ms}-{header.fingerprint}-{self._reader}"
+
+    def _mark_of(self, record: TraceRecord) -> str:
+        return f"{record.timestamp_ms}-{fingerprint(record)}-{self._reader}"
+
     # Reading what is landed
 
     def _newest(self, release_bundle: str) -> pl.LazyFrame:
@@ -432,15 +447,6 @@ class TraceLanding:
 
 def _place(header: TraceHeader) -> dict[str, Any]:
     return {"timestamp_ms": header.timestamp_ms, "trace_id": header.trace_id}
-
-
-def _mark(header: TraceHeader) -> str:
-    """Return what tells that a trace is not what is landed of it; one that was written anew may begin elsewhere."""
-    return f"{header.timestamp_ms}-{header.fingerprint}"
-
-
-def _mark_of(record: TraceRecord) -> str:
-    return f"{record.timestamp_ms}-{fingerprint(record)}"
 
 
 def _portions(items: Sequence[str], size: int) -> Iterator[list[str]]:

@@ -27,7 +27,14 @@ class PromptRecord:
     text: str | None
 
 
-def prompt_record(text: str, limit: int, *, preview: int = 200, conversation: bytes | None = None) -> PromptRecord:
+def prompt_record(
+    text: str,
+    limit: int,
+    *,
+    preview: int = 200,
+    conversation: bytes | None = None,
+    vocabulary: Vocabulary | None = None,
+) -> PromptRecord:
     """Return what a trace may keep of a prompt.
 
     Args:
@@ -35,8 +42,9 @@ def prompt_record(text: str, limit: int, *, preview: int = 200, conversation: by
         limit: Prompts of more characters keep only hash and preview.
         preview: Characters of the preview.
         conversation: Key of the conversation, for placeholders that stay the same in it.
+        vocabulary: The store's own words, which are no personal data.
     """
-    redacted = redact(text, conversation=conversation).text
+    redacted = redact(text, conversation=conversation, vocabulary=vocabulary).text
     return PromptRecord(
         sha256=hashlib.sha256(redacted.encode("utf-8", "surrogatepass")).hexdigest(),
         characters=len(redacted),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 import unicodedata
 from collections.abc import Iterable
@@ -22,6 +23,12 @@ class Vocabulary:
     def __init__(self, phrases: Iterable[str]) -> None:
         folded = (_fold(phrase) for phrase in phrases)
         self._phrases = frozenset(phrase for phrase in folded if 2 <= len(phrase) <= _LONGEST)
+
+    @property
+    def digest(self) -> str:
+        """A hash of the phrases: what was redacted with other words has to be read again."""
+        content = "\n".join(sorted(self._phrases)).encode("utf-8", "surrogatepass")
+        return hashlib.blake2b(content, digest_size=8).hexdigest()
 
     def __len__(self) -> int:
         return len(self._phrases)

@@ -7,8 +7,16 @@ from typing import Any
 
 import pytest
 
-from mangaassist_assets.tracing.contract import InvalidBundleError, Quarantined, parse_turn, read_turns, validate_bundle
+from mangaassist_assets.tracing.contract import (
+    InvalidBundleError,
+    Quarantined,
+    parse_turn,
+    read_trace,
+    read_turns,
+    validate_bundle,
+)
 from mangaassist_assets.tracing.records import AssessmentRecord, SpanRecord, TraceRecord
+from mangaassist_assets.tracing.redaction import pseudonym
 from mangaassist_assets.tracing.turns import ChatTurn
 
 
@@ -195,3 +203,29 @@ def test_valid_bundle_keys_pass(key):
 def test_invalid_bundle_keys_say_what_is_allowed(key):
     with pytest.raises(InvalidBundleError, match="1 to 63 letters"):
         validate_bundle(key)
+
+
+KEY = b"k" * 32
+
+
+def test_a_plain_user_id_of_another_tool_becomes_a_pseudonym_where_the_key_is_known():
+    trace = replace(TRACE, user_key="jane@example.invalid")
+    with_key = read_trace(trace, pseudonym_key=KEY)
+    assert with_key.user_key == pseudonym("jane@example.invalid", KEY)
+    assert with_key.outcome.user_key == with_key.user_key
+    assert read_trace(trace).user_key is None
+
+
+def test_a_name_has_one_placeholder_in_all_turns_of_a_session_and_another_elsewhere():
+    def message(trace_id: str, session: str) -> str:
+        root = replace(TRACE.spans[0], inputs={"message": "my name is Jane Invented"})
+        tags = {**TRACE.tags, "session_id": session}
+        spans = (root, *TRACE.spans[1:])
+        outcome = read_trace(replace(TRACE, trace_id=trace_id, tags=tags, spans=spans), pseudonym_key=KEY).outcome
+        assert isinstance(outcome, ChatTurn)
+        assert outcome.learnable_text == "my name is [NAME]"
+        return outcome.message
+
+    assert message("tr-1", "one") == message("tr-2", "one")
+    others = {message("tr-3", f"session-{n}") for n in range(5)}
+    assert len(others) > 1

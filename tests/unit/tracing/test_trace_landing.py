@@ -17,6 +17,7 @@ from mangaassist_assets.tracing.contract import read_turns
 from mangaassist_assets.tracing.landed_rows import LANDED_SCHEMA
 from mangaassist_assets.tracing.names import Tag
 from mangaassist_assets.tracing.records import AssessmentRecord
+from mangaassist_assets.tracing.redaction import Vocabulary
 from mangaassist_assets.tracing.snapshot import TURN_SCHEMA, quarantine_frame, to_parquet, turns_frame, turns_from_frame
 from mangaassist_assets.tracing.trace_landing import GIVE_UP_MS, OVERLAP_MS, TraceLanding
 from tests.support.trace_source import MemorySource, SourceGoneError, chat_trace
@@ -237,6 +238,20 @@ def test_of_an_erased_user_nothing_is_landed_and_nothing_is_read_twice(tmp_path:
     stored = pl.read_parquet(list((tmp_path / "landing").rglob("*.parquet")), hive_partitioning=False)
     assert user not in str(stored.to_dicts())
     assert "from the erased user" not in str(stored.to_dicts())
+
+
+def test_what_was_read_with_other_words_is_read_again_when_it_is_compared(tmp_path: Path, source: MemorySource) -> None:
+    source.put(chat_trace("t1", NOW, "b1", message="anything by Naoko Example in stock?"))
+    folder = tmp_path / "landing"
+    before = landing_at(folder, source)
+    before.advance()
+    assert "[NAME]" in before.bundle("b1").turns["message"][0]
+    after = landing_at(folder, source, vocabulary=Vocabulary(["Naoko Example"]))
+    after.reconcile("b1")
+    assert after.bundle("b1").turns["message"][0] == "anything by Naoko Example in stock?"
+    source.spans_read = 0
+    after.reconcile("b1")
+    assert source.spans_read == 0
 
 
 def test_presence_says_which_parts_of_the_contract_a_trace_has(landing: TraceLanding, source: MemorySource) -> None:
