@@ -234,7 +234,7 @@ def test_limits_retries_and_monitoring_of_dagster_yaml_are_in_force(settled):
     assert instance["runQueueConfig"]["maxConcurrentRuns"] == 2
     assert "applyLimitPerUniqueValue" in instance["runQueueConfig"]["tagConcurrencyLimitsYaml"]
     pools = {pool["concurrencyKey"]: pool["slotCount"] for pool in instance["concurrencyLimits"]}
-    assert pools == {"feedback_stream": 1, "production": 1, "training": 1}
+    assert pools == {"feedback_stream": 1, "production": 1, "trace_landing": 1, "training": 1, "warehouse": 1}
     assert "retry_on_asset_or_op_failure: false" in instance["info"]
     daemons = {one["daemonType"]: one for one in instance["daemonHealth"]["allDaemonStatuses"]}
     assert daemons["MONITORING"]["required"]

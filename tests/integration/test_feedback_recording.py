@@ -28,6 +28,7 @@ from resources.mlflow_erasure import MlflowUserTraces
 from resources.mlflow_feedback import MlflowFeedbackRecorder
 from resources.mlflow_tracking import MlflowResource
 from resources.store import StoreResource
+from resources.warehouse import DuckDbWarehouseResource
 from tests.support.feedback_events import (
     BUNDLE,
     OTHER,
@@ -179,12 +180,13 @@ class TestErasure:
         key = pseudonym("someone@example.invalid", home.pseudonym_key())
         store_traces(mlflow, chat_turn(trace_id(300_000), user=key))
         said: list[str] = []
+        warehouse = DuckDbWarehouseResource(path=str(tmp_path / "warehouse"))
         session = Session(
             home=home,
             environment={},
             instance=None,
             definitions=None,
-            resources=SimpleNamespace(store=store, mlflow=mlflow),
+            resources=SimpleNamespace(store=store, mlflow=mlflow, warehouse=warehouse),
             progress=said.append,
         )
         report = run_erasure(session, user_id="someone@example.invalid")

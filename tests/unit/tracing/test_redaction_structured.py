@@ -153,9 +153,13 @@ def test_iban_check_digits():
         *("I'm a ", "address is 1 ", "corner of a and ", ", A\n A", "[NAME", "\ud800", "GB12 AAAA ", "1234-", "card 1"),
     ],
 )
-def test_30_kilobytes_of_a_repeated_piece_cost_less_than_a_second(unit):
-    text = unit * (30_000 // len(unit.encode("utf-8", "surrogatepass")))
-    started = time.process_time()
-    redact(text)
-    # Usually under 0.3 s; a quadratic pattern needs many seconds.
-    assert time.process_time() - started < 1.0
+def test_a_repeated_piece_costs_time_in_line_with_its_length(unit):
+    def seconds(size: int) -> float:
+        text = unit * (size // len(unit.encode("utf-8", "surrogatepass")))
+        started = time.process_time()
+        redact(text)
+        return time.process_time() - started
+
+    long = seconds(30_000)
+    # Usually under 0.3 s; where the machine is busy, three times the text takes three times as long, not nine.
+    assert long < 1.0 or long < 6 * seconds(10_000)
