@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 WAREHOUSE_POOL = "warehouse"
 REPORT_FILE = "report.json"
 _ROWS_SHOWN = 60
+IN_MILLISECONDS = {name: f"latency_{name}_ms" for name in ("p50", "p95", "p99")}
 
 SATISFACTION_COLUMNS = (
     *("turns", "rated", "thumbs_up", "satisfaction", "low", "high"),
@@ -119,6 +120,7 @@ def satisfaction_report(
         snapshot,
         {
             "dagster/row_count": dg.MetadataValue.int(len(report.groups)),
+            "chart": image("Satisfaction by group", satisfaction_chart(report)),
             "turns": dg.MetadataValue.int(overall.turns),
             "rated": dg.MetadataValue.int(overall.rated),
             **shares,
@@ -130,7 +132,6 @@ def satisfaction_report(
             "feedback_without_turn": dg.MetadataValue.int(stray),
             "feedback_rejected": table([{"reason": why, "events": n} for why, n in sorted(rejected.items())]),
             "groups": table(people_rows(report.frame(), SATISFACTION_COLUMNS)),
-            "chart": image("Satisfaction by group", satisfaction_chart(report)),
             "mlflow": dg.MetadataValue.md(_links(mlflow, report)),
         },
     )
@@ -179,7 +180,7 @@ def usage_report(
         f"no price for: {', '.join(report.unpriced_models) or 'none'}"
     )
     figures = {
-        name: dg.MetadataValue.float(overall[name])
+        IN_MILLISECONDS.get(name, name): dg.MetadataValue.float(round(overall[name], 6))
         for name in ("p50", "p95", "p99", "error_rate", "blocked_rate", "cache_hit_share", "cost_usd")
         if overall[name] is not None
     }
@@ -187,6 +188,8 @@ def usage_report(
         snapshot,
         {
             "dagster/row_count": dg.MetadataValue.int(overall["turns"]),
+            "latency_chart": image("Latency by stage", latency_chart(report)),
+            "cost_chart": image("Cost by model", cost_chart(report)),
             **figures,
             "model_calls": dg.MetadataValue.int(overall["calls"]),
             "priced_calls": dg.MetadataValue.int(overall["priced_calls"]),
@@ -195,8 +198,6 @@ def usage_report(
             "stages": table(people_rows(report.stages, USAGE_COLUMNS["stages"])),
             "models": table(people_rows(report.models, USAGE_COLUMNS["models"])),
             "prices": table(_rounded(report.prices)),
-            "latency_chart": image("Latency by stage", latency_chart(report)),
-            "cost_chart": image("Cost by model", cost_chart(report)),
             "mlflow_traces": dg.MetadataValue.url(mlflow.traces_url(bundle)),
         },
     )
@@ -250,7 +251,8 @@ def people_rows(frame: "pl.DataFrame", columns: tuple[str, ...]) -> list[dict[st
     from mangaassist_assets.warehouse.queries import OVERALL
 
     value = pl.when(pl.col("dimension") == OVERALL).then(pl.lit("")).otherwise(pl.col("value").fill_null(NOT_STATED))
-    return _rounded(frame.with_columns(value=value).select("dimension", "value", *columns).head(_ROWS_SHOWN))
+    shown = frame.with_columns(value=value).select("dimension", "value", *columns).head(_ROWS_SHOWN)
+    return _rounded(shown.rename(IN_MILLISECONDS, strict=False))
 
 
 def _rounded(frame: "pl.DataFrame") -> list[dict[str, Any]]:
