@@ -63,6 +63,7 @@ class LandingTable:
         self._schema = schema
         self._skipping = tuple(skipping)
         self._options = dict(storage_options or {})
+        self._opened: DeltaTable | None = None
 
     def checkpoint(self) -> Checkpoint:
         """Return how far the outside was read."""
@@ -170,9 +171,12 @@ class LandingTable:
     def _open(self) -> DeltaTable | None:
         from deltalake import DeltaTable
 
-        if not DeltaTable.is_deltatable(self._uri, self._options):
-            return None
-        return DeltaTable(self._uri, storage_options=self._options)
+        if self._opened is not None:
+            # Reads the commits since the last look, not the whole log again.
+            self._opened.update_incremental()
+        elif DeltaTable.is_deltatable(self._uri, self._options):
+            self._opened = DeltaTable(self._uri, storage_options=self._options)
+        return self._opened
 
     def _create(self) -> DeltaTable:
         from deltalake import DeltaTable
