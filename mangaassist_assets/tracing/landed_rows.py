@@ -55,6 +55,12 @@ def landed_row(
     return {**row, "kind": "quarantined", "reason": outcome.reason}
 
 
-def tombstone(trace_id: str, partition: str, sequence: int) -> dict[str, Any]:
-    """Return the row that says: this trace is not in this bundle any more."""
-    return {"trace_id": trace_id, PARTITION: partition, "sequence": sequence, "kind": "gone"}
+def tombstone(trace_id: str, timestamp_ms: int, partition: str, sequence: int) -> dict[str, Any]:
+    """Return the row that says: this trace, which began at this time, is not in this bundle any more."""
+    return {
+        "trace_id": trace_id,
+        "timestamp_ms": timestamp_ms,
+        PARTITION: partition,
+        "sequence": sequence,
+        "kind": "gone",
+    }

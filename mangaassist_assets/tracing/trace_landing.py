@@ -14,101 +14,29 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from itertools import islice
-from typing import Any, Literal
+from typing import Any
 
 import polars as pl
 
 from mangaassist_assets.landing import PARTITION, Checkpoint, LandingConflictError, LandingTable
 from mangaassist_assets.tracing.contract import CONTRACT_VERSION, TraceReading, read_trace
 from mangaassist_assets.tracing.landed_rows import LANDED_SCHEMA, NO_BUNDLE, landed_row, tombstone
+from mangaassist_assets.tracing.landed_traces import BundleTraces, LandedTraces
+from mangaassist_assets.tracing.landing_state import Landed, LandingState
 from mangaassist_assets.tracing.records import TraceRecord
 from mangaassist_assets.tracing.redaction import Vocabulary
-from mangaassist_assets.tracing.snapshot import QUARANTINE_SCHEMA, TURN_SCHEMA
 from mangaassist_assets.tracing.sources import AssessmentPosition, TraceHeader, TracePosition, TraceSource, fingerprint
 
 OVERLAP_MS = 10 * 60 * 1000
 """How far behind the newest trace the reader looks for traces that were stored late."""
 GIVE_UP_MS = 24 * 60 * 60 * 1000
 """After this age a trace that is still being written goes to quarantine; it is read again when it changes."""
-PRESENCE_COLUMNS = ("trace_id", "kind", "state", "tags_present", "spans_present", "guardrail_blocked", "candidates")
 _CLOCKS_DIFFER_MS = 60 * 1000
 _ATTEMPTS = 5
 _COMPACT_EVERY = 64
-_SCHEMA = 1
 
 Progress = Callable[[int], None]
-
-
-@dataclass(slots=True, kw_only=True)
-class Landed:
-    """What one reading did, in traces. `waiting` are those still being written, `erased` those of erased users."""
-
-    turns: int = 0
-    quarantined: int = 0
-    erased: int = 0
-    gone: int = 0
-    waiting: int = 0
-
-    def count(self, kind: Literal["turn", "quarantined", "erased", "gone"]) -> None:
-        """Count one landed row."""
-        match kind:
-            case "turn":
-                self.turns += 1
-            case "quarantined":
-                self.quarantined += 1
-            case "erased":
-                self.erased += 1
-            case "gone":
-                self.gone += 1
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BundleTraces:
-    """The newest state of each trace of a release bundle, sorted by (timestamp_ms, trace_id).
-
-    `turns` is in TURN_SCHEMA, `quarantined` in QUARANTINE_SCHEMA, `presence` has a row for each of both with the
-    tags and spans it has. `erased` counts traces of erased users, of which nothing else is known.
-    """
-
-    turns: pl.DataFrame
-    quarantined: pl.DataFrame
-    presence: pl.DataFrame
-    erased: int
-
-
-@dataclass(frozen=True, slots=True)
-class _State:
-    """The checkpoint's value. `open` are traces in progress by id, with their start time."""
-
-    frontier: TracePosition | None = None
-    assessed: AssessmentPosition | None = None
-    open: Mapping[str, int] = field(default_factory=dict)
-
-    def to_json(self) -> dict[str, Any]:
-        return {
-            "schema": _SCHEMA,
-            "frontier": None if self.frontier is None else [self.frontier.timestamp_ms, self.frontier.trace_id],
-            "assessed": None if self.assessed is None else [self.assessed.timestamp_ms, self.assessed.assessment_id],
-            "open": dict(self.open),
-        }
-
-    @staticmethod
-    def from_json(value: Mapping[str, Any]) -> _State:
-        if not value:
-            return _State()
-        if value.get("schema") != _SCHEMA:
-            msg = f"the trace landing is of schema {value.get('schema')}, this version reads {_SCHEMA}: move it away"
-            raise LandingConflictError(msg)
-        frontier, assessed = value["frontier"], value["assessed"]
-        return _State(
-            frontier=None if frontier is None else TracePosition(timestamp_ms=frontier[0], trace_id=frontier[1]),
-            assessed=None
-            if assessed is None
-            else AssessmentPosition(timestamp_ms=assessed[0], assessment_id=assessed[1]),
-            open=value["open"],
-        )
 
 
 class TraceLanding:
@@ -145,6 +73,7 @@ class TraceLanding:
         self._table = table
         self._source = source
         self._erased = erased_users
+        self._landed = LandedTraces(table, erased_users=erased_users)
         self._key = pseudonym_key
         self._vocabulary = vocabulary
         self._reader = f"{CONTRACT_VERSION}.{'' if vocabulary is None else vocabulary.digest}"
@@ -167,7 +96,7 @@ class TraceLanding:
         self._retried(lambda: self._go_on(landed))
         self._retried(lambda: self._read_assessed(landed))
         checkpoint = self._table.checkpoint()
-        landed.waiting = len(_State.from_json(checkpoint.value).open)
+        landed.waiting = len(LandingState.from_json(checkpoint.value).open)
         if checkpoint.number and checkpoint.number % _COMPACT_EVERY == 0:
             self._table.compact()
         return landed
@@ -194,28 +123,11 @@ class TraceLanding:
 
     def bundle(self, release_bundle: str) -> BundleTraces:
         """Return what is landed of a bundle."""
-        rows = self._newest(release_bundle).collect(engine="streaming").sort("timestamp_ms", "trace_id")
-        # A user may have been erased after the trace was landed.
-        erased = (pl.col("kind") == "erased") | pl.col("user_key").is_in(sorted(self._erased)).fill_null(value=False)
-        kept = rows.filter(~erased)
-        quarantined = kept.filter(pl.col("kind") == "quarantined")
-        presence = kept.filter(pl.col("kind").is_in(["turn", "quarantined"])).with_columns(
-            pl.col("candidates").list.len()
-        )
-        return BundleTraces(
-            turns=kept.filter(pl.col("kind") == "turn").select(TURN_SCHEMA.names()),
-            quarantined=quarantined.select(QUARANTINE_SCHEMA.names()),
-            presence=presence.select(PRESENCE_COLUMNS),
-            erased=rows.height - kept.height,
-        )
+        return self._landed.bundle(release_bundle)
 
     def unassigned(self) -> pl.DataFrame:
         """Return the quarantined traces that name no valid release bundle, in QUARANTINE_SCHEMA."""
-        rows = self._newest(NO_BUNDLE).filter(pl.col("kind") == "quarantined").collect()
-        return rows.sort("timestamp_ms", "trace_id").select(
-            pl.lit(None, pl.String).alias(name) if name == PARTITION else pl.col(name)
-            for name in QUARANTINE_SCHEMA.names()
-        )
+        return self._landed.unassigned()
 
     # The steps of a reading. Each can be done again from the start at no harm.
 
@@ -233,7 +145,7 @@ class TraceLanding:
         checkpoint, state = self._load()
         if state.assessed is None and self._source.assessed_after(None, limit=1) is not None:
             since = AssessmentPosition(timestamp_ms=self._now_ms() - self._overlap_ms)
-            self._commit(checkpoint, [], _State(state.frontier, since, state.open), landed)
+            self._commit(checkpoint, [], LandingState(state.frontier, since, state.open), landed)
 
     def _look_back(self, landed: Landed) -> None:
         """Find traces that appeared behind the frontier, as far as the overlap reaches."""
@@ -284,24 +196,23 @@ class TraceLanding:
             position = found.position
             checkpoint, state = self._load()
             if state.assessed is None or position > state.assessed:
-                self._commit(checkpoint, [], _State(state.frontier, position, state.open), landed)
+                self._commit(checkpoint, [], LandingState(state.frontier, position, state.open), landed)
             if found.at_end:
                 return
 
     def _reconcile(self, release_bundle: str, landed: Landed) -> None:
-        newest = self._newest(release_bundle).filter(pl.col("kind") != "gone")
-        known = dict(newest.select("trace_id", "fingerprint").collect().iter_rows())
+        known = self._landed.known(release_bundle, ("turn", "quarantined", "erased"))
         listed: set[str] = set()
         position: TracePosition | None = None
         while True:
             headers = self._source.headers_after(position, limit=self._page, release_bundle=release_bundle)
             listed.update(one.trace_id for one in headers)
-            self._land_listed([one for one in headers if known.get(one.trace_id) != self._mark(one)], landed)
+            self._land_listed([one for one in headers if not self._is_known(one, known)], landed)
             if len(headers) < self._page:
                 break
             position = TracePosition(**_place(headers[-1]))
         for ids in _portions(sorted(set(known) - listed), self._page):
-            self._leave(release_bundle, ids, landed)
+            self._leave(release_bundle, {one: known[one][1] for one in ids}, landed)
         self._recheck_unassigned(landed)
 
     def _sweep(self, landed: Landed) -> None:
@@ -315,12 +226,14 @@ class TraceLanding:
 
     def _recheck_unassigned(self, landed: Landed) -> None:
         """Look again at traces that named no bundle: somebody may have given them one."""
-        rows = self._newest(NO_BUNDLE).filter(pl.col("kind") == "quarantined")
-        known = dict(rows.select("trace_id", "fingerprint").collect().iter_rows())
+        known = self._landed.known(NO_BUNDLE, ("quarantined",))
         for ids in _portions(sorted(known), self._page):
             headers = {one.trace_id: one for one in self._source.headers_by_id(ids)}
-            changed = [i for i in ids if i not in headers or self._mark(headers[i]) != known[i]]
-            self._leave(NO_BUNDLE, changed, landed)
+            same = {one for one, header in headers.items() if self._is_known(header, known)}
+            self._leave(NO_BUNDLE, {one: known[one][1] for one in ids if one not in same}, landed)
+
+    def _is_known(self, header: TraceHeader, known: Mapping[str, tuple[str, int]]) -> bool:
+        return header.trace_id in known and known[header.trace_id][0] == self._mark(header)
 
     # Landing
 
@@ -331,7 +244,7 @@ class TraceLanding:
         if not headers:
             return
         kinds = ("turn", "erased", "quarantined") if trusting_quarantine else ("turn", "erased")
-        known = self._landed_marks(headers, kinds)
+        known = self._landed.marks(headers, kinds)
         self._land_listed([one for one in headers if known.get(one.trace_id) != self._mark(one)], landed)
 
     def _land_listed(self, headers: Sequence[TraceHeader], landed: Landed) -> None:
@@ -341,7 +254,7 @@ class TraceLanding:
             checkpoint, state = self._load()
             self._land(checkpoint, state, self._source.traces_by_id(ids), landed)
 
-    def _is_due(self, trace_id: str, timestamp_ms: int, trace_state: str, state: _State) -> bool:
+    def _is_due(self, trace_id: str, timestamp_ms: int, trace_state: str, state: LandingState) -> bool:
         """Whether a trace is worth reading: one that is known to be in progress and still is can wait."""
         return trace_state != "IN_PROGRESS" or trace_id not in state.open or self._is_given_up(timestamp_ms)
 
@@ -351,7 +264,7 @@ class TraceLanding:
     def _land(
         self,
         checkpoint: Checkpoint,
-        state: _State,
+        state: LandingState,
         records: Iterable[TraceRecord],
         landed: Landed,
         *,
@@ -360,10 +273,10 @@ class TraceLanding:
         """Commit the rows of some traces; those still in progress are remembered, and leave what was landed of them."""
         rows, waiting = self._rows(records, checkpoint, state)
         if rows or frontier is not None or waiting != state.open:
-            self._commit(checkpoint, rows, _State(frontier or state.frontier, state.assessed, waiting), landed)
+            self._commit(checkpoint, rows, LandingState(frontier or state.frontier, state.assessed, waiting), landed)
 
     def _rows(
-        self, records: Iterable[TraceRecord], checkpoint: Checkpoint, state: _State
+        self, records: Iterable[TraceRecord], checkpoint: Checkpoint, state: LandingState
     ) -> tuple[list[dict[str, Any]], dict[str, int]]:
         """Return one row a trace for the next commit, and which traces are in progress after it."""
         sequence = checkpoint.number + 1
@@ -373,7 +286,7 @@ class TraceLanding:
             row = self._row(read_trace(record, pseudonym_key=self._key, vocabulary=self._vocabulary), record, sequence)
             if record.state == "IN_PROGRESS" and not self._is_given_up(record.timestamp_ms):
                 waiting[record.trace_id] = record.timestamp_ms
-                row = tombstone(record.trace_id, row[PARTITION], sequence)
+                row = tombstone(record.trace_id, record.timestamp_ms, row[PARTITION], sequence)
             else:
                 waiting.pop(record.trace_id, None)
             rows[record.trace_id] = row
@@ -382,28 +295,35 @@ class TraceLanding:
     def _row(self, reading: TraceReading, record: TraceRecord, sequence: int) -> dict[str, Any]:
         return landed_row(reading, sequence=sequence, fingerprint=self._mark_of(record), erased_users=self._erased)
 
-    def _leave(self, release_bundle: str, trace_ids: Sequence[str], landed: Landed) -> None:
-        """Mark traces as gone from a bundle; those that are elsewhere in the source are landed there."""
-        if not trace_ids:
+    def _leave(self, release_bundle: str, started: Mapping[str, int], landed: Landed) -> None:
+        """Mark traces as gone from a bundle; those that are elsewhere in the source are landed there.
+
+        `started` are their landed start times by id.
+        """
+        if not started:
             return
         checkpoint, state = self._load()
-        rows, waiting = self._rows(self._source.traces_by_id(trace_ids), checkpoint, state)
+        rows, waiting = self._rows(self._source.traces_by_id(sorted(started)), checkpoint, state)
         stays = {row["trace_id"] for row in rows if row[PARTITION] == release_bundle}
-        rows += [tombstone(one, release_bundle, checkpoint.number + 1) for one in trace_ids if one not in stays]
-        self._commit(checkpoint, rows, _State(state.frontier, state.assessed, waiting), landed)
+        rows += [
+            tombstone(one, timestamp_ms, release_bundle, checkpoint.number + 1)
+            for one, timestamp_ms in started.items()
+            if one not in stays
+        ]
+        self._commit(checkpoint, rows, LandingState(state.frontier, state.assessed, waiting), landed)
 
     def _forget_open(self, trace_ids: Sequence[str], landed: Landed) -> None:
         """Stop waiting for traces that were deleted while they were being written."""
         if trace_ids:
             checkpoint, state = self._load()
             left = {trace_id: start for trace_id, start in state.open.items() if trace_id not in trace_ids}
-            self._commit(checkpoint, [], _State(state.frontier, state.assessed, left), landed)
+            self._commit(checkpoint, [], LandingState(state.frontier, state.assessed, left), landed)
 
-    def _load(self) -> tuple[Checkpoint, _State]:
+    def _load(self) -> tuple[Checkpoint, LandingState]:
         checkpoint = self._table.checkpoint()
-        return checkpoint, _State.from_json(checkpoint.value)
+        return checkpoint, LandingState.from_json(checkpoint.value)
 
-    def _commit(self, checkpoint: Checkpoint, rows: list[dict[str, Any]], state: _State, landed: Landed) -> None:
+    def _commit(self, checkpoint: Checkpoint, rows: list[dict[str, Any]], state: LandingState, landed: Landed) -> None:
         frame = pl.DataFrame(rows, schema=LANDED_SCHEMA, orient="row")
         self._table.append(frame, after=checkpoint, value=state.to_json())
         for row in rows:
@@ -420,29 +340,6 @@ class TraceLanding:
 
     def _mark_of(self, record: TraceRecord) -> str:
         return f"{record.timestamp_ms}-{fingerprint(record)}-{self._reader}"
-
-    # Reading what is landed
-
-    def _newest(self, release_bundle: str) -> pl.LazyFrame:
-        rows = self._table.rows(release_bundle)
-        newest = rows.group_by("trace_id").agg(pl.col("sequence").max())
-        return rows.join(newest, on=["trace_id", "sequence"], how="semi")
-
-    def _landed_marks(self, headers: Sequence[TraceHeader], kinds: Collection[str]) -> dict[str, str]:
-        """Return the newest mark of those of the traces that are landed as one of these kinds.
-
-        Files of other times are not opened.
-        """
-        times = [one.timestamp_ms for one in headers]
-        rows = (
-            self._table.rows()
-            .filter(pl.col("timestamp_ms").is_between(min(times), max(times)))
-            .filter(pl.col("trace_id").is_in([one.trace_id for one in headers]))
-            .select("trace_id", "sequence", "fingerprint", "kind")
-            .sort("sequence")
-            .collect()
-        )
-        return {trace_id: mark for trace_id, _, mark, kind in rows.iter_rows() if kind in kinds}
 
 
 def _place(header: TraceHeader) -> dict[str, Any]:

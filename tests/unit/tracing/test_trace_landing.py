@@ -225,6 +225,17 @@ def test_a_deleted_trace_leaves_the_bundle(landing: TraceLanding, source: Memory
     assert ids(landing.bundle("b1").turns) == ["t2"]
 
 
+def test_a_trace_that_was_deleted_and_is_written_again_comes_back(landing: TraceLanding, source: MemorySource) -> None:
+    trace = chat_trace("t1", NOW, "b1")
+    source.put(trace)
+    landing.advance()
+    del source.traces["t1"]
+    landing.reconcile("b1")
+    source.put(trace)
+    landing.advance()
+    assert ids(landing.bundle("b1").turns) == ["t1"]
+
+
 def test_of_an_erased_user_nothing_is_landed_and_nothing_is_read_twice(tmp_path: Path, source: MemorySource) -> None:
     user = "u-" + "0" * 20
     source.put(replace(chat_trace("t1", NOW, "b1", message="from the erased user"), user_key=user))
