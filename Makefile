@@ -36,7 +36,7 @@ test: install  ## all tests, those with real servers included
 	$(BIN)/python -m pytest
 
 check: install lint  ## linter, types and the unit tests: the quick part
-	$(BIN)/python -m pytest tests/unit -q
+	$(BIN)/python -m pytest tests/unit -q --hypothesis-profile=quick
 
 lint: install  ## ruff and strict mypy
 	$(BIN)/ruff check .

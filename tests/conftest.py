@@ -6,11 +6,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from mangaassist_assets.local.home import Home
 from mangaassist_assets.local.supervisor import Supervisor
 from tests.support.dagster_dev import bootstrapped_dev, dagster_dev
 from tests.support.postgres import postgres_server
+
+# `make check` looks at fewer examples; `make test` at all of them.
+settings.register_profile("quick", max_examples=25)
 
 __all__ = ["bootstrapped_dev", "dagster_dev", "postgres_server"]
 

@@ -12,6 +12,7 @@ from upath import UPath
 
 from mangaassist_assets.commands.bootstrap import _keep_inputs, report_rejects
 from mangaassist_assets.datasets.utterances import Reject, Utterance, read_utterances
+from mangaassist_assets.tracing.redaction import Vocabulary
 
 
 @pytest.fixture
@@ -41,7 +42,7 @@ def test_the_kept_training_messages_are_redacted_and_name_no_user(session, knowl
         user_id="nobody.invented@example.invalid",
         session_id="s-1",
     )
-    _keep_inputs(session, [message], knowledge)
+    _keep_inputs(session, [message], knowledge, vocabulary=Vocabulary(()))
     kept = tmp_path / "home" / "inputs" / "training.jsonl"
     assert "nobody.invented" not in kept.read_text()
     assert "s-1" not in kept.read_text()
@@ -52,11 +53,11 @@ def test_the_kept_training_messages_are_redacted_and_name_no_user(session, knowl
 
 
 def test_a_document_that_was_taken_away_is_not_kept(session, knowledge):
-    _keep_inputs(session, [], knowledge)
+    _keep_inputs(session, [], knowledge, vocabulary=Vocabulary(()))
     (knowledge / "hours.md").unlink()
     (knowledge / "pages").mkdir()
     (knowledge / "pages" / "new.md").write_text("# New")
-    _keep_inputs(session, [], knowledge)
+    _keep_inputs(session, [], knowledge, vocabulary=Vocabulary(()))
     kept = {str(path.relative_to(session.home.knowledge)) for path in session.home.knowledge.rglob("*.md")}
     assert kept == {"pages/new.md"}
 

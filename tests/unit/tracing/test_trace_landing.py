@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import tempfile
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import polars as pl
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 from mangaassist_assets.landing import LandingTable
 from mangaassist_assets.tracing.contract import read_turns
@@ -18,9 +14,9 @@ from mangaassist_assets.tracing.landed_rows import LANDED_SCHEMA
 from mangaassist_assets.tracing.names import Tag
 from mangaassist_assets.tracing.records import AssessmentRecord
 from mangaassist_assets.tracing.redaction import Vocabulary
-from mangaassist_assets.tracing.snapshot import TURN_SCHEMA, quarantine_frame, to_parquet, turns_frame, turns_from_frame
+from mangaassist_assets.tracing.snapshot import TURN_SCHEMA, quarantine_frame, turns_frame, turns_from_frame
 from mangaassist_assets.tracing.trace_landing import GIVE_UP_MS, OVERLAP_MS, TraceLanding
-from tests.support.trace_source import MemorySource, SourceGoneError, chat_trace
+from tests.support.trace_source import MemorySource, chat_trace
 
 NOW = 1_700_000_000_000
 BUNDLES = ("b1", "b2")
@@ -271,84 +267,3 @@ def test_presence_says_which_parts_of_the_contract_a_trace_has(landing: TraceLan
     row = landing.bundle("b1").presence.row(0, named=True)
     assert row["tags_present"] == ["release_bundle", "session_id"]
     assert row["spans_present"] == ["chat_turn"]
-
-
-# Any interleaving gives the snapshot of one clean read.
-
-TRACE = st.integers(0, 2).map(lambda n: f"t{n}")
-TIME = st.integers(0, 5).map(lambda n: NOW - n * OVERLAP_MS // 3)
-BUNDLE = st.sampled_from([*BUNDLES, None])
-CHANGE = st.one_of(
-    st.tuples(st.just("insert"), TRACE, TIME, BUNDLE, st.booleans()),
-    st.tuples(st.just("close"), TRACE),
-    st.tuples(st.just("tag"), TRACE, st.sampled_from(["thumbs_up", "thumbs_down", "sideways"])),
-    st.tuples(st.just("move"), TRACE, st.sampled_from(BUNDLES)),
-    st.tuples(st.just("assess"), TRACE, st.sampled_from(["thumbs_up", "thumbs_down"])),
-    st.tuples(st.just("delete"), TRACE),
-    st.tuples(st.just("advance"), st.integers(1, 4), st.none() | st.integers(3, 9)),
-    st.tuples(st.just("reconcile"), st.sampled_from(BUNDLES), st.integers(1, 4), st.none() | st.integers(3, 9)),
-)
-
-
-def apply(change: tuple[object, ...], source: MemorySource, at: Callable[[int], TraceLanding], clock: int) -> None:
-    match change:
-        case ("insert", str(one), int(time), bundle, bool(open_)):
-            if one not in source.traces:
-                trace = chat_trace(one, time, bundle if isinstance(bundle, str) else None)
-                source.put(replace(trace, state="IN_PROGRESS", spans=()) if open_ else trace)
-        case ("close", str(one)) if one in source.traces and source.traces[one].state == "IN_PROGRESS":
-            trace = source.traces[one]
-            closed = chat_trace(one, trace.timestamp_ms, trace.tags.get(Tag.RELEASE_BUNDLE))
-            source.put(replace(closed, tags=trace.tags, assessments=trace.assessments))
-        case ("tag", str(one), str(value)) if one in source.traces:
-            source.tag(one, Tag.USER_FEEDBACK, value)
-        case ("move", str(one), str(bundle)) if one in source.traces:
-            source.tag(one, Tag.RELEASE_BUNDLE, bundle)
-        case ("assess", str(one), str(value)) if one in source.traces:
-            source.assess(one, thumb(value, clock))
-        case ("delete", str(one)):
-            source.traces.pop(one, None)
-            source.assessed.pop(one, None)
-        case ("advance", int(page), fails_at):
-            interrupted(source, fails_at, lambda: at(page).advance())
-        case ("reconcile", str(bundle), int(page), fails_at):
-            interrupted(source, fails_at, lambda: at(page).reconcile(bundle))
-
-
-def interrupted(source: MemorySource, fails_at: object, reading: Callable[[], object]) -> None:
-    source.calls = 0
-    source.fails_at = fails_at if isinstance(fails_at, int) else None
-    try:
-        reading()
-    except SourceGoneError:
-        pass
-    finally:
-        source.fails_at = None
-
-
-def snapshot(landing: TraceLanding, bundle: str) -> tuple[bytes, bytes]:
-    found = landing.bundle(bundle)
-    return to_parquet(found.turns), to_parquet(found.quarantined)
-
-
-@given(changes=st.lists(CHANGE, min_size=8, max_size=25), page=st.integers(1, 5), ordered=st.booleans())
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
-def test_any_interleaving_gives_the_snapshot_of_one_clean_read(
-    changes: list[tuple[object, ...]], page: int, ordered: bool
-) -> None:
-    source = MemorySource(keeps_assessment_order=ordered)
-    with tempfile.TemporaryDirectory() as folder:
-        for clock, change in enumerate(changes):
-            apply(change, source, lambda size: landing_at(Path(folder) / "used", source, page=size), NOW + clock)
-        used = landing_at(Path(folder) / "used", source, page=page)
-        clean = landing_at(Path(folder) / "clean", source, page=100)
-        for one in (used, clean):
-            one.advance()
-            for bundle in BUNDLES:
-                one.reconcile(bundle)
-            one.sweep()
-        for bundle in BUNDLES:
-            assert snapshot(used, bundle) == snapshot(clean, bundle)
-            expected = read_turns(one for one in source.traces.values() if one.tags.get(Tag.RELEASE_BUNDLE) == bundle)
-            assert snapshot(clean, bundle)[0] == to_parquet(turns_frame(expected.turns))
-        assert used.unassigned().equals(clean.unassigned())
