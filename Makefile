@@ -18,7 +18,7 @@ install: $(STAMP)  ## install the locked dependencies and this package into .ven
 
 $(STAMP): requirements.lock pyproject.toml
 	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) is needed (set PYTHON=... to name another 3.11)"; exit 1; }
-	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	test -x $(BIN)/pip || $(PYTHON) -m venv --clear $(VENV)
 	$(BIN)/python -m pip install --quiet "$$(grep '^uv==' requirements.lock)"
 	# Bytecode is compiled here, on all cores, and not by the first process of each kind that imports a library.
 	$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python \
