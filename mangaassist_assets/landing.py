@@ -176,7 +176,18 @@ class LandingTable:
             self._opened.update_incremental()
         elif DeltaTable.is_deltatable(self._uri, self._options):
             self._opened = DeltaTable(self._uri, storage_options=self._options)
+            self._add_missing_columns(self._opened)
         return self._opened
+
+    def _add_missing_columns(self, table: DeltaTable) -> None:
+        """Let a table of an earlier version have the columns that came since, null in the rows it has."""
+        from deltalake import Field, Schema
+
+        wanted = Schema.from_arrow(pl.DataFrame(schema=self._schema).to_arrow().schema)
+        present = {field.name for field in table.schema().fields}
+        missing = [Field(one.name, one.type, nullable=True) for one in wanted.fields if one.name not in present]
+        if missing:
+            table.alter.add_columns(missing)
 
     def _create(self) -> DeltaTable:
         from deltalake import DeltaTable

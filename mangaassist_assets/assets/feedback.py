@@ -9,7 +9,6 @@ from resources.feedback_stream import KinesisFeedbackResource
 from resources.mlflow_tracking import MlflowResource
 from resources.store import StoreResource
 
-EVENTS_FILE = "events.parquet"
 RECORDING_FILE = "recording.parquet"
 
 
@@ -30,6 +29,7 @@ def feedback_events(
     Materializing any bundle first lands what is new of all bundles, with the position in the source; records that are
     no events are kept with their reasons, events of erased users are not kept.
     """
+    from mangaassist_assets.assets.reading import EVENTS_FILE
     from mangaassist_assets.tracing.erasure import erased_users
     from mangaassist_assets.tracing.feedback_landing import land_new
 
@@ -92,13 +92,13 @@ def recorded_feedback(
     trace does not exist yet; pending ones are tried at every materialization. The newest event of a trace is also its
     tag `user_feedback`.
     """
-    from mangaassist_assets.tracing.feedback_landing import events_from_parquet
+    from mangaassist_assets.assets.reading import read_feedback
     from mangaassist_assets.tracing.feedback_recording import record_events, recorded_before
     from resources.mlflow_feedback import MlflowFeedbackRecorder
 
     bundle = context.partition_key
     snapshots = store.snapshots()
-    events = events_from_parquet(snapshots.read(snapshots.latest("feedback_events", partition=bundle), EVENTS_FILE))
+    events = read_feedback(snapshots, bundle)
     before = None if config.verify_all else snapshots.find("recorded_feedback", partition=bundle)
     recording = record_events(
         events,

@@ -232,11 +232,11 @@ def _feedback_events(snapshots: "SnapshotStore", bundle: str) -> list[Any]:
 
     import polars as pl
 
-    from mangaassist_assets.assets.reading import read_json
+    from mangaassist_assets.assets.reading import EVENTS_FILE, read_json
 
     snapshot = snapshots.latest("feedback_events", partition=bundle)
-    if "events.parquet" in snapshot.files:
-        return pl.read_parquet(io.BytesIO(snapshots.read(snapshot, "events.parquet"))).to_dicts()
+    if EVENTS_FILE in snapshot.files:
+        return pl.read_parquet(io.BytesIO(snapshots.read(snapshot, EVENTS_FILE))).to_dicts()
     events = read_json(snapshots, snapshot, "events.json") if "events.json" in snapshot.files else None
     if not isinstance(events, list):
         raise dg.Failure(f"the snapshot feedback_events of {bundle} holds no events: materialize feedback_events again")

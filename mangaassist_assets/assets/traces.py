@@ -5,6 +5,7 @@ from pydantic import Field
 
 from mangaassist_assets.assets.common import ML_ENGINEERING, PLATFORM, TRACE_LANDING_POOL, materialized, table
 from mangaassist_assets.assets.feedback import feedback_events, recorded_feedback
+from mangaassist_assets.assets.knowledge import knowledge_chunks
 from mangaassist_assets.partitions import release_bundles
 from resources.mlflow_tracking import MlflowResource
 from resources.privacy import PrivacyResource
@@ -30,7 +31,7 @@ class TraceReadingConfig(dg.Config):
 
 @dg.asset(
     partitions_def=release_bundles,
-    deps=[feedback_events, recorded_feedback],
+    deps=[feedback_events, recorded_feedback, knowledge_chunks],
     group_name="mining",
     owners=[PLATFORM],
     kinds={"mlflow", "deltalake", "parquet"},
@@ -48,7 +49,8 @@ def tagged_traces(
 
     One row is one finished MLflow trace with its tags, candidates, stages, model calls, feedback and reviews. A trace
     that breaks the contract is in the quarantine file with its reason; one that is still being written waits for the
-    next reading. Materializing any bundle lands what is new of all bundles first.
+    next reading. Materializing any bundle lands what is new of all bundles first. Redaction leaves the words of
+    `knowledge_chunks` alone.
     """
     from collections import Counter
 

@@ -27,6 +27,7 @@ from mangaassist_assets.tracing.turn_parts import (
     generations_of,
     guardrail_of,
     review_of,
+    reviews_of,
     spans_by_name,
     stages_of,
 )
@@ -34,7 +35,7 @@ from mangaassist_assets.tracing.turns import ChatTurn, TraceShape
 from mangaassist_assets.tracing.typed_values import ContractError, boolean_tag_of, tag_of, text_of
 
 _BUNDLE = re.compile(r"[0-9A-Za-z][0-9A-Za-z._-]{0,62}")
-CONTRACT_VERSION = 2
+CONTRACT_VERSION = 3
 """Goes up when the same trace would be read as another turn: what is landed is then read again."""
 _CONTRACT_TAGS: frozenset[str] = frozenset(Tag)
 
@@ -221,6 +222,7 @@ def _parse(trace: TraceRecord, shape: TraceShape, redactor: _Redactor) -> ChatTu
         expected_intent=expected_intent,
         expected_documents=expected_documents,
         reviewer=reviewer,
+        reviews=reviews_of(trace.assessments),
         stages=stages_of(trace.spans),
         generations=generations_of(trace),
         shape=shape,

@@ -14,7 +14,7 @@ from typing import Any
 import polars as pl
 
 from mangaassist_assets.tracing.contract import Quarantined
-from mangaassist_assets.tracing.turns import ChatTurn, Feedback, Generation, RankedCandidate, StageTiming
+from mangaassist_assets.tracing.turns import ChatTurn, Feedback, Generation, RankedCandidate, Review, StageTiming
 
 CANDIDATE = pl.Struct(
     {
@@ -37,6 +37,16 @@ GENERATION = pl.Struct(
         "cache_write_tokens": pl.Int64,
         "stop_reason": pl.String,
         "reported_cost_usd": pl.Float64,
+    }
+)
+REVIEW = pl.Struct(
+    {
+        "name": pl.String,
+        "kind": pl.String,
+        "values": pl.List(pl.String),
+        "source": pl.String,
+        "source_id": pl.String,
+        "timestamp_ms": pl.Int64,
     }
 )
 _TURN_COLUMNS: dict[str, pl.DataType | type[pl.DataType]] = {
@@ -70,6 +80,7 @@ _TURN_COLUMNS: dict[str, pl.DataType | type[pl.DataType]] = {
     "expected_intent": pl.String,
     "expected_documents": pl.List(pl.String),
     "reviewer": pl.String,
+    "reviews": pl.List(REVIEW),
     "stages": pl.List(STAGE),
     "generations": pl.List(GENERATION),
     "shape": pl.String,
@@ -85,10 +96,11 @@ class SnapshotSchemaError(ValueError):
 
 
 _FIELDS = {
-    kind: tuple(one.name for one in fields(kind)) for kind in (ChatTurn, RankedCandidate, StageTiming, Generation)
+    kind: tuple(one.name for one in fields(kind))
+    for kind in (ChatTurn, RankedCandidate, StageTiming, Generation, Review)
 }
 _VALUES = {kind: attrgetter(*names) for kind, names in _FIELDS.items()}
-_NESTED = ("candidates", "stages", "generations")
+_NESTED = ("candidates", "stages", "generations", "reviews")
 
 
 def turn_row(turn: ChatTurn) -> dict[str, Any]:
@@ -99,7 +111,7 @@ def turn_row(turn: ChatTurn) -> dict[str, Any]:
     return row
 
 
-def _plain(value: ChatTurn | RankedCandidate | StageTiming | Generation) -> dict[str, Any]:
+def _plain(value: ChatTurn | RankedCandidate | StageTiming | Generation | Review) -> dict[str, Any]:
     kind = type(value)
     return dict(zip(_FIELDS[kind], _VALUES[kind](value), strict=True))
 
@@ -161,4 +173,5 @@ def _turn(row: dict[str, Any]) -> ChatTurn:
     row["candidates"] = tuple(RankedCandidate(**candidate) for candidate in row["candidates"])
     row["stages"] = tuple(StageTiming(**stage) for stage in row["stages"])
     row["generations"] = tuple(Generation(**generation) for generation in row["generations"])
+    row["reviews"] = tuple(Review(**{**review, "values": tuple(review["values"])}) for review in row["reviews"])
     return ChatTurn(**row)

@@ -14,7 +14,14 @@ from mangaassist_assets.tracing.names import (
     Tag,
 )
 from mangaassist_assets.tracing.records import AssessmentRecord, SpanRecord, TraceRecord
-from mangaassist_assets.tracing.turns import Feedback, Generation, RankedCandidate, StageTiming
+from mangaassist_assets.tracing.turns import (
+    Feedback,
+    Generation,
+    RankedCandidate,
+    Review,
+    ReviewSource,
+    StageTiming,
+)
 from mangaassist_assets.tracing.typed_values import (
     ContractError,
     cost_of,
@@ -26,6 +33,8 @@ from mangaassist_assets.tracing.typed_values import (
     tag_of,
 )
 
+_SOURCES: Mapping[str, ReviewSource] = {"HUMAN": "human", "LLM_JUDGE": "judge", "AI_JUDGE": "judge", "CODE": "code"}
+_VERDICTS = frozenset("yes no true false pass fail passed failed good bad correct incorrect partly unknown".split())
 CONTRACT_SPANS: frozenset[str] = frozenset(SpanName)
 
 
@@ -164,3 +173,38 @@ def review_of(assessments: Sequence[AssessmentRecord]) -> tuple[str | None, tupl
         expected_documents = tuple(dict.fromkeys(value))
     latest = max((item for item in (intent, documents) if item), key=lambda item: item.timestamp_ms, default=None)
     return expected_intent, expected_documents, None if latest is None else latest.source_id
+
+
+def reviews_of(assessments: Sequence[AssessmentRecord]) -> tuple[Review, ...]:
+    """Return all assessments but the shopper's thumb, oldest first; those whose value is free text are left out."""
+    found = [
+        Review(
+            name=item.name,
+            kind=item.kind,
+            values=values,
+            source=_SOURCES[item.source_type],
+            source_id=item.source_id,
+            timestamp_ms=item.timestamp_ms,
+        )
+        for item in assessments
+        if item.source_type in _SOURCES
+        and not (item.kind == "feedback" and item.name == USER_FEEDBACK_ASSESSMENT)
+        and (values := _review_values(item))
+    ]
+    return tuple(sorted(found, key=lambda one: (one.timestamp_ms, one.name, one.source, one.source_id, one.values)))
+
+
+def _review_values(item: AssessmentRecord) -> tuple[str, ...]:
+    value = item.value
+    if item.kind == "expectation":
+        if item.name == EXPECTED_INTENT and isinstance(value, str):
+            return (value.strip(),) if value.strip() else ()
+        if item.name == RELEVANT_DOCUMENTS and isinstance(value, list | tuple):
+            return tuple(dict.fromkeys(one for one in value if isinstance(one, str) and one))
+        return ()
+    if isinstance(value, bool):
+        return ("true",) if value else ("false",)
+    if isinstance(value, int | float):
+        return (repr(value),)
+    verdict = value.strip().lower() if isinstance(value, str) else ""
+    return (verdict,) if verdict in _VERDICTS else ()

@@ -14,6 +14,9 @@ Feedback = Literal["thumbs_up", "thumbs_down"]
 TraceShape = Literal["mangaassist", "bedrock_autolog", "litellm", "otel_genai"]
 """Who wrote a trace: our tracer, MLflow's Bedrock autolog, a LiteLLM proxy, or OpenTelemetry's GenAI conventions."""
 
+ReviewSource = Literal["human", "judge", "code"]
+"""Who assessed a trace: MLflow's source types HUMAN, LLM_JUDGE and CODE."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RankedCandidate:
@@ -59,12 +62,29 @@ class Generation:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Review:
+    """One assessment (MLflow's word) that somebody put on the trace after the turn, the shopper's own thumb excepted.
+
+    `values` are the expected intent, the relevant documents, or what a feedback says (`true`, `false`, a number or a
+    verdict such as `yes`); free text is not kept. `source_id` names the person, the judge's model or the code.
+    """
+
+    name: str
+    kind: Literal["feedback", "expectation"]
+    values: tuple[str, ...]
+    source: ReviewSource
+    source_id: str
+    timestamp_ms: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ChatTurn:
     """One trace of the chatbot, valid under the contract and free of personal data.
 
     `timestamp_ms` is the start of the trace in milliseconds since the epoch (UTC). `user_key` is a keyed hash of the
     user, never the user id. `expected_intent` and `expected_documents` come from human reviews (MLflow
-    expectations); None and () mean that nobody reviewed that side of the turn.
+    expectations), the latest of each; None and () mean that nobody reviewed that side of the turn. `reviews` are all
+    assessments, oldest first.
     """
 
     trace_id: str
@@ -97,6 +117,7 @@ class ChatTurn:
     expected_intent: str | None = None
     expected_documents: tuple[str, ...] = ()
     reviewer: str | None = None
+    reviews: tuple[Review, ...] = ()
     stages: tuple[StageTiming, ...] = ()
     generations: tuple[Generation, ...] = ()
     shape: TraceShape = "mangaassist"

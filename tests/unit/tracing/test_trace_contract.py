@@ -229,3 +229,37 @@ def test_a_name_has_one_placeholder_in_all_turns_of_a_session_and_another_elsewh
     assert message("tr-1", "one") == message("tr-2", "one")
     others = {message("tr-3", f"session-{n}") for n in range(5)}
     assert len(others) > 1
+
+
+def test_reviews_are_all_assessments_but_the_thumb_and_no_free_text():
+    def feedback(name: str, value: object, *, source: str = "LLM_JUDGE", at: int = 2) -> AssessmentRecord:
+        return AssessmentRecord(
+            name=name, kind="feedback", value=value, source_type=source, source_id="judge-1", timestamp_ms=at
+        )
+
+    turn = turn_of(
+        replace(
+            TRACE,
+            assessments=(
+                feedback("grounded", value=False),
+                feedback("user_feedback", value=True, source="HUMAN"),
+                feedback("comment", "Call Aya Tanaka"),
+                feedback("name", "Tanaka"),
+                feedback("helpful", "No", at=3),
+                feedback("origin", value=True, source="SOURCE_TYPE_UNSPECIFIED"),
+                expectation("expected_intent", " track_order ", at=5, who="second"),
+                expectation("expected_intent", "return_item", at=4),
+                expectation("expected_intent", "chitchat", at=6, source="LLM_JUDGE", who="claude"),
+                expectation("relevant_documents", ["b", "a", "b"], at=1),
+            ),
+        )
+    )
+    assert [(one.name, one.values, one.source, one.source_id) for one in turn.reviews] == [
+        ("relevant_documents", ("b", "a"), "human", "reviewer"),
+        ("grounded", ("false",), "judge", "judge-1"),
+        ("helpful", ("no",), "judge", "judge-1"),
+        ("expected_intent", ("return_item",), "human", "reviewer"),
+        ("expected_intent", ("track_order",), "human", "second"),
+        ("expected_intent", ("chitchat",), "judge", "claude"),
+    ]
+    assert (turn.expected_intent, turn.reviewer) == ("track_order", "second")
