@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import polars as pl
 
-from mangaassist_assets.datasets.labels import IntentLabel, LabelConflict
+from mangaassist_assets.datasets.intent_labels import IntentLabel, LabelConflict
 from mangaassist_assets.datasets.selection import Candidate, Caps, held_out_keys, select
 from mangaassist_assets.datasets.splits import DEFAULT_SHARES, Split, SplitShares, assign_base_splits, assign_split
 from mangaassist_assets.datasets.text_keys import normalise_text, text_digest
@@ -28,6 +28,8 @@ INTENT_SCHEMA = pl.Schema(
         "confidence": pl.Float64(),
         "source_trace_id": _STRING,
         "label_sources": pl.List(pl.String()),
+        "labeller": _STRING,
+        "labelled_ms": pl.Int64(),
         "release_bundle": _STRING,
         "session_id": _STRING,
         "user_key": _STRING,
@@ -142,6 +144,8 @@ def carried_labels(examples: pl.DataFrame) -> list[IntentLabel]:
             session_id=row["session_id"],
             user_key=row["user_key"],
             timestamp_ms=row["timestamp_ms"],
+            labeller=row["labeller"],
+            labelled_ms=row["labelled_ms"],
         )
         for row in examples.filter(pl.col("label_kind") != "base").sort("example_id").to_dicts()
     ]
@@ -235,6 +239,8 @@ def _gather_labels(
             "confidence": label.confidence,
             "source_trace_id": label.trace_id,
             "label_sources": sorted(label.sources),
+            "labeller": label.labeller,
+            "labelled_ms": label.labelled_ms,
             "release_bundle": label.release_bundle,
             "session_id": label.session_id,
             "user_key": label.user_key,

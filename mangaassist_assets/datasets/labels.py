@@ -9,46 +9,15 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from mangaassist_assets.datasets.intent_labels import IntentLabel, LabelConflict, LabelKind
 from mangaassist_assets.datasets.text_keys import normalise_text
 from mangaassist_assets.mining.clusters import FailureCluster
+from mangaassist_assets.tracing.names import EXPECTED_INTENT
 from mangaassist_assets.tracing.turns import ChatTurn
-
-LabelKind = Literal["human", "propagated"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class IntentLabel:
-    """The intent of one turn's message.
-
-    `confidence` is 1.0 for a review. `sources` are the traces whose reviews it rests on: its own for a review.
-    """
-
-    trace_id: str
-    text: str
-    intent: str
-    kind: LabelKind
-    confidence: float
-    sources: tuple[str, ...]
-    release_bundle: str
-    session_id: str
-    user_key: str | None
-    timestamp_ms: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LabelConflict:
-    """Near-identical messages that people gave different answers for; none of them is a label.
-
-    `answers` are the intents, or the joined document ids, sorted.
-    """
-
-    trace_ids: tuple[str, ...]
-    answers: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,7 +70,15 @@ def labels_from_reviews(turns: Iterable[ChatTurn]) -> ReviewLabels:
             conflicts.append(LabelConflict(trace_ids=trace_ids, answers=tuple(intents)))
             excluded.update(trace_ids)
     labels = tuple(
-        _label(turn, turn.expected_intent, kind="human", confidence=1.0, sources=(turn.trace_id,))
+        _label(
+            turn,
+            turn.expected_intent,
+            kind="human",
+            confidence=1.0,
+            sources=(turn.trace_id,),
+            labeller=turn.reviewer or "unknown",
+            labelled_ms=_reviewed_ms(turn),
+        )
         for turn in reviewed
         if turn.trace_id not in excluded and turn.expected_intent is not None
     )
@@ -161,7 +138,17 @@ def propagate_labels(
             else:
                 confidence = round(verdict.agreement * min(float(similarities[nearest]), 1.0), 4)
                 sources = tuple(sorted(voter.trace_id for voter in voters if voter.intent == verdict.intent))
-                labels.append(_label(turn, verdict.intent, kind="propagated", confidence=confidence, sources=sources))
+                labels.append(
+                    _label(
+                        turn,
+                        verdict.intent,
+                        kind="propagated",
+                        confidence=confidence,
+                        sources=sources,
+                        labeller=cluster.cluster_id,
+                        labelled_ms=max(voter.labelled_ms for voter in voters),
+                    )
+                )
     return Propagation(
         labels=tuple(sorted(labels, key=lambda label: label.trace_id)), skipped=dict(sorted(skipped.items()))
     )
@@ -195,7 +182,21 @@ def _agreed_intent(voters: Sequence[IntentLabel], config: PropagationConfig) -> 
     return _Verdict(intent, agreement)
 
 
-def _label(turn: ChatTurn, intent: str, *, kind: LabelKind, confidence: float, sources: tuple[str, ...]) -> IntentLabel:
+def _reviewed_ms(turn: ChatTurn) -> int:
+    times = [one.timestamp_ms for one in turn.reviews if one.name == EXPECTED_INTENT and one.source == "human"]
+    return max(times, default=turn.timestamp_ms)
+
+
+def _label(
+    turn: ChatTurn,
+    intent: str,
+    *,
+    kind: LabelKind,
+    confidence: float,
+    sources: tuple[str, ...],
+    labeller: str,
+    labelled_ms: int,
+) -> IntentLabel:
     return IntentLabel(
         trace_id=turn.trace_id,
         text=turn.learnable_text,
@@ -207,4 +208,6 @@ def _label(turn: ChatTurn, intent: str, *, kind: LabelKind, confidence: float, s
         session_id=turn.session_id,
         user_key=turn.user_key,
         timestamp_ms=turn.timestamp_ms,
+        labeller=labeller,
+        labelled_ms=labelled_ms,
     )

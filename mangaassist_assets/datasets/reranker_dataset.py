@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 import polars as pl
 
 from mangaassist_assets.datasets.intent_dataset import EmptyDatasetError
-from mangaassist_assets.datasets.labels import LabelConflict
+from mangaassist_assets.datasets.intent_labels import LabelConflict
 from mangaassist_assets.datasets.selection import Candidate, Caps, ExampleKind, held_out_keys, select
 from mangaassist_assets.datasets.splits import DEFAULT_SHARES, Split, SplitShares, assign_split
 from mangaassist_assets.datasets.text_keys import normalise_text, text_digest

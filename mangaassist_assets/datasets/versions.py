@@ -11,7 +11,7 @@ from typing import Literal
 
 import polars as pl
 
-from mangaassist_assets.datasets.labels import LabelConflict
+from mangaassist_assets.datasets.intent_labels import LabelConflict
 from mangaassist_assets.storage import canonical_json
 
 DatasetKind = Literal["intent", "ranking"]

@@ -11,7 +11,7 @@ from mangaassist_assets.datasets.intent_dataset import (
     intent_examples,
     pinned_sides,
 )
-from mangaassist_assets.datasets.labels import IntentLabel
+from mangaassist_assets.datasets.intent_labels import IntentLabel
 from mangaassist_assets.datasets.leakage import (
     LeakageError,
     find_leaks,
@@ -57,6 +57,8 @@ def make_label(trace_id: str, text: str, intent: str = "return_item", **fields) 
         "session_id": f"s-{trace_id}",
         "user_key": user_on("train"),
         "timestamp_ms": 1_000,
+        "labeller": "reviewer-1",
+        "labelled_ms": 2_000,
     }
     return IntentLabel(**{**defaults, **fields})
 

@@ -1,0 +1,81 @@
+"""Labels of messages as plain values and as a table: what the message is, who says so, when, and how sure."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from typing import Literal
+
+import polars as pl
+
+LabelKind = Literal["human", "judge", "propagated"]
+"""From the most to the least trusted: a person's review, a language model's, what a cluster's reviews say of others."""
+
+LABELS_FILE = "labels.parquet"
+CONFLICTS_FILE = "conflicts.json"
+LABEL_SCHEMA = pl.Schema(
+    {
+        "trace_id": pl.String(),
+        "text": pl.String(),
+        "intent": pl.String(),
+        "kind": pl.String(),
+        "confidence": pl.Float64(),
+        "sources": pl.List(pl.String()),
+        "release_bundle": pl.String(),
+        "session_id": pl.String(),
+        "user_key": pl.String(),
+        "timestamp_ms": pl.Int64(),
+        "labeller": pl.String(),
+        "labelled_ms": pl.Int64(),
+    }
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IntentLabel:
+    """The intent of one turn's message.
+
+    `confidence` is 1.0 for a person's review, else the estimated probability that the label is right. `sources` are
+    the traces whose reviews it rests on: its own for a review. `labeller` is the reviewer, the judge's model id, or the
+    failure cluster it was propagated in. `timestamp_ms` is when the message was written, `labelled_ms` when the label
+    was given (for a propagated one: the newest review it rests on), both milliseconds since the epoch (UTC).
+    """
+
+    trace_id: str
+    text: str
+    intent: str
+    kind: LabelKind
+    confidence: float
+    sources: tuple[str, ...]
+    release_bundle: str
+    session_id: str
+    user_key: str | None
+    timestamp_ms: int
+    labeller: str
+    labelled_ms: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LabelConflict:
+    """Near-identical messages that people gave different answers for; none of them is a label.
+
+    `answers` are the intents, or the joined document ids, sorted.
+    """
+
+    trace_ids: tuple[str, ...]
+    answers: tuple[str, ...]
+
+
+def labels_to_parquet(labels: Iterable[IntentLabel]) -> bytes:
+    """Return labels as Parquet under `LABEL_SCHEMA`; the same labels in any order give the same bytes."""
+    rows = sorted((asdict(one) for one in labels), key=lambda row: (row["trace_id"], row["kind"], row["labeller"]))
+    buffer = io.BytesIO()
+    pl.DataFrame(rows, schema=LABEL_SCHEMA, orient="row").write_parquet(buffer, compression="zstd")
+    return buffer.getvalue()
+
+
+def labels_from_parquet(content: bytes) -> list[IntentLabel]:
+    """Return the labels that `labels_to_parquet` stored, ordered by trace id, kind and labeller."""
+    rows = pl.read_parquet(io.BytesIO(content)).match_to_schema(LABEL_SCHEMA).to_dicts()
+    return [IntentLabel(**{**row, "sources": tuple(row["sources"])}) for row in rows]
