@@ -10,8 +10,8 @@ from typing import Literal
 from mangaassist_assets.datasets.splits import Split, stronger_side
 from mangaassist_assets.datasets.text_keys import normalise_text
 
-ExampleKind = Literal["base", "human", "propagated"]
-_TRUST: dict[ExampleKind, int] = {"base": 0, "human": 1, "propagated": 2}
+ExampleKind = Literal["base", "human", "judge", "propagated"]
+_TRUST: dict[ExampleKind, int] = {"base": 0, "human": 1, "judge": 2, "propagated": 3}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

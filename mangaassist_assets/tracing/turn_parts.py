@@ -35,22 +35,7 @@ from mangaassist_assets.tracing.typed_values import (
 
 _SOURCES: Mapping[str, ReviewSource] = {"HUMAN": "human", "LLM_JUDGE": "judge", "AI_JUDGE": "judge", "CODE": "code"}
 _VERDICTS = frozenset(
-    [
-        "yes",
-        "no",
-        "true",
-        "false",
-        "pass",
-        "fail",
-        "passed",
-        "failed",
-        "good",
-        "bad",
-        "correct",
-        "incorrect",
-        "partly",
-        "unknown",
-    ]
+    {"yes", "no", "true", "false", "pass", "fail", "passed", "failed", "good", "bad", "correct", "incorrect", "partly"}
 )
 CONTRACT_SPANS: frozenset[str] = frozenset(SpanName)
 
