@@ -15,12 +15,16 @@ if TYPE_CHECKING:
     from mangaassist_assets.tracing.records import TraceRecord
 
 
+_CLOSED = "closed"
+_MORE = "more"
+
+
 class TraceExportError(RuntimeError):
     """Traces could not be stored."""
 
 
 class OtlpTraceSink:
-    """Sends traces from a thread of its own; `write` blocks while `capacity` traces wait.
+    """Sends traces from a thread of its own until it is closed; `write` blocks while `capacity` traces wait.
 
     Sending a trace twice stores it once (spans are upserted by id), so a request without an answer is repeated.
     """
@@ -41,7 +45,7 @@ class OtlpTraceSink:
         self._batch = batch
         self._timeout_s = timeout_s
         self._attempts = attempts
-        self._waiting: queue.Queue[TraceRecord | threading.Event] = queue.Queue(capacity)
+        self._waiting: queue.Queue[TraceRecord | threading.Event | None] = queue.Queue(capacity)
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
         self._stored = 0
@@ -70,6 +74,14 @@ class OtlpTraceSink:
             raise TraceExportError(f"{failed} traces could not be stored at {self._url}: {reason}")
         return stored
 
+    def close(self) -> None:
+        """Send what waits and end the thread; a later `write` starts another. `flush` first tells of failures."""
+        with self._lock:
+            thread, self._thread = self._thread, None
+        if thread is not None:
+            self._waiting.put(None)
+            thread.join()
+
     def _start(self) -> None:
         with self._lock:
             if self._thread is None:
@@ -79,26 +91,30 @@ class OtlpTraceSink:
     def _run(self) -> None:
         with retrying_session(self._attempts) as session:
             while True:
-                traces, done = self._take()
+                traces, end = self._take()
                 if traces:
                     self._send(session, traces)
-                if done is not None:
-                    done.set()
+                if end is _CLOSED:
+                    return
+                if isinstance(end, threading.Event):
+                    end.set()
 
-    def _take(self) -> tuple[list[TraceRecord], threading.Event | None]:
-        """Wait for one trace, then take what is there up to a batch, ending at a flush."""
+    def _take(self) -> tuple[list[TraceRecord], threading.Event | str]:
+        """Wait for one trace, then take what is there up to a batch, ending at a flush or at the close."""
         traces: list[TraceRecord] = []
         item = self._waiting.get()
         while True:
+            if item is None:
+                return traces, _CLOSED
             if isinstance(item, threading.Event):
                 return traces, item
             traces.append(item)
             if len(traces) >= self._batch:
-                return traces, None
+                return traces, _MORE
             try:
                 item = self._waiting.get_nowait()
             except queue.Empty:
-                return traces, None
+                return traces, _MORE
 
     def _send(self, session: requests.Session, traces: list[TraceRecord]) -> None:
         import requests

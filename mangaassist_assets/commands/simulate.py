@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,10 +11,11 @@ from mangaassist_assets.commands.session import CommandError, Session
 
 if TYPE_CHECKING:
     from mangaassist_assets.chatbot.orchestrator import Chatbot
+    from mangaassist_assets.chatbot.parts import TraceSink
 
 
-def build_chatbot(session: Session) -> Chatbot:
-    """Put the reference chatbot together from the session's resources.
+def build_chatbot(session: Session, sink: TraceSink) -> Chatbot:
+    """Put the reference chatbot together from the session's resources; its traces go to the sink.
 
     Raises:
         CommandError: the home has no endpoints or no configuration yet.
@@ -38,7 +40,7 @@ def build_chatbot(session: Session) -> Chatbot:
         ),
         configuration=resources.app_config.configuration(),
         generator=resources.generation.generator(),
-        sink=resources.mlflow.trace_sink(),
+        sink=sink,
         pseudonym_key=session.home.pseudonym_key(),
         vocabulary=read_vocabulary(resources.store.snapshots()),
     )
@@ -76,19 +78,19 @@ def run_simulation(
         msg = f"{utterances} holds no usable utterance ({reading.summary()})"
         raise CommandError(msg)
     resources = session.resources
-    chatbot = build_chatbot(session)
-    report = simulate(
-        chosen,
-        chatbot,
-        resources.feedback_stream,
-        resources.mlflow.reviewer(),
-        release_bundle=release_bundle,
-        label_rate=label_rate,
-        feedback_noise=feedback_noise,
-        seed=seed,
-        earlier={turn.trace_id: turn for turn in read_turns(resources.mlflow.read_traces(release_bundle)).turns},
-        progress=progress,
-    )
+    with closing(resources.mlflow.trace_sink()) as sink:
+        report = simulate(
+            chosen,
+            build_chatbot(session, sink),
+            resources.feedback_stream,
+            resources.mlflow.reviewer(),
+            release_bundle=release_bundle,
+            label_rate=label_rate,
+            feedback_noise=feedback_noise,
+            seed=seed,
+            earlier={turn.trace_id: turn for turn in read_turns(resources.mlflow.read_traces(release_bundle)).turns},
+            progress=progress,
+        )
     return {
         **report.to_dict(),
         "rejected_lines": len(reading.rejects),

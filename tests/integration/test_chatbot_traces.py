@@ -197,6 +197,18 @@ class TestTraces:
         reading = read_turns(mlflow_resource.read_traces("twice"))
         assert list(reading.turns) == [parse_turn(kept.traces[0])]
 
+    def test_a_closed_sink_has_sent_everything_and_starts_again_when_written_to(self, mlflow_resource):
+        sink = mlflow_resource.trace_sink()
+        chatbot = store_chatbot(sink)
+        senders = [thread for thread in threading.enumerate() if thread.name == "trace-sink"]
+        for bundle in ("closed", "reopened"):
+            chatbot.answer(ChatRequest(message="hi", session_id="s", release_bundle=bundle))
+            sink.close()
+            assert len(read_turns(mlflow_resource.read_traces(bundle)).turns) == 1
+            assert [thread for thread in threading.enumerate() if thread.name == "trace-sink"] == senders
+        assert sink.flush() == 2
+        sink.close()
+
     def test_new_bundles_are_seen_even_if_their_traces_replay_the_past(self, mlflow_resource):
         sink = mlflow_resource.trace_sink()
         chatbot = store_chatbot(sink)

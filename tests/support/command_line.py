@@ -34,8 +34,12 @@ def environment(**variables: str) -> Iterator[None]:
     try:
         yield
     finally:
-        os.environ.clear()
-        os.environ.update(before)
+        # Only what differs: a native thread may read the environment just now, and an emptied one moves in memory.
+        for name in os.environ.keys() - before.keys():
+            del os.environ[name]
+        for name, value in before.items():
+            if os.environ.get(name) != value:
+                os.environ[name] = value
 
 
 def run_here(home: Path, *arguments: str | Path) -> Ran:
