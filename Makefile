@@ -32,8 +32,9 @@ demo: install  ## run the whole loop on an invented manga store, then print a re
 dev: install  ## everything up, with the Dagster and MLflow pages of the demo's state
 	$(BIN)/mangaassist --home $(HOME_DIR) dev
 
+# In two processes, files in their order: what waits for a sensor's next turn leaves the cores to the others.
 test: install  ## all tests, those with real servers included
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadgroup --no-loadscope-reorder
 
 check: install lint  ## linter, types and the unit tests: the quick part
 	$(BIN)/python -m pytest tests/unit -q --hypothesis-profile=quick

@@ -13,8 +13,18 @@ from mangaassist_assets.local.supervisor import Supervisor
 from tests.support.dagster_dev import bootstrapped_dev, dagster_dev
 from tests.support.postgres import postgres_server
 
-# `make check` looks at fewer examples; `make test` at all of them.
-settings.register_profile("quick", max_examples=25)
+# `make check` looks at fewer examples; `make test` at all of them. How long one takes depends on the machine's load.
+settings.register_profile("whole", deadline=None)
+settings.register_profile("quick", max_examples=25, deadline=None)
+settings.load_profile("whole")
+
+# Files that look at one story, which is driven once a process.
+STORIES = {
+    "test_dagster_page": "dagster-dev",
+    "test_automation": "dagster-dev",
+    "test_command_line": "looped-store",
+    "test_loop_end_to_end": "looped-store",
+}
 
 __all__ = ["bootstrapped_dev", "dagster_dev", "postgres_server"]
 
@@ -47,3 +57,9 @@ def stand_ins_environment(stand_ins: Supervisor, monkeypatch: pytest.MonkeyPatch
     for name, value in stand_ins.environment.items():
         monkeypatch.setenv(name, value)
     return stand_ins.environment
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep the tests of a file, and of files that share a story, in one process when several share the work."""
+    for item in items:
+        item.add_marker(pytest.mark.xdist_group(STORIES.get(item.path.stem, str(item.path))))
