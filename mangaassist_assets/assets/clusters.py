@@ -1,12 +1,19 @@
 """Failure clusters: which failures are the same failure."""
 
+from typing import TYPE_CHECKING, Any
+
 import dagster as dg
 
-from mangaassist_assets.assets.common import ML_ENGINEERING, materialized, table
-from mangaassist_assets.assets.traces import failed_traces
+from mangaassist_assets.assets.common import ML_ENGINEERING, image, materialized, table
+from mangaassist_assets.assets.failures import failed_traces
 from mangaassist_assets.partitions import release_bundles
 from resources.embeddings import EmbeddingsResource
+from resources.judge import JudgeResource
 from resources.store import StoreResource
+
+if TYPE_CHECKING:
+    from mangaassist_assets.mining.cluster_building import ClusterMining
+    from mangaassist_assets.mining.clusters import FailureCluster
 
 
 @dg.asset(
@@ -14,64 +21,117 @@ from resources.store import StoreResource
     deps=[failed_traces],
     group_name="mining",
     owners=[ML_ENGINEERING],
-    kinds={"json", "scipy"},
-    code_version="1",
+    kinds={"json", "parquet", "scikitlearn"},
+    code_version="2",
 )
 def failure_clusters(
-    context: dg.AssetExecutionContext, embeddings: EmbeddingsResource, store: StoreResource
+    context: dg.AssetExecutionContext, embeddings: EmbeddingsResource, judge: JudgeResource, store: StoreResource
 ) -> dg.MaterializeResult[None]:
-    """Groups of failed turns that mean alike, with an identity that lives on from bundle to bundle.
+    """Groups of failed turns that mean alike and are blamed on the same stage, with an identity that lives on.
 
-    One row is one cluster: id, name, size, the stage most of its members are blamed on, the trend against the bundle
-    before, and redacted examples.
+    One row is one cluster: id, name, size, stage, what became of it since the bundle before (birth, continuation,
+    merge, split, return), whether it grows by more than chance, how stable it is, whether it is noise, and redacted
+    examples. Mining a bundle again, or an older one late, renames nothing.
     """
-    from mangaassist_assets.assets.reading import (
-        CLUSTERS_FILE,
-        clusters_to_json,
-        previous_bundle,
-        read_clusters,
-        read_failures,
-        read_turns,
-        read_vocabulary,
-    )
-    from mangaassist_assets.mining.clusters import ClustersConfig, build_clusters, dead_clusters
+    from mangaassist_assets.assets.cluster_history import read_history
+    from mangaassist_assets.assets.reading import read_failures, read_turns, read_vocabulary
+    from mangaassist_assets.knowledge.embedding_cache import EmbeddingCache
+    from mangaassist_assets.mining.cluster_building import ClustersConfig, mine_clusters
+    from mangaassist_assets.mining.cluster_files import bundle_to_files
+    from mangaassist_assets.mining.message_vectors import embed_messages
+    from mangaassist_assets.mining.timeline import cluster_timeline
+    from mangaassist_assets.mining.timeline_chart import timeline_chart
 
     bundle = context.partition_key
     snapshots = store.snapshots()
     failures = read_failures(snapshots, bundle)
-    before = previous_bundle(snapshots, bundle, having="failure_clusters")
-    earlier = read_clusters(snapshots, before) if before else []
-    vectors = embeddings.embedder().embed([failure.turn.learnable_text for failure in failures])
-    clusters = build_clusters(
+    embedder = embeddings.embedder()
+    known = read_history(snapshots, bundle, embedding_model_id=embedder.model_id)
+    words = read_vocabulary(snapshots)
+    vectors, report = embed_messages(
+        [failure.turn.learnable_text for failure in failures],
+        embedder=embedder,
+        cache=EmbeddingCache(store.cache("embeddings")),
+        progress=lambda done, of: context.log.info(f"{done} of {of} messages embedded"),
+    )
+    mining = mine_clusters(
         failures,
         vectors,
         release_bundle=bundle,
         turns=len(read_turns(snapshots, bundle)),
-        previous=earlier,
-        config=ClustersConfig(vocabulary=read_vocabulary(snapshots)),
+        embedding_model_id=embedder.model_id,
+        history=known.history,
+        namer=judge.cluster_namer(vocabulary=words),
+        config=ClustersConfig(vocabulary=words),
     )
-    snapshot = snapshots.write("failure_clusters", {CLUSTERS_FILE: clusters_to_json(clusters)}, partition=bundle)
-    context.log.info(f"{len(clusters)} clusters of {len(failures)} failed turns; compared with {before or 'no bundle'}")
+    clusters = mining.bundle.clusters
+    pictures = {
+        "map.png": _map(mining, vectors),
+        "timeline.png": timeline_chart(cluster_timeline([*known.history.earlier, mining.bundle])),
+    }
+    snapshot = snapshots.write("failure_clusters", {**bundle_to_files(mining.bundle), **pictures}, partition=bundle)
+    before = known.history.previous.release_bundle if known.history.previous else None
+    noise = sum(cluster.noise for cluster in clusters)
+    context.log.info(
+        f"{len(clusters)} clusters of {len(failures)} failed turns, {noise} of them noise; "
+        f"compared with {before or 'no bundle'}; {report.embedded} messages embedded, {report.reused} known"
+    )
     return materialized(
         snapshot,
         {
             "dagster/row_count": dg.MetadataValue.int(len(clusters)),
+            "noise": dg.MetadataValue.int(noise),
             "compared_with": dg.MetadataValue.text(before or "no earlier bundle"),
-            "ended": dg.MetadataValue.int(len(dead_clusters(clusters, earlier))),
-            "clusters": table(
+            "not_compared": dg.MetadataValue.json(known.left_out),
+            "clusters": table([_row(cluster) for cluster in clusters[:30]]),
+            "events": table(
                 [
                     {
-                        "cluster_id": cluster.cluster_id,
-                        "name": cluster.name,
-                        "state": cluster.state,
-                        "size": cluster.size,
-                        "users": cluster.users,
-                        "stage": cluster.stage,
-                        "feeds": cluster.loop,
-                        "example": cluster.examples[0] if cluster.examples else "",
+                        "event": event.kind,
+                        "clusters": ", ".join(event.cluster_ids),
+                        "of_the_bundle_before": ", ".join(event.previous_ids),
+                        "similarity": None if event.similarity is None else round(event.similarity, 3),
                     }
-                    for cluster in clusters[:30]
+                    for event in mining.bundle.events[:50]
                 ]
             ),
+            "map": image("Failed messages by meaning", pictures["map.png"]),
+            "timeline": image("Clusters from bundle to bundle", pictures["timeline.png"]),
         },
+    )
+
+
+def _row(cluster: "FailureCluster") -> dict[str, Any]:
+    growth = cluster.growth
+    return {
+        "cluster_id": cluster.cluster_id,
+        "name": cluster.name,
+        "state": cluster.state,
+        "size": cluster.size,
+        "users": cluster.users,
+        "stage": cluster.stage,
+        "feeds": cluster.loop,
+        "growth": growth.verdict if growth.ratio is None else f"{growth.verdict} ×{growth.ratio:.2f}",
+        "stability": None if cluster.stability is None else round(cluster.stability, 2),
+        "noise": cluster.noise_reason or "",
+        "example": cluster.examples[0] if cluster.examples else "",
+        "at_the_edge": cluster.edge_examples[0] if cluster.edge_examples else "",
+    }
+
+
+def _map(mining: "ClusterMining", vectors: Any) -> bytes:  # noqa: ANN401 - an array; numpy is not imported here
+    import numpy as np
+
+    from mangaassist_assets.mining.layout import map_points
+    from mangaassist_assets.mining.map_chart import cluster_map
+
+    clusters = mining.bundle.clusters
+    number = {cluster.cluster_id: row for row, cluster in enumerate(clusters)}
+    groups = np.array([number[identity] for identity in mining.cluster_ids], dtype=np.int64)
+    return cluster_map(
+        map_points(vectors, groups=groups),
+        groups,
+        {row: cluster.name for row, cluster in enumerate(clusters)},
+        noise=frozenset(row for row, cluster in enumerate(clusters) if cluster.noise),
+        title=f"Failed messages of {mining.bundle.release_bundle}",
     )

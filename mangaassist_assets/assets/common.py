@@ -1,5 +1,6 @@
 """What every asset module shares: owners, groups, and how a snapshot becomes a materialization."""
 
+import base64
 from collections.abc import Mapping
 
 import dagster as dg
@@ -33,3 +34,8 @@ def table(rows: list[dict[str, str | int | float | bool | None]]) -> dg.Metadata
     if not rows:
         return dg.MetadataValue.text("none")
     return dg.MetadataValue.table([dg.TableRecord(row) for row in rows])
+
+
+def image(title: str, png: bytes) -> dg.MetadataValue:
+    """Return a PNG as Markdown that carries it, so that Dagster's page shows it without another server."""
+    return dg.MetadataValue.md(f"![{title}](data:image/png;base64,{base64.b64encode(png).decode()})")

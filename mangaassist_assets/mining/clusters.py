@@ -1,44 +1,32 @@
-"""Failure clusters of one bundle: failed turns that mean alike, with an identity, a name, a size, a trend, examples."""
+"""Failure clusters as values: what is known of one, of all of a bundle, and of the bundles around it."""
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal
 
-import numpy as np
-from numpy.typing import NDArray
+from mangaassist_assets.mining.blame import Loop, Stage
+from mangaassist_assets.mining.cluster_events import IdentityEvent
+from mangaassist_assets.mining.growth import Growth
+from mangaassist_assets.mining.profiles import ClusterProfile
 
-from mangaassist_assets.mining.blame import STAGES, FailedTurn, Loop, Stage
-from mangaassist_assets.mining.clustering import ClusteringConfig, cluster_messages
-from mangaassist_assets.mining.identity import IdentityMatch, birth_id, match_identities
-from mangaassist_assets.mining.naming import name_groups
-from mangaassist_assets.tracing.redaction import Vocabulary, redact
-
-ClusterState = Literal["born", "continued"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Trend:
-    """How a cluster moved since the previous bundle, in shares of all turns so that bundles of any size compare.
-
-    `ratio` is share / previous_share, None where the cluster is new.
-    """
-
-    share: float
-    previous_share: float | None
-    previous_size: int | None
-    ratio: float | None
+ClusterState = Literal["born", "returned", "continued", "merged", "split"]
+"""What happened to a cluster since the bundle before; `split`: it is one of the parts."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FailureCluster:
-    """One group of failed turns.
+    """One group of failed turns of one bundle.
 
-    `stage` is the one most members are blamed on and `loop` the one it feeds; `blame_counts` and `signal_counts` count
-    members. `users` counts distinct shoppers (sessions where the shopper is unknown). `examples` are redacted messages,
-    the most central first, no two alike. `centroid` has length one. `turns` is the number of all turns of the bundle.
+    `name` is what people call it: words that set it apart, or what a model proposed (`name_model`), or why a model that
+    was asked did not (`name_refused`). `stage` is what its members are blamed on, those blamed on nothing excepted, and
+    `loop` what that feeds. `previous_ids` are the clusters of the bundle before that it comes from. `turns` are all
+    turns of the bundle, `users` the distinct shoppers among the members (sessions where the shopper is unknown).
+    `cohesion` is the mean cosine of its messages to their centre, `stability` how much of the group is found again in
+    samples of the bundle (mean Jaccard index, None where that was not measured). `noise_reason` says why it is noise,
+    None where it is none. `examples` are redacted messages, the most central first, `edge_examples` the farthest from
+    the centre; no two are alike.
     """
 
     cluster_id: str
@@ -50,174 +38,75 @@ class FailureCluster:
     size: int
     turns: int
     users: int
-    trend: Trend
+    growth: Growth
     first_seen_ms: int
     last_seen_ms: int
     blame_counts: dict[str, int]
     signal_counts: dict[str, int]
     examples: tuple[str, ...]
+    edge_examples: tuple[str, ...]
     trace_ids: tuple[str, ...]
-    centroid: tuple[float, ...]
-    matched_similarity: float | None = None
+    cohesion: float
+    stability: float | None = None
+    noise_reason: str | None = None
+    previous_ids: tuple[str, ...] = ()
+    name_model: str | None = None
+    name_refused: str | None = None
+
+    @property
+    def noise(self) -> bool:
+        """Whether the group is too small, or its messages too little alike, to stand for one failure."""
+        return self.noise_reason is not None
+
+    @property
+    def share(self) -> float:
+        """Its members as a share of all turns of the bundle, so that bundles of any size compare."""
+        return self.size / self.turns
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ClustersConfig:
-    """How clusters are formed, told apart and shown; `vocabulary` are the store's own words, no personal data."""
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class MinedBundle:
+    """The clusters of one bundle as they were mined: `profiles` in the order of `clusters`, and what happened to them.
 
-    clustering: ClusteringConfig = field(default_factory=ClusteringConfig)
-    continue_similarity: float = 0.75
-    examples: int = 5
-    example_characters: int = 160
-    vocabulary: Vocabulary | None = None
-
-
-DEFAULT_CLUSTERS = ClustersConfig()
-
-
-def build_clusters(
-    failures: Sequence[FailedTurn],
-    embeddings: NDArray[np.float32],
-    *,
-    release_bundle: str,
-    turns: int,
-    previous: Sequence[FailureCluster] = (),
-    config: ClustersConfig = DEFAULT_CLUSTERS,
-) -> list[FailureCluster]:
-    """Group the failed turns of one bundle, the largest cluster first, then by id.
-
-    Args:
-        failures: the failed turns of the bundle.
-        embeddings: of their messages, float32 of shape (len(failures), d).
-        release_bundle: the bundle all of them belong to.
-        turns: how many turns the bundle has in all, failed or not.
-        previous: the clusters of the bundle before, if there is one.
-        config: thresholds.
-
-    Raises:
-        ValueError: counts do not fit together, or a turn belongs to another bundle.
+    `turns` are all turns of the bundle. `events` are those since the bundle before. Only bundles whose messages were
+    embedded by the same model compare.
     """
-    _check(failures, embeddings, release_bundle, turns)
-    if not failures:
-        return []
-    labels = cluster_messages(embeddings, config=config.clustering)
-    members = [np.flatnonzero(labels == label).tolist() for label in range(int(labels.max()) + 1)]
-    centroids = np.stack([_centroid(embeddings[rows]) for rows in members])
-    matches = match_identities(
-        centroids,
-        [cluster.cluster_id for cluster in previous],
-        np.array([cluster.centroid for cluster in previous], dtype=np.float32),
-        minimum_similarity=config.continue_similarity,
-    )
-    names = name_groups(
-        {str(group): [failures[row].turn.learnable_text for row in rows] for group, rows in enumerate(members)}
-    )
-    earlier = {cluster.cluster_id: cluster for cluster in previous}
-    clusters = [
-        _cluster(
-            [failures[row] for row in rows],
-            embeddings[rows],
-            centroids[group],
-            name=names[str(group)],
-            match=matches[group],
-            earlier=earlier,
-            release_bundle=release_bundle,
-            turns=turns,
-            config=config,
-        )
-        for group, rows in enumerate(members)
-    ]
-    return sorted(clusters, key=lambda cluster: (-cluster.size, cluster.cluster_id))
+
+    release_bundle: str
+    turns: int
+    embedding_model_id: str
+    clusters: tuple[FailureCluster, ...]
+    profiles: tuple[ClusterProfile, ...]
+    events: tuple[IdentityEvent, ...] = ()
 
 
-def dead_clusters(current: Sequence[FailureCluster], previous: Sequence[FailureCluster]) -> list[FailureCluster]:
-    """Return the clusters of the previous bundle that nothing continues."""
-    alive = {cluster.cluster_id for cluster in current}
-    return [cluster for cluster in previous if cluster.cluster_id not in alive]
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class ClusterHistory:
+    """What the store knows of clusters when a bundle is mined.
+
+    `same` is this bundle as it was mined before, `earlier` the bundles before it, oldest first, `following` the next
+    newer bundle that was mined already. `taken` are the ids in use anywhere.
+    """
+
+    same: MinedBundle | None = None
+    earlier: Sequence[MinedBundle] = ()
+    following: MinedBundle | None = None
+    taken: frozenset[str] = frozenset()
+
+    @property
+    def previous(self) -> MinedBundle | None:
+        """The bundle before."""
+        return self.earlier[-1] if self.earlier else None
+
+    def dormant(self) -> list[ClusterProfile]:
+        """Return the last profile of each cluster that older bundles had and the bundle before has not."""
+        last = {profile.cluster_id: profile for bundle in self.earlier[:-1] for profile in bundle.profiles}
+        present = {profile.cluster_id for profile in self.previous.profiles} if self.previous else set()
+        return [profile for identity, profile in sorted(last.items()) if identity not in present]
+
+    def known(self) -> frozenset[str]:
+        """Return the ids that bundles older than the one before had."""
+        return frozenset(profile.cluster_id for bundle in self.earlier[:-1] for profile in bundle.profiles)
 
 
-def _check(failures: Sequence[FailedTurn], embeddings: NDArray[np.float32], release_bundle: str, turns: int) -> None:
-    if len(embeddings) != len(failures):
-        msg = f"{len(failures)} failed turns but {len(embeddings)} embeddings"
-        raise ValueError(msg)
-    if turns < len(failures):
-        msg = f"bundle {release_bundle!r} cannot have {len(failures)} failed turns among {turns} turns"
-        raise ValueError(msg)
-    for failure in failures:
-        if failure.turn.release_bundle != release_bundle:
-            msg = f"trace {failure.turn.trace_id} belongs to {failure.turn.release_bundle!r}, not {release_bundle!r}"
-            raise ValueError(msg)
-
-
-def _cluster(
-    members: Sequence[FailedTurn],
-    vectors: NDArray[np.float32],
-    centroid: NDArray[np.float32],
-    *,
-    name: str,
-    match: IdentityMatch,
-    earlier: dict[str, FailureCluster],
-    release_bundle: str,
-    turns: int,
-    config: ClustersConfig,
-) -> FailureCluster:
-    trace_ids = tuple(sorted(member.turn.trace_id for member in members))
-    before = earlier[match.previous_id] if match.previous_id is not None else None
-    blames = Counter(member.blame.stage for member in members)
-    stage = _main_stage(blames)
-    times = [member.turn.timestamp_ms for member in members]
-    signals = Counter(signal.name for member in members for signal in member.signals)
-    return FailureCluster(
-        cluster_id=before.cluster_id if before else birth_id(release_bundle, trace_ids, taken=frozenset(earlier)),
-        release_bundle=release_bundle,
-        name=name,
-        state="continued" if before else "born",
-        stage=stage,
-        loop=next(member.blame.loop for member in members if member.blame.stage == stage),
-        size=len(members),
-        turns=turns,
-        users=len({member.turn.user_key or f"session:{member.turn.session_id}" for member in members}),
-        trend=_trend(len(members), turns, before),
-        first_seen_ms=min(times),
-        last_seen_ms=max(times),
-        blame_counts=dict(sorted(blames.items())),
-        signal_counts=dict(sorted(signals.items())),
-        examples=_examples(members, vectors @ centroid, config),
-        trace_ids=trace_ids,
-        centroid=tuple(float(value) for value in centroid),
-        matched_similarity=match.similarity,
-    )
-
-
-def _main_stage(blames: Counter[Stage]) -> Stage:
-    """Return the most blamed stage; `unknown` only if nothing else is blamed, ties to the earlier stage."""
-    known = {stage: count for stage, count in blames.items() if stage != "unknown"}
-    return min(known or blames, key=lambda stage: (-blames[stage], STAGES.index(stage)))
-
-
-def _trend(size: int, turns: int, before: FailureCluster | None) -> Trend:
-    share = size / turns
-    if before is None:
-        return Trend(share=share, previous_share=None, previous_size=None, ratio=None)
-    previous_share = before.size / before.turns
-    return Trend(share=share, previous_share=previous_share, previous_size=before.size, ratio=share / previous_share)
-
-
-def _examples(members: Sequence[FailedTurn], closeness: NDArray[np.float32], config: ClustersConfig) -> tuple[str, ...]:
-    order = sorted(range(len(members)), key=lambda row: (-round(float(closeness[row]), 5), members[row].turn.trace_id))
-    shown: list[str] = []
-    for row in order:
-        if len(shown) == config.examples:
-            break
-        text = " ".join(redact(members[row].turn.learnable_text, vocabulary=config.vocabulary).text.split())
-        cut = text if len(text) <= config.example_characters else text[: config.example_characters - 1] + "…"
-        if cut not in shown:
-            shown.append(cut)
-    return tuple(shown)
-
-
-def _centroid(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
-    mean = vectors.astype(np.float64).mean(axis=0)
-    length = float(np.linalg.norm(mean))
-    unit: NDArray[np.float32] = (mean / length if length > 0 else mean).astype(np.float32)
-    return unit
+NO_HISTORY = ClusterHistory()

@@ -24,9 +24,10 @@ SEEN_IN_THE_TRACE: frozenset[Stage] = frozenset({"infrastructure", "guardrail"})
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FailureGroup:
-    """One group: the stage it stands for, and the rows of its members, ascending."""
+    """One group: the stage it stands for, the number of the meaning it is a part of, its members' rows, ascending."""
 
     stage: Stage
+    meaning: int
     rows: tuple[int, ...]
 
 
@@ -51,11 +52,16 @@ def group_failures(
     labels = cluster_messages(vectors, config=config)
     order = np.argsort(labels, kind="stable")
     meanings = np.split(order, np.flatnonzero(np.diff(labels[order])) + 1)
-    groups = [group for rows in meanings for group in _by_stage(rows.tolist(), stages, vectors)]
+    groups = [
+        FailureGroup(stage=stage, meaning=meaning, rows=tuple(sorted(members)))
+        for meaning, rows in enumerate(meanings)
+        for stage, members in _by_stage(rows.tolist(), stages, vectors).items()
+        if members
+    ]
     return sorted(groups, key=lambda group: group.rows)
 
 
-def _by_stage(rows: list[int], stages: Sequence[Stage], vectors: NDArray[np.float32]) -> list[FailureGroup]:
+def _by_stage(rows: list[int], stages: Sequence[Stage], vectors: NDArray[np.float32]) -> dict[Stage, list[int]]:
     members: defaultdict[Stage, list[int]] = defaultdict(list)
     for row in rows:
         members[stages[row]].append(row)
@@ -67,4 +73,4 @@ def _by_stage(rows: list[int], stages: Sequence[Stage], vectors: NDArray[np.floa
         closeness = np.round(vectors[unknown] @ vectors[joinable].T, 5)
         for row, nearest in zip(unknown, closeness.argmax(axis=1).tolist(), strict=True):
             members[stages[joinable[nearest]]].append(row)
-    return [FailureGroup(stage=stage, rows=tuple(sorted(found))) for stage, found in members.items() if found]
+    return dict(members)

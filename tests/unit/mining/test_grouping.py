@@ -22,8 +22,8 @@ def near(topic: int, count: int, *, seed: int = 0, spread: float = 0.05) -> np.n
 def test_the_same_question_blamed_on_two_stages_is_two_groups():
     groups = group_failures(["intent"] * 6 + ["reranker"] * 6, near(0, 12))
     assert groups == [
-        FailureGroup(stage="intent", rows=tuple(range(6))),
-        FailureGroup(stage="reranker", rows=tuple(range(6, 12))),
+        FailureGroup(stage="intent", meaning=0, rows=tuple(range(6))),
+        FailureGroup(stage="reranker", meaning=0, rows=tuple(range(6, 12))),
     ]
 
 
@@ -31,16 +31,16 @@ def test_what_is_blamed_on_nothing_goes_with_the_blamed_turn_it_is_most_like():
     vectors = np.concatenate([near(0, 8), near(1, 8)])
     stages = ["intent"] * 2 + ["unknown"] * 6 + ["retrieval"] * 2 + ["unknown"] * 6
     assert group_failures(stages, vectors) == [
-        FailureGroup(stage="intent", rows=tuple(range(8))),
-        FailureGroup(stage="retrieval", rows=tuple(range(8, 16))),
+        FailureGroup(stage="intent", meaning=0, rows=tuple(range(8))),
+        FailureGroup(stage="retrieval", meaning=1, rows=tuple(range(8, 16))),
     ]
 
 
 @pytest.mark.parametrize("fact", ["infrastructure", "guardrail"])
 def test_what_left_no_fact_in_the_trace_is_not_put_down_to_one(fact):
     assert group_failures([fact] * 4 + ["unknown"] * 4, near(0, 8)) == [
-        FailureGroup(stage=fact, rows=(0, 1, 2, 3)),
-        FailureGroup(stage="unknown", rows=(4, 5, 6, 7)),
+        FailureGroup(stage=fact, meaning=0, rows=(0, 1, 2, 3)),
+        FailureGroup(stage="unknown", meaning=0, rows=(4, 5, 6, 7)),
     ]
 
 

@@ -1,0 +1,358 @@
+"""From failed turns to failure clusters: grouped, told from noise, recognised, counted, named, shown."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mangaassist_assets.mining.blame import LOOP_OF_STAGE, FailedTurn
+from mangaassist_assets.mining.cluster_events import DEFAULT_IDENTITY, IdentityConfig, IdentityEvent, bundle_events
+from mangaassist_assets.mining.clustering import ClusteringConfig, Labels, cluster_messages
+from mangaassist_assets.mining.clusters import NO_HISTORY, ClusterHistory, ClusterState, FailureCluster, MinedBundle
+from mangaassist_assets.mining.grouping import FailureGroup, group_failures
+from mangaassist_assets.mining.growth import ClusterCounts, Growth, GrowthConfig, judge_growth
+from mangaassist_assets.mining.identity import Identities, MinedCluster, resolve_identities
+from mangaassist_assets.mining.model_names import ClusterName, ClusterNamer, choose_names
+from mangaassist_assets.mining.noise import NoiseConfig, NoiseDecision, decide_noise
+from mangaassist_assets.mining.profiles import profile_of
+from mangaassist_assets.mining.representatives import representatives
+from mangaassist_assets.mining.stability import StabilityConfig, cluster_stability
+from mangaassist_assets.tracing.redaction import Vocabulary, redact
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClustersConfig:
+    """How clusters are formed, told apart and shown.
+
+    `stability` None leaves stability unmeasured. `vocabulary` are the store's own words, which are no personal data.
+    """
+
+    clustering: ClusteringConfig = field(default_factory=ClusteringConfig)
+    noise: NoiseConfig = field(default_factory=NoiseConfig)
+    identity: IdentityConfig = DEFAULT_IDENTITY
+    growth: GrowthConfig = field(default_factory=GrowthConfig)
+    stability: StabilityConfig | None = field(default_factory=StabilityConfig)
+    examples: int = 5
+    edge_examples: int = 2
+    example_characters: int = 160
+    vocabulary: Vocabulary | None = None
+
+
+DEFAULT_CLUSTERS = ClustersConfig()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class ClusterMining:
+    """The clusters of a bundle, the largest first, and the cluster id of each failed turn in the order given."""
+
+    bundle: MinedBundle
+    cluster_ids: tuple[str, ...]
+
+
+def mine_clusters(
+    failures: Sequence[FailedTurn],
+    vectors: NDArray[np.float32],
+    *,
+    release_bundle: str,
+    turns: int,
+    embedding_model_id: str,
+    history: ClusterHistory = NO_HISTORY,
+    namer: ClusterNamer | None = None,
+    config: ClustersConfig = DEFAULT_CLUSTERS,
+) -> ClusterMining:
+    """Group the failed turns of one bundle by meaning and stage, and recognise in the groups what earlier bundles had.
+
+    The order of the failed turns does not matter.
+
+    Args:
+        failures: the failed turns of the bundle.
+        vectors: of their messages, float32 of shape (len(failures), d), rows of length one.
+        release_bundle: the bundle all of them belong to.
+        turns: how many turns the bundle has in all, failed or not.
+        embedding_model_id: the model that made the vectors.
+        history: what the store knows of clusters.
+        namer: the model that is asked for names of new clusters; None names them by their words.
+        config: thresholds.
+
+    Raises:
+        ValueError: counts do not fit together, a turn belongs to another bundle, or another bundle was embedded by
+            another model.
+    """
+    _check_history(history, embedding_model_id)
+    _check(failures, vectors, release_bundle, turns)
+    order = sorted(range(len(failures)), key=lambda row: failures[row].turn.trace_id)
+    ordered, rows_of = [failures[row] for row in order], np.asarray(vectors)[order]
+    groups = group_failures([failure.blame.stage for failure in ordered], rows_of, config=config.clustering)
+    members = [[ordered[row] for row in group.rows] for group in groups]
+    noise = decide_noise(
+        rows_of, _labels(groups, len(ordered)), users=[_shopper(one) for one in ordered], config=config.noise
+    )
+    profiles = [
+        profile_of(f"group-{number}", rows_of[list(group.rows)], _trace_ids(members[number]), stage=group.stage)
+        for number, group in enumerate(groups)
+    ]
+    identities = resolve_identities(
+        profiles,
+        release_bundle=release_bundle,
+        members=[_trace_ids(one) for one in members],
+        same_bundle=_as_mined(history.same),
+        previous=history.previous.profiles if history.previous else (),
+        following=history.following.profiles if history.following else (),
+        dormant=history.dormant(),
+        taken=history.taken,
+        config=config.identity,
+    )
+    events = _events(identities, history, turns=turns, config=config)
+    growth = _growth(members, identities, history, turns=turns, config=config)
+    shown = [
+        representatives(
+            rows_of[list(group.rows)],
+            _trace_ids(members[number]),
+            [one.turn.learnable_text for one in members[number]],
+            nearest=config.examples,
+            farthest=config.edge_examples,
+        )
+        for number, group in enumerate(groups)
+    ]
+    names = _names(members, shown, identities, history, namer=namer, config=config)
+    stability = _stability(rows_of, groups, config)
+    clusters = [
+        _cluster(
+            members[number],
+            group,
+            identity=identities.ids[number],
+            release_bundle=release_bundle,
+            turns=turns,
+            name=names[identities.ids[number]],
+            events=events,
+            growth=growth[number],
+            noise=noise,
+            number=number,
+            stability=stability[number],
+            shown=shown[number],
+            config=config,
+        )
+        for number, group in enumerate(groups)
+    ]
+    by_size = sorted(range(len(clusters)), key=lambda number: (-clusters[number].size, clusters[number].cluster_id))
+    cluster_ids = [""] * len(failures)
+    for number, group in enumerate(groups):
+        for row in group.rows:
+            cluster_ids[order[row]] = identities.ids[number]
+    return ClusterMining(
+        bundle=MinedBundle(
+            release_bundle=release_bundle,
+            turns=turns,
+            embedding_model_id=embedding_model_id,
+            clusters=tuple(clusters[number] for number in by_size),
+            profiles=tuple(identities.profiles[number] for number in by_size),
+            events=events,
+        ),
+        cluster_ids=tuple(cluster_ids),
+    )
+
+
+def _check(failures: Sequence[FailedTurn], vectors: NDArray[np.float32], release_bundle: str, turns: int) -> None:
+    if len(vectors) != len(failures):
+        msg = f"{len(failures)} failed turns but {len(vectors)} embeddings"
+        raise ValueError(msg)
+    if turns < len(failures):
+        msg = f"bundle {release_bundle!r} cannot have {len(failures)} failed turns among {turns} turns"
+        raise ValueError(msg)
+    for failure in failures:
+        if failure.turn.release_bundle != release_bundle:
+            msg = f"trace {failure.turn.trace_id} belongs to {failure.turn.release_bundle!r}, not {release_bundle!r}"
+            raise ValueError(msg)
+
+
+def _check_history(history: ClusterHistory, embedding_model_id: str) -> None:
+    for bundle in (history.same, *history.earlier, history.following):
+        if bundle is not None and bundle.embedding_model_id != embedding_model_id:
+            msg = (
+                f"bundle {bundle.release_bundle!r} was embedded by {bundle.embedding_model_id!r}, this one by "
+                f"{embedding_model_id!r}: leave it out of the history or mine it again"
+            )
+            raise ValueError(msg)
+
+
+def _labels(groups: Sequence[FailureGroup], count: int) -> Labels:
+    labels = np.zeros(count, dtype=np.int64)
+    for number, group in enumerate(groups):
+        labels[list(group.rows)] = number
+    return labels
+
+
+def _shopper(failure: FailedTurn) -> str:
+    return failure.turn.user_key or f"session:{failure.turn.session_id}"
+
+
+def _trace_ids(members: Sequence[FailedTurn]) -> tuple[str, ...]:
+    return tuple(member.turn.trace_id for member in members)
+
+
+def _as_mined(bundle: MinedBundle | None) -> list[MinedCluster]:
+    return (
+        [MinedCluster(cluster_id=one.cluster_id, trace_ids=one.trace_ids) for one in bundle.clusters] if bundle else []
+    )
+
+
+def _events(
+    identities: Identities, history: ClusterHistory, *, turns: int, config: ClustersConfig
+) -> tuple[IdentityEvent, ...]:
+    previous = history.previous
+    return bundle_events(
+        identities.profiles,
+        previous.profiles if previous else (),
+        turns=turns,
+        previous_turns=previous.turns if previous else 0,
+        known=history.known(),
+        config=config.identity,
+    )
+
+
+def _growth(
+    members: Sequence[Sequence[FailedTurn]],
+    identities: Identities,
+    history: ClusterHistory,
+    *,
+    turns: int,
+    config: ClustersConfig,
+) -> tuple[Growth, ...]:
+    """Compare shoppers, not turns: one shopper who asks ten times is no growth."""
+    if not members:
+        return ()
+    earlier = [bundle for bundle in history.earlier if bundle.turns > 0]
+    users = [{cluster.cluster_id: cluster.users for cluster in bundle.clusters} for bundle in earlier]
+    counts = [
+        ClusterCounts(
+            cluster_id=identity,
+            count=len({_shopper(one) for one in members[number]}),
+            earlier=tuple(
+                sum(share * of_bundle.get(parent, 0) for parent, share in identities.inherits[number].items())
+                for of_bundle in users
+            ),
+        )
+        for number, identity in enumerate(identities.ids)
+    ]
+    return judge_growth(counts, turns=turns, earlier_turns=[bundle.turns for bundle in earlier], config=config.growth)
+
+
+def _names(
+    members: Sequence[Sequence[FailedTurn]],
+    shown: Sequence[tuple[tuple[int, ...], tuple[int, ...]]],
+    identities: Identities,
+    history: ClusterHistory,
+    *,
+    namer: ClusterNamer | None,
+    config: ClustersConfig,
+) -> Mapping[str, ClusterName]:
+    """A cluster that had a name keeps it; one that a model was asked for in vain is asked for again."""
+    kept: dict[str, ClusterName] = {}
+    for bundle in (*history.earlier, history.following, history.same):
+        for cluster in bundle.clusters if bundle else ():
+            if namer is None or cluster.name_refused is None:
+                kept[cluster.cluster_id] = ClusterName(
+                    text=cluster.name,
+                    source="words" if cluster.name_model is None else "model",
+                    model_id=cluster.name_model,
+                    why=cluster.name_refused,
+                )
+    texts = {
+        identity: [one.turn.learnable_text for one in group]
+        for identity, group in zip(identities.ids, members, strict=True)
+    }
+    return choose_names(
+        texts,
+        namer=namer,
+        examples={
+            identity: [texts[identity][row] for row in nearest]
+            for identity, (nearest, _) in zip(identities.ids, shown, strict=True)
+        },
+        speakers={
+            identity: [_shopper(one) for one in group] for identity, group in zip(identities.ids, members, strict=True)
+        },
+        earlier=kept,
+        vocabulary=config.vocabulary,
+    )
+
+
+def _stability(
+    vectors: NDArray[np.float32], groups: Sequence[FailureGroup], config: ClustersConfig
+) -> list[float | None]:
+    if config.stability is None or not groups:
+        return [None] * len(groups)
+    meanings = np.zeros(len(vectors), dtype=np.int64)
+    for group in groups:
+        meanings[list(group.rows)] = group.meaning
+    cluster = partial(cluster_messages, config=config.clustering)
+    measured = cluster_stability(vectors, meanings, cluster=cluster, config=config.stability)
+    return [None if np.isnan(measured[group.meaning]) else float(measured[group.meaning]) for group in groups]
+
+
+def _cluster(
+    members: Sequence[FailedTurn],
+    group: FailureGroup,
+    *,
+    identity: str,
+    release_bundle: str,
+    turns: int,
+    name: ClusterName,
+    events: Sequence[IdentityEvent],
+    growth: Growth,
+    noise: NoiseDecision,
+    number: int,
+    stability: float | None,
+    shown: tuple[tuple[int, ...], tuple[int, ...]],
+    config: ClustersConfig,
+) -> FailureCluster:
+    state, previous_ids = _origin(identity, events)
+    times = [member.turn.timestamp_ms for member in members]
+    examples = [[_example(members[row], config) for row in rows] for rows in shown]
+    near = tuple(dict.fromkeys(examples[0]))
+    return FailureCluster(
+        cluster_id=identity,
+        release_bundle=release_bundle,
+        name=name.text,
+        name_model=name.model_id,
+        name_refused=name.why,
+        state=state,
+        previous_ids=previous_ids,
+        stage=group.stage,
+        loop=LOOP_OF_STAGE[group.stage],
+        size=len(members),
+        turns=turns,
+        users=growth.count,
+        growth=replace(growth, cluster_id=identity),
+        first_seen_ms=min(times),
+        last_seen_ms=max(times),
+        blame_counts=dict(sorted(Counter(member.blame.stage for member in members).items())),
+        signal_counts=dict(sorted(Counter(signal.name for member in members for signal in member.signals).items())),
+        examples=near,
+        edge_examples=tuple(text for text in dict.fromkeys(examples[1]) if text not in near),
+        trace_ids=_trace_ids(members),
+        cohesion=float(noise.cohesion[number]),
+        stability=stability,
+        noise_reason=noise.reasons.get(number),
+    )
+
+
+def _origin(identity: str, events: Sequence[IdentityEvent]) -> tuple[ClusterState, tuple[str, ...]]:
+    """Return what happened to a cluster; where several things did, the one that joins or divides says most."""
+    found = {event.kind: event for event in events if identity in event.cluster_ids}
+    if "merge" in found:
+        return "merged", found["merge"].previous_ids
+    if "split" in found:
+        return "split", found["split"].previous_ids
+    if "continuation" in found:
+        return "continued", found["continuation"].previous_ids
+    return ("returned", ()) if "return" in found else ("born", ())
+
+
+def _example(failure: FailedTurn, config: ClustersConfig) -> str:
+    text = " ".join(redact(failure.turn.learnable_text, vocabulary=config.vocabulary).text.split())
+    return text if len(text) <= config.example_characters else text[: config.example_characters - 1] + "…"
