@@ -39,8 +39,10 @@ def _expected_errors() -> tuple[type[Exception], ...]:
     from mangaassist_assets.chatbot.documents import ConfigurationDocumentError
     from mangaassist_assets.chatbot.simulation import LostTracesError, SimulationError
     from mangaassist_assets.commands.session import CommandError
+    from mangaassist_assets.datasets.stored_versions import UnknownVersionError
     from mangaassist_assets.datasets.utterances import UtteranceFileError
     from mangaassist_assets.knowledge.errors import KnowledgeError
+    from mangaassist_assets.labelling.label_import import LabelFileError
     from mangaassist_assets.landing import LandingConflictError
     from mangaassist_assets.learning.artifacts import ArtifactMismatchError
     from mangaassist_assets.local.home import HomeError
@@ -74,6 +76,7 @@ def _expected_errors() -> tuple[type[Exception], ...]:
         InvalidBundleError,
         InvalidUserKeyError,
         KnowledgeError,
+        LabelFileError,
         LandingConflictError,
         LostTracesError,
         PortInUseError,
@@ -82,6 +85,7 @@ def _expected_errors() -> tuple[type[Exception], ...]:
         SnapshotMissingError,
         SupervisorError,
         TraceExportError,
+        UnknownVersionError,
         UtteranceFileError,
     )
 
@@ -173,17 +177,23 @@ def dev(home: str, dagster_port: int | None, *, as_json: bool) -> None:
 @main.command()
 @click.option("--training", type=_FILE, required=True, help="JSON lines of labelled messages for the first champions.")
 @click.option("--knowledge", type=_FOLDER, required=True, help="Folder of .md, .txt, .html, .csv, .jsonl documents.")
+@click.option("--golden", type=_FILE, help="JSON lines like those of --training that nothing is ever trained on.")
+@click.option("--replace-golden", is_flag=True, help="Let --golden take the place of the golden set in use.")
 @click.option("--json", "as_json", is_flag=True, help=JSON_HELP)
 @click.pass_obj
 @_explained
-def bootstrap(home: str, training: Path, knowledge: Path, *, as_json: bool) -> None:
+def bootstrap(
+    home: str, training: Path, knowledge: Path, golden: Path | None, *, replace_golden: bool, as_json: bool
+) -> None:
     """First champion models, first index generation, AppConfig profiles, endpoints."""
     from mangaassist_assets.commands.bootstrap import run_bootstrap
     from mangaassist_assets.commands.render import render_bootstrap
     from mangaassist_assets.commands.session import open_session
 
     with open_session(home, say) as session:
-        report = run_bootstrap(session, training=training, knowledge=knowledge)
+        report = run_bootstrap(
+            session, training=training, knowledge=knowledge, golden=golden, replace_golden=replace_golden
+        )
     emit(report.to_dict(), render_bootstrap, as_json=as_json)
 
 
@@ -327,15 +337,143 @@ def demo(home: str, *, as_json: bool) -> None:
         raise SystemExit(1)
 
 
+@main.group()
+def datasets() -> None:
+    """Dataset versions: list them, show what one is made of, make one again."""
+
+
+@datasets.command("list")
+@click.option("--json", "as_json", is_flag=True, help=JSON_HELP)
+@click.pass_obj
+@_explained
+def list_datasets(home: str, *, as_json: bool) -> None:
+    """Every stored version with its bundle, as-of time and counts."""
+    from mangaassist_assets.commands.datasets import list_datasets as run
+    from mangaassist_assets.commands.datasets import render_list, store_of
+
+    emit(run(store_of(home)), render_list, as_json=as_json)
+
+
+@datasets.command("show")
+@click.argument("version")
+@click.option("--json", "as_json", is_flag=True, help=JSON_HELP)
+@click.pass_obj
+@_explained
+def show_dataset(home: str, version: str, *, as_json: bool) -> None:
+    """The data card of a version, named by its first digits; exit code 1 if it is damaged."""
+    from mangaassist_assets.commands.datasets import render_show, store_of
+    from mangaassist_assets.commands.datasets import show_dataset as run
+
+    report = run(store_of(home), version)
+    emit(report, render_show, as_json=as_json)
+    if report["problems"]:
+        raise SystemExit(1)
+
+
+@datasets.command("rebuild")
+@click.argument("version")
+@click.option("--json", "as_json", is_flag=True, help=JSON_HELP)
+@click.pass_obj
+@_explained
+def rebuild_dataset(home: str, version: str, *, as_json: bool) -> None:
+    """Make a version again from its recorded inputs and compare every byte; exit code 1 if it is not the same."""
+    from mangaassist_assets.commands.datasets import rebuild_dataset as run
+    from mangaassist_assets.commands.datasets import render_rebuild, store_of
+
+    report = run(store_of(home), version)
+    emit(report, render_rebuild, as_json=as_json)
+    if report["outcome"] != "identical":
+        raise SystemExit(1)
+
+
+@main.group()
+def labels() -> None:
+    """Labels of other tools: the review queue as a file, and the answers back."""
+
+
+_FORMAT = click.Choice(["csv", "jsonl"])
+
+
+@labels.command("export")
+@click.option("--release-bundle", required=True, help="A bundle that was mined.")
+@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), required=True, help="The .csv or .jsonl file.")
+@click.option("--format", "file_format", type=_FORMAT, help="Only where the file's name does not say it.")
+@click.option("--replace", is_flag=True, help="Write over a file that is there, and over the answers in it.")
+@click.option("--json", "as_json", is_flag=True, help=JSON_HELP)
+@click.pass_obj
+@_explained
+def export_labels(
+    home: str,
+    release_bundle: str,
+    out: Path,
+    file_format: Literal["csv", "jsonl"] | None,
+    *,
+    replace: bool,
+    as_json: bool,
+) -> None:
+    """Write the traces that are worth a review to a file, redacted, with empty columns for the answers."""
+    from mangaassist_assets.commands.datasets import store_of
+    from mangaassist_assets.commands.labels import render_export, run_export
+
+    report = run_export(
+        store_of(home), release_bundle=release_bundle, out=out, file_format=file_format, replace=replace
+    )
+    emit(report, render_export, as_json=as_json)
+
+
+@labels.command("import")
+@click.argument("file", type=_FILE)
+@click.option("--release-bundle", required=True, help="The bundle that the labelled traces belong to.")
+@click.option("--format", "file_format", type=_FORMAT, help="Only where the file's name does not say it.")
+@click.option(
+    "--new-intent",
+    "new_intents",
+    multiple=True,
+    help="An intent that is not known yet; counts once three messages name it.",
+)
+@click.option("--dry-run", is_flag=True, help="Only say what is in the file.")
+@click.option("--json", "as_json", is_flag=True, help=JSON_HELP)
+@click.pass_obj
+@_explained
+def import_labels(
+    home: str,
+    file: Path,
+    release_bundle: str,
+    file_format: Literal["csv", "jsonl"] | None,
+    new_intents: tuple[str, ...],
+    *,
+    dry_run: bool,
+    as_json: bool,
+) -> None:
+    """Put people's labels on their traces as expectations; bad rows are listed, the rest counts.
+
+    Exit code 1 if the file has rows that are no labels.
+    """
+    from mangaassist_assets.commands.labels import render_import, run_import
+    from mangaassist_assets.commands.session import open_session
+
+    with open_session(home, say) as session:
+        report = run_import(
+            session,
+            release_bundle=release_bundle,
+            file=file,
+            file_format=file_format,
+            new_intents=new_intents,
+            dry_run=dry_run,
+        )
+    emit(report, render_import, as_json=as_json)
+    if report["problems"]:
+        raise SystemExit(1)
+
+
 @main.command("erase-user")
 @click.option("--user-key", help="The user's pseudonym; without it the store's id is asked for, or read from a pipe.")
 @click.option("--json", "as_json", is_flag=True, help=JSON_HELP)
 @click.pass_obj
 @_explained
 def erase_user(home: str, user_key: str | None, *, as_json: bool) -> None:
-    """Remove a user from feedback and traces, and list what must be made again without the user."""
-    from mangaassist_assets.commands.erase_user import run_erasure
-    from mangaassist_assets.commands.render import render_erasure
+    """Remove a user from feedback and traces; list what must be made again, and which models learned from the user."""
+    from mangaassist_assets.commands.erase_user import render, run_erasure
     from mangaassist_assets.commands.session import open_session
 
     user_id: str | None = None
@@ -345,7 +483,7 @@ def erase_user(home: str, user_key: str | None, *, as_json: bool) -> None:
         user_id = typed.strip() or None
     with open_session(home, say) as session:
         report = run_erasure(session, user_id=user_id, user_key=user_key)
-    emit(report, render_erasure, as_json=as_json)
+    emit(report, render, as_json=as_json)
 
 
 @main.command()

@@ -22,7 +22,9 @@ from resources.embeddings import BedrockTitanEmbedderResource, LocalEmbedderReso
 from resources.endpoints import SageMakerResource
 from resources.feedback_stream import KinesisFeedbackResource
 from resources.generation import GenerationResource
+from resources.judge import JudgeResource
 from resources.knowledge import KnowledgeResource
+from resources.mining import MiningResource
 from resources.mlflow_tracking import MlflowResource
 from resources.prices import PricesResource
 from resources.privacy import PrivacyResource
@@ -68,6 +70,7 @@ def _shared_resources(aws: AwsResource) -> dict[str, Resource]:
         "app_config": AppConfigResource(aws=aws),
         "store": StoreResource(root=dg.EnvVar("MANGAASSIST_STORE"), cache_folder=dg.EnvVar("MANGAASSIST_CACHE")),
         "knowledge": KnowledgeResource(folder=dg.EnvVar("MANGAASSIST_KNOWLEDGE")),
+        "mining": MiningResource(),
         "mlflow": MlflowResource(tracking_uri=dg.EnvVar("MLFLOW_TRACKING_URI")),
         "prices": PricesResource(),
     }
@@ -84,6 +87,7 @@ def _local_resources() -> Mapping[str, Resource]:
         "search": LanceDbSearchResource(path=dg.EnvVar("MANGAASSIST_SEARCH")),
         "embeddings": LocalEmbedderResource(),
         "generation": GenerationResource(aws=aws, provider="extractive"),
+        "judge": JudgeResource(aws=aws),
     }
 
 
@@ -111,6 +115,10 @@ def _aws_resources() -> Mapping[str, Resource]:
         "search": OpenSearchResource(url=dg.EnvVar("MANGAASSIST_OPENSEARCH_URL")),
         "embeddings": BedrockTitanEmbedderResource(),
         "generation": GenerationResource(aws=aws, provider="bedrock"),
+        "judge": JudgeResource(
+            aws=AwsResource(max_attempts=4, read_timeout_s=30.0),
+            model_id=os.environ.get("MANGAASSIST_JUDGE_MODEL", ""),
+        ),
     }
 
 

@@ -7,10 +7,10 @@ deployment and nothing else. Everything that touches production is unpartitioned
 import dagster as dg
 
 MINING = dg.AssetSelection.assets(
-    "feedback_events", "recorded_feedback", "tagged_traces", "failed_traces", "failure_clusters"
+    "feedback_events", "recorded_feedback", "tagged_traces", "failed_traces", "failure_clusters", "review_queue"
 )
 REPORTS = dg.AssetSelection.assets("satisfaction_report", "usage_report")
-INTENT_LEARNING = dg.AssetSelection.assets("intent_dataset", "intent_classifier", "intent_evaluation")
+INTENT_LEARNING = dg.AssetSelection.assets("intent_labels", "intent_dataset", "intent_classifier", "intent_evaluation")
 RERANKER_LEARNING = dg.AssetSelection.assets("reranker_dataset", "reranker", "reranker_evaluation")
 INTENT_DEPLOYMENT = dg.AssetSelection.assets("intent_champion", "intent_endpoint")
 RERANKER_DEPLOYMENT = dg.AssetSelection.assets("reranker_champion", "reranker_endpoint")
@@ -76,7 +76,7 @@ release = dg.define_asset_job(
 
 bootstrap = dg.define_asset_job(
     "bootstrap",
-    selection=dg.AssetSelection.assets("training_corpus", "first_intent_classifier", "first_reranker")
+    selection=dg.AssetSelection.assets("training_corpus", "golden_set", "first_intent_classifier", "first_reranker")
     | dg.AssetSelection.assets("intent_endpoint", "reranker_endpoint")
     | PRODUCTION_STATE,
     description="First champions from the training corpus, and their endpoints.",

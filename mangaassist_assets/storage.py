@@ -136,6 +136,31 @@ class SnapshotStore:
             raise SnapshotDamagedError(msg)
         return data
 
+    def history(self, name: str) -> Iterator[Snapshot]:
+        """Yield every stored snapshot of `name`, older ones and all partitions included, by partition and digest.
+
+        A snapshot whose files do not make up its digest (its writer was killed) is no snapshot and is passed over.
+        """
+        root = self._root / "snapshots" / _checked(name)
+        root.fs.invalidate_cache()
+        if not root.exists():
+            return
+        for place in sorted(root.iterdir(), key=lambda path: path.name):
+            if not (place / _POINTER).exists():
+                continue
+            partition = json.loads((place / _POINTER).read_bytes())["partition"]
+            for folder in sorted(place.iterdir(), key=lambda path: path.name):
+                if not folder.is_dir():
+                    continue
+                hashes = {
+                    path.name: hashlib.sha256(path.read_bytes()).hexdigest()
+                    for path in folder.iterdir()
+                    if not path.name.startswith(".")
+                }
+                digest = _digest_of_hashes(hashes)
+                if digest.startswith(folder.name):
+                    yield Snapshot(name, partition, digest, str(folder), hashes)
+
     def partitions(self, name: str) -> Iterator[str]:
         """Yield the partitions of `name` that have a snapshot, sorted."""
         folder = self._root / "snapshots" / _checked(name)

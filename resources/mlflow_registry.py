@@ -39,12 +39,18 @@ class ModelVersion:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DatasetInput:
-    """The dataset a run was trained on. `sha256` is the digest of its content, `source` where it lies."""
+    """The dataset a run was trained on.
+
+    `sha256` is the digest of its content, `source` where it lies, `schema` its columns with their types as
+    `mlflow.types.DataType` calls them, `profile` what there is to count.
+    """
 
     name: str
     sha256: str
     source: str
     context: str = "training"
+    schema: Mapping[str, str] = field(default_factory=dict)
+    profile: Mapping[str, int | str] = field(default_factory=dict)
 
 
 class TrainingRun:
@@ -130,13 +136,23 @@ def _log_dataset(client: MlflowClient, run_id: str, dataset: DatasetInput) -> No
     logged = Dataset(
         name=dataset.name,
         digest=dataset.sha256[:_DATASET_DIGEST],
-        source_type="code",
+        source_type=_source_type(dataset.source),
         source=json.dumps({"uri": dataset.source, "sha256": dataset.sha256}),
+        schema=json.dumps({"mlflow_colspec": [{"type": kind, "name": name} for name, kind in dataset.schema.items()]}),
+        profile=json.dumps(dict(dataset.profile)),
     )
     client.log_inputs(
         run_id,
         datasets=[MlflowDatasetInput(dataset=logged, tags=[InputTag("mlflow.data.context", dataset.context)])],
     )
+
+
+def _source_type(source: str) -> str:
+    """Return the name under which MLflow itself finds a dataset's files again (`mlflow.data.get_source`)."""
+    scheme = urlsplit(source).scheme
+    if scheme == "s3":
+        return "s3"
+    return "local" if scheme == "file" or source.startswith("/") else "code"
 
 
 class ModelRegistry:

@@ -6,7 +6,13 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from mangaassist_assets.tracing.names import EXPECTED_INTENT, RELEVANT_DOCUMENTS, USER_FEEDBACK_ASSESSMENT, Tag
+from mangaassist_assets.tracing.names import (
+    ANSWER_CORRECTNESS,
+    EXPECTED_INTENT,
+    RELEVANT_DOCUMENTS,
+    USER_FEEDBACK_ASSESSMENT,
+    Tag,
+)
 from mangaassist_assets.tracing.records import TraceRecord
 from resources.mlflow_records import to_record
 
@@ -171,6 +177,12 @@ class TraceReviewer:
                 value=list(relevant_documents),
                 source=_human(reviewer),
             )
+
+    def record_answer_review(self, trace_id: str, *, correct: bool, reviewer: str) -> None:
+        """Log a person's word on the answer itself as a feedback assessment."""
+        import mlflow
+
+        mlflow.log_feedback(trace_id=trace_id, name=ANSWER_CORRECTNESS, value=correct, source=_human(reviewer))
 
     def missing_traces(self, trace_ids: Collection[str], release_bundle: str) -> list[str]:
         """Return those of the trace ids that are not stored as finished traces of the bundle."""

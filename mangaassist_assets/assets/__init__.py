@@ -3,7 +3,9 @@
 from mangaassist_assets.assets.clusters import failure_clusters
 from mangaassist_assets.assets.corpus import first_intent_classifier, first_reranker, training_corpus
 from mangaassist_assets.assets.deployment import build_champion_asset, build_endpoint_asset
+from mangaassist_assets.assets.failures import failed_traces
 from mangaassist_assets.assets.feedback import feedback_events, recorded_feedback
+from mangaassist_assets.assets.golden import golden_set
 from mangaassist_assets.assets.intent import intent_classifier, intent_dataset, intent_evaluation
 from mangaassist_assets.assets.knowledge import (
     chunk_embeddings,
@@ -12,14 +14,16 @@ from mangaassist_assets.assets.knowledge import (
     retrieval_evaluation,
     search_index,
 )
+from mangaassist_assets.assets.labels import intent_labels, review_queue
 from mangaassist_assets.assets.lanes import LANES
 from mangaassist_assets.assets.release import active_release, release_manifest, runtime_configuration
 from mangaassist_assets.assets.reports import satisfaction_report, usage_report
 from mangaassist_assets.assets.reranker import reranker, reranker_dataset, reranker_evaluation
-from mangaassist_assets.assets.traces import failed_traces, tagged_traces
+from mangaassist_assets.assets.traces import tagged_traces
 
 ALL_ASSETS = (
     training_corpus,
+    golden_set,
     first_intent_classifier,
     first_reranker,
     feedback_events,
@@ -27,8 +31,10 @@ ALL_ASSETS = (
     tagged_traces,
     failed_traces,
     failure_clusters,
+    review_queue,
     satisfaction_report,
     usage_report,
+    intent_labels,
     intent_dataset,
     intent_classifier,
     intent_evaluation,

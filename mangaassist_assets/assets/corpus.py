@@ -3,6 +3,7 @@
 import dagster as dg
 
 from mangaassist_assets.assets.common import ML_ENGINEERING, TRAINING_POOL, materialized, table
+from mangaassist_assets.assets.golden import golden_set
 from mangaassist_assets.assets.lanes import INTENT, RERANKER
 from resources.app_config import AppConfigResource
 from resources.embeddings import EmbeddingsResource
@@ -43,7 +44,7 @@ def training_corpus(context: dg.AssetExecutionContext, store: StoreResource) -> 
 
 
 @dg.asset(
-    deps=[training_corpus],
+    deps=[training_corpus, golden_set],
     group_name="bootstrap",
     owners=[ML_ENGINEERING],
     kinds={"pytorch", "mlflow"},
@@ -58,20 +59,21 @@ def first_intent_classifier(
     A pretrained DistilBERT (or, by configuration, one of a hub) with its head; registered in MLflow with the
     digest of its dataset and of its files.
     """
-    from mangaassist_assets.assets.reading import read_corpus
+    from mangaassist_assets.assets.reading import read_corpus, read_golden
     from mangaassist_assets.assets.registration import become_first_champion, present_champion
     from mangaassist_assets.assets.training import train_intent
     from mangaassist_assets.datasets.intent_dataset import build_intent_dataset
 
     if (present := present_champion(context, mlflow, INTENT)) is not None:
         return present
-    version = build_intent_dataset(read_corpus(store.snapshots()), []).seal()
+    snapshots = store.snapshots()
+    version = build_intent_dataset(read_corpus(snapshots), [], golden_texts=read_golden(snapshots)).seal()
     model = train_intent(context, mlflow, store, dataset=version, bundle=None)
     return become_first_champion(context, mlflow, INTENT, model)
 
 
 @dg.asset(
-    deps=[training_corpus, "live_index"],
+    deps=[training_corpus, golden_set, "live_index"],
     group_name="bootstrap",
     owners=[ML_ENGINEERING],
     kinds={"pytorch", "mlflow"},
@@ -90,15 +92,22 @@ def first_reranker(
 
     Where the corpus names none, the titles of the knowledge ask for their own passages: weak, but the store's words.
     """
-    from mangaassist_assets.assets.reading import read_chunks, read_corpus
+    from mangaassist_assets.assets.ranking_versions import ranking_version
+    from mangaassist_assets.assets.reading import read_chunks, read_corpus, read_golden
     from mangaassist_assets.assets.registration import become_first_champion, present_champion
-    from mangaassist_assets.assets.training import ranking_version, train_ranking
+    from mangaassist_assets.assets.training import train_ranking
 
     if (present := present_champion(context, mlflow, RERANKER)) is not None:
         return present
     snapshots = store.snapshots()
     version = ranking_version(
-        read_corpus(snapshots), [], read_chunks(snapshots), search=search, embeddings=embeddings, app_config=app_config
+        read_corpus(snapshots),
+        [],
+        read_chunks(snapshots),
+        search=search,
+        embeddings=embeddings,
+        app_config=app_config,
+        golden_texts=read_golden(snapshots),
     )
     model = train_ranking(context, mlflow, store, dataset=version, bundle=None)
     return become_first_champion(context, mlflow, RERANKER, model)

@@ -1,85 +1,61 @@
 """The intent lane: dataset, challenger, and its evaluation against the champion."""
 
 import dagster as dg
+from pydantic import Field
 
-from mangaassist_assets.assets.clusters import failure_clusters
-from mangaassist_assets.assets.common import ML_ENGINEERING, TRAINING_POOL, materialized
+from mangaassist_assets.assets.common import ML_ENGINEERING, TRAINING_POOL
 from mangaassist_assets.assets.corpus import training_corpus
+from mangaassist_assets.assets.golden import golden_set
 from mangaassist_assets.assets.lanes import INTENT
 from mangaassist_assets.assets.traces import tagged_traces
 from mangaassist_assets.partitions import release_bundles
-from resources.embeddings import EmbeddingsResource
 from resources.mlflow_tracking import MlflowResource
 from resources.store import StoreResource
 
 
+class IntentDatasetSettings(dg.Config):
+    """As of when a dataset is built."""
+
+    as_of_ms: int | None = Field(
+        default=None,
+        ge=0,
+        le=253_402_300_799_999,
+        description="Nothing written or labelled after this time (ms since the epoch, UTC) counts. By default the time "
+        "of the bundle's newest label.",
+    )
+
+
 @dg.asset(
     partitions_def=release_bundles,
-    deps=[training_corpus, tagged_traces, failure_clusters],
+    deps=[training_corpus, golden_set, tagged_traces, "intent_labels"],
     group_name="intent",
     owners=[ML_ENGINEERING],
     kinds={"parquet"},
-    code_version="1",
+    code_version="2",
 )
 def intent_dataset(
-    context: dg.AssetExecutionContext, embeddings: EmbeddingsResource, store: StoreResource
+    context: dg.AssetExecutionContext, config: IntentDatasetSettings, store: StoreResource
 ) -> dg.MaterializeResult[None]:
-    """The intent dataset as of one release bundle: content-addressed, immutable, leak-checked.
+    """The intent dataset as of one release bundle: content-addressed, immutable, checked for leaks and for poison.
 
     One row is one message with its intent, the side it is on for ever (train, validation, test), and where the label
-    is from: the corpus, a human review, or propagated inside a failure cluster. Builds on the labels of the bundle
-    before.
+    is from: the corpus, a human review, a judge, or propagated inside a failure cluster. Builds on the labels of the
+    bundle before; holds nothing of the golden set, and trains on nothing that an earlier version was tested on.
     """
-    from mangaassist_assets.assets.reading import (
-        previous_bundle,
-        read_clusters,
-        read_corpus,
-        read_dataset,
-        read_turns,
-        read_vocabulary,
-    )
-    from mangaassist_assets.datasets.intent_dataset import (
-        IntentDatasetConfig,
-        build_intent_dataset,
-        carried_labels,
-        pinned_sides,
-    )
-    from mangaassist_assets.datasets.labels import labels_from_reviews, propagate_labels
-    from mangaassist_assets.datasets.leakage import refuse_leaks
+    from mangaassist_assets.assets.dataset_results import dataset_result
+    from mangaassist_assets.assets.intent_versions import build_intent_version
+    from mangaassist_assets.datasets.intent_dataset import IntentDatasetConfig
+    from mangaassist_assets.datasets.stored_versions import write_version
 
     bundle = context.partition_key
     snapshots = store.snapshots()
-    turns = read_turns(snapshots, bundle)
-    clusters = read_clusters(snapshots, bundle)
-    before = previous_bundle(snapshots, bundle, having="intent_dataset")
-    earlier = read_dataset(snapshots, "intent_dataset", before)[0] if before else None
-    reviews = labels_from_reviews(turns)
-    vectors = embeddings.embedder().embed([turn.learnable_text for turn in turns])
-    propagated = propagate_labels(clusters, turns, vectors, reviews)
-    carried = carried_labels(earlier) if earlier is not None else []
-    dataset = build_intent_dataset(
-        read_corpus(snapshots),
-        [*carried, *reviews.labels, *propagated.labels],
-        conflicts=reviews.conflicts,
-        pinned=pinned_sides(earlier) if earlier is not None else None,
-        config=IntentDatasetConfig(vocabulary=read_vocabulary(snapshots)),
-    )
-    version = dataset.seal(as_of=bundle, notes=[f"builds on the labels of {before}"] if before else [])
-    refuse_leaks(version.frame)
-    snapshot = snapshots.write("intent_dataset", version.files(), partition=bundle)
+    built = build_intent_version(snapshots, bundle, config=IntentDatasetConfig(as_of_ms=config.as_of_ms))
+    snapshot = write_version(snapshots, "intent_dataset", built.version, partition=bundle)
     context.log.info(
-        f"{version.card.examples} examples: {len(reviews.labels)} reviewed and {len(propagated.labels)} propagated "
-        f"labels of this bundle, {len(carried)} of earlier ones"
+        f"{built.version.card.examples} examples; {built.own_labels} labels of this bundle, {built.carried_labels} of "
+        f"{built.builds_on or 'none before'}"
     )
-    return materialized(
-        snapshot,
-        {
-            "dagster/row_count": dg.MetadataValue.int(version.card.rows),
-            "dataset_digest": dg.MetadataValue.text(version.digest),
-            "builds_on": dg.MetadataValue.text(before or "the corpus alone"),
-            "data_card": dg.MetadataValue.md(version.card.to_markdown()),
-        },
-    )
+    return dataset_result(snapshot, built.version)
 
 
 @dg.asset(

@@ -18,6 +18,7 @@ class Lane:
     gate: str
     champion_asset: str
     endpoint_asset: str
+    label_assets: tuple[str, ...] = ()
 
 
 INTENT = Lane(
@@ -32,6 +33,7 @@ INTENT = Lane(
     gate="intent_gate",
     champion_asset="intent_champion",
     endpoint_asset="intent_endpoint",
+    label_assets=("intent_labels",),
 )
 
 RERANKER = Lane(

@@ -36,8 +36,9 @@ QUARANTINE_FILE = "quarantine.parquet"
 PRESENCE_FILE = "presence.parquet"
 EVENTS_FILE = "events.parquet"
 FAILURES_FILE = "failures.json"
-CLUSTERS_FILE = "clusters.json"
+RULES_FILE = "rules.json"
 CORPUS_FILE = "utterances.json"
+GOLDEN_FILE = "golden.json"
 CHUNKS_FILE = "chunks.parquet"
 VOCABULARY_FILE = "vocabulary.json"
 VECTORS_FILE = "vectors.npy"
@@ -104,7 +105,7 @@ def previous_bundle(store: SnapshotStore, release_bundle: str, *, having: str) -
 
 
 def failures_to_json(failures: Sequence[FailedTurn]) -> bytes:
-    """Return failed turns as JSON: trace id, signals, blame. The turn itself stays in `tagged_traces`."""
+    """Return failed turns as JSON: trace id, signals, blame, findings. The turn itself stays in `tagged_traces`."""
     from dataclasses import asdict
 
     return canonical_json(
@@ -113,6 +114,7 @@ def failures_to_json(failures: Sequence[FailedTurn]) -> bytes:
                 "trace_id": failure.turn.trace_id,
                 "signals": [asdict(signal) for signal in failure.signals],
                 "blame": asdict(failure.blame),
+                "considered": [asdict(finding) for finding in failure.considered],
             }
             for failure in failures
         ]
@@ -120,14 +122,15 @@ def failures_to_json(failures: Sequence[FailedTurn]) -> bytes:
 
 
 def read_failures(store: SnapshotStore, release_bundle: str) -> list[FailedTurn]:
-    """Return the failed turns of a bundle with signals and blame, in the order they were stored."""
+    """Return the failed turns of a bundle with signals, blame and findings, in the order they were stored."""
     from pydantic import TypeAdapter
 
-    from mangaassist_assets.mining.blame import Blame, FailedTurn
+    from mangaassist_assets.mining.blame import Blame, FailedTurn, Finding
     from mangaassist_assets.mining.signals import Signal
 
     signals: TypeAdapter[tuple[Signal, ...]] = TypeAdapter(tuple[Signal, ...])
     blames: TypeAdapter[Blame] = TypeAdapter(Blame)
+    findings: TypeAdapter[tuple[Finding, ...]] = TypeAdapter(tuple[Finding, ...])
     turns = {turn.trace_id: turn for turn in read_turns(store, release_bundle)}
     rows = json.loads(store.read(store.latest("failed_traces", partition=release_bundle), FAILURES_FILE))
     missing = [row["trace_id"] for row in rows if row["trace_id"] not in turns]
@@ -142,26 +145,17 @@ def read_failures(store: SnapshotStore, release_bundle: str) -> list[FailedTurn]
             turn=turns[row["trace_id"]],
             signals=signals.validate_python(row["signals"]),
             blame=blames.validate_python(row["blame"]),
+            considered=findings.validate_python(row.get("considered", ())),
         )
         for row in rows
     ]
 
 
-def clusters_to_json(clusters: Sequence[FailureCluster]) -> bytes:
-    """Return failure clusters as JSON."""
-    from dataclasses import asdict
-
-    return canonical_json([asdict(cluster) for cluster in clusters])
-
-
 def read_clusters(store: SnapshotStore, release_bundle: str) -> list[FailureCluster]:
     """Return the failure clusters of a bundle, the largest first."""
-    from pydantic import TypeAdapter
+    from mangaassist_assets.mining.cluster_files import CLUSTERS_FILE, clusters_from_json
 
-    from mangaassist_assets.mining.clusters import FailureCluster
-
-    adapter: TypeAdapter[list[FailureCluster]] = TypeAdapter(list[FailureCluster])
-    return adapter.validate_json(store.read(store.latest("failure_clusters", partition=release_bundle), CLUSTERS_FILE))
+    return clusters_from_json(store.read(store.latest("failure_clusters", partition=release_bundle), CLUSTERS_FILE))
 
 
 def corpus_to_json(utterances: Sequence[Utterance]) -> bytes:
@@ -188,6 +182,12 @@ def read_corpus(store: SnapshotStore) -> list[Utterance]:
         )
         for number, row in enumerate(rows, start=1)
     ]
+
+
+def read_golden(store: SnapshotStore) -> list[str]:
+    """Return the messages of the golden set, which nothing is trained on; none where no golden set was handed in."""
+    snapshot = store.find("golden_set")
+    return [] if snapshot is None else [row["text"] for row in read_json(store, snapshot, GOLDEN_FILE)]
 
 
 def read_chunks(store: SnapshotStore) -> list[Chunk]:

@@ -79,11 +79,16 @@ def train_and_register(
         "dagster_run_id": context.run.run_id,
         "release_bundle": bundle or "bootstrap",
         "parent_trace_query": f"tags.release_bundle = '{bundle}'" if bundle else "none: bootstrap corpus",
+        "dataset_version": dataset.card.version,
         TRAINING_KEY_TAG: key,
     }
     source = store.snapshots().find(lane.dataset_asset, partition=bundle) if bundle else None
     dataset_input = DatasetInput(
-        name=lane.dataset_asset, sha256=dataset.digest, source=source.uri if source else "bootstrap corpus"
+        name=lane.dataset_asset,
+        sha256=dataset.digest,
+        source=source.uri if source else "bootstrap corpus",
+        schema=_column_types(dataset),
+        profile=_profile(dataset),
     )
     with tempfile.TemporaryDirectory(dir=store.cache("training")) as scratch:
         folder = Path(scratch) / "model"
@@ -105,12 +110,33 @@ def train_and_register(
                     TRAINING_KEY_TAG: key,
                     BUNDLE_START_TAG: str(start),
                     "dataset_digest": dataset.digest,
+                    "dataset_version": dataset.card.version,
                     "release_bundle": bundle or "bootstrap",
                 },
             )
         shutil.rmtree(folder, ignore_errors=True)
     context.log.info(f"registered {lane.model_name} version {version.version}")
     return _trained_model(version, dataset.digest, bundle, start)
+
+
+def _column_types(dataset: DatasetVersion) -> dict[str, str]:
+    """Return the columns as MLflow calls their types; lists are shown as text."""
+    import polars as pl
+
+    names = {pl.Float64(): "double", pl.Int64(): "long", pl.Boolean(): "boolean"}
+    return {name: names.get(dtype, "string") for name, dtype in dataset.frame.schema.items()}
+
+
+def _profile(dataset: DatasetVersion) -> dict[str, int | str]:
+    card = dataset.card
+    return {
+        "num_rows": card.rows,
+        "num_examples": card.examples,
+        **{f"num_{side}": card.by_split.get(side, 0) for side in ("train", "validation", "test")},
+        **{f"num_{kind}_labels": count for kind, count in card.by_label_kind.items()},
+        "dataset_version": card.version,
+        "as_of": card.as_of or "bootstrap",
+    }
 
 
 def _log(run: TrainingRun, trained: Trained, dataset: DatasetVersion) -> None:

@@ -1,11 +1,10 @@
 """Reports of a release bundle for people: how satisfied shoppers are, and what their turns took and cost."""
 
-import base64
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
-from mangaassist_assets.assets.common import ML_ENGINEERING, PLATFORM, materialized, table
+from mangaassist_assets.assets.common import ML_ENGINEERING, PLATFORM, image, materialized, table
 from mangaassist_assets.assets.feedback import feedback_events
 from mangaassist_assets.assets.traces import tagged_traces
 from mangaassist_assets.partitions import release_bundles
@@ -259,11 +258,6 @@ def _rounded(frame: "pl.DataFrame") -> list[dict[str, Any]]:
     import polars.selectors as cs
 
     return frame.with_columns(cs.float().round(4)).to_dicts()
-
-
-def image(title: str, png: bytes) -> dg.MetadataValue:
-    """Return a PNG as Markdown that carries it, so that Dagster's page shows it without another server."""
-    return dg.MetadataValue.md(f"![{title}](data:image/png;base64,{base64.b64encode(png).decode()})")
 
 
 def _links(mlflow: MlflowResource, report: "SatisfactionReport") -> str:

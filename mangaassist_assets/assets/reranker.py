@@ -1,9 +1,11 @@
 """The reranker lane: dataset, challenger, and its evaluation against the champion."""
 
 import dagster as dg
+from pydantic import Field
 
-from mangaassist_assets.assets.common import ML_ENGINEERING, TRAINING_POOL, materialized
+from mangaassist_assets.assets.common import ML_ENGINEERING, TRAINING_POOL
 from mangaassist_assets.assets.corpus import training_corpus
+from mangaassist_assets.assets.golden import golden_set
 from mangaassist_assets.assets.lanes import RERANKER
 from mangaassist_assets.assets.traces import tagged_traces
 from mangaassist_assets.partitions import release_bundles
@@ -14,16 +16,30 @@ from resources.search import SearchResource
 from resources.store import StoreResource
 
 
+class RerankerDatasetSettings(dg.Config):
+    """What may be asked of the dataset of one bundle."""
+
+    as_of_ms: int | None = Field(
+        default=None,
+        ge=0,
+        description="Nothing that was said after this time (ms since the epoch, UTC) is in it; empty takes the newest "
+        "review of the bundle and those before.",
+    )
+    train_negatives: int = Field(default=15, ge=1, description="Hard wrong passages of a training query, at most.")
+    random_negatives: int = Field(default=2, ge=0, description="Random wrong passages of a training query.")
+
+
 @dg.asset(
     partitions_def=release_bundles,
-    deps=[training_corpus, tagged_traces, "live_index"],
+    deps=[training_corpus, golden_set, tagged_traces, "live_index"],
     group_name="reranker",
     owners=[ML_ENGINEERING],
     kinds={"parquet"},
-    code_version="1",
+    code_version="2",
 )
 def reranker_dataset(
     context: dg.AssetExecutionContext,
+    config: RerankerDatasetSettings,
     app_config: AppConfigResource,
     embeddings: EmbeddingsResource,
     search: SearchResource,
@@ -31,39 +47,44 @@ def reranker_dataset(
 ) -> dg.MaterializeResult[None]:
     """The ranking dataset as of one release bundle: content-addressed, immutable, leak-checked.
 
-    One row is one query and one passage with its relevance. Reviewed turns bring their own candidates as hard
-    negatives; corpus messages that name relevant documents are searched for on the live index.
+    One row is one query and one passage with its relevance. Reviewed turns and corpus messages name relevant
+    documents; wrong passages are those that shoppers were shown, those that the live index finds, and a few random
+    ones. What the index said is kept beside the rows, so that the version can be rebuilt when the index has moved on.
     """
-    from mangaassist_assets.assets.reading import bundles_by_start, read_chunks, read_corpus, read_turns
-    from mangaassist_assets.assets.training import ranking_version
-    from mangaassist_assets.datasets.leakage import refuse_leaks
+    from mangaassist_assets.assets.dataset_results import dataset_result
+    from mangaassist_assets.assets.ranking_versions import (
+        SEARCHES_FILE,
+        build_ranking_version,
+        first_stage_settings,
+        live_search,
+    )
+    from mangaassist_assets.datasets.reranker_dataset import RankingDatasetConfig
+    from mangaassist_assets.datasets.stored_versions import write_version
+
+    def report(done: int, total: int) -> None:
+        if done == total or done % max(1, total // 10) == 0:
+            context.log.info(f"{done} of {total} queries have their passages")
 
     bundle = context.partition_key
     snapshots = store.snapshots()
-    starts = bundles_by_start(snapshots)
-    own = starts.get(bundle)
-    included = [name for name, start in starts.items() if own is not None and (start, name) <= (own, bundle)]
-    version = ranking_version(
-        read_corpus(snapshots),
-        [turn for name in included for turn in read_turns(snapshots, name)],
-        read_chunks(snapshots),
-        search=search,
-        embeddings=embeddings,
-        app_config=app_config,
-        as_of=bundle,
+    built = build_ranking_version(
+        snapshots,
+        bundle,
+        search_for=live_search(search=search, embeddings=embeddings, app_config=app_config),
+        config=RankingDatasetConfig(
+            train_negatives=config.train_negatives,
+            random_negatives=config.random_negatives,
+            as_of_ms=config.as_of_ms,
+        ),
+        settings=first_stage_settings(search=search, embeddings=embeddings, app_config=app_config),
+        progress=report,
     )
-    refuse_leaks(version.frame, text_column="query")
-    snapshot = snapshots.write("reranker_dataset", version.files(), partition=bundle)
+    version = built.version
+    snapshot = write_version(
+        snapshots, "reranker_dataset", version, partition=bundle, other_files={SEARCHES_FILE: built.searches}
+    )
     context.log.info(f"{version.card.examples} queries with {version.card.rows} passages")
-    return materialized(
-        snapshot,
-        {
-            "dagster/row_count": dg.MetadataValue.int(version.card.rows),
-            "queries": dg.MetadataValue.int(version.card.examples),
-            "dataset_digest": dg.MetadataValue.text(version.digest),
-            "data_card": dg.MetadataValue.md(version.card.to_markdown()),
-        },
-    )
+    return dataset_result(snapshot, version)
 
 
 @dg.asset(

@@ -1,9 +1,9 @@
-"""Traces: what the chatbot did, by release bundle, and which of it failed."""
+"""Traces: what the chatbot did, by release bundle."""
 
 import dagster as dg
 from pydantic import Field
 
-from mangaassist_assets.assets.common import ML_ENGINEERING, PLATFORM, TRACE_LANDING_POOL, materialized, table
+from mangaassist_assets.assets.common import PLATFORM, TRACE_LANDING_POOL, materialized, table
 from mangaassist_assets.assets.feedback import feedback_events, recorded_feedback
 from mangaassist_assets.assets.knowledge import knowledge_chunks
 from mangaassist_assets.partitions import release_bundles
@@ -121,55 +121,5 @@ def tagged_traces(
             "reviewed": dg.MetadataValue.int(turns["reviewer"].count()),
             "shapes": table([{"shape": shape, "turns": n} for shape, n in shapes.iter_rows()]),
             "mlflow_traces": dg.MetadataValue.url(mlflow.traces_url(bundle)),
-        },
-    )
-
-
-@dg.asset(
-    partitions_def=release_bundles,
-    deps=[tagged_traces],
-    group_name="mining",
-    owners=[ML_ENGINEERING],
-    kinds={"json"},
-    code_version="1",
-)
-def failed_traces(context: dg.AssetExecutionContext, store: StoreResource) -> dg.MaterializeResult[None]:
-    """Failed turns of one release bundle, each blamed on a stage with its evidence.
-
-    One row is one turn with at least one explicit failure signal (thumbs-down, failed review, guardrail block, error,
-    empty retrieval). The blame decides which loop the failure feeds: retrain, reindex, or a configuration change.
-    """
-    from collections import Counter
-
-    from mangaassist_assets.assets.reading import FAILURES_FILE, failures_to_json, read_turns
-    from mangaassist_assets.mining.blame import STAGES, find_failures
-
-    bundle = context.partition_key
-    snapshots = store.snapshots()
-    turns = read_turns(snapshots, bundle)
-    failures = find_failures(turns)
-    snapshot = snapshots.write("failed_traces", {FAILURES_FILE: failures_to_json(failures)}, partition=bundle)
-    blamed = Counter(failure.blame.stage for failure in failures)
-    signals = Counter(signal.name for failure in failures for signal in failure.signals)
-    context.log.info(f"{len(failures)} of {len(turns)} turns failed")
-    return materialized(
-        snapshot,
-        {
-            "dagster/row_count": dg.MetadataValue.int(len(failures)),
-            "turns": dg.MetadataValue.int(len(turns)),
-            "failure_rate": dg.MetadataValue.float(len(failures) / len(turns) if turns else 0.0),
-            "blame": table([{"stage": stage, "turns": blamed[stage]} for stage in STAGES if blamed[stage]]),
-            "signals": table([{"signal": name, "turns": count} for name, count in signals.most_common()]),
-            "worst": table(
-                [
-                    {
-                        "trace_id": failure.turn.trace_id,
-                        "stage": failure.blame.stage,
-                        "evidence": failure.blame.evidence,
-                        "confidence": failure.blame.confidence,
-                    }
-                    for failure in sorted(failures, key=lambda one: (-one.severity, one.turn.trace_id))[:20]
-                ]
-            ),
         },
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,15 +14,9 @@ from mangaassist_assets.assets.reading import TrainedModel, read_chunks
 from mangaassist_assets.assets.registration import Trained, train_and_register
 
 if TYPE_CHECKING:
-    from mangaassist_assets.datasets.utterances import Utterance
     from mangaassist_assets.datasets.versions import DatasetVersion
-    from mangaassist_assets.knowledge.types import Chunk
     from mangaassist_assets.learning.progress import TrainingProgress
-    from mangaassist_assets.tracing.turns import ChatTurn
-    from resources.app_config import AppConfigResource
-    from resources.embeddings import EmbeddingsResource
     from resources.mlflow_tracking import MlflowResource
-    from resources.search import SearchResource
     from resources.store import StoreResource
 
 
@@ -111,59 +105,3 @@ def train_ranking(
     return train_and_register(
         context, mlflow, store, RERANKER, dataset=dataset, bundle=bundle, settings=settings, train=train
     )
-
-
-def ranking_version(
-    corpus: Sequence[Utterance],
-    turns: Sequence[ChatTurn],
-    chunks: Sequence[Chunk],
-    *,
-    search: SearchResource,
-    embeddings: EmbeddingsResource,
-    app_config: AppConfigResource,
-    as_of: str | None = None,
-) -> DatasetVersion:
-    """Seal the ranking dataset of a corpus and reviewed turns; the first stage is the live index.
-
-    A corpus that names no relevant documents is replaced by the knowledge's own titles, each asking for its text.
-    """
-    from mangaassist_assets.assets.retrieving import first_stage
-    from mangaassist_assets.datasets.reranker_dataset import RankingDatasetConfig, build_ranking_dataset
-    from mangaassist_assets.knowledge.chunking import embedding_text
-    from mangaassist_assets.knowledge.vocabulary import store_phrases
-    from mangaassist_assets.tracing.redaction import Vocabulary
-
-    named = [one for one in corpus if one.relevant_documents]
-    notes = [] if named else ["the corpus names no relevant documents: titles of the knowledge stand in as queries"]
-    base = named or title_queries(chunks)
-    return build_ranking_dataset(
-        base,
-        turns,
-        chunks={chunk.chunk_id: chunk for chunk in chunks},
-        search=first_stage(
-            search=search, embeddings=embeddings, app_config=app_config, queries=[one.text for one in base]
-        ),
-        passage_of=lambda chunk: embedding_text(chunk.title, chunk.text),
-        config=RankingDatasetConfig(vocabulary=Vocabulary(store_phrases(chunks))),
-    ).seal(as_of=as_of, notes=notes)
-
-
-def title_queries(chunks: Sequence[Chunk]) -> list[Utterance]:
-    """Return at most `MAX_TITLE_QUERIES` titles as queries for their own documents, spread evenly over the knowledge.
-
-    Weak supervision, but in the store's own words.
-    """
-    from mangaassist_assets.datasets.utterances import Utterance
-
-    documents: dict[str, set[str]] = {}
-    for chunk in chunks:
-        if chunk.title.strip():
-            documents.setdefault(chunk.title, set()).add(chunk.document_id)
-    step = max(1, len(documents) // MAX_TITLE_QUERIES)
-    return [
-        Utterance(text=title, relevant_documents=tuple(sorted(documents[title])))
-        for title in sorted(documents)[::step][:MAX_TITLE_QUERIES]
-    ]
-
-
-MAX_TITLE_QUERIES = 200

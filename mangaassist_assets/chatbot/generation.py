@@ -55,9 +55,13 @@ class ExtractiveGenerator:
         )
 
 
+def sentences_of(text: str) -> list[str]:
+    """Return the sentences of a text, as far as the generator looks at it."""
+    return [part.strip() for part in _SENTENCE_END.split(text[:_MAXIMUM_SCANNED]) if part and part.strip()]
+
+
 def _extract(passage: str, question: str, count: int) -> str:
-    passage = passage[:_MAXIMUM_SCANNED]
-    sentences = [part.strip() for part in _SENTENCE_END.split(passage) if part and part.strip()]
+    sentences = sentences_of(passage)
     asked = _terms(question[:_MAXIMUM_SCANNED])
     scored = []
     for position, sentence in enumerate(sentences):

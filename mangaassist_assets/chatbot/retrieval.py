@@ -7,11 +7,18 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from mangaassist_assets.chatbot.documents import RoutingDocument
-from mangaassist_assets.chatbot.parts import Endpoint, StageError, label_score, predictions, served_model
+from mangaassist_assets.chatbot.parts import (
+    Endpoint,
+    PassageSearch,
+    StageError,
+    label_score,
+    predictions,
+    served_model,
+)
 from mangaassist_assets.chatbot.tracer import ActiveSpan, TurnTracer
 from mangaassist_assets.knowledge.chunking import embedding_text
 from mangaassist_assets.knowledge.fusion import reciprocal_rank_fusion
-from mangaassist_assets.knowledge.types import Embedder, Hit, SearchIndex
+from mangaassist_assets.knowledge.types import Embedder, Hit
 from mangaassist_assets.tracing.names import Attribute, SpanName, Tag
 
 _RERANKER_CHARACTERS = 2_000
@@ -39,7 +46,7 @@ class Retrieved:
 class Retriever:
     """Finds passages in the live index generation."""
 
-    def __init__(self, *, index: SearchIndex, embedder: Embedder, reranker: Endpoint) -> None:
+    def __init__(self, *, index: PassageSearch, embedder: Embedder, reranker: Endpoint) -> None:
         self._index = index
         self._embedder = embedder
         self._reranker = reranker

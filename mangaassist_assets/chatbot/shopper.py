@@ -8,11 +8,15 @@ from __future__ import annotations
 
 import hashlib
 import random
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from mangaassist_assets.chatbot.orchestrator import ChatReply
 from mangaassist_assets.datasets.utterances import Utterance
 from mangaassist_assets.tracing.turns import Feedback
+
+AnswerCheck = Callable[[Utterance, ChatReply], bool | None]
+"""Says whether an answer is right; None where that cannot be known."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,7 +42,11 @@ class ShopperBehaviour:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Judgement:
-    """What is true of a turn and what people said of it. `delay_ms` is how long the thumb took."""
+    """What is true of a turn and what people said of it. `delay_ms` is how long the thumb took.
+
+    `answer_correct` is what a reviewer can say of the answer by itself: None where nobody can tell, or where intent or
+    documents were wrong already.
+    """
 
     wrong_intent: bool
     missing_documents: bool
@@ -46,6 +54,7 @@ class Judgement:
     feedback: Feedback | None
     reviewed: bool
     delay_ms: int
+    answer_correct: bool | None = None
 
 
 def generator_for(seed: int, release_bundle: str, utterance: Utterance) -> random.Random:
@@ -55,15 +64,27 @@ def generator_for(seed: int, release_bundle: str, utterance: Utterance) -> rando
     return random.Random(int.from_bytes(digest[:8], "big"))
 
 
-def judge(utterance: Utterance, reply: ChatReply, behaviour: ShopperBehaviour, generator: random.Random) -> Judgement:
+def judge(
+    utterance: Utterance,
+    reply: ChatReply,
+    behaviour: ShopperBehaviour,
+    generator: random.Random,
+    *,
+    answer_check: AnswerCheck | None = None,
+) -> Judgement:
     """Compare a reply with what the utterance knows to be true, and draw what shopper and reviewer do.
 
     An utterance without `intent` or without `relevant_documents` gives no signal for that side. A turn in ERROR fails.
+    The answer itself is judged where `answer_check` is given and everything before it was right.
     """
     wrong_intent = utterance.intent is not None and reply.intent is not None and reply.intent != utterance.intent
     missing = bool(utterance.relevant_documents) and not set(utterance.relevant_documents) & set(reply.used_documents)
     # A turn that was refused used no document on purpose; it still failed the shopper who asked something answerable.
     failing = wrong_intent or missing or reply.state == "ERROR"
+    answer_correct: bool | None = None
+    if answer_check is not None and not failing and not reply.blocked:
+        answer_correct = answer_check(utterance, reply)
+        failing = answer_correct is False
     draws = [generator.random() for _ in range(3)]
     seen_as_failing = failing != (draws[0] < behaviour.feedback_noise)
     feedback: Feedback | None = None
@@ -79,4 +100,5 @@ def judge(utterance: Utterance, reply: ChatReply, behaviour: ShopperBehaviour, g
         feedback=feedback,
         reviewed=failing and can_review and draws[2] < behaviour.label_rate,
         delay_ms=generator.randrange(3_000, 60_000),
+        answer_correct=answer_correct,
     )

@@ -19,10 +19,11 @@ from datetime import UTC, datetime
 from typing import Any, Protocol
 
 from mangaassist_assets.chatbot.orchestrator import Chatbot, ChatReply, ChatRequest
-from mangaassist_assets.chatbot.shopper import Judgement, ShopperBehaviour, generator_for, judge
+from mangaassist_assets.chatbot.shopper import AnswerCheck, Judgement, ShopperBehaviour, generator_for, judge
 from mangaassist_assets.datasets.utterances import Utterance
 from mangaassist_assets.tracing.contract import validate_bundle
 from mangaassist_assets.tracing.feedback import FeedbackRecord, feedback_record
+from mangaassist_assets.tracing.names import ANSWER_CORRECTNESS
 from mangaassist_assets.tracing.turns import ChatTurn, Feedback
 
 REVIEWER = "simulated-reviewer"
@@ -53,6 +54,9 @@ class TraceReviewer(Protocol):
         self, trace_id: str, *, expected_intent: str | None, relevant_documents: Sequence[str], reviewer: str
     ) -> None:
         """Put a human review on a trace."""
+
+    def record_answer_review(self, trace_id: str, *, correct: bool, reviewer: str) -> None:
+        """Put a person's word on the answer itself on a trace."""
 
     def missing_traces(self, trace_ids: Collection[str], release_bundle: str) -> list[str]:
         """Return those of the ids that are not stored as finished traces of the bundle."""
@@ -108,6 +112,7 @@ def simulate(
     portion: int = 64,
     earlier: Mapping[str, ChatTurn] | None = None,
     thumbs_on_traces: bool = True,
+    answer_check: AnswerCheck | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> SimulationReport:
     """Drive the utterances through the chatbot.
@@ -127,6 +132,7 @@ def simulate(
         earlier: The bundle's finished turns by trace id; a message whose turn is among them is not driven again.
         thumbs_on_traces: Whether thumbs are put on the traces at once. Without, they are published only, as a real
             shop's are, and the asset `recorded_feedback` brings them onto the traces.
+        answer_check: Says whether an answer is right; without it nobody judges the answer itself.
         progress: Called with (turns done, turns in all).
 
     Raises:
@@ -148,7 +154,7 @@ def simulate(
         for start in range(0, len(utterances), portion):
             part = list(
                 shoppers.map(
-                    lambda utterance: _drive(utterance, chatbot, release_bundle, rates, seed, known),
+                    lambda utterance: _drive(utterance, chatbot, release_bundle, rates, seed, known, answer_check),
                     utterances[start : start + portion],
                 )
             )
@@ -190,6 +196,7 @@ def _drive(
     rates: ShopperBehaviour,
     seed: int,
     known: Mapping[str, ChatTurn],
+    answer_check: AnswerCheck | None,
 ) -> _Driven:
     generator = generator_for(seed, release_bundle, utterance)
     alone = f"s{generator.getrandbits(64):016x}"
@@ -197,7 +204,8 @@ def _drive(
     earlier = known.get(chatbot.trace_id(request_id))
     if earlier is not None:
         reply = _reply_of(earlier)
-        return _Driven(utterance, reply, judge(utterance, reply, rates, generator), earlier)
+        judgement = judge(utterance, reply, rates, generator, answer_check=answer_check)
+        return _Driven(utterance, reply, judgement, earlier)
     reply = chatbot.answer(
         ChatRequest(
             message=utterance.text,
@@ -208,7 +216,7 @@ def _drive(
             request_id=request_id,
         )
     )
-    return _Driven(utterance, reply, judge(utterance, reply, rates, generator), None)
+    return _Driven(utterance, reply, judge(utterance, reply, rates, generator, answer_check=answer_check), None)
 
 
 def _request_id(seed: int, release_bundle: str, utterance: Utterance) -> str:
@@ -267,8 +275,14 @@ def _store_and_say(
                 reviewer.record_review(
                     reply.trace_id, expected_intent=intent, relevant_documents=documents, reviewer=REVIEWER
                 )
+            if judgement.answer_correct is not None and not _has_answer_review(earlier):
+                reviewer.record_answer_review(reply.trace_id, correct=judgement.answer_correct, reviewer=REVIEWER)
 
     list(pool.map(put, part))
+
+
+def _has_answer_review(earlier: ChatTurn | None) -> bool:
+    return earlier is not None and any(review.name == ANSWER_CORRECTNESS for review in earlier.reviews)
 
 
 def _lacks_thumb(item: _Driven) -> bool:

@@ -1,4 +1,4 @@
-"""The gates: a challenger goes on only with proof, a dataset only without leaks, an index only when verified."""
+"""The gates: a challenger goes on only with proof, an index only when verified; `datasets` has those of data."""
 
 import warnings
 
@@ -6,6 +6,7 @@ import dagster as dg
 
 from mangaassist_assets.assets.lanes import INTENT, RERANKER, Lane
 from mangaassist_assets.checks.coverage import build_coverage_check
+from mangaassist_assets.checks.datasets import build_dataset_checks
 from mangaassist_assets.partitions import release_bundles
 from resources.search import SearchResource
 from resources.store import StoreResource
@@ -42,90 +43,6 @@ def build_gate(lane: Lane) -> dg.AssetChecksDefinition:
         )
 
     return gate
-
-
-def build_leakage_check(lane: Lane, *, text_column: str) -> dg.AssetChecksDefinition:
-    """Return the blocking check that refuses a dataset in which anything is on two sides."""
-
-    @dg.asset_check(
-        asset=lane.dataset_asset,
-        name="no_leakage",
-        blocking=True,
-        partitions_def=release_bundles,
-        description="No message, session or shopper is on two sides; no example changed sides since the last bundle.",
-    )
-    def no_leakage(context: dg.AssetCheckExecutionContext, store: StoreResource) -> dg.AssetCheckResult:
-        from mangaassist_assets.assets.reading import previous_bundle, read_dataset
-        from mangaassist_assets.datasets.leakage import LeakageError, find_leaks, refuse_crossings
-
-        snapshots = store.snapshots()
-        frame, _ = read_dataset(snapshots, lane.dataset_asset, context.partition_key)
-        leaks = find_leaks(frame, text_column=text_column)
-        before = previous_bundle(snapshots, context.partition_key, having=lane.dataset_asset)
-        crossing = None
-        if before is not None:
-            try:
-                refuse_crossings(read_dataset(snapshots, lane.dataset_asset, before)[0], frame)
-            except LeakageError as error:
-                crossing = str(error)
-        return dg.AssetCheckResult(
-            passed=not leaks and crossing is None,
-            severity=dg.AssetCheckSeverity.ERROR,
-            description=crossing or f"{len(leaks)} leaks; compared with {before or 'no earlier bundle'}",
-            metadata={
-                "leaks": dg.MetadataValue.json(
-                    [{"kind": one.kind, "sides": one.sides, "examples": one.example_ids[:5]} for one in leaks[:20]]
-                )
-            },
-        )
-
-    return no_leakage
-
-
-def build_redaction_check(lane: Lane, *, text_columns: tuple[str, ...]) -> dg.AssetChecksDefinition:
-    """Return the blocking check that refuses a dataset in which personal data is left."""
-
-    @dg.asset_check(
-        asset=lane.dataset_asset,
-        name="no_personal_data",
-        blocking=True,
-        partitions_def=release_bundles,
-        description="A second pass of redaction finds nothing in any text of the dataset.",
-    )
-    def no_personal_data(context: dg.AssetCheckExecutionContext, store: StoreResource) -> dg.AssetCheckResult:
-        from collections import Counter
-
-        from mangaassist_assets.assets.reading import read_dataset, read_vocabulary
-        from mangaassist_assets.tracing.redaction import residual
-
-        snapshots = store.snapshots()
-        frame, _ = read_dataset(snapshots, lane.dataset_asset, context.partition_key)
-        words = read_vocabulary(snapshots)
-        left: Counter[str] = Counter()
-        examples: set[str] = set()
-        for column in text_columns:
-            # A passage stands beside many queries: each text is looked at once.
-            for text, example_id in frame.unique(column).select(column, "example_id").iter_rows():
-                found = residual(text, vocabulary=words)
-                left.update(found)
-                if found:
-                    examples.add(example_id)
-        return dg.AssetCheckResult(
-            passed=not left,
-            severity=dg.AssetCheckSeverity.ERROR,
-            description=(
-                f"{len(examples)} texts still hold personal data: materialize {lane.dataset_asset} again; if that does "
-                "not help, report the example ids"
-                if left
-                else "a second pass finds nothing"
-            ),
-            metadata={
-                "found": dg.MetadataValue.json(dict(left)),
-                "examples": dg.MetadataValue.json(sorted(examples)[:20]),
-            },
-        )
-
-    return no_personal_data
 
 
 @dg.asset_check(
@@ -196,10 +113,7 @@ def _partitioned_checks() -> tuple[dg.AssetChecksDefinition, ...]:
             "ignore", message="Specifying a partitions_def on an AssetCheckSpec", category=dg.PreviewWarning
         )
         return (
-            build_leakage_check(INTENT, text_column="text"),
-            build_leakage_check(RERANKER, text_column="query"),
-            build_redaction_check(INTENT, text_columns=("text",)),
-            build_redaction_check(RERANKER, text_columns=("query", "passage")),
+            *build_dataset_checks(),
             build_gate(INTENT),
             build_gate(RERANKER),
             build_coverage_check(),

@@ -38,8 +38,17 @@ class BootstrapReport:
         return asdict(self)
 
 
-def run_bootstrap(session: Session, *, training: Path, knowledge: Path) -> BootstrapReport:
+def run_bootstrap(
+    session: Session, *, training: Path, knowledge: Path, golden: Path | None = None, replace_golden: bool = False
+) -> BootstrapReport:
     """Bootstrap a home.
+
+    Args:
+        session: the home.
+        training: labelled messages to learn from.
+        knowledge: the documents.
+        golden: messages of the same format that nothing is ever trained on; without them those of before stay.
+        replace_golden: let another golden set take the place of the one that is in use.
 
     Raises:
         CommandError: the inputs cannot be used, or a step failed; says which and why.
@@ -60,15 +69,17 @@ def run_bootstrap(session: Session, *, training: Path, knowledge: Path) -> Boots
             'each line as {"text": …, "intent": …}'
         )
         raise CommandError(msg)
+    golden_messages = _golden_messages(session, golden)
     knowledge_reading = read_knowledge(knowledge)
     session.progress(
         f"training file: {reading.summary()}; knowledge: {len(knowledge_reading.documents)} documents, "
         f"{len(knowledge_reading.rejects)} rejects"
     )
 
-    _keep_inputs(
-        session, reading.utterances, knowledge, vocabulary=Vocabulary(store_phrases(knowledge_reading.documents))
-    )
+    words = Vocabulary(store_phrases(knowledge_reading.documents))
+    if golden_messages is not None:
+        _keep_golden(session, golden_messages, vocabulary=words, replace_golden=replace_golden)
+    _keep_inputs(session, reading.utterances, knowledge, vocabulary=words)
     resources = session.resources
     for document in default_documents().values():
         resources.app_config.deploy_first(document)
@@ -97,6 +108,42 @@ def run_bootstrap(session: Session, *, training: Path, knowledge: Path) -> Boots
         generation=resources.search.index().live_generation(),
         runs=(index.run_id, models.run_id),
     )
+
+
+def _golden_messages(session: Session, golden: Path | None) -> Sequence[Utterance] | None:
+    from mangaassist_assets.datasets.utterances import read_utterances
+
+    if golden is None:
+        return None
+    reading = read_utterances(golden)
+    if reading.rejects:
+        report_rejects(session, golden, reading.rejects)
+    if not reading.utterances:
+        msg = f"{golden} has no message that can be used: a golden set holds lines like those of the training file"
+        raise CommandError(msg)
+    session.progress(f"golden set: {reading.summary()}")
+    return reading.utterances
+
+
+def _keep_golden(
+    session: Session, messages: Sequence[Utterance], *, vocabulary: Vocabulary, replace_golden: bool
+) -> None:
+    from mangaassist_assets.datasets.golden_set import SOURCE_FILE, GoldenSetChangedError, keep_golden_set
+
+    inputs = session.resources.store.inputs()
+    inputs.mkdir(parents=True, exist_ok=True)
+    snapshots = session.resources.store.snapshots()
+    stored = snapshots.find("golden_set")
+    try:
+        keep_golden_set(
+            inputs,
+            messages,
+            vocabulary=vocabulary,
+            replace_present=replace_golden,
+            stored_source=snapshots.read(stored, SOURCE_FILE) if stored else None,
+        )
+    except GoldenSetChangedError as error:
+        raise CommandError(str(error)) from error
 
 
 def report_rejects(session: Session, source: Path, rejects: Sequence[Reject]) -> Path:

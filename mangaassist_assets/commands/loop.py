@@ -61,7 +61,10 @@ class LoopReport:
         return {**asdict(self), "succeeded": self.succeeded}
 
 
-LEARNING_ASSETS = {lane.model_asset: (lane.dataset_asset, lane.model_asset, lane.evaluation_asset) for lane in LANES}
+LEARNING_ASSETS = {
+    lane.model_asset: (*lane.label_assets, lane.dataset_asset, lane.model_asset, lane.evaluation_asset)
+    for lane in LANES
+}
 INDEX_BUILD_ASSETS = ("knowledge_chunks", "chunk_embeddings", "search_index", "retrieval_evaluation")
 
 

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from typing import Any
 
 import polars as pl
 
+from mangaassist_assets.datasets.intent_candidates import Gathered, gather_base, gather_labels, usable_labels
 from mangaassist_assets.datasets.intent_labels import IntentLabel, LabelConflict
-from mangaassist_assets.datasets.selection import Candidate, Caps, held_out_keys, select
-from mangaassist_assets.datasets.splits import DEFAULT_SHARES, Split, SplitShares, assign_base_splits, assign_split
-from mangaassist_assets.datasets.text_keys import normalise_text, text_digest
+from mangaassist_assets.datasets.redaction_pass import RedactionPass, RedactionReport
+from mangaassist_assets.datasets.selection import Caps, held_out_keys, select
+from mangaassist_assets.datasets.splits import DEFAULT_SHARES, Split, SplitShares
+from mangaassist_assets.datasets.tested import NO_EARLIER_TESTS, EarlierTests
+from mangaassist_assets.datasets.text_keys import normalise_text
+from mangaassist_assets.datasets.trust import ShopperHistory, TrustConfig, admit
 from mangaassist_assets.datasets.utterances import Utterance
 from mangaassist_assets.datasets.versions import DatasetVersion, seal_version
 from mangaassist_assets.learning.examples import IntentExample
-from mangaassist_assets.tracing.redaction import Vocabulary, redact
+from mangaassist_assets.tracing.redaction import Vocabulary
 
 _STRING = pl.String()
 INTENT_SCHEMA = pl.Schema(
@@ -44,11 +49,31 @@ class EmptyDatasetError(ValueError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IntentDatasetConfig:
-    """Sides and caps of the intent dataset; `vocabulary` are the store's own words, which are no personal data."""
+    """Sides and limits of the intent dataset.
+
+    `vocabulary` are the store's own words, which are no personal data. Nothing that was written or labelled after
+    `as_of_ms` (milliseconds since the epoch) counts; None for no such time.
+    """
 
     shares: SplitShares = DEFAULT_SHARES
     caps: Caps = field(default_factory=Caps)
+    trust: TrustConfig = field(default_factory=TrustConfig)
     vocabulary: Vocabulary | None = None
+    as_of_ms: int | None = None
+
+    def settings(self) -> dict[str, Any]:
+        """Return what decides the rows besides the inputs, as JSON values."""
+        return {"shares": asdict(self.shares), "caps": asdict(self.caps), "trust": asdict(self.trust)}
+
+    @staticmethod
+    def from_settings(settings: Mapping[str, Any], *, as_of_ms: int | None) -> IntentDatasetConfig:
+        """Return the configuration that a data card tells of; the vocabulary comes from the knowledge."""
+        return IntentDatasetConfig(
+            shares=SplitShares(**settings["shares"]),
+            caps=Caps(**settings["caps"]),
+            trust=TrustConfig(**settings["trust"]),
+            as_of_ms=as_of_ms,
+        )
 
 
 DEFAULT_INTENT_DATASET = IntentDatasetConfig()
@@ -61,9 +86,13 @@ class IntentDataset:
     examples: pl.DataFrame
     excluded: Mapping[str, int]
     conflicts: tuple[LabelConflict, ...] = ()
+    redaction: RedactionReport | None = None
+    config: IntentDatasetConfig = DEFAULT_INTENT_DATASET
 
-    def seal(self, *, as_of: str | None = None, notes: Sequence[str] = ()) -> DatasetVersion:
-        """Return the immutable version with its data card."""
+    def seal(
+        self, *, as_of: str | None = None, notes: Sequence[str] = (), inputs: Mapping[str, str] | None = None
+    ) -> DatasetVersion:
+        """Return the immutable version with its data card; `as_of` is the release bundle."""
         return seal_version(
             self.examples,
             kind="intent",
@@ -71,6 +100,10 @@ class IntentDataset:
             conflicts=self.conflicts,
             as_of=as_of,
             notes=notes,
+            as_of_ms=self.config.as_of_ms,
+            inputs=inputs,
+            settings=self.config.settings(),
+            redaction=self.redaction,
         )
 
 
@@ -81,41 +114,56 @@ def build_intent_dataset(
     conflicts: Sequence[LabelConflict] = (),
     golden_texts: Sequence[str] = (),
     pinned: Mapping[str, Split] | None = None,
+    tested: EarlierTests = NO_EARLIER_TESTS,
+    history: ShopperHistory | None = None,
     config: IntentDatasetConfig = DEFAULT_INTENT_DATASET,
 ) -> IntentDataset:
     """Join bootstrap messages and labels into one dataset.
 
+    The rows depend on what is given here and on nothing else, not on its order: the same arguments, the same bytes.
+
     Args:
         base: bootstrap utterances; those without an intent are left out.
-        labels: reviewed and propagated labels, of this bundle and those before.
+        labels: reviewed, judged and propagated labels, of this bundle and those before.
         conflicts: contradicting reviews that are already excluded, for the card.
-        golden_texts: messages that must not be in it.
+        golden_texts: messages that must not be in it, nor anything nearly the same.
         pinned: sides an earlier version gave bootstrap messages, by near-duplicate key (`pinned_sides`).
-        config: sides and caps.
+        tested: what earlier versions were tested on (`earlier_tests`), which must not be trained on.
+        history: since when shoppers are known, and who wrote which trace; None to trust all alike.
+        config: sides, limits and time.
 
     Raises:
         EmptyDatasetError: no example is left in train.
     """
-    gathered = _Gathered(conflicts=list(conflicts))
+    cleaner = RedactionPass(config.vocabulary)
+    gathered = Gathered(conflicts=list(conflicts))
     excluded = gathered.excluded
     excluded["reviews contradict each other"] = sum(len(one.trace_ids) for one in conflicts)
-    base_intents = _gather_base(gathered, base, pinned=pinned, config=config)
-    _gather_labels(gathered, labels, base_intents, config=config)
+    base_intents = gather_base(gathered, base, clean=cleaner.clean, pinned=pinned, shares=config.shares)
+    usable = usable_labels(labels, clean=cleaner.clean, as_of_ms=config.as_of_ms, excluded=excluded)
+    admission = admit(
+        usable, base_intents=Counter(base_intents.values()), history=history, caps=config.caps, config=config.trust
+    )
+    excluded.update(admission.excluded)
+    gather_labels(gathered, admission.labels, base_intents, shares=config.shares)
     candidates = [candidate for candidate, _ in gathered.examples.values()]
-    chosen = select(candidates, caps=config.caps, held_out=held_out_keys(golden_texts))
+    chosen = select(candidates, caps=config.caps, held_out=held_out_keys(golden_texts), tested=tested)
     excluded.update(chosen.excluded)
     examples = pl.DataFrame(
         [row for example_id, (_, row) in gathered.examples.items() if example_id in chosen.kept],
         schema=INTENT_SCHEMA,
     ).sort("example_id")
+    counted = {reason: count for reason, count in sorted(excluded.items()) if count}
     if not (examples["split"] == "train").any():
-        reasons = ", ".join(f"{count} {reason}" for reason, count in sorted(excluded.items()) if count) or "none"
+        reasons = ", ".join(f"{count} {reason}" for reason, count in counted.items()) or "none"
         msg = f"no example to train on of {len(base)} bootstrap messages and {len(labels)} labels; left out: {reasons}"
         raise EmptyDatasetError(msg)
     return IntentDataset(
         examples=examples,
-        excluded={reason: count for reason, count in sorted(excluded.items()) if count},
-        conflicts=tuple(gathered.conflicts),
+        excluded=counted,
+        conflicts=tuple(sorted(gathered.conflicts, key=lambda one: (one.trace_ids, one.answers))),
+        redaction=cleaner.report(examples["text"]),
+        config=config,
     )
 
 
@@ -155,129 +203,3 @@ def pinned_sides(examples: pl.DataFrame) -> dict[str, Split]:
     """Return the sides of the bootstrap messages of an earlier dataset frame, by near-duplicate key."""
     base = examples.filter(pl.col("label_kind") == "base")
     return {normalise_text(text): split for text, split in base.select("text", "split").iter_rows()}
-
-
-@dataclass(slots=True)
-class _Gathered:
-    """Examples before selection, by id, with what was noticed on the way."""
-
-    conflicts: list[LabelConflict]
-    examples: dict[str, tuple[Candidate, dict[str, object]]] = field(default_factory=dict)
-    excluded: Counter[str] = field(default_factory=Counter)
-
-
-def _gather_base(
-    gathered: _Gathered, base: Sequence[Utterance], *, pinned: Mapping[str, Split] | None, config: IntentDatasetConfig
-) -> dict[str, str]:
-    """Add bootstrap messages; returns their intents by near-duplicate key."""
-    by_key: defaultdict[str, list[tuple[str, str]]] = defaultdict(list)
-    for utterance in base:
-        if utterance.intent is None:
-            gathered.excluded["bootstrap message without an intent"] += 1
-            continue
-        text = _redacted(utterance.text, config.vocabulary)
-        by_key[normalise_text(text)].append((text, utterance.intent))
-    agreed: list[tuple[str, str, str]] = []
-    for key, same in by_key.items():
-        intents = sorted({intent for _, intent in same})
-        if len(intents) > 1:
-            gathered.excluded["bootstrap messages contradict each other"] += len(same)
-            gathered.conflicts.append(LabelConflict(trace_ids=(_base_id(same[0][0]),), answers=tuple(intents)))
-            continue
-        gathered.excluded["duplicate message"] += len(same) - 1
-        agreed.append((key, min(text for text, _ in same), intents[0]))
-    splits = assign_base_splits(
-        [text for _, text, _ in agreed], [intent for _, _, intent in agreed], pinned=pinned, shares=config.shares
-    )
-    for (key, text, intent), split in zip(agreed, splits, strict=True):
-        example_id = _base_id(text)
-        row: dict[str, object] = {
-            "example_id": example_id,
-            "text": text,
-            "intent": intent,
-            "split": split,
-            "label_kind": "base",
-            "confidence": 1.0,
-            "label_sources": [],
-        }
-        gathered.examples[example_id] = (Candidate(example_id=example_id, key=key, split=split, kind="base"), row)
-    return {key: intent for key, _, intent in agreed}
-
-
-def _gather_labels(
-    gathered: _Gathered, labels: Sequence[IntentLabel], base_intents: Mapping[str, str], *, config: IntentDatasetConfig
-) -> None:
-    """Add labelled turns that contradict nothing; of two labels of one turn the review wins over the guess."""
-    of_turn: dict[str, tuple[str, str, IntentLabel]] = {}
-    for label in sorted(labels, key=lambda one: (one.kind != "human", -one.confidence, one.intent)):
-        if label.trace_id in of_turn:
-            gathered.excluded["second label of the same turn"] += 1
-            continue
-        text = _redacted(label.text, config.vocabulary)
-        of_turn[label.trace_id] = (normalise_text(text), text, label)
-    accepted = _accepted_intents([(key, label) for key, _, label in of_turn.values()], base_intents, gathered)
-    for key, text, label in of_turn.values():
-        if accepted[key] != label.intent:
-            gathered.excluded["label contradicts one of the same message"] += 1
-            continue
-        example_id = f"trace-{label.trace_id}"
-        candidate = Candidate(
-            example_id=example_id,
-            key=key,
-            split=assign_split(text, label.session_id, label.user_key, shares=config.shares),
-            kind=label.kind,
-            timestamp_ms=label.timestamp_ms,
-            session_id=label.session_id,
-            user_key=label.user_key,
-        )
-        row: dict[str, object] = {
-            "example_id": example_id,
-            "text": text,
-            "intent": label.intent,
-            "split": candidate.split,
-            "label_kind": label.kind,
-            "confidence": label.confidence,
-            "source_trace_id": label.trace_id,
-            "label_sources": sorted(label.sources),
-            "labeller": label.labeller,
-            "labelled_ms": label.labelled_ms,
-            "release_bundle": label.release_bundle,
-            "session_id": label.session_id,
-            "user_key": label.user_key,
-            "timestamp_ms": label.timestamp_ms,
-        }
-        gathered.examples[example_id] = (candidate, row)
-
-
-def _accepted_intents(
-    labels: Sequence[tuple[str, IntentLabel]], base_intents: Mapping[str, str], gathered: _Gathered
-) -> dict[str, str | None]:
-    """Return the intent that labels of a message may have, by near-duplicate key; None where people contradict.
-
-    What people say (bootstrap data, reviews) is listed as a conflict and none of the reviews is taken; the bootstrap
-    example stays, for one review must not unteach it. A guess that contradicts people, or another guess, just goes.
-    """
-    human: defaultdict[str, set[str]] = defaultdict(set)
-    guessed: defaultdict[str, set[str]] = defaultdict(set)
-    traces: defaultdict[str, set[str]] = defaultdict(set)
-    for key, label in labels:
-        (human if label.kind == "human" else guessed)[key].add(label.intent)
-        if label.kind == "human":
-            traces[key].add(label.trace_id)
-    accepted: dict[str, str | None] = {}
-    for key in human.keys() | guessed.keys():
-        said = human[key] | ({base_intents[key]} if key in base_intents else set())
-        answers = said or guessed[key]
-        accepted[key] = next(iter(answers)) if len(answers) == 1 else None
-    for key in sorted(key for key in traces if accepted[key] is None):
-        said = human[key] | ({base_intents[key]} if key in base_intents else set())
-        gathered.conflicts.append(LabelConflict(trace_ids=tuple(sorted(traces[key])), answers=tuple(sorted(said))))
-    return accepted
-
-
-def _base_id(text: str) -> str:
-    return f"base-{text_digest(text)[:20]}"
-
-
-def _redacted(text: str, vocabulary: Vocabulary | None) -> str:
-    return redact(text, vocabulary=vocabulary).text

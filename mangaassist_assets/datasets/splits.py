@@ -1,14 +1,21 @@
 """Which side an example is on: train, validation or test, now and in every later version.
 
 The rule has no memory, so it cannot be changed by what comes later: the side is a hash of the shopper if the trace
-knows one, else of the session, else of the normalised text. All that one shopper (or one anonymous session) wrote is
-therefore on one side for ever. Two shoppers may write the same message on different sides; moving either would make
-an example cross, so the copy on the weaker side is *dropped* (test is stronger than validation, validation than
-train). An example can disappear from train when its twin arrives in test; it can never change sides.
+knows one, else of the session, else of the text's near-duplicate group. All that one shopper (or one anonymous
+session) wrote is therefore on one side for ever. Two shoppers may write nearly the same message on different sides;
+moving either would make an example cross, so the copy on the weaker side is *dropped* (test is stronger than
+validation, validation than train; `selection`). An example can disappear from train when its twin arrives in test; it
+can never change sides.
 
-Bootstrap examples have no session: their side is the hash of the text. An intent all of whose bootstrap examples fall
-outside train could not be learned, so the one with the smallest hash is put into train. That exception does depend on
-what else there is; `pinned`, the sides of the version before, keeps it where it was when the bootstrap data grows.
+Bootstrap examples have neither shopper nor session, and often many paraphrases of one template. Groups found by
+comparing messages would grow together as data comes in, and a group that joins two sides would have to move one. So
+the group is a hash of the message's own words (`near_duplicates.group_key`), which near-duplicates share about every
+other time. What it separates is dropped like any other copy: of Bitext's 19,590 messages, which are made of templates,
+15 % instead of the 29 % that a hash of the whole message costs; of hwu64's 1 % instead of 2 %.
+
+An intent all of whose bootstrap examples fall outside train could not be learned, so the one with the smallest hash is
+put into train. That exception does depend on what else there is; `pinned`, the sides of the version before, keeps it
+where it was when the bootstrap data grows.
 """
 
 from __future__ import annotations
@@ -18,13 +25,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from mangaassist_assets.datasets.near_duplicates import group_key
 from mangaassist_assets.datasets.text_keys import normalise_text, text_digest
 
 Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 
 _BUCKETS = 10_000
-_STRENGTH: Mapping[Split, int] = {"train": 0, "validation": 1, "test": 2}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,7 +64,7 @@ def assign_split(
     elif session_id:
         identity = f"session:{session_id}"
     else:
-        identity = f"text:{text_digest(text)}"
+        identity = f"text:{group_key(normalise_text(text))}"
     return _split_of(identity, shares)
 
 
@@ -90,11 +97,6 @@ def assign_base_splits(
             if normalise_text(text) == key:
                 splits[index] = "train"
     return splits
-
-
-def stronger_side(first: Split, second: Split) -> Split:
-    """Return the side whose copy is kept when both hold the same message."""
-    return first if _STRENGTH[first] >= _STRENGTH[second] else second
 
 
 def _split_of(identity: str, shares: SplitShares) -> Split:

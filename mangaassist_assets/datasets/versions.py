@@ -1,82 +1,48 @@
-"""Dataset versions: content-addressed, immutable. Same rows, same bytes, same digest, in whatever order they came."""
+"""Dataset versions: content-addressed, immutable. Same rows, same bytes, same digest, in whatever order they came.
+
+Two names belong to a version. The *digest* is of the rows alone: it is what training runs and model versions carry, for
+equal rows teach equal models. The *version* is the digest with the kind and the as-of time: two bundles whose data is
+the same at different times are two versions of one digest, and asking for either one gets its own card.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import io
-import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-from typing import Literal
+from dataclasses import dataclass, field
+from typing import Any
 
 import polars as pl
 
+from mangaassist_assets.datasets.data_card import DataCard, DatasetKind, describe, with_story
 from mangaassist_assets.datasets.intent_labels import LabelConflict
+from mangaassist_assets.datasets.redaction_pass import RedactionReport
 from mangaassist_assets.storage import canonical_json
 
-DatasetKind = Literal["intent", "ranking"]
 EXAMPLES_FILE = "examples.parquet"
 CARD_FILE = "card.json"
 CARD_TEXT_FILE = "card.md"
 
+__all__ = [
+    "CARD_FILE",
+    "CARD_TEXT_FILE",
+    "EXAMPLES_FILE",
+    "DataCard",
+    "DatasetDamagedError",
+    "DatasetKind",
+    "DatasetVersion",
+    "canonical_frame",
+    "content_digest",
+    "from_parquet",
+    "seal_version",
+    "to_parquet",
+    "version_id",
+]
+
 
 class DatasetDamagedError(ValueError):
     """Stored rows are not the version they are said to be."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DataCard:
-    """What a dataset version is made of. Counts are of examples, not rows: a ranking example has many rows.
-
-    `excluded` says what did not get in, by reason; `conflicts` lists contradicting reviews. Neither is part of the
-    digest, which is of the examples alone.
-    """
-
-    kind: DatasetKind
-    digest: str
-    as_of: str | None
-    examples: int
-    rows: int
-    by_split: Mapping[str, int]
-    by_label_kind: Mapping[str, int]
-    by_source: Mapping[str, int]
-    by_intent: Mapping[str, Mapping[str, int]]
-    shoppers: int
-    excluded: Mapping[str, int]
-    conflicts: tuple[LabelConflict, ...] = ()
-    notes: tuple[str, ...] = ()
-
-    def to_json(self) -> bytes:
-        """Return the card as indented JSON."""
-        return json.dumps({"schema": 1, **asdict(self)}, indent=2, sort_keys=True, ensure_ascii=False).encode()
-
-    def to_markdown(self) -> str:
-        """Return the card for a person."""
-        lines = [
-            f"# {self.kind.capitalize()} dataset {self.digest[:12]}",
-            "",
-            f"{self.examples} examples ({self.rows} rows) of {self.shoppers} known shoppers"
-            + (f", as of {self.as_of}" if self.as_of else ""),
-            "",
-            *_table("Split", self.by_split),
-            *_table("Label", self.by_label_kind),
-            *_table("Source", self.by_source),
-        ]
-        if self.by_intent:
-            lines += ["| Intent | train | validation | test |", "|---|---:|---:|---:|"]
-            for intent, counts in self.by_intent.items():
-                sides = " | ".join(str(counts.get(side, 0)) for side in ("train", "validation", "test"))
-                lines.append(f"| {_cell(intent)} | {sides} |")
-            lines.append("")
-        lines += _table("Excluded because", self.excluded)
-        if self.conflicts:
-            lines += ["| Reviews contradict each other | Traces |", "|---|---|"]
-            lines += [
-                f"| {_cell(' / '.join(one.answers))} | {_cell(', '.join(one.trace_ids))} |" for one in self.conflicts
-            ]
-            lines.append("")
-        lines += [f"- {note}" for note in self.notes]
-        return "\n".join(lines).rstrip() + "\n"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,30 +70,50 @@ def seal_version(
     conflicts: Sequence[LabelConflict] = (),
     as_of: str | None = None,
     notes: Sequence[str] = (),
+    as_of_ms: int | None = None,
+    inputs: Mapping[str, str] | None = None,
+    settings: Mapping[str, Any] | None = None,
+    redaction: RedactionReport | None = None,
+    passages_left_out: Mapping[str, int] | None = None,
+    base_source: str = "corpus",
 ) -> DatasetVersion:
     """Put the rows into canonical order and describe them.
 
-    `frame` has at least example_id, split, label_kind, release_bundle and user_key; an `intent` column is counted.
+    Args:
+        frame: at least example_id, split, label_kind, release_bundle and user_key; an `intent` column is counted.
+        kind: what an example is.
+        excluded: what did not get in: reason -> count of examples.
+        conflicts: labels that contradict each other.
+        as_of: the release bundle it was made for.
+        notes: sentences for the card.
+        as_of_ms: nothing that was said after this time (ms since the epoch) is in it.
+        inputs: the snapshots it was built from, as `recorded_inputs.RecordingStore.inputs` gives them after everything
+            was read through it; without them the version can be verified, but not rebuilt.
+        settings: JSON values that decide the rows besides the inputs, such as caps and shares.
+        redaction: what `RedactionPass.report` says of the texts.
+        passages_left_out: reason -> count of passages that are neither right nor wrong for their query.
+        base_source: where examples come from that no trace stands behind.
     """
     canonical = canonical_frame(frame)
     digest = content_digest(canonical)
-    examples = canonical.unique(subset="example_id", keep="first", maintain_order=True)
-    card = DataCard(
-        kind=kind,
-        digest=digest,
+    card = with_story(
+        describe(canonical, kind=kind, digest=digest, base_source=base_source, redaction=redaction),
+        version=version_id(kind, digest, as_of_ms),
         as_of=as_of,
-        examples=len(examples),
-        rows=len(canonical),
-        by_split=_counts(examples, "split"),
-        by_label_kind=_counts(examples, "label_kind"),
-        by_source=_counts(examples.with_columns(pl.col("release_bundle").fill_null("bootstrap")), "release_bundle"),
-        by_intent=_intent_counts(examples) if "intent" in examples.columns else {},
-        shoppers=examples["user_key"].drop_nulls().n_unique(),
-        excluded={reason: count for reason, count in sorted(excluded.items()) if count},
-        conflicts=tuple(conflicts),
-        notes=tuple(notes),
+        as_of_ms=as_of_ms,
+        excluded=excluded,
+        passages_left_out=passages_left_out or {},
+        conflicts=conflicts,
+        notes=notes,
+        inputs=inputs or {},
+        settings=settings or {},
     )
     return DatasetVersion(digest=digest, frame=canonical, card=card)
+
+
+def version_id(kind: DatasetKind, digest: str, as_of_ms: int | None) -> str:
+    """Return the name of a version: the SHA-256 of its kind, the digest of its rows, and its as-of time."""
+    return hashlib.sha256(canonical_json({"kind": kind, "digest": digest, "as_of_ms": as_of_ms})).hexdigest()
 
 
 def canonical_frame(frame: pl.DataFrame) -> pl.DataFrame:
@@ -169,24 +155,3 @@ def from_parquet(content: bytes, *, expected_digest: str | None = None) -> pl.Da
             )
             raise DatasetDamagedError(msg)
     return frame
-
-
-def _counts(frame: pl.DataFrame, column: str) -> dict[str, int]:
-    return {str(value): int(count) for value, count in sorted(frame[column].value_counts().iter_rows())}
-
-
-def _intent_counts(frame: pl.DataFrame) -> dict[str, dict[str, int]]:
-    found: dict[str, dict[str, int]] = {}
-    for intent, split, count in frame.group_by("intent", "split").len().sort("intent", "split").iter_rows():
-        found.setdefault(intent, {})[split] = int(count)
-    return found
-
-
-def _table(title: str, counts: Mapping[str, int]) -> list[str]:
-    if not counts:
-        return []
-    return [f"| {title} | Examples |", "|---|---:|", *(f"| {_cell(key)} | {n} |" for key, n in counts.items()), ""]
-
-
-def _cell(text: str) -> str:
-    return " ".join(text.replace("|", "\\|").split())

@@ -13,7 +13,7 @@ import logging
 import os
 import re
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -128,7 +128,21 @@ def embed_chunks(
         EmbeddingCacheError: If the cache cannot be read or written.
     """
     texts = {chunk.content_hash: embedding_text(chunk.title, chunk.text) for chunk in chunks}
-    known = cache.read(embedder.model_id, embedder.dimension, list(texts))
+    known, report = embed_contents(texts, embedder, cache, progress)
+    result = np.empty((len(chunks), embedder.dimension), dtype=np.float32)
+    for row, chunk in enumerate(chunks):
+        result[row] = known[chunk.content_hash]
+    return result, report
+
+
+def embed_contents(
+    texts: Mapping[str, str], embedder: Embedder, cache: EmbeddingCache | None, progress: Progress | None = None
+) -> tuple[dict[str, Vectors], EmbeddingReport]:
+    """Return the vector of each text by its content hash; like `embed_chunks` for whatever has a hash.
+
+    Without a cache everything is embedded and nothing is kept.
+    """
+    known = {} if cache is None else cache.read(embedder.model_id, embedder.dimension, list(texts))
     missing = [content_hash for content_hash in texts if content_hash not in known]
     reused = len(known)
     # Batches of like length waste no padding.
@@ -138,14 +152,12 @@ def embed_chunks(
     for batch in _batches(missing):
         vectors = embedder.embed([texts[content_hash] for content_hash in batch])
         check_vectors(vectors, count=len(batch), dimension=embedder.dimension, model_id=embedder.model_id)
-        cache.write(embedder.model_id, embedder.dimension, batch, vectors)
+        if cache is not None:
+            cache.write(embedder.model_id, embedder.dimension, batch, vectors)
         known.update(zip(batch, vectors, strict=True))
         if progress is not None:
             progress(len(known), len(texts))
-    result = np.empty((len(chunks), embedder.dimension), dtype=np.float32)
-    for row, chunk in enumerate(chunks):
-        result[row] = known[chunk.content_hash]
-    return result, EmbeddingReport(
+    return known, EmbeddingReport(
         model_id=embedder.model_id, dimension=embedder.dimension, embedded=len(missing), reused=reused
     )
 

@@ -1,88 +1,95 @@
-"""Which stage a failure is blamed on: the first one with evidence against it, and the loop that this feeds.
+"""Which stage a failure is blamed on, on what evidence, and the loop that this feeds.
 
-Stages are tried in the order in which a turn passes them. A later stage cannot be judged on what an earlier one
-spoiled, so the first evidence decides; a review outranks a guess, so low confidence blames the classifier only where
-no review speaks.
+Stages are tried in the order in which a turn passes them: a later stage cannot be judged on what an earlier one
+spoiled. But evidence is of three firmnesses, and the firmest decides before the order does:
+
+1. what the trace says (an error, a block, nothing found) and what a person's review says;
+2. what a judging model or code says;
+3. guesses from behaviour (an unsure classifier, a reversed order, unusually low scores).
+
+So a review of the documents outranks an unsure classifier, although the classifier comes first. A stage that a person's
+review confirms is not blamed by a judge or a guess, one that a judge confirms is not blamed by a guess; a fact stands
+whatever is said. Where nothing is left the stage is `unknown`: a review would tell.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
-from typing import Literal
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
-from mangaassist_assets.mining.signals import (
-    Signal,
-    SignalConfig,
-    documents_missed,
-    find_signals,
-    intent_contradicted,
-    is_unsure,
-    retrieved_nothing,
+from mangaassist_assets.mining.evidence import Look, look_for
+from mangaassist_assets.mining.rule_names import (
+    EVIDENCE_KINDS,
+    JUDGED_STAGES,
+    LOOP_OF_STAGE,
+    STAGES,
+    Basis,
+    Loop,
+    Stage,
+    Verdict,
 )
+from mangaassist_assets.mining.rules import MiningRules, read_rules
+from mangaassist_assets.mining.signals import Signal, signals_of
+from mangaassist_assets.mining.turn_context import NO_CONTEXT, TurnContext, context_of
 from mangaassist_assets.tracing.turns import ChatTurn
 
-Stage = Literal["infrastructure", "guardrail", "intent", "retrieval", "reranker", "generation", "unknown"]
-Loop = Literal["retrain_intent", "retrain_reranker", "reindex", "configuration", "none"]
+__all__ = [
+    "LOOP_OF_STAGE",
+    "STAGES",
+    "Blame",
+    "FailedTurn",
+    "Finding",
+    "Loop",
+    "Stage",
+    "blame_turn",
+    "consider",
+    "decide",
+    "find_failures",
+]
 
-STAGES: tuple[Stage, ...] = (
-    "infrastructure",
-    "guardrail",
-    "intent",
-    "retrieval",
-    "reranker",
-    "generation",
-    "unknown",
-)
-LOOP_OF_STAGE: Mapping[Stage, Loop] = {
-    "infrastructure": "none",
-    "guardrail": "configuration",
-    "intent": "retrain_intent",
-    "retrieval": "reindex",
-    "reranker": "retrain_reranker",
-    "generation": "configuration",
-    "unknown": "none",
-}
+_FIRMNESS: dict[Basis, int] = {"fact": 0, "review": 0, "judge": 1, "guess": 2}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """What one rule found for or against a stage; verdict `none` stands where no rule found anything about it."""
+
+    stage: Stage
+    verdict: Verdict
+    rule: str | None = None
+    basis: Basis | None = None
+    evidence: str = ""
+    confidence: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Blame:
-    """The blamed stage, the sentence that blames it, and how sure that is (0 to 1)."""
+    """The blamed stage, the sentence that blames it, and how sure that is (0 to 1).
+
+    `rule` is the kind of evidence; `routed_to` is the loop under the rules in force, None for the packaged one.
+    """
 
     stage: Stage
     evidence: str
     confidence: float
+    rule: str | None = None
+    basis: Basis | None = None
+    routed_to: Loop | None = None
 
     @property
     def loop(self) -> Loop:
         """The loop this failure feeds."""
-        return LOOP_OF_STAGE[self.stage]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BlameConfig:
-    """Thresholds of signals, and how sure each kind of evidence makes us.
-
-    A trace's own facts and reviews are sure; an unsure classifier under a thumbs-down is a guess.
-    """
-
-    signals: SignalConfig = field(default_factory=SignalConfig)
-    confidence_of_facts: float = 1.0
-    confidence_of_reviews: float = 0.95
-    confidence_of_empty_retrieval: float = 0.8
-    confidence_of_guesses: float = 0.5
-
-
-DEFAULT_BLAME = BlameConfig()
+        return self.routed_to or LOOP_OF_STAGE[self.stage]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FailedTurn:
-    """A turn with at least one explicit signal."""
+    """A turn with at least one explicit signal; `considered` has at least one finding of every stage, in order."""
 
     turn: ChatTurn
     signals: tuple[Signal, ...]
     blame: Blame
+    considered: tuple[Finding, ...] = ()
 
     @property
     def severity(self) -> float:
@@ -90,88 +97,84 @@ class FailedTurn:
         return sum(1.0 if signal.explicit else 0.25 for signal in self.signals)
 
 
-def find_failures(turns: Iterable[ChatTurn], *, config: BlameConfig = DEFAULT_BLAME) -> list[FailedTurn]:
+def find_failures(turns: Iterable[ChatTurn], *, config: MiningRules | None = None) -> list[FailedTurn]:
     """Return the failed turns with their blame, ordered by (timestamp_ms, trace_id).
 
-    Pass all turns of a bundle, not only the bad ones: a rephrased question is known by the message after it.
+    Pass all turns of a bundle, not only the bad ones: a rephrased question is known by the message after it, an
+    unusual score by those of the turns that pleased. `config` are the rules, by default the packaged ones.
     """
+    rules = config or read_rules()
     all_turns = sorted(turns, key=lambda turn: (turn.timestamp_ms, turn.trace_id))
-    signals = find_signals(all_turns, config=config.signals)
-    return [
-        FailedTurn(turn=turn, signals=signals[turn.trace_id], blame=blame_turn(turn, config=config))
-        for turn in all_turns
-        if any(signal.explicit for signal in signals.get(turn.trace_id, ()))
-    ]
+    around = context_of(all_turns, rules)
+    failures: list[FailedTurn] = []
+    for turn in all_turns:
+        signals = signals_of(turn, rules, around)
+        if any(signal.explicit for signal in signals):
+            considered = consider(turn, rules, around)
+            blame = decide(considered, rules)
+            failures.append(FailedTurn(turn=turn, signals=signals, blame=blame, considered=considered))
+    return failures
 
 
-def blame_turn(turn: ChatTurn, *, config: BlameConfig = DEFAULT_BLAME) -> Blame:
-    """Return the first stage with evidence against it; `unknown` where nothing speaks against any."""
-    for rule in (_infrastructure, _guardrail, _intent, _retrieval, _reranker, _generation):
-        blame = rule(turn, config)
-        if blame is not None:
-            return blame
-    return Blame(stage="unknown", evidence="no stage has evidence against it: a review would tell", confidence=0.0)
+def blame_turn(turn: ChatTurn, *, config: MiningRules | None = None, around: TurnContext = NO_CONTEXT) -> Blame:
+    """Return the blame of one turn; `unknown` where nothing speaks against any stage."""
+    rules = config or read_rules()
+    return decide(consider(turn, rules, around), rules)
 
 
-def _infrastructure(turn: ChatTurn, config: BlameConfig) -> Blame | None:
-    if turn.state != "ERROR":
-        return None
-    where = turn.failed_span or "an unnamed span"
-    return Blame(stage="infrastructure", evidence=f"error in {where}", confidence=config.confidence_of_facts)
+def consider(turn: ChatTurn, rules: MiningRules, around: TurnContext = NO_CONTEXT) -> tuple[Finding, ...]:
+    """Return what every rule found, in the order of the stages and, within one, of the rules."""
+    found: list[Finding] = []
+    for rule in rules.evidence:
+        seen = look_for(Look(turn, rule, rules, around))
+        if seen is not None:
+            what, basis, confidence = seen
+            found.append(
+                Finding(
+                    stage=rule.stage,
+                    verdict=EVIDENCE_KINDS[rule.name].verdict,
+                    rule=rule.name,
+                    basis=basis,
+                    evidence=what.sentence,
+                    confidence=confidence,
+                )
+            )
+    spoken = {finding.stage for finding in found}
+    silent = [Finding(stage=stage, verdict="none") for stage in JUDGED_STAGES if stage not in spoken]
+    return tuple(sorted([*found, *silent], key=lambda finding: STAGES.index(finding.stage)))
 
 
-def _guardrail(turn: ChatTurn, config: BlameConfig) -> Blame | None:
-    if not turn.guardrail_blocked:
-        return None
-    reasons = ", ".join(turn.guardrail_reasons) or "no reason recorded"
-    evidence = f"blocked under rule set {turn.guardrail_ruleset_version or 'unknown'}: {reasons}"
-    return Blame(stage="guardrail", evidence=evidence, confidence=config.confidence_of_facts)
+def decide(considered: Sequence[Finding], rules: MiningRules) -> Blame:
+    """Return the blame: the firmest evidence against a stage that nothing firmer clears, then the earliest stage.
 
-
-def _intent(turn: ChatTurn, config: BlameConfig) -> Blame | None:
-    if intent_contradicted(turn):
-        evidence = f"a review expects {turn.expected_intent!r}, the classifier said {turn.intent!r}"
-        return Blame(stage="intent", evidence=evidence, confidence=config.confidence_of_reviews)
-    reviewed = turn.expected_intent is not None or bool(turn.expected_documents)
-    if turn.user_feedback == "thumbs_down" and is_unsure(turn, config.signals) and not reviewed:
-        evidence = (
-            f"thumbs-down and intent confidence {turn.intent_confidence:.2f} below {config.signals.low_confidence:.2f}"
-        )
-        return Blame(stage="intent", evidence=evidence, confidence=config.confidence_of_guesses)
-    return None
-
-
-def _retrieval(turn: ChatTurn, config: BlameConfig) -> Blame | None:
-    found = {candidate.document_id for candidate in turn.candidates}
-    if turn.expected_documents and found.isdisjoint(turn.expected_documents):
-        evidence = (
-            f"none of the {len(turn.expected_documents)} expected documents is among {len(turn.candidates)} candidates"
-        )
-        return Blame(stage="retrieval", evidence=evidence, confidence=config.confidence_of_reviews)
-    if retrieved_nothing(turn, config.signals):
+    Of several findings that are as firm, on one stage, the surest is told.
+    """
+    cleared: dict[Stage, int] = {}
+    for finding in considered:
+        if finding.verdict == "for" and finding.basis is not None:
+            firmness = _FIRMNESS[finding.basis]
+            cleared[finding.stage] = min(firmness, cleared.get(finding.stage, firmness))
+    against: list[tuple[tuple[int, int, float, str], Finding]] = []
+    for finding in considered:
+        if finding.verdict != "against" or finding.basis is None:
+            continue
+        firmness = _FIRMNESS[finding.basis]
+        if firmness <= cleared.get(finding.stage, firmness):
+            order = (firmness, STAGES.index(finding.stage), -finding.confidence, finding.rule or "")
+            against.append((order, finding))
+    if not against:
         return Blame(
-            stage="retrieval",
-            evidence="the search returned no chunk",
-            confidence=config.confidence_of_empty_retrieval,
+            stage="unknown",
+            evidence="no stage has evidence against it: a review would tell",
+            confidence=0.0,
+            routed_to=rules.loops["unknown"],
         )
-    return None
-
-
-def _reranker(turn: ChatTurn, config: BlameConfig) -> Blame | None:
-    if not documents_missed(turn):
-        return None
-    ranks = [
-        candidate.rerank_rank or candidate.retrieval_rank
-        for candidate in turn.candidates
-        if candidate.document_id in turn.expected_documents
-    ]
-    evidence = f"an expected document was found but ranked {min(ranks)} of {len(turn.candidates)} and not used"
-    return Blame(stage="reranker", evidence=evidence, confidence=config.confidence_of_reviews)
-
-
-def _generation(turn: ChatTurn, config: BlameConfig) -> Blame | None:
-    confirmed = turn.expected_intent is not None and bool(turn.expected_documents)
-    if turn.user_feedback != "thumbs_down" or not confirmed:
-        return None
-    evidence = "thumbs-down although a review confirms the intent and the documents used"
-    return Blame(stage="generation", evidence=evidence, confidence=config.confidence_of_reviews)
+    blamed = min(against, key=lambda one: one[0])[1]
+    return Blame(
+        stage=blamed.stage,
+        evidence=blamed.evidence,
+        confidence=blamed.confidence,
+        rule=blamed.rule,
+        basis=blamed.basis,
+        routed_to=rules.loops[blamed.stage],
+    )

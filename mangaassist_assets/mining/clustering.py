@@ -1,19 +1,24 @@
-"""Groups of messages that mean alike: flow communities of a shared-neighbour graph.
+"""Groups of messages that mean alike: communities of a shared-neighbour graph, and the close ones among them merged.
 
 Each distinct message is joined to its nearest neighbours by cosine similarity; an edge weighs as much as the two
-neighbourhoods have in common (Jaccard) times the similarity, squared. Communities are found by Markov clustering
-(van Dongen, 2000): a random walk is spread and sharpened until it stays where it is. Like Infomap it follows the flow
-of the graph, so it has no resolution limit (modularity merges small groups as the graph grows) and no seed: the
+neighbourhoods have in common (Jaccard) times the similarity, squared. Communities of that graph are found by Louvain's
+method (Blondel and others, 2008) with a resolution that is too fine on purpose, because modularity cannot see groups
+smaller than some share of the graph. A neighbour graph knows only who is nearer, so it also cuts up a dense group of
+messages that all say the same. Both are mended by merging groups whose centroids are close. There is no seed: the
 same vectors give the same groups. Nothing is thrown away as noise; a lonely message is a group of one.
 """
 
 from __future__ import annotations
 
+import hashlib
+import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
+
+from mangaassist_assets.mining.neighbours import find_neighbours
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
@@ -21,36 +26,54 @@ if TYPE_CHECKING:
 Labels = NDArray[np.int64]
 
 _CLOSE = 0.5  # cosine above which two messages alone in the world are one group
-_NEGLIGIBLE_FLOW = 1e-4
-_CONVERGED = 1e-5
-_MAX_ROUNDS = 100
+_DECIMALS = 5
+_EDGES_AT_ONCE = 1 << 14
+_MERGED_BY_PAIRS = 4096
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClusteringConfig:
-    """How finely messages are grouped.
+    """How finely messages are grouped. No setting depends on labels; None lets the number n of messages decide.
 
-    `neighbours` is k of the graph (fewer for small data). A neighbour below cosine `minimum_similarity` gets no edge.
-    `inflation` above 1 sharpens the walk: higher makes more and smaller groups. Groups whose centroids have cosine
-    `merge_similarity` or more are one: a neighbour graph knows only who is nearer, so it cuts up even a dense group of
-    messages that all say the same. `block_rows` bounds the memory of the
-    exact neighbour search to block_rows × n similarities.
+    `neighbours` is k of the graph, by default log2(n) + 2: as many as keep a neighbour graph in one piece, and few
+    enough that a group of a dozen is not tied to its surroundings. A neighbour below cosine `minimum_similarity` gets
+    no edge. `resolution` of the communities is by default √n / 5, at least 1, so that a new group of half a dozen is
+    seen among thousands; higher makes smaller communities before merging. Groups whose centroids have cosine
+    `merge_similarity` or more become one. Up to `exact_up_to` messages neighbours are exact, above each message looks
+    into `probes` lists of √n messages. `block_rows` bounds the memory of the exact search to block_rows × n
+    similarities.
     """
 
-    neighbours: int = 10
-    inflation: float = 1.6
-    merge_similarity: float = 0.85
+    neighbours: int | None = None
+    resolution: float | None = None
+    merge_similarity: float = 0.7
     minimum_similarity: float = 0.2
+    exact_up_to: int = 4096
+    probes: int = 8
     block_rows: int = 1024
 
     def __post_init__(self) -> None:
-        """Refuse settings under which the walk cannot settle."""
-        if self.neighbours < 1 or self.inflation <= 1 or self.block_rows < 1:
-            msg = (
-                f"neighbours {self.neighbours} and block_rows {self.block_rows} must be positive, "
-                f"inflation {self.inflation} above 1"
-            )
+        """Refuse settings under which there is no graph or no merging."""
+        whole = {"neighbours": self.neighbours, "probes": self.probes, "block_rows": self.block_rows}
+        for name, value in whole.items():
+            if value is not None and value < 1:
+                msg = f"{name} of the clustering is {value}: it must be 1 or more"
+                raise ValueError(msg)
+        if self.resolution is not None and not self.resolution > 0:
+            msg = f"resolution of the clustering is {self.resolution}: it must be above 0"
             raise ValueError(msg)
+        if not self.merge_similarity > 0:
+            msg = f"merge_similarity of the clustering is {self.merge_similarity}: it must be above 0 (above 1: never)"
+            raise ValueError(msg)
+
+    def neighbours_of(self, count: int) -> int:
+        """Return k for `count` distinct messages, never more than a quarter of them."""
+        wanted = self.neighbours or math.ceil(math.log2(count)) + 2
+        return min(wanted, max(2, count // 4))
+
+    def resolution_of(self, count: int) -> float:
+        """Return the resolution for `count` distinct messages."""
+        return self.resolution or max(1.0, math.sqrt(count) / 5)
 
 
 DEFAULT_CLUSTERING = ClusteringConfig()
@@ -67,60 +90,54 @@ def cluster_messages(embeddings: NDArray[np.float32], *, config: ClusteringConfi
     Raises:
         ValueError: `embeddings` has no two dimensions or holds NaN or infinity.
     """
-    vectors = _normalised(embeddings)
+    vectors = unit_rows(embeddings)
     if len(vectors) == 0:
         return np.zeros(0, dtype=np.int64)
-    distinct, inverse = _distinct_rows(vectors)
-    groups = _communities(distinct, config)
+    first, inverse = distinct_rows(vectors)
+    groups = _communities(vectors[first], config)
     return _numbered_by_appearance(groups[inverse])
 
 
-def nearest_neighbours(
-    vectors: NDArray[np.float32], *, neighbours: int, block_rows: int = 1024
-) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    """Return the exact nearest other rows by inner product, nearest first, ties by lower row number.
+def unit_rows(embeddings: NDArray[np.float32] | NDArray[np.float64]) -> NDArray[np.float32]:
+    """Return the rows scaled to length one; a zero row stays zero.
 
-    Returns:
-        indices and similarities, both of shape (n, min(neighbours, n - 1)).
+    Raises:
+        ValueError: `embeddings` has no two dimensions or holds NaN or infinity.
     """
-    count = len(vectors)
-    kept = max(min(neighbours, count - 1), 0)
-    indices = np.zeros((count, kept), dtype=np.int64)
-    similarities = np.zeros((count, kept), dtype=np.float32)
-    if kept == 0:
-        return indices, similarities
-    for start in range(0, count, block_rows):
-        block = vectors[start : start + block_rows] @ vectors.T
-        rows = np.arange(len(block))
-        block[rows, start + rows] = -np.inf
-        # Rounded, so that the order of two practically equal neighbours does not hang on the shape of the product.
-        order = np.argsort(-np.round(block, 5), axis=1, kind="stable")[:, :kept]
-        indices[start : start + block_rows] = order
-        similarities[start : start + block_rows] = block[rows[:, None], order]
-    return indices, similarities
-
-
-def _normalised(embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
     vectors = np.asarray(embeddings, dtype=np.float32)
     if vectors.ndim != 2:
         msg = f"embeddings must have shape (messages, dimension), not {vectors.shape}"
         raise ValueError(msg)
-    if not np.isfinite(vectors).all():
-        rows = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
-        msg = f"{len(rows)} embeddings hold NaN or infinity, the first in row {rows[0]}"
+    if not vectors.size:
+        return vectors.copy()
+    # Scaled by the largest number first, so that no square is too large or too small for a float32.
+    peaks = np.maximum(vectors.max(axis=1), -vectors.min(axis=1))[:, None]
+    wrong = np.flatnonzero(~np.isfinite(peaks))
+    if wrong.size:
+        msg = f"{wrong.size} embeddings hold NaN or infinity, the first in row {wrong[0]}"
         raise ValueError(msg)
-    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-    unit: NDArray[np.float32] = np.divide(vectors, lengths, out=np.zeros_like(vectors), where=lengths > 0)
+    unit: NDArray[np.float32] = np.divide(vectors, peaks, out=np.zeros_like(vectors), where=peaks > 0)
+    lengths = np.linalg.norm(unit, axis=1, keepdims=True)
+    np.divide(unit, lengths, out=unit, where=lengths > 0)
     return unit
 
 
-def _distinct_rows(vectors: NDArray[np.float32]) -> tuple[NDArray[np.float32], Labels]:
-    """Collapse exact duplicates: fifty copies of one message must not become each other's only neighbours."""
-    keys: dict[bytes, int] = {}
-    inverse = np.array([keys.setdefault(row.tobytes(), len(keys)) for row in np.round(vectors, 5) + 0.0])
-    first = np.zeros(len(keys), dtype=np.int64)
-    first[inverse[::-1]] = np.arange(len(vectors))[::-1]
-    return vectors[first], inverse
+def distinct_rows(vectors: NDArray[np.float32]) -> tuple[Labels, Labels]:
+    """Return the first row of each distinct vector, and for each row which of them it equals.
+
+    Fifty copies of one message must not become each other's only neighbours.
+    """
+    numbers: dict[bytes, int] = {}
+    first: list[int] = []
+    inverse = np.empty(len(vectors), dtype=np.int64)
+    for start in range(0, len(vectors), 4096):
+        # Adding zero makes -0.0 a 0.0. Digests, because 100,000 rows as keys would be held in memory twice.
+        for row, content in enumerate(np.round(vectors[start : start + 4096], _DECIMALS) + 0.0, start):
+            number = numbers.setdefault(hashlib.blake2b(content.data, digest_size=16).digest(), len(numbers))
+            if number == len(first):
+                first.append(row)
+            inverse[row] = number
+    return np.array(first, dtype=np.int64), inverse
 
 
 def _communities(vectors: NDArray[np.float32], config: ClusteringConfig) -> Labels:
@@ -128,89 +145,130 @@ def _communities(vectors: NDArray[np.float32], config: ClusteringConfig) -> Labe
         # With one or two messages there is no neighbourhood to share: they belong together if they are close.
         close = len(vectors) == 2 and float(vectors[0] @ vectors[1]) >= _CLOSE
         return np.zeros(len(vectors), dtype=np.int64) if close else np.arange(len(vectors))
-    groups = _markov_clusters(_shared_neighbour_graph(vectors, config), config.inflation)
+    graph = _shared_neighbour_graph(vectors, config)
+    groups = np.arange(len(vectors)) if graph.nnz == 0 else _louvain(graph, config.resolution_of(len(vectors)))
     return _merge_close(vectors, groups, config.merge_similarity)
 
 
 def _shared_neighbour_graph(vectors: NDArray[np.float32], config: ClusteringConfig) -> csr_matrix:
-    from scipy.sparse import csr_matrix, eye
+    """Return the symmetric graph of neighbours, float32 of shape (n, n)."""
+    from scipy.sparse import csr_matrix, triu
 
     count = len(vectors)
-    wanted = min(config.neighbours, max(2, count // 4))
-    indices, similarities = nearest_neighbours(vectors, neighbours=wanted, block_rows=config.block_rows)
+    indices, similarities = find_neighbours(
+        vectors,
+        neighbours=config.neighbours_of(count),
+        exact_up_to=config.exact_up_to,
+        probes=config.probes,
+        block_rows=config.block_rows,
+    )
     near = similarities >= config.minimum_similarity
-    rows = np.repeat(np.arange(count), indices.shape[1])[near.ravel()]
-    columns = indices[near]
-    knows = csr_matrix((np.ones(len(rows)), (rows, columns)), shape=(count, count))
-    cosine = csr_matrix((similarities[near].astype(np.float64), (rows, columns)), shape=(count, count))
-    joined = knows.maximum(knows.T)
-    circle = knows + eye(count, format="csr")
-    sizes = np.asarray(circle.sum(axis=1)).ravel()
-    shared = joined.multiply(circle @ circle.T).tocoo()
-    union = sizes[shared.row] + sizes[shared.col] - shared.data
-    similarity = np.asarray(cosine.maximum(cosine.T)[shared.row, shared.col]).ravel()
-    weights = (shared.data / union * similarity) ** 2
-    return csr_matrix((weights.astype(np.float64), (shared.row, shared.col)), shape=(count, count))
+    rows = np.repeat(np.arange(count), near.sum(axis=1))
+    knows = csr_matrix((similarities[near], (rows, indices[near])), shape=(count, count))
+    joined = triu(knows.maximum(knows.T), k=1, format="coo")
+    shared = _shared_neighbours(np.where(near, indices, -1), joined.row, joined.col)
+    sizes = near.sum(axis=1) + 1
+    union = sizes[joined.row] + sizes[joined.col] - shared
+    weights = ((shared / union * joined.data) ** 2).astype(np.float32)
+    half = csr_matrix((weights, (joined.row, joined.col)), shape=(count, count))
+    return csr_matrix(half + half.T)
 
 
-def _markov_clusters(graph: csr_matrix, inflation: float) -> Labels:
-    from scipy.sparse import csc_matrix, diags
-    from scipy.sparse.csgraph import connected_components
+def _shared_neighbours(indices: Labels, left: Labels, right: Labels) -> NDArray[np.int64]:
+    """Return how many messages are in both circles, a circle being a message and its neighbours, -1 for none."""
+    count = len(indices)
+    # One row a place, so that the comparisons below run over whole edges at once.
+    circles = np.concatenate([np.arange(count)[:, None], indices], axis=1).T.astype(np.int32, order="C")
+    shared = np.zeros(len(left), dtype=np.int64)
+    for start in range(0, len(left), _EDGES_AT_ONCE):
+        edges = slice(start, start + _EDGES_AT_ONCE)
+        ours, theirs = circles[:, left[edges]], circles[:, right[edges]]
+        ours[ours < 0] = -2
+        both = np.zeros(ours.shape[1], dtype=np.uint16)
+        for member in ours:
+            for other in theirs:
+                both += member == other
+        shared[edges] = both
+    return shared
 
-    def stochastic(matrix: Any) -> csc_matrix:  # noqa: ANN401 - scipy's sparse classes have no common typed base
-        totals = np.asarray(matrix.sum(axis=0)).ravel()
-        return csc_matrix(matrix @ diags(1.0 / totals))
 
-    strongest = graph.max(axis=1).toarray().ravel()
-    flow = stochastic(graph + diags(np.where(strongest > 0, strongest, 1.0)))
-    for _ in range(_MAX_ROUNDS):
-        spread = csc_matrix(flow @ flow)
-        spread.data **= inflation
-        spread = stochastic(spread)
-        # What flows hardly at all is cut, but never a whole column: its largest entry is at least 1 / n.
-        largest = spread.max(axis=0).toarray().ravel()
-        columns = np.repeat(np.arange(spread.shape[1]), np.diff(spread.indptr))
-        spread.data[spread.data < np.minimum(_NEGLIGIBLE_FLOW, largest[columns])] = 0.0
-        spread.eliminate_zeros()
-        spread = stochastic(spread)
-        change = abs(spread - flow)
-        settled = change.nnz == 0 or change.max() < _CONVERGED
-        flow = spread
-        if settled:
-            break
-    _, groups = connected_components(flow + flow.T, directed=False)
+def _louvain(graph: csr_matrix, resolution: float) -> Labels:
+    from sknetwork.clustering import Louvain
+
+    groups = Louvain(resolution=resolution, shuffle_nodes=False).fit_predict(graph)
     return np.asarray(groups, dtype=np.int64)
 
 
 def _merge_close(vectors: NDArray[np.float32], groups: Labels, similarity: float) -> Labels:
-    """Merge the closest pair of groups until no two centroids have cosine `similarity` or more."""
+    """Merge the closest pair of groups until no two centroids have cosine `similarity` or more.
+
+    Only the largest 4,096 groups are merged pair by pair; a smaller one joins the closest of these or stays alone.
+    """
+    from scipy.sparse import csr_matrix
+
     count = int(groups.max()) + 1
-    sums = np.zeros((count, vectors.shape[1]))
-    np.add.at(sums, groups, vectors)
+    belongs = csr_matrix((np.ones(len(groups)), (groups, np.arange(len(groups)))), shape=(count, len(groups)))
+    sums = np.asarray(belongs @ vectors, dtype=np.float64)
+    largest = np.argsort(-np.bincount(groups), kind="stable")[:_MERGED_BY_PAIRS]
+    merged = np.arange(count)
+    merged[largest] = largest[_merged_by_pairs(sums[largest] @ sums[largest].T, similarity)]
+    if count > len(largest):
+        kept, inverse = np.unique(merged[largest], return_inverse=True)
+        joins = csr_matrix((np.ones(len(largest)), (inverse, np.arange(len(largest)))), shape=(len(kept), len(largest)))
+        centroids = unit_rows(np.asarray(joins @ sums[largest], dtype=np.float64))
+        small = np.setdiff1d(np.arange(count), largest)
+        for rows in np.array_split(small, math.ceil(len(small) / _MERGED_BY_PAIRS)):
+            closeness = np.round(unit_rows(sums[rows]) @ centroids.T, _DECIMALS)
+            closest = closeness.argmax(axis=1)
+            near = closeness[np.arange(len(rows)), closest] >= similarity
+            merged[rows[near]] = kept[closest[near]]
+    return merged[groups]
+
+
+def _merged_by_pairs(products: NDArray[np.float64], similarity: float) -> Labels:
+    """Return for each group the one it ends up in; `products` are those of the groups' sums of vectors, and change."""
+    count = len(products)
+    lengths = np.sqrt(np.maximum(np.diag(products), 0.0))
     parents = np.arange(count)
+    alive = lengths > 0
+    nearest = np.zeros(count, dtype=np.int64)
+    nearness = np.full(count, -1.0)
 
-    def unit(rows: NDArray[np.float64]) -> NDArray[np.float64]:
-        lengths = np.linalg.norm(rows, axis=-1, keepdims=True)
-        scaled: NDArray[np.float64] = np.divide(rows, lengths, out=np.zeros_like(rows), where=lengths > 0)
-        return scaled
+    def look_around(row: int) -> NDArray[np.float64]:
+        closeness = np.full(count, -1.0)
+        if alive[row]:
+            closeness[alive] = np.round(products[row, alive] / (lengths[row] * lengths[alive]), _DECIMALS)
+            closeness[row] = -1.0
+        nearest[row] = np.argmax(closeness)
+        nearness[row] = closeness[nearest[row]]
+        return closeness
 
-    centroids = unit(sums)
-    closeness = np.round(centroids @ centroids.T, 5)
-    np.fill_diagonal(closeness, -1.0)
-    while count > 1:
-        first, second = np.unravel_index(int(np.argmax(closeness)), closeness.shape)
-        if closeness[first, second] < similarity:
-            break
-        parents[parents == second] = first
-        sums[first] += sums[second]
-        closeness[second, :] = closeness[:, second] = -1.0
-        gone = closeness[first] == -1.0
-        row = np.round(centroids @ unit(sums[first]), 5)
-        centroids[first] = unit(sums[first])
-        closeness[first, :] = closeness[:, first] = np.where(gone, -1.0, row)
-    return parents[groups]
+    for row in range(count):
+        look_around(row)
+    while True:
+        kept = int(np.argmax(nearness))
+        if nearness[kept] < similarity:
+            return parents
+        gone = int(nearest[kept])
+        parents[parents == gone] = kept
+        # The product of sums adds up, so centroids need not be computed again.
+        products[kept] += products[gone]
+        products[:, kept] += products[:, gone]
+        lengths[kept] = math.sqrt(max(products[kept, kept], 0.0))
+        alive[kept] = lengths[kept] > 0
+        alive[gone], nearness[gone] = False, -1.0
+        closeness = look_around(kept)
+        # Whoever had one of the two as nearest looks around again only where the merged group is farther away.
+        bereft = alive & ((nearest == gone) | (nearest == kept))
+        closer = alive & ((closeness > nearness) | (bereft & (closeness == nearness)))
+        nearest[closer], nearness[closer] = kept, closeness[closer]
+        bereft[kept] = False
+        for other in np.flatnonzero(bereft & ~closer).tolist():
+            look_around(other)
 
 
 def _numbered_by_appearance(groups: Labels) -> Labels:
-    numbers: dict[int, int] = {}
-    return np.array([numbers.setdefault(int(group), len(numbers)) for group in groups], dtype=np.int64)
+    _, first, inverse = np.unique(groups, return_index=True, return_inverse=True)
+    numbers = np.empty(len(first), dtype=np.int64)
+    numbers[np.argsort(first)] = np.arange(len(first))
+    return numbers[inverse]

@@ -130,7 +130,7 @@ def erase_user(
     """
     first = record_erasure(store, user_key, requested_at=requested_at)
     stored = traces.trace_ids_of(user_key)
-    trace_ids = stored | feedback.trace_ids_of([user_key]) | _trace_ids_in_snapshots(store, user_key)
+    trace_ids = stored | feedback.trace_ids_of([user_key]) | trace_ids_in_snapshots(store, user_key)
     events_removed = feedback.erase(user_keys=[user_key], trace_ids=trace_ids)
     rows_removed = {
         name: table.erase(_USER_COLUMN, [user_key]) + table.erase("trace_id", trace_ids)
@@ -158,7 +158,7 @@ def snapshots_holding(store: SnapshotStore, user_key: str, trace_ids: Collection
             yield HoldingSnapshot(name=name, partition=partition, digest=folder.name, files=files, latest=latest)
 
 
-def _trace_ids_in_snapshots(store: SnapshotStore, user_key: str) -> frozenset[str]:
+def trace_ids_in_snapshots(store: SnapshotStore, user_key: str) -> frozenset[str]:
     """Return the traces of a user as snapshots know them: after a killed erasure nothing else may."""
     found: set[str] = set()
     for _, _, folder, _ in _stored(store):

@@ -78,3 +78,4 @@ class Attribute(StrEnum):
 EXPECTED_INTENT = "expected_intent"
 RELEVANT_DOCUMENTS = "relevant_documents"
 USER_FEEDBACK_ASSESSMENT = "user_feedback"
+ANSWER_CORRECTNESS = "correctness"

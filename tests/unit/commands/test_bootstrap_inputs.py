@@ -10,8 +10,10 @@ from typing import Any
 import pytest
 from upath import UPath
 
-from mangaassist_assets.commands.bootstrap import _keep_inputs, report_rejects
+from mangaassist_assets.commands.bootstrap import _golden_messages, _keep_golden, _keep_inputs, report_rejects
+from mangaassist_assets.commands.session import CommandError
 from mangaassist_assets.datasets.utterances import Reject, Utterance, read_utterances
+from mangaassist_assets.storage import SnapshotStore
 from mangaassist_assets.tracing.redaction import Vocabulary
 
 
@@ -70,3 +72,28 @@ def test_rejects_lie_beside_their_file_or_in_the_home_where_that_cannot_be_writt
     elsewhere = report_rejects(session, tmp_path / "file" / "training.jsonl", rejects)
     assert elsewhere == session.home.logs / "training.rejects.jsonl"
     assert json.loads(elsewhere.read_text())["line_number"] == 3
+
+
+def test_another_golden_set_is_refused_by_the_command_unless_it_is_to_replace_the_first(session, tmp_path):
+    session.resources.store.snapshots = lambda: SnapshotStore(UPath(tmp_path / "home"))
+    first, other = (tmp_path / f"{name}.jsonl" for name in ("first", "other"))
+    first.write_text('{"text": "where is my parcel", "intent": "order_status"}\n')
+    other.write_text('{"text": "wrap it please", "intent": "gift_wrapping"}\nbroken\n')
+    words = Vocabulary(())
+
+    def keep(path: Path, *, replace_golden: bool = False) -> None:
+        messages = _golden_messages(session, path)
+        assert messages is not None
+        _keep_golden(session, messages, vocabulary=words, replace_golden=replace_golden)
+
+    assert _golden_messages(session, None) is None
+    keep(first)
+    keep(first)
+    with pytest.raises(CommandError, match="add --replace-golden"):
+        keep(other)
+    keep(other, replace_golden=True)
+    assert (tmp_path / "other.rejects.jsonl").exists()
+    assert "wrap it please" in (tmp_path / "home" / "inputs" / "golden.jsonl").read_text()
+    first.write_text("broken\n")
+    with pytest.raises(CommandError, match="no message that can be used"):
+        _golden_messages(session, first)

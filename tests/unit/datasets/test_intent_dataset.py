@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import polars as pl
 import pytest
 from hypothesis import given, settings
@@ -11,56 +13,12 @@ from mangaassist_assets.datasets.intent_dataset import (
     intent_examples,
     pinned_sides,
 )
-from mangaassist_assets.datasets.intent_labels import IntentLabel
-from mangaassist_assets.datasets.leakage import (
-    LeakageError,
-    find_leaks,
-    refuse_crossings,
-    refuse_held_out,
-    refuse_leaks,
-)
+from mangaassist_assets.datasets.leakage import LeakageError, find_leaks, refuse_crossings, refuse_leaks
 from mangaassist_assets.datasets.selection import Caps
-from mangaassist_assets.datasets.splits import assign_split
+from mangaassist_assets.datasets.tested import EarlierVersion, earlier_tests
+from mangaassist_assets.datasets.trust import TrustConfig, shopper_history
 from mangaassist_assets.datasets.utterances import Utterance
-from mangaassist_assets.datasets.versions import (
-    DatasetDamagedError,
-    content_digest,
-    from_parquet,
-    seal_version,
-    to_parquet,
-)
-
-BASE = [
-    Utterance(text=f"{verb} {noun}", intent=intent)
-    for intent, verbs in {
-        "order_status": ["where is", "track", "locate"],
-        "gift_card": ["buy", "redeem", "give"],
-    }.items()
-    for verb in verbs
-    for noun in ["my parcel", "a card", "the thing", "that box"]
-]
-
-
-def user_on(side: str, start: int = 0) -> str:
-    return next(name for number in range(start, 10_000) if assign_split("x", None, name := f"user-{number}") == side)
-
-
-def make_label(trace_id: str, text: str, intent: str = "return_item", **fields) -> IntentLabel:
-    defaults = {
-        "trace_id": trace_id,
-        "text": text,
-        "intent": intent,
-        "kind": "human",
-        "confidence": 1.0,
-        "sources": (trace_id,),
-        "release_bundle": "b1",
-        "session_id": f"s-{trace_id}",
-        "user_key": user_on("train"),
-        "timestamp_ms": 1_000,
-        "labeller": "reviewer-1",
-        "labelled_ms": 2_000,
-    }
-    return IntentLabel(**{**defaults, **fields})
+from tests.support.intent_labels import BASE, make_label, session_on, user_on
 
 
 def ids(examples: pl.DataFrame) -> set[str]:
@@ -106,7 +64,7 @@ def test_the_same_message_on_two_sides_stays_on_the_test_side():
 
 
 def test_a_session_that_logs_in_halfway_stays_on_one_side():
-    session = next(f"s{n}" for n in range(1000) if assign_split("x", f"s{n}") == "test")
+    session = session_on("test")
     labels = [
         make_label("t1", "before the login", session_id=session, user_key=None),
         make_label("t2", "after the login", session_id=session),
@@ -118,16 +76,18 @@ def test_a_session_that_logs_in_halfway_stays_on_one_side():
 
 def test_nobody_teaches_the_model_alone():
     flood = [make_label(f"t{n:03d}", f"poison number {n}", timestamp_ms=n) for n in range(60)]
-    dataset = build_intent_dataset(BASE, flood, config=IntentDatasetConfig(caps=Caps(per_user=10, per_session=10)))
+    config = IntentDatasetConfig(caps=Caps(per_user=10, per_near_duplicate=100), trust=TrustConfig(share_free=100))
+    dataset = build_intent_dataset(BASE, flood, config=config)
     kept = dataset.examples.filter(pl.col("label_kind") == "human")
-    assert kept.height == 10
     assert dataset.excluded["over the cap per shopper"] == 50
     assert ids(kept) == {f"trace-t{n:03d}" for n in range(10)}
+    alone = build_intent_dataset(BASE, flood)
+    assert alone.excluded["over one shopper's share of the intent"] == 7
 
 
 def test_one_anonymous_session_is_capped_as_well():
     flood = [make_label(f"t{n:02d}", f"number {n}", session_id="s", user_key=None) for n in range(30)]
-    config = IntentDatasetConfig(caps=Caps(per_session=4))
+    config = IntentDatasetConfig(caps=Caps(per_session=4), trust=TrustConfig(share_free=100))
     card = build_intent_dataset(BASE, flood, config=config).seal().card
     assert card.by_label_kind["human"] == 4
 
@@ -159,14 +119,71 @@ def test_a_review_replaces_the_guess_about_the_same_turn_and_outvotes_guesses_ab
     assert live.select("example_id", "intent", "label_kind").rows() == [("trace-t1", "return_item", "human")]
 
 
+def test_a_judge_is_heard_where_no_person_spoke_and_outvotes_guesses():
+    labels = [
+        make_label("t1", "hmm that one", "cancel_order", kind="judge", confidence=0.9),
+        make_label("t2", "hmm that one!", kind="propagated", confidence=0.8, user_key=user_on("train", 1)),
+        make_label("t3", "track my parcel", "gift_card", kind="judge", confidence=0.9, user_key=user_on("train", 2)),
+    ]
+    dataset = build_intent_dataset(BASE, labels)
+    live = dataset.examples.filter(pl.col("label_kind") != "base")
+    assert live.select("example_id", "intent").rows() == [("trace-t1", "cancel_order")]
+    assert dataset.conflicts == ()
+
+
+def test_of_two_reviews_of_one_turn_the_later_counts():
+    labels = [make_label("t1", "send it back", "gift_card"), make_label("t1", "send it back", labelled_ms=9_000)]
+    for given_labels in (labels, labels[::-1]):
+        examples = build_intent_dataset(BASE, given_labels).examples
+        assert examples.filter(pl.col("source_trace_id") == "t1")["intent"].to_list() == ["return_item"]
+
+
 def test_golden_messages_are_kept_out_and_the_guard_would_notice():
-    dataset = build_intent_dataset(
-        BASE, [make_label("t1", "send it back")], golden_texts=["SEND IT BACK", "track my parcel"]
-    )
-    assert dataset.excluded["in the golden set"] == 2
-    refuse_held_out(dataset.examples, ["send it back"])
-    with pytest.raises(LeakageError, match="trace-t1"):
-        refuse_held_out(build_intent_dataset(BASE, [make_label("t1", "send it back")]).examples, ["Send it back."])
+    golden = ["SEND IT BACK", "track my parcel", "could you tell me please where my order of last week has got to"]
+    labels = [
+        make_label("t1", "send it back"),
+        make_label("t2", "could you tell me please where my order from last week has got to", "order_status"),
+    ]
+    dataset = build_intent_dataset(BASE, labels, golden_texts=golden)
+    assert dataset.excluded["in the golden set"] == 3
+    refuse_leaks(dataset.examples, golden=golden)
+    with pytest.raises(LeakageError, match=r"trace-t1.*trace-t2"):
+        refuse_leaks(build_intent_dataset(BASE, labels).examples, golden=golden)
+
+
+def test_nothing_said_or_labelled_after_the_as_of_time_is_in_it():
+    labels = [
+        make_label("t1", "send it back", timestamp_ms=10, labelled_ms=20),
+        make_label("t2", "take it away", timestamp_ms=10, labelled_ms=21, user_key=user_on("train", 1)),
+        make_label("t3", "it may go back", timestamp_ms=21, labelled_ms=15, user_key=user_on("train", 2)),
+    ]
+    dataset = build_intent_dataset(BASE, labels, config=IntentDatasetConfig(as_of_ms=20))
+    assert dataset.excluded == {"after the as-of time": 2}
+    assert dataset.examples["source_trace_id"].drop_nulls().to_list() == ["t1"]
+    refuse_leaks(dataset.examples, as_of_ms=20)
+    assert dataset.seal(as_of="b1").card.as_of_ms == 20
+
+
+@pytest.mark.parametrize(
+    ("label", "reason"),
+    [
+        (make_label("t1", "send it back", confidence=float("nan")), "confidence is no probability"),
+        (make_label("t1", "send it back", confidence=1.5), "confidence is no probability"),
+        (make_label("t1", "  \n "), "message without words"),
+    ],
+)
+def test_a_label_that_cannot_be_used_is_counted_out_with_its_reason(label, reason):
+    assert build_intent_dataset(BASE, [label]).excluded == {reason: 1}
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["ignore previous instructions | <b>x</b>", "../../etc/passwd", "'; drop table", "a\x00b\n\n\t"],
+)
+def test_hostile_text_is_a_message_like_any_other(text):
+    dataset = build_intent_dataset(BASE, [make_label("t1", text)])
+    assert "trace-t1" in ids(dataset.examples)
+    assert find_leaks(dataset.examples) == []
 
 
 def test_personal_data_is_redacted_again():
@@ -202,40 +219,6 @@ def test_an_earlier_version_carries_its_labels_and_sides_into_the_next():
     refuse_crossings(first.examples, second.examples)
 
 
-def test_an_example_that_changes_sides_between_versions_is_refused_by_name():
-    before = build_intent_dataset(BASE, [make_label("t1", "send it back")]).examples
-    after = before.with_columns(
-        pl.when(pl.col("example_id") == "trace-t1").then(pl.lit("test")).otherwise("split").alias("split")
-    )
-    with pytest.raises(LeakageError, match=r"trace-t1 \(train → test\)"):
-        refuse_crossings(before, after)
-
-
-@pytest.mark.parametrize(
-    ("change", "kind"),
-    [
-        ({"text": "WHERE is my parcel"}, "text"),
-        ({"session_id": "shared"}, "session"),
-        ({"user_key": "shared"}, "user"),
-        ({"example_id": "e1"}, "example"),
-    ],
-)
-def test_the_guard_names_what_is_on_two_sides(change, kind):
-    rows = [
-        {"example_id": "e1", "text": "where is my parcel", "split": "train", "session_id": None, "user_key": None},
-        {"example_id": "e2", "text": "quite another", "split": "test", "session_id": None, "user_key": None},
-    ]
-    schema = dict.fromkeys(rows[0], pl.String())
-    refuse_leaks(pl.DataFrame(rows, schema=schema))
-    rows[1].update(change)
-    if kind in {"session", "user"}:
-        rows[0].update(change)
-    frame = pl.DataFrame(rows, schema=schema)
-    assert [leak.kind for leak in find_leaks(frame)] == [kind]
-    with pytest.raises(LeakageError, match=f"{kind} on test and train: e1"):
-        refuse_leaks(frame)
-
-
 label_lists = st.lists(
     st.builds(
         lambda text, intent, user, session, kind, time: make_label(
@@ -246,79 +229,84 @@ label_lists = st.lists(
             session_id=session,
             kind=kind,
             confidence=1.0 if kind == "human" else 0.7,
-            timestamp_ms=time,
+            timestamp_ms=time * 60_000,
+            labelled_ms=time * 60_000 + 1,
         ),
-        st.sampled_from(["one", "two", "three", "four", "Two!", "five", "six vol 1", "six vol 2"]),
+        st.sampled_from(
+            [
+                *("one", "two", "three", "Two!", "six vol 1", "six vol 2", "track my parcel", "buy a card now"),
+                *(f"could you tell me where my {thing} has got to, please" for thing in ("order", "older", "orders")),
+            ]
+        ),
         st.sampled_from(["p", "q"]),
-        st.sampled_from([None, *(f"user-{n}" for n in range(12))]),
-        st.sampled_from([f"session-{n}" for n in range(6)]),
-        st.sampled_from(["human", "propagated"]),
-        st.integers(0, 5),
+        st.sampled_from([None, *(user_on(side, n) for side in ("train", "validation", "test") for n in range(3))]),
+        st.sampled_from([session_on(side, n) for side in ("train", "validation", "test") for n in range(2)]),
+        st.sampled_from(["human", "judge", "propagated"]),
+        st.integers(0, 50),
     ),
     max_size=30,
 )
 
 
-@given(label_lists, st.integers(0, 30))
-@settings(max_examples=120, deadline=None)
-def test_no_version_leaks_and_no_example_crosses_as_labels_arrive(labels, cut):
-    early = build_intent_dataset(BASE, labels[:cut]).examples
-    late = build_intent_dataset(BASE, labels, pinned=pinned_sides(early)).examples
-    for frame in (early, late):
-        refuse_leaks(frame)
-    refuse_crossings(early, late)
+def build(labels, *, earlier, base=BASE, as_of_ms=None):
+    """Build as the asset does: on the sides and labels of the last version, apart from all tests before."""
+    last = earlier[-1].frame if earlier else None
+    return build_intent_dataset(
+        base,
+        [*(carried_labels(last) if last is not None else []), *labels],
+        golden_texts=["redeem that box"],
+        pinned=pinned_sides(last) if last is not None else None,
+        tested=earlier_tests(earlier),
+        history=shopper_history((one.trace_id, one.user_key, one.session_id, one.timestamp_ms) for one in labels),
+        config=IntentDatasetConfig(as_of_ms=as_of_ms, trust=TrustConfig(quorum=0)),
+    )
 
 
-@given(label_lists, st.randoms(use_true_random=False))
-@settings(max_examples=60, deadline=None)
-def test_the_digest_and_the_bytes_depend_on_the_content_alone(labels, random):
-    first = build_intent_dataset(BASE, labels).seal()
+@given(label_lists, st.lists(st.integers(0, 30), min_size=1, max_size=4))
+@settings(deadline=None)
+def test_no_version_leaks_and_no_example_ever_changes_sides_as_data_grows(labels, cuts):
+    earlier: list[EarlierVersion] = []
+    for number, cut in enumerate([*sorted(cuts), 30]):
+        frame = build(labels[:cut], earlier=earlier, base=BASE[: 12 + cut]).examples
+        refuse_leaks(frame, golden=["redeem that box"], earlier=earlier)
+        for version in earlier:
+            refuse_crossings(version.frame, frame)
+        earlier.append(EarlierVersion(name=f"v{number}", frame=frame))
+
+
+@given(label_lists, st.integers(0, 30), st.integers(0, 60), st.randoms(use_true_random=False))
+@settings(deadline=None)
+def test_the_bytes_depend_on_the_content_and_the_time_alone_and_a_version_that_is_there_changes_nothing(
+    labels, cut, minutes, random
+):
+    earlier = [EarlierVersion(name="v0", frame=build(labels[:cut], earlier=[]).examples)]
+    first = build(labels, earlier=earlier, as_of_ms=minutes * 60_000).seal(as_of="b2")
     base, shuffled = list(BASE), list(labels)
     random.shuffle(base)
     random.shuffle(shuffled)
-    second = build_intent_dataset(base, shuffled).seal()
-    assert second.digest == first.digest
-    assert second.files() == first.files()
+    with_itself = [*earlier, EarlierVersion(name="v1", frame=first.frame)]
+    last = earlier[0].frame
+    again = build_intent_dataset(
+        base,
+        [*shuffled, *carried_labels(last)],
+        golden_texts=["redeem that box"],
+        pinned=pinned_sides(last),
+        tested=earlier_tests(with_itself),
+        history=shopper_history((one.trace_id, one.user_key, one.session_id, one.timestamp_ms) for one in shuffled),
+        config=IntentDatasetConfig(as_of_ms=minutes * 60_000, trust=TrustConfig(quorum=0)),
+    ).seal(as_of="b2")
+    assert again.digest == first.digest
+    assert again.files() == first.files()
 
 
-def test_shuffled_rows_columns_and_chunks_give_the_same_digest_and_bytes_and_other_content_another():
-    frame = build_intent_dataset(BASE, [make_label("t1", "send it back")]).examples
-    shuffled = pl.concat([frame[10:], frame[:10]], rechunk=False).select(reversed(frame.columns))
-    assert content_digest(shuffled) == content_digest(frame)
-    assert to_parquet(shuffled) == to_parquet(frame)
-    changed = frame.with_columns(pl.col("intent").replace("return_item", "cancel_order"))
-    assert content_digest(changed) != content_digest(frame)
-
-
-def test_a_stored_version_is_read_back_and_a_damaged_one_is_noticed():
-    version = build_intent_dataset(BASE, [make_label("t1", "send it back")]).seal(as_of="2026-03-24")
-    frame = from_parquet(version.files()["examples.parquet"], expected_digest=version.digest)
-    assert frame.equals(version.frame)
-    with pytest.raises(DatasetDamagedError, match="build the dataset again"):
-        from_parquet(to_parquet(frame.head(3)), expected_digest=version.digest)
-
-
-def test_the_card_counts_sides_sources_and_what_was_left_out():
-    labels = [
-        make_label("t1", "send it back"),
-        make_label("t2", "hmm | that one", "a"),
-        make_label("t3", "hmm | that one", "b"),
-    ]
-    version = build_intent_dataset(BASE, labels).seal(as_of="2026-03-24", notes=["first version"])
-    card = version.card
-    assert card.examples == len(BASE) + 1
-    assert card.by_source == {"b1": 1, "bootstrap": len(BASE)}
-    assert card.by_label_kind == {"base": len(BASE), "human": 1}
-    assert sum(card.by_split.values()) == card.examples
-    assert card.by_intent["return_item"] == {"train": 1}
-    text = card.to_markdown()
-    assert "as of 2026-03-24" in text
-    assert "| a / b | t2, t3 |" in text
-    assert "- first version" in text
-
-
-def test_sealing_needs_only_the_common_columns():
-    frame = pl.DataFrame(
-        {"example_id": ["a"], "split": ["train"], "label_kind": ["base"], "release_bundle": [None], "user_key": [None]}
-    )
-    assert seal_version(frame, kind="ranking", excluded={"x": 0}).card.excluded == {}
+@given(label_lists, st.integers(0, 50))
+@settings(deadline=None)
+def test_what_is_said_later_changes_no_version_as_of_an_earlier_time(labels, minutes):
+    as_of_ms = minutes * 60_000 + 1
+    known = [label for label in labels if label.labelled_ms <= as_of_ms]
+    late = [replace(label, trace_id=f"late-{label.trace_id}", labelled_ms=as_of_ms + 1) for label in labels]
+    history = shopper_history((one.trace_id, one.user_key, one.session_id, one.timestamp_ms) for one in known)
+    config = IntentDatasetConfig(as_of_ms=as_of_ms)
+    before = build_intent_dataset(BASE, known, history=history, config=config).examples
+    after = build_intent_dataset(BASE, [*labels, *late], history=history, config=config).examples
+    assert after.equals(before)

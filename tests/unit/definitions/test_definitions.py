@@ -50,6 +50,8 @@ def test_production_is_never_partitioned(graph):
     assert not partitioned & PRODUCTION
     assert {
         "tagged_traces",
+        "review_queue",
+        "intent_labels",
         "intent_dataset",
         "intent_classifier",
         "intent_evaluation",
@@ -63,12 +65,39 @@ def test_the_backfill_job_touches_nothing_in_production(definitions):
     assert not selected & PRODUCTION
 
 
+def test_people_are_asked_by_mining_and_their_labels_are_gathered_before_the_dataset(definitions, graph):
+    mined = names(definitions.resolve_job_def("failure_mining").asset_layer.executable_asset_keys)
+    learned = names(definitions.resolve_job_def("intent_retraining").asset_layer.executable_asset_keys)
+    assert "review_queue" in mined
+    assert "intent_labels" in learned
+    assert dg.AssetKey("review_queue") in graph.get(dg.AssetKey("intent_labels")).parent_keys
+
+
 def test_every_lane_has_its_gate_between_evaluation_and_champion(graph):
     for lane in ("intent", "reranker"):
         key = dg.AssetCheckKey(dg.AssetKey(f"{lane}_evaluation"), f"{lane}_gate")
         assert graph.get(key).blocking
         assert dg.AssetKey(f"{lane}_evaluation") in graph.get(dg.AssetKey(f"{lane}_champion")).parent_keys
         assert dg.AssetKey(f"{lane}_champion") in graph.get(dg.AssetKey(f"{lane}_endpoint")).parent_keys
+
+
+def test_both_datasets_have_their_blocking_checks_before_anything_is_trained(graph):
+    of_both = {"enough_examples", "few_duplicates", "no_leakage", "no_personal_data"}
+    expected = {
+        "intent_dataset": of_both | {"balanced_intents", "little_label_noise"},
+        "reranker_dataset": of_both,
+    }
+    for asset, checks in expected.items():
+        found = {key.name: graph.get(key) for key in graph.asset_check_keys if key.asset_key == dg.AssetKey(asset)}
+        assert set(found) == checks
+        assert all(node.blocking for node in found.values())
+
+
+def test_what_learns_knows_the_golden_set(graph):
+    golden = dg.AssetKey("golden_set")
+    assert not graph.get(golden).is_partitioned
+    for learner in ("intent_dataset", "reranker_dataset", "first_intent_classifier", "first_reranker"):
+        assert golden in graph.get(dg.AssetKey(learner)).parent_keys, learner
 
 
 def test_every_check_is_of_an_asset_that_exists(graph):

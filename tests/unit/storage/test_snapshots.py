@@ -90,3 +90,19 @@ def test_the_pointer_is_plain_json(store, tmp_path):
     store.write("turns", {"a": b"1"}, partition="one")
     pointer = json.loads((tmp_path / "snapshots" / "turns" / "one" / "LATEST.json").read_text())
     assert pointer["partition"] == "one"
+
+
+def test_the_history_has_older_snapshots_of_all_partitions_and_none_that_a_killed_writer_left(store, tmp_path):
+    assert list(store.history("turns")) == []
+    first = store.write("turns", {"a": b"1"}, partition="one")
+    second = store.write("turns", {"a": b"2"}, partition="one")
+    other = store.write("turns", {"a": b"1"}, partition="two")
+    whole = store.write("turns", {"a": b"1"})
+    (tmp_path / "snapshots" / "turns" / "one" / ("ab" * 12)).mkdir()
+    (tmp_path / "snapshots" / "turns" / "never-finished" / ("ab" * 12)).mkdir(parents=True)
+    history = list(store.history("turns"))
+    assert {(one.partition, one.digest) for one in history} == {
+        (one.partition, one.digest) for one in (first, second, other, whole)
+    }
+    assert [store.read(one, "a") for one in history if one == first] == [b"1"]
+    assert list(store.history("turns")) == history

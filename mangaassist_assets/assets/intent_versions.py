@@ -1,0 +1,142 @@
+"""How an intent dataset is put together from the store, now or as it was."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from mangaassist_assets.assets.earlier_versions import earlier_versions
+from mangaassist_assets.assets.reading import (
+    TURNS_FILE,
+    bundles_by_start,
+    previous_bundle,
+    read_corpus,
+    read_dataset,
+    read_golden,
+    read_vocabulary,
+)
+
+if TYPE_CHECKING:
+    from mangaassist_assets.datasets.intent_dataset import IntentDatasetConfig
+    from mangaassist_assets.datasets.intent_labels import IntentLabel, LabelConflict
+    from mangaassist_assets.datasets.versions import DatasetVersion
+    from mangaassist_assets.storage import SnapshotStore
+
+Trace = tuple[str, "str | None", str, int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BuiltIntents:
+    """A sealed intent dataset and what it builds on: how many labels of its bundle, how many of which bundle before."""
+
+    version: DatasetVersion
+    own_labels: int
+    carried_labels: int
+    builds_on: str | None
+
+
+def build_intent_version(snapshots: SnapshotStore, bundle: str, *, config: IntentDatasetConfig) -> BuiltIntents:
+    """Build the intent dataset of a bundle out of the store: the same snapshots, the same bytes.
+
+    Args:
+        snapshots: the store, or one that is pinned to what was the latest once.
+        bundle: the release bundle; its labels and those that the version before kept are in it.
+        config: sides and limits; an `as_of_ms` of None becomes the time of the newest label, or of the newest turn
+            where there are no labels. The vocabulary is the store's.
+
+    Raises:
+        EmptyDatasetError: no message is left in train.
+        SnapshotMissingError: the labels of the bundle were never materialized.
+        LeakageError: what was built leaks all the same; names the examples.
+    """
+    from mangaassist_assets.datasets.intent_dataset import build_intent_dataset, carried_labels, pinned_sides
+    from mangaassist_assets.datasets.intent_labels import CONFLICTS_FILE, LABELS_FILE, labels_from_parquet
+    from mangaassist_assets.datasets.leakage import refuse_leaks
+    from mangaassist_assets.datasets.recorded_inputs import RecordingStore
+    from mangaassist_assets.datasets.tested import earlier_tests
+    from mangaassist_assets.datasets.trust import shopper_history
+    from mangaassist_assets.datasets.versions import to_parquet
+    from mangaassist_assets.labelling.stored_labels import conflicts_from_json
+    from mangaassist_assets.tracing.erasure import erased_users
+
+    reads = RecordingStore(snapshots)
+    starts = bundles_by_start(reads)
+    own = starts.get(bundle)
+    included = [name for name, start in starts.items() if own is not None and (start, name) <= (own, bundle)]
+    erased = erased_users(snapshots)
+    stored = reads.latest("intent_labels", partition=bundle)
+    labels = _of_others(labels_from_parquet(reads.read(stored, LABELS_FILE)), erased)
+    before = previous_bundle(reads, bundle, having="intent_dataset")
+    last = read_dataset(reads, "intent_dataset", before)[0] if before else None
+    carried = _of_others(carried_labels(last), erased) if last is not None else []
+    traces = [trace for name in included for trace in _traces(reads, name) if trace[1] not in erased]
+    there = {trace[0] for trace in traces}
+    labels, carried = _grounded(labels, there), _grounded(carried, there)
+    if config.as_of_ms is None:
+        config = replace(config, as_of_ms=_newest_ms([*labels, *carried], traces))
+    config = replace(config, vocabulary=read_vocabulary(reads))
+    known = [trace for trace in traces if config.as_of_ms is None or trace[3] <= config.as_of_ms]
+    earlier = earlier_versions(reads, "intent_dataset", bundle, as_of_ms=config.as_of_ms)
+    golden = read_golden(reads)
+    dataset = build_intent_dataset(
+        read_corpus(reads),
+        [*carried, *labels],
+        conflicts=_still_there(conflicts_from_json(reads.read(stored, CONFLICTS_FILE)), there),
+        golden_texts=golden,
+        pinned=pinned_sides(last) if last is not None else None,
+        tested=earlier_tests(earlier),
+        history=shopper_history(known) if known else None,
+        config=config,
+    )
+    refuse_leaks(dataset.examples, golden=golden, earlier=earlier, as_of_ms=config.as_of_ms)
+    version = dataset.seal(
+        as_of=bundle,
+        notes=_notes(before, golden),
+        inputs=reads.inputs(bundles=included, own_rows=to_parquet(dataset.examples)),
+    )
+    return BuiltIntents(version=version, own_labels=len(labels), carried_labels=len(carried), builds_on=before)
+
+
+def _notes(before: str | None, golden: Collection[str]) -> list[str]:
+    builds_on = f"builds on the labels of {before}" if before else "builds on the corpus alone"
+    held_out = f"kept apart from {len(golden)} messages of the golden set" if golden else "there is no golden set"
+    return [builds_on, held_out]
+
+
+def _of_others(labels: Collection[IntentLabel], erased: Collection[str]) -> list[IntentLabel]:
+    """Return the labels that no erased user wrote."""
+    return [label for label in labels if label.user_key not in erased]
+
+
+def _grounded(labels: Collection[IntentLabel], there: Collection[str]) -> list[IntentLabel]:
+    """Return labels with those sources that are still there; a label that rests on nothing any more goes.
+
+    What an erased user wrote is no ground for a label of what somebody else wrote.
+    """
+    grounded = [
+        replace(label, sources=tuple(one for one in label.sources if one == label.trace_id or one in there))
+        for label in labels
+    ]
+    return [label for label in grounded if label.sources]
+
+
+def _still_there(conflicts: Collection[LabelConflict], there: Collection[str]) -> list[LabelConflict]:
+    """Return conflicts with those traces that are still there; one that nobody is left to have is none."""
+    known = [replace(one, trace_ids=tuple(trace for trace in one.trace_ids if trace in there)) for one in conflicts]
+    return [one for one in known if one.trace_ids]
+
+
+def _traces(store: SnapshotStore, bundle: str) -> Iterator[Trace]:
+    """Yield who wrote which trace of a bundle and when; of the turns only these columns are read."""
+    import polars as pl
+
+    content = store.read(store.latest("tagged_traces", partition=bundle), TURNS_FILE)
+    columns = ["trace_id", "user_key", "session_id", "timestamp_ms"]
+    yield from pl.read_parquet(io.BytesIO(content), columns=columns).select(columns).iter_rows()
+
+
+def _newest_ms(labels: Collection[IntentLabel], traces: Collection[Trace]) -> int | None:
+    said = [max(label.timestamp_ms, label.labelled_ms) for label in labels]
+    return max(said or [timestamp_ms for _, _, _, timestamp_ms in traces], default=None)

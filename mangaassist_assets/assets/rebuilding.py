@@ -1,0 +1,133 @@
+"""Building a stored dataset version again from the inputs on its card, and comparing every byte.
+
+The proof that a version is what its card says: nobody edited it, and nothing that is not on the card went into it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+from mangaassist_assets.datasets.intent_dataset import EmptyDatasetError
+from mangaassist_assets.datasets.leakage import LeakageError
+from mangaassist_assets.datasets.recorded_inputs import InputGoneError, PinnedStore
+from mangaassist_assets.datasets.stored_versions import StoredVersion, problems_of, read_rows
+from mangaassist_assets.datasets.versions import EXAMPLES_FILE, content_digest, from_parquet
+from mangaassist_assets.storage import SnapshotMissingError, SnapshotStore
+
+Outcome = Literal["identical", "different", "impossible"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rebuilt:
+    """What came of building a version again. `files` says of each of its files how the new one compares."""
+
+    asset: str
+    release_bundle: str
+    version: str
+    digest: str
+    outcome: Outcome
+    files: Mapping[str, str] = field(default_factory=dict)
+    reason: str | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON values."""
+        return asdict(self)
+
+
+def rebuild(store: SnapshotStore, stored: StoredVersion) -> Rebuilt:
+    """Build a version again and compare it with what is stored; nothing is written.
+
+    `impossible` says that it cannot be built again, and why: it has no recorded inputs, one of them is gone, or it
+    holds data of somebody who was erased since.
+    """
+    files, reason = _built_again(store, stored)
+    compared = {} if files is None else _compared(store, stored, files)
+    same = bool(compared) and set(compared.values()) == {"identical"}
+    if files is not None and not same and reason is None:
+        reason = (
+            "the code or its libraries are not those that built it, or a user was erased since: see which files differ"
+        )
+    return Rebuilt(
+        asset=stored.asset,
+        release_bundle=stored.snapshot.partition or "",
+        version=stored.version,
+        digest=stored.card.digest,
+        outcome="impossible" if files is None else "identical" if same else "different",
+        files=compared,
+        reason=reason,
+    )
+
+
+def _built_again(store: SnapshotStore, stored: StoredVersion) -> tuple[Mapping[str, bytes] | None, str | None]:
+    from mangaassist_assets.tracing.erasure import erased_users
+
+    if problems := problems_of(store, stored):
+        return None, f"the stored version is damaged: {'; '.join(problems)}"
+    if not stored.card.inputs:
+        return None, "its card records no inputs: it was built before they were recorded"
+    erased = erased_users(store) & set(read_rows(store, stored)["user_key"].drop_nulls())
+    if erased:
+        return None, (
+            f"{len(erased)} of its users were erased since: what they gave is not to be built again; the next version "
+            "of the bundle is without them"
+        )
+    builder = _BUILDERS.get(stored.asset)
+    if builder is None:
+        return None, f"nothing is known of how {stored.asset} is built"
+    try:
+        return builder(store, stored), None
+    except (InputGoneError, SnapshotMissingError, EmptyDatasetError, LeakageError) as error:
+        return None, str(error)
+
+
+def _compared(store: SnapshotStore, stored: StoredVersion, files: Mapping[str, bytes]) -> dict[str, str]:
+    said: dict[str, str] = {}
+    for file in sorted({*stored.snapshot.files, *files}):
+        if file not in files:
+            said[file] = "not built again"
+        elif file not in stored.snapshot.files:
+            said[file] = "was not stored"
+        elif (before := store.read(stored.snapshot, file)) == files[file]:
+            said[file] = "identical"
+        elif file == EXAMPLES_FILE and content_digest(from_parquet(before)) == content_digest(
+            from_parquet(files[file])
+        ):
+            said[file] = "the same rows in other bytes: another version of Polars wrote it"
+        else:
+            said[file] = "different"
+    return said
+
+
+def _ranking(store: SnapshotStore, stored: StoredVersion) -> Mapping[str, bytes]:
+    from mangaassist_assets.assets.ranking_versions import SEARCHES_FILE, build_ranking_version, recorded_search
+    from mangaassist_assets.datasets.reranker_dataset import RankingDatasetConfig
+
+    config = RankingDatasetConfig.from_settings(stored.card.settings, as_of_ms=stored.card.as_of_ms)
+    built = build_ranking_version(
+        PinnedStore(store, stored.card.inputs),
+        stored.snapshot.partition or "",
+        search_for=recorded_search(store.read(stored.snapshot, SEARCHES_FILE)),
+        config=config,
+        settings={name: value for name, value in stored.card.settings.items() if name not in config.settings()},
+    )
+    return {**built.version.files(), SEARCHES_FILE: built.searches}
+
+
+def _intent(store: SnapshotStore, stored: StoredVersion) -> Mapping[str, bytes]:
+    from mangaassist_assets.assets.intent_versions import build_intent_version
+    from mangaassist_assets.datasets.intent_dataset import IntentDatasetConfig
+
+    built = build_intent_version(
+        PinnedStore(store, stored.card.inputs),
+        stored.snapshot.partition or "",
+        config=IntentDatasetConfig.from_settings(stored.card.settings, as_of_ms=stored.card.as_of_ms),
+    )
+    return built.version.files()
+
+
+_BUILDERS: Mapping[str, Callable[[SnapshotStore, StoredVersion], Mapping[str, bytes]]] = {
+    "intent_dataset": _intent,
+    "reranker_dataset": _ranking,
+}

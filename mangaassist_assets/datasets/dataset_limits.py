@@ -1,0 +1,42 @@
+"""What a dataset must have to be trained on: the limits of both lanes, here and nowhere else."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DatasetLimits:
+    """What a dataset must have to be trained on.
+
+    Attributes:
+        train: examples to learn from.
+        validation: examples to choose the epoch by.
+        test: examples to judge with; with fewer, an accuracy says nothing the gate could use.
+        intents: different intents in train; 0 for a dataset without intents.
+        largest_share: the largest intent's share of train; of few intents one may have twice its even share.
+        smallest: examples in train below which an intent cannot be learned.
+        unlearnable_share: the share of intents that may be that small.
+        repeated_share: the share of a side's examples that nearly repeat another one of it.
+        noise: the share of labels that may be wrong. Messages that two intents could answer count as well: clean
+            sets of many alike intents come out at up to 0.1.
+    """
+
+    train: int
+    validation: int
+    test: int
+    intents: int = 0
+    largest_share: float = 0.5
+    smallest: int = 2
+    unlearnable_share: float = 0.25
+    repeated_share: float = 0.4
+    noise: float = 0.15
+
+    def of_side(self, side: str) -> int:
+        """Return how many examples a side needs."""
+        return {"train": self.train, "validation": self.validation, "test": self.test}[side]
+
+
+INTENT_LIMITS = DatasetLimits(train=30, validation=3, test=15, intents=2)
+RANKING_LIMITS = DatasetLimits(train=10, validation=1, test=3)
+"""A query brings many passages, and the gate passes nothing on little evidence: below this it could not even say so."""

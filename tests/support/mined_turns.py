@@ -1,0 +1,45 @@
+"""Turns for tests of mining: one that went well unless a field says otherwise."""
+
+from __future__ import annotations
+
+from itertools import count
+from typing import Any
+
+from mangaassist_assets.tracing.turns import ChatTurn, RankedCandidate, Review
+
+_NUMBERS = count()
+
+
+def make_turn(**fields: Any) -> ChatTurn:
+    number = next(_NUMBERS)
+    defaults: dict[str, Any] = {
+        "trace_id": f"tr-{number:04d}",
+        "timestamp_ms": 1_000_000 + number * 3_600_000,
+        "duration_ms": 20,
+        "state": "OK",
+        "release_bundle": "b1",
+        "session_id": f"s-{number}",
+        "message": f"message {number}",
+        "intent": "order_status",
+        "intent_confidence": 0.9,
+        "candidates": (candidate("a.md", 1, selected=True), candidate("b.md", 2)),
+    }
+    return ChatTurn(**{**defaults, **fields})
+
+
+def candidate(
+    document: str, rank: int, *, rerank_rank: int | None = None, score: float | None = 0.5, selected: bool = False
+) -> RankedCandidate:
+    return RankedCandidate(
+        chunk_id=f"{document}::0",
+        document_id=document,
+        retrieval_rank=rank,
+        retrieval_score=1 / rank,
+        rerank_rank=rank if rerank_rank is None else rerank_rank,
+        rerank_score=score,
+        selected=selected,
+    )
+
+
+def assessment(name: str, value: str, *, source: str = "human", at: int = 1, kind: str = "feedback") -> Review:
+    return Review(name=name, kind=kind, values=(value,), source=source, source_id=f"{source}-1", timestamp_ms=at)  # type: ignore[arg-type]

@@ -1,0 +1,256 @@
+"""A dataset version is built again from what its card records: byte for byte, or with the reason why not."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import polars as pl
+import pytest
+from upath import UPath
+
+from mangaassist_assets.assets.reading import read_turns
+from mangaassist_assets.assets.rebuilding import rebuild
+from mangaassist_assets.datasets.intent_labels import LabelConflict
+from mangaassist_assets.datasets.recorded_inputs import InputGoneError, PinnedStore, RecordingStore, stored_snapshot
+from mangaassist_assets.datasets.stored_versions import find_version, read_rows, stored_versions
+from mangaassist_assets.storage import SnapshotMissingError, SnapshotStore
+from mangaassist_assets.tracing.erasure import record_erasure, snapshots_holding
+from tests.support.dataset_store import (
+    BUNDLE,
+    EARLIER,
+    LATER,
+    START_MS,
+    fill,
+    knowledge,
+    label_of,
+    put_dataset,
+    put_intents,
+    put_knowledge,
+    put_labels,
+    put_turns,
+    reviewed_turn,
+    user_on,
+)
+
+
+@pytest.fixture
+def store(tmp_path) -> SnapshotStore:
+    made = SnapshotStore(UPath(tmp_path / "store"))
+    fill(made)
+    return made
+
+
+def again(store, stored):
+    return rebuild(store, stored)
+
+
+def test_a_version_is_the_same_bytes_when_everything_has_moved_on(store):
+    stored = put_dataset(store, BUNDLE)
+    put_knowledge(store, [replace(one, text=f"{one.text} and more") for one in knowledge()])
+    put_turns(store, EARLIER, [reviewed_turn(number, bundle=EARLIER, user=None) for number in range(3)])
+    put_turns(store, LATER, [reviewed_turn(number, bundle=LATER, user=None) for number in range(3)])
+    put_dataset(store, LATER)
+    newer = put_dataset(store, BUNDLE)
+    assert newer.version != stored.version
+    for one in (stored, newer):
+        rebuilt = again(store, one)
+        assert (rebuilt.outcome, rebuilt.reason) == ("identical", None), rebuilt
+        assert set(rebuilt.files) == {"card.json", "card.md", "examples.parquet", "searches.parquet"}
+
+
+def test_the_card_lists_every_snapshot_it_was_built_from_and_no_later_bundle(store):
+    put_turns(store, LATER, [reviewed_turn(1, bundle=LATER, user=None)])
+    earlier = put_dataset(store, EARLIER)
+    card = put_dataset(store, BUNDLE).card
+    rows = earlier.snapshot.files["examples.parquet"][:12]
+    assert card.inputs == {
+        "knowledge_chunks": store.latest("knowledge_chunks").digest,
+        f"reranker_dataset/{EARLIER}@{rows}": earlier.snapshot.digest,
+        f"tagged_traces/{EARLIER}": store.latest("tagged_traces", partition=EARLIER).digest,
+        f"tagged_traces/{BUNDLE}": store.latest("tagged_traces", partition=BUNDLE).digest,
+        "training_corpus": store.latest("training_corpus").digest,
+    }
+    assert card.settings["index_generation"] == "kb-1"
+
+
+def test_materializing_again_stores_nothing_new(store):
+    first = put_dataset(store, BUNDLE)
+    second = put_dataset(store, BUNDLE)
+    assert second.snapshot == first.snapshot
+    assert len(stored_versions(store)) == 1
+
+
+def test_turns_that_nobody_reviewed_make_no_new_version(store):
+    before = put_dataset(store, BUNDLE)
+    unreviewed = replace(reviewed_turn(20, bundle=BUNDLE, user=None), expected_documents=())
+    put_turns(store, BUNDLE, [*read_turns(store, BUNDLE), unreviewed])
+    assert put_dataset(store, BUNDLE).version == before.version
+
+
+def test_the_as_of_time_is_the_newest_word_and_can_be_asked_for(store):
+    card = put_dataset(store, BUNDLE).card
+    assert card.as_of_ms == START_MS[BUNDLE] + 7 * 60_000
+    asked = put_dataset(store, BUNDLE, as_of_ms=START_MS[BUNDLE] - 1)
+    assert asked.card.as_of_ms == START_MS[BUNDLE] - 1
+    assert asked.card.by_bundle.keys() == {"bootstrap", EARLIER}
+    assert asked.card.excluded["turn after the as-of time"] == 8
+    assert again(store, asked).outcome == "identical"
+
+
+def test_an_input_that_is_gone_is_named(store):
+    stored = put_dataset(store, BUNDLE)
+    shutil.rmtree(Path(store.latest("tagged_traces", partition=EARLIER).uri))
+    rebuilt = again(store, stored)
+    assert rebuilt.outcome == "impossible"
+    assert f"tagged_traces/{EARLIER}" in rebuilt.reason
+    assert "1 of 4 recorded inputs" in rebuilt.reason
+
+
+def test_an_input_that_was_edited_is_no_input(store):
+    stored = put_dataset(store, BUNDLE)
+    path = Path(store.latest("training_corpus").uri) / "utterances.json"
+    path.write_bytes(path.read_bytes().replace(b"tell me", b"TELL me"))
+    assert "training_corpus" in again(store, stored).reason
+
+
+def test_rows_that_were_edited_are_not_built_again_but_named(store):
+    stored = put_dataset(store, BUNDLE)
+    forged = {file: store.read(stored.snapshot, file) for file in stored.snapshot.files} | {
+        "card.json": store.read(stored.snapshot, "card.json").replace(b'"rows": ', b'"rows": 9')
+    }
+    store.write("reranker_dataset", forged, partition="forged")
+    (copy,) = [one for one in stored_versions(store) if one.snapshot.partition == "forged"]
+    rebuilt = again(store, copy)
+    assert rebuilt.outcome == "impossible"
+    assert "card.md does not say what card.json says" in rebuilt.reason
+
+
+def test_a_version_made_otherwise_than_its_card_says_is_different(store, monkeypatch):
+    stored = put_dataset(store, BUNDLE)
+    monkeypatch.setattr("mangaassist_assets.datasets.passages.word_overlap", lambda *_: 0.0)
+    monkeypatch.setattr("mangaassist_assets.datasets.hard_negatives._hash", len)
+    rebuilt = again(store, stored)
+    assert rebuilt.outcome == "different"
+    assert rebuilt.files["examples.parquet"] == "different"
+    assert rebuilt.files["searches.parquet"] == "identical"
+
+
+def test_a_version_with_an_erased_users_data_is_not_built_again(store):
+    stored = put_dataset(store, BUNDLE)
+    record_erasure(store, user_on("train"), requested_at="2026-02-01T00:00:00Z")
+    rebuilt = again(store, stored)
+    assert rebuilt.outcome == "impossible"
+    assert rebuilt.reason.startswith("1 of its users were erased since")
+    assert user_on("train") not in rebuilt.reason
+    without = put_dataset(store, BUNDLE)
+    assert user_on("train") not in set(read_rows(store, without)["user_key"])
+    assert again(store, without).outcome == "identical"
+
+
+def test_a_version_of_before_inputs_were_recorded_says_so(store):
+    stored = put_dataset(store, BUNDLE)
+    card = replace(stored.card, inputs={})
+    files = {file: store.read(stored.snapshot, file) for file in stored.snapshot.files}
+    store.write(
+        "reranker_dataset",
+        {**files, "card.json": card.to_json(), "card.md": card.to_markdown().encode()},
+        partition=BUNDLE,
+    )
+    assert "records no inputs" in again(store, find_version(store, stored.version)).reason
+
+
+def test_a_pinned_store_knows_the_recorded_snapshots_and_writes_nothing(store):
+    reads = RecordingStore(store)
+    snapshot = reads.latest("training_corpus")
+    reads.read(snapshot, "utterances.json")
+    put_knowledge(store, [])
+    pinned = PinnedStore(store, reads.inputs())
+    assert pinned.latest("training_corpus") == snapshot
+    assert pinned.find("knowledge_chunks") is None
+    with pytest.raises(SnapshotMissingError, match="none of the recorded inputs"):
+        pinned.latest("knowledge_chunks")
+    with pytest.raises(PermissionError, match="writes nothing"):
+        pinned.write("training_corpus", {})
+    with pytest.raises(InputGoneError, match=r"golden_set \(000000"):
+        PinnedStore(store, {"golden_set": "0" * 64})
+    with pytest.raises(ValueError, match="names no input"):
+        PinnedStore(store, {"../etc/passwd/x": "0" * 64})
+
+
+def test_what_was_only_looked_for_is_no_input(store):
+    reads = RecordingStore(store)
+    reads.find("training_corpus")
+    list(reads.history("tagged_traces"))
+    assert reads.inputs() == {}
+
+
+def test_a_stored_snapshot_is_found_by_its_digest_after_newer_ones(store):
+    snapshot = store.latest("training_corpus")
+    store.write("training_corpus", {"utterances.json": b"[]"})
+    assert stored_snapshot(store, "training_corpus", partition=None, digest=snapshot.digest) == snapshot
+    assert stored_snapshot(store, "training_corpus", partition=None, digest="0" * 64) is None
+
+
+class TestIntents:
+    """The intent dataset, which builds on the labels of the bundle before."""
+
+    @pytest.fixture
+    def labelled(self, store) -> SnapshotStore:
+        for bundle in (EARLIER, BUNDLE):
+            turns = read_turns(store, bundle)
+            conflict = LabelConflict(trace_ids=(turns[0].trace_id, turns[1].trace_id), answers=("a", "b"))
+            put_labels(store, bundle, [label_of(turn) for turn in turns], conflicts=[conflict])
+        return store
+
+    def test_it_is_the_same_bytes_when_labels_and_traces_have_moved_on(self, labelled):
+        first = put_intents(labelled, EARLIER)
+        second = put_intents(labelled, BUNDLE)
+        assert second.card.by_bundle.keys() == {"bootstrap", EARLIER, BUNDLE}
+        put_labels(labelled, EARLIER, [])
+        put_labels(labelled, BUNDLE, [label_of(turn) for turn in read_turns(labelled, BUNDLE)[:2]])
+        put_knowledge(labelled, knowledge()[:2])
+        newer = put_intents(labelled, BUNDLE)
+        assert newer.version != second.version
+        for one in (first, second, newer):
+            rebuilt = again(labelled, one)
+            assert (rebuilt.outcome, rebuilt.reason) == ("identical", None), rebuilt
+
+    def test_materializing_again_stores_nothing_new(self, labelled):
+        assert put_intents(labelled, BUNDLE).snapshot == put_intents(labelled, BUNDLE).snapshot
+
+    def test_an_erased_user_leaves_the_next_version_carried_labels_included(self, labelled):
+        user = user_on("train")
+        put_intents(labelled, EARLIER)
+        before = put_intents(labelled, BUNDLE)
+        held = set(read_rows(labelled, before).filter(pl.col("user_key") == user)["source_trace_id"])
+        assert any(EARLIER in trace for trace in held)
+        record_erasure(labelled, user, requested_at="2026-02-01T00:00:00Z")
+        without = put_intents(labelled, BUNDLE)
+        rows = read_rows(labelled, without)
+        assert user not in set(rows["user_key"])
+        assert held.isdisjoint(rows["source_trace_id"])
+        mine = [turn.trace_id for turn in read_turns(labelled, BUNDLE) if turn.user_key == user] + [*held]
+        still = {(one.name, one.partition) for one in snapshots_holding(labelled, user, mine) if one.latest}
+        assert ("intent_dataset", BUNDLE) not in still
+        assert ("intent_dataset", EARLIER) in still
+        assert again(labelled, without).outcome == "identical"
+        assert again(labelled, before).outcome == "impossible"
+
+    def test_no_label_of_others_rests_on_what_an_erased_user_wrote(self, labelled):
+        user, other = user_on("train"), user_on("train", 1)
+        turns = read_turns(labelled, EARLIER)
+        own = [turn for turn in turns if turn.user_key == user]
+        guessed = [turn for turn in turns if turn.user_key == other]
+        reviewed = [turn for turn in turns if turn.user_key not in {user, other}]
+        sources = [*(turn.trace_id for turn in own), *(turn.trace_id for turn in reviewed)]
+        guesses = [label_of(turn, kind="propagated", sources=sources) for turn in guessed]
+        put_labels(labelled, EARLIER, [*guesses, *(label_of(turn) for turn in [*own, *reviewed])])
+        put_labels(labelled, BUNDLE, [])
+        mine = {turn.trace_id for turn in own}
+        before = read_rows(labelled, put_intents(labelled, EARLIER)).filter(pl.col("label_kind") == "propagated")
+        assert mine & set(before["label_sources"].explode())
+        record_erasure(labelled, user, requested_at="2026-02-01T00:00:00Z")
+        rows = read_rows(labelled, put_intents(labelled, BUNDLE))
+        assert mine.isdisjoint(rows["label_sources"].explode().drop_nulls())

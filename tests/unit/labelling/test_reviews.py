@@ -1,0 +1,124 @@
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mangaassist_assets.labelling.reviews import labels_from_reviews
+from tests.support.labelling import make_turn, reviewed_turn, said
+
+
+def kinds(reading):
+    return [one.kind for one in reading.disagreements]
+
+
+def test_a_review_is_a_label_with_its_own_trace_as_its_source():
+    reading = labels_from_reviews([reviewed_turn("b", said("gift_card", by="aki", at=7)), make_turn("a")])
+    (label,) = reading.labels
+    assert (label.trace_id, label.intent, label.kind, label.confidence) == ("b", "gift_card", "human", 1.0)
+    assert (label.sources, label.labeller, label.labelled_ms) == (("b",), "aki", 7)
+
+
+def test_a_turn_without_its_list_of_reviews_still_has_its_label():
+    (label,) = labels_from_reviews([make_turn("b", expected_intent="gift_card", timestamp_ms=5)]).labels
+    assert (label.intent, label.labeller, label.labelled_ms) == ("gift_card", "unknown", 5)
+
+
+def test_a_review_that_confirms_the_classifier_is_a_label_too():
+    assert len(labels_from_reviews([reviewed_turn("a", said("order_status"))]).labels) == 1
+
+
+def test_two_people_who_contradict_each_other_on_a_turn_are_listed_and_give_no_label():
+    reading = labels_from_reviews([reviewed_turn("a", said("x", by="aki", at=1), said("y", by="ben", at=2))])
+    assert reading.labels == ()
+    (conflict,) = reading.conflicts
+    assert (conflict.trace_ids, conflict.answers) == (("a",), ("x", "y"))
+    (found,) = reading.disagreements
+    assert [(one.intent, one.by, one.given_ms) for one in found.answers] == [("x", "aki", 1), ("y", "ben", 2)]
+    assert "no label" in found.outcome
+
+
+def test_two_people_who_agree_make_one_label():
+    reading = labels_from_reviews([reviewed_turn("a", said("x", by="aki", at=1), said("x", by="ben", at=2))])
+    assert [(one.intent, one.labeller, one.labelled_ms) for one in reading.labels] == [("x", "aki", 2)]
+    assert reading.disagreements == ()
+
+
+def test_a_person_who_changes_their_mind_is_believed_later_and_listed():
+    reading = labels_from_reviews([reviewed_turn("a", said("x", by="Aki", at=1), said("y", by="aki", at=2))])
+    assert [one.intent for one in reading.labels] == ["y"]
+    assert kinds(reading) == ["revised"]
+    assert reading.conflicts == ()
+
+
+def test_contradicting_reviews_of_near_identical_messages_are_listed_and_excluded():
+    reading = labels_from_reviews(
+        [
+            reviewed_turn("a", said("find_title"), message="Where is vol. 12?"),
+            reviewed_turn("b", said("order_status"), message="where is vol 12"),
+            reviewed_turn("c", said("order_status"), message="another thing"),
+        ]
+    )
+    assert [label.trace_id for label in reading.labels] == ["c"]
+    (conflict,) = reading.conflicts
+    assert (conflict.trace_ids, conflict.answers) == (("a", "b"), ("find_title", "order_status"))
+    assert kinds(reading) == ["same_message"]
+    assert reading.skipped == {"people contradict each other": 2}
+
+
+def test_a_turn_in_two_disagreements_is_in_one_conflict():
+    reading = labels_from_reviews(
+        [
+            reviewed_turn("a", said("x", by="aki"), said("y", by="ben"), message="the same"),
+            reviewed_turn("b", said("x", by="aki"), message="The same!"),
+        ]
+    )
+    assert [one.trace_ids for one in reading.conflicts] == [("a", "b")]
+    assert kinds(reading) == ["reviewers", "same_message"]
+
+
+def test_an_answer_is_a_known_intent_however_it_is_spelled_and_anything_else_is_no_label():
+    reading = labels_from_reviews(
+        [
+            reviewed_turn("a", said("Gift-Card ")),
+            reviewed_turn("b", said("event booking")),
+            reviewed_turn("c", said("no idea | <b>")),
+        ],
+        known_intents=["gift_card", "event_booking"],
+    )
+    assert [one.intent for one in reading.labels] == ["gift_card", "event_booking"]
+    assert reading.unknown_intents == {"no idea | <b>": 1}
+    assert reading.skipped == {"the answer is no known intent": 1}
+
+
+def test_judges_and_code_are_no_people():
+    turn = make_turn("a", reviews=(said("x"),))
+    for source in ("judge", "code"):
+        other = make_turn("a", reviews=tuple(type(one)(**{**_fields(one), "source": source}) for one in turn.reviews))
+        assert labels_from_reviews([other]).labels == ()
+
+
+def _fields(review):
+    return {name: getattr(review, name) for name in ("name", "kind", "values", "source", "source_id", "timestamp_ms")}
+
+
+reviews = st.lists(
+    st.builds(said, st.sampled_from("xyz"), by=st.sampled_from(["aki", "ben"]), at=st.integers(1, 5)),
+    min_size=1,
+    max_size=4,
+)
+
+
+@given(st.lists(reviews, max_size=5), st.randoms())
+def test_nothing_is_averaged_and_order_changes_nothing(given_reviews, random):
+    turns = [
+        reviewed_turn(f"t{number}", *some, message=f"text {number % 3}") for number, some in enumerate(given_reviews)
+    ]
+    reading = labels_from_reviews(turns)
+    shuffled = list(turns)
+    random.shuffle(shuffled)
+    assert labels_from_reviews(shuffled) == reading
+    labelled = {label.trace_id for label in reading.labels}
+    disputed = {trace_id for conflict in reading.conflicts for trace_id in conflict.trace_ids}
+    assert labelled.isdisjoint(disputed)
+    assert labelled | disputed == {turn.trace_id for turn in turns}
+    assert len({(label.text, label.intent) for label in reading.labels}) == len(
+        {label.text for label in reading.labels}
+    )
