@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 from urllib.parse import quote
 
-from mangaassist_assets.tracing.names import EXPECTED_INTENT
+from mangaassist_assets.tracing.names import EXPECTED_INTENT, RELEVANT_DOCUMENTS
 from resources.mlflow_reviews import trace_assessments
 
 if TYPE_CHECKING:
@@ -21,11 +21,16 @@ if TYPE_CHECKING:
     from resources.mlflow_tracking import MlflowResource
 
 REVIEW_TAG = "review_queue"
+DOCUMENTS_INSTRUCTION = (
+    "Which documents answer the message? Their ids (policies/returns.md, titles.csv#17), one a line or between commas. "
+    "Leave it empty if you do not know."
+)
 
 _PAGE = 100
 _INFO_PAGE = 500
 _INSTRUCTION_LIMIT = 1_000
 _NAME_LIMIT = 250
+_DOCUMENTS_LIMIT = 2_000
 _NO_QUEUES = frozenset({"ENDPOINT_NOT_FOUND", "NOT_IMPLEMENTED", "FEATURE_DISABLED", "RESOURCE_DOES_NOT_EXIST"})
 
 Desk = Literal["queue", "tag"]
@@ -107,7 +112,11 @@ class MlflowReviewQueues:
             return PublishedQueue(
                 desk="tag", url=self._tagged_url(release_bundle), added=added, removed=removed, completed=0, gone=gone
             )
-        queue = self._ensure(queue_name(release_bundle), self._question(intents))
+        questions = [
+            self._question(EXPECTED_INTENT, intent_instruction(intents), max_length=_NAME_LIMIT),
+            self._question(RELEVANT_DOCUMENTS, DOCUMENTS_INSTRUCTION, max_length=_DOCUMENTS_LIMIT),
+        ]
+        queue = self._ensure(queue_name(release_bundle), questions)
         items = self._items(queue.queue_id)
         new = [trace_id for trace_id in wanted if trace_id not in items]
         self._add(queue.queue_id, new)
@@ -151,7 +160,7 @@ class MlflowReviewQueues:
             raise
         return queue
 
-    def _ensure(self, name: str, schema_id: str) -> ReviewQueue:
+    def _ensure(self, name: str, schema_ids: Sequence[str]) -> ReviewQueue:
         from mlflow.exceptions import MlflowException
         from mlflow.genai.review_queues import create_review_queue, update_review_queue
 
@@ -159,44 +168,43 @@ class MlflowReviewQueues:
         if queue is None:
             try:
                 queue = create_review_queue(
-                    name, queue_type="custom", schema_ids=[schema_id], experiment_id=self._experiment_id
+                    name, queue_type="custom", schema_ids=list(schema_ids), experiment_id=self._experiment_id
                 )
             except MlflowException as error:
                 # Another process may have made it in between.
                 queue = self._find(name) if error.error_code == "RESOURCE_ALREADY_EXISTS" else None
                 if queue is None:
                     raise
-        if schema_id not in queue.schema_ids:
+        missing = [schema_id for schema_id in schema_ids if schema_id not in queue.schema_ids]
+        if missing:
             # People may have put further questions on the queue: they stay.
-            queue = update_review_queue(queue.queue_id, schema_ids=[*queue.schema_ids, schema_id])
+            queue = update_review_queue(queue.queue_id, schema_ids=[*queue.schema_ids, *missing])
         return queue
 
-    def _question(self, intents: Sequence[str]) -> str:
-        """Return the id of the question for the intent, made or brought up to date.
+    def _question(self, name: str, instruction: str, *, max_length: int) -> str:
+        """Return the id of a question, made or brought up to date.
 
-        A free text, for MLflow offers ten options at most and never lets a question change its form. The relevant
-        documents are not asked here: the answer would be a text where the trace contract wants a list.
+        A free text, for MLflow offers ten options at most and never lets a question change its form.
         """
         from mlflow.exceptions import MlflowException
         from mlflow.genai.label_schemas import InputText, create_label_schema, get_label_schema, update_label_schema
 
-        instruction = intent_instruction(intents)
         try:
             question = create_label_schema(
-                EXPECTED_INTENT,
+                name,
                 type="expectation",
-                input=InputText(max_length=_NAME_LIMIT),
+                input=InputText(max_length=max_length),
                 instruction=instruction,
                 experiment_id=self._experiment_id,
             )
         except MlflowException as error:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":
                 raise
-            question = get_label_schema(EXPECTED_INTENT, experiment_id=self._experiment_id)
+            question = get_label_schema(name, experiment_id=self._experiment_id)
         schema_id = str(question.schema_id)
         if str(question.type) != "expectation":
             msg = (
-                f"MLflow has a question {EXPECTED_INTENT!r} whose answers are feedback, not expectations: delete it "
+                f"MLflow has a question {name!r} whose answers are feedback, not expectations: delete it "
                 "under Review, Manage questions"
             )
             raise ReviewQuestionError(msg)

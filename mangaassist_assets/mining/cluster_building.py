@@ -233,11 +233,12 @@ def _growth(
             cluster_id=identity,
             count=len({_shopper(one) for one in members[number]}),
             earlier=tuple(
-                sum(share * of_bundle.get(parent, 0) for parent, share in identities.inherits[number].items())
+                # What returns inherits nothing of the bundle before: it is compared with itself.
+                sum(share * of_bundle.get(parent, 0) for parent, share in (inherits or {identity: 1.0}).items())
                 for of_bundle in users
             ),
         )
-        for number, identity in enumerate(identities.ids)
+        for number, (identity, inherits) in enumerate(zip(identities.ids, identities.inherits, strict=True))
     ]
     return judge_growth(counts, turns=turns, earlier_turns=[bundle.turns for bundle in earlier], config=config.growth)
 

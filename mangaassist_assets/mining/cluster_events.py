@@ -63,8 +63,8 @@ class Links:
 
     `kin` (n, m) says who is kin of whom, `mutual` (n, m) how much they share, `similarity` (n, m) the cosine of the
     centroids. `inherited` (n, m): which share of a previous cluster's members a current one took over; a column sums
-    to one, or to zero where nothing is kin. `remaining` (m,): how many messages like each previous cluster's there still
-    are, in current clusters that are kin of any previous one.
+    to one, or to zero where nothing is kin. `remaining` (m,): how many messages like each previous cluster's there
+    still are, in current clusters that are kin of any previous one.
     """
 
     kin: NDArray[np.bool_]

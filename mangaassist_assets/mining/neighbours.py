@@ -34,7 +34,11 @@ def find_neighbours(
     """
     if len(vectors) <= exact_up_to:
         return nearest_neighbours(vectors, neighbours=neighbours, block_rows=block_rows)
-    return approximate_neighbours(vectors, neighbours=neighbours, probes=probes)
+    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+
+    # The products are small: threads that wait for each other cost more than they bring, most of all on a busy machine.
+    with threadpool_limits(limits=1, user_api="blas"):
+        return approximate_neighbours(vectors, neighbours=neighbours, probes=probes)
 
 
 def nearest_neighbours(vectors: Vectors, *, neighbours: int, block_rows: int = 1024) -> tuple[Rows, Vectors]:

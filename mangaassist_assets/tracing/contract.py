@@ -35,7 +35,7 @@ from mangaassist_assets.tracing.turns import ChatTurn, TraceShape
 from mangaassist_assets.tracing.typed_values import ContractError, boolean_tag_of, tag_of, text_of
 
 _BUNDLE = re.compile(r"[0-9A-Za-z][0-9A-Za-z._-]{0,62}")
-CONTRACT_VERSION = 3
+CONTRACT_VERSION = 4
 """Goes up when the same trace would be read as another turn: what is landed is then read again."""
 _CONTRACT_TAGS: frozenset[str] = frozenset(Tag)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
@@ -169,12 +170,24 @@ def review_of(assessments: Sequence[AssessmentRecord]) -> tuple[str | None, tupl
         expected_intent = intent.value.strip()
     expected_documents: tuple[str, ...] = ()
     if documents is not None:
-        value = documents.value
-        if not isinstance(value, list | tuple) or not all(isinstance(item, str) and item for item in value):
+        found = document_ids(documents.value)
+        if found is None:
             raise ContractError("expectation relevant_documents is not a list of document ids")
-        expected_documents = tuple(dict.fromkeys(value))
+        expected_documents = found
     latest = max((item for item in (intent, documents) if item), key=lambda item: item.timestamp_ms, default=None)
     return expected_intent, expected_documents, None if latest is None else latest.source_id
+
+
+def document_ids(value: object) -> tuple[str, ...] | None:
+    """Return the ids of a list, or of a text with one a line or between commas or semicolons, as people type them.
+
+    None where it is neither.
+    """
+    if isinstance(value, str):
+        value = [item.strip() for item in re.split(r"[,;\n]", value) if item.strip()]
+    if not isinstance(value, list | tuple) or not all(isinstance(item, str) and item for item in value):
+        return None
+    return tuple(dict.fromkeys(value))
 
 
 def reviews_of(assessments: Sequence[AssessmentRecord]) -> tuple[Review, ...]:
@@ -201,9 +214,7 @@ def _review_values(item: AssessmentRecord) -> tuple[str, ...]:
     if item.kind == "expectation":
         if item.name == EXPECTED_INTENT and isinstance(value, str):
             return (value.strip(),) if value.strip() else ()
-        if item.name == RELEVANT_DOCUMENTS and isinstance(value, list | tuple):
-            return tuple(dict.fromkeys(one for one in value if isinstance(one, str) and one))
-        return ()
+        return (document_ids(value) or ()) if item.name == RELEVANT_DOCUMENTS else ()
     if isinstance(value, bool):
         return ("true",) if value else ("false",)
     if isinstance(value, int | float):

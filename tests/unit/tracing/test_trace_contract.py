@@ -125,7 +125,7 @@ def test_a_trace_without_bundle_or_session_goes_to_quarantine(tag):
         (with_span(TRACE, "rerank_chunks", attributes={**CANDIDATES, "rerank_scores": [0.1]}), "list of 2 numbers"),
         (with_span(TRACE, "rerank_chunks", attributes={"candidate_ids": "a"}), "not a list of texts"),
         (replace(TRACE, assessments=(expectation("expected_intent", 5),)), "expected_intent is not a text"),
-        (replace(TRACE, assessments=(expectation("relevant_documents", "a.md"),)), "not a list of document ids"),
+        (replace(TRACE, assessments=(expectation("relevant_documents", [5]),)), "not a list of document ids"),
     ],
 )
 def test_a_trace_that_breaks_the_types_goes_to_quarantine_with_its_reason(broken, reason):
@@ -263,3 +263,21 @@ def test_reviews_are_all_assessments_but_the_thumb_and_no_free_text():
         ("expected_intent", ("chitchat",), "judge", "claude"),
     ]
     assert (turn.expected_intent, turn.reviewer) == ("track_order", "second")
+
+
+@pytest.mark.parametrize(
+    "typed", ["policies/returns.md", " policies/returns.md;;\n", "policies/returns.md,policies/returns.md"]
+)
+def test_documents_that_a_reviewer_typed_are_read(typed):
+    turn = turn_of(replace(TRACE, assessments=(expectation("relevant_documents", typed),)))
+    assert turn.expected_documents == ("policies/returns.md",)
+    assert turn.reviews[0].values == ("policies/returns.md",)
+
+
+def test_several_typed_documents_are_several():
+    turn = turn_of(replace(TRACE, assessments=(expectation("relevant_documents", "a.md, titles.csv#17\nb.md; c.md"),)))
+    assert turn.expected_documents == ("a.md", "titles.csv#17", "b.md", "c.md")
+
+
+def test_an_empty_answer_names_no_document():
+    assert turn_of(replace(TRACE, assessments=(expectation("relevant_documents", " "),))).expected_documents == ()
