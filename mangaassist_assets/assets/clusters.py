@@ -83,7 +83,18 @@ def failure_clusters(
             "noise": dg.MetadataValue.int(noise),
             "compared_with": dg.MetadataValue.text(before or "no earlier bundle"),
             "not_compared": dg.MetadataValue.json(known.left_out),
+            "map": image("Failed messages by meaning", pictures["map.png"]),
             "clusters": table([_row(cluster) for cluster in clusters[:30]]),
+            "examples": table(
+                [
+                    {
+                        "name": cluster.name,
+                        "at_the_centre": " / ".join(cluster.examples[:3]),
+                        "at_the_edge": " / ".join(cluster.edge_examples),
+                    }
+                    for cluster in clusters[:30]
+                ]
+            ),
             "events": table(
                 [
                     {
@@ -95,7 +106,6 @@ def failure_clusters(
                     for event in mining.bundle.events[:50]
                 ]
             ),
-            "map": image("Failed messages by meaning", pictures["map.png"]),
             "timeline": image("Clusters from bundle to bundle", pictures["timeline.png"]),
         },
     )
@@ -103,6 +113,7 @@ def failure_clusters(
 
 def _row(cluster: "FailureCluster") -> dict[str, Any]:
     growth = cluster.growth
+    words = growth.verdict.replace("_", " ")
     return {
         "cluster_id": cluster.cluster_id,
         "name": cluster.name,
@@ -111,11 +122,9 @@ def _row(cluster: "FailureCluster") -> dict[str, Any]:
         "users": cluster.users,
         "stage": cluster.stage,
         "feeds": cluster.loop,
-        "growth": growth.verdict if growth.ratio is None else f"{growth.verdict} ×{growth.ratio:.2f}",
+        "growth": words if growth.ratio is None else f"{words}, ×{growth.ratio:.2f}",
         "stability": None if cluster.stability is None else round(cluster.stability, 2),
         "noise": cluster.noise_reason or "",
-        "example": cluster.examples[0] if cluster.examples else "",
-        "at_the_edge": cluster.edge_examples[0] if cluster.edge_examples else "",
     }
 
 

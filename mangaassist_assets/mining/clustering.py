@@ -10,7 +10,6 @@ same vectors give the same groups. Nothing is thrown away as noise; a lonely mes
 
 from __future__ import annotations
 
-import hashlib
 import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -27,7 +26,10 @@ Labels = NDArray[np.int64]
 
 _CLOSE = 0.5  # cosine above which two messages alone in the world are one group
 _DECIMALS = 5
-_EDGES_AT_ONCE = 1 << 14
+_EDGES_AT_ONCE = 1 << 17
+_ROWS_AT_ONCE = 4096
+_SEED = 20
+_ORDINARY = (1e-6, 1e6)  # lengths of which every square fits into a float32
 _MERGED_BY_PAIRS = 4096
 
 
@@ -49,7 +51,7 @@ class ClusteringConfig:
     merge_similarity: float = 0.7
     minimum_similarity: float = 0.2
     exact_up_to: int = 4096
-    probes: int = 8
+    probes: int = 6
     block_rows: int = 1024
 
     def __post_init__(self) -> None:
@@ -110,6 +112,9 @@ def unit_rows(embeddings: NDArray[np.float32] | NDArray[np.float64]) -> NDArray[
         raise ValueError(msg)
     if not vectors.size:
         return vectors.copy()
+    plain = np.linalg.norm(vectors, axis=1, keepdims=True)
+    if plain.min() > _ORDINARY[0] and plain.max() < _ORDINARY[1]:
+        return np.asarray(vectors / plain)
     # Scaled by the largest number first, so that no square is too large or too small for a float32.
     peaks = np.maximum(vectors.max(axis=1), -vectors.min(axis=1))[:, None]
     wrong = np.flatnonzero(~np.isfinite(peaks))
@@ -127,17 +132,33 @@ def distinct_rows(vectors: NDArray[np.float32]) -> tuple[Labels, Labels]:
 
     Fifty copies of one message must not become each other's only neighbours.
     """
+    keys = np.empty(len(vectors), dtype=np.int64)
+    factors = np.random.default_rng(_SEED).integers(1, 2**62, size=vectors.shape[1], dtype=np.int64)
+    for start in range(0, len(vectors), _ROWS_AT_ONCE):
+        rows = slice(start, start + _ROWS_AT_ONCE)
+        keys[rows] = _rounded(vectors[rows]).astype(np.int64) @ factors
+    _, found, groups = np.unique(keys, return_index=True, return_inverse=True)
+    order = np.argsort(found)
+    ranks = np.empty_like(order)
+    ranks[order] = np.arange(len(order))
+    first, inverse = found[order], ranks[groups]
+    again = np.flatnonzero(first[inverse] != np.arange(len(vectors)))
+    for start in range(0, len(again), _ROWS_AT_ONCE):
+        copies = again[start : start + _ROWS_AT_ONCE]
+        if not np.array_equal(_rounded(vectors[copies]), _rounded(vectors[first[inverse[copies]]])):
+            return _distinct_by_content(vectors)  # two vectors share a key: once in billions
+    return first, inverse
+
+
+def _rounded(vectors: NDArray[np.float32]) -> NDArray[np.int32]:
+    whole: NDArray[np.int32] = np.rint(vectors * np.float32(10**_DECIMALS)).astype(np.int32)
+    return whole
+
+
+def _distinct_by_content(vectors: NDArray[np.float32]) -> tuple[Labels, Labels]:
     numbers: dict[bytes, int] = {}
-    first: list[int] = []
-    inverse = np.empty(len(vectors), dtype=np.int64)
-    for start in range(0, len(vectors), 4096):
-        # Adding zero makes -0.0 a 0.0. Digests, because 100,000 rows as keys would be held in memory twice.
-        for row, content in enumerate(np.round(vectors[start : start + 4096], _DECIMALS) + 0.0, start):
-            number = numbers.setdefault(hashlib.blake2b(content.data, digest_size=16).digest(), len(numbers))
-            if number == len(first):
-                first.append(row)
-            inverse[row] = number
-    return np.array(first, dtype=np.int64), inverse
+    inverse = np.array([numbers.setdefault(_rounded(row).tobytes(), len(numbers)) for row in vectors], dtype=np.int64)
+    return np.unique(inverse, return_index=True)[1], inverse
 
 
 def _communities(vectors: NDArray[np.float32], config: ClusteringConfig) -> Labels:
@@ -166,7 +187,7 @@ def _shared_neighbour_graph(vectors: NDArray[np.float32], config: ClusteringConf
     rows = np.repeat(np.arange(count), near.sum(axis=1))
     knows = csr_matrix((similarities[near], (rows, indices[near])), shape=(count, count))
     joined = triu(knows.maximum(knows.T), k=1, format="coo")
-    shared = _shared_neighbours(np.where(near, indices, -1), joined.row, joined.col)
+    shared = _shared_neighbours(rows, indices[near], joined.row, joined.col, count)
     sizes = near.sum(axis=1) + 1
     union = sizes[joined.row] + sizes[joined.col] - shared
     weights = ((shared / union * joined.data) ** 2).astype(np.float32)
@@ -174,28 +195,26 @@ def _shared_neighbour_graph(vectors: NDArray[np.float32], config: ClusteringConf
     return csr_matrix(half + half.T)
 
 
-def _shared_neighbours(indices: Labels, left: Labels, right: Labels) -> NDArray[np.int64]:
-    """Return how many messages are in both circles, a circle being a message and its neighbours, -1 for none."""
-    count = len(indices)
-    # One row a place, so that the comparisons below run over whole edges at once.
-    circles = np.concatenate([np.arange(count)[:, None], indices], axis=1).T.astype(np.int32, order="C")
-    shared = np.zeros(len(left), dtype=np.int64)
+def _shared_neighbours(rows: Labels, neighbours: Labels, left: Labels, right: Labels, count: int) -> NDArray[np.int64]:
+    """Return how many messages are in both circles of each edge, a circle being a message and its neighbours."""
+    from scipy.sparse import csr_matrix
+
+    own = np.arange(count)
+    members = (np.concatenate([rows, own]), np.concatenate([neighbours, own]))
+    circles = csr_matrix((np.ones(len(members[0]), dtype=np.int8), members), shape=(count, count))
+    circles.sort_indices()
+    shared = np.empty(len(left), dtype=np.int64)
     for start in range(0, len(left), _EDGES_AT_ONCE):
         edges = slice(start, start + _EDGES_AT_ONCE)
-        ours, theirs = circles[:, left[edges]], circles[:, right[edges]]
-        ours[ours < 0] = -2
-        both = np.zeros(ours.shape[1], dtype=np.uint16)
-        for member in ours:
-            for other in theirs:
-                both += member == other
-        shared[edges] = both
+        shared[edges] = np.asarray(circles[left[edges]].multiply(circles[right[edges]]).sum(axis=1)).ravel()
     return shared
 
 
 def _louvain(graph: csr_matrix, resolution: float) -> Labels:
     from sknetwork.clustering import Louvain
 
-    groups = Louvain(resolution=resolution, shuffle_nodes=False).fit_predict(graph)
+    louvain = Louvain(resolution=resolution, shuffle_nodes=False, return_probs=False, return_aggregate=False)
+    groups = louvain.fit_predict(graph)
     return np.asarray(groups, dtype=np.int64)
 
 

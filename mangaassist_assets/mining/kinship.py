@@ -29,7 +29,8 @@ class KinshipConfig:
 
     `concentration` is the kernel's: exp(concentration × cosine). The part "new" has the density that an exemplar has in
     its own cluster, taken at `nearness` of that closeness, at the least `lowest`, at the most `highest`. Two
-    clusters are kin if one of them gives at least `main_share` to the other and both give at least `minor_share`.
+    clusters are kin if one of them gives at least `main_share` to the other and both give at least `minor_share`; a
+    cluster of which all its kin together explain less than `known_share` has none, for it is mostly new, or gone.
     `lone_closeness` stands for an exemplar's closeness to its own cluster where no cluster has two messages.
     """
 
@@ -39,12 +40,17 @@ class KinshipConfig:
     highest: float = 0.75
     main_share: float = 0.5
     minor_share: float = 0.05
+    known_share: float = 0.4
     lone_closeness: float = 0.8
 
     def __post_init__(self) -> None:
         """Refuse shares and cosines that mean nothing."""
-        shares = (self.nearness, self.lowest, self.highest, self.main_share, self.minor_share, self.lone_closeness)
-        if not all(0 < share <= 1 for share in shares) or self.lowest > self.highest or self.concentration <= 0:
+        shares = (self.nearness, self.lowest, self.highest, self.main_share, self.minor_share, self.known_share)
+        if (
+            not all(0 < share <= 1 for share in (*shares, self.lone_closeness))
+            or self.lowest > self.highest
+            or self.concentration <= 0
+        ):
             msg = f"shares and cosines must lie in (0, 1], lowest ≤ highest, concentration be positive: {self}"
             raise ValueError(msg)
 
@@ -68,7 +74,11 @@ class Coverage:
         forward, backward = self.forward, self.backward.T
         main = np.maximum(forward, backward) >= config.main_share
         both = np.minimum(forward, backward) >= config.minor_share
-        return np.asarray(main & both)
+        kin = main & both
+        # What is mostly new, or mostly gone, is carried on by nobody: a pair that shares a little is no continuation.
+        known = (forward * kin).sum(axis=1) >= config.known_share
+        kept = (backward * kin).sum(axis=0) >= config.known_share
+        return np.asarray(kin & known[:, None] & kept[None, :])
 
     def mutual(self) -> NDArray[np.float64]:
         """Return the product of the two shares, shape (n, m), rounded so that it may decide an order."""

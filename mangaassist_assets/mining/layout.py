@@ -50,7 +50,7 @@ def _tsne(vectors: Numbers) -> NDArray[np.float64]:
     if len(vectors) < 4 or not np.ptp(reduced, axis=0).any():
         return _two_columns(reduced)
     from sklearn.manifold import TSNE
-    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+    from threadpoolctl import threadpool_limits
 
     start = _two_columns(reduced)
     # As small a start as t-SNE's own authors use; its directions are the principal ones.

@@ -34,7 +34,7 @@ def find_neighbours(
     """
     if len(vectors) <= exact_up_to:
         return nearest_neighbours(vectors, neighbours=neighbours, block_rows=block_rows)
-    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+    from threadpoolctl import threadpool_limits
 
     # The products are small: threads that wait for each other cost more than they bring, most of all on a busy machine.
     with threadpool_limits(limits=1, user_api="blas"):

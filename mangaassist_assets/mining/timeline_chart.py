@@ -162,7 +162,7 @@ def _title(shown: int, known: int, largest: float) -> str:
     if not shown:
         return "No failure clusters yet"
     of = f"the {shown} largest of {known}" if shown < known else f"{known}"
-    return f"Failure clusters: {of}; size at each dot, largest dot {largest:.1%} of a bundle's turns"
+    return f"Failure clusters: {of}\nsize at each dot; the largest dot is {largest:.1%} of a bundle's turns"
 
 
 def _fonts() -> list[str]:

@@ -398,3 +398,17 @@ def test_planted_events_of_a_simulated_stream_are_found_and_few_are_invented():
             previous = (profiles, groups, bundle.turns)
     assert found / planted >= 0.95
     assert invented / claimed < 0.02
+
+
+def test_a_cluster_that_is_mostly_new_carries_nothing_on():
+    earlier = Bundle("b1", {(0,): [4]})
+    later = Bundle("b2", {(0, 1): [3, 27]})
+    found = link_clusters(later.profiles, earlier.profiles)
+    assert not found.kin.any()
+    assert link_clusters(later.profiles, earlier.profiles, config=KinshipConfig(known_share=0.05)).kin.all()
+
+
+def test_a_cluster_that_is_half_known_is_carried_on():
+    earlier = Bundle("b1", {(0,): [16]})
+    later = Bundle("b2", {(0, 1): [16, 14]})
+    assert link_clusters(later.profiles, earlier.profiles).kin.all()
