@@ -8,6 +8,9 @@ STAMP := $(VENV)/.installed
 # uv does not read pip's configuration: pass on the extra wheel folders pip knows of, if any.
 FIND_LINKS = $(shell $(BIN)/pip config list 2>/dev/null | sed -n "s/.*find-links='\(.*\)'/\1/p" | tail -n 1)
 
+# In two processes, files in their order: what waits for a sensor's next turn leaves the cores to the others.
+IN_TWO := --numprocesses 2 --dist loadscope --no-loadscope-reorder
+
 .DEFAULT_GOAL := help
 .PHONY: help install demo dev test check lint format bench lock clean
 
@@ -32,12 +35,11 @@ demo: install  ## run the whole loop on an invented manga store, then print a re
 dev: install  ## everything up, with the Dagster and MLflow pages of the demo's state
 	$(BIN)/mangaassist --home $(HOME_DIR) dev
 
-# In two processes, files in their order: what waits for a sensor's next turn leaves the cores to the others.
 test: install  ## all tests, those with real servers included
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadgroup --no-loadscope-reorder
+	$(BIN)/python -m pytest $(IN_TWO)
 
 check: install lint  ## linter, types and the unit tests: the quick part
-	$(BIN)/python -m pytest tests/unit -q --hypothesis-profile=quick
+	$(BIN)/python -m pytest tests/unit -q --hypothesis-profile=quick $(IN_TWO)
 
 lint: install  ## ruff and strict mypy
 	$(BIN)/ruff check .

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
+from xdist.scheduler import LoadScopeScheduling
 
 from mangaassist_assets.local.home import Home
 from mangaassist_assets.local.supervisor import Supervisor
@@ -59,7 +61,17 @@ def stand_ins_environment(stand_ins: Supervisor, monkeypatch: pytest.MonkeyPatch
     return stand_ins.environment
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep the tests of a file, and of files that share a story, in one process when several share the work."""
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group(STORIES.get(item.path.stem, str(item.path))))
+class ByStory(LoadScopeScheduling):  # type: ignore[misc]
+    """Gives the tests of a file, and of files that share a story, to one process.
+
+    pytest-xdist 3.8 has marks for that, which pytest 9.2 loses on the way: a node's id does not change any more.
+    """
+
+    def _split_scope(self, nodeid: str) -> str:
+        path = nodeid.partition("::")[0]
+        return STORIES.get(Path(path).stem, path)
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByStory:
+    """Share the files among processes, in their order."""
+    return ByStory(config, log)

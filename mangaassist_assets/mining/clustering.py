@@ -112,7 +112,8 @@ def unit_rows(embeddings: NDArray[np.float32] | NDArray[np.float64]) -> NDArray[
         raise ValueError(msg)
     if not vectors.size:
         return vectors.copy()
-    plain = np.linalg.norm(vectors, axis=1, keepdims=True)
+    with np.errstate(over="ignore"):
+        plain = np.linalg.norm(vectors, axis=1, keepdims=True)
     if plain.min() > _ORDINARY[0] and plain.max() < _ORDINARY[1]:
         return np.asarray(vectors / plain)
     # Scaled by the largest number first, so that no square is too large or too small for a float32.
