@@ -72,6 +72,7 @@ class ByStory(LoadScopeScheduling):  # type: ignore[misc]
         return STORIES.get(Path(path).stem, path)
 
 
+@pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByStory:
     """Share the files among processes, in their order."""
     return ByStory(config, log)

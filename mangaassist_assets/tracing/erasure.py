@@ -27,6 +27,7 @@ _FOLDER = "erasures"
 _SUFFIX = ".json"
 _USER_COLUMN = "user_key"
 _TRACE_COLUMNS = ("trace_id", "source_trace_id")
+_TRACE_LISTS = ("sources", "label_sources")
 _WORD = re.compile(rb"[0-9A-Za-z._:/-]+")
 
 
@@ -192,9 +193,9 @@ def _tells_of(path: UPath, user_key: str, trace_ids: frozenset[str]) -> bool:
     if path.suffix == ".parquet":
         frame = _columns(path)
         named = _USER_COLUMN in frame.columns and bool((frame[_USER_COLUMN] == user_key).any())
-        return named or any(
-            bool(frame[name].is_in(sorted(trace_ids)).any()) for name in _TRACE_COLUMNS if name in frame.columns
-        )
+        ids = [frame[name] for name in _TRACE_COLUMNS if name in frame.columns]
+        ids += [frame[name].explode() for name in _TRACE_LISTS if name in frame.columns]
+        return named or any(bool(column.is_in(sorted(trace_ids)).any()) for column in ids)
     if path.suffix == ".json":
         words = {word.decode() for word in _WORD.findall(path.read_bytes())}
         return user_key in words or not trace_ids.isdisjoint(words)
@@ -204,5 +205,6 @@ def _tells_of(path: UPath, user_key: str, trace_ids: frozenset[str]) -> bool:
 def _columns(path: UPath) -> pl.DataFrame:
     """Return those columns of a stored table that name users or traces."""
     content = path.read_bytes()
-    wanted = [name for name in (_USER_COLUMN, *_TRACE_COLUMNS) if name in pl.read_parquet_schema(io.BytesIO(content))]
+    present = pl.read_parquet_schema(io.BytesIO(content))
+    wanted = [name for name in (_USER_COLUMN, *_TRACE_COLUMNS, *_TRACE_LISTS) if name in present]
     return pl.read_parquet(io.BytesIO(content), columns=wanted)

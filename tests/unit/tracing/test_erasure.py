@@ -169,3 +169,17 @@ def test_a_key_that_is_no_pseudonym_is_refused_without_being_repeated(tmp_path, 
         record_erasure(SnapshotStore(UPath(tmp_path)), key, requested_at=AT)
     assert not key or key not in str(refused.value)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_label_that_rests_on_a_trace_of_the_user_tells_of_the_user(place):
+    labels = pl.DataFrame(
+        {"trace_id": ["t3"], "user_key": [OTHER], "sources": [["t3", "t1"]]}, schema_overrides={"user_key": pl.String}
+    )
+    place.store.write("intent_labels", {"labels.parquet": to_parquet(labels)}, partition="rc1")
+    place.store.write(
+        "intent_labels",
+        {"labels.parquet": to_parquet(labels.with_columns(sources=pl.Series([["t3"]])))},
+        partition="rc2",
+    )
+    held = [(one.name, one.partition) for one in place.erase().snapshots if one.name == "intent_labels"]
+    assert held == [("intent_labels", "rc1")]
