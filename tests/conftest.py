@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -59,6 +60,15 @@ def stand_ins_environment(stand_ins: Supervisor, monkeypatch: pytest.MonkeyPatch
     for name, value in stand_ins.environment.items():
         monkeypatch.setenv(name, value)
     return stand_ins.environment
+
+
+def pytest_configure() -> None:
+    """Let SIGINT interrupt, also where a shell started the tests in the background with SIGINT ignored.
+
+    Dagster gives SIGTERM the handler of SIGINT when a run ends, and child processes inherit what is ignored.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 class ByStory(LoadScopeScheduling):  # type: ignore[misc]

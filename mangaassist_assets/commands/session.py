@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 import shutil
+import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -73,15 +74,31 @@ class Session:
         import dagster as dg
 
         job = self.definitions.resolve_job_def(name)
-        result = job.execute_in_process(
-            instance=self.instance,
-            partition_key=partition,
-            asset_selection=None if assets is None else [dg.AssetKey(asset) for asset in assets],
-            tags={OWNER_TAG: owner_of_this_process()},
-            run_config={"loggers": {"console": {"config": {"log_level": "INFO"}}}},
-            raise_on_error=False,
-        )
+        with keeping_sigterm():
+            result = job.execute_in_process(
+                instance=self.instance,
+                partition_key=partition,
+                asset_selection=None if assets is None else [dg.AssetKey(asset) for asset in assets],
+                tags={OWNER_TAG: owner_of_this_process()},
+                run_config={"loggers": {"console": {"config": {"log_level": "INFO"}}}},
+                raise_on_error=False,
+            )
         return _outcome(name, result)
+
+
+@contextmanager
+def keeping_sigterm() -> Iterator[None]:
+    """Leave SIGTERM as it was before a run.
+
+    Dagster puts SIGTERM's handler to what SIGINT's is. A shell starts background jobs with SIGINT ignored: after a run
+    such a process, and every one it starts, would not end by SIGTERM any more.
+    """
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, before)
 
 
 def _outcome(job: str, result: dg.ExecuteInProcessResult) -> RunOutcome:
