@@ -9,7 +9,7 @@ Each clustering runs in a process of its own, which loads the vectors, clusters 
 first call (with its imports and, for the baseline, its compilation), of the second, and the peak memory of the process.
 Processor seconds are the second call's, of all cores together: they say more than the clock on a machine that is busy.
 Ours runs in two processes, whose groups must have the same digest. Settings were chosen on the sets of role `tuned`;
-the others were looked at meanwhile, but decided nothing. Vectors are those of all-MiniLM-L6-v2, kept in `--cache`.
+the others were seen meanwhile, so they are not untouched. Vectors are those of all-MiniLM-L6-v2, kept in `--cache`.
 """
 
 from __future__ import annotations

@@ -91,6 +91,7 @@ def failure_clusters(
                         "name": cluster.name,
                         "at_the_centre": " / ".join(cluster.examples[:3]),
                         "at_the_edge": " / ".join(cluster.edge_examples),
+                        "noise_because": cluster.noise_reason or "",
                     }
                     for cluster in clusters[:30]
                 ]
@@ -124,7 +125,7 @@ def _row(cluster: "FailureCluster") -> dict[str, Any]:
         "feeds": cluster.loop,
         "growth": words if growth.ratio is None else f"{words}, ×{growth.ratio:.2f}",
         "stability": None if cluster.stability is None else round(cluster.stability, 2),
-        "noise": cluster.noise_reason or "",
+        "noise": cluster.noise,
     }
 
 

@@ -52,7 +52,8 @@ def review_queue(
     """The failed turns of one release bundle that are worth a person's minute, best first, also in MLflow.
 
     One row is one trace with its score (uncertainty × cluster weight × novelty), the factors, and why it was picked.
-    MLflow's reviewers see the same traces as a review queue of the bundle, with a question for the intent.
+    MLflow's reviewers see the same traces as a review queue of the bundle, with questions for the
+    intent and for the documents that answer.
     """
     from mangaassist_assets.assets.reading import read_clusters, read_turns
     from mangaassist_assets.labelling.known_intents import known_intents
