@@ -14,6 +14,9 @@ from resources.store import StoreResource
 if TYPE_CHECKING:
     from mangaassist_assets.mining.cluster_building import ClusterMining
     from mangaassist_assets.mining.clusters import FailureCluster
+    from mangaassist_assets.mining.timeline import TimelineRow
+
+_SHOWN = 50
 
 
 @dg.asset(
@@ -34,42 +37,38 @@ def failure_clusters(
     examples. Mining a bundle again, or an older one late, renames nothing.
     """
     from mangaassist_assets.assets.cluster_history import read_history
+    from mangaassist_assets.assets.message_vectors import message_vectors
     from mangaassist_assets.assets.reading import read_failures, read_turns, read_vocabulary
-    from mangaassist_assets.knowledge.embedding_cache import EmbeddingCache
     from mangaassist_assets.mining.cluster_building import ClustersConfig, mine_clusters
     from mangaassist_assets.mining.cluster_files import bundle_to_files
-    from mangaassist_assets.mining.message_vectors import embed_messages
-    from mangaassist_assets.mining.timeline import cluster_timeline
+    from mangaassist_assets.mining.timeline import cluster_timeline, timeline_rows
     from mangaassist_assets.mining.timeline_chart import timeline_chart
 
     bundle = context.partition_key
     snapshots = store.snapshots()
     failures = read_failures(snapshots, bundle)
-    embedder = embeddings.embedder()
-    known = read_history(snapshots, bundle, embedding_model_id=embedder.model_id)
     words = read_vocabulary(snapshots)
-    vectors, report = embed_messages(
+    vectors, report = message_vectors(
         [failure.turn.learnable_text for failure in failures],
-        embedder=embedder,
-        cache=EmbeddingCache(store.cache("embeddings")),
+        embeddings,
+        store,
         progress=lambda done, of: context.log.info(f"{done} of {of} messages embedded"),
     )
+    known = read_history(snapshots, bundle, embedding_model_id=report.model_id)
     mining = mine_clusters(
         failures,
         vectors,
         release_bundle=bundle,
         turns=len(read_turns(snapshots, bundle)),
-        embedding_model_id=embedder.model_id,
+        embedding_model_id=report.model_id,
         history=known.history,
         namer=judge.cluster_namer(vocabulary=words),
         config=ClustersConfig(vocabulary=words),
     )
     clusters = mining.bundle.clusters
-    pictures = {
-        "map.png": _map(mining, vectors),
-        "timeline.png": timeline_chart(cluster_timeline([*known.history.earlier, mining.bundle])),
-    }
-    snapshot = snapshots.write("failure_clusters", {**bundle_to_files(mining.bundle), **pictures}, partition=bundle)
+    timeline = cluster_timeline([*known.history.earlier, mining.bundle])
+    # Pictures and history are no part of the snapshot: they hang on fonts and other bundles, its digest must not.
+    snapshot = snapshots.write("failure_clusters", bundle_to_files(mining.bundle), partition=bundle)
     before = known.history.previous.release_bundle if known.history.previous else None
     noise = sum(cluster.noise for cluster in clusters)
     context.log.info(
@@ -83,7 +82,7 @@ def failure_clusters(
             "noise": dg.MetadataValue.int(noise),
             "compared_with": dg.MetadataValue.text(before or "no earlier bundle"),
             "not_compared": dg.MetadataValue.json(known.left_out),
-            "map": image("Failed messages by meaning", pictures["map.png"]),
+            "map": image("Failed messages by meaning", _map(mining, vectors)),
             "clusters": table([_row(cluster) for cluster in clusters[:30]]),
             "examples": table(
                 [
@@ -104,10 +103,11 @@ def failure_clusters(
                         "of_the_bundle_before": ", ".join(event.previous_ids),
                         "similarity": None if event.similarity is None else round(event.similarity, 3),
                     }
-                    for event in mining.bundle.events[:50]
+                    for event in mining.bundle.events[:_SHOWN]
                 ]
             ),
-            "timeline": image("Clusters from bundle to bundle", pictures["timeline.png"]),
+            "timeline": image("Clusters from bundle to bundle", timeline_chart(timeline)),
+            "history": table([_history_row(row) for row in timeline_rows(timeline)[-_SHOWN:]]),
         },
     )
 
@@ -127,6 +127,10 @@ def _row(cluster: "FailureCluster") -> dict[str, Any]:
         "stability": None if cluster.stability is None else round(cluster.stability, 2),
         "noise": cluster.noise,
     }
+
+
+def _history_row(row: "TimelineRow") -> dict[str, Any]:
+    return {**row, "share": round(row["share"], 4)}
 
 
 def _map(mining: "ClusterMining", vectors: Any) -> bytes:  # noqa: ANN401 - an array; numpy is not imported here

@@ -9,6 +9,7 @@ from pydantic import Field
 from mangaassist_assets.assets.clusters import failure_clusters
 from mangaassist_assets.assets.common import ML_ENGINEERING, materialized, table
 from mangaassist_assets.assets.corpus import training_corpus
+from mangaassist_assets.assets.message_vectors import message_vectors
 from mangaassist_assets.assets.traces import tagged_traces
 from mangaassist_assets.partitions import release_bundles
 from resources.embeddings import EmbeddingsResource
@@ -17,7 +18,6 @@ from resources.mlflow_tracking import MlflowResource
 from resources.store import StoreResource
 
 if TYPE_CHECKING:
-    from mangaassist_assets.knowledge.types import Vectors
     from mangaassist_assets.labelling.disagreement import Disagreement
     from mangaassist_assets.labelling.error_estimate import ErrorRate
     from mangaassist_assets.storage import SnapshotStore
@@ -72,8 +72,8 @@ def review_queue(
     seen = sorted({turn.learnable_text for turn in earlier})
     picking = pick_for_review(
         candidates,
-        _embed([turns[one.trace_id].learnable_text for one in candidates], embeddings, store),
-        seen=_embed(seen, embeddings, store),
+        message_vectors([turns[one.trace_id].learnable_text for one in candidates], embeddings, store)[0],
+        seen=message_vectors(seen, embeddings, store)[0],
         budget=config.budget,
         config=QueueConfig(per_shopper=config.per_shopper, per_cluster=config.per_cluster),
     )
@@ -197,7 +197,7 @@ def intent_labels(
         reviews,
         clusters,
         failed,
-        _embed([turn.learnable_text for turn in failed], embeddings, store),
+        message_vectors([turn.learnable_text for turn in failed], embeddings, store)[0],
         judging=judging,
         propagation=PropagationConfig(minimum_reviewers=config.minimum_reviewers, maximum_error=config.maximum_error),
     )
@@ -248,13 +248,6 @@ def intent_labels(
 
 def _is_reviewed(turn: "ChatTurn") -> bool:
     return turn.expected_intent is not None or bool(turn.expected_documents)
-
-
-def _embed(texts: Sequence[str], embeddings: EmbeddingsResource, store: StoreResource) -> "Vectors":
-    from mangaassist_assets.knowledge.embedding_cache import EmbeddingCache
-    from mangaassist_assets.mining.message_vectors import embed_messages
-
-    return embed_messages(texts, embedder=embeddings.embedder(), cache=EmbeddingCache(store.cache("embeddings")))[0]
 
 
 def _corpus_messages(store: "SnapshotStore") -> dict[str, list[str]]:

@@ -19,12 +19,11 @@ from mangaassist_assets.chatbot.parts import (
     Generation,
     GenerationRequest,
     Generator,
-    PassageSearch,
     StageError,
     TraceSink,
 )
 from mangaassist_assets.chatbot.retrieval import Retriever
-from mangaassist_assets.knowledge.types import Embedder, Hit
+from mangaassist_assets.knowledge.types import Embedder, Hit, PassageSearch
 from mangaassist_assets.mining.rule_names import Stage
 from mangaassist_assets.tracing.redaction import Vocabulary
 

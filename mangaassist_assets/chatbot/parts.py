@@ -12,8 +12,6 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     # Resources import this module while definitions load: numpy and pydantic models stay out of it.
-    import numpy as np
-    from numpy.typing import NDArray
 
     from mangaassist_assets.chatbot.documents import GuardrailsDocument, PromptsDocument, RoutingDocument
     from mangaassist_assets.knowledge.types import Hit
@@ -33,28 +31,6 @@ class Endpoint(Protocol):
 
     def invoke(self, payload: Mapping[str, Any]) -> dict[str, Any]:
         """Send one request and return the answer; raises StageError where the endpoint gives none."""
-
-
-class PassageSearch(Protocol):
-    """What the chatbot asks of a search index."""
-
-    def live_generation(self) -> str | None:
-        """Return the generation in use, or None where there is none."""
-
-    def vector_search(
-        self,
-        generation: str,
-        vector: NDArray[np.float32],
-        *,
-        limit: int,
-        filters: Mapping[str, str] | None = None,
-    ) -> list[Hit]:
-        """Return the nearest chunks by cosine similarity, best first."""
-
-    def keyword_search(
-        self, generation: str, query: str, *, limit: int, filters: Mapping[str, str] | None = None
-    ) -> list[Hit]:
-        """Return the best chunks by their words, best first."""
 
 
 class Configuration(Protocol):

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from mangaassist_assets.chatbot.documents import RoutingDocument
 from mangaassist_assets.chatbot.parts import (
     Endpoint,
-    PassageSearch,
     StageError,
     label_score,
     predictions,
@@ -18,7 +17,7 @@ from mangaassist_assets.chatbot.parts import (
 from mangaassist_assets.chatbot.tracer import ActiveSpan, TurnTracer
 from mangaassist_assets.knowledge.chunking import embedding_text
 from mangaassist_assets.knowledge.fusion import reciprocal_rank_fusion
-from mangaassist_assets.knowledge.types import Embedder, Hit
+from mangaassist_assets.knowledge.types import Embedder, Hit, PassageSearch
 from mangaassist_assets.tracing.names import Attribute, SpanName, Tag
 
 _RERANKER_CHARACTERS = 2_000

@@ -176,16 +176,13 @@ def build_noise_check(lane: Lane, *, limits: DatasetLimits) -> dg.AssetChecksDef
     def little_label_noise(
         context: dg.AssetCheckExecutionContext, embeddings: EmbeddingsResource, store: StoreResource
     ) -> dg.AssetCheckResult:
+        from mangaassist_assets.assets.message_vectors import message_vectors
         from mangaassist_assets.assets.reading import read_dataset
         from mangaassist_assets.datasets.health import judge_noise
-        from mangaassist_assets.knowledge.embedding_cache import EmbeddingCache
         from mangaassist_assets.labelling.label_noise import find_label_noise
-        from mangaassist_assets.mining.message_vectors import embed_messages
 
         frame, _ = read_dataset(store.snapshots(), lane.dataset_asset, context.partition_key)
-        embedder = embeddings.embedder()
-        cache = EmbeddingCache(store.cache("embeddings"))
-        vectors, _ = embed_messages(frame["text"].to_list(), embedder=embedder, cache=cache)
+        vectors, _ = message_vectors(frame["text"].to_list(), embeddings, store)
         report = find_label_noise(frame["example_id"].to_list(), frame["intent"].to_list(), vectors)
         context.log.info(f"{report.examples} labels judged, {len(report.suspects)} suspects")
         return _result(judge_noise(report, limits), "suspects")

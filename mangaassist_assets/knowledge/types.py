@@ -69,7 +69,29 @@ class Embedder(Protocol):
         """Return float32 of shape (len(texts), dimension), each row of length one."""
 
 
-class SearchIndex(Protocol):
+class PassageSearch(Protocol):
+    """What the chatbot asks of a search index. Scores of keywords are BM25; any text is a valid query."""
+
+    def live_generation(self) -> str | None:
+        """Return the generation in use, or None where there is none."""
+
+    def vector_search(
+        self,
+        generation: str,
+        vector: NDArray[np.float32],
+        *,
+        limit: int,
+        filters: Mapping[str, str] | None = None,
+    ) -> list[Hit]:
+        """Return the nearest chunks by cosine similarity, best first."""
+
+    def keyword_search(
+        self, generation: str, query: str, *, limit: int, filters: Mapping[str, str] | None = None
+    ) -> list[Hit]:
+        """Return the best chunks by their words, best first."""
+
+
+class SearchIndex(PassageSearch, Protocol):
     """Index generations behind one alias. A generation is immutable once it is sealed.
 
     Every method that names a generation raises `UnknownGenerationError` where there is none of that name.
@@ -94,26 +116,8 @@ class SearchIndex(Protocol):
     def count(self, generation: str) -> int:
         """Return how many chunks a generation holds."""
 
-    def vector_search(
-        self,
-        generation: str,
-        vector: NDArray[np.float32],
-        *,
-        limit: int,
-        filters: Mapping[str, str] | None = None,
-    ) -> list[Hit]:
-        """Return the nearest chunks by cosine similarity, best first."""
-
-    def keyword_search(
-        self, generation: str, query: str, *, limit: int, filters: Mapping[str, str] | None = None
-    ) -> list[Hit]:
-        """Return the best chunks by BM25, best first. Any text is a valid query."""
-
     def generations(self) -> list[str]:
         """Return the names of all physical generations, oldest first."""
-
-    def live_generation(self) -> str | None:
-        """Return the generation the alias names, or None before the first swap."""
 
     def swap_live(self, generation: str, *, expected: str | None) -> None:
         """Point the alias at `generation` if it still names `expected`; raise `AliasMovedError` otherwise."""

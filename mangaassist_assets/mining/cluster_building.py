@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 
 import numpy as np
@@ -328,7 +328,7 @@ def _cluster(
         size=len(members),
         turns=turns,
         users=growth.count,
-        growth=replace(growth, cluster_id=identity),
+        growth=growth,
         first_seen_ms=min(times),
         last_seen_ms=max(times),
         blame_counts=dict(sorted(Counter(member.blame.stage for member in members).items())),

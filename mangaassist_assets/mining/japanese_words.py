@@ -9,11 +9,12 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache
 from typing import TYPE_CHECKING
 
+from mangaassist_assets.tracing.redaction.morphology import core_dictionary
+
 if TYPE_CHECKING:
-    from sudachipy import Dictionary, Morpheme, Tokenizer
+    from sudachipy import Morpheme, Tokenizer
 
 JAPANESE = r"\u3040-\u30ff\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff々ー"
 
@@ -121,17 +122,10 @@ def _is_one_kana(surface: str) -> bool:
     return len(surface) == 1 and "\u3040" <= surface <= "\u30ff"
 
 
-@cache
-def _dictionary() -> Dictionary:
-    from sudachipy import Dictionary
-
-    return Dictionary(dict="core")
-
-
 def _tokenizer() -> Tokenizer:
     # A tokenizer keeps buffers of its own and belongs to one thread; the dictionary is shared.
     if not hasattr(_LOCAL, "tokenizer"):
         fields = {"surface", "pos", "dictionary_form", "normalized_form"}
-        _LOCAL.tokenizer = _dictionary().tokenizer("C", fields=fields)
+        _LOCAL.tokenizer = core_dictionary().tokenizer("C", fields=fields)
     tokenizer: Tokenizer = _LOCAL.tokenizer
     return tokenizer

@@ -9,7 +9,7 @@ import numpy as np
 
 from mangaassist_assets.mining.clustering import Labels
 from mangaassist_assets.mining.layout import Points
-from mangaassist_assets.satisfaction.chart import png
+from mangaassist_assets.satisfaction.chart import name_fonts, png
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -19,7 +19,6 @@ _LONGEST_NAME = 34
 _COLOURS = (
     "#1f5fa8", "#c8501e", "#2b8a3e", "#b3261e", "#7048a8", "#8a5a44", "#d0469b", "#7f7a1c", "#128a99", "#e0a100",
 )  # fmt: skip
-_JAPANESE_FONTS = ("Noto Sans CJK JP", "IPAexGothic", "Hiragino Sans", "Yu Gothic")
 _MARK = "name: "  # keeps a name from being a label with a meaning of its own while the chart is made
 _GREY = "#b4bcc8"
 _NOISE = "#79818c"
@@ -80,7 +79,7 @@ def cluster_map(
 def _decorate(axes: Axes, title: str, *, named: int) -> None:
     from matplotlib.collections import PathCollection
 
-    fonts = _fonts()
+    fonts = name_fonts()
     heading = axes.set_title(_one_line(title, longest=100), fontsize=11, loc="left", fontfamily=fonts)
     heading.set_parse_math(False)
     axes.set_xticks([])
@@ -112,14 +111,6 @@ def _decorate(axes: Axes, title: str, *, named: int) -> None:
     for handle in legend.legend_handles:
         if isinstance(handle, PathCollection):
             handle.set_sizes([30])
-
-
-def _fonts() -> list[str]:
-    """Return the font families that labels are drawn in; later ones have the letters that earlier ones lack."""
-    from matplotlib.font_manager import fontManager
-
-    there = set(fontManager.get_font_names())
-    return ["DejaVu Sans", *(name for name in _JAPANESE_FONTS if name in there)]
 
 
 def _counted(messages: int, groups: int) -> str:

@@ -49,10 +49,6 @@ class NoiseDecision:
     reasons: Mapping[int, str]
     cohesion: NDArray[np.float32]
 
-    def is_noise(self, group: int) -> bool:
-        """Return whether a group is noise."""
-        return group in self.noise
-
 
 DEFAULT_NOISE = NoiseConfig()
 

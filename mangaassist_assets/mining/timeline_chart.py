@@ -12,14 +12,13 @@ from collections import defaultdict
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from mangaassist_assets.satisfaction.chart import png
+from mangaassist_assets.satisfaction.chart import name_fonts, png
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
     from mangaassist_assets.mining.timeline import Timeline, TimelineEntry
 
-_JAPANESE_FONTS = ("Noto Sans CJK JP", "IPAexGothic", "Hiragino Sans", "Yu Gothic")
 _LONGEST_NAME = 38
 _LONGEST_BUNDLE = 18
 _LARGEST_DOT = 260.0
@@ -60,7 +59,7 @@ def timeline_chart(timeline: Timeline, *, clusters: int = 20, bundles: int = 12)
     _draw_events(axes, timeline, rows, first)
     axes.set_yticks(list(rows.values()), [_label(history[identity]) for identity in rows], fontsize=7)
     for label in axes.get_yticklabels():
-        label.set_fontfamily(_fonts())
+        label.set_fontfamily(name_fonts())
     axes.set_ylim(max(1, len(rows)) - 0.4, -0.7)
     ticks = range(first, len(timeline.bundles))
     labels = [_plain(timeline.bundles[place], _LONGEST_BUNDLE) for place in ticks]
@@ -163,14 +162,6 @@ def _title(shown: int, known: int, largest: float) -> str:
         return "No failure clusters yet"
     of = f"the {shown} largest of {known}" if shown < known else f"{known}"
     return f"Failure clusters: {of}\nsize at each dot; the largest dot is {largest:.1%} of a bundle's turns"
-
-
-def _fonts() -> list[str]:
-    """Return the font families of names; later ones have the letters that earlier ones lack."""
-    from matplotlib.font_manager import fontManager
-
-    there = set(fontManager.get_font_names())
-    return ["DejaVu Sans", *(name for name in _JAPANESE_FONTS if name in there)]
 
 
 def _color(verdict: str | None) -> str:

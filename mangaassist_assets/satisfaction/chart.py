@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 _GROUPS_SHOWN = 6
 _LONGEST_LABEL = 34
+_JAPANESE_FONTS = ("Noto Sans CJK JP", "IPAexGothic", "Hiragino Sans", "Yu Gothic")
 _TITLES = {
     OVERALL: "all turns",
     "prompt_version": "prompt",
@@ -57,6 +58,14 @@ def png(figure: object) -> bytes:
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", metadata={"Software": None})  # type: ignore[attr-defined]
     return buffer.getvalue()
+
+
+def name_fonts() -> list[str]:
+    """Return the font families for names that shoppers' words made; later ones have the letters earlier ones lack."""
+    from matplotlib.font_manager import fontManager
+
+    there = set(fontManager.get_font_names())
+    return ["DejaVu Sans", *(name for name in _JAPANESE_FONTS if name in there)]
 
 
 def _largest(report: SatisfactionReport, dimension: str) -> list[GroupSatisfaction]:

@@ -28,7 +28,6 @@ from mangaassist_assets.assets.reading import (
 from mangaassist_assets.datasets.intent_labels import LABELS_FILE, labels_from_parquet
 from mangaassist_assets.datasets.judging import IntentJudgement
 from mangaassist_assets.labelling.label_import import ImportedLabel
-from mangaassist_assets.labelling.review_queue import QueueItem
 from mangaassist_assets.labelling.stored_queue import QUEUE_FILE, queue_to_json
 from mangaassist_assets.storage import canonical_json
 from mangaassist_assets.tracing.contract import read_turns
@@ -51,7 +50,7 @@ from resources.mlflow_tracking import MlflowResource
 from resources.store import StoreResource
 from tests.support.command_line import run_here
 from tests.support.feedback_events import BUNDLE, store_traces, trace_id
-from tests.support.labelling import make_turn
+from tests.support.labelling import make_turn, queue_item
 from tests.support.store_chatbot import HashEmbedder
 from tests.support.trace_source import chat_trace
 
@@ -285,18 +284,7 @@ class TestCommandLine:
         store_traces(mlflow, chat_trace(key, 1_774_000_000_000, bundle))
         store = StoreResource(root=str(stand_ins.home.store), cache_folder=str(tmp_path / "cache"))
         write_turns(store, [make_turn(key, "where is my parcel", release_bundle=bundle)], bundle=bundle)
-        item = QueueItem(
-            rank=1,
-            trace_id=key,
-            cluster_id="fc-1",
-            cluster_name="parcel",
-            score=0.5,
-            uncertainty=0.5,
-            cluster_weight=1.0,
-            novelty=1.0,
-            questions=("intent",),
-            reason="confidence 0.50",
-        )
+        item = queue_item(key)
         store.snapshots().write("review_queue", {QUEUE_FILE: queue_to_json([item])}, partition=bundle)
         store.snapshots().write("failure_clusters", {"clusters.json": b"[]"}, partition=bundle)
         out = tmp_path / "queue.csv"

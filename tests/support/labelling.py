@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mangaassist_assets.datasets.intent_labels import IntentLabel
+from mangaassist_assets.labelling.review_queue import QueueItem
 from mangaassist_assets.tracing.names import EXPECTED_INTENT
 from mangaassist_assets.tracing.turns import ChatTurn, Review
 
@@ -89,3 +90,19 @@ def close_vectors(count: int) -> np.ndarray:
 def unit_vectors(count: int, *, dimension: int = 16, seed: int = 0) -> np.ndarray:
     vectors = np.random.default_rng(seed).normal(size=(count, dimension)).astype(np.float32)
     return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+
+
+def queue_item(trace_id: str, rank: int = 1, **fields: object) -> QueueItem:
+    defaults: dict[str, object] = {
+        "rank": rank,
+        "trace_id": trace_id,
+        "cluster_id": "fc-1",
+        "cluster_name": "parcel",
+        "score": 0.5,
+        "uncertainty": 0.5,
+        "cluster_weight": 1.0,
+        "novelty": 1.0,
+        "questions": ("intent",),
+        "reason": "confidence 0.50",
+    }
+    return QueueItem(**{**defaults, **fields})  # type: ignore[arg-type]

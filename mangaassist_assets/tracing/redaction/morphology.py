@@ -42,7 +42,8 @@ class Morpheme:
 
 
 @cache
-def _dictionary() -> Dictionary:
+def core_dictionary() -> Dictionary:
+    """Return Sudachi's core dictionary, loaded once a process: it takes 80 MB."""
     from sudachipy import Dictionary
 
     return Dictionary(dict="core")
@@ -51,7 +52,7 @@ def _dictionary() -> Dictionary:
 def _tokenizer() -> Tokenizer:
     # A tokenizer keeps buffers of its own and belongs to one thread; the dictionary is shared.
     if not hasattr(_LOCAL, "tokenizer"):
-        _LOCAL.tokenizer = _dictionary().tokenizer("A", fields={"surface", "pos"})
+        _LOCAL.tokenizer = core_dictionary().tokenizer("A", fields={"surface", "pos"})
     tokenizer: Tokenizer = _LOCAL.tokenizer
     return tokenizer
 

@@ -10,12 +10,11 @@ from mangaassist_assets.assets.reading import TURNS_CARD_FILE, TURNS_FILE
 from mangaassist_assets.cli import main
 from mangaassist_assets.commands.labels import format_of, render_export, render_import, run_export, run_import
 from mangaassist_assets.commands.session import CommandError
-from mangaassist_assets.labelling.review_queue import QueueItem
 from mangaassist_assets.labelling.stored_queue import QUEUE_FILE, queue_to_json
 from mangaassist_assets.storage import SnapshotMissingError, SnapshotStore, canonical_json
 from mangaassist_assets.tracing.snapshot import to_parquet, turns_frame
 from resources.mlflow_reviews import MlflowLabelRecorder, RecordedLabels
-from tests.support.labelling import make_turn, reviewed_turn, said
+from tests.support.labelling import make_turn, queue_item, reviewed_turn, said
 
 BUNDLE = "2026.03.24-rc2"
 
@@ -30,18 +29,7 @@ def store(tmp_path):
     rows = [{"text": "where", "intent": "order_status", "relevant_documents": []}]
     made.write("training_corpus", {"utterances.json": canonical_json(rows)})
     items = [
-        QueueItem(
-            rank=rank,
-            trace_id=trace_id,
-            cluster_id="fc-1",
-            cluster_name="[red]parcel",
-            score=0.5,
-            uncertainty=0.5,
-            cluster_weight=1.0,
-            novelty=1.0,
-            questions=("intent",),
-            reason="confidence 0.50",
-        )
+        queue_item(trace_id, rank, cluster_name="[red]parcel")
         for rank, trace_id in enumerate(["tr-1", "gone"], start=1)
     ]
     made.write("review_queue", {QUEUE_FILE: queue_to_json(items)}, partition=BUNDLE)

@@ -14,9 +14,8 @@ from mangaassist_assets.labelling.label_import import (
     read_labels,
 )
 from mangaassist_assets.labelling.queue_export import COLUMNS, export_rows, to_csv, to_jsonl
-from mangaassist_assets.labelling.review_queue import QueueItem
 from mangaassist_assets.tracing.turns import RankedCandidate
-from tests.support.labelling import make_turn
+from tests.support.labelling import make_turn, queue_item
 
 NOW = 1_780_000_000_000
 KNOWN = KnownAnswers(
@@ -26,18 +25,7 @@ HEADER = "trace_id,intent,documents,labeller,labelled_at\n"
 
 
 def item(trace_id, rank=1):
-    return QueueItem(
-        rank=rank,
-        trace_id=trace_id,
-        cluster_id="fc-1",
-        cluster_name="=cluster",
-        score=0.5,
-        uncertainty=0.5,
-        cluster_weight=1.0,
-        novelty=1.0,
-        questions=("intent", "documents"),
-        reason="confidence 0.50",
-    )
+    return queue_item(trace_id, rank, cluster_name="=cluster", questions=("intent", "documents"))
 
 
 def read(text, *, file_format="csv", known=KNOWN, **options):
