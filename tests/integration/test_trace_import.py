@@ -134,8 +134,9 @@ def comparable(trace: dict[str, Any]) -> dict[str, Any]:
     info = trace["info"]
     for name in (*SERVER_TAGS, DIGEST_TAG):
         info["tags"].pop(name, None)
-    # The name of the developer's account becomes a pseudonym.
-    info["trace_metadata"].pop("mlflow.user", None)
+    # The name of the developer's account becomes a pseudonym, and the path of a clone may hold a name.
+    for name in ("mlflow.user", "mlflow.source.git.repoURL"):
+        info["trace_metadata"].pop(name, None)
     info.pop("trace_location")
     ids = {one["assessment_id"]: one["assessment_name"] for one in info["assessments"]}
     for one in info["assessments"]:

@@ -7,7 +7,7 @@ from mangaassist_assets.tracing.redaction.word_sets import word_set
 # Words that begin sentences, and ranks: no evidence for a name even with a capital.
 NEVER = word_set(
     "one two three four five six seven eight nine ten eleven twelve twenty thirty forty fifty hundred thousand "
-    "million hai hii hiii helo hellow okey okie byee lang html http https www ink edo "
+    "million hai hii hiii helo hellow okey okie byee lang html http https www git repo repos ink edo "
     "the a an and or but if so to of in on at by as be do is it he she we you me my his her our your can has had "
     "have was see say let get got set put how why who what when where this that these those there then than all "
     "any some one two not now new old good best nice dear more most much many very well way day time year great "

@@ -186,6 +186,11 @@ def test_a_path_tells_no_user():
     assert scrubber.text('File "/home/jane/app.py", line 1') == 'File "/home/[NAME]/app.py", line 1'
 
 
+@pytest.mark.parametrize("place", ["/check/repo.git", "https://git.example.org/acme/repo.git", "/srv/repos/shop"])
+def test_where_a_repository_lies_is_no_personal_data(place):
+    assert scrubber.text(place) == place
+
+
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(max_size=12) | st.sampled_from([MAIL, json.dumps({"a": MAIL})]),
     lambda children: st.lists(children, max_size=3) | st.dictionaries(st.text(max_size=6), children, max_size=3),
