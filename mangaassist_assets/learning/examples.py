@@ -4,15 +4,22 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+OUT_OF_SCOPE = "out_of_scope"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IntentExample:
-    """One message with its intent. `example_id` is stable across dataset versions; `weight` scales its loss."""
+    """One message with its intent. `example_id` is stable across dataset versions; `weight` scales its loss.
+
+    `tenant` is whose shopper wrote it, empty where one store is all there is. The intent `OUT_OF_SCOPE` says that the
+    message has none: it is no class to learn, it shows where the classifier should refuse.
+    """
 
     example_id: str
     text: str
     intent: str
     weight: float = 1.0
+    tenant: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,7 +27,8 @@ class RankingExample:
     """One query with labelled passages, the unit of reranker training and evaluation.
 
     `passages[i]` is the text of a chunk, `relevances[i]` its relevance (0.0 or 1.0). `first_stage_ranks[i]` is the
-    retriever's rank of it counted from 1, so that the retriever alone can be scored on the same example.
+    retriever's rank of it counted from 1, so that the retriever alone can be scored on the same example. `tenant` is
+    whose shopper asked, empty where one store is all there is.
     """
 
     example_id: str
@@ -28,3 +36,4 @@ class RankingExample:
     passages: tuple[str, ...]
     relevances: tuple[float, ...]
     first_stage_ranks: tuple[int, ...]
+    tenant: str = ""
