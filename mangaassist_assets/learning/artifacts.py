@@ -11,15 +11,15 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 from pathlib import Path, PurePosixPath
-from typing import Any, Literal, get_args
-
-ArtifactKind = Literal["intent_classifier", "reranker"]
+from typing import Any
 
 MANIFEST_FILE = "artifact.json"
 SCHEMA = 1
 _MANIFEST_BYTES = 1_000_000
 _READ_BYTES = 1 << 20
+_KIND = re.compile(r"[a-z][a-z0-9_]{0,63}")
 _ALLOWED_SUFFIXES = frozenset({".safetensors", ".json", ".txt", ".md"})
 
 
@@ -27,7 +27,7 @@ class ArtifactMismatchError(RuntimeError):
     """An artifact is not what it should be. The message names the directory and the file."""
 
 
-def seal_artifact(directory: Path, kind: ArtifactKind) -> str:
+def seal_artifact(directory: Path, kind: str) -> str:
     """Hash every file of a model directory, write `artifact.json`, and return the artifact's digest (hexadecimal).
 
     Raises:
@@ -79,17 +79,16 @@ def verify_artifact(directory: Path, expected_digest: str | None = None) -> str:
     return digest
 
 
-def artifact_kind(directory: Path) -> ArtifactKind:
+def artifact_kind(directory: Path) -> str:
     """Return the kind that an artifact's manifest names, without checking the files.
 
     Raises:
-        ArtifactMismatchError: The manifest is missing, malformed, or names an unknown kind.
+        ArtifactMismatchError: The manifest is missing, malformed, or names nothing that could be a kind.
     """
     kind = _read_manifest(directory).get("kind")
-    for known in get_args(ArtifactKind):
-        if kind == known:
-            return known  # type: ignore[no-any-return]
-    raise ArtifactMismatchError(f"{directory / MANIFEST_FILE}: kind {kind!r} is not one of {get_args(ArtifactKind)}")
+    if not isinstance(kind, str) or not _KIND.fullmatch(kind):
+        raise ArtifactMismatchError(f"{directory / MANIFEST_FILE}: kind {str(kind)[:80]!r} names no kind of model")
+    return kind
 
 
 def artifact_digest(files: dict[str, str]) -> str:

@@ -100,11 +100,13 @@ class ModelFamily(ABC, Generic[ExampleT]):
         kind: What `artifact.json` says; lower case and underscores.
         metric: What the gate decides on, the mean of `ModelEvidence.outcomes`.
         binary: Whether outcomes are 0 or 1.
+        reads_knowledge: Whether training wants the texts of the store's knowledge.
     """
 
     kind: ClassVar[str]
     metric: ClassVar[str]
     binary: ClassVar[bool]
+    reads_knowledge: ClassVar[bool] = False
 
     @abstractmethod
     def settings(self) -> Mapping[str, Any]:
@@ -132,7 +134,7 @@ class ModelFamily(ABC, Generic[ExampleT]):
 
     @abstractmethod
     def request_input(self, example: ExampleT) -> Any:  # noqa: ANN401 - a JSON value of the family's own form
-        """Return the input of a request that asks about an example, for timing."""
+        """Return the input of a request that asks about an example, for timing; a list where it takes several."""
 
     def slices(self, examples: Sequence[ExampleT]) -> Mapping[str, tuple[str, ...]]:
         """Return by dimension the slice that each example belongs to; an empty name for none."""

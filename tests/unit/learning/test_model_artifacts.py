@@ -110,9 +110,10 @@ def test_a_directory_without_manifest_is_no_artifact(artifact: Path) -> None:
         verify_artifact(artifact)
 
 
-def test_an_unknown_kind_is_refused(artifact: Path) -> None:
-    (artifact / MANIFEST_FILE).write_text('{"schema": 1, "kind": "pickle", "files": {"config.json": "x"}}')
-    with pytest.raises(ArtifactMismatchError, match="kind 'pickle'"):
+@pytest.mark.parametrize("kind", ['"../pickle"', '""', "7", "null", '"Reranker"', '"os:system"'])
+def test_a_kind_that_names_no_model_is_refused(artifact: Path, kind: str) -> None:
+    (artifact / MANIFEST_FILE).write_text(f'{{"schema": 1, "kind": {kind}, "files": {{"config.json": "x"}}}}')
+    with pytest.raises(ArtifactMismatchError, match="names no kind of model"):
         artifact_kind(artifact)
 
 
