@@ -5,15 +5,18 @@ name. Loading this module imports no heavy library: they are imported when an as
 """
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
 import dagster as dg
+from resources.trainers import TrainerResource
 
 from mangaassist_assets.assets import ALL_ASSETS
-from mangaassist_assets.checks.gates import ALL_CHECKS
+from mangaassist_assets.assets.lanes import Lane
+from mangaassist_assets.assets.model_lane import build_lane_assets
+from mangaassist_assets.checks.gates import ALL_CHECKS, build_lane_checks
 from mangaassist_assets.environment import ENVIRONMENT_VARIABLE, Environment, parse_environment
-from mangaassist_assets.jobs import ALL_JOBS
+from mangaassist_assets.jobs import ALL_JOBS, build_lane_job
 from mangaassist_assets.loggers import console_lines
 from mangaassist_assets.schedules import ALL_SCHEDULES
 from resources.app_config import AppConfigResource
@@ -24,6 +27,7 @@ from resources.feedback_stream import KinesisFeedbackResource
 from resources.generation import GenerationResource
 from resources.judge import JudgeResource
 from resources.knowledge import KnowledgeResource
+from resources.learning import LearningResource
 from resources.mining import MiningResource
 from resources.mlflow_tracking import MlflowResource
 from resources.prices import PricesResource
@@ -36,11 +40,19 @@ from sensors import ALL_SENSORS
 Resource: TypeAlias = "dg.ConfigurableResource[Any]"
 
 
-def build_definitions(environment: Environment = "local", **overrides: Resource) -> dg.Definitions:
+def build_definitions(
+    environment: Environment = "local",
+    *,
+    lanes: Sequence[Lane] = (),
+    assets: Sequence[dg.AssetsDefinition] = (),
+    **overrides: Resource,
+) -> dg.Definitions:
     """Assemble assets, checks, jobs, sensors, schedules and resources for one environment.
 
     Args:
         environment: `local` (one machine, stand-ins for AWS) or `aws`.
+        lanes: further model lanes; of each the assets, the gate and the job are made.
+        assets: further assets, such as the datasets of those lanes.
         overrides: resources by name that replace the environment's own.
 
     Raises:
@@ -52,9 +64,9 @@ def build_definitions(environment: Environment = "local", **overrides: Resource)
         msg = f"no resource is named {unknown[0]!r}; there are {', '.join(sorted(resources))}"
         raise KeyError(msg)
     return dg.Definitions(
-        assets=ALL_ASSETS,
-        asset_checks=ALL_CHECKS,
-        jobs=ALL_JOBS,
+        assets=[*ALL_ASSETS, *assets, *(asset for lane in lanes for asset in build_lane_assets(lane))],
+        asset_checks=[*ALL_CHECKS, *build_lane_checks(lanes)],
+        jobs=[*ALL_JOBS, *(build_lane_job(lane) for lane in lanes)],
         sensors=ALL_SENSORS,
         schedules=ALL_SCHEDULES,
         resources=resources | overrides,
@@ -70,9 +82,11 @@ def _shared_resources(aws: AwsResource) -> dict[str, Resource]:
         "app_config": AppConfigResource(aws=aws),
         "store": StoreResource(root=dg.EnvVar("MANGAASSIST_STORE"), cache_folder=dg.EnvVar("MANGAASSIST_CACHE")),
         "knowledge": KnowledgeResource(folder=dg.EnvVar("MANGAASSIST_KNOWLEDGE")),
+        "learning": LearningResource(),
         "mining": MiningResource(),
         "mlflow": MlflowResource(tracking_uri=dg.EnvVar("MLFLOW_TRACKING_URI")),
         "prices": PricesResource(),
+        "trainer": TrainerResource(),
     }
 
 

@@ -4,16 +4,18 @@ One job is one lane of the loop. A gate is a blocking check inside its lane's ru
 deployment and nothing else. Everything that touches production is unpartitioned and in no job that backfills.
 """
 
+from typing import Any
+
 import dagster as dg
+
+from mangaassist_assets.assets.lanes import INTENT, LANES, RERANKER, Lane
 
 MINING = dg.AssetSelection.assets(
     "feedback_events", "recorded_feedback", "tagged_traces", "failed_traces", "failure_clusters", "review_queue"
 )
 REPORTS = dg.AssetSelection.assets("satisfaction_report", "usage_report")
-INTENT_LEARNING = dg.AssetSelection.assets("intent_labels", "intent_dataset", "intent_classifier", "intent_evaluation")
-RERANKER_LEARNING = dg.AssetSelection.assets("reranker_dataset", "reranker", "reranker_evaluation")
-INTENT_DEPLOYMENT = dg.AssetSelection.assets("intent_champion", "intent_endpoint")
-RERANKER_DEPLOYMENT = dg.AssetSelection.assets("reranker_champion", "reranker_endpoint")
+LEARNING = dg.AssetSelection.assets(*(asset for lane in LANES for asset in lane.learning_assets))
+DEPLOYMENT = dg.AssetSelection.assets(*(asset for lane in LANES for asset in lane.deployment_assets))
 INDEX_BUILD = dg.AssetSelection.assets("knowledge_chunks", "chunk_embeddings", "search_index", "retrieval_evaluation")
 INDEX_DEPLOYMENT = dg.AssetSelection.assets("live_index")
 CONFIGURATION = dg.AssetSelection.assets("runtime_configuration")
@@ -32,27 +34,28 @@ reports = dg.define_asset_job(
     description="How satisfied the shoppers of one release bundle were, and what its turns took and cost.",
 )
 
-intent_retraining = dg.define_asset_job(
-    "intent_retraining",
-    selection=INTENT_LEARNING | INTENT_DEPLOYMENT,
-    description="Dataset, challenger, gate and, if the gate says pass, deployment of the intent classifier.",
-)
 
-reranker_retraining = dg.define_asset_job(
-    "reranker_retraining",
-    selection=RERANKER_LEARNING | RERANKER_DEPLOYMENT,
-    description="Dataset, challenger, gate and, if the gate says pass, deployment of the reranker.",
-)
+def build_lane_job(lane: Lane) -> Any:  # noqa: ANN401 - Dagster gives the type no public name
+    """Return the job that takes a lane from its dataset to its endpoint."""
+    return dg.define_asset_job(
+        lane.job,
+        selection=dg.AssetSelection.assets(*lane.learning_assets, *lane.deployment_assets),
+        description=f"Dataset, challenger, gate and, if the gate says pass, deployment of the {lane.title}.",
+    )
+
+
+intent_retraining = build_lane_job(INTENT)
+reranker_retraining = build_lane_job(RERANKER)
 
 retraining = dg.define_asset_job(
     "retraining",
-    selection=MINING | INTENT_LEARNING | INTENT_DEPLOYMENT | RERANKER_LEARNING | RERANKER_DEPLOYMENT,
+    selection=MINING | LEARNING | DEPLOYMENT,
     description="Mining and both retraining lanes of one release bundle in one run: what sensors and schedules start.",
 )
 
 bundle_backfill = dg.define_asset_job(
     "bundle_backfill",
-    selection=MINING | INTENT_LEARNING | RERANKER_LEARNING | MANIFEST,
+    selection=MINING | LEARNING | MANIFEST,
     description="Mines, trains and gates past bundles again with today's code. Deploys nothing.",
 )
 

@@ -161,6 +161,15 @@ class SnapshotStore:
                 if digest.startswith(folder.name):
                     yield Snapshot(name, partition, digest, str(folder), hashes)
 
+    def names(self) -> Iterator[str]:
+        """Yield the names that something was ever stored under, sorted."""
+        folder = self._root / "snapshots"
+        if not folder.exists():
+            return
+        for child in sorted(folder.iterdir(), key=lambda path: path.name):
+            if _SAFE_NAME.fullmatch(child.name):
+                yield child.name
+
     def partitions(self, name: str) -> Iterator[str]:
         """Yield the partitions of `name` that have a snapshot, sorted."""
         folder = self._root / "snapshots" / _checked(name)

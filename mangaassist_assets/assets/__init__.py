@@ -2,11 +2,10 @@
 
 from mangaassist_assets.assets.clusters import failure_clusters
 from mangaassist_assets.assets.corpus import first_intent_classifier, first_reranker, training_corpus
-from mangaassist_assets.assets.deployment import build_champion_asset, build_endpoint_asset
 from mangaassist_assets.assets.failures import failed_traces
 from mangaassist_assets.assets.feedback import feedback_events, recorded_feedback
 from mangaassist_assets.assets.golden import golden_set
-from mangaassist_assets.assets.intent import intent_classifier, intent_dataset, intent_evaluation
+from mangaassist_assets.assets.intent import intent_dataset
 from mangaassist_assets.assets.knowledge import (
     chunk_embeddings,
     knowledge_chunks,
@@ -16,9 +15,10 @@ from mangaassist_assets.assets.knowledge import (
 )
 from mangaassist_assets.assets.labels import intent_labels, review_queue
 from mangaassist_assets.assets.lanes import LANES
+from mangaassist_assets.assets.model_lane import build_lane_assets
 from mangaassist_assets.assets.release import active_release, release_manifest, runtime_configuration
 from mangaassist_assets.assets.reports import satisfaction_report, usage_report
-from mangaassist_assets.assets.reranker import reranker, reranker_dataset, reranker_evaluation
+from mangaassist_assets.assets.reranker import reranker_dataset
 from mangaassist_assets.assets.traces import tagged_traces
 
 ALL_ASSETS = (
@@ -36,13 +36,8 @@ ALL_ASSETS = (
     usage_report,
     intent_labels,
     intent_dataset,
-    intent_classifier,
-    intent_evaluation,
     reranker_dataset,
-    reranker,
-    reranker_evaluation,
-    *(build_champion_asset(lane) for lane in LANES),
-    *(build_endpoint_asset(lane) for lane in LANES),
+    *(asset for lane in LANES for asset in build_lane_assets(lane)),
     knowledge_chunks,
     chunk_embeddings,
     search_index,

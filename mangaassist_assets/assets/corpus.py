@@ -1,12 +1,14 @@
 """The bootstrap: the training corpus, and the first champions, which have nothing to be compared with."""
 
 import dagster as dg
+from resources.trainers import TrainerResource
 
 from mangaassist_assets.assets.common import ML_ENGINEERING, TRAINING_POOL, materialized, table
 from mangaassist_assets.assets.golden import golden_set
 from mangaassist_assets.assets.lanes import INTENT, RERANKER
 from resources.app_config import AppConfigResource
 from resources.embeddings import EmbeddingsResource
+from resources.learning import LearningResource
 from resources.mlflow_tracking import MlflowResource
 from resources.search import SearchResource
 from resources.store import StoreResource
@@ -52,7 +54,11 @@ def training_corpus(context: dg.AssetExecutionContext, store: StoreResource) -> 
     code_version="1",
 )
 def first_intent_classifier(
-    context: dg.AssetExecutionContext, mlflow: MlflowResource, store: StoreResource
+    context: dg.AssetExecutionContext,
+    learning: LearningResource,
+    mlflow: MlflowResource,
+    store: StoreResource,
+    trainer: TrainerResource,
 ) -> dg.MaterializeResult[None]:
     """The first intent classifier, trained on the corpus alone, and champion as long as there is no other.
 
@@ -61,14 +67,23 @@ def first_intent_classifier(
     """
     from mangaassist_assets.assets.reading import read_corpus, read_golden
     from mangaassist_assets.assets.registration import become_first_champion, present_champion
-    from mangaassist_assets.assets.training import train_intent
+    from mangaassist_assets.assets.training import train_model
     from mangaassist_assets.datasets.intent_dataset import build_intent_dataset
 
     if (present := present_champion(context, mlflow, INTENT)) is not None:
         return present
     snapshots = store.snapshots()
     version = build_intent_dataset(read_corpus(snapshots), [], golden_texts=read_golden(snapshots)).seal()
-    model = train_intent(context, mlflow, store, dataset=version, bundle=None)
+    model = train_model(
+        context,
+        INTENT,
+        learning=learning,
+        mlflow=mlflow,
+        store=store,
+        trainer=trainer,
+        dataset=version,
+        bundle=None,
+    )
     return become_first_champion(context, mlflow, INTENT, model)
 
 
@@ -84,9 +99,11 @@ def first_reranker(
     context: dg.AssetExecutionContext,
     app_config: AppConfigResource,
     embeddings: EmbeddingsResource,
+    learning: LearningResource,
     mlflow: MlflowResource,
     search: SearchResource,
     store: StoreResource,
+    trainer: TrainerResource,
 ) -> dg.MaterializeResult[None]:
     """The first reranker, a cross-encoder trained on the documents that the corpus names as relevant.
 
@@ -95,7 +112,7 @@ def first_reranker(
     from mangaassist_assets.assets.ranking_versions import ranking_version
     from mangaassist_assets.assets.reading import read_chunks, read_corpus, read_golden
     from mangaassist_assets.assets.registration import become_first_champion, present_champion
-    from mangaassist_assets.assets.training import train_ranking
+    from mangaassist_assets.assets.training import train_model
 
     if (present := present_champion(context, mlflow, RERANKER)) is not None:
         return present
@@ -109,5 +126,14 @@ def first_reranker(
         app_config=app_config,
         golden_texts=read_golden(snapshots),
     )
-    model = train_ranking(context, mlflow, store, dataset=version, bundle=None)
+    model = train_model(
+        context,
+        RERANKER,
+        learning=learning,
+        mlflow=mlflow,
+        store=store,
+        trainer=trainer,
+        dataset=version,
+        bundle=None,
+    )
     return become_first_champion(context, mlflow, RERANKER, model)

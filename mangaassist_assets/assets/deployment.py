@@ -9,12 +9,17 @@ from resources.mlflow_tracking import MlflowResource
 from resources.store import StoreResource
 
 
+def first_asset(lane: Lane) -> tuple[str, ...]:
+    """Return the asset of the bootstrap that makes a lane's first champion, if it has one."""
+    return (lane.first_asset,) if lane.first_asset else ()
+
+
 def build_champion_asset(lane: Lane) -> dg.AssetsDefinition:
     """Return the asset that moves the `champion` alias of a lane's registered model."""
 
     @dg.asset(
         name=lane.champion_asset,
-        deps=[lane.evaluation_asset, lane.first_asset],
+        deps=[lane.evaluation_asset, *first_asset(lane)],
         group_name=lane.group,
         owners=[ML_ENGINEERING],
         kinds={"mlflow"},
@@ -65,7 +70,7 @@ def build_endpoint_asset(lane: Lane) -> dg.AssetsDefinition:
 
     @dg.asset(
         name=lane.endpoint_asset,
-        deps=[lane.champion_asset, lane.first_asset],
+        deps=[lane.champion_asset, *first_asset(lane)],
         group_name=lane.group,
         owners=[PLATFORM],
         kinds={"sagemaker"},
@@ -80,6 +85,8 @@ def build_endpoint_asset(lane: Lane) -> dg.AssetsDefinition:
     def endpoint(
         context: dg.AssetExecutionContext, endpoints: SageMakerResource, mlflow: MlflowResource
     ) -> dg.MaterializeResult[None]:
+        from resources.mlflow_registry import artifact_uri
+
         version = mlflow.version_by_alias(lane.model_name, "champion")
         if version is None or version.artifact_sha256 is None:
             msg = f"{lane.model_name} has no champion to deploy: run `mangaassist bootstrap` first"
@@ -88,7 +95,7 @@ def build_endpoint_asset(lane: Lane) -> dg.AssetsDefinition:
             endpoint_name=lane.endpoint_name,
             model_name=lane.model_name,
             model_version=version.version,
-            artifact_uri=version.source,
+            artifact_uri=artifact_uri(version),
             artifact_sha256=version.artifact_sha256,
         )
         context.log.info(

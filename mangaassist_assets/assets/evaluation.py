@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
 from mangaassist_assets.assets.common import materialized
-from mangaassist_assets.assets.lanes import INTENT, RERANKER, Lane
+from mangaassist_assets.assets.lanes import Lane
 from mangaassist_assets.assets.reading import EVALUATION_FILE, TrainedModel, read_dataset, read_json
 from mangaassist_assets.storage import SnapshotStore, canonical_json
 
 if TYPE_CHECKING:
+    from mangaassist_assets.learning.families import ServableModel
     from mangaassist_assets.learning.gate import GateDecision
+    from resources.learning import LearningResource
     from resources.mlflow_registry import ModelVersion
     from resources.mlflow_tracking import MlflowResource
     from resources.store import StoreResource
+
+_TIMED_EXAMPLES = 30
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,10 +43,88 @@ class Evaluation:
     details: Mapping[str, Any]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Judged:
+    """An evaluation with the gate's decision; None where it stands from before, when the decision was made."""
+
+    evaluation: Evaluation
+    decision: GateDecision | None
+
+
+def evaluate(
+    mlflow: MlflowResource, store: StoreResource, learning: LearningResource, lane: Lane, *, bundle: str
+) -> Judged:
+    """Let champion and challenger answer the test side of the lane's dataset, and ask the gate.
+
+    Raises:
+        dg.Failure: There is no champion to compare with.
+        ArtifactMismatchError: One of the artifacts is damaged.
+    """
+    from mangaassist_assets.learning.evidence import GateEvidence
+    from mangaassist_assets.learning.gate import judge
+
+    snapshots = store.snapshots()
+    challenger = TrainedModel.read(snapshots, lane.model_asset, bundle)
+    champion = _champion(mlflow, lane)
+    if (standing := _standing_evaluation(snapshots, lane, challenger, champion)) is not None:
+        return Judged(evaluation=standing, decision=None)
+    family = learning.family(lane)
+    frame, _ = read_dataset(snapshots, lane.dataset_asset, bundle)
+    test = family.examples(frame, "test")
+
+    def load(version: ModelVersion) -> ServableModel:
+        return family.load(mlflow.artifact_directory(version), version.artifact_sha256)
+
+    ours = load(mlflow.registry().get(lane.model_name, challenger.version))
+    theirs = load(champion)
+    challenger_evidence = family.evidence(ours, test, version=challenger.version)
+    champion_evidence = family.evidence(theirs, test, version=champion.version)
+    latencies = _latencies(theirs, ours, [family.request_input(example) for example in test[:_TIMED_EXAMPLES]])
+    if latencies is not None:
+        champion_evidence = replace(champion_evidence, latencies_ms=latencies[0])
+        challenger_evidence = replace(challenger_evidence, latencies_ms=latencies[1])
+    decision = judge(
+        GateEvidence(
+            metric=family.metric,
+            binary=family.binary,
+            champion=champion_evidence,
+            challenger=challenger_evidence,
+            slices=family.slices(test),
+            unknown_to_champion=family.unknown_to(theirs, test),
+        ),
+        config=learning.gate(),
+    )
+    evaluation = Evaluation(
+        release_bundle=challenger.release_bundle or "",
+        bundle_start_ms=challenger.bundle_start_ms,
+        dataset_digest=challenger.dataset_digest,
+        champion_version=champion.version,
+        challenger_version=challenger.version,
+        metric=family.metric,
+        champion_score=_mean(champion_evidence.outcomes),
+        challenger_score=_mean(challenger_evidence.outcomes),
+        test_examples=len(test),
+        verdict=decision.verdict,
+        reasons=tuple(decision.reasons),
+        table=decision.markdown(),
+        details={
+            "decision": decision.to_dict(),
+            "challenger": family.report(ours, test) if test else {},
+            "champion": family.report(theirs, test) if test else {},
+        },
+    )
+    return Judged(evaluation=evaluation, decision=decision)
+
+
 def _champion(mlflow: MlflowResource, lane: Lane) -> ModelVersion:
     champion = mlflow.version_by_alias(lane.model_name, "champion")
     if champion is None:
-        msg = f"{lane.model_name} has no champion to compare with: run `mangaassist bootstrap` first"
+        how = (
+            "run `mangaassist bootstrap` first"
+            if lane.first_asset
+            else f"promote a first version by hand (`mangaassist models promote --model {lane.group} …`)"
+        )
+        msg = f"{lane.model_name} has no champion to compare with: {how}"
         raise dg.Failure(msg)
     return champion
 
@@ -63,136 +145,15 @@ def _standing_evaluation(
     return Evaluation(**{**values, "reasons": tuple(values["reasons"])})
 
 
-def _evaluation(
-    challenger: TrainedModel,
-    champion: ModelVersion,
-    decision: GateDecision,
-    *,
-    metric: str,
-    scores: tuple[float, float],
-    examples: int,
-    details: Mapping[str, Any],
-) -> Evaluation:
-    return Evaluation(
-        release_bundle=challenger.release_bundle or "",
-        bundle_start_ms=challenger.bundle_start_ms,
-        dataset_digest=challenger.dataset_digest,
-        champion_version=champion.version,
-        challenger_version=challenger.version,
-        metric=metric,
-        champion_score=scores[0],
-        challenger_score=scores[1],
-        test_examples=examples,
-        verdict=decision.verdict,
-        reasons=tuple(decision.reasons),
-        table=decision.markdown(),
-        details={"decision": decision.to_dict(), **details},
-    )
+def _latencies(champion: ServableModel, challenger: ServableModel, inputs: list[Any]) -> Any:  # noqa: ANN401
+    from mangaassist_assets.learning.latency import latencies_in_turns
+
+    requests = [one if isinstance(one, list) else [one] for one in inputs]
+    return latencies_in_turns(champion, challenger, requests)
 
 
-def evaluate_intents(mlflow: MlflowResource, store: StoreResource, *, bundle: str) -> Evaluation:
-    """Let both classifiers predict the test side of the intent dataset, and ask the gate."""
-    from mangaassist_assets.datasets.intent_dataset import intent_examples
-    from mangaassist_assets.learning.gate import intent_gate
-    from mangaassist_assets.learning.intent_model import IntentClassifier
-    from mangaassist_assets.learning.metrics import classification_figures
-
-    snapshots = store.snapshots()
-    frame, _ = read_dataset(snapshots, INTENT.dataset_asset, bundle)
-    test = intent_examples(frame, "test")
-    challenger = TrainedModel.read(snapshots, INTENT.model_asset, bundle)
-    champion = _champion(mlflow, INTENT)
-    if (standing := _standing_evaluation(snapshots, INTENT, challenger, champion)) is not None:
-        return standing
-    truth = [example.intent for example in test]
-    texts = [example.text for example in test]
-
-    def predict(version: ModelVersion) -> list[str]:
-        classifier = IntentClassifier.load(mlflow.artifact_directory(version), version.artifact_sha256)
-        return [scores[0].label for scores in classifier.predict(texts, top_k=1)]
-
-    ours = predict(mlflow.registry().get(INTENT.model_name, challenger.version))
-    theirs = predict(champion)
-    decision = intent_gate(truth, theirs, ours)
-    figures = {
-        "challenger": asdict(classification_figures(truth, ours)) if truth else {},
-        "champion": asdict(classification_figures(truth, theirs)) if truth else {},
-    }
-    return _evaluation(
-        challenger,
-        champion,
-        decision,
-        metric="accuracy",
-        scores=(_agreement(truth, theirs), _agreement(truth, ours)),
-        examples=len(truth),
-        details=figures,
-    )
-
-
-def _agreement(truth: Sequence[str], predicted: Sequence[str]) -> float:
-    return sum(one == other for one, other in zip(truth, predicted, strict=True)) / len(truth) if truth else 0.0
-
-
-def evaluate_rankings(mlflow: MlflowResource, store: StoreResource, *, bundle: str) -> Evaluation:
-    """Let both rerankers order the passages of the test side's queries, and ask the gate (nDCG@10)."""
-    from mangaassist_assets.datasets.reranker_dataset import ranking_examples
-    from mangaassist_assets.learning.gate import ranking_gate
-    from mangaassist_assets.learning.metrics import ndcg, order_by_scores, reciprocal_rank
-    from mangaassist_assets.learning.reranker_model import Reranker
-
-    snapshots = store.snapshots()
-    frame, _ = read_dataset(snapshots, RERANKER.dataset_asset, bundle)
-    test = ranking_examples(frame, "test")
-    challenger = TrainedModel.read(snapshots, RERANKER.model_asset, bundle)
-    champion = _champion(mlflow, RERANKER)
-    if (standing := _standing_evaluation(snapshots, RERANKER, challenger, champion)) is not None:
-        return standing
-
-    def orders(version: ModelVersion) -> list[list[float]]:
-        """Return each query's relevances in the model's order."""
-        reranker = Reranker.load(mlflow.artifact_directory(version), version.artifact_sha256)
-        pairs = [(example.query, passage) for example in test for passage in example.passages]
-        scores = reranker.score(pairs)
-        ordered: list[list[float]] = []
-        start = 0
-        for example in test:
-            own = scores[start : start + len(example.passages)]
-            start += len(example.passages)
-            ordered.append(
-                [example.relevances[index] for index in order_by_scores(own, list(example.first_stage_ranks))]
-            )
-        return ordered
-
-    ours = orders(mlflow.registry().get(RERANKER.model_name, challenger.version))
-    theirs = orders(champion)
-    retriever = [
-        [relevance for _, relevance in sorted(zip(example.first_stage_ranks, example.relevances, strict=True))]
-        for example in test
-    ]
-    challenger_ndcg = [ndcg(relevances) for relevances in ours]
-    champion_ndcg = [ndcg(relevances) for relevances in theirs]
-    decision = ranking_gate(champion_ndcg, challenger_ndcg, metric="nDCG@10")
-    by_model = {"challenger": ours, "champion": theirs, "retriever_alone": retriever}
-    figures = {
-        name: {
-            "ndcg@10": _mean([ndcg(relevances) for relevances in rows]),
-            "mrr@10": _mean([reciprocal_rank(relevances) for relevances in rows]),
-        }
-        for name, rows in by_model.items()
-    }
-    return _evaluation(
-        challenger,
-        champion,
-        decision,
-        metric="nDCG@10",
-        scores=(_mean(champion_ndcg), _mean(challenger_ndcg)),
-        examples=len(test),
-        details=figures,
-    )
-
-
-def _mean(values: Sequence[float]) -> float:
-    return sum(values) / len(values) if values else 0.0
+def _mean(values: Any) -> float:  # noqa: ANN401 - an array, but numpy is not loaded with the definitions
+    return float(values.mean()) if len(values) else 0.0
 
 
 def evaluation_result(
@@ -200,9 +161,10 @@ def evaluation_result(
     mlflow: MlflowResource,
     store: StoreResource,
     lane: Lane,
-    evaluation: Evaluation,
+    judged: Judged,
 ) -> dg.MaterializeResult[None]:
-    """Store an evaluation, tag the challenger's version with its verdict, and return the materialization."""
+    """Store an evaluation, log the verdict with the challenger in MLflow, and return the materialization."""
+    evaluation = judged.evaluation
     snapshot = store.snapshots().write(
         lane.evaluation_asset,
         {EVALUATION_FILE: canonical_json(asdict(evaluation))},

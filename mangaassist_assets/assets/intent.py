@@ -1,15 +1,13 @@
-"""The intent lane: dataset, challenger, and its evaluation against the champion."""
+"""The dataset of the intent lane."""
 
 import dagster as dg
 from pydantic import Field
 
-from mangaassist_assets.assets.common import ML_ENGINEERING, TRAINING_POOL
+from mangaassist_assets.assets.common import ML_ENGINEERING
 from mangaassist_assets.assets.corpus import training_corpus
 from mangaassist_assets.assets.golden import golden_set
-from mangaassist_assets.assets.lanes import INTENT
 from mangaassist_assets.assets.traces import tagged_traces
 from mangaassist_assets.partitions import release_bundles
-from resources.mlflow_tracking import MlflowResource
 from resources.store import StoreResource
 
 
@@ -56,51 +54,3 @@ def intent_dataset(
         f"{built.builds_on or 'none before'}"
     )
     return dataset_result(snapshot, built.version)
-
-
-@dg.asset(
-    partitions_def=release_bundles,
-    deps=[intent_dataset],
-    group_name="intent",
-    owners=[ML_ENGINEERING],
-    kinds={"pytorch", "mlflow"},
-    pool=TRAINING_POOL,
-    code_version="1",
-)
-def intent_classifier(
-    context: dg.AssetExecutionContext, mlflow: MlflowResource, store: StoreResource
-) -> dg.MaterializeResult[None]:
-    """The challenger: a DistilBERT fine-tuned on this bundle's dataset, tracked and registered in MLflow.
-
-    Training is repeated only if the dataset or the settings changed: the same content is the same model version.
-    """
-    from mangaassist_assets.assets.reading import read_dataset_version
-    from mangaassist_assets.assets.registration import challenger_result
-    from mangaassist_assets.assets.training import train_intent
-
-    bundle = context.partition_key
-    version = read_dataset_version(store.snapshots(), INTENT, bundle)
-    model = train_intent(context, mlflow, store, dataset=version, bundle=bundle)
-    return challenger_result(context, mlflow, store, INTENT, model)
-
-
-@dg.asset(
-    partitions_def=release_bundles,
-    deps=[intent_classifier, intent_dataset],
-    group_name="intent",
-    owners=[ML_ENGINEERING],
-    kinds={"mlflow", "json"},
-    code_version="1",
-)
-def intent_evaluation(
-    context: dg.AssetExecutionContext, mlflow: MlflowResource, store: StoreResource
-) -> dg.MaterializeResult[None]:
-    """Champion and challenger on the same held-out messages, and the gate's verdict on them.
-
-    Paired: both predict every message of the dataset's test side, which neither was trained on. The verdict is
-    `pass`, `fail` or `insufficient_evidence`, with figures and the intents it looked at.
-    """
-    from mangaassist_assets.assets.evaluation import evaluate_intents, evaluation_result
-
-    evaluation = evaluate_intents(mlflow, store, bundle=context.partition_key)
-    return evaluation_result(context, mlflow, store, INTENT, evaluation)

@@ -1,53 +1,116 @@
-"""The two model lanes by name: which registered model, endpoint and assets belong together."""
+"""Model lanes by name: which registered model, endpoint and assets belong together.
+
+The assets of a lane are made by `model_lane`; only its dataset is an asset of its own, for where examples come from is
+what differs.
+"""
+
+from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mangaassist_assets.learning.families import ModelFamily
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lane:
-    """One model from dataset to endpoint."""
+    """One model from dataset to endpoint.
+
+    Attributes:
+        title: What people call the model.
+        about: One clause on what the challenger is, for its description.
+        group: Asset group, and the beginning of the lane's names.
+        kind: Kind of artifact; says which `ModelFamily` trains, judges and serves it.
+        model_name: Registered model in MLflow.
+        endpoint_name: SageMaker endpoint.
+        dataset_asset: The asset that its dataset versions come from.
+        model_asset: The challenger.
+        first_asset: The first champion of the bootstrap; None where a person promotes the first version.
+        label_assets: What is materialized before the dataset when the lane runs.
+    """
 
     title: str
+    about: str
     group: str
+    kind: str
     model_name: str
     endpoint_name: str
-    first_asset: str
     dataset_asset: str
     model_asset: str
-    evaluation_asset: str
-    gate: str
-    champion_asset: str
-    endpoint_asset: str
+    first_asset: str | None = None
     label_assets: tuple[str, ...] = ()
+
+    @property
+    def evaluation_asset(self) -> str:
+        """Champion against challenger."""
+        return f"{self.group}_evaluation"
+
+    @property
+    def gate(self) -> str:
+        """The blocking check of the evaluation."""
+        return f"{self.group}_gate"
+
+    @property
+    def champion_asset(self) -> str:
+        """The registry's alias."""
+        return f"{self.group}_champion"
+
+    @property
+    def health_asset(self) -> str:
+        """The champion on fresh reviewed traffic."""
+        return f"{self.champion_asset}_health"
+
+    @property
+    def endpoint_asset(self) -> str:
+        """The deployment."""
+        return f"{self.group}_endpoint"
+
+    @property
+    def job(self) -> str:
+        """The job that takes the lane from dataset to endpoint."""
+        return f"{self.group}_retraining"
+
+    @property
+    def learning_assets(self) -> tuple[str, ...]:
+        """What is learned from a bundle, without touching production."""
+        return (*self.label_assets, self.dataset_asset, self.model_asset, self.evaluation_asset)
+
+    @property
+    def deployment_assets(self) -> tuple[str, ...]:
+        """What a passed gate changes in production."""
+        return (self.champion_asset, self.endpoint_asset)
+
+    def family(self, **options: Any) -> ModelFamily[Any]:  # noqa: ANN401 - a family's own options
+        """Return the class that knows this kind of model."""
+        from mangaassist_assets.learning.family_registry import load_family
+
+        return load_family(self.kind, **options)
 
 
 INTENT = Lane(
     title="intent classifier",
+    about="a DistilBERT with a logistic head, calibrated, that refuses what is none of its intents",
     group="intent",
+    kind="intent_classifier",
     model_name="mangaassist-intent-classifier",
     endpoint_name="mangaassist-intent",
-    first_asset="first_intent_classifier",
     dataset_asset="intent_dataset",
     model_asset="intent_classifier",
-    evaluation_asset="intent_evaluation",
-    gate="intent_gate",
-    champion_asset="intent_champion",
-    endpoint_asset="intent_endpoint",
+    first_asset="first_intent_classifier",
     label_assets=("intent_labels",),
 )
 
 RERANKER = Lane(
     title="reranker",
+    about="a cross-encoder that orders the retriever's passages",
     group="reranker",
+    kind="reranker",
     model_name="mangaassist-reranker",
     endpoint_name="mangaassist-reranker",
-    first_asset="first_reranker",
     dataset_asset="reranker_dataset",
     model_asset="reranker",
-    evaluation_asset="reranker_evaluation",
-    gate="reranker_gate",
-    champion_asset="reranker_champion",
-    endpoint_asset="reranker_endpoint",
+    first_asset="first_reranker",
 )
 
 LANES = (INTENT, RERANKER)

@@ -3,39 +3,34 @@
 from __future__ import annotations
 
 import hashlib
-import shutil
-import tempfile
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
 from mangaassist_assets.assets.common import materialized
+from mangaassist_assets.assets.finished_training import TrainingFolder
 from mangaassist_assets.assets.lanes import Lane
-from mangaassist_assets.assets.reading import MODEL_FILE, TrainedModel, bundles_by_start
+from mangaassist_assets.assets.reading import MODEL_FILE, TrainedModel
 from mangaassist_assets.storage import canonical_json
 
 if TYPE_CHECKING:
     from mangaassist_assets.datasets.versions import DatasetVersion
-    from resources.mlflow_registry import ModelVersion, TrainingRun
+    from mangaassist_assets.learning.checkpoints import Checkpoints
+    from mangaassist_assets.learning.families import TrainedArtifact
+    from mangaassist_assets.learning.progress import ProgressCallback, TrainingProgress
+    from resources.mlflow_registry import ModelVersion
+    from resources.mlflow_runs import DatasetInput, TrainingRun
     from resources.mlflow_tracking import MlflowResource
     from resources.store import StoreResource
 
 TRAINING_KEY_TAG = "training_key"
 BUNDLE_START_TAG = "bundle_start_ms"
+STARTED_FROM_TAG = "started_from"
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Trained:
-    """What a training function left in its folder: the sealed artifact's digest, figures, and texts worth keeping."""
-
-    directory: Path
-    digest: str
-    metrics: Mapping[str, float]
-    history: tuple[Mapping[str, float], ...] = ()
-    documents: Mapping[str, str] = field(default_factory=dict)
+Train = Callable[[Path, "Checkpoints", "ProgressCallback"], "TrainedArtifact"]
 
 
 def train_and_register(
@@ -46,34 +41,35 @@ def train_and_register(
     *,
     dataset: DatasetVersion,
     bundle: str | None,
+    start_ms: int,
     settings: Mapping[str, Any],
-    train: Callable[[Path], Trained],
+    train: Train,
 ) -> TrainedModel:
     """Train and register, or return the version that the same dataset and settings made before.
+
+    A training that was killed goes on from its checkpoint; one that was finished, but could not be registered because
+    the tracking server was away, is registered without training again.
 
     Args:
         context: for the log.
         mlflow: tracking and registry.
-        store: where the bundle's start is read and the scratch folder lies.
+        store: where the scratch folder lies.
         lane: whose model.
         dataset: the sealed dataset version.
         bundle: the release bundle, None for a first champion.
+        start_ms: when the bundle's first trace began, 0 for a first champion.
         settings: everything besides the dataset that decides the weights; JSON values.
         train: trains into an empty folder.
     """
-    from mangaassist_assets.datasets.versions import content_digest
-
-    # What teaches decides the weights: labels that fall on the test side make a new dataset, but no new model.
-    taught = content_digest(dataset.frame.filter(dataset.frame["split"] != "test"))
-    key = hashlib.sha256(canonical_json({"taught": taught, "settings": dict(settings)})).hexdigest()
-    start = 0 if bundle is None else bundles_by_start(store.snapshots()).get(bundle, 0)
-    registry = mlflow.registry()
-    known = next((one for one in registry.versions(lane.model_name) if one.tags.get(TRAINING_KEY_TAG) == key), None)
+    key = training_key(dataset, settings)
+    known = version_of_training(mlflow, lane, key)
     if known is not None:
         context.log.info(f"version {known.version} was trained on these very examples: nothing to train")
-        return _trained_model(known, dataset.digest, bundle, start)
+        return _trained_model(known, dataset.digest, bundle, start_ms)
 
-    from resources.mlflow_registry import DatasetInput
+    from filelock import FileLock
+
+    from resources.mlflow_models import log_model
 
     tags = {
         "dagster_run_id": context.run.run_id,
@@ -82,41 +78,93 @@ def train_and_register(
         "dataset_version": dataset.card.version,
         TRAINING_KEY_TAG: key,
     }
+    folder = TrainingFolder(store.cache("training"), key)
+    with (
+        # Two runs that train the same thing share its checkpoints and its scratch folder: one after the other.
+        FileLock(folder.path.with_suffix(".lock")),
+        mlflow.training_run(
+            f"{lane.model_asset} {bundle or 'bootstrap'}",
+            tags=tags,
+            params={**settings, "examples": dataset.card.examples},
+            dataset=_dataset_input(store, lane, dataset, bundle),
+            report=context.log.warning,
+        ) as run,
+    ):
+        trained = _trained(context, folder, run, key, train)
+        _log(run, trained, dataset)
+        logged = log_model(run, trained.directory, kind=lane.kind, digest=trained.digest)
+        version = mlflow.register_version(
+            lane.model_name,
+            run_id=run.run_id,
+            artifact_uri=logged.uri,
+            artifact_sha256=logged.digest,
+            model_id=logged.model_id,
+            artifact_path=logged.artifact_path,
+            tags={
+                TRAINING_KEY_TAG: key,
+                BUNDLE_START_TAG: str(start_ms),
+                STARTED_FROM_TAG: trained.started_from,
+                "dataset_digest": dataset.digest,
+                "dataset_version": dataset.card.version,
+                "release_bundle": bundle or "bootstrap",
+            },
+        )
+        folder.remove()
+    context.log.info(f"registered {lane.model_name} version {version.version}")
+    return _trained_model(version, dataset.digest, bundle, start_ms)
+
+
+def training_key(dataset: DatasetVersion, settings: Mapping[str, Any]) -> str:
+    """Return what a training is known by: the digest of what teaches and of the settings.
+
+    Labels that fall on the test side make a new dataset, but no new model.
+    """
+    from mangaassist_assets.datasets.versions import content_digest
+
+    taught = content_digest(dataset.frame.filter(dataset.frame["split"] != "test"))
+    return hashlib.sha256(canonical_json({"taught": taught, "settings": dict(settings)})).hexdigest()
+
+
+def version_of_training(mlflow: MlflowResource, lane: Lane, key: str) -> ModelVersion | None:
+    """Return the oldest version that a training made."""
+    versions = mlflow.registry().versions(lane.model_name)
+    return next((one for one in versions if one.tags.get(TRAINING_KEY_TAG) == key), None)
+
+
+def _trained(
+    context: dg.AssetExecutionContext, folder: TrainingFolder, run: TrainingRun, key: str, train: Train
+) -> TrainedArtifact:
+    from mangaassist_assets.assets.training import log_progress
+    from mangaassist_assets.learning.checkpoints import Checkpoints
+
+    finished = folder.finished()
+    if finished is not None:
+        context.log.info("this training was finished before, but not registered: it is registered now")
+        return finished
+    folder.start()
+    tell = log_progress(context)
+
+    def progress(what: TrainingProgress) -> None:
+        tell(what)
+        if what.step and what.figures:
+            run.live_metrics({f"live_{name}": value for name, value in what.figures.items()}, step=what.step)
+
+    trained = train(folder.artifact, Checkpoints(folder.checkpoints, fingerprint=key), progress)
+    folder.keep(trained)
+    return trained
+
+
+def _dataset_input(store: StoreResource, lane: Lane, dataset: DatasetVersion, bundle: str | None) -> DatasetInput:
+    from resources.mlflow_runs import DatasetInput
+
     source = store.snapshots().find(lane.dataset_asset, partition=bundle) if bundle else None
-    dataset_input = DatasetInput(
+    return DatasetInput(
         name=lane.dataset_asset,
         sha256=dataset.digest,
         source=source.uri if source else "bootstrap corpus",
         schema=_column_types(dataset),
         profile=_profile(dataset),
     )
-    with tempfile.TemporaryDirectory(dir=store.cache("training")) as scratch:
-        folder = Path(scratch) / "model"
-        with mlflow.training_run(
-            f"{lane.model_asset} {bundle or 'bootstrap'}",
-            tags=tags,
-            params={**settings, "examples": dataset.card.examples},
-            dataset=dataset_input,
-        ) as run:
-            trained = train(folder)
-            _log(run, trained, dataset)
-            uri = run.log_directory(trained.directory, "model")
-            version = mlflow.register_version(
-                lane.model_name,
-                run_id=run.run_id,
-                artifact_uri=uri,
-                artifact_sha256=trained.digest,
-                tags={
-                    TRAINING_KEY_TAG: key,
-                    BUNDLE_START_TAG: str(start),
-                    "dataset_digest": dataset.digest,
-                    "dataset_version": dataset.card.version,
-                    "release_bundle": bundle or "bootstrap",
-                },
-            )
-        shutil.rmtree(folder, ignore_errors=True)
-    context.log.info(f"registered {lane.model_name} version {version.version}")
-    return _trained_model(version, dataset.digest, bundle, start)
 
 
 def _column_types(dataset: DatasetVersion) -> dict[str, str]:
@@ -139,25 +187,29 @@ def _profile(dataset: DatasetVersion) -> dict[str, int | str]:
     }
 
 
-def _log(run: TrainingRun, trained: Trained, dataset: DatasetVersion) -> None:
+def _log(run: TrainingRun, trained: TrainedArtifact, dataset: DatasetVersion) -> None:
     run.log_metrics(trained.metrics)
-    for step, figures in enumerate(trained.history, start=1):
-        run.log_metrics(figures, step=step)
+    for record in trained.history:
+        run.log_metrics({"training_loss": record.training_loss, **record.validation}, step=record.epoch)
     run.log_text(dataset.card.to_markdown(), "data_card.md")
-    for name, text in trained.documents.items():
-        run.log_text(text, name)
+    for name, png in trained.charts.items():
+        run.log_png(png, f"charts/{name}")
+    for name, rows in trained.tables.items():
+        run.log_rows(list(rows), f"tables/{name}.json")
 
 
-def _trained_model(version: ModelVersion, dataset_digest: str, bundle: str | None, start: int) -> TrainedModel:
+def _trained_model(version: ModelVersion, dataset_digest: str, bundle: str | None, start_ms: int) -> TrainedModel:
+    from resources.mlflow_registry import artifact_uri
+
     return TrainedModel(
         name=version.name,
         version=version.version,
         run_id=version.run_id or "",
-        artifact_uri=version.source,
+        artifact_uri=artifact_uri(version),
         artifact_sha256=version.artifact_sha256 or "",
         dataset_digest=dataset_digest,
         release_bundle=bundle,
-        bundle_start_ms=start,
+        bundle_start_ms=start_ms,
     )
 
 

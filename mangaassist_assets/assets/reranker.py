@@ -1,17 +1,15 @@
-"""The reranker lane: dataset, challenger, and its evaluation against the champion."""
+"""The dataset of the reranker lane."""
 
 import dagster as dg
 from pydantic import Field
 
-from mangaassist_assets.assets.common import ML_ENGINEERING, TRAINING_POOL
+from mangaassist_assets.assets.common import ML_ENGINEERING
 from mangaassist_assets.assets.corpus import training_corpus
 from mangaassist_assets.assets.golden import golden_set
-from mangaassist_assets.assets.lanes import RERANKER
 from mangaassist_assets.assets.traces import tagged_traces
 from mangaassist_assets.partitions import release_bundles
 from resources.app_config import AppConfigResource
 from resources.embeddings import EmbeddingsResource
-from resources.mlflow_tracking import MlflowResource
 from resources.search import SearchResource
 from resources.store import StoreResource
 
@@ -85,47 +83,3 @@ def reranker_dataset(
     )
     context.log.info(f"{version.card.examples} queries with {version.card.rows} passages")
     return dataset_result(snapshot, version)
-
-
-@dg.asset(
-    partitions_def=release_bundles,
-    deps=[reranker_dataset],
-    group_name="reranker",
-    owners=[ML_ENGINEERING],
-    kinds={"pytorch", "mlflow"},
-    pool=TRAINING_POOL,
-    code_version="1",
-)
-def reranker(
-    context: dg.AssetExecutionContext, mlflow: MlflowResource, store: StoreResource
-) -> dg.MaterializeResult[None]:
-    """The challenger: a cross-encoder fine-tuned on this bundle's dataset, tracked and registered in MLflow.
-
-    Training is repeated only if the dataset or the settings changed: the same content is the same model version.
-    """
-    from mangaassist_assets.assets.reading import read_dataset_version
-    from mangaassist_assets.assets.registration import challenger_result
-    from mangaassist_assets.assets.training import train_ranking
-
-    bundle = context.partition_key
-    version = read_dataset_version(store.snapshots(), RERANKER, bundle)
-    model = train_ranking(context, mlflow, store, dataset=version, bundle=bundle)
-    return challenger_result(context, mlflow, store, RERANKER, model)
-
-
-@dg.asset(
-    partitions_def=release_bundles,
-    deps=[reranker, reranker_dataset],
-    group_name="reranker",
-    owners=[ML_ENGINEERING],
-    kinds={"mlflow", "json"},
-    code_version="1",
-)
-def reranker_evaluation(
-    context: dg.AssetExecutionContext, mlflow: MlflowResource, store: StoreResource
-) -> dg.MaterializeResult[None]:
-    """Champion and challenger on the same held-out queries (nDCG@10, paired), and the gate's verdict on them."""
-    from mangaassist_assets.assets.evaluation import evaluate_rankings, evaluation_result
-
-    evaluation = evaluate_rankings(mlflow, store, bundle=context.partition_key)
-    return evaluation_result(context, mlflow, store, RERANKER, evaluation)

@@ -1,107 +1,114 @@
-"""How the two models are trained from sealed datasets: settings in, registered version out."""
+"""How a lane's model is trained from a sealed dataset: settings in, registered version out."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
-from mangaassist_assets.assets.lanes import INTENT, RERANKER
-from mangaassist_assets.assets.reading import TrainedModel, read_chunks
-from mangaassist_assets.assets.registration import Trained, train_and_register
+from mangaassist_assets.assets.lanes import Lane
+from mangaassist_assets.assets.reading import TrainedModel, bundles_by_start, read_chunks
+from mangaassist_assets.assets.registration import BUNDLE_START_TAG, train_and_register
 
 if TYPE_CHECKING:
+    from resources.trainers import TrainerResource
+
     from mangaassist_assets.datasets.versions import DatasetVersion
-    from mangaassist_assets.learning.progress import TrainingProgress
+    from mangaassist_assets.learning.checkpoints import Checkpoints
+    from mangaassist_assets.learning.families import TrainedArtifact
+    from mangaassist_assets.learning.progress import ProgressCallback, TrainingProgress
+    from resources.learning import LearningResource
     from resources.mlflow_tracking import MlflowResource
     from resources.store import StoreResource
 
 
 def log_progress(context: dg.AssetExecutionContext) -> Callable[[TrainingProgress], None]:
-    """Return what writes training progress to the run's log: stages, and at most ten lines of steps."""
+    """Return what writes training progress to the run's log: stages, epochs, notices, and steps as they are told."""
 
     def report(progress: TrainingProgress) -> None:
-        every = max(1, progress.epochs // 10)
-        if progress.epoch and progress.epoch % every and progress.epoch != progress.epochs:
+        if progress.notice:
+            context.log.warning(f"{progress.stage}: {progress.notice}")
             return
         figures = ", ".join(f"{name} {value:.3f}" for name, value in progress.figures.items())
-        step = f" {progress.epoch}/{progress.epochs}" if progress.epochs else ""
-        context.log.info(f"{progress.stage}{step}{': ' + figures if figures else ''}")
+        step = f" step {progress.step}/{progress.steps}" if progress.steps else ""
+        epoch = f", epoch {progress.epoch}/{progress.epochs} done" if progress.epoch else ""
+        context.log.info(f"{progress.stage}{step}{epoch}{': ' + figures if figures else ''}")
 
     return report
 
 
-def train_intent(
+def train_model(
     context: dg.AssetExecutionContext,
+    lane: Lane,
+    *,
+    learning: LearningResource,
     mlflow: MlflowResource,
     store: StoreResource,
-    *,
+    trainer: TrainerResource,
     dataset: DatasetVersion,
     bundle: str | None,
 ) -> TrainedModel:
-    """Train the intent classifier on a dataset version and register it."""
-    from mangaassist_assets.datasets.intent_dataset import intent_examples
-    from mangaassist_assets.learning.encoders import PACKAGED_MINILM
-    from mangaassist_assets.learning.intent import IntentTrainingConfig, train_intent_classifier
+    """Train a lane's model on a dataset version and register it.
 
-    config = IntentTrainingConfig()
-
-    def train(folder: Path) -> Trained:
-        result = train_intent_classifier(
-            intent_examples(dataset.frame, "train"),
-            intent_examples(dataset.frame, "validation"),
-            config=config,
-            output=folder,
-            progress=log_progress(context),
-        )
-        history = [
-            {name: value for name, value in asdict(epoch).items() if name != "epoch" and value is not None}
-            for epoch in result.history
-        ]
-        return Trained(directory=result.directory, digest=result.digest, metrics=result.metrics, history=tuple(history))
-
-    settings = {"kind": "intent_classifier", "base": PACKAGED_MINILM, **asdict(config)}
-    return train_and_register(
-        context, mlflow, store, INTENT, dataset=dataset, bundle=bundle, settings=settings, train=train
-    )
-
-
-def train_ranking(
-    context: dg.AssetExecutionContext,
-    mlflow: MlflowResource,
-    store: StoreResource,
-    *,
-    dataset: DatasetVersion,
-    bundle: str | None,
-) -> TrainedModel:
-    """Train the reranker on a dataset version and register it."""
-    from mangaassist_assets.datasets.reranker_dataset import ranking_examples
+    The same dataset and settings are the same model version: what was trained before is found, not trained again. So
+    the champion that training may start from is no part of the key; its digest is a tag of the version.
+    """
     from mangaassist_assets.knowledge.chunking import embedding_text
-    from mangaassist_assets.learning.encoders import PACKAGED_MINILM
-    from mangaassist_assets.learning.reranker import RerankerTrainingConfig, train_reranker
+    from mangaassist_assets.learning.families import TrainingRequest
 
-    config = RerankerTrainingConfig()
+    family = learning.family(lane)
     snapshots = store.snapshots()
-    # Word frequencies come from the whole knowledge, not from the passages that happen to be in the dataset.
-    knowledge = snapshots.latest("knowledge_chunks")
-    passages = [embedding_text(chunk.title, chunk.text) for chunk in read_chunks(snapshots)]
+    settings: dict[str, Any] = {"kind": family.kind, **family.settings()}
+    corpus: list[str] = []
+    if family.reads_knowledge:
+        # Word frequencies come from the whole knowledge, not from the passages that happen to be in the dataset.
+        settings["knowledge_digest"] = snapshots.latest("knowledge_chunks").digest
+        corpus = [embedding_text(chunk.title, chunk.text) for chunk in read_chunks(snapshots)]
+    start_ms = 0 if bundle is None else bundles_by_start(snapshots).get(bundle, 0)
 
-    def train(folder: Path) -> Trained:
-        result = train_reranker(
-            ranking_examples(dataset.frame, "train"),
-            ranking_examples(dataset.frame, "validation"),
-            config=config,
+    def train(folder: Path, checkpoints: Checkpoints, progress: ProgressCallback) -> TrainedArtifact:
+        champion = _champion_to_start_from(mlflow, lane, start_ms) if bundle else None
+        request = TrainingRequest(
+            train=family.examples(dataset.frame, "train"),
+            validation=family.examples(dataset.frame, "validation"),
             output=folder,
-            corpus=passages,
-            progress=log_progress(context),
+            champion=champion,
+            checkpoints=checkpoints,
+            corpus=corpus,
         )
-        history = [{"training_loss": loss} for loss in result.training_losses]
-        return Trained(directory=result.directory, digest=result.digest, metrics=result.metrics, history=tuple(history))
+        return trainer.run(_Training(family, request), progress=progress)
 
-    settings = {"kind": "reranker", "base": PACKAGED_MINILM, "knowledge_digest": knowledge.digest, **asdict(config)}
     return train_and_register(
-        context, mlflow, store, RERANKER, dataset=dataset, bundle=bundle, settings=settings, train=train
+        context, mlflow, store, lane, dataset=dataset, bundle=bundle, start_ms=start_ms, settings=settings, train=train
     )
+
+
+class _Training:
+    """One training as workers take it: called with what it should tell its progress."""
+
+    def __init__(self, family: Any, request: Any) -> None:  # noqa: ANN401 - a family and a request of its examples
+        self._family = family
+        self._request = request
+
+    def __call__(self, progress: ProgressCallback) -> TrainedArtifact:
+        from dataclasses import replace
+
+        trained: TrainedArtifact = self._family.train(replace(self._request, progress=progress))
+        return trained
+
+
+def _champion_to_start_from(mlflow: MlflowResource, lane: Lane, start_ms: int) -> Path | None:
+    """Return the champion's artifact; None where there is none, or where it learned from a later bundle.
+
+    A backfill of an old bundle shall make what that bundle could have made.
+    """
+    champion = mlflow.version_by_alias(lane.model_name, "champion")
+    if champion is None or int(champion.tags.get(BUNDLE_START_TAG, "0")) > start_ms:
+        return None
+    from mangaassist_assets.learning.artifacts import verify_artifact
+
+    folder = mlflow.artifact_directory(champion)
+    verify_artifact(folder, champion.artifact_sha256)
+    return folder

@@ -1,10 +1,11 @@
 """The gates: a challenger goes on only with proof, an index only when verified; `datasets` has those of data."""
 
 import warnings
+from collections.abc import Callable, Sequence
 
 import dagster as dg
 
-from mangaassist_assets.assets.lanes import INTENT, RERANKER, Lane
+from mangaassist_assets.assets.lanes import LANES, Lane
 from mangaassist_assets.checks.coverage import build_coverage_check
 from mangaassist_assets.checks.datasets import build_dataset_checks
 from mangaassist_assets.partitions import release_bundles
@@ -102,8 +103,13 @@ def retrieval_not_worse(context: dg.AssetCheckExecutionContext, store: StoreReso
 RECALL_TOLERANCE = 0.02
 
 
-def _partitioned_checks() -> tuple[dg.AssetChecksDefinition, ...]:
-    """Build the checks of bundles.
+def build_lane_checks(lanes: Sequence[Lane]) -> tuple[dg.AssetChecksDefinition, ...]:
+    """Return the gates of model lanes."""
+    return _partitioned(lambda: tuple(build_gate(lane) for lane in lanes))
+
+
+def _partitioned(build: Callable[[], tuple[dg.AssetChecksDefinition, ...]]) -> tuple[dg.AssetChecksDefinition, ...]:
+    """Build checks of bundles.
 
     Dagster calls partitions of checks a preview, at every start of every process. A gate without them would judge the
     newest bundle only, so the preview is accepted here, for these definitions and no other.
@@ -112,12 +118,13 @@ def _partitioned_checks() -> tuple[dg.AssetChecksDefinition, ...]:
         warnings.filterwarnings(
             "ignore", message="Specifying a partitions_def on an AssetCheckSpec", category=dg.PreviewWarning
         )
-        return (
-            *build_dataset_checks(),
-            build_gate(INTENT),
-            build_gate(RERANKER),
-            build_coverage_check(),
-        )
+        return build()
 
 
-ALL_CHECKS = (*_partitioned_checks(), generation_verified, retrieval_not_worse)
+ALL_CHECKS = (
+    *_partitioned(build_dataset_checks),
+    *build_lane_checks(LANES),
+    *_partitioned(lambda: (build_coverage_check(),)),
+    generation_verified,
+    retrieval_not_worse,
+)

@@ -61,10 +61,7 @@ class LoopReport:
         return {**asdict(self), "succeeded": self.succeeded}
 
 
-LEARNING_ASSETS = {
-    lane.model_asset: (*lane.label_assets, lane.dataset_asset, lane.model_asset, lane.evaluation_asset)
-    for lane in LANES
-}
+LEARNING_ASSETS = {lane.model_asset: lane.learning_assets for lane in LANES}
 INDEX_BUILD_ASSETS = ("knowledge_chunks", "chunk_embeddings", "search_index", "retrieval_evaluation")
 
 
@@ -102,7 +99,7 @@ def run_loop(session: Session, *, release_bundle: str, deploy: bool = True) -> L
             session.progress(f"retraining the {lane.title}")
             outcomes.append(
                 session.run_job(
-                    f"{lane.group}_retraining",
+                    lane.job,
                     partition=release_bundle,
                     assets=None if deploy else LEARNING_ASSETS[lane.model_asset],
                 )
@@ -150,9 +147,7 @@ def _report(
             }
             for cluster in clusters
         ),
-        lanes=tuple(
-            _lane_report(session, lane, bundle, by_job.get(f"{lane.group}_retraining"), deploy=deploy) for lane in LANES
-        ),
+        lanes=tuple(_lane_report(session, lane, bundle, by_job.get(lane.job), deploy=deploy) for lane in LANES),
         generation_before=generation_before,
         generation=session.resources.search.index().live_generation(),
         retrieval=read_json(store, retrieval, "evaluation.json") if retrieval else {},

@@ -10,7 +10,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any, Literal
+from typing import Any
 
 import polars as pl
 
@@ -18,7 +18,8 @@ from mangaassist_assets.datasets.intent_labels import LabelConflict
 from mangaassist_assets.datasets.redaction_pass import RedactionReport
 from mangaassist_assets.tracing.redaction.folding import PLACEHOLDER
 
-DatasetKind = Literal["intent", "ranking"]
+# `intent`, `ranking`, or what a further lane calls its own.
+DatasetKind = str
 CARD_SCHEMA = 2
 _BOOTSTRAP = "bootstrap"
 _NO_NEGATIVE = "relevant"

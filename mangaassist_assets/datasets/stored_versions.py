@@ -22,7 +22,6 @@ from mangaassist_assets.storage import Snapshot, SnapshotDamagedError, SnapshotS
 if TYPE_CHECKING:
     import polars as pl
 
-DATASET_ASSETS = ("intent_dataset", "reranker_dataset")
 SHORTEST_NAME = 6
 
 
@@ -94,10 +93,23 @@ def write_version(
     return store.write(asset, {**files, **(other_files or {})}, partition=partition)
 
 
-def stored_versions(store: SnapshotStore, assets: Collection[str] = DATASET_ASSETS) -> list[StoredVersion]:
-    """Return every stored version by asset, as-of time and name; damaged snapshots are none (`damaged_snapshots`)."""
+def dataset_assets(store: SnapshotStore) -> tuple[str, ...]:
+    """Return the assets that dataset versions are stored under: those with rows and a card, of whatever lane."""
+    return tuple(name for name in store.names() if any(_is_dataset(store, name, one) for one in store.partitions(name)))
+
+
+def _is_dataset(store: SnapshotStore, name: str, partition: str) -> bool:
+    snapshot = store.find(name, partition=partition)
+    return snapshot is not None and {CARD_FILE, EXAMPLES_FILE} <= snapshot.files.keys()
+
+
+def stored_versions(store: SnapshotStore, assets: Collection[str] | None = None) -> list[StoredVersion]:
+    """Return every stored version by asset, as-of time and name; damaged snapshots are none (`damaged_snapshots`).
+
+    Without `assets` those of all datasets.
+    """
     found: list[StoredVersion] = []
-    for asset in sorted(assets):
+    for asset in sorted(dataset_assets(store) if assets is None else assets):
         latest = {
             (partition, snapshot.digest)
             for partition in store.partitions(asset)
@@ -167,12 +179,13 @@ def problems_of(store: SnapshotStore, stored: StoredVersion) -> Sequence[str]:
     return found
 
 
-def damaged_snapshots(store: SnapshotStore, assets: Collection[str] = DATASET_ASSETS) -> Iterator[str]:
+def damaged_snapshots(store: SnapshotStore, assets: Collection[str] | None = None) -> Iterator[str]:
     """Yield the folders of stored datasets whose files do not make up their digest, with the file where that is known.
 
-    A writer that was killed leaves such a folder as well; writing the same version again mends it.
+    A writer that was killed leaves such a folder as well; writing the same version again mends it. Without `assets`
+    those of all datasets.
     """
-    for asset in sorted(assets):
+    for asset in sorted(dataset_assets(store) if assets is None else assets):
         root = store.root / "snapshots" / asset
         root.fs.invalidate_cache()
         whole = {snapshot.uri for snapshot in store.history(asset)}

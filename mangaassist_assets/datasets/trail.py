@@ -14,7 +14,7 @@ from typing import Any, Literal, Protocol
 
 import polars as pl
 
-from mangaassist_assets.datasets.stored_versions import DATASET_ASSETS, StoredVersion, stored_versions
+from mangaassist_assets.datasets.stored_versions import StoredVersion, stored_versions
 from mangaassist_assets.datasets.versions import EXAMPLES_FILE, from_parquet
 from mangaassist_assets.storage import SnapshotStore
 
@@ -108,9 +108,7 @@ def trail_of(
         records: knows which run was trained on which dataset.
     """
     # Unchecked: rows that are not what their card says may hold the user all the same.
-    stored = [
-        (one, from_parquet(store.read(one.snapshot, EXAMPLES_FILE))) for one in stored_versions(store, DATASET_ASSETS)
-    ]
+    stored = [(one, from_parquet(store.read(one.snapshot, EXAMPLES_FILE))) for one in stored_versions(store)]
     known = set(trace_ids) | {trace for _, frame in stored for trace in _traces_of(frame, users)}
     versions = _distinct(
         holding for one, frame in stored if (holding := _holding(one, frame, users, known)) is not None

@@ -1,0 +1,173 @@
+"""A third kind of model, as another package would bring it: one class, and one dataset asset.
+
+Is a message content or annoyed? Hashed words and a logistic head: small, but trained, judged and served for real.
+"""
+
+import json
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import numpy as np
+import polars as pl
+
+from mangaassist_assets.assets.lanes import Lane
+from mangaassist_assets.learning.artifacts import artifact_kind, seal_artifact, verify_artifact
+from mangaassist_assets.learning.evidence import ModelEvidence
+from mangaassist_assets.learning.families import InputError, ModelFamily, TrainedArtifact, TrainingRequest
+from mangaassist_assets.learning.heads import LinearHead, fit_linear_head, softmax
+from mangaassist_assets.partitions import release_bundles
+from resources.store import StoreResource
+
+LABELS = ("annoyed", "content")
+_WIDTH = 256
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SentimentExample:
+    text: str
+    label: str
+
+
+class SentimentModel:
+    def __init__(self, head: LinearHead, digest: str) -> None:
+        self._head = head
+        self.digest = digest
+
+    def answer(self, inputs: Sequence[Any], parameters: Mapping[str, Any]) -> Mapping[str, Sequence[Any]]:
+        del parameters
+        if not all(isinstance(one, str) for one in inputs):
+            raise InputError("every input must be a string")
+        chances = softmax(self._head.logits(features(inputs)))
+        return {
+            "predictions": [
+                [{"label": LABELS[place], "score": float(row[place])} for place in np.argsort(-row)] for row in chances
+            ]
+        }
+
+
+def features(texts: Sequence[str]) -> np.ndarray:
+    found = np.zeros((len(texts), _WIDTH), dtype=np.float32)
+    for row, text in enumerate(texts):
+        for word in text.lower().split():
+            found[row, zlib.crc32(word.encode()) % _WIDTH] += 1
+    return found
+
+
+class SentimentFamily(ModelFamily[SentimentExample]):
+    kind = "sentiment"
+    metric = "accuracy"
+    binary = True
+
+    def __init__(self, inverse_regularisation: float = 10.0) -> None:
+        self._inverse_regularisation = inverse_regularisation
+
+    def settings(self) -> Mapping[str, Any]:
+        return {"inverse_regularisation": self._inverse_regularisation}
+
+    def examples(self, frame: pl.DataFrame, side: str) -> list[SentimentExample]:
+        rows = frame.filter(pl.col("split") == side).sort("example_id").select("text", "sentiment").iter_rows()
+        return [SentimentExample(text=text, label=label) for text, label in rows]
+
+    def train(self, request: TrainingRequest[SentimentExample]) -> TrainedArtifact:
+        from safetensors.numpy import save_file
+
+        head = fit_linear_head(
+            features([one.text for one in request.train]),
+            np.array([LABELS.index(one.label) for one in request.train]),
+            classes=len(LABELS),
+            weights=np.ones(len(request.train), dtype=np.float32),
+            inverse_regularisation=self._inverse_regularisation,
+        )
+        request.output.mkdir(parents=True, exist_ok=True)
+        save_file({"weight": head.weight, "bias": head.bias}, request.output / "model.safetensors")
+        (request.output / "config.json").write_text(json.dumps({"labels": LABELS}))
+        return TrainedArtifact(
+            directory=request.output,
+            digest=seal_artifact(request.output, self.kind),
+            metrics={"train_examples": float(len(request.train))},
+        )
+
+    def load(self, directory: Path, expected_digest: str | None = None) -> SentimentModel:
+        from safetensors.numpy import load_file
+
+        digest = verify_artifact(directory, expected_digest)
+        assert artifact_kind(directory) == self.kind
+        weights = load_file(directory / "model.safetensors")
+        return SentimentModel(LinearHead(weights["weight"], weights["bias"]), digest)
+
+    def evidence(self, model: Any, examples: Sequence[SentimentExample], *, version: str) -> ModelEvidence:
+        best = [answer[0] for answer in model.answer([one.text for one in examples], {})["predictions"]]
+        right = [one["label"] == example.label for one, example in zip(best, examples, strict=True)]
+        return ModelEvidence(
+            version=version,
+            outcomes=np.array(right, dtype=np.float64),
+            confidences=np.array([one["score"] for one in best]),
+        )
+
+    def request_input(self, example: SentimentExample) -> Any:
+        return example.text
+
+    def slices(self, examples: Sequence[SentimentExample]) -> Mapping[str, tuple[str, ...]]:
+        return {"sentiment": tuple(one.label for one in examples)}
+
+
+SENTIMENT = Lane(
+    title="sentiment model",
+    about="hashed words with a logistic head",
+    group="sentiment",
+    kind=SentimentFamily.kind,
+    model_name="sentiment",
+    endpoint_name="sentiment",
+    dataset_asset="sentiment_dataset",
+    model_asset="sentiment_model",
+)
+
+
+@dg.asset(
+    partitions_def=release_bundles,
+    group_name="sentiment",
+    owners=["team:ml-engineering"],
+    kinds={"parquet"},
+    code_version="1",
+)
+def sentiment_dataset(context: dg.AssetExecutionContext, store: StoreResource) -> dg.MaterializeResult[None]:
+    """Messages that people called content or annoyed, one a row, each on its side."""
+    from mangaassist_assets.assets.dataset_results import dataset_result
+    from mangaassist_assets.datasets.splits import assign_split
+    from mangaassist_assets.datasets.stored_versions import write_version
+    from mangaassist_assets.datasets.versions import seal_version
+
+    bundle = context.partition_key
+    words = MESSAGES[: 2 if bundle == FIRST_BUNDLE else None]
+    rows = [
+        {
+            "example_id": text,
+            "text": text,
+            "sentiment": label,
+            "split": assign_split(text),
+            "label_kind": "human",
+            "release_bundle": bundle,
+            "user_key": None,
+            "source_trace_id": None,
+        }
+        for label, openings, endings in words
+        for text in (f"{opening} {middle} {ending}" for opening in openings for middle in MIDDLES for ending in endings)
+    ]
+    frame = pl.DataFrame(rows, schema_overrides={"user_key": pl.String, "source_trace_id": pl.String})
+    version = seal_version(frame, kind="sentiment", excluded={}, as_of=bundle)
+    snapshot = write_version(store.snapshots(), "sentiment_dataset", version, partition=bundle)
+    return dataset_result(snapshot, version)
+
+
+FIRST_BUNDLE, SECOND_BUNDLE = "2026.02.02-rc1", "2026.02.09-rc1"
+MIDDLES = tuple(f"volume {number} of {series}" for number in range(1, 9) for series in ("berserk", "akira", "monster"))
+MESSAGES = (
+    ("content", ("i love", "so happy with"), ("thanks", "great work")),
+    ("annoyed", ("i hate", "so sorry about"), ("refund me", "bad work")),
+    ("content", ("wonderful", "pleased by", "nice to see"), ("all good", "again soon", "well done")),
+    ("annoyed", ("awful", "angry about", "sick of"), ("no help", "never again", "too late")),
+)
