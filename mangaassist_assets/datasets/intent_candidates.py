@@ -121,6 +121,7 @@ def gather_labels(
             "session_id": label.session_id,
             "user_key": label.user_key,
             "timestamp_ms": label.timestamp_ms,
+            "tenant": label.tenant,
         }
         gathered.examples[example_id] = (candidate, row)
 

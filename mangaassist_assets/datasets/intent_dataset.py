@@ -39,6 +39,7 @@ INTENT_SCHEMA = pl.Schema(
         "session_id": _STRING,
         "user_key": _STRING,
         "timestamp_ms": pl.Int64(),
+        "tenant": _STRING,
     }
 )
 
@@ -171,9 +172,9 @@ def intent_examples(examples: pl.DataFrame, split: Split) -> list[IntentExample]
     """Return one side of a dataset frame as training examples, ordered by id; the weight is the label's confidence."""
     side = examples.filter(pl.col("split") == split).sort("example_id")
     return [
-        IntentExample(example_id=example_id, text=text, intent=intent, weight=confidence)
-        for example_id, text, intent, confidence in side.select(
-            "example_id", "text", "intent", "confidence"
+        IntentExample(example_id=example_id, text=text, intent=intent, weight=confidence, tenant=tenant or "")
+        for example_id, text, intent, confidence, tenant in side.select(
+            "example_id", "text", "intent", "confidence", "tenant"
         ).iter_rows()
     ]
 
@@ -193,6 +194,7 @@ def carried_labels(examples: pl.DataFrame) -> list[IntentLabel]:
             user_key=row["user_key"],
             timestamp_ms=row["timestamp_ms"],
             labeller=row["labeller"],
+            tenant=row["tenant"],
             labelled_ms=row["labelled_ms"],
         )
         for row in examples.filter(pl.col("label_kind") != "base").sort("example_id").to_dicts()

@@ -28,6 +28,7 @@ LABEL_SCHEMA = pl.Schema(
         "timestamp_ms": pl.Int64(),
         "labeller": pl.String(),
         "labelled_ms": pl.Int64(),
+        "tenant": pl.String(),
     }
 )
 
@@ -54,6 +55,7 @@ class IntentLabel:
     timestamp_ms: int
     labeller: str
     labelled_ms: int
+    tenant: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,5 +79,5 @@ def labels_to_parquet(labels: Iterable[IntentLabel]) -> bytes:
 
 def labels_from_parquet(content: bytes) -> list[IntentLabel]:
     """Return the labels that `labels_to_parquet` stored, ordered by trace id, kind and labeller."""
-    rows = pl.read_parquet(io.BytesIO(content)).match_to_schema(LABEL_SCHEMA).to_dicts()
+    rows = pl.read_parquet(io.BytesIO(content)).match_to_schema(LABEL_SCHEMA, missing_columns="insert").to_dicts()
     return [IntentLabel(**{**row, "sources": tuple(row["sources"])}) for row in rows]

@@ -53,6 +53,7 @@ RANKING_SCHEMA = pl.Schema(
         "session_id": _STRING,
         "user_key": _STRING,
         "timestamp_ms": pl.Int64(),
+        "tenant": _STRING,
     }
 )
 
@@ -246,6 +247,7 @@ def ranking_examples(rows: pl.DataFrame, split: Split) -> list[RankingExample]:
                 passages=tuple(group["passage"]),
                 relevances=tuple(group["relevance"]),
                 first_stage_ranks=tuple(group["first_stage_rank"]),
+                tenant=group["tenant"][0] or "",
             )
         )
     return examples
@@ -269,4 +271,5 @@ def _row(query: KnownQuery, passage: Passage, text: str) -> dict[str, object]:
         "session_id": candidate.session_id,
         "user_key": candidate.user_key,
         "timestamp_ms": candidate.timestamp_ms if query.trace_id is not None else None,
+        "tenant": query.tenant,
     }

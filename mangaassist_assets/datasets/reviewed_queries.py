@@ -28,6 +28,7 @@ class KnownQuery:
     shown: Mapping[str, int] = field(default_factory=dict)
     release_bundle: str | None = None
     trace_id: str | None = None
+    tenant: str | None = None
 
 
 def base_queries(
@@ -102,6 +103,7 @@ def reviewed_queries(
                 shown={one.chunk_id: one.retrieval_rank for one in turn.candidates},
                 release_bundle=turn.release_bundle,
                 trace_id=turn.trace_id,
+                tenant=turn.tenant,
             )
 
 

@@ -190,6 +190,7 @@ def _label(turn: ChatTurn, intent: str, model_id: str, rate: ErrorRate, newest_m
         release_bundle=turn.release_bundle,
         session_id=turn.session_id,
         user_key=turn.user_key,
+        tenant=turn.tenant,
         timestamp_ms=turn.timestamp_ms,
         labeller=model_id,
         labelled_ms=max(newest_ms, turn.timestamp_ms),

@@ -237,6 +237,7 @@ def _label(
         release_bundle=turn.release_bundle,
         session_id=turn.session_id,
         user_key=turn.user_key,
+        tenant=turn.tenant,
         timestamp_ms=turn.timestamp_ms,
         labeller=cluster_id,
         labelled_ms=max(one.labelled_ms for one in sources),

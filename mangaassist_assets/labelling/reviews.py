@@ -171,6 +171,7 @@ def _label(turn: ChatTurn, answers: tuple[Answer, ...]) -> IntentLabel:
         release_bundle=turn.release_bundle,
         session_id=turn.session_id,
         user_key=turn.user_key,
+        tenant=turn.tenant,
         timestamp_ms=turn.timestamp_ms,
         labeller=first.by,
         labelled_ms=max(one.given_ms for one in answers),

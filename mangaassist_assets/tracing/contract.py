@@ -35,7 +35,7 @@ from mangaassist_assets.tracing.turns import ChatTurn, TraceShape
 from mangaassist_assets.tracing.typed_values import ContractError, boolean_tag_of, tag_of, text_of
 
 _BUNDLE = re.compile(r"[0-9A-Za-z][0-9A-Za-z._-]{0,62}")
-CONTRACT_VERSION = 4
+CONTRACT_VERSION = 5
 """Goes up when the same trace would be read as another turn: what is landed is then read again."""
 _CONTRACT_TAGS: frozenset[str] = frozenset(Tag)
 
@@ -212,6 +212,7 @@ def _parse(trace: TraceRecord, shape: TraceShape, redactor: _Redactor) -> ChatTu
         index_generation=tag_of(trace, Tag.INDEX_GENERATION),
         embedding_model_id=tag_of(trace, Tag.EMBEDDING_MODEL_ID),
         experiment_id=tag_of(trace, Tag.EXPERIMENT_ID),
+        tenant=tag_of(trace, Tag.TENANT),
         cache_hit=boolean_tag_of(trace, Tag.CACHE_HIT),
         candidates=candidates_of(spans),
         guardrail_blocked=blocked,

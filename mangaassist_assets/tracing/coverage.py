@@ -198,8 +198,9 @@ _EXPECTED: Mapping[tuple[Kind, str], Callable[[TracePresence], bool]] = {
     ("tag", Tag.ROUTING_POLICY_VERSION): _went_well,
     ("tag", Tag.INDEX_GENERATION): _retrieved,
     ("tag", Tag.EMBEDDING_MODEL_ID): _retrieved,
-    # Most turns have no experiment, no cache and no thumb: nobody can expect them of any one trace.
+    # Most turns have no experiment, no tenant, no cache and no thumb: nobody can expect them of any one trace.
     ("tag", Tag.EXPERIMENT_ID): _never,
+    ("tag", Tag.TENANT): _never,
     ("tag", Tag.CACHE_HIT): _never,
     ("tag", Tag.USER_FEEDBACK): _never,
     ("span", SpanName.CHAT_TURN): _always,

@@ -17,6 +17,7 @@ class Tag(StrEnum):
     GUARDRAIL_RULESET_VERSION = "guardrail_ruleset_version"
     ROUTING_POLICY_VERSION = "routing_policy_version"
     EXPERIMENT_ID = "experiment_id"
+    TENANT = "tenant"
     CACHE_HIT = "cache_hit"
     USER_FEEDBACK = "user_feedback"
     INTENT_MODEL_VERSION = "intent_model_version"

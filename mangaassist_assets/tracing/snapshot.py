@@ -70,6 +70,7 @@ _TURN_COLUMNS: dict[str, pl.DataType | type[pl.DataType]] = {
     "index_generation": pl.String,
     "embedding_model_id": pl.String,
     "experiment_id": pl.String,
+    "tenant": pl.String,
     "cache_hit": pl.Boolean,
     "candidates": pl.List(CANDIDATE),
     "guardrail_blocked": pl.Boolean,

@@ -68,6 +68,10 @@ def convert(trace: TraceRecord) -> TraceRecord:
                     *named_values(trace, "release_bundle"),
                     *(value for span in spans for value in _said(span, "release_bundle")),
                 ],
+                Tag.TENANT: [
+                    *named_values(trace, "tenant"),
+                    *(value for span in spans for value in _said(span, "tenant", "team_id")),
+                ],
                 Tag.CACHE_HIT: [_cache_hit(span) for span in reversed(spans)],
                 Tag.EMBEDDING_MODEL_ID: [span.attributes.get("model") for span in embedders],
             },
