@@ -45,6 +45,16 @@ def test_bootstrap_messages_and_labels_meet_in_one_frame_with_their_provenance()
     )
 
 
+def test_examples_know_whose_shopper_wrote_them_and_a_later_bundle_still_does():
+    label = replace(make_label("t1", "send it back"), tenant="store-berlin")
+    dataset = build_intent_dataset(BASE, [label])
+    tenants = {one.example_id: one.tenant for one in intent_examples(dataset.examples, "train")}
+    assert (tenants.pop("trace-t1"), set(tenants.values())) == ("store-berlin", {""})
+    assert [one.tenant for one in carried_labels(dataset.examples.filter(pl.col("label_kind") == "human"))] == [
+        "store-berlin"
+    ]
+
+
 def test_a_guess_weighs_its_confidence_and_never_judges():
     labels = [
         make_label("t1", "send it back", kind="propagated", confidence=0.7),

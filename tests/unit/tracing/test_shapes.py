@@ -170,6 +170,13 @@ def test_a_plain_user_id_never_becomes_a_session():
     assert (turn.session_id, turn.user_key) == (user, user)
 
 
+def test_a_litellm_team_is_the_turns_tenant():
+    attributes = {"litellm_call_id": "c", "session_id": "s-1", "release_bundle": "b", "team_id": "store-berlin"}
+    said = {"messages": [{"role": "user", "content": "hello"}]}
+    turn = turn_of(trace(span("litellm-completion", attributes=attributes, inputs=said), tags={}))
+    assert turn.tenant == "store-berlin"
+
+
 def test_tokens_that_only_mlflow_tells_are_counted_without_the_cache():
     usage = {"input_tokens": 57, "output_tokens": 7, "cache_read_input_tokens": 10, "cache_creation_input_tokens": 5}
     call = BEDROCK["converse"].spans[0]

@@ -92,6 +92,11 @@ def test_a_valid_trace_becomes_a_turn_with_all_it_says():
     assert (second.document_id, second.rerank_score, second.selected) == ("b", 0.9, True)
 
 
+def test_whose_shopper_it_was_is_a_tag_that_may_be_missing():
+    assert turn_of(TRACE).tenant is None
+    assert turn_of(replace(TRACE, tags={**TRACE.tags, "tenant": "store-berlin"})).tenant == "store-berlin"
+
+
 def test_candidates_come_from_retrieval_where_reranking_failed():
     turn = turn_of(with_span(TRACE, "rerank_chunks", attributes={}))
     assert [candidate.rerank_rank for candidate in turn.candidates] == [None, None]
