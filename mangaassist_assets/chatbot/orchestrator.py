@@ -23,6 +23,7 @@ from mangaassist_assets.chatbot.parts import (
     TraceSink,
     label_score,
     predictions,
+    scope_decision,
     served_model,
 )
 from mangaassist_assets.chatbot.prompts import Prompt, build_prompt
@@ -228,6 +229,9 @@ class Chatbot:
                     Attribute.MODEL_SHA256: model.sha256,
                 }
             )
+            in_scope = scope_decision(answer, self._intent.name)
+            if in_scope is not None:
+                span.set({Attribute.IN_SCOPE: in_scope})
             span.outputs = {"predictions": [{"label": label, "score": score} for label, score in scores]}
             return intent
 

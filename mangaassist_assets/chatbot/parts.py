@@ -122,6 +122,21 @@ def label_score(entry: object, endpoint: str) -> tuple[str, float]:
     raise StageError(f"endpoint {endpoint} answered with something that is no label and score between 0 and 1")
 
 
+def scope_decision(answer: Mapping[str, Any], endpoint: str) -> bool | None:
+    """Return whether a classifier took its one message for one of its intents; None where it does not decide that.
+
+    Raises:
+        StageError: It decides, but not in the form of the inference contract.
+    """
+    if "decisions" not in answer:
+        return None
+    decisions = answer["decisions"]
+    decided = decisions[0] if isinstance(decisions, list) and len(decisions) == 1 else None
+    if not isinstance(decided, Mapping) or not isinstance(decided.get("in_scope"), bool):
+        raise StageError(f"endpoint {endpoint} did not answer with one decision about scope")
+    return bool(decided["in_scope"])
+
+
 def predictions(answer: Mapping[str, Any], endpoint: str, *, count: int) -> list[Any]:
     """Return the `predictions` of an answer, one per input; raises StageError where the number differs."""
     found = answer.get("predictions")

@@ -49,6 +49,7 @@ class Attribute(StrEnum):
     MODEL_SHA256 = "model_sha256"
     INTENT = "intent"
     CONFIDENCE = "confidence"
+    IN_SCOPE = "in_scope"
     EMBEDDING_MODEL_ID = "embedding_model_id"
     INDEX_GENERATION = "index_generation"
     FILTERS = "filters"

@@ -197,6 +197,8 @@ MODEL = {"name": "m", "version": "1", "sha256": "0" * 64}
         {"predictions": [[{"label": "a", "score": "high"}]], "model": MODEL},
         {"predictions": [[{"label": "a", "score": 7.0}]], "model": MODEL},
         {"predictions": [[{"label": "a", "score": float("nan")}]], "model": MODEL},
+        {"predictions": [[{"label": "a", "score": 0.5}]], "model": MODEL, "decisions": []},
+        {"predictions": [[{"label": "a", "score": 0.5}]], "model": MODEL, "decisions": [{"in_scope": "yes"}]},
     ],
 )
 def test_an_answer_that_breaks_the_inference_contract_is_a_failed_stage(answer):
@@ -204,6 +206,19 @@ def test_an_answer_that_breaks_the_inference_contract_is_a_failed_stage(answer):
     reply = store_chatbot(sink, intent=OddEndpoint(answer)).answer(ask())  # type: ignore[arg-type]
     assert reply.state == "ERROR"
     assert turn_of(sink.traces[0]).failed_span == "intent_classification"
+
+
+@pytest.mark.parametrize("decided", [True, False])
+def test_the_trace_says_whether_the_message_was_in_scope(decided):
+    answer = {
+        "predictions": [[{"label": "a", "score": 0.5}]],
+        "decisions": [{"intent": "a", "in_scope": decided}],
+        "model": MODEL,
+    }
+    sink = MemorySink()
+    store_chatbot(sink, intent=OddEndpoint(answer)).answer(ask())
+    (span,) = [one for one in sink.traces[0].spans if one.name == "intent_classification"]
+    assert span.attributes["in_scope"] is decided
 
 
 def test_a_defect_is_written_to_the_trace_and_goes_on():
