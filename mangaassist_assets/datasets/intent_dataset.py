@@ -19,7 +19,6 @@ from mangaassist_assets.datasets.text_keys import normalise_text
 from mangaassist_assets.datasets.trust import ShopperHistory, TrustConfig, admit
 from mangaassist_assets.datasets.utterances import Utterance
 from mangaassist_assets.datasets.versions import DatasetVersion, seal_version
-from mangaassist_assets.learning.examples import IntentExample
 from mangaassist_assets.tracing.redaction import Vocabulary
 
 _STRING = pl.String()
@@ -166,17 +165,6 @@ def build_intent_dataset(
         redaction=cleaner.report(examples["text"]),
         config=config,
     )
-
-
-def intent_examples(examples: pl.DataFrame, split: Split) -> list[IntentExample]:
-    """Return one side of a dataset frame as training examples, ordered by id; the weight is the label's confidence."""
-    side = examples.filter(pl.col("split") == split).sort("example_id")
-    return [
-        IntentExample(example_id=example_id, text=text, intent=intent, weight=confidence, tenant=tenant or "")
-        for example_id, text, intent, confidence, tenant in side.select(
-            "example_id", "text", "intent", "confidence", "tenant"
-        ).iter_rows()
-    ]
 
 
 def carried_labels(examples: pl.DataFrame) -> list[IntentLabel]:

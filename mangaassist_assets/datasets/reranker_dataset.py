@@ -26,12 +26,11 @@ from mangaassist_assets.datasets.passages import Passage, PassageChoice
 from mangaassist_assets.datasets.redaction_pass import RedactionPass, RedactionReport
 from mangaassist_assets.datasets.reviewed_queries import KnownQuery, base_queries, reviewed_queries
 from mangaassist_assets.datasets.selection import Caps, held_out_keys, select
-from mangaassist_assets.datasets.splits import DEFAULT_SHARES, Split, SplitShares
+from mangaassist_assets.datasets.splits import DEFAULT_SHARES, SplitShares
 from mangaassist_assets.datasets.tested import NO_EARLIER_TESTS, EarlierTests
 from mangaassist_assets.datasets.utterances import Utterance
 from mangaassist_assets.datasets.versions import DatasetVersion, seal_version
 from mangaassist_assets.knowledge.types import Chunk, Hit
-from mangaassist_assets.learning.examples import RankingExample
 from mangaassist_assets.tracing.redaction import Vocabulary
 from mangaassist_assets.tracing.turns import ChatTurn
 
@@ -233,24 +232,6 @@ def build_ranking_dataset(
         redaction=redaction.report([*frame["query"].unique(), *frame["passage"].unique()]),
         config=config,
     )
-
-
-def ranking_examples(rows: pl.DataFrame, split: Split) -> list[RankingExample]:
-    """Return one side of a dataset frame as ranking examples, by id, passages in the retriever's order."""
-    side = rows.filter(pl.col("split") == split).sort("example_id", "first_stage_rank", "chunk_id")
-    examples: list[RankingExample] = []
-    for (example_id,), group in side.group_by(["example_id"], maintain_order=True):
-        examples.append(
-            RankingExample(
-                example_id=str(example_id),
-                query=group["query"][0],
-                passages=tuple(group["passage"]),
-                relevances=tuple(group["relevance"]),
-                first_stage_ranks=tuple(group["first_stage_rank"]),
-                tenant=group["tenant"][0] or "",
-            )
-        )
-    return examples
 
 
 def _row(query: KnownQuery, passage: Passage, text: str) -> dict[str, object]:

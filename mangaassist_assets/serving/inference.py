@@ -7,9 +7,11 @@ the one in `MANGAASSIST_MODEL_SHA256`, where the deployment sets it.
 Requests and answers are JSON, Hugging Face shapes in an envelope that says which model answered:
 
 * intent: `{"inputs": ["text", …], "parameters": {"top_k": 5}}` →
-  `{"predictions": [[{"label": "…", "score": 0.93}, …], …], "model": {"name": "…", "version": "3", "sha256": "…"}}`
+  `{"predictions": [[{"label": "…", "score": 0.93}, …], …], "decisions": [{"intent": "…", "in_scope": true, …}, …],
+  "model": {"name": "…", "version": "3", "sha256": "…"}}`
 * reranker: `{"inputs": [{"text": "query", "text_pair": "passage"}, …]}` →
   `{"predictions": [{"label": "relevant", "score": 0.87}, …], "model": {…}}`
+* any other family: what its model's `answer` says, and `"model"`
 """
 
 from __future__ import annotations
@@ -22,8 +24,8 @@ from pathlib import Path
 from typing import Any
 
 from mangaassist_assets.learning.artifacts import artifact_kind
-from mangaassist_assets.learning.intent_model import IntentClassifier
-from mangaassist_assets.learning.reranker_model import Reranker
+from mangaassist_assets.learning.families import InputError, ServableModel
+from mangaassist_assets.learning.family_registry import load_family
 
 NAME_VARIABLE = "MANGAASSIST_MODEL_NAME"
 VERSION_VARIABLE = "MANGAASSIST_MODEL_VERSION"
@@ -32,9 +34,6 @@ DIGEST_VARIABLE = "MANGAASSIST_MODEL_SHA256"
 JSON_CONTENT_TYPE = "application/json"
 MAX_INPUTS = 256
 MAX_BODY_BYTES = 6 * 1024 * 1024
-MAX_TEXT_CHARACTERS = 200_000
-DEFAULT_TOP_K = 5
-RELEVANT_LABEL = "relevant"
 
 
 class BadRequestError(ValueError):
@@ -45,7 +44,7 @@ class BadRequestError(ValueError):
 class ServedModel:
     """A loaded model with the identity that every answer carries."""
 
-    model: IntentClassifier | Reranker
+    model: ServableModel
     name: str
     version: str
     sha256: str
@@ -72,15 +71,12 @@ def model_fn(model_dir: str, context: object = None) -> ServedModel:
 
     Raises:
         ArtifactMismatchError: The artifact is damaged, or its digest is not `MANGAASSIST_MODEL_SHA256`.
+        UnknownFamilyError: No class knows artifacts of its kind.
     """
     del context
     directory = Path(model_dir)
     expected = os.environ.get(DIGEST_VARIABLE) or None
-    model: IntentClassifier | Reranker
-    if artifact_kind(directory) == "reranker":
-        model = Reranker.load(directory, expected)
-    else:
-        model = IntentClassifier.load(directory, expected)
+    model = load_family(artifact_kind(directory)).load(directory, expected)
     return ServedModel(
         model=model,
         name=os.environ.get(NAME_VARIABLE, ""),
@@ -129,19 +125,11 @@ def predict_fn(data: InferenceRequest, model: ServedModel, context: object = Non
         BadRequestError: An input is of the wrong type or too long, or a parameter is out of range.
     """
     del context
-    predictions: list[Any]
-    if isinstance(model.model, IntentClassifier):
-        top_k = _top_k(data.parameters)
-        texts = [_text(value, f"inputs[{place}]") for place, value in enumerate(data.inputs)]
-        predictions = [
-            [{"label": item.label, "score": item.score} for item in answer]
-            for answer in model.model.predict(texts, top_k=top_k)
-        ]
-    else:
-        pairs = [_pair(value, f"inputs[{place}]") for place, value in enumerate(data.inputs)]
-        scores = model.model.score(pairs)
-        predictions = [{"label": RELEVANT_LABEL, "score": float(score)} for score in scores]
-    return {"predictions": predictions, "model": model.identity()}
+    try:
+        answers = model.model.answer(data.inputs, data.parameters)
+    except InputError as error:
+        raise BadRequestError(str(error)) from error
+    return {**answers, "model": model.identity()}
 
 
 def output_fn(prediction: Mapping[str, Any], accept: str, context: object = None) -> bytes:
@@ -155,27 +143,3 @@ def output_fn(prediction: Mapping[str, Any], accept: str, context: object = None
     if not {"*/*", "application/*", JSON_CONTENT_TYPE} & set(accepted):
         raise BadRequestError(f"cannot answer as {accept!r}, accept {JSON_CONTENT_TYPE}")
     return json.dumps(prediction, allow_nan=False).encode("ascii")
-
-
-def _top_k(parameters: Mapping[str, Any]) -> int:
-    value = parameters.get("top_k", DEFAULT_TOP_K)
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise BadRequestError('"parameters.top_k" must be a whole number of at least 1')
-    return value
-
-
-def _text(value: object, where: str) -> str:
-    if not isinstance(value, str):
-        raise BadRequestError(f"{where} must be a string, got {type(value).__name__}")
-    if len(value) > MAX_TEXT_CHARACTERS:
-        raise BadRequestError(f"{where} has {len(value)} characters, at most {MAX_TEXT_CHARACTERS} are allowed")
-    return value
-
-
-def _pair(value: object, where: str) -> tuple[str, str]:
-    if not isinstance(value, dict):
-        raise BadRequestError(f'{where} must be an object with "text" and "text_pair", got {type(value).__name__}')
-    for name in ("text", "text_pair"):
-        if name not in value:
-            raise BadRequestError(f'{where} lacks "{name}"')
-    return _text(value["text"], f"{where}.text"), _text(value["text_pair"], f"{where}.text_pair")

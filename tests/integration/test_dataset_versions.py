@@ -14,7 +14,7 @@ from upath import UPath
 
 from mangaassist_assets.assets.lanes import RERANKER
 from mangaassist_assets.assets.reading import read_chunks, read_dataset_version, read_turns
-from mangaassist_assets.assets.registration import Trained, train_and_register
+from mangaassist_assets.assets.registration import train_and_register
 from mangaassist_assets.assets.reranker import reranker_dataset
 from mangaassist_assets.chatbot.documents import default_documents
 from mangaassist_assets.commands.datasets import list_datasets, rebuild_dataset, show_dataset
@@ -22,6 +22,8 @@ from mangaassist_assets.commands.erase_user import render, run_erasure
 from mangaassist_assets.commands.session import Session
 from mangaassist_assets.datasets.stored_versions import find_version, read_rows
 from mangaassist_assets.knowledge.generations import GenerationSettings, build_generation
+from mangaassist_assets.learning.artifacts import seal_artifact
+from mangaassist_assets.learning.families import TrainedArtifact
 from mangaassist_assets.local.home import Home
 from mangaassist_assets.partitions import release_bundles
 from mangaassist_assets.storage import SnapshotStore
@@ -95,10 +97,13 @@ def train(platform, bundle=BUNDLE):
     """Register something that stands in for a trained model, the way the training asset does."""
     version = read_dataset_version(platform.snapshots, platform.lane, bundle)
 
-    def write(folder):
+    def write(folder, checkpoints, progress):
+        assert checkpoints.fingerprint
+        assert callable(progress)
         folder.mkdir(parents=True)
         (folder / "model.txt").write_text(version.digest)
-        return Trained(directory=folder, digest=version.digest, metrics={"loss": 0.5})
+        digest = seal_artifact(folder, "reranker")
+        return TrainedArtifact(directory=folder, digest=digest, metrics={"loss": 0.5})
 
     return train_and_register(
         SimpleNamespace(log=logging.getLogger(__name__), run=SimpleNamespace(run_id="of-a-test")),
@@ -107,6 +112,7 @@ def train(platform, bundle=BUNDLE):
         platform.lane,
         dataset=version,
         bundle=bundle,
+        start_ms=0,
         settings={},
         train=write,
     )

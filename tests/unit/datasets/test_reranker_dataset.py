@@ -8,12 +8,12 @@ from mangaassist_assets.datasets.leakage import find_leaks, refuse_crossings
 from mangaassist_assets.datasets.reranker_dataset import (
     RankingDatasetConfig,
     build_ranking_dataset,
-    ranking_examples,
 )
 from mangaassist_assets.datasets.splits import assign_split
 from mangaassist_assets.datasets.tested import EarlierVersion, earlier_tests
 from mangaassist_assets.datasets.utterances import Utterance
 from mangaassist_assets.knowledge.types import Chunk, Hit
+from mangaassist_assets.learning.reranker_family import RerankerFamily
 from mangaassist_assets.tracing.turns import ChatTurn, RankedCandidate, Review
 
 
@@ -98,7 +98,7 @@ def example_of(dataset, trace_id="t1"):
     (example,) = [
         one
         for side in ("train", "validation", "test")
-        for one in ranking_examples(dataset.rows, side)
+        for one in RerankerFamily().examples(dataset.rows, side)
         if one.example_id == f"trace-{trace_id}"
     ]
     return example
