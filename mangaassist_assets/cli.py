@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from mangaassist_assets.cli_data import DATA_COMMANDS
+from mangaassist_assets.cli_models import MODEL_COMMANDS
 from mangaassist_assets.command_line import FILE, FOLDER, JSON_HELP, emit, explained, progress_bar, say
 
 DEFAULT_HOME = ".mangaassist"
@@ -224,5 +225,5 @@ def demo(home: str, *, as_json: bool) -> None:
         raise SystemExit(1)
 
 
-for _command in DATA_COMMANDS:
+for _command in (*DATA_COMMANDS, *MODEL_COMMANDS):
     main.add_command(_command)

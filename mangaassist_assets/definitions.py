@@ -9,11 +9,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
 import dagster as dg
-from resources.trainers import TrainerResource
 
 from mangaassist_assets.assets import ALL_ASSETS
 from mangaassist_assets.assets.lanes import Lane
 from mangaassist_assets.assets.model_lane import build_lane_assets
+from mangaassist_assets.champion_jobs import promotion_jobs
 from mangaassist_assets.checks.gates import ALL_CHECKS, build_lane_checks
 from mangaassist_assets.environment import ENVIRONMENT_VARIABLE, Environment, parse_environment
 from mangaassist_assets.jobs import ALL_JOBS, build_lane_job
@@ -34,6 +34,7 @@ from resources.prices import PricesResource
 from resources.privacy import PrivacyResource
 from resources.search import LanceDbSearchResource, OpenSearchResource
 from resources.store import StoreResource
+from resources.trainers import TrainerResource
 from resources.warehouse import DuckDbWarehouseResource, RedshiftWarehouseResource
 from sensors import ALL_SENSORS
 
@@ -66,7 +67,7 @@ def build_definitions(
     return dg.Definitions(
         assets=[*ALL_ASSETS, *assets, *(asset for lane in lanes for asset in build_lane_assets(lane))],
         asset_checks=[*ALL_CHECKS, *build_lane_checks(lanes)],
-        jobs=[*ALL_JOBS, *(build_lane_job(lane) for lane in lanes)],
+        jobs=[*ALL_JOBS, *(build_lane_job(lane) for lane in lanes), *promotion_jobs(lanes)],
         sensors=ALL_SENSORS,
         schedules=ALL_SCHEDULES,
         resources=resources | overrides,

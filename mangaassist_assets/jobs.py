@@ -9,6 +9,7 @@ from typing import Any
 import dagster as dg
 
 from mangaassist_assets.assets.lanes import INTENT, LANES, RERANKER, Lane
+from mangaassist_assets.champion_jobs import champion_evaluation, promotion_jobs
 
 MINING = dg.AssetSelection.assets(
     "feedback_events", "recorded_feedback", "tagged_traces", "failed_traces", "failure_clusters", "review_queue"
@@ -86,6 +87,8 @@ bootstrap = dg.define_asset_job(
 )
 
 ALL_JOBS = (
+    champion_evaluation,
+    *promotion_jobs(),
     failure_mining,
     reports,
     intent_retraining,

@@ -2,6 +2,7 @@
 
 import dagster as dg
 
+from mangaassist_assets.champion_jobs import weekly_champion_evaluation
 from mangaassist_assets.jobs import failure_mining, index_refresh, retraining
 from mangaassist_assets.partitions import release_bundles
 
@@ -55,4 +56,4 @@ nightly_index_refresh = dg.ScheduleDefinition(
     description="Every night: index what changed in the knowledge; unchanged content builds nothing.",
 )
 
-ALL_SCHEDULES = (nightly_mining, weekly_retraining, nightly_index_refresh)
+ALL_SCHEDULES = (nightly_mining, weekly_retraining, nightly_index_refresh, weekly_champion_evaluation)

@@ -27,6 +27,15 @@ class LearningResource(dg.ConfigurableResource):  # type: ignore[type-arg]
     slice_margin: float = Field(
         default=0.05, gt=0, lt=1, description="How much worse a slice may be and still count as not worse."
     )
+    known_margin: float = Field(
+        default=0.03, gt=0, lt=1, description="How much worse messages may be whose intent the champion knows."
+    )
+    calibration_margin: float = Field(
+        default=0.01, gt=0, lt=1, description="How much the Brier score of the stated confidence may rise."
+    )
+    scope_margin: float = Field(
+        default=0.05, gt=0, lt=1, description="How many more in-scope messages may be refused, or others answered."
+    )
     max_latency_ratio: float = Field(
         default=1.25, gt=0, description="The challenger's p95 latency over the champion's, at most."
     )
@@ -47,6 +56,9 @@ class LearningResource(dg.ConfigurableResource):  # type: ignore[type-arg]
             alpha=self.alpha,
             power=self.power,
             slice_margin=self.slice_margin,
+            known_margin=self.known_margin,
+            calibration_margin=self.calibration_margin,
+            scope_margin=self.scope_margin,
             max_latency_ratio=self.max_latency_ratio,
             max_size_ratio=self.max_size_ratio,
         )

@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterator
 from typing import TYPE_CHECKING
 
 from mangaassist_assets.datasets.trail import TrainedModelVersion
-from resources.mlflow_registry import DATASET_TAG
+from resources.mlflow_runs import DATASET_TAG
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

@@ -155,11 +155,8 @@ class LiveMetrics:
         except MetricsRefusedError as error:
             return f"{len(points)} live metrics are lost: {error}", ()
         except Exception as error:  # noqa: BLE001 - whatever goes wrong here must not end the thread; it is reported
-            return (
-                f"live metrics cannot be stored at the moment ({type(error).__name__}: {_short(error)}): training goes "
-                "on, they are kept and sent again",
-                points,
-            )
+            trouble = f"live metrics cannot be stored at the moment ({type(error).__name__}: {_short(error)})"
+            return f"{trouble}: training goes on, they are kept and sent again", points
         return None, ()
 
     def _due(self) -> bool:
@@ -209,7 +206,9 @@ def metric_sender(client: MlflowClient, run_id: str) -> Send:
             max_retries=0,
         )
         if 400 <= answer.status_code < 500 and answer.status_code not in _TRY_AGAIN:
-            raise MetricsRefusedError(f"the MLflow server refused them with HTTP {answer.status_code}: its log says why")
+            raise MetricsRefusedError(
+                f"the MLflow server refused them with HTTP {answer.status_code}: its log says why"
+            )
         if answer.status_code != 200:
             raise ConnectionError(f"HTTP {answer.status_code}")
 

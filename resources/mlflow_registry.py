@@ -1,24 +1,27 @@
-"""The MLflow model registry and training runs, as values: a version is found again by the hash of its artifact."""
+"""The MLflow model registry as values: a version is found again by the hash of its artifact."""
 
 from __future__ import annotations
 
+import json
 import tempfile
-import time
-from collections.abc import Collection, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
+
+from mangaassist_assets.learning.artifacts import ArtifactMismatchError, verify_artifact
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities.model_registry import ModelVersion as MlflowModelVersion
 
 ARTIFACT_TAG = "artifact_sha256"
-DATASET_TAG = "dataset_sha256"
-# MLflow's own limit for the digest of a dataset input; the whole digest is a tag of the run.
-_DATASET_DIGEST = 36
+ARTIFACT_PATH_TAG = "artifact_path"
+MODEL_TAG = "logged_model_id"
+# MLflow's page shows a model's versions by this tag of the logged model.
+_VERSIONS_TAG = "mlflow.modelVersions"
+_LONGEST_DESCRIPTION = 5_000
 
 
 class RegistryError(RuntimeError):
@@ -27,7 +30,10 @@ class RegistryError(RuntimeError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelVersion:
-    """One version of a registered model. `source` is the URI of its artifact directory."""
+    """One version of a registered model.
+
+    `source` is the URI of the folder that MLflow loads; `artifact_uri(version)` of the sealed artifact in it.
+    """
 
     name: str
     version: str
@@ -37,124 +43,6 @@ class ModelVersion:
     tags: Mapping[str, str] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DatasetInput:
-    """The dataset a run was trained on.
-
-    `sha256` is the digest of its content, `source` where it lies, `schema` its columns with their types as
-    `mlflow.types.DataType` calls them, `profile` what there is to count.
-    """
-
-    name: str
-    sha256: str
-    source: str
-    context: str = "training"
-    schema: Mapping[str, str] = field(default_factory=dict)
-    profile: Mapping[str, int | str] = field(default_factory=dict)
-
-
-class TrainingRun:
-    """An open MLflow run."""
-
-    def __init__(self, client: MlflowClient, run_id: str, artifact_uri: str) -> None:
-        self._client = client
-        self.run_id = run_id
-        self.artifact_uri = artifact_uri
-
-    def log_metrics(self, metrics: Mapping[str, float], *, step: int = 0) -> None:
-        """Log metrics of one step in one request."""
-        from mlflow.entities import Metric
-
-        now = int(time.time() * 1000)
-        self._client.log_batch(
-            self.run_id, metrics=[Metric(name, float(value), now, step) for name, value in metrics.items()]
-        )
-
-    def set_tags(self, tags: Mapping[str, str]) -> None:
-        """Set tags of the run in one request."""
-        from mlflow.entities import RunTag
-
-        self._client.log_batch(self.run_id, tags=[RunTag(name, value) for name, value in tags.items()])
-
-    def log_directory(self, directory: Path, artifact_path: str) -> str:
-        """Store a directory with the run and return its URI, which `register_version` takes."""
-        self._client.log_artifacts(self.run_id, str(directory), artifact_path)
-        return f"{self.artifact_uri.rstrip('/')}/{artifact_path}"
-
-    def log_text(self, text: str, artifact_file: str) -> None:
-        """Store a text file with the run."""
-        self._client.log_text(self.run_id, text, artifact_file)
-
-
-@contextmanager
-def training_run(
-    client: MlflowClient,
-    experiment_id: str,
-    name: str,
-    *,
-    tags: Mapping[str, str],
-    params: Mapping[str, object],
-    dataset: DatasetInput | None,
-) -> Iterator[TrainingRun]:
-    """Open a run; it ends FINISHED, or FAILED where the body raises."""
-    from mlflow.entities import Param, RunTag
-
-    run = client.create_run(experiment_id, run_name=name, tags=dict(tags))
-    run_id = run.info.run_id
-    status = "FAILED"
-    try:
-        client.log_batch(
-            run_id,
-            params=[Param(key, str(value)) for key, value in sorted(params.items())],
-            tags=[RunTag(DATASET_TAG, dataset.sha256)] if dataset else [],
-        )
-        if dataset is not None:
-            _log_dataset(client, run_id, dataset)
-        yield TrainingRun(client, run_id, run.info.artifact_uri)
-        status = "FINISHED"
-    finally:
-        client.set_terminated(run_id, status=status)
-
-
-def end_runs(client: MlflowClient, experiment_id: str, dagster_run_ids: Collection[str]) -> int:
-    """End the RUNNING runs that carry one of the tags `dagster_run_id`, as KILLED; returns how many there were."""
-    ended = 0
-    for dagster_run_id in dagster_run_ids:
-        condition = f"attributes.status = 'RUNNING' and tags.dagster_run_id = '{dagster_run_id}'"
-        for run in client.search_runs([experiment_id], condition):
-            client.set_terminated(run.info.run_id, status="KILLED")
-            ended += 1
-    return ended
-
-
-def _log_dataset(client: MlflowClient, run_id: str, dataset: DatasetInput) -> None:
-    import json
-
-    from mlflow.entities import Dataset, InputTag
-    from mlflow.entities import DatasetInput as MlflowDatasetInput
-
-    logged = Dataset(
-        name=dataset.name,
-        digest=dataset.sha256[:_DATASET_DIGEST],
-        source_type=_source_type(dataset.source),
-        source=json.dumps({"uri": dataset.source, "sha256": dataset.sha256}),
-        schema=json.dumps({"mlflow_colspec": [{"type": kind, "name": name} for name, kind in dataset.schema.items()]}),
-        profile=json.dumps(dict(dataset.profile)),
-    )
-    client.log_inputs(
-        run_id,
-        datasets=[MlflowDatasetInput(dataset=logged, tags=[InputTag("mlflow.data.context", dataset.context)])],
-    )
-
-
-def _source_type(source: str) -> str:
-    """Return the name under which MLflow itself finds a dataset's files again (`mlflow.data.get_source`)."""
-    scheme = urlsplit(source).scheme
-    if scheme == "s3":
-        return "s3"
-    return "local" if scheme == "file" or source.startswith("/") else "code"
-
-
 class ModelRegistry:
     """Registered models."""
 
@@ -162,13 +50,36 @@ class ModelRegistry:
         self._client = client
 
     def register(
-        self, name: str, *, run_id: str, artifact_uri: str, artifact_sha256: str, tags: Mapping[str, str]
+        self,
+        name: str,
+        *,
+        run_id: str,
+        artifact_uri: str,
+        artifact_sha256: str,
+        tags: Mapping[str, str],
+        model_id: str | None = None,
+        artifact_path: str | None = None,
+        description: str | None = None,
     ) -> ModelVersion:
-        """Register an artifact; the version that holds the same artifact already is returned instead."""
+        """Register an artifact; the version that holds the same artifact already is returned instead.
+
+        Args:
+            name: Of the registered model, which is made if there is none.
+            run_id: The run that trained it.
+            artifact_uri: The folder that MLflow loads: the sealed artifact itself, or the folder around it.
+            artifact_sha256: The digest of the sealed artifact.
+            tags: Of the version. They are written with it: a version is never there without them.
+            model_id: The MLflow model whose folder it is, see `mlflow_models.log_model`.
+            artifact_path: Where in the folder the sealed artifact lies, None if the folder is it.
+            description: Markdown that the version's page shows: the short form of its card. MLflow's databases take
+                5,000 characters; what is beyond is left out.
+        """
         from mlflow.exceptions import MlflowException
 
         existing = self.by_artifact(name, artifact_sha256)
         if existing is not None:
+            if model_id is not None and existing.tags.get(MODEL_TAG) == model_id:
+                self._link_versions(model_id, name)
             return existing
         try:
             self._client.create_registered_model(name)
@@ -179,11 +90,35 @@ class ModelRegistry:
             name,
             source=artifact_uri,
             run_id=run_id,
-            tags={**tags, ARTIFACT_TAG: artifact_sha256},
+            tags={
+                **tags,
+                ARTIFACT_TAG: artifact_sha256,
+                **({ARTIFACT_PATH_TAG: artifact_path} if artifact_path else {}),
+                # MLflow's own store keeps no link from a version to its model.
+                **({MODEL_TAG: model_id} if model_id else {}),
+            },
+            model_id=model_id,
+            description=description[:_LONGEST_DESCRIPTION] if description else None,
             # A version of plain artifacts is READY when it is created; waiting would only log that it waits.
             await_creation_for=0,
         )
+        if model_id is not None:
+            self._link_versions(model_id, name)
         return _version(created)
+
+    def _link_versions(self, model_id: str, name: str) -> None:
+        """Let the page of a logged model show the versions made of it, as MLflow's own `register_model` does.
+
+        After the version, so a process killed in between leaves a version without this link; registering again adds it.
+        """
+        model = self._client.get_logged_model(model_id)
+        others = [one for one in json.loads(model.tags.get(_VERSIONS_TAG, "[]")) if one["name"] != name]
+        ours = [
+            {"name": name, "version": item.version}
+            for item in self.versions(name)
+            if item.source == model.artifact_location
+        ]
+        self._client.set_logged_model_tags(model_id, {_VERSIONS_TAG: json.dumps([*others, *ours])})
 
     def by_artifact(self, name: str, artifact_sha256: str) -> ModelVersion | None:
         """Return the oldest version whose artifact has this digest."""
@@ -242,41 +177,76 @@ class ModelRegistry:
             self._client.set_model_version_tag(name, version, key, value)
 
 
+def artifact_uri(version: ModelVersion) -> str:
+    """Return where a version's sealed artifact lies; that is what an endpoint is deployed from.
+
+    A version whose tag `artifact_path` is missing was registered before artifacts lay inside an MLflow model: its
+    source is the artifact.
+
+    Raises:
+        RegistryError: The tag leaves the version's folder.
+    """
+    path = version.tags.get(ARTIFACT_PATH_TAG, "")
+    if not path:
+        return version.source
+    if any(part in ("", ".", "..") for part in path.split("/")) or "\\" in path:
+        raise RegistryError(
+            f"tag {ARTIFACT_PATH_TAG} of {version.name} version {version.version} is {path!r}: it must name a folder "
+            "inside the version's source"
+        )
+    return f"{version.source.rstrip('/')}/{path}"
+
+
 def artifact_directory(version: ModelVersion, cache: Path | None = None) -> Path:
-    """Return the directory of a version's artifact on this machine.
+    """Return the directory of a version's sealed artifact on this machine.
 
     A `file://` source is used in place; any other is downloaded once into `cache`, in a folder named by the digest.
+    Whoever loads it checks the digest; a downloaded one is checked here, so that a damaged copy is fetched again.
 
     Raises:
         RegistryError: The directory is gone.
+        ArtifactMismatchError: What was downloaded is not what was registered.
     """
-    parts = urlsplit(version.source)
+    uri = artifact_uri(version)
+    parts = urlsplit(uri)
     if parts.scheme in ("", "file"):
         directory = Path(unquote(parts.path))
         if not directory.is_dir():
             raise RegistryError(
-                f"artifact of {version.name} version {version.version} is not at {version.source}: the home directory "
+                f"artifact of {version.name} version {version.version} is not at {uri}: the home directory "
                 "was moved or cleaned"
             )
         return directory
-    return _download(version, cache or Path(tempfile.gettempdir()) / "mangaassist-artifacts")
+    return _download(version, uri, cache or Path(tempfile.gettempdir()) / "mangaassist-artifacts")
 
 
-def _download(version: ModelVersion, cache: Path) -> Path:
+def _download(version: ModelVersion, uri: str, cache: Path) -> Path:
     import shutil
 
     import mlflow
 
     target = cache / (version.artifact_sha256 or f"{version.name}-{version.version}")
-    if target.is_dir():
+    if target.is_dir() and _is_whole(target, version):
         return target
     cache.mkdir(parents=True, exist_ok=True)
     # Downloaded beside and renamed: a killed download leaves no half artifact under the final name.
     with tempfile.TemporaryDirectory(dir=cache) as folder:
-        downloaded = Path(mlflow.artifacts.download_artifacts(artifact_uri=version.source, dst_path=folder))
+        downloaded = Path(mlflow.artifacts.download_artifacts(artifact_uri=uri, dst_path=folder))
+        if version.artifact_sha256:
+            verify_artifact(downloaded, version.artifact_sha256)
+        if target.is_dir() and not _is_whole(target, version):
+            shutil.move(str(target), Path(folder) / "damaged")
         if not target.is_dir():
             shutil.move(str(downloaded), target)
     return target
+
+
+def _is_whole(directory: Path, version: ModelVersion) -> bool:
+    try:
+        verify_artifact(directory, version.artifact_sha256)
+    except ArtifactMismatchError:
+        return False
+    return True
 
 
 def _version(found: MlflowModelVersion) -> ModelVersion:

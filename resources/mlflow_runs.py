@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
@@ -20,6 +21,8 @@ DATASET_TAG = "dataset_sha256"
 ENVIRONMENT_FILE = "environment.json"
 # MLflow's own limit for the digest of a dataset input; the whole digest is a tag of the run.
 _DATASET_DIGEST = 36
+# By this tag MLflow's page finds tables.
+_TABLES_TAG = "mlflow.loggedArtifacts"
 _DRAIN_SECONDS = 15.0
 _LIVE_INTERVAL_SECONDS = 5.0
 
@@ -57,22 +60,25 @@ class TrainingRun:
         report: Callable[[str], None],
         live_interval_s: float = _LIVE_INTERVAL_SECONDS,
     ) -> None:
-        self._client = client
+        self.client = client
         self.run_id = run_id
         self.artifact_uri = artifact_uri
         self.experiment_id = experiment_id
         self._report = report
         self._live_interval_s = live_interval_s
         self._live: LiveMetrics | None = None
+        self._tables: list[str] = []
 
-    def log_metrics(self, metrics: Mapping[str, float], *, step: int = 0) -> None:
-        """Log metrics of one step in one request."""
-        from mlflow.entities import Metric
-
-        now = int(time.time() * 1000)
-        self._client.log_batch(
-            self.run_id, metrics=[Metric(name, float(value), now, step) for name, value in metrics.items()]
-        )
+    def log_metrics(
+        self,
+        metrics: Mapping[str, float],
+        *,
+        step: int = 0,
+        model_id: str | None = None,
+        dataset: DatasetInput | None = None,
+    ) -> None:
+        """Log metrics of one step; with a model they are shown on its page too, with the dataset they hold for."""
+        log_metrics(self.client, self.run_id, metrics, step=step, model_id=model_id, dataset=dataset)
 
     def live_metrics(self, figures: Mapping[str, float], *, step: int) -> None:
         """Log metrics of a step of a training that goes on: queued, sent in batches, never waited for.
@@ -81,7 +87,7 @@ class TrainingRun:
         """
         if self._live is None:
             self._live = LiveMetrics(
-                metric_sender(self._client, self.run_id), report=self._report, interval_s=self._live_interval_s
+                metric_sender(self.client, self.run_id), report=self._report, interval_s=self._live_interval_s
             )
         self._live.log(figures, step=step)
 
@@ -89,7 +95,7 @@ class TrainingRun:
         """Set tags of the run in one request."""
         from mlflow.entities import RunTag
 
-        self._client.log_batch(self.run_id, tags=[RunTag(name, value) for name, value in tags.items()])
+        self.client.log_batch(self.run_id, tags=[RunTag(name, value) for name, value in tags.items()])
 
     def log_environment(self, environment: Mapping[str, Any], tags: Mapping[str, str]) -> None:
         """Store what the training ran on as `environment.json`, and what one searches by as tags."""
@@ -98,26 +104,28 @@ class TrainingRun:
 
     def log_directory(self, directory: Path, artifact_path: str) -> str:
         """Store a directory with the run and return its URI."""
-        self._client.log_artifacts(self.run_id, str(directory), artifact_path)
+        self.client.log_artifacts(self.run_id, str(directory), artifact_path)
         return f"{self.artifact_uri.rstrip('/')}/{artifact_path}"
 
     def log_text(self, text: str, artifact_file: str) -> None:
         """Store a text file with the run."""
-        self._client.log_text(self.run_id, text, artifact_file)
+        self.client.log_text(self.run_id, text, artifact_file)
 
     def log_json(self, content: Mapping[str, Any], artifact_file: str) -> None:
         """Store a JSON file with the run; its keys are sorted."""
-        self.log_text(json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False) + "\n", artifact_file)
+        self.log_text(
+            json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n", artifact_file
+        )
 
     def log_png(self, png: bytes, artifact_file: str) -> None:
         """Store a picture with the run, which MLflow's page shows."""
-        log_png(self._client, self.run_id, png, artifact_file)
+        log_png(self.client, self.run_id, png, artifact_file)
 
     def log_rows(self, rows: Collection[Mapping[str, object]], artifact_file: str) -> None:
         """Store rows with equal keys as a table that MLflow's page shows and `mlflow.load_table` reads."""
         self.log_text(table_json(rows), artifact_file)
-        # MLflow's page looks for tables by this tag.
-        self.set_tags({"mlflow.loggedArtifacts": json.dumps([{"path": artifact_file, "type": "table"}])})
+        self._tables = [*(one for one in self._tables if one != artifact_file), artifact_file]
+        self.set_tags({_TABLES_TAG: json.dumps([{"path": name, "type": "table"} for name in self._tables])})
 
     def drain(self) -> int:
         """Send the live metrics that still wait; return how many are not stored."""
@@ -187,14 +195,49 @@ def training_run(
 
 
 def end_runs(client: MlflowClient, experiment_id: str, dagster_run_ids: Collection[str]) -> int:
-    """End the RUNNING runs that carry one of the tags `dagster_run_id`, as KILLED; returns how many there were."""
+    """End the RUNNING runs that carry one of the tags `dagster_run_id`, as KILLED; returns how many there were.
+
+    Models whose files they were still storing become FAILED.
+    """
     ended = 0
     for dagster_run_id in dagster_run_ids:
         condition = f"attributes.status = 'RUNNING' and tags.dagster_run_id = '{dagster_run_id}'"
         for run in client.search_runs([experiment_id], condition):
             client.set_terminated(run.info.run_id, status="KILLED")
+            _end_models(client, experiment_id, run.info.run_id)
             ended += 1
     return ended
+
+
+def _end_models(client: MlflowClient, experiment_id: str, run_id: str) -> None:
+    from mlflow.entities import LoggedModelStatus
+
+    for model in client.search_logged_models([experiment_id], f"source_run_id = '{run_id}'"):
+        if model.status == LoggedModelStatus.PENDING:
+            client.finalize_logged_model(model.model_id, LoggedModelStatus.FAILED)
+
+
+def log_metrics(
+    client: MlflowClient,
+    run_id: str,
+    metrics: Mapping[str, float],
+    *,
+    step: int = 0,
+    model_id: str | None = None,
+    dataset: DatasetInput | None = None,
+) -> None:
+    """Log metrics of one step of a run, and of a model if there is one, in one request."""
+    from mlflow.entities import Metric
+
+    now = time.time_ns() // 1_000_000
+    about = {"dataset_name": dataset.name, "dataset_digest": dataset.sha256[:_DATASET_DIGEST]} if dataset else {}
+    client.log_batch(
+        run_id,
+        metrics=[
+            Metric(name, float(value), now, step, model_id=model_id, run_id=run_id, **about)
+            for name, value in metrics.items()
+        ],
+    )
 
 
 def log_png(client: MlflowClient, run_id: str, png: bytes, artifact_file: str) -> None:
@@ -211,7 +254,7 @@ def log_png(client: MlflowClient, run_id: str, png: bytes, artifact_file: str) -
 
 
 def table_json(rows: Collection[Mapping[str, object]]) -> str:
-    """Return rows as the JSON of an MLflow table: `{"columns": […], "data": [[…], …]}`.
+    """Return rows as the JSON of an MLflow table, `{"columns": […], "data": [[…], …]}`; NaN and infinity become null.
 
     Raises:
         ValueError: The rows have different keys.
@@ -219,7 +262,12 @@ def table_json(rows: Collection[Mapping[str, object]]) -> str:
     columns = list(next(iter(rows), {}))
     if any(list(row) != columns for row in rows):
         raise ValueError(f"all rows of a table need the columns {columns}, in this order")
-    return json.dumps({"columns": columns, "data": [list(row.values()) for row in rows]}, ensure_ascii=False)
+    data = [[_or_null(value) for value in row.values()] for row in rows]
+    return json.dumps({"columns": columns, "data": data}, ensure_ascii=False)
+
+
+def _or_null(value: object) -> object:
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _end(client: MlflowClient, run: TrainingRun, status: str, tell: Callable[[str], None]) -> None:

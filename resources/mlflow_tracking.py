@@ -6,7 +6,7 @@ mlflow is imported by the first call, never while definitions load.
 import logging
 import os
 import threading
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
     from mangaassist_assets.tracing.records import TraceRecord
     from mangaassist_assets.tracing.sources import TraceSource
-    from resources.mlflow_registry import DatasetInput, ModelRegistry, ModelVersion, TrainingRun
+    from resources.mlflow_registry import ModelRegistry, ModelVersion
+    from resources.mlflow_runs import DatasetInput, TrainingRun
     from resources.mlflow_store import TrackingStore
     from resources.mlflow_traces import BundleSightings, TraceReader, TraceReviewer
     from resources.trace_sink import OtlpTraceSink
@@ -179,18 +180,24 @@ class MlflowResource(dg.ConfigurableResource):  # type: ignore[type-arg]
         params: Mapping[str, object],
         dataset: "DatasetInput | None" = None,
         experiment: str | None = None,
+        report: Callable[[str], None] | None = None,
     ) -> "AbstractContextManager[TrainingRun]":
-        """Return a context manager of a run with tags, parameters and dataset; it ends FAILED where the body raises."""
-        from resources.mlflow_registry import training_run
+        """Return a context manager of a run with tags, parameters and dataset; it ends FAILED where the body raises.
+
+        `report` is told in words when live metrics cannot be stored.
+        """
+        from resources.mlflow_runs import training_run
 
         experiment_id = self.ensure_experiment(experiment or self.training_experiment)
-        return training_run(self.client(), experiment_id, name, tags=tags, params=params, dataset=dataset)
+        return training_run(
+            self.client(), experiment_id, name, tags=tags, params=params, dataset=dataset, report=report
+        )
 
     def end_training_runs_of(self, dagster_run_ids: Collection[str]) -> int:
         """End what training runs of killed Dagster runs left RUNNING, as KILLED; returns how many there were."""
         if not dagster_run_ids:
             return 0
-        from resources.mlflow_registry import end_runs
+        from resources.mlflow_runs import end_runs
 
         return end_runs(self.client(), self.ensure_experiment(self.training_experiment), dagster_run_ids)
 
@@ -201,11 +208,27 @@ class MlflowResource(dg.ConfigurableResource):  # type: ignore[type-arg]
         return ModelRegistry(self.client())
 
     def register_version(
-        self, name: str, *, run_id: str, artifact_uri: str, artifact_sha256: str, tags: Mapping[str, str]
+        self,
+        name: str,
+        *,
+        run_id: str,
+        artifact_uri: str,
+        artifact_sha256: str,
+        tags: Mapping[str, str],
+        model_id: str | None = None,
+        artifact_path: str | None = None,
+        description: str | None = None,
     ) -> "ModelVersion":
         """Register an artifact, or return the version that holds the same artifact already."""
         return self.registry().register(
-            name, run_id=run_id, artifact_uri=artifact_uri, artifact_sha256=artifact_sha256, tags=tags
+            name,
+            run_id=run_id,
+            artifact_uri=artifact_uri,
+            artifact_sha256=artifact_sha256,
+            tags=tags,
+            model_id=model_id,
+            artifact_path=artifact_path,
+            description=description,
         )
 
     def set_alias(self, name: str, alias: str, version: str) -> bool:
@@ -245,6 +268,11 @@ class MlflowResource(dg.ConfigurableResource):  # type: ignore[type-arg]
     def model_version_url(self, name: str, version: str) -> str:
         """Return the page of a model version."""
         return f"{self._ui()}/#/models/{quote(name)}/versions/{quote(version)}"
+
+    def logged_model_url(self, model_id: str, *, experiment: str | None = None) -> str:
+        """Return the page of a model as a run left it, with the metrics of every evaluation."""
+        experiment_id = self.ensure_experiment(experiment or self.training_experiment)
+        return f"{self._ui()}/#/experiments/{experiment_id}/models/{quote(model_id)}"
 
     def _reader(self) -> "TraceReader":
         from resources.mlflow_traces import TraceReader

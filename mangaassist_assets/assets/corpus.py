@@ -1,7 +1,6 @@
 """The bootstrap: the training corpus, and the first champions, which have nothing to be compared with."""
 
 import dagster as dg
-from resources.trainers import TrainerResource
 
 from mangaassist_assets.assets.common import ML_ENGINEERING, TRAINING_POOL, materialized, table
 from mangaassist_assets.assets.golden import golden_set
@@ -12,6 +11,7 @@ from resources.learning import LearningResource
 from resources.mlflow_tracking import MlflowResource
 from resources.search import SearchResource
 from resources.store import StoreResource
+from resources.trainers import TrainerResource
 
 
 @dg.asset(group_name="bootstrap", owners=[ML_ENGINEERING], kinds={"json"}, code_version="1")

@@ -4,6 +4,7 @@ import dagster as dg
 
 from mangaassist_assets.assets.common import ML_ENGINEERING, PLATFORM, PRODUCTION_POOL
 from mangaassist_assets.assets.lanes import Lane
+from mangaassist_assets.assets.promoting import ChampionConfig, champion_result, promote, requested_override
 from resources.endpoints import SageMakerResource
 from resources.mlflow_tracking import MlflowResource
 from resources.store import StoreResource
@@ -24,43 +25,20 @@ def build_champion_asset(lane: Lane) -> dg.AssetsDefinition:
         owners=[ML_ENGINEERING],
         kinds={"mlflow"},
         pool=PRODUCTION_POOL,
-        code_version="1",
+        code_version="2",
         description=(
             f"The {lane.title} that the registry alias `champion` names.\n\n"
             "Moves to the newest challenger that passed its gate against the present champion, and never to one of an "
-            "older bundle. Without such a challenger it stays, and says why."
+            "older bundle. Without such a challenger it stays, and says why. A person may override the gate in the run "
+            "configuration, with a reason that is kept."
         ),
     )
     def champion(
-        context: dg.AssetExecutionContext, mlflow: MlflowResource, store: StoreResource
+        context: dg.AssetExecutionContext, config: ChampionConfig, mlflow: MlflowResource, store: StoreResource
     ) -> dg.MaterializeResult[None]:
-        from mangaassist_assets.assets.reading import read_verdicts
-        from mangaassist_assets.releases.promotion import Champion, choose_promotion
-
-        present = mlflow.version_by_alias(lane.model_name, "champion")
-        if present is None:
-            msg = f"{lane.model_name} has no champion to compare with: run `mangaassist bootstrap` first"
-            raise dg.Failure(msg)
-        start = int(present.tags.get("bundle_start_ms", "0"))
-        promotion = choose_promotion(
-            read_verdicts(store.snapshots(), lane), Champion(version=present.version, bundle_start_ms=start)
-        )
-        version = present
-        if promotion.promoted is not None:
-            mlflow.set_alias(lane.model_name, "champion", promotion.promoted.challenger_version)
-            version = mlflow.registry().get(lane.model_name, promotion.promoted.challenger_version)
-        context.log.info(promotion.reason)
-        return dg.MaterializeResult(
-            data_version=dg.DataVersion(version.version),
-            metadata={
-                "version": dg.MetadataValue.text(version.version),
-                "previous_version": dg.MetadataValue.text(present.version),
-                "promoted": dg.MetadataValue.bool(promotion.promoted is not None),
-                "reason": dg.MetadataValue.text(promotion.reason),
-                "artifact_sha256": dg.MetadataValue.text(version.artifact_sha256 or "unknown"),
-                "model_version": dg.MetadataValue.url(mlflow.model_version_url(lane.model_name, version.version)),
-            },
-        )
+        promoted = promote(mlflow, store, lane, override=requested_override(config, store))
+        context.log.info(promoted.reason)
+        return champion_result(mlflow, lane, promoted)
 
     return champion
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
-from mangaassist_assets.assets.common import materialized
+from mangaassist_assets.assets.common import image, materialized
 from mangaassist_assets.assets.lanes import Lane
 from mangaassist_assets.assets.reading import EVALUATION_FILE, TrainedModel, read_dataset, read_json
 from mangaassist_assets.storage import SnapshotStore, canonical_json
@@ -170,21 +170,29 @@ def evaluation_result(
         {EVALUATION_FILE: canonical_json(asdict(evaluation))},
         partition=evaluation.release_bundle,
     )
-    registry = mlflow.registry()
-    registry.set_tags(
-        lane.model_name,
-        evaluation.challenger_version,
-        {
-            "evaluation_verdict": evaluation.verdict,
-            "evaluated_against": evaluation.champion_version,
-            f"evaluation_{evaluation.metric.replace('@', '_at_')}": f"{evaluation.challenger_score:.4f}",
-        },
-    )
+    challenger = mlflow.registry().get(lane.model_name, evaluation.challenger_version)
+    chart = None
+    if judged.decision is not None:
+        from mangaassist_assets.learning.gate_chart import gate_chart
+        from resources.mlflow_verdicts import log_verdict
+
+        chart = gate_chart(judged.decision)
+        log_verdict(
+            mlflow.client(),
+            challenger,
+            champion_version=evaluation.champion_version,
+            verdict=evaluation.verdict,
+            metric=evaluation.metric,
+            score=evaluation.challenger_score,
+            examples=evaluation.test_examples,
+            decision=judged.decision.to_dict(),
+            markdown=evaluation.table,
+            chart=chart,
+        )
     context.log.info(
         f"{evaluation.metric} on {evaluation.test_examples} held-out examples: champion "
         f"{evaluation.champion_score:.3f}, challenger {evaluation.challenger_score:.3f}: {evaluation.verdict}"
     )
-    challenger = registry.get(lane.model_name, evaluation.challenger_version)
     return materialized(
         snapshot,
         {
@@ -201,5 +209,6 @@ def evaluation_result(
                 mlflow.model_version_url(lane.model_name, evaluation.challenger_version)
             ),
             "mlflow_run": dg.MetadataValue.url(mlflow.run_url(challenger.run_id or "")),
+            **({"differences": image("challenger minus champion", chart)} if chart else {}),
         },
     )

@@ -1,8 +1,8 @@
 """The assets of a model lane, made from its names; only its dataset is an asset of its own."""
 
 import dagster as dg
-from resources.trainers import TrainerResource
 
+from mangaassist_assets.assets.champion_health import build_champion_health_asset
 from mangaassist_assets.assets.common import ML_ENGINEERING, TRAINING_POOL
 from mangaassist_assets.assets.deployment import build_champion_asset, build_endpoint_asset
 from mangaassist_assets.assets.lanes import Lane
@@ -10,15 +10,17 @@ from mangaassist_assets.partitions import release_bundles
 from resources.learning import LearningResource
 from resources.mlflow_tracking import MlflowResource
 from resources.store import StoreResource
+from resources.trainers import TrainerResource
 
 
 def build_lane_assets(lane: Lane) -> tuple[dg.AssetsDefinition, ...]:
-    """Return a lane's assets after its dataset: challenger, evaluation, champion, endpoint."""
+    """Return a lane's assets after its dataset: challenger, evaluation, champion, its endpoint and its health."""
     return (
         build_challenger_asset(lane),
         build_evaluation_asset(lane),
         build_champion_asset(lane),
         build_endpoint_asset(lane),
+        build_champion_health_asset(lane),
     )
 
 

@@ -10,7 +10,7 @@ from pydantic import Field
 
 from mangaassist_assets.assets.common import table
 from mangaassist_assets.assets.lanes import Lane
-from mangaassist_assets.releases.overrides import DEFAULT_BY, Override, OverrideRequest
+from mangaassist_assets.releases.overrides import DEFAULT_BY, NO_CHAMPION, Override, OverrideRequest
 
 if TYPE_CHECKING:
     from mangaassist_assets.storage import SnapshotStore
@@ -24,7 +24,8 @@ class OverrideConfig(dg.Config):
 
     version: str = Field(description="The version to promote.")
     against: str = Field(
-        description="The version that is champion now. If another one is by the time this runs, nothing is moved."
+        description="The version that is champion now, or none. If another one is by the time this runs, nothing is "
+        "moved."
     )
     reason: str = Field(
         description="Why, in 10 to 500 characters. It is kept redacted; Dagster keeps what is typed here as it is, so "
@@ -46,7 +47,7 @@ class Promoted:
     """What a promotion came to: the champion, the one before it, and the override that did it, if one did."""
 
     version: "ModelVersion"
-    previous: "ModelVersion"
+    previous: "ModelVersion | None"
     moved: bool
     reason: str
     override: Override | None
@@ -108,12 +109,13 @@ def promote(
     from resources.mlflow_registry import RegistryError
 
     present = mlflow.version_by_alias(lane.model_name, "champion")
-    if present is None:
-        msg = f"{lane.model_name} has no champion to compare with: run `mangaassist bootstrap` first"
-        raise dg.Failure(msg)
+    if present is None and override is None:
+        raise dg.Failure(f"{lane.model_name} has no champion to compare with: {_first_champion(lane)}")
     snapshots = store.snapshots()
     overrides = read_overrides(snapshots, lane.model_name)
-    champion = Champion(version=present.version, bundle_start_ms=int(present.tags.get("bundle_start_ms", "0")))
+    champion = Champion(version=NO_CHAMPION, bundle_start_ms=0)
+    if present is not None:
+        champion = Champion(version=present.version, bundle_start_ms=int(present.tags.get("bundle_start_ms", "0")))
     try:
         wanted = None if override is None else _registered(mlflow, lane, override.version)
         promotion = choose_promotion(
@@ -124,13 +126,15 @@ def promote(
             carried_out=() if wanted is None else {wanted.tags.get(ID_TAG, "")},
         )
         if override is not None and wanted is not None:
-            digest = _verified(mlflow, wanted, present)
+            digest = _verified(mlflow, wanted, lane)
             decided = promotion.begun or _decide(snapshots, lane, override, digest, len(overrides), now())
             moved = mlflow.set_alias(lane.model_name, "champion", override.version)
             mlflow.registry().set_tags(lane.model_name, override.version, decided.tags())
             return Promoted(
                 version=mlflow.registry().get(lane.model_name, override.version),
-                previous=present if moved else mlflow.registry().get(lane.model_name, decided.replaced),
+                previous=None
+                if decided.replaced == NO_CHAMPION
+                else mlflow.registry().get(lane.model_name, decided.replaced),
                 moved=moved,
                 reason=promotion.reason,
                 override=decided,
@@ -138,12 +142,12 @@ def promote(
             )
     except (OverrideRefusedError, RegistryError, ArtifactMismatchError) as error:
         raise dg.Failure(f"no override, nothing was moved: {error}", allow_retries=False) from error
-    version = present
     if promotion.promoted is not None:
         mlflow.set_alias(lane.model_name, "champion", promotion.promoted.challenger_version)
-        version = mlflow.registry().get(lane.model_name, promotion.promoted.challenger_version)
     return Promoted(
-        version=version,
+        version=mlflow.registry().get(
+            lane.model_name, promotion.promoted.challenger_version if promotion.promoted else champion.version
+        ),
         previous=present,
         moved=promotion.promoted is not None,
         reason=promotion.reason,
@@ -157,7 +161,7 @@ def champion_result(mlflow: "MlflowResource", lane: Lane, promoted: Promoted) ->
     version, override = promoted.version, promoted.override
     metadata: dict[str, Any] = {
         "version": dg.MetadataValue.text(version.version),
-        "previous_version": dg.MetadataValue.text(promoted.previous.version),
+        "previous_version": dg.MetadataValue.text(promoted.previous.version if promoted.previous else "none"),
         "promoted": dg.MetadataValue.bool(promoted.moved),
         "reason": dg.MetadataValue.text(promoted.reason),
         "artifact_sha256": dg.MetadataValue.text(version.artifact_sha256 or "unknown"),
@@ -199,30 +203,29 @@ def _registered(mlflow: "MlflowResource", lane: Lane, version: str) -> "ModelVer
     return found
 
 
-def _verified(mlflow: "MlflowResource", version: "ModelVersion", champion: "ModelVersion") -> str:
+def _first_champion(lane: Lane) -> str:
+    by_hand = f"promote a first version by hand (`mangaassist models promote --model {lane.group} …`)"
+    return "run `mangaassist bootstrap` first" if lane.first_asset else by_hand
+
+
+def _verified(mlflow: "MlflowResource", version: "ModelVersion", lane: Lane) -> str:
     """Return the digest of a version's artifact after looking at every file.
 
     Raises:
-        OverrideRefusedError: it has no hash to compare with, or is another kind of model than the champion.
+        OverrideRefusedError: it has no hash to compare with, or is not of the lane's kind.
         ArtifactMismatchError: a file is not what was registered.
         RegistryError: the artifact is gone.
     """
-    from mangaassist_assets.learning.artifacts import ArtifactMismatchError, artifact_kind, verify_artifact
+    from mangaassist_assets.learning.artifacts import artifact_kind, verify_artifact
     from mangaassist_assets.releases.overrides import OverrideRefusedError
-    from resources.mlflow_registry import RegistryError
 
     if version.artifact_sha256 is None:
         msg = f"version {version.version} of {version.name} has no artifact hash to check: register it anew"
         raise OverrideRefusedError(msg)
     directory = mlflow.artifact_directory(version)
     digest = verify_artifact(directory, version.artifact_sha256)
-    try:
-        kind = artifact_kind(mlflow.artifact_directory(champion))
-    except (ArtifactMismatchError, RegistryError):
-        # A champion that is damaged or gone is one of the reasons to override it.
-        return digest
-    if (own := artifact_kind(directory)) != kind:
-        msg = f"version {version.version} of {version.name} is of kind {own}, the champion of kind {kind}"
+    if (kind := artifact_kind(directory)) != lane.kind:
+        msg = f"version {version.version} of {version.name} is of kind {kind}, not {lane.kind}"
         raise OverrideRefusedError(msg)
     return digest
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
-from mangaassist_assets.assets.common import materialized
+from mangaassist_assets.assets.common import image, materialized, table
 from mangaassist_assets.assets.finished_training import TrainingFolder
 from mangaassist_assets.assets.lanes import Lane
 from mangaassist_assets.assets.reading import MODEL_FILE, TrainedModel
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from mangaassist_assets.datasets.versions import DatasetVersion
     from mangaassist_assets.learning.checkpoints import Checkpoints
     from mangaassist_assets.learning.families import TrainedArtifact
+    from mangaassist_assets.learning.model_card import ModelCard
     from mangaassist_assets.learning.progress import ProgressCallback, TrainingProgress
     from resources.mlflow_registry import ModelVersion
     from resources.mlflow_runs import DatasetInput, TrainingRun
@@ -29,6 +30,16 @@ if TYPE_CHECKING:
 TRAINING_KEY_TAG = "training_key"
 BUNDLE_START_TAG = "bundle_start_ms"
 STARTED_FROM_TAG = "started_from"
+MODEL_CARD_FILE = "model_card.md"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Registered:
+    """A registered model, and what its training told; None where it was found instead of trained."""
+
+    model: TrainedModel
+    trained: TrainedArtifact | None = None
+
 
 Train = Callable[[Path, "Checkpoints", "ProgressCallback"], "TrainedArtifact"]
 
@@ -44,7 +55,7 @@ def train_and_register(
     start_ms: int,
     settings: Mapping[str, Any],
     train: Train,
-) -> TrainedModel:
+) -> Registered:
     """Train and register, or return the version that the same dataset and settings made before.
 
     A training that was killed goes on from its checkpoint; one that was finished, but could not be registered because
@@ -65,7 +76,7 @@ def train_and_register(
     known = version_of_training(mlflow, lane, key)
     if known is not None:
         context.log.info(f"version {known.version} was trained on these very examples: nothing to train")
-        return _trained_model(known, dataset.digest, bundle, start_ms)
+        return Registered(model=_trained_model(known, dataset.digest, bundle, start_ms))
 
     from filelock import FileLock
 
@@ -79,6 +90,7 @@ def train_and_register(
         TRAINING_KEY_TAG: key,
     }
     folder = TrainingFolder(store.cache("training"), key)
+    taught = _dataset_input(store, lane, dataset, bundle)
     with (
         # Two runs that train the same thing share its checkpoints and its scratch folder: one after the other.
         FileLock(folder.path.with_suffix(".lock")),
@@ -86,13 +98,15 @@ def train_and_register(
             f"{lane.model_asset} {bundle or 'bootstrap'}",
             tags=tags,
             params={**settings, "examples": dataset.card.examples},
-            dataset=_dataset_input(store, lane, dataset, bundle),
+            dataset=taught,
             report=context.log.warning,
         ) as run,
     ):
         trained = _trained(context, folder, run, key, train)
-        _log(run, trained, dataset)
-        logged = log_model(run, trained.directory, kind=lane.kind, digest=trained.digest)
+        card = _model_card(lane, trained, dataset, settings, bundle)
+        _log(run, trained, dataset, card)
+        logged = log_model(run, trained.directory, kind=lane.kind, digest=trained.digest, card=card.to_markdown())
+        run.log_metrics(trained.metrics, model_id=logged.model_id, dataset=taught)
         version = mlflow.register_version(
             lane.model_name,
             run_id=run.run_id,
@@ -100,6 +114,7 @@ def train_and_register(
             artifact_sha256=logged.digest,
             model_id=logged.model_id,
             artifact_path=logged.artifact_path,
+            description=card.short(),
             tags={
                 TRAINING_KEY_TAG: key,
                 BUNDLE_START_TAG: str(start_ms),
@@ -111,7 +126,7 @@ def train_and_register(
         )
         folder.remove()
     context.log.info(f"registered {lane.model_name} version {version.version}")
-    return _trained_model(version, dataset.digest, bundle, start_ms)
+    return Registered(model=_trained_model(version, dataset.digest, bundle, start_ms), trained=trained)
 
 
 def training_key(dataset: DatasetVersion, settings: Mapping[str, Any]) -> str:
@@ -187,11 +202,37 @@ def _profile(dataset: DatasetVersion) -> dict[str, int | str]:
     }
 
 
-def _log(run: TrainingRun, trained: TrainedArtifact, dataset: DatasetVersion) -> None:
-    run.log_metrics(trained.metrics)
+def _model_card(
+    lane: Lane, trained: TrainedArtifact, dataset: DatasetVersion, settings: Mapping[str, Any], bundle: str | None
+) -> ModelCard:
+    from mangaassist_assets.learning.compute import Compute
+    from mangaassist_assets.learning.environment import training_environment
+    from mangaassist_assets.learning.model_card import ModelCard, TrainingData
+
+    compute = Compute.detect()
+    return ModelCard.of(
+        trained,
+        name=lane.model_name,
+        kind=lane.kind,
+        data=TrainingData.of(lane.dataset_asset, dataset.card),
+        settings=settings,
+        release_bundle=bundle,
+        environment=training_environment(
+            device=compute.device,
+            precision="bfloat16" if compute.on_gpu else "float32",
+            seed=int(settings.get("seed", 0)),
+        ),
+    )
+
+
+def _log(run: TrainingRun, trained: TrainedArtifact, dataset: DatasetVersion, card: ModelCard) -> None:
+    from mangaassist_assets.learning.environment import environment_tags
+
     for record in trained.history:
         run.log_metrics({"training_loss": record.training_loss, **record.validation}, step=record.epoch)
+    run.log_environment(card.environment, environment_tags(card.environment))
     run.log_text(dataset.card.to_markdown(), "data_card.md")
+    run.log_text(card.to_markdown(), MODEL_CARD_FILE)
     for name, png in trained.charts.items():
         run.log_png(png, f"charts/{name}")
     for name, rows in trained.tables.items():
@@ -218,9 +259,10 @@ def challenger_result(
     mlflow: MlflowResource,
     store: StoreResource,
     lane: Lane,
-    model: TrainedModel,
+    registered: Registered,
 ) -> dg.MaterializeResult[None]:
     """Store what was registered; let the alias `challenger` name it unless a newer bundle's challenger holds it."""
+    model = registered.model
     holder = mlflow.version_by_alias(lane.model_name, "challenger")
     if holder is None or int(holder.tags.get(BUNDLE_START_TAG, "0")) <= model.bundle_start_ms:
         mlflow.set_alias(lane.model_name, "challenger", model.version)
@@ -229,7 +271,7 @@ def challenger_result(
     snapshot = store.snapshots().write(
         lane.model_asset, {MODEL_FILE: canonical_json(asdict(model))}, partition=model.release_bundle
     )
-    return materialized(snapshot, _model_links(mlflow, model))
+    return materialized(snapshot, {**_model_links(mlflow, model), **_story(registered.trained)})
 
 
 def present_champion(
@@ -251,15 +293,34 @@ def present_champion(
 
 
 def become_first_champion(
-    context: dg.AssetExecutionContext, mlflow: MlflowResource, lane: Lane, model: TrainedModel
+    context: dg.AssetExecutionContext, mlflow: MlflowResource, lane: Lane, registered: Registered
 ) -> dg.MaterializeResult[None]:
     """Let the alias `champion` name the model if it names none yet; only a gate moves it after that."""
+    model = registered.model
     if mlflow.version_by_alias(lane.model_name, "champion") is None:
         mlflow.set_alias(lane.model_name, "champion", model.version)
         context.log.info(f"version {model.version} is the first champion")
     return dg.MaterializeResult(
-        data_version=dg.DataVersion(model.artifact_sha256[:16]), metadata=_model_links(mlflow, model)
+        data_version=dg.DataVersion(model.artifact_sha256[:16]),
+        metadata={**_model_links(mlflow, model), **_story(registered.trained)},
     )
+
+
+def _story(trained: TrainedArtifact | None) -> dict[str, dg.MetadataValue]:
+    """Return figures, pictures and tables of a training for the page."""
+    if trained is None:
+        return {}
+    figures: list[dict[str, str | int | float | bool | None]] = [
+        {"figure": name, "value": round(value, 4)} for name, value in sorted(trained.metrics.items())
+    ]
+    return {
+        "kept": dg.MetadataValue.text(trained.kept),
+        "started_from": dg.MetadataValue.text(trained.started_from),
+        "figures": table(figures),
+        **{name.removesuffix(".png"): image(name.removesuffix(".png"), png) for name, png in trained.charts.items()},
+        **{name: table([dict(row) for row in rows]) for name, rows in trained.tables.items()},
+        "limits": dg.MetadataValue.md("\n".join(f"- {limit}" for limit in trained.limits) or "none known"),
+    }
 
 
 def _model_links(mlflow: MlflowResource, model: TrainedModel) -> dict[str, dg.MetadataValue]:

@@ -9,12 +9,10 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 
 from mangaassist_assets.assets.lanes import Lane
-from mangaassist_assets.assets.reading import TrainedModel, bundles_by_start, read_chunks
-from mangaassist_assets.assets.registration import BUNDLE_START_TAG, train_and_register
+from mangaassist_assets.assets.reading import bundles_by_start, read_chunks
+from mangaassist_assets.assets.registration import BUNDLE_START_TAG, Registered, train_and_register
 
 if TYPE_CHECKING:
-    from resources.trainers import TrainerResource
-
     from mangaassist_assets.datasets.versions import DatasetVersion
     from mangaassist_assets.learning.checkpoints import Checkpoints
     from mangaassist_assets.learning.families import TrainedArtifact
@@ -22,6 +20,7 @@ if TYPE_CHECKING:
     from resources.learning import LearningResource
     from resources.mlflow_tracking import MlflowResource
     from resources.store import StoreResource
+    from resources.trainers import TrainerResource
 
 
 def log_progress(context: dg.AssetExecutionContext) -> Callable[[TrainingProgress], None]:
@@ -49,7 +48,7 @@ def train_model(
     trainer: TrainerResource,
     dataset: DatasetVersion,
     bundle: str | None,
-) -> TrainedModel:
+) -> Registered:
     """Train a lane's model on a dataset version and register it.
 
     The same dataset and settings are the same model version: what was trained before is found, not trained again. So

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 import dagster as dg
 
 from mangaassist_assets.assets.lanes import LANES, Lane
+from mangaassist_assets.checks.champion import build_champion_checks
 from mangaassist_assets.checks.coverage import build_coverage_check
 from mangaassist_assets.checks.datasets import build_dataset_checks
 from mangaassist_assets.partitions import release_bundles
@@ -104,8 +105,8 @@ RECALL_TOLERANCE = 0.02
 
 
 def build_lane_checks(lanes: Sequence[Lane]) -> tuple[dg.AssetChecksDefinition, ...]:
-    """Return the gates of model lanes."""
-    return _partitioned(lambda: tuple(build_gate(lane) for lane in lanes))
+    """Return the gates of model lanes, and the checks of their champions."""
+    return (*_partitioned(lambda: tuple(build_gate(lane) for lane in lanes)), *build_champion_checks(lanes))
 
 
 def _partitioned(build: Callable[[], tuple[dg.AssetChecksDefinition, ...]]) -> tuple[dg.AssetChecksDefinition, ...]:

@@ -69,8 +69,22 @@ class Session:
         if name is not None:
             self.instance.add_dynamic_partitions(name, [release_bundle])
 
-    def run_job(self, name: str, *, partition: str | None = None, assets: Sequence[str] | None = None) -> RunOutcome:
-        """Run a job, or some of its assets, in this process on the home's Dagster instance."""
+    def run_job(
+        self,
+        name: str,
+        *,
+        partition: str | None = None,
+        assets: Sequence[str] | None = None,
+        config: Mapping[str, Mapping[str, Any]] | None = None,
+    ) -> RunOutcome:
+        """Run a job, or some of its assets, in this process on the home's Dagster instance.
+
+        Args:
+            name: of the job.
+            partition: the release bundle, for jobs that have one.
+            assets: those to materialize, None for all of the job.
+            config: of assets by name.
+        """
         import dagster as dg
 
         job = self.definitions.resolve_job_def(name)
@@ -80,7 +94,10 @@ class Session:
                 partition_key=partition,
                 asset_selection=None if assets is None else [dg.AssetKey(asset) for asset in assets],
                 tags={OWNER_TAG: owner_of_this_process()},
-                run_config={"loggers": {"console": {"config": {"log_level": "INFO"}}}},
+                run_config={
+                    "ops": {asset: {"config": values} for asset, values in (config or {}).items()},
+                    "loggers": {"console": {"config": {"log_level": "INFO"}}},
+                },
                 raise_on_error=False,
             )
         return _outcome(name, result)
@@ -119,7 +136,10 @@ def _outcome(job: str, result: dg.ExecuteInProcessResult) -> RunOutcome:
         if stopped_by_check or step in gated:
             continue
         failed_steps.append(step)
-        if failure is not None:
+        told = event.step_failure_data.user_failure_data
+        if told is not None and told.description:
+            errors.append(f"{step}: {told.description}")
+        elif failure is not None:
             cause = failure.cause or failure
             errors.append(f"{step}: {cause.message.strip()}")
     return RunOutcome(

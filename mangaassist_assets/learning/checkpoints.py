@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 _TENSORS = "tensors.safetensors"
 _STATE = "state.json"
 _MANIFEST = "checkpoint.json"
+_NAME = re.compile(r"step-\d{8,}")
+_LONGEST_MANIFEST = 65_536
 
 
 class CheckpointError(RuntimeError):
@@ -55,23 +58,27 @@ class Checkpoints:
     keep: int = 2
 
     def save(self, step: int, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
-        """Write a checkpoint and remove the oldest ones.
+        """Write a checkpoint; remove the oldest ones, and what a killed process left half-written.
 
         Raises:
             CheckpointError: The disk is full, or the folder cannot be written.
         """
+        from safetensors import SafetensorError
+
         target = self.folder / f"step-{step:08d}"
         beside = self.folder / f".{target.name}.{os.getpid()}"
         try:
-            beside.mkdir(parents=True, exist_ok=True)
+            for stale in self.folder.glob(".step-*"):
+                shutil.rmtree(stale, ignore_errors=True)
+            beside.mkdir(parents=True)
             self._write(beside, step, tensors, state)
             if target.is_dir():
                 shutil.rmtree(target)
             beside.replace(target)
             for old in self._stored()[self.keep :]:
-                shutil.rmtree(old)
-        except (OSError, RuntimeError) as error:
-            # safetensors reports a full disk as an error of its own, which is a RuntimeError or an OSError by version.
+                shutil.rmtree(old, ignore_errors=True)
+        except (OSError, RuntimeError, SafetensorError) as error:
+            # A full disk is a SafetensorError, which is neither; RuntimeError is torch's.
             shutil.rmtree(beside, ignore_errors=True)
             raise CheckpointError(
                 f"the checkpoint of step {step} could not be written to {self.folder}: {error}"
@@ -93,7 +100,10 @@ class Checkpoints:
 
     def _stored(self) -> list[Path]:
         """Return the folders of whole checkpoints, newest first."""
-        return sorted(self.folder.glob("step-*"), reverse=True)
+        if not self.folder.is_dir():
+            return []
+        found = [one for one in self.folder.iterdir() if _NAME.fullmatch(one.name) and one.is_dir()]
+        return sorted(found, key=lambda one: int(one.name.removeprefix("step-")), reverse=True)
 
     def _write(self, folder: Path, step: int, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
         from safetensors.torch import save_file
@@ -108,20 +118,37 @@ class Checkpoints:
         (folder / _MANIFEST).write_text(json.dumps(manifest), encoding="utf-8")
 
     def _read(self, folder: Path) -> SavedState:
+        from safetensors import SafetensorError
         from safetensors.torch import load_file
 
         try:
+            size = (folder / _MANIFEST).stat().st_size
+            if size > _LONGEST_MANIFEST:
+                raise CheckpointUnusableError(f"{folder.name} is damaged: {_MANIFEST} has {size} bytes")
             manifest = json.loads((folder / _MANIFEST).read_text(encoding="utf-8"))
-            fingerprint, step, files = manifest["fingerprint"], int(manifest["step"]), dict(manifest["files"])
+            fingerprint, step, files = manifest["fingerprint"], manifest["step"], manifest["files"]
             if fingerprint != self.fingerprint:
                 raise CheckpointUnusableError(f"{folder.name} belongs to a training with other data or settings")
+            if step != int(folder.name.removeprefix("step-")):
+                raise CheckpointUnusableError(f"{folder.name} is damaged: {_MANIFEST} says another step")
             for name in (_TENSORS, _STATE):
                 if _sha256(folder / name) != files[name]:
                     raise CheckpointUnusableError(f"{folder.name} is damaged: {name} has another SHA-256 than it had")
             state = json.loads((folder / _STATE).read_text(encoding="utf-8"))
+            if not isinstance(state, dict):
+                raise CheckpointUnusableError(f"{folder.name} is damaged: {_STATE} holds no JSON object")
             return SavedState(step, load_file(folder / _TENSORS), state)
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            raise CheckpointUnusableError(f"{folder.name} is damaged: {error}") from error
+        except RecursionError as error:
+            raise CheckpointUnusableError(f"{folder.name} is damaged: its JSON is nested too deeply") from error
+        except (OSError, ValueError, LookupError, TypeError, SafetensorError) as error:
+            raise CheckpointUnusableError(f"{folder.name} is damaged: {_reason(error)}") from error
+
+
+def _reason(error: Exception) -> str:
+    """Return what went wrong, without the folder's place on this machine."""
+    if isinstance(error, OSError):
+        return f"{Path(str(error.filename or '')).name}: {error.strerror}"
+    return f"{type(error).__name__}: {error}"[:200]
 
 
 def _sha256(path: Path) -> str:

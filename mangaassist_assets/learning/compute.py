@@ -7,13 +7,17 @@ as one of several workers that Ray Train (or `torchrun`) has joined into a proce
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+
+class WorkerLostError(RuntimeError):
+    """Another worker does not answer any more: this one cannot go on alone, but the training can begin again."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,7 +47,7 @@ class Compute:
 
     @property
     def on_gpu(self) -> bool:
-        """Whether the fused optimiser and bf16 are there; on a CPU both are slower than what they replace."""
+        """Whether bf16 and the fused optimiser are used; what a CPU gains by them depends on its instructions."""
         return self.device != "cpu"
 
     @property
@@ -69,7 +73,10 @@ class Compute:
         import torch
 
         digest = hashlib.sha256(f"{seed}/{step}/{self.rank}".encode()).digest()
-        torch.manual_seed(int.from_bytes(digest[:7], "big"))
+        number = int.from_bytes(digest[:7], "big")
+        torch.default_generator.manual_seed(number)  # torch.manual_seed asks every kind of device: 300 times as long
+        if self.on_gpu:
+            torch.cuda.manual_seed(number)
 
     def sum_over_workers(self, tensors: Sequence[Tensor]) -> None:
         """Replace each tensor by its sum over all workers, in one message."""
@@ -79,10 +86,37 @@ class Compute:
         from torch import distributed
 
         flat = torch.cat([tensor.reshape(-1) for tensor in tensors])
-        distributed.all_reduce(flat)
+        with _all_answer():
+            distributed.all_reduce(flat)
         sizes = [tensor.numel() for tensor in tensors]
         for tensor, part in zip(tensors, torch.split(flat, sizes), strict=True):
             tensor.copy_(part.view_as(tensor))
+
+    def follow_lead(self, tensors: Sequence[Tensor]) -> None:
+        """Replace each tensor by worker 0's: all start from the same weights, whatever each of them read or drew."""
+        if self.workers == 1:
+            return
+        import torch
+        from torch import distributed
+
+        flat = torch.cat([tensor.detach().reshape(-1) for tensor in tensors])
+        with _all_answer():
+            distributed.broadcast(flat, src=0)
+        with torch.no_grad():
+            for tensor, part in zip(tensors, torch.split(flat, [one.numel() for one in tensors]), strict=True):
+                tensor.copy_(part.view_as(tensor))
+
+    def differ(self, value: int) -> bool:
+        """Return whether the workers have different numbers; all get the same answer."""
+        if self.workers == 1:
+            return False
+        import torch
+        from torch import distributed
+
+        lowest_and_highest = torch.tensor([-value, value], device=self.device)
+        with _all_answer():
+            distributed.all_reduce(lowest_and_highest, op=distributed.ReduceOp.MAX)
+        return bool((lowest_and_highest.sum() != 0).item())
 
     def agreed(self, value: bool) -> bool:  # noqa: FBT001 - the value is the message
         """Return worker 0's answer, so that all stop at the same step."""
@@ -92,5 +126,15 @@ class Compute:
         from torch import distributed
 
         answer = torch.tensor([int(value)], device=self.device)
-        distributed.broadcast(answer, src=0)
+        with _all_answer():
+            distributed.broadcast(answer, src=0)
         return bool(answer.item())
+
+
+@contextmanager
+def _all_answer() -> Iterator[None]:
+    """Name the error that the group raises when one of it is gone: torch's is a RuntimeError like any other."""
+    try:
+        yield
+    except RuntimeError as error:
+        raise WorkerLostError("another worker does not answer any more") from error

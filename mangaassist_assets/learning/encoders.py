@@ -101,7 +101,7 @@ def write_encoder(directory: Path, weights: dict[str, Tensor], config: dict[str,
     save_file({name: weight.detach().contiguous() for name, weight in weights.items()}, directory / WEIGHTS_FILE)
     text = json.dumps(config, indent=2, sort_keys=True, ensure_ascii=False)
     (directory / CONFIG_FILE).write_text(text + "\n", encoding="utf-8")
-    tokenizer.save(str(directory / TOKENIZER_FILE))
+    (directory / TOKENIZER_FILE).write_text(tokenizer.to_str(pretty=True), encoding="utf-8")
 
 
 def load_tokenizer(path: Path) -> Tokenizer:

@@ -36,8 +36,9 @@ def fit_linear_head(
     classes: int,
     weights: NDArray[np.float32],
     inverse_regularisation: float,
+    initial: LinearHead | None = None,
 ) -> LinearHead:
-    """Fit a multinomial logistic regression with an L2 penalty, by L-BFGS in float64 from zero.
+    """Fit a multinomial logistic regression with an L2 penalty, by L-BFGS in float64.
 
     Args:
         features: Shape (examples, dim).
@@ -45,6 +46,7 @@ def fit_linear_head(
         classes: Number of classes; one that has no example gets a low logit from its bias.
         weights: Loss weight of each example, shape (examples,).
         inverse_regularisation: scikit-learn's C: larger fits the examples more closely.
+        initial: Where to begin, from zero by default; it saves steps and does not move the optimum, which is one.
     """
     import torch
     from torch.nn import functional
@@ -52,8 +54,9 @@ def fit_linear_head(
     x = torch.from_numpy(features).double()
     y = torch.from_numpy(targets)
     w = torch.from_numpy(weights).double()
-    weight = torch.zeros(classes, x.shape[1], dtype=torch.float64, requires_grad=True)
-    bias = torch.zeros(classes, dtype=torch.float64, requires_grad=True)
+    first = initial or LinearHead(np.zeros((classes, x.shape[1]), np.float32), np.zeros(classes, np.float32))
+    weight = torch.tensor(first.weight, dtype=torch.float64, requires_grad=True)
+    bias = torch.tensor(first.bias, dtype=torch.float64, requires_grad=True)
     optimiser = torch.optim.LBFGS([weight, bias], max_iter=200, tolerance_grad=1e-6, line_search_fn="strong_wolfe")
 
     def objective() -> torch.Tensor:
@@ -82,7 +85,7 @@ def balanced_weights(intents: Sequence[str], base: Sequence[float], *, exponent:
     return weights
 
 
-def cross_validated_temperature(
+def cross_validated_logits(
     features: Features,
     targets: NDArray[np.int64],
     *,
@@ -90,16 +93,16 @@ def cross_validated_temperature(
     weights: NDArray[np.float32],
     inverse_regularisation: float,
     seed: int,
-) -> float:
-    """Return the temperature that fits the logits of heads which did not see the example, by 5-fold cross-validation.
+) -> tuple[Features, NDArray[np.int64]]:
+    """Return logits by heads which did not see the example, with 5-fold cross-validation, and the right classes.
 
     For want of validation messages. Examples of a class with one example are left out: no head can know it without
-    them. Returns 1.0 when fewer than 20 examples remain.
+    them. Empty when fewer than 20 examples remain.
     """
     counts = np.bincount(targets, minlength=classes)
     places = np.flatnonzero(counts[targets] > 1)
     if len(places) < _MINIMUM_CROSS_VALIDATED:
-        return 1.0
+        return np.zeros((0, classes), dtype=np.float32), np.zeros(0, dtype=np.int64)
     order = np.random.default_rng(seed).permutation(places)
     # Sorted by class, so that dealing the examples out puts each class into as many folds as it has examples.
     order = order[np.argsort(targets[order], kind="stable")]
@@ -115,7 +118,7 @@ def cross_validated_temperature(
             inverse_regularisation=inverse_regularisation,
         )
         logits[held_out] = head.logits(features[held_out])
-    return fit_temperature(logits[places], targets[places])
+    return logits[places], targets[places]
 
 
 def softmax(logits: Features, *, temperature: float = 1.0) -> Features:

@@ -2,92 +2,87 @@
 
 Training follows LP-FT (Kumar et al., ICLR 2022): a logistic head on frozen features first, then the upper layers are
 fine-tuned *from that head*, which keeps what pretraining knows better than fine-tuning from a random one; last, the
-head is fitted again on the new features. Whichever of the frozen and the fine-tuned model is better on validation is
-kept.
+head is fitted again on the new features. The frozen head is tried from the base model and from the present champion's
+encoder; the better start is fine-tuned, and what is best on validation is kept.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
-from mangaassist_assets.learning.encoders import PACKAGED_MINILM, PretrainedEncoder, load_base, tokenize
+from mangaassist_assets.learning.artifact_output import written_by_leader
+from mangaassist_assets.learning.checkpoints import Checkpoints
+from mangaassist_assets.learning.compute import Compute
+from mangaassist_assets.learning.encoders import PACKAGED_MINILM
 from mangaassist_assets.learning.examples import IntentExample
-from mangaassist_assets.learning.fine_tuning import (
-    EpochFigures,
-    IntentTrainingConfig,
-    LabelledTrunk,
-    all_features,
-    fine_tune,
-    layer_weights,
+from mangaassist_assets.learning.fine_tuning import IntentTrainingConfig
+from mangaassist_assets.learning.heads import cross_validated_logits, fit_temperature, softmax
+from mangaassist_assets.learning.intent_candidates import (
+    Candidate,
+    CandidateName,
+    better,
+    fine_tuned_candidate,
+    frozen_candidate,
+    prepare_starts,
 )
-from mangaassist_assets.learning.heads import (
-    Features,
-    LinearHead,
-    balanced_weights,
-    cross_validated_temperature,
-    fit_linear_head,
-    fit_temperature,
-    negative_log_likelihood,
-    softmax,
-)
-from mangaassist_assets.learning.intent_model import IntentClassifier, LabelScore, write_intent_artifact
+from mangaassist_assets.learning.intent_examples import IntentTrainingError, UsableExamples, usable_examples
+from mangaassist_assets.learning.intent_model import IntentClassifier, LabelScore, prepare_output, write_intent_artifact
 from mangaassist_assets.learning.metrics import classification_figures, expected_calibration_error
+from mangaassist_assets.learning.objective import EpochRecord, LoopResult
+from mangaassist_assets.learning.out_of_scope import ScopeRule, scope_rule, scope_scores, separation
 from mangaassist_assets.learning.progress import ProgressCallback, TrainingProgress, ignore_progress
-from mangaassist_assets.learning.trunk import FrozenTrunk
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from mangaassist_assets.learning.network import Encoder
+from mangaassist_assets.learning.validation_outcome import ValidationOutcome
 
 __all__ = [
-    "EpochFigures",
+    "EpochRecord",
     "IntentClassifier",
     "IntentTrainingConfig",
     "IntentTrainingError",
     "IntentTrainingResult",
     "LabelScore",
     "TrainingProgress",
+    "ValidationOutcome",
     "train_intent_classifier",
 ]
-
-_LONGEST_INTENT_NAME = 200
-
-
-class IntentTrainingError(ValueError):
-    """The examples cannot train a classifier; the message says what is wrong with them and what to do."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IntentTrainingResult:
     """A trained, sealed classifier.
 
-    `metrics` holds what belongs on a training run: sizes, validation figures of the kept model and of the frozen one,
-    and the temperature. `kept` says which of the two won.
+    Attributes:
+        directory: The artifact.
+        digest: Of the artifact.
+        intents: What it can answer, in the order of its labels.
+        metrics: What belongs on a training run: sizes; validation figures of the kept model (`validation_accuracy`)
+            and of every candidate (`frozen_head_validation_accuracy`, `from_champion_…`, `fine_tuned_…`) with its cost
+            in seconds (`frozen_head_seconds`); temperature and threshold. Names that end in `_seconds` or
+            `_per_second` differ from run to run; all others repeat.
+        history: Epochs of fine-tuning.
+        step_losses: Training loss of each of its steps.
+        kept: Which candidate is in the artifact: the logistic head on the base's features, the one on the champion's,
+            or the fine-tuned model.
+        started_from: The base's name, or the champion's digest.
+        validation: What the kept model says on validation; None where validation was too small to choose by.
+        scope: Where the classifier refuses.
+        notices: What somebody should know, a sentence each: examples that were left out, a champion not used.
     """
 
     directory: Path
     digest: str
     intents: tuple[str, ...]
     metrics: Mapping[str, float]
-    history: tuple[EpochFigures, ...]
-    kept: Literal["frozen", "fine_tuned"]
-
-
-@dataclass(frozen=True, slots=True)
-class _Candidate:
-    """A model that may be kept: the weights of its upper layers, its head, and its logits on validation."""
-
-    kind: Literal["frozen", "fine_tuned"]
-    layers: dict[str, Tensor]
-    head: LinearHead
-    validation_logits: Features
+    history: tuple[EpochRecord, ...]
+    step_losses: tuple[float, ...]
+    kept: CandidateName
+    started_from: str
+    validation: ValidationOutcome | None
+    scope: ScopeRule
+    notices: tuple[str, ...] = ()
 
 
 def train_intent_classifier(
@@ -97,196 +92,203 @@ def train_intent_classifier(
     config: IntentTrainingConfig,
     output: Path,
     base: str = PACKAGED_MINILM,
+    start_from: Path | None = None,
+    checkpoints: Checkpoints | None = None,
+    compute: Compute | None = None,
     progress: ProgressCallback | None = None,
 ) -> IntentTrainingResult:
     """Train a classifier and write it, sealed, to `output`.
 
+    With several workers all call it with the same arguments and get the same result; worker 0 writes.
+
     Args:
-        train: At least one message of each of two intents. Weights scale the loss.
-        validation: Selects the epoch and the temperature; may be empty. Messages of intents that `train` lacks cannot
-            be recognised: they count as errors in `validation_accuracy` and are used for nothing else.
+        train: At least one message of each of two intents. Weights scale the loss. Messages of no intent
+            (`OUT_OF_SCOPE`) and without text are left out and counted.
+        validation: Selects start, epoch and candidate, and sets temperature and threshold; may be empty. Messages of
+            intents that `train` lacks cannot be recognised: they count as errors in `validation_accuracy` and are used
+            for nothing else. Messages of no intent show where to draw the out-of-scope line.
         config: How to train.
         output: The artifact's directory; must not exist or be empty.
         base: Pretrained encoder, see `encoders.load_base`.
-        progress: Told about each stage and epoch.
+        start_from: Artifact of the present champion, whose encoder is tried as a start beside the base's. Its labels
+            need not be the dataset's: its head is carried over by name, new intents begin at zero. It is not used
+            where validation is too small to choose; neither is one that cannot be loaded, with a notice.
+        checkpoints: Where a killed training goes on from. They stay when it ends: whoever asked for them clears them.
+        compute: Device and workers; None takes what there is.
+        progress: Told about each stage and epoch, and notices.
 
     Raises:
         IntentTrainingError: No examples, one intent only, or an example that cannot be used.
         BaseModelError: The base model is missing or changed.
         FileExistsError: `output` holds files.
+        ArtifactWriteError: The artifact could not be written; nothing of it is left.
     """
-    import torch
+    compute = compute or Compute.detect()
+    report = progress if progress is not None and compute.leads else ignore_progress
+    _claim(output, compute)
+    examples = usable_examples(train, validation, minimum_validation=config.minimum_validation)
+    report(TrainingProgress(stage="features"))
+    starts, notices = prepare_starts(base, start_from, examples, config=config, compute=compute)
+    notices = (*examples.notices, *notices)
+    for notice in notices:
+        report(TrainingProgress(stage="features", notice=notice))
 
-    report = progress or ignore_progress
-    intents = _checked_intents(train)
-    _check_examples(validation)
-    pretrained = load_base(base)
-    encoder = pretrained.encoder
-    if config.fine_tuned_layers > encoder.shape.n_layers:
-        raise IntentTrainingError(
-            f"fine_tuned_layers is {config.fine_tuned_layers}, but {base!r} has {encoder.shape.n_layers} layers"
+    candidates = [frozen_candidate(start, examples, config=config) for start in starts]
+    loop: LoopResult | None = None
+    if config.fine_tune:
+        start = better(candidates, examples, compute).start
+        first = next(candidate for candidate in candidates if candidate.start is start)
+        tuned, loop = fine_tuned_candidate(
+            first, examples, config=config, compute=compute, checkpoints=checkpoints, progress=report
         )
-    known = [example for example in validation if example.intent in set(intents)]
-    unknown = len(validation) - len(known)
-    start = encoder.shape.n_layers - config.fine_tuned_layers
+        candidates.append(tuned)
+    kept = better(candidates, examples, compute) if examples.validation_decides else candidates[-1]
 
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(config.seed)
-        report(TrainingProgress(stage="features"))
-        training_set = _labelled(train, intents, pretrained, config, start=start)
-        validation_set = _labelled(known, intents, pretrained, config, start=start)
-        features = all_features(encoder, training_set.trunk, start=start)
-        candidates = [_candidate("frozen", encoder, features, training_set, validation_set, config, len(intents))]
-        history: list[EpochFigures] = []
-        if config.fine_tune:
-            history = fine_tune(
-                encoder, candidates[0].head, training_set, validation_set, config=config, progress=report
-            )
-            tuned_features = all_features(encoder, training_set.trunk, start=start)
-            candidates.append(
-                _candidate("fine_tuned", encoder, tuned_features, training_set, validation_set, config, len(intents))
-            )
-
-    usable = len(known) >= config.minimum_validation
-    kept = _better(candidates, validation_set.targets) if usable else candidates[-1]
-    if usable:
-        temperature = fit_temperature(kept.validation_logits, validation_set.targets)
-    else:
-        temperature = cross_validated_temperature(
-            features,
-            training_set.targets,
-            classes=len(intents),
-            weights=training_set.weights,
-            inverse_regularisation=config.inverse_regularisation,
-            seed=config.seed,
-        )
-    metrics = {
-        "train_examples": float(len(train)),
-        "intents": float(len(intents)),
-        "validation_examples": float(len(validation)),
-        "validation_examples_of_unknown_intents": float(unknown),
-        "temperature": temperature,
-    }
-    for candidate in candidates:
-        figures = _validation_figures(candidate, validation_set.targets, intents, unknown=unknown)
-        metrics |= {f"{candidate.kind}_{name}": value for name, value in figures.items()}
-        if candidate is kept:
-            metrics |= figures
-    if usable:
-        probabilities = softmax(kept.validation_logits, temperature=temperature)
-        right = probabilities.argmax(axis=1) == validation_set.targets
-        metrics["validation_calibration_error"] = expected_calibration_error(
-            probabilities.max(axis=1).astype(np.float64), right
-        )
-
+    temperature, rule = _calibrated(kept, candidates[0], examples, config)
+    metrics = _metrics(kept, candidates, examples, temperature=temperature, rule=rule, loop=loop)
     report(TrainingProgress(stage="write", figures=metrics))
-    encoder.load_state_dict(kept.layers, strict=False)
-    digest = write_intent_artifact(
-        output,
-        encoder=encoder,
-        tokenizer=pretrained.tokenizer,
-        head=kept.head,
-        intents=intents,
-        temperature=temperature,
-        max_tokens=config.max_tokens,
-        provenance={"base": base, "kept": kept.kind, "training": asdict(config)},
+    encoder = kept.restored()
+    digest = written_by_leader(
+        compute,
+        lambda: write_intent_artifact(
+            output,
+            encoder=encoder,
+            tokenizer=kept.start.tokenizer,
+            head=kept.head,
+            intents=examples.intents,
+            temperature=temperature,
+            max_tokens=config.max_tokens,
+            scope=rule,
+            provenance={
+                "base": base,
+                "kept": kept.name,
+                "started_from": kept.start.name,
+                "training": config.deciding(),
+            },
+        ),
     )
     return IntentTrainingResult(
         directory=output,
         digest=digest,
-        intents=intents,
+        intents=examples.intents,
         metrics=metrics,
-        history=tuple(history),
-        kept=kept.kind,
+        history=loop.history if loop else (),
+        step_losses=loop.step_losses if loop else (),
+        kept=kept.name,
+        started_from=kept.start.name,
+        validation=_outcome(kept, examples, temperature) if examples.validation_decides else None,
+        scope=rule,
+        notices=notices,
     )
 
 
-def _checked_intents(train: Sequence[IntentExample]) -> tuple[str, ...]:
-    if not train:
-        raise IntentTrainingError("there are no training examples: label some messages first")
-    _check_examples(train)
-    intents = tuple(sorted({example.intent for example in train}))
-    if len(intents) < 2:
-        raise IntentTrainingError(
-            f"all {len(train)} training examples have the intent {intents[0]!r}: a classifier needs at least two"
+def _claim(output: Path, compute: Compute) -> None:
+    """Refuse a folder with files before hours are spent; all workers get worker 0's answer."""
+    problem: OSError | None = None
+    if compute.leads:
+        try:
+            prepare_output(output)
+        except OSError as error:
+            problem = error
+    if not compute.agreed(problem is None):
+        raise problem or FileExistsError(f"worker 0 cannot write to {output}, or it holds files already")
+
+
+def _calibrated(
+    kept: Candidate, frozen: Candidate, examples: UsableExamples, config: IntentTrainingConfig
+) -> tuple[float, ScopeRule]:
+    """Return temperature and threshold: by validation, or by held-out parts of train where that is too small.
+
+    What cross-validation says is about heads on *frozen* features: features that were fine-tuned on all of train know
+    the answers. The temperature is near enough for the fine-tuned model; a threshold on its logits is not, so it gets
+    none.
+    """
+    if examples.validation_decides:
+        rule = scope_rule(
+            scope_scores(kept.validation_logits),
+            scope_scores(kept.out_of_scope_logits),
+            share=config.in_scope_share,
+            minimum_out_of_scope=config.minimum_out_of_scope,
         )
-    return intents
-
-
-def _check_examples(examples: Sequence[IntentExample]) -> None:
-    for example in examples:
-        if not example.intent.strip() or len(example.intent) > _LONGEST_INTENT_NAME:
-            raise IntentTrainingError(
-                f"example {example.example_id!r} has the intent {example.intent[:40]!r}: it must be a name of 1 to "
-                f"{_LONGEST_INTENT_NAME} characters"
-            )
-        if not (np.isfinite(example.weight) and example.weight > 0):
-            raise IntentTrainingError(
-                f"example {example.example_id!r} has the weight {example.weight}: it must be a positive number"
-            )
-
-
-def _labelled(
-    examples: Sequence[IntentExample],
-    intents: tuple[str, ...],
-    pretrained: PretrainedEncoder,
-    config: IntentTrainingConfig,
-    *,
-    start: int,
-) -> LabelledTrunk:
-    numbers = {intent: number for number, intent in enumerate(intents)}
-    names = [example.intent for example in examples]
-    texts = [example.text for example in examples]
-    sequences = tokenize(pretrained.tokenizer, texts, max_tokens=config.max_tokens)
-    return LabelledTrunk(
-        trunk=FrozenTrunk(pretrained.encoder, sequences, layers=start),
-        targets=np.array([numbers[name] for name in names], dtype=np.int64),
-        weights=balanced_weights(names, [example.weight for example in examples], exponent=config.class_balance),
-    )
-
-
-def _candidate(
-    kind: Literal["frozen", "fine_tuned"],
-    encoder: Encoder,
-    features: Features,
-    training: LabelledTrunk,
-    validation: LabelledTrunk,
-    config: IntentTrainingConfig,
-    classes: int,
-) -> _Candidate:
-    start = encoder.shape.n_layers - config.fine_tuned_layers
-    head = fit_linear_head(
-        features,
-        training.targets,
-        classes=classes,
-        weights=training.weights,
+        return fit_temperature(kept.validation_logits, examples.validation_targets), rule
+    logits, targets = cross_validated_logits(
+        frozen.features,
+        examples.targets,
+        classes=len(examples.intents),
+        weights=examples.weights(config.class_balance),
         inverse_regularisation=config.inverse_regularisation,
+        seed=config.seed,
     )
-    logits = head.logits(all_features(encoder, validation.trunk, start=start))
-    return _Candidate(kind, layer_weights(encoder, start), head, logits)
+    if not len(targets):
+        return 1.0, ScopeRule()
+    usable = kept is frozen and len(targets) >= config.minimum_validation
+    rule = scope_rule(
+        scope_scores(logits) if usable else np.zeros(0),
+        scope_scores(kept.out_of_scope_logits),
+        share=config.in_scope_share,
+        minimum_out_of_scope=config.minimum_out_of_scope,
+        held_out="cross_validation",
+    )
+    return fit_temperature(logits, targets), rule
 
 
-def _better(candidates: Sequence[_Candidate], targets: NDArray[np.int64]) -> _Candidate:
-    """The higher validation accuracy wins, then the lower loss after calibration."""
-
-    def key(candidate: _Candidate) -> tuple[float, float]:
-        logits = candidate.validation_logits
-        loss = negative_log_likelihood(logits, targets, temperature=fit_temperature(logits, targets))
-        return float((logits.argmax(axis=1) == targets).mean()), -loss
-
-    return max(candidates, key=key)
-
-
-def _validation_figures(
-    candidate: _Candidate, targets: NDArray[np.int64], intents: tuple[str, ...], *, unknown: int
+def _metrics(
+    kept: Candidate,
+    candidates: Sequence[Candidate],
+    examples: UsableExamples,
+    *,
+    temperature: float,
+    rule: ScopeRule,
+    loop: LoopResult | None,
 ) -> dict[str, float]:
+    metrics = examples.counts() | {"temperature": temperature}
+    for candidate in candidates:
+        figures = _validation_figures(candidate, examples)
+        metrics |= {f"{candidate.name}_{name}": value for name, value in figures.items()}
+        metrics[f"{candidate.name}_seconds"] = candidate.seconds
+        if candidate is kept:
+            metrics |= figures
+    if loop is not None:
+        metrics["fine_tuned_samples_per_second"] = loop.samples_per_second
+        metrics["fine_tuned_epochs"] = float(len(loop.history))
+    if rule.threshold is not None:
+        metrics["out_of_scope_threshold"] = rule.threshold
+    if examples.validation_decides:
+        probabilities = softmax(kept.validation_logits, temperature=temperature)
+        right = probabilities.argmax(axis=1) == examples.validation_targets
+        metrics["validation_calibration_error"] = expected_calibration_error(
+            probabilities.max(axis=1).astype(np.float64), right
+        )
+        scores = scope_scores(kept.validation_logits)
+        metrics["validation_in_scope_accepted"] = float(rule.accepts(scores).mean())
+        if examples.out_of_scope:
+            refused = scope_scores(kept.out_of_scope_logits)
+            metrics["validation_out_of_scope_refused"] = float(1.0 - rule.accepts(refused).mean())
+            metrics["validation_out_of_scope_auroc"] = separation(scores, refused)
+    return metrics
+
+
+def _validation_figures(candidate: Candidate, examples: UsableExamples) -> dict[str, float]:
+    targets = examples.validation_targets
     if not len(targets):
         return {}
+    intents = examples.intents
     predictions = candidate.validation_logits.argmax(axis=1)
     figures = classification_figures(
         [intents[number] for number in targets], [intents[number] for number in predictions]
     )
     return {
-        "validation_accuracy": figures.accuracy * len(targets) / (len(targets) + unknown),
+        "validation_accuracy": figures.accuracy * len(targets) / (len(targets) + examples.unknown),
         "validation_macro_f1": figures.macro_f1,
+        "validation_loss": candidate.calibrated_loss(examples),
     }
+
+
+def _outcome(kept: Candidate, examples: UsableExamples, temperature: float) -> ValidationOutcome:
+    return ValidationOutcome(
+        intents=examples.intents,
+        targets=examples.validation_targets,
+        logits=kept.validation_logits,
+        temperature=temperature,
+        out_of_scope_logits=kept.out_of_scope_logits,
+    )

@@ -84,17 +84,18 @@ def layers_digest(encoder: Encoder, layers: int) -> str:
 
 
 def run_lower_layers(encoder: Encoder, layers: int, sequences: Sequence[TokenIds]) -> list[Tensor]:
-    """Return the states after the first `layers` layers, shape (len(sequence), dim) for each, without gradient."""
+    """Return the states after the first `layers` layers, shape (len(sequence), dim) for each, on the CPU."""
     import torch
 
     states: list[Tensor] = [torch.empty(0)] * len(sequences)
     lengths = [len(sequence) for sequence in sequences]
     training = encoder.training
+    device = next(encoder.parameters()).device
     encoder.eval()
     with torch.no_grad():
         for batch in length_batches(lengths, max_tokens=_TOKENS_PER_BATCH):
-            ids, mask = pad_ids([sequences[index] for index in batch])
-            after = encoder.run_layers(encoder.embeddings(ids), mask, start=0, stop=layers)
+            ids, mask = (tensor.to(device) for tensor in pad_ids([sequences[index] for index in batch]))
+            after = encoder.run_layers(encoder.embeddings(ids), mask, start=0, stop=layers).float().cpu()
             for row, index in enumerate(batch):
                 states[index] = after[row, : lengths[index]].clone()
     encoder.train(training)

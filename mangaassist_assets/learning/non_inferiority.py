@@ -1,4 +1,4 @@
-"""Is a challenger at most a margin worse? Tango's score test for right or wrong, Student's bound for figures on a scale.
+"""Is a challenger at most a margin worse? Tango's score test for right or wrong, Student's bound for other figures.
 
 A test that finds no significant loss proves nothing: few examples find nothing either. Non-inferiority turns the burden
 round: the hypothesis is a loss as large as the margin, and the data must refute it.
@@ -53,7 +53,7 @@ def tango_score(gained: Floats, lost: Floats, examples: Floats, difference: Floa
     excess = gained - lost - examples * difference
     with np.errstate(divide="ignore", invalid="ignore"):
         score = excess / np.sqrt(variance)
-    score = np.where(variance < 1e-12, np.where(np.abs(excess) < 1e-9, 0.0, np.sign(excess) * np.inf), score)
+    score = np.where(variance < 1e-12, np.where(np.abs(excess) < 1e-9, 0.0, np.copysign(np.inf, excess)), score)
     return np.asarray(score, dtype=np.float64)
 
 

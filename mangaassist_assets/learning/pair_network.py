@@ -39,6 +39,10 @@ class Segments:
     ids: Tensor
     mask: Tensor
 
+    def to(self, device: torch.device) -> Segments:
+        """Return the same texts on a device."""
+        return Segments(self.states.to(device), self.ids.to(device), self.mask.to(device))
+
 
 class PairNetwork(nn.Module):
     """Scores (query, passage) pairs; see the module's docstring."""
@@ -63,6 +67,11 @@ class PairNetwork(nn.Module):
         """How many lower layers see each segment alone."""
         return self.encoder.shape.n_layers - self.joint_layers
 
+    @property
+    def device(self) -> torch.device:
+        """Where the network is."""
+        return self.idf.device
+
     def lower(self, ids: Tensor, mask: Tensor) -> Segments:
         """Run the lower layers on texts of shape (batch, length)."""
         states = self.encoder.run_layers(self.encoder.embeddings(ids), mask, start=0, stop=self.apart_layers)
@@ -73,18 +82,21 @@ class PairNetwork(nn.Module):
         query_length = queries.ids.shape[1]
         states = torch.cat([queries.states + self.segments[0], passages.states + self.segments[1]], dim=1)
         mask = torch.cat([queries.mask, passages.mask], dim=1)
-        side = torch.arange(mask.shape[1]) >= query_length
+        side = torch.arange(mask.shape[1], device=mask.device) >= query_length
         across = (side[:, None] != side[None, :]).to(states.dtype)
         absent = torch.zeros_like(mask, dtype=states.dtype).masked_fill(~mask, torch.finfo(states.dtype).min)
         for gate, block in zip(self.gates, list(self.encoder.transformer.layer)[self.apart_layers :], strict=True):
             attention = gate[None, :, None, None] * across + absent[:, None, None, :]
             states = block(states, attention)
+        # The head multiplies by ten what it reads, so it reads and adds in full precision, whatever layers computed in:
+        # sums of products, for a matrix product would be rounded to bf16 again.
+        states = states.float()
         features = self._interactions(
             Segments(states[:, :query_length], queries.ids, queries.mask),
             Segments(states[:, query_length:], passages.ids, passages.mask),
         )
-        view = mean_pool(states[:, :query_length], queries.mask) @ self.query_view
-        return features @ self.interactions + view
+        view = (mean_pool(states[:, :query_length], queries.mask) * self.query_view).sum(dim=1)
+        return (features * self.interactions).sum(dim=1) + view
 
     def probabilities(self, logits: Tensor) -> Tensor:
         """Return calibrated probabilities of relevance; monotone in the logits."""

@@ -1,48 +1,40 @@
 """Training the reranker from queries with labelled passages.
 
-The network starts as a sound reranker (see `pair_network`), so training only has to improve on it: a listwise softmax
-over one relevant and a few irrelevant passages of the same query, on the upper layers, with the lower ones frozen and
-run once. Start and result are compared on validation queries and the better one is kept: training never makes a
-reranker worse than what it started from, as far as validation can see.
+The network starts as a sound reranker (see `pair_network`), so training only has to improve on it: by default a
+listwise softmax over one relevant and a few irrelevant passages of the same query, on the upper layers, with the lower
+ones frozen and run once. Where there are enough validation queries they choose the start, base or champion, the epoch,
+and whether training helped at all: it never makes a reranker worse than what it started from, as far as they can see.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
-import numpy as np
-from numpy.typing import NDArray
-
-from mangaassist_assets.learning.encoders import PACKAGED_MINILM, BaseModelError, load_base, tokenize
+from mangaassist_assets.learning.artifact_output import ArtifactWriteError
+from mangaassist_assets.learning.checkpoints import Checkpoints
+from mangaassist_assets.learning.compute import Compute
+from mangaassist_assets.learning.encoders import PACKAGED_MINILM
 from mangaassist_assets.learning.examples import RankingExample
-from mangaassist_assets.learning.heads import fit_temperature, negative_log_likelihood
-from mangaassist_assets.learning.metrics import order_by_scores, reciprocal_rank
+from mangaassist_assets.learning.objective import EpochRecord
 from mangaassist_assets.learning.pair_training import (
-    CandidateList,
-    PairTable,
     RerankerTrainingConfig,
-    calibrate,
-    fit_pairs,
-    training_lists,
+    RerankerTrainingError,
+    draw_lists,
+    labelled_passages,
 )
 from mangaassist_assets.learning.progress import ProgressCallback, TrainingProgress, ignore_progress
-from mangaassist_assets.learning.reranker_model import (
-    Reranker,
-    idf_weights,
-    special_tokens,
-    write_reranker_artifact,
-)
-
-if TYPE_CHECKING:
-    from tokenizers import Tokenizer
-
-    from mangaassist_assets.learning.pair_network import PairNetwork
+from mangaassist_assets.learning.reranker_calibration import CalibrationFigures
+from mangaassist_assets.learning.reranker_choice import RerankerCandidate, RerankerChoice
+from mangaassist_assets.learning.reranker_model import Reranker, write_reranker_artifact
+from mangaassist_assets.learning.reranker_start import base_start, champion_start, set_word_weights
 
 __all__ = [
     "Reranker",
+    "RerankerCandidate",
     "RerankerTrainingConfig",
     "RerankerTrainingError",
     "RerankerTrainingResult",
@@ -51,16 +43,24 @@ __all__ = [
 ]
 
 
-class RerankerTrainingError(ValueError):
-    """The examples cannot train a reranker; the message says what is wrong with them and what to do."""
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RerankerTrainingResult:
     """A trained, sealed reranker.
 
-    `metrics` holds sizes and, where there are validation queries, MRR@10 of the first stage, of the start and of the
-    trained network, and their listwise losses, which decide. `kept` says which of the latter two is in the artifact.
+    Attributes:
+        directory: The artifact.
+        digest: Of the artifact.
+        metrics: Sizes and, where there are validation queries, listwise loss, MRR@10 and nDCG@10 of the first stage,
+            of the start and of the trained network, and the calibration's figures. The same in every run.
+        costs: Seconds and pairs a second; different in every run.
+        training_losses: Of every step.
+        history: Epochs.
+        kept: Which of start and trained network is in the artifact.
+        started_from: The base's name, or the champion's digest.
+        best_epoch: Whose weights the trained network has; None where validation could not tell.
+        resumed_from: Step of the checkpoint that training went on from; 0 for none.
+        candidates: What there was to choose from.
+        calibration: How honest the probabilities are; None where there is one query or none.
     """
 
     directory: Path
@@ -68,6 +68,13 @@ class RerankerTrainingResult:
     metrics: Mapping[str, float]
     training_losses: tuple[float, ...]
     kept: Literal["start", "trained"]
+    costs: Mapping[str, float] = field(default_factory=dict)
+    history: tuple[EpochRecord, ...] = ()
+    started_from: str = ""
+    best_epoch: int | None = None
+    resumed_from: int = 0
+    candidates: tuple[RerankerCandidate, ...] = ()
+    calibration: CalibrationFigures | None = None
 
 
 def train_reranker(
@@ -79,30 +86,40 @@ def train_reranker(
     base: str = PACKAGED_MINILM,
     start_from: Path | None = None,
     corpus: Sequence[str] | None = None,
+    teacher: Path | None = None,
+    teacher_logits: Mapping[str, Sequence[float]] | None = None,
+    checkpoints: Checkpoints | None = None,
+    checkpoint_steps: int | None = None,
     progress: ProgressCallback | None = None,
 ) -> RerankerTrainingResult:
     """Train a reranker and write it, sealed, to `output`.
 
+    In a process group all workers call this with the same data; worker 0 writes the artifact.
+
     Args:
         train: Queries with passages; those without both a relevant and an irrelevant one teach nothing: counted.
-        validation: Decides whether training helped; may be empty.
+        validation: Chooses start and epoch, and decides whether training helped; may be empty.
         config: How to train.
         output: The artifact's directory; must not exist or be empty.
-        base: A pretrained *sentence* encoder, see `encoders.load_base`. Not used with `start_from`.
-        start_from: Artifact of a reranker to go on from (the champion).
+        base: A pretrained *sentence* encoder, see `encoders.load_base`.
+        start_from: Artifact of a reranker to go on from (the champion); with enough validation queries only if it is
+            no worse on them than the base.
         corpus: Texts that say how rare a token is: the chunks of the index. None takes the training passages, or keeps
             what the model in `start_from` knows.
+        teacher: Artifact of the reranker whose logits `distillation` wants.
+        teacher_logits: In place of `teacher`, logits of any other model by example id, parallel to the passages.
+        checkpoints: Where a killed training goes on from; None for none.
+        checkpoint_steps: A checkpoint every so many steps; None leaves it to the time.
         progress: Told about each stage and epoch.
 
     Raises:
-        RerankerTrainingError: No usable example, or one whose fields do not fit together.
+        RerankerTrainingError: No usable example, one whose fields do not fit together, or no teacher to learn from.
         BaseModelError: The base model is missing, changed, or no sentence encoder.
-        ArtifactMismatchError: `start_from` is damaged.
+        ArtifactMismatchError: `start_from` or `teacher` is damaged.
+        ArtifactWriteError: The artifact cannot be written; nothing of it is left.
+        TrainingDivergedError: The loss became no number.
         FileExistsError: `output` holds files.
     """
-    import torch
-
-    report = progress or ignore_progress
     for example in (*train, *validation):
         _check_example(example)
     usable = [example for example in train if _teaches(example)]
@@ -112,54 +129,60 @@ def train_reranker(
             "review some queries, or bootstrap with messages that name their relevant documents"
         )
     judged = [example for example in validation if _teaches(example)][: config.max_validation_queries]
-    decisive = len(judged) >= config.minimum_validation
+    lists = draw_lists(usable, config, teacher=_teacher(usable, config, teacher, teacher_logits))
+    training = RerankerChoice(
+        usable=usable,
+        judged=judged,
+        lists=lists,
+        config=config,
+        compute=Compute.detect(),
+        report=progress or ignore_progress,
+    )
+    import torch
+
+    with torch.random.fork_rng(devices=[]):
+        starts = [] if start_from is None else [champion_start(start_from)]
+        if not starts or training.decisive:
+            starts.append(base_start(base, joint_layers=config.joint_layers))
+        for start in starts:
+            if corpus is not None or start.name == "base":
+                set_word_weights(start, [text for one in train for text in one.passages] if corpus is None else corpus)
+            start.network.to(training.compute.device)
+        chosen, texts = training.choose_start(starts)
+        loop = training.fit(chosen, texts, checkpoints=checkpoints, checkpoint_steps=checkpoint_steps)
     metrics = {
         "train_queries": float(len(usable)),
         "train_queries_that_teach_nothing": float(len(train) - len(usable)),
         "validation_queries": float(len(judged)),
+        "training_pairs": float(training.pairs),
+        **training.metrics,
     }
-    kept: Literal["start", "trained"] = "start"
-    losses: list[float] = []
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(config.seed)
-        network, tokenizer, origin = _start(config, base, start_from, train if corpus is None else corpus, own=corpus)
-        report(TrainingProgress(stage="features"))
-        # Without enough validation queries, training queries calibrate: they flatter a little, but select nothing.
-        judging = judged if decisive else (judged + usable)[: config.minimum_validation]
-        judging_table = PairTable(
-            [CandidateList(example.query, example.passages) for example in judging], network, tokenizer, config
-        )
-        scores = judging_table.scores()
-        if judged:
-            metrics["validation_mrr_first_stage"] = _mrr_first_stage(judged)
-            metrics["validation_mrr_start"] = metrics["validation_mrr"] = _mrr(judged, scores)
-            metrics["validation_loss_start"] = _list_loss(judged, scores)
-        if config.epochs:
-            before = {name: value.clone() for name, value in network.state_dict().items()}
-            table = PairTable(training_lists(usable, config), network, tokenizer, config)
-            losses = fit_pairs(network, table, config=config, progress=report)
-            trained_scores = judging_table.scores()
-            if judged:
-                metrics["validation_mrr_trained"] = _mrr(judged, trained_scores)
-                metrics["validation_loss_trained"] = _list_loss(judged, trained_scores)
-            if decisive and metrics["validation_loss_trained"] > metrics["validation_loss_start"]:
-                network.load_state_dict(before)
-            else:
-                kept, scores = "trained", trained_scores
-                metrics |= {"validation_mrr": metrics["validation_mrr_trained"]} if judged else {}
-        calibrate(network, scores, judging)
-
-    report(TrainingProgress(stage="write", figures=metrics))
-    digest = write_reranker_artifact(
-        output,
-        network=network,
-        tokenizer=tokenizer,
-        query_tokens=config.query_tokens,
-        passage_tokens=config.passage_tokens,
-        provenance={"start": origin, "kept": kept, "training": asdict(config)},
+    training.report(TrainingProgress(stage="write", figures=metrics))
+    network = chosen.network.cpu()
+    digest = _written_by_lead(
+        training.compute,
+        lambda: write_reranker_artifact(
+            output,
+            network=network,
+            tokenizer=chosen.tokenizer,
+            query_tokens=config.query_tokens,
+            passage_tokens=config.passage_tokens,
+            provenance={"start": chosen.origin, "kept": training.kept, "training": asdict(config)},
+        ),
     )
     return RerankerTrainingResult(
-        directory=output, digest=digest, metrics=metrics, training_losses=tuple(losses), kept=kept
+        directory=output,
+        digest=digest,
+        metrics=metrics,
+        training_losses=() if loop is None else loop.step_losses,
+        kept=training.kept,
+        costs=training.costs,
+        history=() if loop is None else loop.history,
+        started_from=chosen.origin,
+        best_epoch=None if loop is None else loop.best_epoch,
+        resumed_from=0 if loop is None else loop.resumed_from,
+        candidates=tuple(training.candidates),
+        calibration=training.calibration,
     )
 
 
@@ -170,71 +193,67 @@ def _check_example(example: RankingExample) -> None:
             f"example {example.example_id!r}: passages, relevances and first_stage_ranks must have one length, at "
             f"least 1: got {len(example.passages)}, {len(example.relevances)}, {len(example.first_stage_ranks)}"
         )
+    for name, values, low, high in (
+        ("relevances", example.relevances, 0.0, 1.0),
+        ("first_stage_ranks", example.first_stage_ranks, 1.0, math.inf),
+    ):
+        wrong = [value for value in values if not low <= value <= high]  # NaN compares false
+        if wrong:
+            raise RerankerTrainingError(
+                f"example {example.example_id!r}: {name} must lie in {low:g}..{high:g}, got {wrong[0]}"
+            )
 
 
 def _teaches(example: RankingExample) -> bool:
-    relevant = sum(relevance > 0 for relevance in example.relevances)
-    return 0 < relevant < len(example.relevances)
+    relevances = labelled_passages(example).values()
+    return bool(example.query.strip()) and 0 < sum(relevance > 0 for relevance in relevances) < len(relevances)
 
 
-def _start(
+def _teacher(
+    examples: Sequence[RankingExample],
     config: RerankerTrainingConfig,
-    base: str,
-    start_from: Path | None,
-    corpus: Sequence[RankingExample] | Sequence[str],
-    *,
-    own: Sequence[str] | None,
-) -> tuple[PairNetwork, Tokenizer, str]:
-    import torch
-
-    from mangaassist_assets.learning.pair_network import PairNetwork
-
-    if start_from is not None:
-        champion = Reranker.load(start_from)
-        network, tokenizer, origin = champion.network, champion.tokenizer, champion.digest
-    else:
-        pretrained = load_base(base)
-        if any(name.startswith("classifier.") for name in pretrained.extra_weights):
-            raise BaseModelError(
-                f"base model {base!r} is a published cross-encoder with a head of its own: the reranker starts from a "
-                "sentence encoder, for example sentence-transformers/all-MiniLM-L6-v2"
-            )
-        if config.joint_layers > pretrained.encoder.shape.n_layers:
+    artifact: Path | None,
+    logits: Mapping[str, Sequence[float]] | None,
+) -> dict[str, dict[str, float]] | None:
+    """Return by example id and passage what a distilled reranker shall say; None where the labels say it."""
+    if config.loss != "distillation":
+        return None
+    if logits is None:
+        if artifact is None:
             raise RerankerTrainingError(
-                f"joint_layers is {config.joint_layers}, but {base!r} has {pretrained.encoder.shape.n_layers} layers"
+                "the loss `distillation` needs a teacher: give a reranker's artifact or logits, or take another loss"
             )
-        network = PairNetwork(pretrained.encoder.shape, joint_layers=config.joint_layers)
-        network.encoder.load_state_dict(pretrained.encoder.state_dict())
-        tokenizer, origin = pretrained.tokenizer, base
-    if start_from is None or own is not None:
-        texts = {text for item in corpus for text in (item.passages if isinstance(item, RankingExample) else (item,))}
-        weights = idf_weights(
-            tokenize(tokenizer, sorted(texts), max_tokens=256),
-            vocab_size=network.encoder.shape.vocab_size,
-            special=special_tokens(tokenizer),
-        )
-        network.idf.copy_(torch.from_numpy(weights))
-    return network, tokenizer, origin
+        teacher = Reranker.load(artifact)
+        logits = {
+            example.example_id: teacher.logits([(example.query, passage) for passage in example.passages]).tolist()
+            for example in examples
+        }
+    for example in examples:
+        given = logits.get(example.example_id, ())
+        if len(given) != len(example.passages) or not all(math.isfinite(value) for value in given):
+            raise RerankerTrainingError(
+                f"example {example.example_id!r}: the teacher must give one finite logit for each of "
+                f"{len(example.passages)} passages, got {len(given)}"
+            )
+    return {
+        example.example_id: dict(zip(example.passages, logits[example.example_id], strict=True)) for example in examples
+    }
 
 
-def _mrr(examples: Sequence[RankingExample], scores: Sequence[NDArray[np.float64]]) -> float:
-    """MRR@10 of the leading examples that `scores` belongs to."""
-    values = []
-    for example, row in zip(examples, scores, strict=False):
-        order = order_by_scores(row.tolist(), example.first_stage_ranks)
-        values.append(reciprocal_rank([example.relevances[place] for place in order]))
-    return float(np.mean(values))
+def _written_by_lead(compute: Compute, write: Callable[[], str]) -> str:
+    """Let worker 0 write, and return the digest to all workers; where it cannot write, none goes on."""
+    if compute.workers == 1:
+        return write()
+    import torch
+    from torch import distributed
 
-
-def _list_loss(examples: Sequence[RankingExample], scores: Sequence[NDArray[np.float64]]) -> float:
-    """Mean listwise loss at the scale that suits the scores best: says more about a few dozen queries than MRR does."""
-    table = np.full((len(examples), max(len(example.passages) for example in examples)), -np.inf, dtype=np.float32)
-    for row, values in enumerate(scores[: len(examples)]):
-        table[row, : len(values)] = values
-    targets = np.array([int(np.argmax(np.array(example.relevances) > 0)) for example in examples], dtype=np.int64)
-    return negative_log_likelihood(table, targets, temperature=fit_temperature(table, targets))
-
-
-def _mrr_first_stage(examples: Sequence[RankingExample]) -> float:
-    flat = [np.zeros(len(example.passages)) for example in examples]
-    return _mrr(examples, flat)
+    message = torch.zeros(32, dtype=torch.uint8, device=compute.device)
+    try:
+        if compute.leads:
+            message.copy_(torch.frombuffer(bytearray.fromhex(write()), dtype=torch.uint8))
+    finally:
+        distributed.broadcast(message, src=0)
+    digest = bytes(message.cpu().tolist()).hex()
+    if not int(digest, 16):
+        raise ArtifactWriteError("worker 0 could not write the artifact: see its own error")
+    return digest

@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mangaassist_assets.learning.artifact_output import prepare_output, whole_or_nothing
 from mangaassist_assets.learning.artifacts import ArtifactMismatchError, artifact_kind, seal_artifact, verify_artifact
+from mangaassist_assets.learning.compute import Compute
 from mangaassist_assets.learning.encoders import (
     CONFIG_FILE,
     TOKENIZER_FILE,
@@ -23,7 +25,7 @@ from mangaassist_assets.learning.encoders import (
     tokenize,
     write_encoder,
 )
-from mangaassist_assets.learning.intent_model import prepare_output
+from mangaassist_assets.learning.families import InputError
 from mangaassist_assets.learning.layer_states import SHARED, LayerStates, TokenIds, layers_digest, run_lower_layers
 
 if TYPE_CHECKING:
@@ -31,6 +33,10 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from mangaassist_assets.learning.pair_network import PairNetwork, Segments
+
+ARTIFACT_KIND = "reranker"
+RELEVANT_LABEL = "relevant"
+MAX_TEXT_CHARACTERS = 200_000
 
 _TOKENS_PER_BATCH = 4096
 _PAIRS_PER_BLOCK = 512
@@ -60,7 +66,12 @@ def write_reranker_artifact(
     passage_tokens: int,
     provenance: Mapping[str, Any],
 ) -> str:
-    """Write and seal a reranker; return the artifact's digest."""
+    """Write and seal a reranker; return the artifact's digest.
+
+    Raises:
+        FileExistsError: `output` holds files.
+        ArtifactWriteError: The disk is full, or the directory cannot be written.
+    """
     prepare_output(output)
     config = network.encoder.shape.to_config() | {
         "mangaassist": {
@@ -70,8 +81,9 @@ def write_reranker_artifact(
             "provenance": dict(provenance),
         }
     }
-    write_encoder(output, dict(network.state_dict()), config, tokenizer)
-    return seal_artifact(output, "reranker")
+    with whole_or_nothing(output) as folder:
+        write_encoder(folder, dict(network.state_dict()), config, tokenizer)
+        return seal_artifact(folder, ARTIFACT_KIND)
 
 
 class Reranker:
@@ -86,12 +98,14 @@ class Reranker:
         passage_tokens: int,
         digest: str,
         passages: LayerStates | None = None,
+        size_bytes: int | None = None,
     ) -> None:
         self._network = network
         self._tokenizer = tokenizer
         self._query_tokens = query_tokens
         self._passage_tokens = passage_tokens
         self._digest = digest
+        self._size_bytes = size_bytes
         self._passages = SHARED if passages is None else passages
         self._lower_digest = layers_digest(network.encoder, network.apart_layers)
 
@@ -99,6 +113,11 @@ class Reranker:
     def digest(self) -> str:
         """The artifact's digest, verified when it was loaded."""
         return self._digest
+
+    @property
+    def size_bytes(self) -> int | None:
+        """Size of the artifact's files together, None where it was not loaded from one."""
+        return self._size_bytes
 
     @property
     def network(self) -> PairNetwork:
@@ -124,31 +143,51 @@ class Reranker:
         from mangaassist_assets.learning.pair_network import PairNetwork
 
         digest = verify_artifact(directory, expected_digest)
-        if (kind := artifact_kind(directory)) != "reranker":
+        if (kind := artifact_kind(directory)) != ARTIFACT_KIND:
             raise ArtifactMismatchError(f"{directory} is a {kind}, not a reranker")
         config = json.loads((directory / CONFIG_FILE).read_text(encoding="utf-8"))
         ours = config["mangaassist"]
         with torch.device("meta"):
             network = PairNetwork(NetworkShape.from_config(config), joint_layers=int(ours["joint_layers"]))
         network.load_state_dict(load_file(directory / WEIGHTS_FILE), assign=True)
-        network.eval()
+        network.to(Compute.detect().device).eval()
         return cls(
             network=network,
             tokenizer=load_tokenizer(directory / TOKENIZER_FILE),
             query_tokens=int(ours["query_tokens"]),
             passage_tokens=int(ours["passage_tokens"]),
             digest=digest,
+            size_bytes=sum(path.stat().st_size for path in directory.rglob("*") if path.is_file()),
         )
+
+    def answer(self, inputs: Sequence[Any], parameters: Mapping[str, Any]) -> Mapping[str, Sequence[Any]]:
+        """Answer `{"text": query, "text_pair": passage}` each with its probability of relevance.
+
+        Raises:
+            InputError: An input is of another form, or too long.
+        """
+        del parameters
+        scores = self.score([_pair(value, f"inputs[{place}]") for place, value in enumerate(inputs)])
+        return {"predictions": [{"label": RELEVANT_LABEL, "score": float(score)} for score in scores]}
 
     def score(self, pairs: Sequence[tuple[str, str]]) -> NDArray[np.float32]:
         """Return the probability of relevance of each (query, passage), float32 of shape (len(pairs),) in [0, 1]."""
-        blocks = [pairs[start : start + _PAIRS_PER_BLOCK] for start in range(0, len(pairs), _PAIRS_PER_BLOCK)]
-        return np.concatenate([np.zeros(0, dtype=np.float32), *(self._score_block(block) for block in blocks)])
-
-    def _score_block(self, pairs: Sequence[tuple[str, str]]) -> NDArray[np.float32]:
         import torch
 
-        scores = np.zeros(len(pairs), dtype=np.float32)
+        with torch.inference_mode():
+            logits = torch.from_numpy(self.logits(pairs)).to(self._network.device)
+            scores: NDArray[np.float32] = self._network.probabilities(logits).cpu().numpy()
+        return scores
+
+    def logits(self, pairs: Sequence[tuple[str, str]]) -> NDArray[np.float32]:
+        """Return what the network says of each (query, passage) before calibration, float32 of shape (len(pairs),)."""
+        blocks = [pairs[start : start + _PAIRS_PER_BLOCK] for start in range(0, len(pairs), _PAIRS_PER_BLOCK)]
+        return np.concatenate([np.zeros(0, dtype=np.float32), *(self._block_logits(block) for block in blocks)])
+
+    def _block_logits(self, pairs: Sequence[tuple[str, str]]) -> NDArray[np.float32]:
+        import torch
+
+        logits = np.zeros(len(pairs), dtype=np.float32)
         queries = self._distinct([query for query, _ in pairs], self._query_tokens)
         passages = self._distinct([passage for _, passage in pairs], self._passage_tokens)
         with torch.inference_mode():
@@ -157,12 +196,16 @@ class Reranker:
             passage_states = self._passages.get(self._lower_digest, sorted(set(passages)), self._lower)
             lengths = [len(query) + len(passage) for query, passage in zip(queries, passages, strict=True)]
             for batch in length_batches(lengths, max_tokens=_TOKENS_PER_BATCH):
-                logits = self._network(
-                    stack_segments([(queries[index], query_states[queries[index]]) for index in batch]),
-                    stack_segments([(passages[index], passage_states[passages[index]]) for index in batch]),
+                answers = self._network(
+                    stack_segments([(queries[index], query_states[queries[index]]) for index in batch]).to(
+                        self._network.device
+                    ),
+                    stack_segments([(passages[index], passage_states[passages[index]]) for index in batch]).to(
+                        self._network.device
+                    ),
                 )
-                scores[batch] = self._network.probabilities(logits).numpy()
-        return scores
+                logits[batch] = answers.float().cpu().numpy()
+        return logits
 
     def _distinct(self, texts: Sequence[str], max_tokens: int) -> list[tuple[int, ...]]:
         distinct = sorted(set(texts))
@@ -185,3 +228,20 @@ def stack_segments(items: Sequence[tuple[Sequence[int], Tensor]]) -> Segments:
     for row, (sequence, tensor) in enumerate(items):
         states[row, : len(sequence)] = tensor
     return Segments(states, ids, mask)
+
+
+def _pair(value: object, where: str) -> tuple[str, str]:
+    if not isinstance(value, dict):
+        raise InputError(f'{where} must be an object with "text" and "text_pair", got {type(value).__name__}')
+    for name in ("text", "text_pair"):
+        if name not in value:
+            raise InputError(f'{where} lacks "{name}"')
+    return _text(value["text"], f"{where}.text"), _text(value["text_pair"], f"{where}.text_pair")
+
+
+def _text(value: object, where: str) -> str:
+    if not isinstance(value, str):
+        raise InputError(f"{where} must be a string, got {type(value).__name__}")
+    if len(value) > MAX_TEXT_CHARACTERS:
+        raise InputError(f"{where} has {len(value)} characters, at most {MAX_TEXT_CHARACTERS} are allowed")
+    return value

@@ -3,6 +3,9 @@
 A model brings an `Objective`: what learns, which batches an epoch has, the loss of a batch, and how good it is on
 validation. Two runs of one objective with one seed give the same weights on a CPU, and so does a run that was killed
 and goes on from its checkpoint: batches depend on seed and epoch, dropout on seed and step, and nothing else is drawn.
+
+Beside the weights that learn it keeps, in memory and in each checkpoint, AdamW's two moments and the best epoch's
+weights: four times the size of what learns (and gradients, in memory), so 16 bytes a parameter in a checkpoint.
 """
 
 from __future__ import annotations
@@ -10,130 +13,46 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
 
-from mangaassist_assets.learning.checkpoints import CheckpointError, Checkpoints, SavedState
+from mangaassist_assets.learning.checkpoints import CheckpointError, Checkpoints, CheckpointUnusableError, SavedState
 from mangaassist_assets.learning.compute import Compute
+from mangaassist_assets.learning.objective import (
+    EpochRecord,
+    LoopResult,
+    LoopSettings,
+    Objective,
+    ParameterGroup,
+    Validation,
+)
 from mangaassist_assets.learning.progress import ProgressCallback, TrainingProgress
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+__all__ = [
+    "EpochRecord",
+    "LoopResult",
+    "LoopSettings",
+    "NothingToLearnError",
+    "Objective",
+    "ParameterGroup",
+    "TrainingDivergedError",
+    "Validation",
+    "learning_rate_factor",
+    "run_training_loop",
+]
+
 _REPORT_SECONDS = 2.0
 
 
 class TrainingDivergedError(RuntimeError):
-    """The loss is no number any more; the message says when, and what to change."""
+    """The loss or the validation is no number any more; the message says when, and what to change."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ParameterGroup:
-    """Parameters by name that learn at one rate.
-
-    Attributes:
-        parameters: Leaf tensors that require a gradient.
-        learning_rate: The peak, after warm-up.
-        weight_decay: Of AdamW.
-        clipped: Whether their gradient counts in the norm that is limited, and is scaled down by it.
-    """
-
-    parameters: Mapping[str, Tensor]
-    learning_rate: float
-    weight_decay: float = 0.0
-    clipped: bool = True
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Validation:
-    """How good a model is now: `score` decides, higher is better, compared from its first number on."""
-
-    score: tuple[float, ...]
-    figures: Mapping[str, float]
-
-
-class Objective(Protocol):
-    """What a training learns. A batch is a list of example numbers."""
-
-    def parameter_groups(self) -> Sequence[ParameterGroup]:
-        """Return what learns; names are unique over all groups and the same in every run."""
-
-    def batches(self, epoch: int) -> Sequence[Sequence[int]]:
-        """Return the batches of an epoch, counted from 1; the same at every call."""
-
-    def normaliser(self, batch: Sequence[int]) -> float:
-        """Return what the summed loss of the whole batch is divided by: the sum of its weights."""
-
-    def loss(self, share: Sequence[int]) -> Tensor:
-        """Return the *summed* loss of some examples of a batch, a scalar with its graph. Called in training mode."""
-
-    def train_mode(self, *, training: bool) -> None:
-        """Switch dropout on or off."""
-
-    def validate(self) -> Validation | None:
-        """Return how good the model is, or None where there is too little to tell. Called in evaluation mode."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LoopSettings:
-    """How the loop goes.
-
-    Attributes:
-        seed: Of dropout.
-        epochs: At most so many passes.
-        max_steps: At most so many optimiser steps, None for all.
-        patience: Stop after so many epochs without a better validation.
-        warmup: Share of the steps in which the rate rises; after them it falls to zero in a line.
-        clip_norm: Limit of the gradient's norm.
-        checkpoint_seconds: A checkpoint is due when so much time has passed since the last one.
-        checkpoint_steps: ... or when so many steps have; None leaves it to the time.
-    """
-
-    seed: int = 0
-    epochs: int = 4
-    max_steps: int | None = None
-    patience: int = 2
-    warmup: float = 0.1
-    clip_norm: float = 1.0
-    checkpoint_seconds: float = 30.0
-    checkpoint_steps: int | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EpochRecord:
-    """One epoch: mean training loss, and what validation said; `validation` is empty where there is none."""
-
-    epoch: int
-    training_loss: float
-    validation: Mapping[str, float] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LoopResult:
-    """How training went.
-
-    Attributes:
-        history: Its epochs.
-        step_losses: Training loss of every step.
-        best_epoch: Whose weights were kept; None without validation, where the last weights stay.
-        stopped_early: Whether patience ended it.
-        resumed_from: Step of the checkpoint that it went on from; 0 for a start from the beginning.
-        samples: Examples learned from in this process, repeats counted.
-        training_seconds: Time of the steps in this process, without validation and checkpoints.
-    """
-
-    history: tuple[EpochRecord, ...]
-    step_losses: tuple[float, ...]
-    best_epoch: int | None
-    stopped_early: bool
-    resumed_from: int
-    samples: int
-    training_seconds: float
-
-    @property
-    def samples_per_second(self) -> float:
-        """Examples a second."""
-        return self.samples / self.training_seconds if self.training_seconds > 0 else 0.0
+class NothingToLearnError(ValueError):
+    """An epoch or a batch without examples; the message says which."""
 
 
 def run_training_loop(
@@ -154,11 +73,21 @@ def run_training_loop(
         checkpoints: Where to go on from and what to write; None writes none.
 
     Raises:
-        TrainingDivergedError: The loss became infinite or no number.
+        TrainingDivergedError: The loss became infinite or no number, or the validation's score no number.
+        NothingToLearnError: An epoch has no batch, or a batch no example.
+        CheckpointUnusableError: The workers see different checkpoints.
     """
     loop = _Loop(objective, settings, compute or Compute.detect(), progress, checkpoints)
     with _own_random_state():
         return loop.run()
+
+
+def learning_rate_factor(step: int, steps: int, *, warmup: float) -> float:
+    """Return the share of the peak rate at a step counted from 0: up in a line, then down in a line towards zero."""
+    rising = warmup * steps
+    rise = (step + 1) / rising if rising else 1.0
+    fall = (steps - step) / (steps - rising) if steps > rising else 1.0
+    return min(1.0, rise, fall)
 
 
 class _Loop:
@@ -179,6 +108,8 @@ class _Loop:
         self._checkpoints = checkpoints
         self._groups = list(objective.parameter_groups())
         self._learned = {name: tensor for group in self._groups for name, tensor in group.parameters.items()}
+        if len(self._learned) != sum(len(group.parameters) for group in self._groups):
+            raise ValueError("two parameter groups have a parameter of the same name: a checkpoint would lose one")
         self._clipped = [tensor for group in self._groups if group.clipped for tensor in group.parameters.values()]
         self._rates = [group.learning_rate for group in self._groups]
         self._optimiser = torch.optim.AdamW(
@@ -193,6 +124,11 @@ class _Loop:
             fused=compute.on_gpu,
         )
         self._epochs = [list(objective.batches(epoch)) for epoch in range(1, settings.epochs + 1)]
+        for epoch, batches in enumerate(self._epochs, start=1):
+            if not batches or not all(len(batch) for batch in batches):
+                raise NothingToLearnError(
+                    f"epoch {epoch} has {'an empty batch' if batches else 'no batches'}: are there training examples?"
+                )
         planned = sum(len(batches) for batches in self._epochs)
         self._steps = planned if settings.max_steps is None else min(planned, settings.max_steps)
         self._step = 0
@@ -208,10 +144,12 @@ class _Loop:
 
     def run(self) -> LoopResult:
         resumed_from = self._resume()
+        self._compute.follow_lead(list(self._learned.values()))
         first, done = self._place()
         stopped = self._worse >= self._settings.patience
         for epoch in range(first, len(self._epochs) + 1):
-            if stopped or self._step >= self._steps:
+            begun = done > 0  # and not ended, where the training was killed while it validated
+            if stopped or (self._step >= self._steps and not begun):
                 break
             for batch in self._epochs[epoch - 1][done:][: self._steps - self._step]:
                 self._learn(batch)
@@ -254,14 +192,11 @@ class _Loop:
                 loss = self._objective.loss(share) / self._objective.normaliser(batch)
             loss.backward()  # type: ignore[no-untyped-call]
             total = loss.detach().float().reshape(())
-        if self._compute.workers > 1:
-            for tensor in self._learned.values():
-                if tensor.grad is None:
-                    tensor.grad = torch.zeros_like(tensor)
-            self._compute.sum_over_workers(
-                [tensor.grad for tensor in self._learned.values() if tensor.grad is not None]
-            )
-            self._compute.sum_over_workers([total])
+        for tensor in self._learned.values():
+            if tensor.grad is None:  # AdamW would pass over it, with one worker but not with two
+                tensor.grad = torch.zeros_like(tensor)
+        self._compute.sum_over_workers([tensor.grad for tensor in self._learned.values() if tensor.grad is not None])
+        self._compute.sum_over_workers([total])
         value = float(total)
         if not math.isfinite(value):
             raise TrainingDivergedError(
@@ -277,9 +212,7 @@ class _Loop:
             self._tell(0, {"training_loss": value, "samples_per_second": self._samples / self._seconds})
 
     def _set_rates(self) -> None:
-        """Rise in a line, then fall to zero in a line."""
-        rise = min(1.0, (self._step + 1) / max(1e-9, self._settings.warmup * self._steps))
-        factor = rise * max(0.0, 1.0 - self._step / self._steps)
+        factor = learning_rate_factor(self._step, self._steps, warmup=self._settings.warmup)
         for group, rate in zip(self._optimiser.param_groups, self._rates, strict=True):
             group["lr"] = rate * factor
 
@@ -291,12 +224,17 @@ class _Loop:
         record = EpochRecord(
             epoch=epoch,
             training_loss=sum(losses) / len(losses),
-            validation=dict(validation.figures) if validation else {},
+            validation={name: float(value) for name, value in validation.figures.items()} if validation else {},
         )
         self._history.append(record)
         if validation is not None:
-            if self._compute.agreed(self._best is None or validation.score > self._best):
-                self._best, self._best_epoch, self._worse = validation.score, epoch, 0
+            score = tuple(float(one) for one in validation.score)
+            if any(math.isnan(one) for one in score):
+                raise TrainingDivergedError(
+                    f"the validation after epoch {epoch} of {len(self._epochs)} is no number: lower the learning rate"
+                )
+            if self._compute.agreed(self._best is None or score > self._best):
+                self._best, self._best_epoch, self._worse = score, epoch, 0
                 self._best_weights = {name: tensor.detach().clone() for name, tensor in self._learned.items()}
             else:
                 self._worse += 1
@@ -352,9 +290,17 @@ class _Loop:
         if self._checkpoints is None:
             return 0
         saved, reasons = self._checkpoints.latest()
+        if saved is not None and not self._fits(saved):
+            reasons = (*reasons, f"the checkpoint of step {saved.step} holds other weights than are trained now")
+            saved = None
         if self._compute.leads:
             for reason in reasons:
                 self._progress(TrainingProgress(stage="checkpoint", notice=f"{reason}; it is not used"))
+        if self._compute.differ(0 if saved is None else saved.step):
+            raise CheckpointUnusableError(
+                f"worker {self._compute.rank} would go on after step {saved.step if saved else 0}, others elsewhere: "
+                "give all workers one folder of checkpoints"
+            )
         if saved is None:
             return 0
         self._load(saved)
@@ -362,6 +308,15 @@ class _Loop:
             notice = f"goes on after step {self._step} of {self._steps}"
             self._progress(TrainingProgress(stage="checkpoint", step=self._step, steps=self._steps, notice=notice))
         return self._step
+
+    def _fits(self, saved: SavedState) -> bool:
+        """Say whether a checkpoint is of this model: code may have changed since it was written."""
+        stored = {
+            name.removeprefix("weight."): one.shape for name, one in saved.tensors.items() if name.startswith("weight.")
+        }
+        return stored == {name: tensor.shape for name, tensor in self._learned.items()} and saved.state.keys() == (
+            self._state().keys()
+        )
 
     def _load(self, saved: SavedState) -> None:
         weights = {
@@ -400,4 +355,4 @@ def _own_random_state() -> Any:  # noqa: ANN401 - torch gives its context manage
     """Return a context that leaves torch's global random state as it was."""
     import torch
 
-    return torch.random.fork_rng(devices=range(torch.cuda.device_count()))
+    return torch.random.fork_rng(devices=list(range(torch.cuda.device_count())))

@@ -32,7 +32,7 @@ from resources.aws import AwsResource
 from resources.endpoints import EndpointDeploymentError, EndpointInvocationError, SageMakerResource
 from resources.feedback_stream import KinesisFeedbackResource
 from resources.generation import GenerationResource
-from resources.mlflow_registry import DatasetInput
+from resources.mlflow_runs import DatasetInput
 from resources.mlflow_tracking import MlflowResource
 from tests.support.store_chatbot import FixedConfiguration, MemorySink, MemoryStream, RuleEndpoint, store_chatbot
 

@@ -105,7 +105,7 @@ def train(platform, bundle=BUNDLE):
         digest = seal_artifact(folder, "reranker")
         return TrainedArtifact(directory=folder, digest=digest, metrics={"loss": 0.5})
 
-    return train_and_register(
+    registered = train_and_register(
         SimpleNamespace(log=logging.getLogger(__name__), run=SimpleNamespace(run_id="of-a-test")),
         platform.mlflow,
         platform.store,
@@ -116,6 +116,7 @@ def train(platform, bundle=BUNDLE):
         settings={},
         train=write,
     )
+    return registered.model
 
 
 def test_the_page_of_the_asset_names_the_version_and_shows_its_card_and_counts(platform):

@@ -114,6 +114,7 @@ def test_automation_targets_jobs_that_exist(definitions):
         "nightly_mining",
         "weekly_retraining",
         "nightly_index_refresh",
+        "weekly_champion_evaluation",
     }
 
 

@@ -10,6 +10,7 @@ import pytest
 
 from mangaassist_assets.learning.artifacts import ArtifactMismatchError, seal_artifact, verify_artifact
 from mangaassist_assets.learning.examples import IntentExample
+from mangaassist_assets.learning.families import InputError
 from mangaassist_assets.learning.intent import (
     IntentClassifier,
     IntentTrainingConfig,
@@ -18,46 +19,7 @@ from mangaassist_assets.learning.intent import (
     TrainingProgress,
     train_intent_classifier,
 )
-
-MESSAGES = {
-    "order_status": [
-        "where is my parcel",
-        "has my order shipped yet",
-        "when will the package arrive",
-        "track my delivery please",
-        "my books have not come, what is happening",
-    ],
-    "return_item": [
-        "i want to send this back",
-        "how do i return a damaged volume",
-        "refund for the wrong book please",
-        "can i exchange this copy",
-        "return label for my purchase",
-    ],
-    "recommendation": [
-        "what should i read after a samurai story",
-        "recommend me a romance manga",
-        "something like space pirates but funny",
-        "good horror series to start with",
-        "suggest a short series for a weekend",
-    ],
-    "greeting": ["hello there", "good morning", "hi", "hey, anyone here", "good evening to you"],
-}
-UNSEEN = {
-    "is my shipment on its way": "order_status",
-    "i would like to give this volume back": "return_item",
-    "recommend a comedy series": "recommendation",
-    "hello, good afternoon": "greeting",
-}
-QUICK = IntentTrainingConfig(epochs=2, batch_size=8, fine_tuned_layers=1)
-
-
-def examples(messages: dict[str, list[str]]) -> list[IntentExample]:
-    return [
-        IntentExample(example_id=f"{intent}-{number}", text=text, intent=intent)
-        for intent, texts in messages.items()
-        for number, text in enumerate(texts)
-    ]
+from tests.support.intent_training import MESSAGES, OF_NO_INTENT, QUICK, UNSEEN, examples, of_no_intent, validation
 
 
 @pytest.fixture(scope="module")
@@ -105,18 +67,19 @@ def test_progress_tells_stages_and_epochs(tmp_path: Path) -> None:
     assert [item.stage for item in seen] == ["features", "fine-tune", "fine-tune", "write"]
     assert [item.epoch for item in seen if item.stage == "fine-tune"] == [1, 2]
     assert [epoch.epoch for epoch in result.history] == [1, 2]
-    assert result.history[0].validation_accuracy is None
+    assert result.history[0].validation == {}
 
 
 def test_validation_selects_calibrates_and_counts_unknown_intents(tmp_path: Path) -> None:
-    known = [IntentExample(example_id=f"v{n}", text=t, intent=i) for n, (t, i) in enumerate([*UNSEEN.items()] * 8)]
     unknown = [IntentExample(example_id=f"u{n}", text="sing me a song", intent="karaoke") for n in range(8)]
-    result = train_intent_classifier(examples(MESSAGES), known + unknown, config=QUICK, output=tmp_path / "model")
+    result = train_intent_classifier(
+        examples(MESSAGES), [*validation(4), *unknown], config=QUICK, output=tmp_path / "model"
+    )
     assert result.metrics["validation_examples_of_unknown_intents"] == 8
     assert result.metrics["validation_accuracy"] == pytest.approx(32 / 40)
     assert "karaoke" not in result.intents
     assert result.metrics["temperature"] != 1.0
-    assert "frozen_validation_accuracy" in result.metrics
+    assert "frozen_head_validation_accuracy" in result.metrics
 
 
 def test_an_intent_with_a_single_message_is_learned(tmp_path: Path) -> None:
@@ -125,7 +88,7 @@ def test_an_intent_with_a_single_message_is_learned(tmp_path: Path) -> None:
     result = train_intent_classifier(examples(messages), [], config=config, output=tmp_path / "model")
     answer = IntentClassifier.load(result.directory).predict(["when does my gift voucher run out"])[0]
     assert answer[0].label == "gift_card"
-    assert result.kept == "frozen"
+    assert result.kept == "frozen_head"
 
 
 def test_one_intent_only_is_refused_by_name(tmp_path: Path) -> None:
@@ -229,3 +192,97 @@ def test_ten_messages_an_intent_reach_the_frozen_models_known_accuracy_on_hwu64(
     predicted = IntentClassifier.load(result.directory).predict([text for text, _ in test], top_k=1)
     right = sum(answer[0].label == intent for answer, (_, intent) in zip(predicted, test, strict=True))
     assert right / len(test) > 0.75
+
+
+@pytest.fixture(scope="module")
+def refusing(tmp_path_factory: pytest.TempPathFactory) -> IntentTrainingResult:
+    return train_intent_classifier(
+        examples(MESSAGES),
+        [*validation(), *of_no_intent(6)],
+        config=QUICK,
+        output=tmp_path_factory.mktemp("refusing") / "model",
+    )
+
+
+def test_messages_of_no_intent_are_no_class_and_are_refused(refusing: IntentTrainingResult) -> None:
+    assert refusing.intents == tuple(sorted(MESSAGES))
+    assert refusing.scope.source == "both_errors"
+    assert refusing.metrics["validation_out_of_scope_refused"] > 0.8
+    answer = IntentClassifier.load(refusing.directory).answer([*UNSEEN, *OF_NO_INTENT], {"top_k": 2})
+    intents = [decision["intent"] for decision in answer["decisions"]]
+    assert intents[: len(UNSEEN)] == list(UNSEEN.values())
+    assert intents[len(UNSEEN) :].count("out_of_scope") >= 5
+    assert all(len(predictions) == 2 for predictions in answer["predictions"])
+
+
+def test_a_decision_carries_its_probability_and_what_it_was_decided_by(refusing: IntentTrainingResult) -> None:
+    model = IntentClassifier.load(refusing.directory)
+    answer = model.answer(["where is my parcel"], {})
+    (decision,), (predictions,) = answer["decisions"], answer["predictions"]
+    assert decision["score"] == predictions[0]["score"]
+    assert decision["in_scope"] is (decision["scope_score"] >= refusing.metrics["out_of_scope_threshold"]) is True
+    assert json.loads(json.dumps(answer)) == answer
+
+
+def test_an_artifact_without_a_threshold_answers_everything(
+    refusing: IntentTrainingResult, trained: IntentTrainingResult, tmp_path: Path
+) -> None:
+    old = tmp_path / "old"
+    shutil.copytree(refusing.directory, old)
+    config = json.loads((old / "config.json").read_text())
+    del config["mangaassist"]["scope"]
+    (old / "config.json").write_text(json.dumps(config))
+    seal_artifact(old, "intent_classifier")
+    for directory in (old, trained.directory):
+        decisions = IntentClassifier.load(directory).answer(OF_NO_INTENT, {})["decisions"]
+        assert all(decision["in_scope"] and decision["intent"] != "out_of_scope" for decision in decisions)
+
+
+def test_a_scope_score_this_program_does_not_know_is_refused(refusing: IntentTrainingResult, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    shutil.copytree(refusing.directory, other)
+    text = (other / "config.json").read_text()
+    (other / "config.json").write_text(text.replace('"max_logit"', '"tarot"'))
+    seal_artifact(other, "intent_classifier")
+    with pytest.raises(ArtifactMismatchError, match="tarot"):
+        IntentClassifier.load(other)
+
+
+@pytest.mark.parametrize(
+    ("inputs", "parameters", "named"),
+    [
+        ([7], {}, r"inputs\[0\] must be a string, got int"),
+        (["hello", None], {}, r"inputs\[1\] must be a string, got NoneType"),
+        (["x" * 200_001], {}, r"inputs\[0\] has 200001 characters"),
+        (["hello"], {"top_k": 0}, "top_k"),
+        (["hello"], {"top_k": True}, "top_k"),
+        (["hello"], {"top_k": "5"}, "top_k"),
+    ],
+)
+def test_an_unusable_input_is_named(classifier: IntentClassifier, inputs: list, parameters: dict, named: str) -> None:
+    with pytest.raises(InputError, match=named):
+        classifier.answer(inputs, parameters)
+
+
+def test_no_inputs_get_no_decisions(classifier: IntentClassifier) -> None:
+    assert classifier.answer([], {}) == {"predictions": [], "decisions": []}
+
+
+def test_what_the_model_said_on_validation_is_kept_for_charts(refusing: IntentTrainingResult) -> None:
+    told = refusing.validation
+    assert told is not None
+    assert told.truth == list(UNSEEN.values()) * 8
+    assert told.right.mean() == pytest.approx(refusing.metrics["validation_accuracy"])
+    assert told.confidences().shape == told.confidences(calibrated=False).shape == (64,)
+    assert (told.scope_scores.shape, told.out_of_scope_scores.shape) == ((64,), (36,))
+    assert len(refusing.step_losses) > len(refusing.history) > 0
+
+
+def test_the_frozen_head_alone_is_kept_where_fine_tuning_is_no_better(tmp_path: Path) -> None:
+    config = IntentTrainingConfig(epochs=1, batch_tokens=64, fine_tuned_layers=1, encoder_learning_rate=0.05)
+    result = train_intent_classifier(examples(MESSAGES), validation(), config=config, output=tmp_path / "model")
+    assert result.kept == "frozen_head"
+    metrics = result.metrics
+    assert metrics["fine_tuned_validation_accuracy"] <= metrics["frozen_head_validation_accuracy"]
+    assert metrics["validation_accuracy"] == metrics["frozen_head_validation_accuracy"]
+    assert metrics["fine_tuned_seconds"] > metrics["frozen_head_seconds"] > 0

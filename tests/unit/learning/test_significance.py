@@ -12,6 +12,7 @@ from mangaassist_assets.learning.significance import (
     mcnemar_sample_size,
     mean_difference_sample_size,
     paired_bootstrap,
+    sign_flip_p_value,
 )
 
 
@@ -94,6 +95,57 @@ def test_no_difference_proves_nothing() -> None:
 def test_a_figure_that_is_not_finite_is_refused() -> None:
     with pytest.raises(ValueError, match="finite"):
         paired_bootstrap([0.0, float("nan")], [0.0, 1.0])
+
+
+def test_the_bootstrap_does_not_depend_on_the_order_of_the_examples() -> None:
+    generator = np.random.default_rng(4)
+    for champion in (generator.random(500), generator.choice([0.0, 0.5, 1.0], size=500)):
+        challenger = generator.choice([0.0, 0.5, 1.0], size=500)
+        order = generator.permutation(500)
+        there = paired_bootstrap(champion, challenger, resamples=500)
+        again = paired_bootstrap(champion[order], challenger[order], resamples=500)
+        assert (there.low, there.high, there.p_better) == pytest.approx((again.low, again.high, again.p_better))
+
+
+def test_drawing_few_values_at_once_is_the_same_bootstrap() -> None:
+    generator = np.random.default_rng(4)
+    coarse = generator.choice([-0.5, 0.0, 0.5, 1.0], size=400, p=[0.2, 0.5, 0.2, 0.1])
+    fine = coarse + 1e-6 * generator.random(400)
+    one, other = (paired_bootstrap(np.zeros(400), values, resamples=20_000) for values in (coarse, fine))
+    assert (one.low, one.high) == pytest.approx((other.low, other.high), abs=2e-3)
+    assert one.p_worse == pytest.approx(other.p_worse, abs=5e-3)
+
+
+def test_sign_flips_of_equal_differences_are_mcnemars_test() -> None:
+    differences = np.array([0.3] * 3 + [-0.3] * 9 + [0.0] * 20)
+    assert sign_flip_p_value(differences, alternative="less") == pytest.approx(
+        mcnemar_p_value(3, 9, alternative="less")
+    )
+    larger = np.array([0.3] * 30 + [-0.3] * 44)
+    assert sign_flip_p_value(larger, alternative="less") == pytest.approx(
+        mcnemar_p_value(30, 44, alternative="less"), abs=0.01
+    )
+
+
+def test_sign_flips_weigh_how_much_was_won_and_lost() -> None:
+    differences = np.array([0.01] * 10 + [-0.9] * 6)
+    assert sign_flip_p_value(differences, alternative="less") < 0.05
+    assert sign_flip_p_value(differences, alternative="greater") > 0.95
+
+
+@pytest.mark.parametrize("size", [12, 60, 500])
+def test_sign_flips_have_their_level(size: int) -> None:
+    generator = np.random.default_rng(6)
+    trials = 400
+    found = sum(
+        sign_flip_p_value(generator.standard_t(3, size=size) ** 3, alternative="greater", resamples=999) <= 0.05
+        for _ in range(trials)
+    )
+    assert found <= 0.05 * trials + 3 * (0.05 * 0.95 * trials) ** 0.5
+
+
+def test_no_difference_at_all_is_no_sign_of_one() -> None:
+    assert sign_flip_p_value(np.zeros(10), alternative="less") == 1.0
 
 
 def test_holm_corrects_by_rank() -> None:

@@ -1,6 +1,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mangaassist_assets.releases.overrides import Override, OverrideRefusedError, OverrideRequest
 from mangaassist_assets.releases.promotion import Champion, StoredVerdict, choose_promotion
 
 
@@ -76,3 +77,80 @@ def test_only_a_pass_against_this_champion_and_not_older_is_ever_promoted(stored
         assert promoted.verdict == "pass"
         assert promoted.champion_version == champion.version
         assert promoted.bundle_start_ms >= champion.bundle_start_ms
+
+
+requests = st.builds(
+    OverrideRequest,
+    version=versions,
+    against=versions,
+    reason=st.sampled_from(["it answers gift cards", "it is the faster one"]),
+    by=st.just("operator"),
+)
+
+
+def decided(request, sequence, overruled=()):
+    return Override(
+        request_id=request.request_id,
+        model_name="intent",
+        sequence=sequence,
+        version=request.version,
+        replaced=request.against,
+        reason=request.reason,
+        by=request.by,
+        decided_at=f"2026-01-{sequence + 1:02d}T00:00:00+00:00",
+        artifact_sha256="a" * 64,
+        verdict=None,
+        judged_against=None,
+        overruled=overruled,
+    )
+
+
+histories = st.lists(requests, max_size=4, unique_by=lambda one: one.request_id).map(
+    lambda asked: [decided(one, number) for number, one in enumerate(asked)]
+)
+champions = st.builds(Champion, version=versions, bundle_start_ms=st.integers(0, 500))
+
+
+@given(st.lists(verdicts), champions, histories)
+def test_overrides_of_the_past_promote_nothing(stored, champion, history):
+    with_them = choose_promotion(stored, champion, overrides=history)
+    assert with_them.requested is None
+    assert with_them.promoted == choose_promotion(stored, champion).promoted
+
+
+@given(st.lists(verdicts), champions, histories, requests)
+def test_a_request_moves_only_the_champion_it_was_made_against(stored, champion, history, request):
+    try:
+        promotion = choose_promotion(stored, champion, request=request, overrides=history)
+    except OverrideRefusedError:
+        return
+    assert promotion.promoted is None
+    assert promotion.requested == request
+    assert champion.version == request.against or promotion.begun is not None
+    assert champion.version in {request.against, request.version}
+
+
+@given(st.lists(verdicts), champions, histories, requests)
+def test_a_request_that_was_carried_out_never_moves_the_champion_again(stored, champion, history, request):
+    past = [*history, decided(request, len(history))]
+    try:
+        promotion = choose_promotion(
+            stored, champion, request=request, overrides=past, carried_out={request.request_id}
+        )
+    except OverrideRefusedError:
+        return
+    assert champion.version == request.version
+    assert promotion.begun is not None
+
+
+def test_a_verdict_that_an_override_knew_does_not_undo_it():
+    back = decided(OverrideRequest(version="1", against="2", reason="version 2 is slow", by="operator"), 0)
+    known = decided(
+        OverrideRequest(version="1", against="2", reason="version 2 is slow", by="operator"), 0, (("rc2", "2"),)
+    )
+    assert choose_promotion([verdict()], FIRST, overrides=[back]).promoted == verdict()
+    stays = choose_promotion([verdict()], FIRST, overrides=[known])
+    assert stays.promoted is None
+    assert "decided otherwise" in stays.reason
+    newer = verdict("rc3", 300, challenger="3")
+    assert choose_promotion([verdict(), newer], FIRST, overrides=[known]).promoted == newer

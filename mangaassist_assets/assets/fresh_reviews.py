@@ -1,0 +1,249 @@
+"""Which reviewed messages a champion can be judged on again: what people labelled after its dataset was closed.
+
+They are read out of the lane's newest dataset version, so they went through the same redaction, agreement, trust and
+caps as what it was promoted on; what it learned from, or nearly, is left out and counted.
+"""
+
+from __future__ import annotations
+
+import io
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import polars as pl
+
+from mangaassist_assets.assets.lanes import Lane
+from mangaassist_assets.assets.reading import TURNS_FILE, bundles_by_start, read_corpus, read_dataset
+
+if TYPE_CHECKING:
+    from mangaassist_assets.storage import SnapshotStore
+    from resources.mlflow_registry import ModelVersion
+
+ITSELF = "messages that this champion answered"
+OTHERS = "messages that another model answered"
+UNKNOWN = "messages of which the trace does not say who answered"
+
+_BOOTSTRAP = "bootstrap"
+
+
+class ChampionDatasetGoneError(LookupError):
+    """What a champion learned from is not stored any more, so nothing can be told from it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReviewSource:
+    """Where a lane's datasets keep what is asked, which sides can be judged, and which trace tag names the model.
+
+    A ranking dataset gives its training queries other passages than the retriever found: those cannot be judged.
+    """
+
+    text_column: str = "text"
+    sides: tuple[str, ...] = ("train", "validation", "test")
+    served_by: str | None = None
+
+
+SOURCES: Mapping[str, ReviewSource] = {
+    "intent_classifier": ReviewSource(served_by="intent_model_version"),
+    "reranker": ReviewSource(text_column="query", sides=("validation", "test"), served_by="reranker_version"),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReviewRows:
+    """Rows of the lane's dataset on the side `test`, of one bundle, that came to be reviewed in one way."""
+
+    release_bundle: str
+    selection: str
+    frame: pl.DataFrame = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FreshReviews:
+    """What a champion can be judged on.
+
+    Attributes:
+        promotion: Reviewed examples of the test side it was judged on before it was promoted.
+        later: Reviewed examples since, the oldest bundle first.
+        as_of_ms: When its dataset was closed (ms since the epoch); None for the bootstrap, which has no turns.
+        excluded: How many later reviewed examples are left out, by reason.
+    """
+
+    promotion: tuple[ReviewRows, ...]
+    later: tuple[ReviewRows, ...]
+    as_of_ms: int | None
+    excluded: Mapping[str, int]
+
+
+def fresh_reviews(
+    store: SnapshotStore, lane: Lane, champion: ModelVersion, *, source: ReviewSource | None = None
+) -> FreshReviews:
+    """Gather what a champion can be judged on.
+
+    Args:
+        store: datasets and turns.
+        lane: whose champion.
+        champion: the present one, as it is registered.
+        source: how to read the lane's datasets; by default what is known of its kind.
+
+    Raises:
+        ChampionDatasetGoneError: the dataset version it was trained on is not in the store.
+    """
+    how = source or SOURCES.get(lane.kind, ReviewSource())
+    own, as_of_ms = _own_dataset(store, lane, champion)
+    learned = _Learned.of(own, how) if own is not None else _Learned.of_corpus(store)
+    excluded: Counter[str] = Counter()
+    kept: list[ReviewRows] = []
+    newest = _newest_dataset(store, lane)
+    if newest is not None:
+        reviewed = newest.filter(pl.col("label_kind") == "human")
+        fresh = _since(reviewed, own, as_of_ms)
+        judgeable = fresh.filter(pl.col("split").is_in(how.sides))
+        excluded["on a side whose passages are not the retriever's"] += _examples(fresh) - _examples(judgeable)
+        reasons = dict(learned.reasons(judgeable, how))
+        excluded.update(reasons.values())
+        chosen = judgeable.filter(~pl.col("example_id").is_in(list(reasons)))
+        kept = list(_grouped(store, chosen, champion, how))
+    promotion: tuple[ReviewRows, ...] = ()
+    if own is not None:
+        tested = own.filter((pl.col("label_kind") == "human") & (pl.col("split") == "test"))
+        if len(tested):
+            bundle = champion.tags.get("release_bundle", _BOOTSTRAP)
+            promotion = (ReviewRows(release_bundle=bundle, selection=OTHERS, frame=tested),)
+    return FreshReviews(
+        promotion=promotion,
+        later=tuple(kept),
+        as_of_ms=as_of_ms,
+        excluded={reason: count for reason, count in sorted(excluded.items()) if count},
+    )
+
+
+def _own_dataset(store: SnapshotStore, lane: Lane, champion: ModelVersion) -> tuple[pl.DataFrame | None, int | None]:
+    """Return the rows a champion was made and judged with, and their as-of time; None for the bootstrap's."""
+    from mangaassist_assets.datasets.stored_versions import read_rows, stored_versions
+
+    bundle, digest = champion.tags.get("release_bundle"), champion.tags.get("dataset_digest")
+    if bundle in (None, _BOOTSTRAP):
+        return None, None
+    stored = [one for one in stored_versions(store, (lane.dataset_asset,)) if one.card.digest == digest]
+    of_bundle = [one for one in stored if one.snapshot.partition == bundle] or stored
+    if not of_bundle:
+        msg = (
+            f"{lane.dataset_asset} {(digest or 'unknown')[:12]} of {bundle}, which version {champion.version} of "
+            f"{champion.name} was trained on, is not in the store: restore its snapshot, or promote a version whose "
+            "dataset is there"
+        )
+        raise ChampionDatasetGoneError(msg)
+    chosen = of_bundle[0]
+    return _of_others(store, read_rows(store, chosen)), chosen.card.as_of_ms
+
+
+def _newest_dataset(store: SnapshotStore, lane: Lane) -> pl.DataFrame | None:
+    """Return the dataset of the newest bundle that has one; each holds the reviews of those before."""
+    for bundle in reversed(bundles_by_start(store)):
+        if store.find(lane.dataset_asset, partition=bundle) is not None:
+            return _of_others(store, read_dataset(store, lane.dataset_asset, bundle)[0])
+    return None
+
+
+def _of_others(store: SnapshotStore, frame: pl.DataFrame) -> pl.DataFrame:
+    """Return the rows that no erased user wrote: a stored version keeps them until it is made again."""
+    from mangaassist_assets.tracing.erasure import erased_users
+
+    if "user_key" not in frame.columns:
+        return frame
+    return frame.filter(~pl.col("user_key").fill_null("").is_in(sorted(erased_users(store))))
+
+
+def _since(reviewed: pl.DataFrame, own: pl.DataFrame | None, as_of_ms: int | None) -> pl.DataFrame:
+    if own is None:
+        return reviewed
+    if as_of_ms is None or "timestamp_ms" not in reviewed.columns:
+        return reviewed.filter(~pl.col("release_bundle").is_in(own["release_bundle"].drop_nulls().unique().to_list()))
+    return reviewed.filter(pl.col("timestamp_ms") > as_of_ms)
+
+
+@dataclass(frozen=True, slots=True)
+class _Learned:
+    """What a champion was trained or validated on."""
+
+    examples: frozenset[str]
+    owners: frozenset[str]
+    texts: tuple[str, ...]
+
+    @staticmethod
+    def of(frame: pl.DataFrame, source: ReviewSource) -> _Learned:
+        taught = frame.filter(pl.col("split") != "test")
+        owners = [name for name in ("session_id", "user_key") if name in frame.columns]
+        return _Learned(
+            # The test side is no news either: it is what promotion is told by.
+            examples=frozenset(frame["example_id"].to_list()),
+            owners=frozenset(value for name in owners for value in taught[name].drop_nulls().to_list()),
+            texts=tuple(sorted(set(taught[source.text_column].to_list()))),
+        )
+
+    @staticmethod
+    def of_corpus(store: SnapshotStore) -> _Learned:
+        texts = {one.text for one in read_corpus(store)} if store.find("training_corpus") else set()
+        return _Learned(frozenset(), frozenset(), tuple(sorted(texts)))
+
+    def reasons(self, frame: pl.DataFrame, source: ReviewSource) -> Iterator[tuple[str, str]]:
+        """Yield the ids of examples that cannot be judged on, with the reason."""
+        from mangaassist_assets.datasets.near_duplicates import Fingerprints, NearDuplicateIndex
+        from mangaassist_assets.datasets.text_keys import normalise_text
+
+        made = Fingerprints()
+        keys = sorted({normalise_text(text) for text in self.texts})
+        known, index = frozenset(keys), NearDuplicateIndex.of(keys, made)
+        columns = ["example_id", source.text_column]
+        columns += [name for name in ("session_id", "user_key") if name in frame.columns]
+        for example_id, text, *owners in frame.select(columns).unique().sort("example_id").iter_rows():
+            key = normalise_text(text)
+            if example_id in self.examples:
+                yield example_id, "in the champion's own dataset"
+            elif key in known:
+                yield example_id, "the champion learned from this message"
+            elif index.has_near(made.of([key])[0]):
+                yield example_id, "the champion learned from nearly this message"
+            elif self.owners.intersection(one for one in owners if one):
+                yield example_id, "the champion learned from this shopper or session"
+
+
+def _grouped(
+    store: SnapshotStore, frame: pl.DataFrame, champion: ModelVersion, source: ReviewSource
+) -> Iterator[ReviewRows]:
+    starts = bundles_by_start(store)
+    known = [bundle for bundle in starts if bundle in set(frame["release_bundle"].drop_nulls())]
+    judged = frame.with_columns(pl.lit("test").alias("split"))
+    for bundle in known:
+        rows = judged.filter(pl.col("release_bundle") == bundle)
+        served = _served_by(store, bundle, source.served_by)
+        selections = {
+            trace_id: _selection(served.get(trace_id), champion.version)
+            for trace_id in rows["source_trace_id"].unique().to_list()
+        }
+        for selection in (OTHERS, ITSELF, UNKNOWN):
+            traces = [trace_id for trace_id, found in selections.items() if found == selection]
+            own = rows.filter(pl.col("source_trace_id").is_in(traces, nulls_equal=True))
+            if len(own):
+                yield ReviewRows(release_bundle=bundle, selection=selection, frame=own)
+
+
+def _selection(version: str | None, champion_version: str) -> str:
+    if version is None:
+        return UNKNOWN
+    return ITSELF if version == champion_version else OTHERS
+
+
+def _served_by(store: SnapshotStore, bundle: str, column: str | None) -> dict[str, str]:
+    """Return by trace which version answered; of the turns only these columns are read."""
+    snapshot = store.find("tagged_traces", partition=bundle)
+    if column is None or snapshot is None:
+        return {}
+    turns = pl.read_parquet(io.BytesIO(store.read(snapshot, TURNS_FILE)), columns=["trace_id", column])
+    return dict(turns.select("trace_id", column).drop_nulls().iter_rows())
+
+
+def _examples(frame: pl.DataFrame) -> int:
+    return frame["example_id"].n_unique()

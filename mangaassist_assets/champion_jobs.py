@@ -1,0 +1,41 @@
+"""Jobs and schedule of champions: judged again every week, and promoted by hand."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import dagster as dg
+
+from mangaassist_assets.assets.lanes import LANES, Lane
+
+
+def build_promotion_job(lane: Lane) -> Any:  # noqa: ANN401 - Dagster gives the type no public name
+    """Return the job that promotes and deploys: `mangaassist models promote` runs it with an override."""
+    return dg.define_asset_job(
+        f"{lane.group}_promotion",
+        selection=dg.AssetSelection.assets(*lane.deployment_assets),
+        description=(
+            f"The champion {lane.title} and its endpoint, by the stored verdicts, or by an override in the champion's "
+            "configuration."
+        ),
+    )
+
+
+def promotion_jobs(lanes: Sequence[Lane] = LANES) -> tuple[Any, ...]:
+    """Return the promotion jobs of lanes."""
+    return tuple(build_promotion_job(lane) for lane in lanes)
+
+
+champion_evaluation = dg.define_asset_job(
+    "champion_evaluation",
+    selection=dg.AssetSelection.assets(*(lane.health_asset for lane in LANES)),
+    description="Every champion on what people reviewed since its dataset was closed. Changes nothing.",
+)
+
+weekly_champion_evaluation = dg.ScheduleDefinition(
+    name="weekly_champion_evaluation",
+    job=champion_evaluation,
+    cron_schedule="0 4 * * 1",
+    execution_timezone="UTC",
+    default_status=dg.DefaultScheduleStatus.RUNNING,
+    description="Every Monday: judge the champions on fresh reviewed traffic, after Sunday's datasets are there.",
+)

@@ -1,0 +1,48 @@
+"""The check that says aloud when a champion decayed; it stops nothing, for what serves is no worse by being judged."""
+
+from collections.abc import Sequence
+
+import dagster as dg
+
+from mangaassist_assets.assets.lanes import LANES, Lane
+from resources.store import StoreResource
+
+
+def build_champion_checks(lanes: Sequence[Lane] = LANES) -> tuple[dg.AssetChecksDefinition, ...]:
+    """Return the checks of lanes' champions."""
+    return tuple(build_champion_check(lane) for lane in lanes)
+
+
+def build_champion_check(lane: Lane) -> dg.AssetChecksDefinition:
+    """Return the check that warns where a lane's champion was found to have decayed."""
+
+    @dg.asset_check(
+        asset=lane.health_asset,
+        name="champion_not_decayed",
+        blocking=False,
+        description=(
+            f"On fresh reviewed messages the champion {lane.title} is not proven to be right less often than on "
+            "earlier ones that came about in the same way. A warning: retrain, or look at what shoppers ask now."
+        ),
+    )
+    def champion_not_decayed(store: StoreResource) -> dg.AssetCheckResult:
+        from mangaassist_assets.assets.champion_health import HEALTH_FILE
+        from mangaassist_assets.assets.reading import read_json
+
+        snapshots = store.snapshots()
+        snapshot = snapshots.find(lane.health_asset)
+        if snapshot is None:
+            return dg.AssetCheckResult(passed=True, description="there is no champion to judge yet")
+        health = read_json(snapshots, snapshot, HEALTH_FILE)
+        return dg.AssetCheckResult(
+            passed=health["outcome"] != "decayed",
+            severity=dg.AssetCheckSeverity.WARN,
+            description=f"version {health['champion_version']}: {health['outcome']}: {'; '.join(health['reasons'])}",
+            metadata={
+                "outcome": dg.MetadataValue.text(health["outcome"]),
+                "compared_reviews": dg.MetadataValue.int(health["compared_reviews"]),
+                "fresh_reviews": dg.MetadataValue.int(health["fresh_reviews"]),
+            },
+        )
+
+    return champion_not_decayed

@@ -1,0 +1,229 @@
+"""Overrides: a person makes a version champion whatever the gate said, and it is kept who, why, and over what.
+
+An override is bound to the champion it was made against, and acts once: what was decided about one champion says
+nothing about the next, and nothing that runs again may repeat it. Records are never changed, only followed by others.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import unicodedata
+from collections.abc import Collection, Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from mangaassist_assets.storage import SnapshotStore, canonical_json
+
+if TYPE_CHECKING:
+    # Loading definitions reaches this module: redaction with its lexicon comes with the first override.
+    from mangaassist_assets.tracing.redaction import Vocabulary
+
+OVERRIDES = "champion_overrides"
+OVERRIDE_FILE = "override.json"
+SHORTEST_REASON, LONGEST_REASON = 10, 500
+LONGEST_BY = 60
+DEFAULT_BY = "operator"
+NO_CHAMPION = "none"
+"""What an override is made against where there is no champion yet."""
+
+ID_TAG = "override_id"
+_PLACEHOLDER = re.compile(r"\[[A-Z_]+\]")
+
+
+class OverrideRefusedError(ValueError):
+    """An override that cannot be carried out; nothing was moved."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OverrideRequest:
+    """What a person asks for: this version in place of that champion. Make it with `override_request`."""
+
+    version: str
+    against: str
+    reason: str
+    by: str
+
+    @property
+    def request_id(self) -> str:
+        """SHA-256 of all that was asked: asking for the same again is the same request."""
+        return hashlib.sha256(canonical_json(asdict(self))).hexdigest()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Override:
+    """A decided override, as it is stored.
+
+    Attributes:
+        request_id: Of the request.
+        model_name: The registered model.
+        sequence: How many overrides the model had before.
+        version: What became champion.
+        replaced: What was champion, `NO_CHAMPION` for nothing.
+        reason: Why, redacted.
+        by: A name or a role.
+        decided_at: When, ISO 8601 in UTC.
+        artifact_sha256: Of what became champion, checked before.
+        verdict: What the gate had said of the version last; None where it was never judged.
+        judged_against: The champion that verdict was against.
+        verdict_reasons: The gate's reasons.
+        overruled: Verdicts that were known then and would undo the override: bundle and challenger. They promote
+            nothing any more.
+    """
+
+    request_id: str
+    model_name: str
+    sequence: int
+    version: str
+    replaced: str
+    reason: str
+    by: str
+    decided_at: str
+    artifact_sha256: str
+    verdict: str | None
+    judged_against: str | None
+    verdict_reasons: tuple[str, ...] = ()
+    overruled: tuple[tuple[str, str], ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON values."""
+        return {"schema": 1, **asdict(self)}
+
+    def tags(self) -> dict[str, str]:
+        """Return what the registry's version says of it."""
+        return {
+            ID_TAG: self.request_id,
+            "override_by": self.by,
+            "override_reason": self.reason,
+            "override_at": self.decided_at,
+            "override_replaced": self.replaced,
+            "override_verdict": self.verdict or "never judged",
+        }
+
+
+def override_request(
+    *, version: str, against: str, reason: str, by: str = DEFAULT_BY, vocabulary: Vocabulary | None = None
+) -> OverrideRequest:
+    """Return a checked request, its reason free of personal data.
+
+    In `by` a name may stand, for somebody answers for it; mail addresses and numbers become placeholders.
+
+    Raises:
+        OverrideRefusedError: a version is no number, the reason says nothing or too much, or nobody did it.
+    """
+    return OverrideRequest(
+        version=_version(version, "the version to promote"),
+        against=NO_CHAMPION if against.strip() == NO_CHAMPION else _version(against, "the champion to replace"),
+        reason=_reason(reason, vocabulary),
+        by=_by(by),
+    )
+
+
+def read_overrides(store: SnapshotStore, model_name: str) -> list[Override]:
+    """Return all overrides of a model, oldest first."""
+    found: list[Override] = []
+    for snapshot in store.history(OVERRIDES):
+        if snapshot.partition == model_name and OVERRIDE_FILE in snapshot.files:
+            values = json.loads(store.read(snapshot, OVERRIDE_FILE))
+            values.pop("schema")
+            values["verdict_reasons"] = tuple(values["verdict_reasons"])
+            values["overruled"] = tuple((bundle, version) for bundle, version in values["overruled"])
+            found.append(Override(**values))
+    return sorted(found, key=lambda one: (one.sequence, one.decided_at, one.request_id))
+
+
+def record_override(store: SnapshotStore, override: Override) -> None:
+    """Keep an override for ever, beside those of before."""
+    store.write(OVERRIDES, {OVERRIDE_FILE: canonical_json(override.to_dict())}, partition=override.model_name)
+
+
+def check_request(
+    request: OverrideRequest,
+    champion_version: str,
+    overrides: Sequence[Override],
+    *,
+    carried_out: Collection[str] = (),
+) -> Override | None:
+    """Return the record of a request that was begun before, None for a new one.
+
+    Args:
+        request: What is asked for.
+        champion_version: The present champion.
+        overrides: All that were decided for the model.
+        carried_out: Ids of requests that the registry says were carried out to the end.
+
+    Raises:
+        OverrideRefusedError: the champion is another than the request was made against, is the version already, or
+            the request was carried out and something else happened since.
+    """
+    begun = next((one for one in overrides if one.request_id == request.request_id), None)
+    if begun is not None:
+        followed = any(one.sequence > begun.sequence for one in overrides)
+        unfinished = champion_version == request.against and request.request_id not in carried_out
+        if not followed and (unfinished or champion_version == request.version):
+            return begun
+        msg = (
+            f"this override was decided on {begun.decided_at} by {begun.by}, and version {champion_version} became "
+            "champion since: an override acts once; if it is to be repeated, give a reason of its own"
+        )
+        raise OverrideRefusedError(msg)
+    if champion_version == request.version:
+        msg = f"version {request.version} is champion already: there is nothing to override"
+        raise OverrideRefusedError(msg)
+    if champion_version != request.against:
+        msg = (
+            f"the override was made against champion {request.against}, but version {champion_version} is champion "
+            f"now: look at it, and if version {request.version} is still better, override again against "
+            f"{champion_version}"
+        )
+        raise OverrideRefusedError(msg)
+    return None
+
+
+def _version(text: str, what: str) -> str:
+    version = text.strip()
+    if not (version.isascii() and version.isdigit()) or version.startswith("0"):
+        msg = f"{what} must be a version number of the registered model, such as 7, not {text[:40]!r}"
+        raise OverrideRefusedError(msg)
+    return version
+
+
+def _reason(text: str, vocabulary: Vocabulary | None) -> str:
+    from mangaassist_assets.tracing.redaction import redact
+
+    typed = _one_line(text)
+    # What is longer is refused anyway; redaction need not read a book first.
+    reason = redact(typed[: 4 * LONGEST_REASON], vocabulary=vocabulary).text
+    said = _PLACEHOLDER.sub("", reason)
+    if len(typed) > 4 * LONGEST_REASON or len(said) > LONGEST_REASON:
+        msg = f"the reason has {len(typed)} characters: say it in at most {LONGEST_REASON}"
+        raise OverrideRefusedError(msg)
+    if sum(one.isalnum() for one in said) < SHORTEST_REASON:
+        msg = (
+            f"an override needs a reason of {SHORTEST_REASON} to {LONGEST_REASON} characters that somebody can "
+            f"understand later, personal data not counted: got {reason!r}"
+        )
+        raise OverrideRefusedError(msg)
+    return reason
+
+
+def _by(text: str) -> str:
+    from mangaassist_assets.tracing.redaction import find_personal_data
+    from mangaassist_assets.tracing.redaction.findings import Kind
+
+    by = _one_line(text)
+    if not by or len(by) > LONGEST_BY:
+        msg = f"an override is by somebody: give a name or a role of 1 to {LONGEST_BY} characters"
+        raise OverrideRefusedError(msg)
+    pieces, position = [], 0
+    for finding in find_personal_data(by):
+        if finding.kind is not Kind.NAME:
+            pieces += [by[position : finding.start], f"[{finding.kind}]"]
+            position = finding.end
+    return "".join([*pieces, by[position:]])
+
+
+def _one_line(text: str) -> str:
+    kept = "".join(" " if unicodedata.category(one)[0] in "CZ" else one for one in text)
+    return " ".join(kept.split())

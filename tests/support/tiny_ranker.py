@@ -1,0 +1,144 @@
+"""A sentence encoder of two tiny layers, and queries that a reranker on it learns to rank within seconds.
+
+Also trains by itself, as a process that a test may kill or starve of disk, or as one of several workers:
+`python -m tests.support.tiny_ranker FOLDER BASE [--kill-at STEP] [--largest-file BYTES] [--rank RANK]`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import signal
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from mangaassist_assets.learning.artifact_output import ArtifactWriteError
+from mangaassist_assets.learning.checkpoints import Checkpoints
+from mangaassist_assets.learning.examples import RankingExample
+from mangaassist_assets.learning.progress import TrainingProgress
+from mangaassist_assets.learning.reranker import RerankerTrainingConfig, RerankerTrainingResult, train_reranker
+
+WORDS = ("harbour", "lantern", "voucher", "parcel", "refund", "volume", "sequel", "poster", "crane", "diver")
+TINY = RerankerTrainingConfig(
+    query_tokens=16, passage_tokens=16, negatives=2, epochs=3, batch_queries=4, learning_rate=1e-3, minimum_validation=4
+)
+WORKERS = 2
+
+
+def write_tiny_base(folder: Path) -> str:
+    """Write a base model with drawn weights and MiniLM's tokenizer; return its name for `load_base`."""
+    import torch
+
+    from mangaassist_assets.learning.encoders import load_base, write_encoder
+    from mangaassist_assets.learning.network import Encoder, NetworkShape
+
+    shape = NetworkShape(
+        vocab_size=30522, dim=16, n_layers=2, n_heads=2, hidden_dim=32, max_position_embeddings=64, dropout=0.1
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(11)
+        encoder = Encoder(shape)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_encoder(folder, dict(encoder.state_dict()), shape.to_config(), load_base().tokenizer)
+    return str(folder)
+
+
+def tiny_examples(prefix: str = "q") -> list[RankingExample]:
+    """Ten queries, a word each, whose answer is the passage that holds it."""
+    passages = tuple(f"what the shop says about the {word} number {place}" for place, word in enumerate(WORDS))
+    return [
+        RankingExample(
+            example_id=f"{prefix}{number}",
+            query=f"is there a {word}",
+            passages=passages,
+            relevances=tuple(float(word in passage) for passage in passages),
+            first_stage_ranks=tuple(range(1, len(passages) + 1)),
+        )
+        for number, word in enumerate(WORDS)
+    ]
+
+
+def train_tiny(
+    folder: Path, *, base: str, checkpoints: bool = True, told: list[TrainingProgress] | None = None, **options: Any
+) -> RerankerTrainingResult:
+    """Train in a folder, with a checkpoint after every second step."""
+    options.setdefault("validation", tiny_examples("v"))
+    return train_reranker(
+        options.pop("train", None) or tiny_examples(),
+        options.pop("validation"),
+        config=options.pop("config", TINY),
+        output=options.pop("output", folder / "model"),
+        base=base,
+        checkpoints=Checkpoints(folder / "checkpoints", "tiny") if checkpoints else None,
+        checkpoint_steps=2,
+        progress=None if told is None else told.append,
+        **options,
+    )
+
+
+def outcome(result: RerankerTrainingResult) -> dict[str, Any]:
+    """Return what two trainings must have in common to be the same, as JSON values."""
+    return {
+        "digest": result.digest,
+        "metrics": dict(result.metrics),
+        "losses": list(result.training_losses),
+        "history": [[one.epoch, one.training_loss, dict(one.validation)] for one in result.history],
+        "best_epoch": result.best_epoch,
+        "kept": result.kept,
+    }
+
+
+def _kill_at(step: int) -> None:
+    """End this process, as the kernel would, before a step of training."""
+    from mangaassist_assets.learning.pair_objective import PairObjective
+
+    loss, asked = PairObjective.loss, iter(range(1, 10_000))
+
+    def counted(objective: PairObjective, share: Sequence[int]) -> Any:
+        if next(asked) == step:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return loss(objective, share)
+
+    PairObjective.loss = counted  # type: ignore[method-assign]
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Train in a folder; print the outcome and notices as JSON."""
+    import torch
+
+    parser = argparse.ArgumentParser()
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("base")
+    parser.add_argument("--kill-at", type=int, default=0)
+    parser.add_argument("--largest-file", type=int, default=0)
+    parser.add_argument("--rank", type=int, default=None)
+    options = parser.parse_args(arguments)
+    torch.set_num_threads(1)
+    if options.kill_at:
+        _kill_at(options.kill_at)
+    if options.largest_file:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (options.largest_file, options.largest_file))
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    told: list[TrainingProgress] = []
+    if options.rank is not None:
+        torch.distributed.init_process_group(
+            "gloo", init_method=f"file://{options.folder / 'meeting'}", rank=options.rank, world_size=WORKERS
+        )
+        result = train_tiny(options.folder, base=options.base, told=told, config=replace(TINY, max_training_pairs=90))
+        answer = outcome(result) | {"told": len(told)}
+        torch.distributed.destroy_process_group()
+    else:
+        try:
+            answer = outcome(train_tiny(options.folder, base=options.base, told=told))
+        except ArtifactWriteError as error:
+            answer = {"error": str(error)}
+    sys.stdout.write(json.dumps(answer | {"notices": [one.notice for one in told if one.notice]}))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
