@@ -1,6 +1,7 @@
 """Claims about intent trainings that are killed, starved of disk, or shared by workers."""
 
 import json
+import shutil
 import signal
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ def train(output: Path, checkpoints: Checkpoints | None = None) -> tuple[IntentT
     result = train_intent_classifier(
         examples(MESSAGES),
         validation(),
-        config=config(checkpoint_steps=1),
+        config=config(checkpoint_steps=2),
         output=output,
         checkpoints=checkpoints,
         progress=lambda progress: notices.append(progress.notice) if progress.notice else None,
@@ -42,7 +43,7 @@ def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> IntentTrainingRes
 def killed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("killed")
     process = in_own_process(
-        output=str(folder / "model"), checkpoints=str(folder / "checkpoints"), checkpoint_steps=1, die_after=4
+        output=str(folder / "model"), checkpoints=str(folder / "checkpoints"), checkpoint_steps=2, die_after=4
     )
     process.communicate(timeout=240)
     assert process.returncode == -signal.SIGKILL
@@ -53,7 +54,8 @@ def test_a_killed_training_goes_on_and_ends_with_the_same_weights_and_metrics(
     killed: Path, uninterrupted: IntentTrainingResult, tmp_path: Path
 ) -> None:
     assert not list((killed / "model").glob("*"))
-    result, notices = train(tmp_path / "model", Checkpoints(killed / "checkpoints", "one"))
+    shutil.copytree(killed / "checkpoints", tmp_path / "checkpoints")
+    result, notices = train(tmp_path / "model", Checkpoints(tmp_path / "checkpoints", "one"))
     assert [notice for notice in notices if "goes on after step 4" in notice]
     assert result.digest == uninterrupted.digest
     assert repeating(result.metrics) == repeating(uninterrupted.metrics)
@@ -61,17 +63,16 @@ def test_a_killed_training_goes_on_and_ends_with_the_same_weights_and_metrics(
 
 
 def test_a_damaged_checkpoint_falls_back_with_a_notice_and_ends_the_same(
-    uninterrupted: IntentTrainingResult, tmp_path: Path
+    killed: Path, uninterrupted: IntentTrainingResult, tmp_path: Path
 ) -> None:
-    checkpoints = Checkpoints(tmp_path / "checkpoints", "one")
-    train(tmp_path / "first", checkpoints)
+    shutil.copytree(killed / "checkpoints", tmp_path / "checkpoints")
     newest = max((tmp_path / "checkpoints").glob("step-*")) / "tensors.safetensors"
     content = bytearray(newest.read_bytes())
     content[len(content) // 2] ^= 1
     newest.write_bytes(content)
-    result, notices = train(tmp_path / "second", checkpoints)
-    assert "damaged" in notices[0]
-    assert "goes on after step" in notices[1]
+    result, notices = train(tmp_path / "model", Checkpoints(tmp_path / "checkpoints", "one"))
+    assert "step-00000004 is damaged" in notices[0]
+    assert "goes on after step 2" in notices[1]
     assert result.digest == uninterrupted.digest
 
 
