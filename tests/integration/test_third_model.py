@@ -57,7 +57,12 @@ def platform(stand_ins_environment, package, tmp_path):  # noqa: ARG001 - the en
             job = definitions.resolve_job_def("sentiment_retraining")
             return job.execute_in_process(partition_key=bundle, instance=instance, raise_on_error=False)
 
-        yield SimpleNamespace(lane=lane, retrain=retrain, definitions=definitions, **resources)
+        def promote(override: dict[str, str]) -> dg.ExecuteInProcessResult:
+            job = definitions.resolve_job_def("sentiment_promotion")
+            config = {"ops": {lane.champion_asset: {"config": {"override": override}}}}
+            return job.execute_in_process(run_config=config, instance=instance, raise_on_error=False)
+
+        yield SimpleNamespace(lane=lane, retrain=retrain, promote=promote, definitions=definitions, **resources)
 
 
 def verdict_of(platform, bundle):
@@ -84,7 +89,11 @@ def test_a_third_model_is_trained_gated_promoted_and_served_without_touching_the
     assert verdict_of(platform, FIRST_BUNDLE) is None
     challenger = mlflow.version_by_alias(lane.model_name, "challenger")
     assert (challenger.version, challenger.tags["release_bundle"]) == ("1", FIRST_BUNDLE)
-    mlflow.set_alias(lane.model_name, "champion", "1")
+    promoted = platform.promote(
+        {"version": "1", "against": "none", "reason": "the first of its kind: nothing before it"}
+    )
+    assert promoted.success
+    assert mlflow.version_by_alias(lane.model_name, "champion").version == "1"
 
     second = platform.retrain(SECOND_BUNDLE)
     evaluation = verdict_of(platform, SECOND_BUNDLE)
@@ -101,3 +110,6 @@ def test_a_third_model_is_trained_gated_promoted_and_served_without_touching_the
     assert [one[0]["label"] for one in answer["predictions"]] == ["annoyed", "content"]
     assert (answer["model"]["version"], answer["model"]["sha256"]) == ("2", champion.artifact_sha256)
     assert "pass" in evaluation["table"]
+
+    health = platform.definitions.resolve_asset_graph().get(dg.AssetKey(lane.health_asset))
+    assert health.group_name == "sentiment"

@@ -80,6 +80,12 @@ def test_a_cluster_resource_that_did_not_connect_is_an_error() -> None:
         TrainerResource(backend="ray", cluster=Cluster()).run(job, progress=print)
 
 
+@pytest.mark.parametrize("address", ["127.0.0.1:1", "ray://127.0.0.1:1", "127.0.0.1:99999"])
+def test_an_address_where_nothing_answers_is_an_error_at_once(address: str) -> None:
+    with pytest.raises(RayTrainingError, match=f"no Ray cluster at '{address}'"):
+        TrainerResource(backend="ray", address=address).run(job, progress=print)
+
+
 def test_the_fields_are_described() -> None:
     undescribed = [name for name, one in TrainerResource.model_fields.items() if not one.description]
     assert undescribed == ["cluster"]
