@@ -106,15 +106,12 @@ def render_list(report: Mapping[str, Any]) -> None:
     from rich.text import Text
 
     console = Console(highlight=False)
-    versions = _table(
-        "Model versions",
-        *("model", "version", "aliases", "bundle", "verdict", "dataset", "figures", "overridden by", "health"),
-    )
-    for one in report["versions"]:
-        row = [one["model"], one["version"], ", ".join(one["aliases"]), one["release_bundle"], one["verdict"]]
-        row += [(one["dataset_digest"] or "")[:_DIGITS], ", ".join(f"{n} {v}" for n, v in one["metrics"].items())]
-        row += [one["overridden_by"], one["health"]]
-        versions.add_row(*(Text(cell or "") for cell in row))
+    rows = [_shown(one) for one in report["versions"]]
+    # A terminal is narrow: what no version has is no column.
+    columns = [name for name in (rows[0] if rows else {}) if any(row[name] for row in rows)]
+    versions = _table("Model versions", *columns)
+    for row in rows:
+        versions.add_row(*(Text(row[name]) for name in columns))
     console.print(versions)
     if not report["overrides"]:
         return
@@ -125,6 +122,20 @@ def render_list(report: Mapping[str, Any]) -> None:
         row = [one["model"], one["decided_at"], one["by"], one["version"], one["replaced"]]
         overrides.add_row(*(Text(cell) for cell in [*row, one["verdict"] or "nothing", one["reason"]]))
     console.print(overrides)
+
+
+def _shown(version: Mapping[str, Any]) -> dict[str, str]:
+    verdict = (version["verdict"] or "").replace("_", " ")
+    figures = ", ".join(f"{name} {value}" for name, value in version["metrics"].items())
+    return {
+        "model": f"{version['model']} v{version['version']}",
+        "aliases": "\n".join(version["aliases"]),
+        "bundle": version["release_bundle"] or "",
+        "dataset": (version["dataset_digest"] or "")[:_DIGITS],
+        "verdict": "\n".join(part for part in (verdict, figures) if part),
+        "overridden by": version["overridden_by"] or "",
+        "health": version["health"] or "",
+    }
 
 
 def _table(title: str, *columns: str) -> Table:
