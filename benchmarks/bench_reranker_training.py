@@ -130,7 +130,8 @@ def speed(
     scratch: Path,
 ) -> dict[str, Any]:
     """Train both by turns on the same few pairs."""
-    few = replace(config, max_training_pairs=pairs, epochs=1)
+    # One query calibrates: the baseline has nothing to calibrate.
+    few = replace(config, max_training_pairs=pairs, epochs=1, minimum_validation=1)
     same = labelled_pairs(train, few)
     ours: list[float] = []
     theirs: list[float] = []
@@ -247,7 +248,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="the smallest region, few pairs")
     parser.add_argument("--artifact", type=Path, help="a reranker that was trained before, for the quality on `valid`")
     parser.add_argument("--keep", type=Path, help="where the reranker that is trained here shall stay")
-    parser.add_argument("--speed-pairs", type=int, default=256, help="pairs a round")
+    parser.add_argument("--speed-pairs", type=int, default=512, help="pairs a round")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--same-pairs", type=int, default=2000, help="pairs of the quality with equal data; 0 skips it")
     parser.add_argument("--same-questions", type=int, default=100)

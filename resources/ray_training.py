@@ -14,6 +14,7 @@ import math
 import os
 import secrets
 import shutil
+import socket
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
@@ -34,6 +35,7 @@ _Report = TrainingProgress | Exception | None
 _LOOPBACK = "127.0.0.1"
 # The one switch that lets Ray keep to that interface, on any system; on Linux it takes the first other one without it.
 _LOOPBACK_SWITCH = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
+_ANSWER_SECONDS = 10.0
 _OBJECT_STORE_BYTES = 256 * 2**20
 # Ray puts `session_2026-11-21_21-04-00_496531_21772/sockets/plasma_store.1` under it; a socket's path ends at 107.
 _LONGEST_FOLDER = 40
@@ -232,6 +234,7 @@ def _first_line(error: Exception) -> str:
 def local_cluster(scale: Scale, *, folder: str = "") -> Iterator[str]:
     """Run a Ray cluster of this process's own, which only this machine can reach; it ends with the context.
 
+    What torch's workers meet at, its TCPStore, listens on every interface while they train: torch has no switch for it.
     Gives a folder for `storage`, which is removed with the rest.
 
     Args:
@@ -269,7 +272,12 @@ def local_cluster(scale: Scale, *, folder: str = "") -> Iterator[str]:
 
 @contextmanager
 def connected_to(address: str) -> Iterator[None]:
-    """Be connected to a cluster that is there."""
+    """Be connected to a cluster that is there.
+
+    Raises:
+        RayTrainingError: Nothing answers at the address.
+    """
+    _check_answers(address)
     import ray
 
     try:
@@ -280,6 +288,17 @@ def connected_to(address: str) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+def _check_answers(address: str) -> None:
+    """Refuse an address where nothing listens: Ray itself would try it for many minutes."""
+    host, separator, port = address.removeprefix("ray://").rpartition(":")
+    if not (separator and port.isdecimal()):
+        return  # `auto` and the like: Ray's to find out
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=_ANSWER_SECONDS).close()
+    except (OSError, OverflowError) as error:
+        raise RayTrainingError(f"there is no Ray cluster at {address!r}: {error}") from error
 
 
 def is_connected() -> bool:

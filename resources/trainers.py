@@ -35,8 +35,8 @@ class TrainerResource(dg.ConfigurableResource):  # type: ignore[type-arg]
     address: str = Field(
         default="",
         description="Ray: address of a cluster. Empty for the one that `cluster`, a resource of dagster-ray, has made "
-        "and is connected to; without that one of its own, which only 127.0.0.1 can reach and which ends with the "
-        "training.",
+        "and is connected to; without that one of its own, whose servers listen on 127.0.0.1 alone and which ends "
+        "with the training.",
     )
     restarts: int = Field(
         default=2, ge=0, le=100, description="Ray: how often training begins again after a worker was lost."

@@ -119,8 +119,8 @@ def render_list(report: Mapping[str, Any]) -> None:
         "Overrides", *("model", "decided", "by", "version", "in place of", "the gate had said", "reason")
     )
     for one in report["overrides"]:
-        row = [one["model"], one["decided_at"], one["by"], one["version"], one["replaced"]]
-        overrides.add_row(*(Text(cell) for cell in [*row, one["verdict"] or "nothing", one["reason"]]))
+        cells = [one["model"], one["decided_at"], one["by"], one["version"], one["replaced"]]
+        overrides.add_row(*(Text(cell) for cell in [*cells, one["verdict"] or "nothing", one["reason"]]))
     console.print(overrides)
 
 

@@ -30,7 +30,8 @@ def intent_evidence(classifier: IntentClassifier, examples: Sequence[IntentExamp
     none = _of_no_intent(examples)
     named = np.array([example.intent == label for example, label in zip(examples, best, strict=True)], dtype=np.bool_)
     surest = judged.probabilities.max(axis=1).astype(np.float64) if len(examples) else np.zeros(0)
-    known = np.array([example.intent in set(classifier.labels) for example in examples], dtype=np.bool_)
+    labels = frozenset(classifier.labels)
+    known = np.array([example.intent in labels for example in examples], dtype=np.bool_)
     scope = ScopeEvidence(
         in_scope_accepted=judged.in_scope[known], out_of_scope_refused=~judged.in_scope[none], in_scope=known
     )

@@ -106,7 +106,8 @@ def usable_examples(
         )
     chosen_by = _with_text(validation, "validation", notices)
     out_of_scope = tuple(example for example in chosen_by if example.intent == OUT_OF_SCOPE)
-    known = tuple(example for example in chosen_by if example.intent in set(intents))
+    names = frozenset(intents)
+    known = tuple(example for example in chosen_by if example.intent in names)
     return UsableExamples(
         intents=intents,
         train=tuple(learned),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -113,10 +114,12 @@ def _tables(result: IntentTrainingResult) -> dict[str, Sequence[Mapping[str, str
 def _limits(result: IntentTrainingResult, train: Sequence[IntentExample]) -> tuple[str, ...]:
     """Return what the model should not be trusted with."""
     limits = list(result.notices)
-    counts = {intent: sum(example.intent == intent for example in train) for intent in result.intents}
-    few = [intent for intent, count in counts.items() if count < _FEW_EXAMPLES]
+    counts = Counter(example.intent for example in train)
+    few = sum(counts[intent] < _FEW_EXAMPLES for intent in result.intents)
     if few:
-        limits.append(f"{len(few)} of {len(counts)} intents were learned from fewer than {_FEW_EXAMPLES} messages each")
+        limits.append(
+            f"{few} of {len(result.intents)} intents were learned from fewer than {_FEW_EXAMPLES} messages each"
+        )
     if result.scope.threshold is None:
         limits.append("there was too little validation for an out-of-scope threshold: it answers every message")
     elif result.scope.source != "both_errors":

@@ -34,18 +34,35 @@ TOLERANCE = 1e-5
 
 
 @pytest.fixture(scope="module")
-def trainer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TrainerResource]:
-    """A trainer on a cluster that all tests share; afterwards nothing of it is left."""
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[TrainerResource, set[str]]]:
+    """A trainer on a cluster that all tests share, and where that listens; afterwards nothing of it is left."""
     folder = tmp_path_factory.mktemp("of-ray")
     scale = Scale(workers=2, cpus_per_worker=1.0, gpus_per_worker=0.0, restarts=1)
     home_had = (Path.home() / ".ray").exists()
     with local_cluster(scale, folder=str(folder)) as storage:
-        yield TrainerResource(backend="ray", workers=2, restarts=1, storage=storage)
+        yield TrainerResource(backend="ray", workers=2, restarts=1, storage=storage), listening()
         started = psutil.Process().children(recursive=True)
     _, alive = psutil.wait_procs(started, timeout=10)
     assert [one for one in alive if one.status() != psutil.STATUS_ZOMBIE] == []
     assert list(folder.iterdir()) == []
     assert (Path.home() / ".ray").exists() == home_had
+
+
+@pytest.fixture
+def trainer(cluster: tuple[TrainerResource, set[str]]) -> TrainerResource:
+    """The trainer."""
+    return cluster[0]
+
+
+def listening() -> set[str]:
+    """Return the addresses on which this process and those that it started listen."""
+    return {
+        connection.laddr.ip.removeprefix("::ffff:")
+        for process in [psutil.Process(), *psutil.Process().children(recursive=True)]
+        if process.is_running()
+        for connection in process.net_connections(kind="inet")
+        if connection.status == psutil.CONN_LISTEN
+    }
 
 
 def training(
@@ -168,14 +185,5 @@ def test_what_cannot_be_sent_to_a_worker_is_refused(trainer: TrainerResource, tm
         trainer.run(lambda _: file.name, progress=ignore_progress)
 
 
-@pytest.mark.usefixtures("trainer")
-def test_the_cluster_listens_on_the_loopback_interface_only() -> None:
-    processes = [psutil.Process(), *psutil.Process().children(recursive=True)]
-    listening = {
-        connection.laddr.ip.removeprefix("::ffff:")
-        for process in processes
-        if process.is_running()
-        for connection in process.net_connections(kind="inet")
-        if connection.status == psutil.CONN_LISTEN
-    }
-    assert listening == {"127.0.0.1"}
+def test_the_cluster_listens_on_the_loopback_interface_only(cluster: tuple[TrainerResource, set[str]]) -> None:
+    assert cluster[1] == {"127.0.0.1"}

@@ -286,3 +286,15 @@ def test_the_frozen_head_alone_is_kept_where_fine_tuning_is_no_better(tmp_path: 
     assert metrics["fine_tuned_validation_accuracy"] <= metrics["frozen_head_validation_accuracy"]
     assert metrics["validation_accuracy"] == metrics["frozen_head_validation_accuracy"]
     assert metrics["fine_tuned_seconds"] > metrics["frozen_head_seconds"] > 0
+
+
+@pytest.mark.parametrize(("minimum", "source"), [(20, "cross_validation"), (21, "none")])
+def test_without_validation_the_line_is_drawn_by_held_out_parts_of_train_or_not_at_all(
+    minimum: int, source: str, tmp_path: Path
+) -> None:
+    config = IntentTrainingConfig(fine_tune=False, minimum_validation=minimum)
+    result = train_intent_classifier(examples(MESSAGES), [], config=config, output=tmp_path / "model")
+    assert result.scope.source == source
+    stored = json.loads((result.directory / "config.json").read_text())["mangaassist"]["scope"]
+    assert stored == {"score": "max_logit", "source": source, "threshold": result.scope.threshold}
+    assert (result.scope.threshold is None) == (source == "none")

@@ -7,8 +7,10 @@ import numpy as np
 import polars as pl
 import pytest
 
+from mangaassist_assets.learning.artifacts import artifact_kind
 from mangaassist_assets.learning.examples import IntentExample
 from mangaassist_assets.learning.families import TrainedArtifact, TrainingRequest
+from mangaassist_assets.learning.family_registry import load_family
 from mangaassist_assets.learning.fine_tuning import IntentTrainingConfig
 from mangaassist_assets.learning.intent_family import IntentFamily
 from mangaassist_assets.learning.intent_model import IntentClassifier
@@ -134,6 +136,10 @@ def test_a_report_about_messages_of_no_intent_alone_has_scope_figures_only(model
 def test_no_examples_give_empty_evidence(model: IntentClassifier) -> None:
     evidence = FAMILY.evidence(model, [], version="3")
     assert evidence.outcomes.shape == (0,)
+
+
+def test_the_family_is_found_by_the_kind_of_its_artifacts(trained: TrainedArtifact) -> None:
+    assert isinstance(load_family(artifact_kind(trained.directory), base="packaged-minilm"), IntentFamily)
 
 
 def test_a_request_asks_about_the_message() -> None:
