@@ -100,6 +100,7 @@ class RerankerFamily(ModelFamily[RankingExample]):
             history=result.history,
             kept=result.kept,
             started_from=result.started_from,
+            charts=_charts(result),
             tables={"candidates": _candidate_rows(result)},
             limits=self._limits(result),
         )
@@ -167,6 +168,16 @@ class RerankerFamily(ModelFamily[RankingExample]):
                 "takes: its probabilities may be too sure."
             )
         return tuple(limits)
+
+
+def _charts(result: RerankerTrainingResult) -> dict[str, bytes]:
+    """Return the learning curve as a PNG file; none where nothing was trained."""
+    from mangaassist_assets.learning.training_charts import learning_curve_chart
+
+    if not result.history:
+        return {}
+    kept = result.best_epoch if result.kept == "trained" else None
+    return {"learning_curve.png": learning_curve_chart(result.history, step_losses=result.training_losses, kept=kept)}
 
 
 def _scores(model: Reranker, examples: Sequence[RankingExample]) -> list[list[float]]:
