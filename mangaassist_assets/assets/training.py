@@ -92,8 +92,14 @@ class _Training:
         self._request = request
 
     def __call__(self, progress: ProgressCallback) -> TrainedArtifact:
+        import shutil
         from dataclasses import replace
 
+        from mangaassist_assets.learning.compute import Compute
+
+        if Compute.detect().leads:
+            # A worker that was lost after it had written leaves an artifact, which nobody returned.
+            shutil.rmtree(self._request.output, ignore_errors=True)
         trained: TrainedArtifact = self._family.train(replace(self._request, progress=progress))
         return trained
 

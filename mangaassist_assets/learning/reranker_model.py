@@ -27,6 +27,7 @@ from mangaassist_assets.learning.encoders import (
 )
 from mangaassist_assets.learning.families import InputError
 from mangaassist_assets.learning.layer_states import SHARED, LayerStates, TokenIds, layers_digest, run_lower_layers
+from mangaassist_assets.learning.request_values import checked_text
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -36,7 +37,6 @@ if TYPE_CHECKING:
 
 ARTIFACT_KIND = "reranker"
 RELEVANT_LABEL = "relevant"
-MAX_TEXT_CHARACTERS = 200_000
 
 _TOKENS_PER_BATCH = 4096
 _PAIRS_PER_BLOCK = 512
@@ -236,12 +236,4 @@ def _pair(value: object, where: str) -> tuple[str, str]:
     for name in ("text", "text_pair"):
         if name not in value:
             raise InputError(f'{where} lacks "{name}"')
-    return _text(value["text"], f"{where}.text"), _text(value["text_pair"], f"{where}.text_pair")
-
-
-def _text(value: object, where: str) -> str:
-    if not isinstance(value, str):
-        raise InputError(f"{where} must be a string, got {type(value).__name__}")
-    if len(value) > MAX_TEXT_CHARACTERS:
-        raise InputError(f"{where} has {len(value)} characters, at most {MAX_TEXT_CHARACTERS} are allowed")
-    return value
+    return checked_text(value["text"], f"{where}.text"), checked_text(value["text_pair"], f"{where}.text_pair")
