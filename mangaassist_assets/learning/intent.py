@@ -64,6 +64,7 @@ class IntentTrainingResult:
             `_per_second` differ from run to run; all others repeat.
         history: Epochs of fine-tuning.
         step_losses: Training loss of each of its steps.
+        best_epoch: Whose weights the fine-tuned candidate has; None where validation could not tell.
         kept: Which candidate is in the artifact: the logistic head on the base's features, the one on the champion's,
             or the fine-tuned model.
         started_from: The base's name, or the champion's digest.
@@ -78,6 +79,7 @@ class IntentTrainingResult:
     metrics: Mapping[str, float]
     history: tuple[EpochRecord, ...]
     step_losses: tuple[float, ...]
+    best_epoch: int | None
     kept: CandidateName
     started_from: str
     validation: ValidationOutcome | None
@@ -174,6 +176,7 @@ def train_intent_classifier(
         metrics=metrics,
         history=loop.history if loop else (),
         step_losses=loop.step_losses if loop else (),
+        best_epoch=loop.best_epoch if loop else None,
         kept=kept.name,
         started_from=kept.start.name,
         validation=_outcome(kept, examples, temperature) if examples.validation_decides else None,

@@ -13,6 +13,7 @@ from mangaassist_assets.learning.examples import IntentExample
 from mangaassist_assets.learning.families import ModelFamily, TrainedArtifact, TrainingRequest
 from mangaassist_assets.learning.fine_tuning import IntentTrainingConfig
 from mangaassist_assets.learning.intent import IntentTrainingResult, train_intent_classifier
+from mangaassist_assets.learning.intent_charts import intent_charts
 from mangaassist_assets.learning.intent_evidence import intent_evidence, intent_report, intent_slices, unknown_intents
 from mangaassist_assets.learning.intent_model import INTENT_CLASSIFIER, IntentClassifier
 from mangaassist_assets.learning.intent_report import intent_rows
@@ -73,6 +74,13 @@ class IntentFamily(ModelFamily[IntentExample]):
             history=result.history,
             kept=result.kept,
             started_from=result.started_from,
+            charts=intent_charts(
+                result.validation,
+                result.history,
+                threshold=result.scope.threshold,
+                kept_epoch=result.best_epoch,
+                step_losses=result.step_losses,
+            ),
             tables=_tables(result),
             limits=_limits(result, request.train),
         )
