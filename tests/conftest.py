@@ -62,6 +62,17 @@ def stand_ins_environment(stand_ins: Supervisor, monkeypatch: pytest.MonkeyPatch
     return stand_ins.environment
 
 
+@pytest.fixture(scope="module")
+def one_thread() -> Iterator[None]:
+    """Let torch compute with one thread, as the processes do that a test starts: the last bits depend on it."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 def pytest_configure() -> None:
     """Let SIGINT interrupt, also where a shell started the tests in the background with SIGINT ignored.
 

@@ -10,6 +10,7 @@ import dagster as dg
 
 from mangaassist_assets.assets.common import image, materialized
 from mangaassist_assets.assets.lanes import Lane
+from mangaassist_assets.assets.promoting import no_champion
 from mangaassist_assets.assets.reading import EVALUATION_FILE, TrainedModel, read_dataset, read_json
 from mangaassist_assets.storage import SnapshotStore, canonical_json
 
@@ -119,12 +120,7 @@ def evaluate(
 def _champion(mlflow: MlflowResource, lane: Lane) -> ModelVersion:
     champion = mlflow.version_by_alias(lane.model_name, "champion")
     if champion is None:
-        how = (
-            "run `mangaassist bootstrap` first"
-            if lane.first_asset
-            else f"promote a first version by hand (`mangaassist models promote --model {lane.group} …`)"
-        )
-        msg = f"{lane.model_name} has no champion to compare with: {how}"
+        msg = f"{lane.model_name} has no champion to compare with: {no_champion(lane)}"
         raise dg.Failure(msg)
     return champion
 

@@ -110,7 +110,7 @@ def promote(
 
     present = mlflow.version_by_alias(lane.model_name, "champion")
     if present is None and override is None:
-        raise dg.Failure(f"{lane.model_name} has no champion to compare with: {_first_champion(lane)}")
+        raise dg.Failure(f"{lane.model_name} has no champion to compare with: {no_champion(lane)}")
     snapshots = store.snapshots()
     overrides = read_overrides(snapshots, lane.model_name)
     champion = Champion(version=NO_CHAMPION, bundle_start_ms=0)
@@ -203,7 +203,8 @@ def _registered(mlflow: "MlflowResource", lane: Lane, version: str) -> "ModelVer
     return found
 
 
-def _first_champion(lane: Lane) -> str:
+def no_champion(lane: Lane) -> str:
+    """Return what to do about a lane without a champion."""
     by_hand = f"promote a first version by hand (`mangaassist models promote --model {lane.group} …`)"
     return "run `mangaassist bootstrap` first" if lane.first_asset else by_hand
 

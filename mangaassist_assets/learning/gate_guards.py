@@ -139,23 +139,40 @@ def _other_figures(evidence: GateEvidence, config: GateConfig) -> list[_Tested]:
 
 
 def _known(evidence: GateEvidence, config: GateConfig) -> list[_Tested | GuardFigures]:
-    """Ask for non-inferiority where the champion had a chance: new intents alone are no reason to replace it."""
+    """Ask for non-inferiority where the champion had a chance: new intents alone are no reason to replace it.
+
+    Like a slice it is asked for a proof if an equally good model would have one with `slice_power`. With fewer examples
+    `pass` needs at least that none were lost on balance, and with none there is no `pass`.
+    """
     unknown = evidence.unknown_to_champion
     if unknown is None or not bool(np.any(unknown)):
         return []
-    known = ~unknown
-    return [
-        _compared(
-            f"{evidence.metric} on examples {KNOWN}",
-            evidence.champion.outcomes[known],
-            evidence.challenger.outcomes[known],
-            margin=config.known_margin,
-            binary=evidence.binary,
-            limit=f"at most {config.known_margin:g} lower",
-            config=config,
-            required=True,
-        )
-    ]
+    champion, challenger = evidence.champion.outcomes[~unknown], evidence.challenger.outcomes[~unknown]
+    draft = _compared(
+        f"{evidence.metric} on examples {KNOWN}",
+        champion,
+        challenger,
+        margin=config.known_margin,
+        binary=evidence.binary,
+        limit=f"at most {config.known_margin:g} lower",
+        config=config,
+        required=True,
+    )
+    if not len(champion) or float(challenger.mean()) < float(champion.mean()):
+        return [draft]
+    least = non_inferiority_sample_size(
+        variance=float(np.square(challenger - champion).mean()),
+        margin=config.known_margin,
+        alpha=config.alpha,
+        power=config.slice_power,
+        binary=evidence.binary,
+    )
+    if least is not None and len(champion) >= least:
+        return [draft]
+    why = f"{len(champion)} examples: too few for a proof, but none were lost on balance"
+    guard = draft.guard if isinstance(draft, _Tested) else draft
+    lenient = replace(guard, required=False, why=why)
+    return [replace(draft, guard=lenient) if isinstance(draft, _Tested) else lenient]
 
 
 def _calibration(evidence: GateEvidence, config: GateConfig) -> _Tested | GuardFigures:

@@ -84,7 +84,7 @@ def test_killed_traffic_goes_on_without_a_turn_twice(home, store, supervisor):
 
 def test_a_killed_loop_leaves_no_open_run_and_trains_one_version_a_dataset(home, store, supervisor):
     loop = ("loop", "--release-bundle", BUNDLE)
-    kill_when_it_says("intent_classifier: fine-tune 1/", home, *loop)
+    kill_when_it_says("intent_classifier: features", home, *loop)
     assert states(supervisor, "intent_retraining") == ["STARTED"]
     ran = run_here(home, *loop, "--json")
     report = json.loads(ran.stdout)

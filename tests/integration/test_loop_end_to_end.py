@@ -36,7 +36,7 @@ PARENTS = {
     SpanName.GUARDRAILS: SpanName.CHAT_TURN,
 }
 REDACTED = re.compile(r"write to \[EMAIL(_\w\w)?\] or call \[PHONE(_\w\w)?\]")
-ALWAYS_TAGGED = set(Tag) - {Tag.EXPERIMENT_ID, Tag.USER_FEEDBACK}
+ALWAYS_TAGGED = set(Tag) - {Tag.EXPERIMENT_ID, Tag.TENANT, Tag.USER_FEEDBACK}
 
 
 @pytest.fixture(scope="module")

@@ -39,9 +39,10 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[TrainerR
     folder = tmp_path_factory.mktemp("of-ray")
     scale = Scale(workers=2, cpus_per_worker=1.0, gpus_per_worker=0.0, restarts=1)
     home_had = (Path.home() / ".ray").exists()
+    others = set(psutil.Process().children(recursive=True))
     with local_cluster(scale, folder=str(folder)) as storage:
         yield TrainerResource(backend="ray", workers=2, restarts=1, storage=storage), listening()
-        started = psutil.Process().children(recursive=True)
+        started = set(psutil.Process().children(recursive=True)) - others
     _, alive = psutil.wait_procs(started, timeout=10)
     assert [one for one in alive if one.status() != psutil.STATUS_ZOMBIE] == []
     assert list(folder.iterdir()) == []

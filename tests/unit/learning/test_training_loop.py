@@ -32,6 +32,8 @@ from tests.support.tiny_objective import TinyObjective, outcome, train_tiny
 RESULT = ("weights", "losses", "history", "best_epoch", "stopped_early")
 EPOCHS, STEPS = 3, 12
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 
 class KilledError(BaseException):
     """What SIGKILL looks like from inside: nothing that the loop could catch."""

@@ -12,6 +12,8 @@ from mangaassist_assets.learning.progress import TrainingProgress
 from mangaassist_assets.learning.reranker_model import Reranker
 from tests.support.tiny_ranker import WORKERS, outcome, train_tiny, write_tiny_base
 
+pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("one_thread")]
+
 
 @pytest.fixture(scope="module")
 def base(tmp_path_factory: pytest.TempPathFactory) -> str:

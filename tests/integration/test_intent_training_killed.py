@@ -20,6 +20,8 @@ from tests.support.intent_training import (
     validation,
 )
 
+pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("one_thread")]
+
 
 def train(output: Path, checkpoints: Checkpoints | None = None) -> tuple[IntentTrainingResult, list[str]]:
     notices: list[str] = []
