@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +16,10 @@ from mangaassist_assets.local.home import Home
 from mangaassist_assets.local.supervisor import Supervisor
 from tests.support.dagster_dev import bootstrapped_dev, dagster_dev
 from tests.support.postgres import postgres_server
+
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # Processes that share the cores and compute with as many threads as there are cores wait for each other.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # `make check` looks at fewer examples; `make test` at all of them. How long one takes depends on the machine's load.
 settings.register_profile("whole", deadline=None)

@@ -65,11 +65,8 @@ def test_the_catalog_lists_assets_with_their_groups_and_descriptions(dev, page):
 
 def test_an_evaluation_shows_owner_kinds_description_figures_and_links(dev, page):
     page.goto(f"{dev.urls['dagster']}/assets/intent_evaluation")
-    for text in (
-        "ml-engineering",
-        "ML Flow",
-        "Champion and challenger of the intent classifier on the same held-out examples",
-    ):
+    described = "Champion and challenger of the intent classifier on the same held-out examples"
+    for text in ("ml-engineering", "ML Flow", described):
         page.get_by_text(text).first.wait_for()
     for key in ("verdict", "champion", "challenger", "test_examples", "decision"):
         page.get_by_text(key, exact=True).first.wait_for()

@@ -64,8 +64,10 @@ def test_progress_tells_stages_and_epochs(tmp_path: Path) -> None:
     result = train_intent_classifier(
         examples(MESSAGES), [], config=QUICK, output=tmp_path / "model", progress=seen.append
     )
-    assert [item.stage for item in seen] == ["features", "fine-tune", "fine-tune", "write"]
-    assert [item.epoch for item in seen if item.stage == "fine-tune"] == [1, 2]
+    # On a slow machine single steps are told as well.
+    told = [item for item in seen if item.stage != "fine-tune" or item.epoch]
+    assert [item.stage for item in told] == ["features", "fine-tune", "fine-tune", "write"]
+    assert [item.epoch for item in told if item.stage == "fine-tune"] == [1, 2]
     assert [epoch.epoch for epoch in result.history] == [1, 2]
     assert result.history[0].validation == {}
 
