@@ -15,6 +15,8 @@ from __future__ import annotations
 
 import logging
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version as package_version
 from pathlib import Path
@@ -134,21 +136,34 @@ def save_model(
     model = Model(run_id=run_id, model_id=model_id, model_uuid=model_id)
     # Else it says on standard error that it looks at the example.
     logging.getLogger(write.__module__).addFilter(_is_warning)
-    write(
-        str(folder),
-        loader_module=_LOADER,
-        mlflow_model=model,
-        signature=model_signature(kind),
-        input_example=input_example(kind),
-        model_config={_DIGEST_OPTION: digest},
-        pip_requirements=_requirements(),
-        # Else it copies the project files of whatever directory the process happens to be in.
-        uv_project_path=str(folder.parent),
-        metadata={KIND_TAG: kind, ARTIFACT_TAG: digest, "package": f"{_PACKAGE} {package_version(_PACKAGE)}"},
-    )
+    with _quietly():
+        write(
+            str(folder),
+            loader_module=_LOADER,
+            mlflow_model=model,
+            signature=model_signature(kind),
+            input_example=input_example(kind),
+            model_config={_DIGEST_OPTION: digest},
+            pip_requirements=_requirements(),
+            # Else it copies the project files of whatever directory the process happens to be in.
+            uv_project_path=str(folder.parent),
+            metadata={KIND_TAG: kind, ARTIFACT_TAG: digest, "package": f"{_PACKAGE} {package_version(_PACKAGE)}"},
+        )
     # The writer knows nothing of the artifact, which is most of the model.
     model.model_size_bytes = size_bytes + sum(path.stat().st_size for path in folder.iterdir())
     model.save(str(folder / "MLmodel"))
+
+
+@contextmanager
+def _quietly() -> Iterator[None]:
+    """Keep MLflow from telling, once a model, that it looks at the input example."""
+    logger = logging.getLogger("mlflow.pyfunc")
+    level = logger.level
+    logger.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 def model_signature(kind: str) -> ModelSignature:
