@@ -205,6 +205,15 @@ def evaluation_result(
                 mlflow.model_version_url(lane.model_name, evaluation.challenger_version)
             ),
             "mlflow_run": dg.MetadataValue.url(mlflow.run_url(challenger.run_id or "")),
+            **_logged_model(mlflow, challenger),
             **({"differences": image("challenger minus champion", chart)} if chart else {}),
         },
     )
+
+
+def _logged_model(mlflow: MlflowResource, version: ModelVersion) -> dict[str, dg.MetadataValue]:
+    """Return the link that MLflow's own page of a version lacks; versions of before there were models have none."""
+    from resources.mlflow_registry import MODEL_TAG
+
+    model_id = version.tags.get(MODEL_TAG)
+    return {"logged_model": dg.MetadataValue.url(mlflow.logged_model_url(model_id))} if model_id else {}

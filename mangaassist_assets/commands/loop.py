@@ -61,7 +61,6 @@ class LoopReport:
         return {**asdict(self), "succeeded": self.succeeded}
 
 
-LEARNING_ASSETS = {lane.model_asset: lane.learning_assets for lane in LANES}
 INDEX_BUILD_ASSETS = ("knowledge_chunks", "chunk_embeddings", "search_index", "retrieval_evaluation")
 
 
@@ -101,7 +100,7 @@ def run_loop(session: Session, *, release_bundle: str, deploy: bool = True) -> L
                 session.run_job(
                     lane.job,
                     partition=release_bundle,
-                    assets=None if deploy else LEARNING_ASSETS[lane.model_asset],
+                    assets=None if deploy else lane.learning_assets,
                 )
             )
         session.progress("refreshing the index")

@@ -98,6 +98,8 @@ def test_a_third_model_is_trained_gated_promoted_and_served_without_touching_the
     second = platform.retrain(SECOND_BUNDLE)
     evaluation = verdict_of(platform, SECOND_BUNDLE)
     assert second.success, evaluation
+    (judged,) = second.asset_materializations_for_node(lane.evaluation_asset)
+    assert "/models/m-" in judged.metadata["logged_model"].url
     assert (evaluation["verdict"], evaluation["champion_version"]) == ("pass", "1")
     assert evaluation["challenger_score"] > evaluation["champion_score"] + 0.2
     champion = mlflow.version_by_alias(lane.model_name, "champion")
