@@ -55,7 +55,7 @@ def best_score(turn: ChatTurn) -> tuple[ScoreGroup, float] | None:
     reranked = [score for one in turn.candidates if (score := one.rerank_score) is not None and isfinite(score)]
     if reranked:
         return (turn.release_bundle, "reranker", turn.reranker_version or ""), max(reranked)
-    retrieved = [one.retrieval_score for one in turn.candidates if isfinite(one.retrieval_score)]
+    retrieved = [one.retrieval_score for one in turn.candidates if one.retrieval_score is not None]
     if retrieved:
         return (turn.release_bundle, "retriever", turn.index_generation or ""), max(retrieved)
     return None

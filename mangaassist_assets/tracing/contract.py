@@ -1,43 +1,47 @@
 """The trace contract: the reading of a trace under it. The names it uses are in `names`.
 
-`parse_turn` is the only door from a trace to a `ChatTurn`. What breaks the contract goes to quarantine with its
-reason: counted, kept, never dropped, never trained on.
+`parse_turn` is the only door from a trace to a `ChatTurn`. Where each fact is found is a mapping (`mapping`). A trace
+without bundle, session or message goes to quarantine with its reason: counted, kept, never dropped, never trained on.
+Any other fact of a wrong type is a missing part, told as a problem of the reading.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Literal
 
-from mangaassist_assets.tracing.names import (
-    SpanName,
-    Tag,
-)
+from mangaassist_assets.tracing.candidates import candidates_of
+from mangaassist_assets.tracing.mapping import TraceMapping, read_mapping
+from mangaassist_assets.tracing.names import Tag
 from mangaassist_assets.tracing.records import TraceRecord
-from mangaassist_assets.tracing.redaction import Vocabulary, conversation_key, is_pseudonym, pseudonym, redact
-from mangaassist_assets.tracing.shapes import in_contract_shape
+from mangaassist_assets.tracing.redaction import Kind, Vocabulary, conversation_key, is_pseudonym, pseudonym, redact
+from mangaassist_assets.tracing.shapes import Converted, in_contract_shape
+from mangaassist_assets.tracing.shapes.building import is_made_up, why_failed
+from mangaassist_assets.tracing.trace_view import FactReader, TraceView
 from mangaassist_assets.tracing.turn_parts import (
     CONTRACT_SPANS,
-    candidates_of,
-    confidence_of,
     failed_span_of,
-    feedback_of,
     generations_of,
-    guardrail_of,
+    guardrails_of,
+    own_name,
     review_of,
     reviews_of,
-    spans_by_name,
     stages_of,
+    thumb_of,
+    tools_of,
+    verdicts_of,
 )
-from mangaassist_assets.tracing.turns import ChatTurn, TraceShape
-from mangaassist_assets.tracing.typed_values import ContractError, boolean_tag_of, tag_of, text_of
+from mangaassist_assets.tracing.turns import ChatTurn
+from mangaassist_assets.tracing.typed_values import boolean_of, given_name_of, name_of, said_by, share_of
 
 _BUNDLE = re.compile(r"[0-9A-Za-z][0-9A-Za-z._-]{0,62}")
-CONTRACT_VERSION = 5
+CONTRACT_VERSION = 6
 """Goes up when the same trace would be read as another turn: what is landed is then read again."""
-_CONTRACT_TAGS: frozenset[str] = frozenset(Tag)
+_READ_APART = (Tag.RELEASE_BUNDLE, Tag.SESSION_ID, Tag.CACHE_HIT, Tag.USER_FEEDBACK)
+_NAMED_TAGS = tuple(tag for tag in Tag if tag not in _READ_APART)
 
 
 class InvalidBundleError(ValueError):
@@ -96,11 +100,16 @@ def read_turns(records: Iterable[TraceRecord]) -> TurnReading:
     return TurnReading(turns=tuple(turns), quarantined=tuple(quarantined), in_progress=in_progress)
 
 
+class _QuarantineError(Exception):
+    """Why a trace cannot be a turn."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TraceReading:
     """One finished trace under the contract: a turn or its reason for quarantine, and which parts were there.
 
-    `tags` and `spans` are the names of the contract that the trace has; `user_key` is a pseudonym or None.
+    `tags` and `spans` are the names of the contract that the trace tells; `user_key` is a pseudonym or None. `problems`
+    say what was odd, by fact, and quote nothing; `sources` has the place of each fact, by `section.fact`.
     """
 
     outcome: ChatTurn | Quarantined
@@ -108,10 +117,16 @@ class TraceReading:
     tags: frozenset[str]
     spans: frozenset[str]
     user_key: str | None
+    problems: tuple[str, ...] = ()
+    sources: dict[str, str] = field(default_factory=dict)
 
 
 def read_trace(
-    trace: TraceRecord, *, pseudonym_key: bytes | None = None, vocabulary: Vocabulary | None = None
+    trace: TraceRecord,
+    *,
+    pseudonym_key: bytes | None = None,
+    vocabulary: Vocabulary | None = None,
+    mapping: TraceMapping | None = None,
 ) -> TraceReading:
     """Read one finished trace under the contract, whatever tool wrote it.
 
@@ -122,31 +137,62 @@ def read_trace(
         pseudonym_key: The installation's secret. With it a user id that some other tool wrote plainly becomes a
             pseudonym, and placeholders are the same in all turns of a session; without it such an id is dropped.
         vocabulary: The store's own words, which are no personal data.
+        mapping: Where the facts of a turn are found, by default the packaged mapping.
     """
-    shape, shaped = in_contract_shape(trace)
-    shaped = replace(shaped, user_key=_user_key(shaped.user_key, pseudonym_key))
+    where = mapping or read_mapping()
+    converted = in_contract_shape(trace)
+    reader = FactReader(TraceView(converted.trace, where), where)
+    user = reader.read("turn", "user_id", given_name_of)
+    user_key = _user_key(user, pseudonym_key) or _first_pseudonym(converted)
+    told: dict[Tag, object] = {}
     outcome: ChatTurn | Quarantined
     try:
-        outcome = _parse(shaped, shape, _Redactor(pseudonym_key, vocabulary))
-    except ContractError as broken:
+        outcome = _Parsing(reader, converted, told, _Redactor(pseudonym_key, vocabulary)).turn(user_key)
+    except _QuarantineError as broken:
         outcome = Quarantined(
             trace_id=trace.trace_id,
             timestamp_ms=trace.timestamp_ms,
             reason=str(broken),
-            release_bundle=_valid_bundle_or_none(shaped.tags.get(Tag.RELEASE_BUNDLE)),
+            release_bundle=_valid_bundle_or_none(reader.read("turn", Tag.RELEASE_BUNDLE, name_of)),
         )
     return TraceReading(
         outcome=outcome,
         state=trace.state,
-        tags=_CONTRACT_TAGS & {name for name, value in shaped.tags.items() if value},
-        spans=CONTRACT_SPANS & {span.name for span in shaped.spans},
-        user_key=shaped.user_key,
+        tags=frozenset(str(tag) for tag, value in told.items() if value is not None),
+        spans=CONTRACT_SPANS & set(reader.view.by_stage),
+        user_key=user_key,
+        problems=reader.problems,
+        sources=reader.sources,
     )
+
+
+def identifying_tags(trace: TraceRecord, mapping: TraceMapping | None = None) -> dict[str, str]:
+    """Return release bundle and session as a trace tells them: the tags by which it is found."""
+    where = mapping or read_mapping()
+    reader = FactReader(TraceView(in_contract_shape(trace).trace, where), where)
+    bundle = _valid_bundle_or_none(reader.read("turn", Tag.RELEASE_BUNDLE, name_of))
+    session = reader.read("turn", Tag.SESSION_ID, name_of)
+    found = {Tag.RELEASE_BUNDLE: bundle, Tag.SESSION_ID: session}
+    return {str(tag): value for tag, value in found.items() if value is not None}
 
 
 def parse_turn(trace: TraceRecord) -> ChatTurn | Quarantined:
     """Return the turn of a finished trace, or the quarantined trace with the first reason found."""
     return read_trace(trace).outcome
+
+
+def session_key(session_id: str, key: bytes | None) -> str:
+    """Return a session id as it is kept: itself, or its pseudonym where it tells something personal (an e-mail)."""
+    return _session_key(session_id, key or b"")
+
+
+@lru_cache(maxsize=4_096)
+def _session_key(session_id: str, key: bytes) -> str:
+    if is_made_up(session_id):
+        return session_id
+    # "rose-garden-7" is a session: words that may be names say nothing in an id that a program made.
+    tells = set(redact(session_id).counts) - {Kind.NAME, Kind.PROFILE}
+    return pseudonym(session_id, key, prefix="s") if tells else session_id
 
 
 def _valid_bundle_or_none(key: str | None) -> str | None:
@@ -158,6 +204,10 @@ def _user_key(user: str | None, key: bytes | None) -> str | None:
     if not user or is_pseudonym(user):
         return user or None
     return None if key is None else pseudonym(user, key)
+
+
+def _first_pseudonym(converted: Converted) -> str | None:
+    return next((one for one in converted.users if isinstance(one, str) and is_pseudonym(one)), None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,74 +223,121 @@ class _Redactor:
         return lambda text: redact(text, conversation=conversation, vocabulary=self.vocabulary).text
 
 
-def _parse(trace: TraceRecord, shape: TraceShape, redactor: _Redactor) -> ChatTurn:
-    bundle = _bundle(trace)
-    session_id = tag_of(trace, Tag.SESSION_ID)
-    if session_id is None:
-        raise ContractError("tag session_id is missing")
-    redacted = redactor.of_session(session_id)
-    state = _state(trace)
-    spans = spans_by_name(trace.spans)
-    root = spans.get(SpanName.CHAT_TURN)
-    if root is None:
-        raise ContractError(f"span {SpanName.CHAT_TURN} is missing")
-    message = text_of(root.inputs, "message", "inputs of span chat_turn")
-    if message is None:
-        raise ContractError("inputs of span chat_turn have no message")
-    answer = text_of(root.outputs, "answer", "outputs of span chat_turn")
-    blocked, reasons = guardrail_of(spans.get(SpanName.GUARDRAILS))
-    failed = failed_span_of(trace.spans) if state == "ERROR" else None
-    expected_intent, expected_documents, reviewer = review_of(trace.assessments)
-    return ChatTurn(
-        trace_id=trace.trace_id,
-        timestamp_ms=trace.timestamp_ms,
-        duration_ms=trace.duration_ms,
-        state=state,
-        release_bundle=bundle,
-        session_id=session_id,
-        user_key=trace.user_key,
-        message=redacted(message),
-        answer=None if answer is None else redacted(answer),
-        intent=tag_of(trace, Tag.INTENT),
-        intent_confidence=confidence_of(spans.get(SpanName.INTENT_CLASSIFICATION)),
-        intent_model_version=tag_of(trace, Tag.INTENT_MODEL_VERSION),
-        reranker_version=tag_of(trace, Tag.RERANKER_VERSION),
-        prompt_version=tag_of(trace, Tag.PROMPT_VERSION),
-        bedrock_model_id=tag_of(trace, Tag.BEDROCK_MODEL_ID),
-        guardrail_ruleset_version=tag_of(trace, Tag.GUARDRAIL_RULESET_VERSION),
-        routing_policy_version=tag_of(trace, Tag.ROUTING_POLICY_VERSION),
-        index_generation=tag_of(trace, Tag.INDEX_GENERATION),
-        embedding_model_id=tag_of(trace, Tag.EMBEDDING_MODEL_ID),
-        experiment_id=tag_of(trace, Tag.EXPERIMENT_ID),
-        tenant=tag_of(trace, Tag.TENANT),
-        cache_hit=boolean_tag_of(trace, Tag.CACHE_HIT),
-        candidates=candidates_of(spans),
-        guardrail_blocked=blocked,
-        guardrail_reasons=reasons,
-        failed_span=None if failed is None else failed.name,
-        error=None if failed is None else redacted(failed.status_message[:500]) or None,
-        user_feedback=feedback_of(trace),
-        expected_intent=expected_intent,
-        expected_documents=expected_documents,
-        reviewer=reviewer,
-        reviews=reviews_of(trace.assessments),
-        stages=stages_of(trace.spans),
-        generations=generations_of(trace),
-        shape=shape,
-    )
+@dataclass(frozen=True, slots=True)
+class _Parsing:
+    """One trace on its way to a turn; `told` collects the facts that are tags of the contract."""
 
+    reader: FactReader
+    converted: Converted
+    told: dict[Tag, object]
+    redactor: _Redactor
 
-def _bundle(trace: TraceRecord) -> str:
-    key = trace.tags.get(Tag.RELEASE_BUNDLE)
-    if not key:
-        raise ContractError("tag release_bundle is missing")
-    valid = _valid_bundle_or_none(key)
-    if valid is None:
-        raise ContractError("tag release_bundle is not a valid bundle key")
-    return valid
+    def turn(self, user_key: str | None) -> ChatTurn:
+        reader, trace = self.reader, self.converted.trace
+        bundle = self._bundle()
+        session_id = self._required(Tag.SESSION_ID)
+        redacted = self.redactor.of_session(session_id)
+        state = self._state()
+        facts = {tag: self._named(tag) for tag in _NAMED_TAGS}
+        self.told[Tag.CACHE_HIT] = cache_hit = reader.read("turn", Tag.CACHE_HIT, boolean_of)
+        self.told[Tag.USER_FEEDBACK] = thumb = thumb_of(reader)
+        message = self._text("message", "user", self.converted.message)
+        if message is None:
+            raise _QuarantineError(self._missing("message"))
+        failed = failed_span_of(trace.spans) if state == "ERROR" else None
+        answer = self._text("answer", "assistant", self.converted.answer)
+        candidates = candidates_of(reader)
+        blocked, reasons = guardrails_of(reader)
+        expected_intent, expected_documents, reviewer = review_of(reader)
+        return ChatTurn(
+            trace_id=trace.trace_id,
+            timestamp_ms=trace.timestamp_ms,
+            duration_ms=max(0, trace.duration_ms),
+            state=state,
+            release_bundle=bundle,
+            session_id=session_key(session_id, self.redactor.key),
+            user_key=user_key,
+            message=redacted(message),
+            answer=None if answer is None else redacted(answer),
+            intent=facts[Tag.INTENT],
+            intent_confidence=reader.read("turn", "intent_confidence", share_of),
+            intent_model_version=facts[Tag.INTENT_MODEL_VERSION],
+            reranker_version=facts[Tag.RERANKER_VERSION],
+            prompt_version=facts[Tag.PROMPT_VERSION],
+            bedrock_model_id=facts[Tag.BEDROCK_MODEL_ID],
+            guardrail_ruleset_version=facts[Tag.GUARDRAIL_RULESET_VERSION],
+            routing_policy_version=facts[Tag.ROUTING_POLICY_VERSION],
+            index_generation=facts[Tag.INDEX_GENERATION],
+            embedding_model_id=facts[Tag.EMBEDDING_MODEL_ID],
+            experiment_id=facts[Tag.EXPERIMENT_ID],
+            tenant=facts[Tag.TENANT],
+            team=reader.read("turn", "team", given_name_of),
+            response_id=reader.read("turn", "response_id", given_name_of),
+            cache_hit=cache_hit,
+            shadow_intent=reader.read("turn", "shadow_intent", name_of),
+            shadow_confidence=reader.read("turn", "shadow_confidence", share_of),
+            shadow_model_version=reader.read("turn", "shadow_model_version", name_of),
+            candidates=candidates.chunks,
+            candidate_count=candidates.count,
+            guardrail_blocked=blocked,
+            guardrail_reasons=reasons,
+            failed_span=None
+            if failed is None
+            else reader.view.stage_of.get(failed.span_id) or own_name(failed.name, redacted),
+            error=None if failed is None else redacted(why_failed(failed)[:500]) or None,
+            user_feedback=thumb,
+            expected_intent=expected_intent,
+            expected_documents=expected_documents,
+            reviewer=reviewer,
+            reviews=reviews_of(trace.assessments),
+            stages=stages_of(reader, redacted),
+            generations=generations_of(reader),
+            tools=tools_of(reader, redacted),
+            verdicts=verdicts_of(reader, redacted),
+            shape=self.converted.shape,
+        )
 
+    def _bundle(self) -> str:
+        key = self._required(Tag.RELEASE_BUNDLE)
+        valid = _valid_bundle_or_none(key)
+        if valid is None:
+            raise _QuarantineError("release_bundle is not a valid bundle key")
+        return valid
 
-def _state(trace: TraceRecord) -> Literal["OK", "ERROR"]:
-    if trace.state in ("OK", "ERROR"):
-        return trace.state
-    raise ContractError(f"trace state is {trace.state}, not OK or ERROR")
+    def _required(self, tag: Tag) -> str:
+        found = self.reader.read("turn", tag, name_of)
+        if found is None:
+            raise _QuarantineError(self._missing(tag))
+        self.told[tag] = found
+        return found
+
+    def _named(self, tag: Tag) -> str | None:
+        found = self.reader.read("turn", tag, given_name_of)
+        self.told[tag] = found
+        return found
+
+    def _text(self, fact: str, role: str, converted: str | None) -> str | None:
+        """Return a text of the turn: what an adapter knows of a root that is a model call, else as mapped."""
+        if self.converted.is_root_call and converted is not None:
+            return converted
+        return self.reader.read("turn", fact, said_by(role)) or converted
+
+    def _missing(self, fact: str) -> str:
+        """Return why a trace cannot do: what is wrong with the fact, or where it was looked for."""
+        if self.reader.view.root is None:
+            return f"{fact} is missing: the trace has no spans" if fact == "message" else f"{fact} is missing"
+        wrong = [one for one in self.reader.problems if one.startswith(f"{fact}: ")]
+        if wrong:
+            return f"{fact} cannot be read: {wrong[0].removeprefix(f'{fact}: ')}"
+        places = self.reader.mapping.places["turn"].get(fact, ())
+        return f"{fact} is missing: nothing at {places[0]} nor at {len(places) - 1} other places of the trace mapping"
+
+    def _state(self) -> Literal["OK", "ERROR"]:
+        state = self.converted.trace.state
+        if state in ("OK", "ERROR"):
+            return state
+        if state == "IN_PROGRESS":
+            raise _QuarantineError("the trace never ended: its state is IN_PROGRESS")
+        root = self.reader.view.root
+        self.reader.tell("state: the trace has none, so that of its root counts")
+        return "ERROR" if root is not None and root.status == "ERROR" else "OK"

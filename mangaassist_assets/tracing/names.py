@@ -38,6 +38,8 @@ class SpanName(StrEnum):
     BUILD_PROMPT = "build_prompt"
     BEDROCK_GENERATE = "bedrock_generate"
     GUARDRAILS = "guardrails"
+    TOOL_CALL = "tool_call"
+    INTENT_CLASSIFICATION_SHADOW = "intent_classification_shadow"
 
 
 class Attribute(StrEnum):
@@ -75,6 +77,9 @@ class Attribute(StrEnum):
     BLOCKED = "blocked"
     REASONS = "reasons"
     REPORTED_COST_USD = "reported_cost_usd"
+    TOOL_NAME = "tool_name"
+    TOOL_ARGUMENTS = "tool_arguments"
+    TOOL_RESULT = "tool_result"
 
 
 EXPECTED_INTENT = "expected_intent"

@@ -14,7 +14,16 @@ from typing import Any
 import polars as pl
 
 from mangaassist_assets.tracing.contract import Quarantined
-from mangaassist_assets.tracing.turns import ChatTurn, Feedback, Generation, RankedCandidate, Review, StageTiming
+from mangaassist_assets.tracing.turns import (
+    ChatTurn,
+    Feedback,
+    Generation,
+    RankedCandidate,
+    Review,
+    StageTiming,
+    ToolCall,
+    Verdict,
+)
 
 CANDIDATE = pl.Struct(
     {
@@ -27,7 +36,31 @@ CANDIDATE = pl.Struct(
         "selected": pl.Boolean,
     }
 )
-STAGE = pl.Struct({"name": pl.String, "duration_ms": pl.Float64, "failed": pl.Boolean})
+STAGE = pl.Struct(
+    {
+        "name": pl.String,
+        "duration_ms": pl.Float64,
+        "failed": pl.Boolean,
+        "endpoint_name": pl.String,
+        "model_family": pl.String,
+        "model_version": pl.String,
+        "request_keys": pl.List(pl.String),
+        "chunk_count": pl.Int64,
+        "source_types": pl.List(pl.String),
+        "filters": pl.String,
+    }
+)
+TOOL = pl.Struct(
+    {
+        "name": pl.String,
+        "arguments": pl.String,
+        "result": pl.String,
+        "failed": pl.Boolean,
+        "error": pl.String,
+        "duration_ms": pl.Float64,
+    }
+)
+VERDICT = pl.Struct({"name": pl.String, "text": pl.String, "score": pl.Float64, "stage": pl.String})
 GENERATION = pl.Struct(
     {
         "model_id": pl.String,
@@ -71,8 +104,14 @@ _TURN_COLUMNS: dict[str, pl.DataType | type[pl.DataType]] = {
     "embedding_model_id": pl.String,
     "experiment_id": pl.String,
     "tenant": pl.String,
+    "team": pl.String,
+    "response_id": pl.String,
     "cache_hit": pl.Boolean,
+    "shadow_intent": pl.String,
+    "shadow_confidence": pl.Float64,
+    "shadow_model_version": pl.String,
     "candidates": pl.List(CANDIDATE),
+    "candidate_count": pl.Int64,
     "guardrail_blocked": pl.Boolean,
     "guardrail_reasons": pl.List(pl.String),
     "failed_span": pl.String,
@@ -84,6 +123,8 @@ _TURN_COLUMNS: dict[str, pl.DataType | type[pl.DataType]] = {
     "reviews": pl.List(REVIEW),
     "stages": pl.List(STAGE),
     "generations": pl.List(GENERATION),
+    "tools": pl.List(TOOL),
+    "verdicts": pl.List(VERDICT),
     "shape": pl.String,
 }
 TURN_SCHEMA = pl.Schema(_TURN_COLUMNS)
@@ -96,23 +137,33 @@ class SnapshotSchemaError(ValueError):
     """Bytes that are Parquet, but not a snapshot of this schema."""
 
 
-_FIELDS = {
-    kind: tuple(one.name for one in fields(kind))
-    for kind in (ChatTurn, RankedCandidate, StageTiming, Generation, Review)
+_NESTED_KINDS = {
+    "candidates": RankedCandidate,
+    "stages": StageTiming,
+    "generations": Generation,
+    "reviews": Review,
+    "tools": ToolCall,
+    "verdicts": Verdict,
 }
+_FIELDS = {kind: tuple(one.name for one in fields(kind)) for kind in (ChatTurn, *_NESTED_KINDS.values())}
 _VALUES = {kind: attrgetter(*names) for kind, names in _FIELDS.items()}
-_NESTED = ("candidates", "stages", "generations", "reviews")
+_LISTS = {
+    kind: tuple(one.name for one in fields(kind) if str(one.type).startswith("tuple["))
+    for kind in _NESTED_KINDS.values()
+}
 
 
 def turn_row(turn: ChatTurn) -> dict[str, Any]:
     """Return the turn as plain values; `dataclasses.asdict` copies each of them, at three times the cost."""
     row = _plain(turn)
-    for name in _NESTED:
+    for name in _NESTED_KINDS:
         row[name] = [_plain(one) for one in row[name]]
     return row
 
 
-def _plain(value: ChatTurn | RankedCandidate | StageTiming | Generation | Review) -> dict[str, Any]:
+def _plain(
+    value: ChatTurn | RankedCandidate | StageTiming | Generation | Review | ToolCall | Verdict,
+) -> dict[str, Any]:
     kind = type(value)
     return dict(zip(_FIELDS[kind], _VALUES[kind](value), strict=True))
 
@@ -171,8 +222,12 @@ _TUPLES = tuple(field.name for field in fields(ChatTurn) if field.default == ())
 def _turn(row: dict[str, Any]) -> ChatTurn:
     for name in _TUPLES:
         row[name] = tuple(row[name] or ())
-    row["candidates"] = tuple(RankedCandidate(**candidate) for candidate in row["candidates"])
-    row["stages"] = tuple(StageTiming(**stage) for stage in row["stages"])
-    row["generations"] = tuple(Generation(**generation) for generation in row["generations"])
-    row["reviews"] = tuple(Review(**{**review, "values": tuple(review["values"])}) for review in row["reviews"])
+    for name, kind in _NESTED_KINDS.items():
+        row[name] = tuple(_nested(kind, values) for values in row[name])
     return ChatTurn(**row)
+
+
+def _nested(kind: type[Any], values: dict[str, Any]) -> Any:  # noqa: ANN401 - an instance of the kind
+    for name in _LISTS[kind]:
+        values[name] = tuple(values[name] or ())
+    return kind(**values)

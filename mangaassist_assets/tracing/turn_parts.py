@@ -1,131 +1,237 @@
-"""The parts of a turn as the spans and assessments of a trace tell them."""
+"""The parts of a turn as a trace tells them through a mapping."""
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Literal
 
 from mangaassist_assets.tracing.names import (
     EXPECTED_INTENT,
     RELEVANT_DOCUMENTS,
     USER_FEEDBACK_ASSESSMENT,
-    Attribute,
     SpanName,
-    Tag,
 )
-from mangaassist_assets.tracing.records import AssessmentRecord, SpanRecord, TraceRecord
+from mangaassist_assets.tracing.records import AssessmentRecord, SpanRecord
+from mangaassist_assets.tracing.redaction import redact
+from mangaassist_assets.tracing.shapes.values import decoded
+from mangaassist_assets.tracing.trace_view import FactReader
 from mangaassist_assets.tracing.turns import (
     Feedback,
     Generation,
-    RankedCandidate,
     Review,
     ReviewSource,
     StageTiming,
+    ToolCall,
+    Verdict,
 )
 from mangaassist_assets.tracing.typed_values import (
-    ContractError,
+    CONTROL,
+    WrongTypeError,
+    boolean_of,
     cost_of,
     count_of,
-    number_of,
-    numbers_of,
-    optional_text_of,
-    strings_of,
-    tag_of,
+    feedback_of,
+    kind_of,
+    list_of_names,
+    name_of,
+    names_of,
 )
+
+Redact = Callable[[str], str]
 
 _SOURCES: Mapping[str, ReviewSource] = {"HUMAN": "human", "LLM_JUDGE": "judge", "AI_JUDGE": "judge", "CODE": "code"}
-_VERDICTS = frozenset(
-    {"yes", "no", "true", "false", "pass", "fail", "passed", "failed", "good", "bad", "correct", "incorrect", "partly"}
-)
+_WORD = re.compile(r"[a-z][a-z_-]{0,39}")
 CONTRACT_SPANS: frozenset[str] = frozenset(SpanName)
+VERDICT_STAGES = frozenset({"guardrails", "pii_detection", "sentiment_analysis"})
+_NO_VERDICTS = frozenset({
+    "endpoint_name", "model_family", "model_version", "model", "ruleset_version", "guardrail_version", "blocked",
+    "reasons", "reason", "duration_ms", "latency_ms", "guardrail_id", "text", "message",
+})  # fmt: skip
+_FOREIGN = ("mlflow.", "gen_ai.", "otel.")
+_BODY_KEYS = frozenset({"text", "texts", "inputs", "instances", "query", "passages", "documents", "pairs"})
+_MOST_STAGES, _MOST_TOOLS, _MOST_VERDICTS = 200, 50, 50
+_LONGEST_VERDICT, _LONGEST_TOOL, _LONGEST_FILTERS = 60, 2_000, 500
+_LONG_NUMBER = re.compile(r"\d{4,}")
 
 
-def stages_of(spans: Sequence[SpanRecord]) -> tuple[StageTiming, ...]:
-    """Return the timing of each span of the contract, in the order they began; a retried stage is there twice."""
-    return tuple(
-        StageTiming(
-            name=str(span.name),
-            duration_ms=max(0, span.end_ns - span.start_ns) / 1_000_000,
-            failed=span.status == "ERROR",
-        )
-        for span in sorted(spans, key=lambda span: (span.start_ns, span.name))
-        if span.name in CONTRACT_SPANS
+def stages_of(reader: FactReader, redacted: Redact) -> tuple[StageTiming, ...]:
+    """Return the timing of each stage, in the order they began; a retried stage is there twice.
+
+    Beside the stages of the mapping these are, under their own names, the spans right below the root and those that
+    name an endpoint: whatever else the chatbot does takes its time, too.
+    """
+    view = reader.view
+    root = None if view.root is None else view.root.span_id
+    # A tool's span under which the contract's own stands, with the same times, is told by that one.
+    told = {(one.parent_id, one.start_ns, one.end_ns) for one in view.spans if one.span_id in view.stage_of}
+    found: list[StageTiming] = []
+    for span in sorted(view.spans, key=lambda one: (one.start_ns, one.name)):
+        stage = view.stage_of.get(span.span_id)
+        endpoint = reader.read("stage", "endpoint_name", name_of, span)
+        if stage is None and endpoint is None and (span.parent_id != root or root is None):
+            continue
+        if stage is None and (span.span_id, span.start_ns, span.end_ns) in told:
+            continue
+        found.append(_stage(reader, span, stage or own_name(span.name, redacted), endpoint, redacted))
+    if len(found) > _MOST_STAGES:
+        reader.tell(f"stages: the trace has {len(found)}, the first {_MOST_STAGES} are kept")
+    return tuple(found[:_MOST_STAGES])
+
+
+def _stage(reader: FactReader, span: SpanRecord, name: str, endpoint: str | None, redacted: Redact) -> StageTiming:
+    return StageTiming(
+        name=name,
+        duration_ms=max(0, span.end_ns - span.start_ns) / 1_000_000,
+        failed=span.status == "ERROR",
+        endpoint_name=endpoint,
+        model_family=reader.read("stage", "model_family", name_of, span),
+        model_version=reader.read("stage", "model_version", name_of, span),
+        request_keys=_request_keys(reader, span),
+        chunk_count=reader.read("stage", "chunk_count", count_of, span),
+        source_types=reader.read("stage", "source_types", names_of, span) or (),
+        filters=reader.read("stage", "filters", lambda value: _as_text(value, redacted, _LONGEST_FILTERS), span),
     )
 
 
-def generations_of(trace: TraceRecord) -> tuple[Generation, ...]:
-    """Return what each `bedrock_generate` span says of its model call, in the order they began."""
+def own_name(name: str, redacted: Redact) -> str:
+    """Return what a span of no stage is called: its name without long numbers, harmless and of one line."""
+    plain = _LONG_NUMBER.sub("#", CONTROL.sub(" ", name)).strip()[:80]
+    return plain if plain and redacted(plain) == plain else "other"
+
+
+def _request_keys(reader: FactReader, span: SpanRecord) -> tuple[str, ...]:
+    """Return the keys of the body that was sent: as told, else those inputs of the span that bodies have."""
+    told = reader.read("stage", "payload", _keys, span)
+    if told is not None:
+        return told
+    inputs = decoded(span.inputs)
+    return tuple(sorted(_BODY_KEYS & set(inputs))) if isinstance(inputs, Mapping) else ()
+
+
+def _keys(value: object) -> tuple[str, ...] | None:
+    inside = decoded(value)
+    if isinstance(inside, Mapping):
+        return tuple(sorted(str(key)[:60] for key in inside))[:20]
+    found = list_of_names(inside)
+    return None if found is None else tuple(sorted(found))
+
+
+def generations_of(reader: FactReader) -> tuple[Generation, ...]:
+    """Return what each span of stage `bedrock_generate` says of its model call, in the order they began."""
     return tuple(
         Generation(
-            model_id=optional_text_of(span, Attribute.BEDROCK_MODEL_ID) or tag_of(trace, Tag.BEDROCK_MODEL_ID),
-            input_tokens=count_of(span, Attribute.INPUT_TOKENS),
-            output_tokens=count_of(span, Attribute.OUTPUT_TOKENS),
-            cache_read_tokens=count_of(span, Attribute.CACHE_READ_TOKENS),
-            cache_write_tokens=count_of(span, Attribute.CACHE_WRITE_TOKENS),
-            stop_reason=optional_text_of(span, Attribute.STOP_REASON),
-            reported_cost_usd=cost_of(span),
+            model_id=reader.read("generation", "model_id", name_of, span),
+            input_tokens=reader.read("generation", "input_tokens", count_of, span),
+            output_tokens=reader.read("generation", "output_tokens", count_of, span),
+            cache_read_tokens=reader.read("generation", "cache_read_tokens", count_of, span),
+            cache_write_tokens=reader.read("generation", "cache_write_tokens", count_of, span),
+            stop_reason=reader.read("generation", "stop_reason", name_of, span),
+            reported_cost_usd=reader.read("generation", "reported_cost_usd", cost_of, span),
         )
-        for span in sorted(trace.spans, key=lambda span: (span.start_ns, span.span_id))
-        if span.name == SpanName.BEDROCK_GENERATE
+        for span in reader.view.by_stage.get(SpanName.BEDROCK_GENERATE, ())
     )
 
 
-def spans_by_name(spans: Sequence[SpanRecord]) -> dict[str, SpanRecord]:
-    """Return the last span of each name: a retried stage leaves several, and the last one is what the turn used."""
-    return {span.name: span for span in sorted(spans, key=lambda span: span.start_ns)}
+def tools_of(reader: FactReader, redacted: Redact) -> tuple[ToolCall, ...]:
+    """Return the calls of tools, in the order they began."""
+    found = [
+        ToolCall(
+            name=reader.read("tool", "name", name_of, span) or own_name(span.name, redacted),
+            arguments=reader.read("tool", "arguments", lambda value: _as_text(value, redacted, _LONGEST_TOOL), span),
+            result=reader.read("tool", "result", lambda value: _as_text(value, redacted, _LONGEST_TOOL), span),
+            failed=span.status == "ERROR",
+            error=_tool_error(reader, span, redacted),
+            duration_ms=max(0, span.end_ns - span.start_ns) / 1_000_000,
+        )
+        for span in reader.view.by_stage.get(SpanName.TOOL_CALL, ())[:_MOST_TOOLS]
+    ]
+    if len(reader.view.by_stage.get(SpanName.TOOL_CALL, ())) > _MOST_TOOLS:
+        reader.tell(f"tools: the first {_MOST_TOOLS} calls are kept")
+    return tuple(found)
 
 
-def confidence_of(span: SpanRecord | None) -> float | None:
-    """Return the confidence of the intent classification, or None where the trace has none."""
-    if span is None or Attribute.CONFIDENCE not in span.attributes:
+def _tool_error(reader: FactReader, span: SpanRecord, redacted: Redact) -> str | None:
+    told = reader.read("tool", "error", lambda value: _as_text(value, redacted, _LONGEST_FILTERS), span)
+    if told is not None or span.status != "ERROR":
+        return told
+    return redacted(span.status_message[:_LONGEST_FILTERS]) or None
+
+
+def _as_text(value: object, redacted: Redact, longest: int) -> str | None:
+    """Return a JSON value as redacted text; one that is too long is cut, and says so."""
+    inside = decoded(value)
+    if inside is None or inside in ("", {}, []):
         return None
-    confidence = number_of(span.attributes[Attribute.CONFIDENCE], "attribute confidence")
-    if not 0.0 <= confidence <= 1.0:
-        raise ContractError(f"attribute confidence is {confidence}, not between 0 and 1")
-    return confidence
+    text = inside if isinstance(inside, str) else json.dumps(inside, ensure_ascii=False, sort_keys=True, default=str)
+    # Cut before it is redacted, or a huge value would cost a second; cut again, for placeholders may be longer.
+    clean = redacted(text[: 2 * longest])
+    return clean if len(text) <= longest and len(clean) <= longest else f"{clean[:longest]}…"
 
 
-def guardrail_of(span: SpanRecord | None) -> tuple[bool, tuple[str, ...]]:
-    """Return whether the guardrails blocked the turn, and the reasons they gave."""
-    if span is None:
-        return False, ()
-    blocked = span.attributes.get(Attribute.BLOCKED, False)
-    if not isinstance(blocked, bool):
-        raise ContractError("attribute blocked of span guardrails is neither true nor false")
-    return blocked, tuple(strings_of(span, Attribute.REASONS))
+def guardrails_of(reader: FactReader) -> tuple[bool, tuple[str, ...]]:
+    """Return whether any guardrail blocked the turn, and the reasons that were given."""
+    spans = reader.view.by_stage.get(SpanName.GUARDRAILS, ())
+    blocked = [reader.read("guardrail", "blocked", boolean_of, span) for span in spans]
+    reasons = [
+        reason for span in spans for reason in reader.read("guardrail", "reasons", names_of, span) or () if reason
+    ]
+    return any(blocked), tuple(dict.fromkeys(reasons))
 
 
-def candidates_of(spans: Mapping[str, SpanRecord]) -> tuple[RankedCandidate, ...]:
-    """Read the parallel lists of the rerank span, or of the retrieve span where reranking did not happen."""
-    retrieve = spans.get(SpanName.RETRIEVE_CHUNKS)
-    source = spans.get(SpanName.RERANK_CHUNKS)
-    if source is None or Attribute.CANDIDATE_IDS not in source.attributes:
-        source = retrieve
-    if source is None:
-        return ()
-    chunk_ids = strings_of(source, Attribute.CANDIDATE_IDS)
-    document_ids = strings_of(source, Attribute.DOCUMENT_IDS)
-    count = len(chunk_ids)
-    if len(document_ids) != count:
-        raise ContractError(f"span {source.name} has {count} candidate ids and {len(document_ids)} document ids")
-    scores = numbers_of(source, Attribute.RETRIEVAL_SCORES, count) or [0.0] * count
-    ranks = numbers_of(source, Attribute.RETRIEVAL_RANKS, count) or [float(rank) for rank in range(1, count + 1)]
-    rerank_scores = numbers_of(source, Attribute.RERANK_SCORES, count)
-    rerank_ranks = numbers_of(source, Attribute.RERANK_RANKS, count)
-    selected = set() if retrieve is None else set(strings_of(retrieve, Attribute.SELECTED_IDS))
-    return tuple(
-        RankedCandidate(
-            chunk_id=chunk_ids[index],
-            document_id=document_ids[index],
-            retrieval_rank=int(ranks[index]),
-            retrieval_score=scores[index],
-            rerank_rank=None if rerank_ranks is None else int(rerank_ranks[index]),
-            rerank_score=None if rerank_scores is None else rerank_scores[index],
-            selected=chunk_ids[index] in selected,
-        )
-        for index in range(count)
-    )
+def verdicts_of(reader: FactReader, redacted: Redact) -> tuple[Verdict, ...]:
+    """Return what was said of the turn under the names of verdicts, and all that spans of such stages tell.
+
+    Texts are short words only: what is longer, or tells something personal, is no verdict.
+    """
+    found: dict[Verdict, None] = {}
+    named = reader.mapping.verdicts
+    for span, said in _where_verdicts_are(reader):
+        stage = None if span is None else reader.view.stage_of.get(span.span_id)
+        for key, value in said.items():
+            name = key.rpartition(".")[2].lower()
+            if name not in named and (stage not in VERDICT_STAGES or name in _NO_VERDICTS or key.startswith(_FOREIGN)):
+                continue
+            who = stage if span is None or stage is not None else own_name(span.name, redacted)
+            for text, score in _verdict_values(value, redacted):
+                found[Verdict(name=name[:60], text=text, score=score, stage=who)] = None
+    if len(found) > _MOST_VERDICTS:
+        reader.tell(f"verdicts: the first {_MOST_VERDICTS} of {len(found)} are kept")
+    return tuple(found)[:_MOST_VERDICTS]
+
+
+def _where_verdicts_are(reader: FactReader) -> Iterator[tuple[SpanRecord | None, Mapping[str, object]]]:
+    yield None, reader.view.trace.tags
+    for span in reader.view.spans:
+        yield span, span.attributes
+        outputs = decoded(span.outputs)
+        if isinstance(outputs, Mapping):
+            yield span, outputs
+
+
+def _verdict_values(value: object, redacted: Redact) -> list[tuple[str | None, float | None]]:
+    inside = decoded(value)
+    if isinstance(inside, bool):
+        return [("true" if inside else "false", None)]
+    if isinstance(inside, int | float):
+        return [(None, float(inside))] if abs(inside) < 1e9 else []
+    if isinstance(inside, str):
+        word = inside.strip()
+        try:
+            return [(None, float(word))] if len(word) <= 20 else []
+        except ValueError:
+            pass
+        harmless = len(word) <= _LONGEST_VERDICT and not CONTROL.search(word) and redacted(word) == word
+        return [(word.lower(), None)] if word and harmless else []
+    if isinstance(inside, list | tuple):
+        return [
+            one
+            for entry in inside[:20]
+            if isinstance(entry, str | bool | int)
+            for one in _verdict_values(entry, redacted)
+        ]
+    return []
 
 
 def failed_span_of(spans: Sequence[SpanRecord]) -> SpanRecord | None:
@@ -136,19 +242,19 @@ def failed_span_of(spans: Sequence[SpanRecord]) -> SpanRecord | None:
     return max(leaves, key=lambda span: span.start_ns, default=None)
 
 
-def feedback_of(trace: TraceRecord) -> Feedback | None:
+def thumb_of(reader: FactReader) -> Feedback | None:
     """Return the thumb of a trace: its tag, or the newest feedback assessment where it has no tag."""
-    value: object = tag_of(trace, Tag.USER_FEEDBACK)
-    if value is None:
-        latest = _latest(trace.assessments, "feedback", USER_FEEDBACK_ASSESSMENT)
-        value = None if latest is None else latest.value
-    if value is None:
+    told: Feedback | None = reader.read("turn", "user_feedback", feedback_of)
+    if told is not None:
+        return told
+    latest = _latest(reader.view.trace.assessments, "feedback", USER_FEEDBACK_ASSESSMENT)
+    if latest is None:
         return None
-    if isinstance(value, bool):
-        return "thumbs_up" if value else "thumbs_down"
-    if value in ("thumbs_up", "thumbs_down"):
-        return value
-    raise ContractError("user_feedback is neither thumbs_up nor thumbs_down")
+    try:
+        return feedback_of(latest.value)
+    except WrongTypeError as wrong:
+        reader.tell(f"user_feedback: the assessment {wrong}")
+        return None
 
 
 def _latest(
@@ -158,24 +264,24 @@ def _latest(
     return max(found, key=lambda item: item.timestamp_ms, default=None)
 
 
-def review_of(assessments: Sequence[AssessmentRecord]) -> tuple[str | None, tuple[str, ...], str | None]:
+def review_of(reader: FactReader) -> tuple[str | None, tuple[str, ...], str | None]:
     """Return expected intent, relevant documents and reviewer of the latest human review of each side."""
-    human = [item for item in assessments if item.source_type == "HUMAN"]
+    human = [item for item in reader.view.trace.assessments if item.source_type == "HUMAN"]
     intent = _latest(human, "expectation", EXPECTED_INTENT)
     documents = _latest(human, "expectation", RELEVANT_DOCUMENTS)
-    expected_intent: str | None = None
-    if intent is not None:
-        if not isinstance(intent.value, str) or not intent.value.strip():
-            raise ContractError("expectation expected_intent is not a text")
-        expected_intent = intent.value.strip()
-    expected_documents: tuple[str, ...] = ()
-    if documents is not None:
-        found = document_ids(documents.value)
-        if found is None:
-            raise ContractError("expectation relevant_documents is not a list of document ids")
-        expected_documents = found
+    if intent is not None and (not isinstance(intent.value, str) or not intent.value.strip()):
+        reader.tell(f"expected_intent: the expectation is {kind_of(intent.value)}, not a name")
+        intent = None
+    found = None if documents is None else document_ids(documents.value)
+    if documents is not None and found is None:
+        reader.tell("relevant_documents: the expectation is not a list of document ids")
+        documents = None
     latest = max((item for item in (intent, documents) if item), key=lambda item: item.timestamp_ms, default=None)
-    return expected_intent, expected_documents, None if latest is None else latest.source_id
+    return (
+        None if intent is None else str(intent.value).strip(),
+        found or (),
+        None if latest is None else latest.source_id,
+    )
 
 
 def document_ids(value: object) -> tuple[str, ...] | None:
@@ -219,5 +325,6 @@ def _review_values(item: AssessmentRecord) -> tuple[str, ...]:
         return ("true",) if value else ("false",)
     if isinstance(value, int | float):
         return (repr(value),)
+    # One word is a verdict (`unsafe`), unless it is somebody's name; more of them are free text.
     verdict = value.strip().lower() if isinstance(value, str) else ""
-    return (verdict,) if verdict in _VERDICTS else ()
+    return (verdict,) if _WORD.fullmatch(verdict) and redact(verdict).text == verdict else ()

@@ -8,11 +8,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from mangaassist_assets.tracing.names import SpanName
 from mangaassist_assets.tracing.redaction import plain_placeholders
 
 Feedback = Literal["thumbs_up", "thumbs_down"]
-TraceShape = Literal["mangaassist", "bedrock_autolog", "litellm", "otel_genai"]
-"""Who wrote a trace: our tracer, MLflow's Bedrock autolog, a LiteLLM proxy, or OpenTelemetry's GenAI conventions."""
+TraceShape = Literal["mangaassist", "bedrock_autolog", "litellm", "langchain", "otel_genai"]
+"""Who wrote a trace: spans of the contract, MLflow's autologging of Bedrock or LangChain, a LiteLLM proxy, or
+OpenTelemetry's GenAI conventions."""
 
 ReviewSource = Literal["human", "judge", "code"]
 """Who assessed a trace: MLflow's source types HUMAN, LLM_JUDGE and CODE."""
@@ -23,13 +25,14 @@ class RankedCandidate:
     """One chunk that retrieval put before the reranker.
 
     `retrieval_rank` and `rerank_rank` count from 1; the scores are the retriever's fused score and the reranker's
-    relevance probability. The rerank fields are None where the turn ended before reranking.
+    relevance probability, None where the trace has only the order. The rerank fields are None where the turn ended
+    before reranking. `document_id` is the chunk's own id where the trace does not name its document.
     """
 
     chunk_id: str
     document_id: str
     retrieval_rank: int
-    retrieval_score: float
+    retrieval_score: float | None = None
     rerank_rank: int | None = None
     rerank_score: float | None = None
     selected: bool = False
@@ -37,11 +40,50 @@ class RankedCandidate:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StageTiming:
-    """How long one span of the contract took, in milliseconds, and whether it failed."""
+    """How long one stage took, in milliseconds, whether it failed, and what its span tells of itself.
+
+    `name` is the contract's, else the span's own. `request_keys` are the sorted keys of the body that was sent to the
+    endpoint. `chunk_count`, `source_types` and `filters` (JSON) are those of a search. None and () are not told.
+    """
 
     name: str
     duration_ms: float
     failed: bool = False
+    endpoint_name: str | None = None
+    model_family: str | None = None
+    model_version: str | None = None
+    request_keys: tuple[str, ...] = ()
+    chunk_count: int | None = None
+    source_types: tuple[str, ...] = ()
+    filters: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ToolCall:
+    """One call of a tool by the chatbot's agent: arguments and result as JSON or text, redacted and cut.
+
+    `failed` is the tool's own word or that of its span; `error` says why, redacted. The duration is in milliseconds.
+    """
+
+    name: str
+    arguments: str | None = None
+    result: str | None = None
+    failed: bool = False
+    error: str | None = None
+    duration_ms: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """What a moderator, a classifier or a guardrail said of the turn: a short text (`unsafe`), a number, or both.
+
+    `stage` is the stage whose span said it, None where it is a tag of the trace.
+    """
+
+    name: str
+    text: str | None = None
+    score: float | None = None
+    stage: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,7 +126,9 @@ class ChatTurn:
     `timestamp_ms` is the start of the trace in milliseconds since the epoch (UTC). `user_key` is a keyed hash of the
     user, never the user id. `expected_intent` and `expected_documents` come from human reviews (MLflow
     expectations), the latest of each; None and () mean that nobody reviewed that side of the turn. `reviews` are all
-    assessments, oldest first. `tenant` is whose shopper it was, where several stores share the chatbot.
+    assessments, oldest first. `tenant` is whose shopper it was, where several stores share the chatbot; `team` is a
+    proxy's. `response_id` is what the chatbot or a proxy calls the answer. `candidate_count` is how many chunks the
+    search found, None where the trace does not tell. The `shadow_` fields are a challenger's that ran beside.
     """
 
     trace_id: str
@@ -108,8 +152,14 @@ class ChatTurn:
     embedding_model_id: str | None = None
     experiment_id: str | None = None
     tenant: str | None = None
+    team: str | None = None
+    response_id: str | None = None
     cache_hit: bool | None = None
+    shadow_intent: str | None = None
+    shadow_confidence: float | None = None
+    shadow_model_version: str | None = None
     candidates: tuple[RankedCandidate, ...] = ()
+    candidate_count: int | None = None
     guardrail_blocked: bool = False
     guardrail_reasons: tuple[str, ...] = ()
     failed_span: str | None = None
@@ -121,7 +171,15 @@ class ChatTurn:
     reviews: tuple[Review, ...] = ()
     stages: tuple[StageTiming, ...] = ()
     generations: tuple[Generation, ...] = ()
+    tools: tuple[ToolCall, ...] = ()
+    verdicts: tuple[Verdict, ...] = ()
     shape: TraceShape = "mangaassist"
+
+    @property
+    def request_keys(self) -> tuple[str, ...]:
+        """The keys of the body that production sent to the intent endpoint, () where the trace does not tell."""
+        keys = [stage.request_keys for stage in self.stages if stage.name == SpanName.INTENT_CLASSIFICATION]
+        return keys[-1] if keys else ()
 
     @property
     def learnable_text(self) -> str:

@@ -1,109 +1,258 @@
-"""Values of tags, attributes, inputs and outputs under the types of the contract; what breaks them says where."""
+"""Values that anybody wrote into a trace, as the types of the contract: what has another type says so.
+
+Each function takes any JSON value and returns None for an empty one. A text that holds JSON is looked into where the
+type wanted is none of text: exporters differ in how often they encode. No message quotes a value: it may be personal.
+"""
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import TypeVar
 
-from mangaassist_assets.tracing.names import Attribute, Tag
-from mangaassist_assets.tracing.records import SpanRecord, TraceRecord
+from mangaassist_assets.tracing.shapes.values import content_text, decoded, message_text
+from mangaassist_assets.tracing.turns import Feedback
 
-_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
-_MAXIMUM_TAG = 250
+T = TypeVar("T")
+
+CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+LONGEST_NAME = 250
 _MAXIMUM_COUNT = 2**53
+_MAXIMUM_NAMES = 1_000
+_DEEPEST = 4
+_TEXT_KEYS = ("message", "text", "content", "answer", "query", "question", "output", "response")
+_TRUE = frozenset({
+    "true", "1", "yes", "hit", "blocked", "block", "intervened", "guardrail_intervened", "deny", "denied",
+})  # fmt: skip
+_FALSE = frozenset({
+    "false", "0", "no", "miss", "none", "null", "allowed", "allow", "pass", "passed", "ok", "not_blocked", "permit",
+})  # fmt: skip
+_ABSENT = frozenset({"", "none", "null"})
+_UP = frozenset({"thumbs_up", "thumbs-up", "thumbsup", "up", "positive", "true", "1", "👍"})
+_DOWN = frozenset({"thumbs_down", "thumbs-down", "thumbsdown", "down", "negative", "false", "0", "-1", "👎"})
+_ID_KEYS = ("chunk_id", "id", "_id", "document_id", "doc_uri")
 
 
-class ContractError(Exception):
-    """Why a trace cannot be a turn."""
+class WrongTypeError(ValueError):
+    """A value of another type than the fact has; the message follows the place's name."""
 
 
-def tag_of(trace: TraceRecord, name: Tag) -> str | None:
-    """Return a tag, or None where it is missing or empty."""
-    value = trace.tags.get(name)
+def kind_of(value: object) -> str:
+    """Return what a JSON value is, in a word."""
+    if isinstance(value, bool):
+        return "true or false"
+    if isinstance(value, int | float):
+        return "a number"
+    if isinstance(value, str):
+        return "text"
+    if isinstance(value, Mapping):
+        return "an object"
+    return "a list" if isinstance(value, list | tuple) else "none of JSON's types"
+
+
+def name_of(value: object) -> str | None:
+    """Return an identifier: up to 250 characters, none of control; a number counts as its digits."""
+    value = decoded(value)
     if value is None or value == "":
         return None
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return str(int(value)) if math.isfinite(value) and value == int(value) else repr(value)
     if not isinstance(value, str):
-        raise ContractError(f"tag {name} is {type(value).__name__}, not text")
-    if len(value) > _MAXIMUM_TAG or _CONTROL.search(value):
-        raise ContractError(f"tag {name} is longer than {_MAXIMUM_TAG} characters or holds control characters")
-    return value
+        raise WrongTypeError(f"is {kind_of(value)}, not a name")
+    found = value.strip()
+    if len(found) > LONGEST_NAME or CONTROL.search(found):
+        raise WrongTypeError(f"is longer than {LONGEST_NAME} characters or holds control characters")
+    return found or None
 
 
-def boolean_tag_of(trace: TraceRecord, name: Tag) -> bool | None:
-    """Return a tag that says true or false, or None."""
-    value = tag_of(trace, name)
+def given_name_of(value: object) -> str | None:
+    """Return an identifier, where `none` and `null` say that there is none."""
+    found = name_of(value)
+    return None if found is None or found.lower() in _ABSENT else found
+
+
+def said_by(role: str) -> Callable[[object], str | None]:
+    """Return what reads a text that somebody said: plain, in content blocks, or the last of their messages."""
+    return lambda value: _said(value, role, 0)
+
+
+def _said(value: object, role: str, depth: int) -> str | None:
+    inside = decoded(value)
+    if isinstance(value, str) and not isinstance(inside, Mapping | list):
+        # An empty message is one, too: a shopper sent it.
+        return inside if isinstance(inside, str) else value
+    if value is None or depth > _DEEPEST:
+        return None
+    found: str | None = None
+    if isinstance(inside, list | tuple):
+        found = _last_message(inside, role)
+        if found is None and not any(isinstance(one, Mapping) and ("role" in one or "type" in one) for one in inside):
+            found = next((said for one in reversed(inside) if (said := _nested(one, role, depth))), None)
+        found = found or content_text(inside)
+    elif isinstance(inside, Mapping):
+        if inside.get("role", role) not in _names_of_role(role):
+            return None
+        found = next(
+            (said for key in _TEXT_KEYS if key in inside and (said := _nested(inside[key], role, depth))), None
+        )
+        found = found or _said(inside.get("messages"), role, depth + 1)
+    if found is None and isinstance(value, str):
+        # A shopper may write what looks like JSON.
+        return value
+    if found is None and not inside:
+        return None
+    if found is None:
+        raise WrongTypeError(f"is {kind_of(inside)} without a text that the {role} said")
+    return found
+
+
+def _nested(value: object, role: str, depth: int) -> str | None:
+    try:
+        return _said(value, role, depth + 1)
+    except WrongTypeError:
+        return None
+
+
+def _names_of_role(role: str) -> tuple[str, ...]:
+    return ("user", "human") if role == "user" else ("assistant", "ai", "model")
+
+
+def _last_message(messages: list[object] | tuple[object, ...], role: str) -> str | None:
+    """Return the text of the last message of a role; LangChain calls it `type`, and users `human`."""
+    said = [
+        {**one, "role": role}
+        for one in messages
+        if isinstance(one, Mapping) and str(one.get("role", one.get("type"))).lower() in _names_of_role(role)
+    ]
+    return message_text(said, role)
+
+
+def number_of(value: object) -> float | None:
+    """Return a finite number, also where it came as text."""
+    value = _scalar(value)
     if value is None:
         return None
-    if value.lower() not in ("true", "false"):
-        raise ContractError(f"tag {name} is neither true nor false")
-    return value.lower() == "true"
+    if isinstance(value, str):
+        try:
+            value = float(value) if len(value) <= 40 else value
+        except ValueError:
+            raise WrongTypeError("is text, not a number") from None
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise WrongTypeError(f"is {kind_of(value)}, not a number")
+    try:
+        found = float(value)
+    except OverflowError:
+        raise WrongTypeError("is not a finite number") from None
+    if not math.isfinite(found):
+        raise WrongTypeError("is not a finite number")
+    return found
 
 
-def text_of(value: object, key: str, where: str) -> str | None:
-    """Return a text out of the inputs or outputs of a span, or None where they have none."""
-    if value is None:
+def share_of(value: object) -> float | None:
+    """Return a number from 0 to 1."""
+    found = number_of(value)
+    if found is not None and not 0.0 <= found <= 1.0:
+        raise WrongTypeError("is not between 0 and 1")
+    return found
+
+
+def cost_of(value: object) -> float | None:
+    """Return an amount in USD, 0 or more."""
+    found = number_of(value)
+    if found is not None and found < 0:
+        raise WrongTypeError("is below zero")
+    return found
+
+
+def count_of(value: object) -> int | None:
+    """Return a number of things."""
+    found = number_of(value)
+    if found is None:
         return None
-    if not isinstance(value, Mapping):
-        raise ContractError(f"{where} are {type(value).__name__}, not an object")
-    text = value.get(key)
-    if text is not None and not isinstance(text, str):
-        raise ContractError(f"{key} in {where} is {type(text).__name__}, not text")
-    return text
+    if found < 0 or found != int(found) or found > _MAXIMUM_COUNT:
+        raise WrongTypeError("is not a count")
+    return int(found)
 
 
-def number_of(value: object, where: str) -> float:
-    """Return a finite number; `where` names it in the error."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise ContractError(f"{where} is not a finite number")
-    return float(value)
+def boolean_of(value: object) -> bool | None:
+    """Return true or false, also in the words that tools use for them (`"True"`, `hit`, `INTERVENED`)."""
+    value = _scalar(value)
+    if value is None or isinstance(value, bool):
+        return value
+    if isinstance(value, int | float) and value in (0, 1):
+        return bool(value)
+    if isinstance(value, str):
+        word = value.strip().lower().replace("-", "_").replace(" ", "_")
+        if word in _TRUE or word in _FALSE:
+            return word in _TRUE
+        raise WrongTypeError("is text that says neither true nor false")
+    raise WrongTypeError(f"is {kind_of(value)}, neither true nor false")
 
 
-def strings_of(span: SpanRecord, name: Attribute) -> list[str]:
-    """Return an attribute that is a list of texts, empty where it is missing."""
-    value = span.attributes.get(name, [])
-    if not isinstance(value, list | tuple) or not all(isinstance(item, str) for item in value):
-        raise ContractError(f"attribute {name} of span {span.name} is not a list of texts")
-    return list(value)
+def _scalar(value: object) -> object:
+    value = decoded(value)
+    return None if isinstance(value, str) and not value.strip() else value
 
 
-def numbers_of(span: SpanRecord, name: Attribute, length: int) -> list[float] | None:
-    """Return an attribute that is a list of so many numbers, or None where it is missing."""
-    value = span.attributes.get(name)
-    if value is None or (value == [] and length):
-        return None
-    if not isinstance(value, list | tuple) or len(value) != length:
-        raise ContractError(f"attribute {name} of span {span.name} is not a list of {length} numbers")
-    return [number_of(item, f"attribute {name} of span {span.name}") for item in value]
+def names_of(value: object) -> tuple[str, ...] | None:
+    """Return a list of identifiers, each once in its order.
 
-
-def optional_text_of(span: SpanRecord, name: Attribute) -> str | None:
-    """Return an attribute that is a short text, or None where it is missing or empty."""
-    value = span.attributes.get(name)
+    An entry is a name or an object with an id (`chunk_id`, `id`, or such of its `metadata`, as MLflow's documents are).
+    """
+    value = decoded(value)
     if value is None or value == "":
         return None
-    if not isinstance(value, str) or len(value) > _MAXIMUM_TAG or _CONTROL.search(value):
-        raise ContractError(f"attribute {name} of span {span.name} is not a text of up to {_MAXIMUM_TAG} characters")
-    return value
+    if isinstance(value, str | int | float) and not isinstance(value, bool):
+        found = name_of(value)
+        return () if found is None else (found,)
+    if not isinstance(value, list | tuple):
+        raise WrongTypeError(f"is {kind_of(value)}, not a list of names")
+    if len(value) > _MAXIMUM_NAMES:
+        raise WrongTypeError(f"is a list of more than {_MAXIMUM_NAMES}")
+    names = [name_of(_identifier(entry)) for entry in value]
+    if None in names:
+        raise WrongTypeError("is a list with entries that are no names")
+    return tuple(dict.fromkeys(name for name in names if name is not None))
 
 
-def count_of(span: SpanRecord, name: Attribute) -> int | None:
-    """Return an attribute that counts something, or None where it is missing."""
-    value = span.attributes.get(name)
+def list_of_names(value: object) -> tuple[str, ...] | None:
+    """Return a list of identifiers as `names_of`, but never a lone name for a list."""
+    if not isinstance(decoded(value), list | tuple) and value is not None:
+        raise WrongTypeError(f"is {kind_of(decoded(value))}, not a list of names")
+    return names_of(value)
+
+
+def _identifier(entry: object) -> object:
+    if not isinstance(entry, Mapping):
+        return entry
+    metadata = entry.get("metadata")
+    places = (entry, metadata) if isinstance(metadata, Mapping) else (entry,)
+    return next((place[key] for place in places for key in _ID_KEYS if place.get(key) not in (None, "")), None)
+
+
+def numbers_of(value: object) -> tuple[float, ...] | None:
+    """Return a list of finite numbers, None for an empty one."""
+    value = decoded(value)
+    if value is None or value in ([], ()):
+        return None
+    if not isinstance(value, list | tuple) or len(value) > _MAXIMUM_NAMES:
+        raise WrongTypeError(f"is {kind_of(value)}, not a list of numbers")
+    found = [number_of(one) for one in value]
+    if None in found:
+        raise WrongTypeError("is a list with entries that are no numbers")
+    return tuple(one for one in found if one is not None)
+
+
+def feedback_of(value: object) -> Feedback | None:
+    """Return a thumb, in the words that tools use for it."""
+    value = _scalar(value)
     if value is None:
         return None
-    count = number_of(value, f"attribute {name} of span {span.name}")
-    if count < 0 or count != int(count) or count > _MAXIMUM_COUNT:
-        raise ContractError(f"attribute {name} of span {span.name} is not a count")
-    return int(count)
-
-
-def cost_of(span: SpanRecord) -> float | None:
-    """Return what a proxy charged for a call in USD, or None where the span does not say."""
-    value = span.attributes.get(Attribute.REPORTED_COST_USD)
-    if value is None:
-        return None
-    cost = number_of(value, f"attribute {Attribute.REPORTED_COST_USD} of span {span.name}")
-    if cost < 0:
-        raise ContractError(f"attribute {Attribute.REPORTED_COST_USD} of span {span.name} is below zero")
-    return cost
+    if isinstance(value, bool | int | float | str):
+        word = str(value).strip().lower().removesuffix(".0")
+        if word in _UP:
+            return "thumbs_up"
+        if word in _DOWN:
+            return "thumbs_down"
+    raise WrongTypeError("is neither thumbs_up nor thumbs_down")

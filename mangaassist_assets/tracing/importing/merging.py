@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
+from mangaassist_assets.tracing.contract import identifying_tags
 from mangaassist_assets.tracing.importing.fields import MAXIMUM_KEY, MAXIMUM_SOURCE, MAXIMUM_VALUE
 from mangaassist_assets.tracing.importing.model import (
     ORIGINAL_ID_TAG,
@@ -16,9 +17,8 @@ from mangaassist_assets.tracing.importing.model import (
     UnreadableTraceError,
     to_record,
 )
-from mangaassist_assets.tracing.names import Tag
+from mangaassist_assets.tracing.mapping import TraceMapping
 from mangaassist_assets.tracing.records import TraceState
-from mangaassist_assets.tracing.shapes import in_contract_shape
 from mangaassist_assets.tracing.shapes.building import SESSION_METADATA
 
 MAXIMUM_SPANS = 20_000
@@ -64,7 +64,7 @@ def merged(parts: Sequence[ImportedTrace]) -> ImportedTrace:
     )
 
 
-def with_contract_tags(trace: ImportedTrace) -> ImportedTrace:
+def with_contract_tags(trace: ImportedTrace, mapping: TraceMapping | None = None) -> ImportedTrace:
     """Return the trace with the tags by which it is found, where its spans tell them and the file has none.
 
     Those are the tags that root spans carry for MLflow, and session and release bundle in the words of other tools.
@@ -77,9 +77,7 @@ def with_contract_tags(trace: ImportedTrace) -> ImportedTrace:
         if key.startswith(TRACE_TAG_PREFIX) and isinstance(value, str) and len(value) <= MAXIMUM_VALUE
     }
     tagged = replace(trace, tags={**carried, **trace.tags})
-    _, shaped = in_contract_shape(to_record(tagged))
-    told = {str(tag): shaped.tags[tag] for tag in (Tag.SESSION_ID, Tag.RELEASE_BUNDLE) if shaped.tags.get(tag)}
-    return replace(tagged, tags={**told, **tagged.tags})
+    return replace(tagged, tags={**identifying_tags(to_record(tagged), mapping), **tagged.tags})
 
 
 def check_storable(trace: ImportedTrace) -> None:

@@ -6,29 +6,44 @@ contract decides whether the trace can do without it.
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Protocol
+
 from mangaassist_assets.tracing.names import SpanName
 from mangaassist_assets.tracing.records import TraceRecord
 from mangaassist_assets.tracing.shapes import bedrock_autolog as bedrock_autolog
 from mangaassist_assets.tracing.shapes import litellm as litellm
 from mangaassist_assets.tracing.shapes import otel_genai as otel_genai
-from mangaassist_assets.tracing.turns import TraceShape
+from mangaassist_assets.tracing.shapes.building import Converted as Converted
+
+_CONTRACT_SPANS: frozenset[str] = frozenset(SpanName)
 
 
-def in_contract_shape(trace: TraceRecord) -> tuple[TraceShape, TraceRecord]:
-    """Return who wrote the trace, and the trace with the spans, attributes and tags of the contract.
+class _Adapter(Protocol):
+    """What each module of this package offers."""
 
-    A trace with a `chat_turn` span is ours, whoever wrote the spans below it: where it lacks `bedrock_generate`, that
-    is filled from them. Never raises: what cannot be read is left out.
+    def recognises(self, trace: TraceRecord) -> bool:
+        """Return whether the tool wrote a span of the trace."""
+
+    def convert(self, trace: TraceRecord) -> Converted:
+        """Return the trace as far as the tool's spans tell of a turn; never raises."""
+
+
+# A proxy says more of a call than the client or the conventions below it: the order counts.
+_ADAPTERS: tuple[_Adapter, ...] = (litellm, bedrock_autolog, otel_genai)
+
+
+def in_contract_shape(trace: TraceRecord) -> Converted:
+    """Return the trace with the spans, attributes and tags of the contract, and who wrote it.
+
+    A trace with a span of the contract is ours, whoever wrote the spans below it: where it lacks `bedrock_generate`,
+    that is filled from them. Never raises: what cannot be read is left out.
     """
     names = {span.name for span in trace.spans}
-    ours = SpanName.CHAT_TURN in names
-    if ours and SpanName.BEDROCK_GENERATE in names:
-        return "mangaassist", trace
-    # A proxy says more of a call than the client or the conventions below it: the order counts.
-    if litellm.recognises(trace):
-        return ("mangaassist" if ours else "litellm"), litellm.convert(trace)
-    if bedrock_autolog.recognises(trace):
-        return ("mangaassist" if ours else "bedrock_autolog"), bedrock_autolog.convert(trace)
-    if otel_genai.recognises(trace):
-        return ("mangaassist" if ours else "otel_genai"), otel_genai.convert(trace)
-    return "mangaassist", trace
+    ours = not names.isdisjoint(_CONTRACT_SPANS)
+    if not (ours and SpanName.BEDROCK_GENERATE in names):
+        for adapter in _ADAPTERS:
+            if adapter.recognises(trace):
+                found = adapter.convert(trace)
+                return replace(found, shape="mangaassist") if ours else found
+    return Converted(shape="mangaassist", trace=trace)

@@ -13,6 +13,7 @@ from mangaassist_assets.tracing.names import Attribute, SpanName, Tag
 from mangaassist_assets.tracing.records import SpanRecord, TraceRecord
 from mangaassist_assets.tracing.shapes.building import (
     SESSION_METADATA,
+    Converted,
     Findings,
     ModelCall,
     Stage,
@@ -35,8 +36,8 @@ def recognises(trace: TraceRecord) -> bool:
     return any(span.name.startswith(PREFIX) for span in trace.spans)
 
 
-def convert(trace: TraceRecord) -> TraceRecord:
-    """Return the trace with `chat_turn`, `bedrock_generate`, `embed_query`, `guardrails` and tags as far as it says."""
+def convert(trace: TraceRecord) -> Converted:
+    """Return the trace with `bedrock_generate`, `embed_query`, `guardrails` and tags as far as it says."""
     spans = [span for span in in_order(trace.spans) if span.name.startswith(PREFIX)]
     calls = [call for span in spans if (call := _call(span)) is not None]
     embeddings = [span for span in spans if _does_embed(span)]
@@ -48,6 +49,7 @@ def convert(trace: TraceRecord) -> TraceRecord:
     ]
     guarded = [stage for span in spans if (stage := _guardrails(span)) is not None]
     return in_contract(
+        "bedrock_autolog",
         trace,
         Findings(
             calls=calls,

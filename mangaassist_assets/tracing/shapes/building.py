@@ -1,4 +1,4 @@
-"""Adding the contract's spans and tags to a trace, next to what is there."""
+"""Adding to a trace the contract's spans and tags that a tool's own spans tell of, next to what is there."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from dataclasses import dataclass, field, replace
 
 from mangaassist_assets.tracing.names import Attribute, SpanName, Tag
 from mangaassist_assets.tracing.records import SpanRecord, TraceRecord
-from mangaassist_assets.tracing.redaction import is_pseudonym, redact
-from mangaassist_assets.tracing.shapes.values import name, text
+from mangaassist_assets.tracing.redaction import redact
+from mangaassist_assets.tracing.shapes.values import name
+from mangaassist_assets.tracing.turns import TraceShape
 
 SESSION_METADATA = "mlflow.trace.session"
 _IDENTIFIER = re.compile(r"[0-9A-Za-z._:/#+-]+")
@@ -66,6 +67,22 @@ class Stage:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Converted:
+    """A trace with the contract's spans and tags as far as its writer's own spans tell of them.
+
+    `message` and `answer` are those of its model calls, the last ones; `is_root_call` says that the root itself is
+    such a call, so that its inputs are a prompt. `users` are the ids of users that were met, some of them plain.
+    """
+
+    shape: TraceShape
+    trace: TraceRecord
+    message: str | None = None
+    answer: str | None = None
+    is_root_call: bool = False
+    users: tuple[object, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Findings:
     """All that a tool's spans say of a turn. `tags` are candidates: the first valid value of each counts."""
 
@@ -75,7 +92,7 @@ class Findings:
     users: Sequence[object] = ()
 
 
-def in_contract(trace: TraceRecord, findings: Findings) -> TraceRecord:
+def in_contract(shape: TraceShape, trace: TraceRecord, findings: Findings) -> Converted:
     """Return the trace with the spans and tags that the findings allow and that it lacks.
 
     Added spans stand under the span that told of them, so the deepest failed span is the contract's. Nothing that
@@ -87,16 +104,19 @@ def in_contract(trace: TraceRecord, findings: Findings) -> TraceRecord:
     if SpanName.BEDROCK_GENERATE not in has:
         added += [_under(trace, call.span, SpanName.BEDROCK_GENERATE, call.attributes()) for call in calls]
     added += [_under(trace, one.span, one.name, one.attributes) for one in findings.stages if one.name not in has]
-    if SpanName.CHAT_TURN not in has and trace.spans:
-        added.append(_chat_turn(trace, calls))
     tags = dict(trace.tags)
     for tag, values in (*findings.tags.items(), (Tag.BEDROCK_MODEL_ID, [call.model_id for call in reversed(calls)])):
         if not tags.get(tag) and (found := _first_harmless(tag, values)) is not None:
             tags[tag] = found
-    user_key = trace.user_key or next(
-        (one for one in findings.users if isinstance(one, str) and is_pseudonym(one)), None
+    is_lost = bool(calls) and calls[-1].span.status == "ERROR"
+    return Converted(
+        shape=shape,
+        trace=replace(trace, spans=(*trace.spans, *added), tags=tags),
+        message=next((call.message for call in reversed(calls) if call.message is not None), None),
+        answer=None if is_lost else next((call.answer for call in reversed(calls) if call.answer is not None), None),
+        is_root_call=any(call.span.parent_id is None for call in calls),
+        users=tuple(findings.users),
     )
-    return replace(trace, spans=(*trace.spans, *added), tags=tags, user_key=user_key)
 
 
 def named_values(trace: TraceRecord, *names: str) -> list[object]:
@@ -109,6 +129,11 @@ def named_values(trace: TraceRecord, *names: str) -> list[object]:
 def in_order(spans: Iterable[SpanRecord]) -> list[SpanRecord]:
     """Return spans in the order they began."""
     return sorted(spans, key=lambda span: (span.start_ns, span.end_ns, span.span_id))
+
+
+def is_made_up(session_id: str) -> bool:
+    """Return whether an id was made by a program: a UUID, a long hexadecimal number, a pseudonym."""
+    return _MADE_UP.fullmatch(session_id) is not None
 
 
 def _first_harmless(tag: Tag, values: Iterable[object]) -> str | None:
@@ -156,12 +181,12 @@ def _under(trace: TraceRecord, span: SpanRecord, kind: SpanName, attributes: Map
         start_ns=span.start_ns,
         end_ns=span.end_ns,
         status=span.status,
-        status_message=_why(span),
+        status_message=why_failed(span),
         attributes=dict(attributes),
     )
 
 
-def _why(span: SpanRecord) -> str:
+def why_failed(span: SpanRecord) -> str:
     """Return why a span failed: its status message, else what its last exception says."""
     if span.status != "ERROR" or span.status_message:
         return span.status_message
@@ -170,32 +195,6 @@ def _why(span: SpanRecord) -> str:
             kind, said = event.attributes.get("exception.type"), event.attributes.get("exception.message")
             return ": ".join(part for part in (kind, said) if isinstance(part, str) and part)
     return ""
-
-
-def _chat_turn(trace: TraceRecord, calls: Sequence[ModelCall]) -> SpanRecord:
-    roots = [span for span in trace.spans if span.parent_id is None]
-    message = next((found for root in roots if (found := _field(root.inputs, "message")) is not None), None)
-    answer = next((found for root in roots if (found := _field(root.outputs, "answer")) is not None), None)
-    if message is None:
-        message = next((call.message for call in reversed(calls) if call.message is not None), None)
-    if answer is None and not (calls and calls[-1].span.status == "ERROR"):
-        answer = next((call.answer for call in reversed(calls) if call.answer is not None), None)
-    failed = trace.state == "ERROR"
-    return SpanRecord(
-        span_id=_span_id(trace, SpanName.CHAT_TURN, ""),
-        parent_id=None,
-        name=SpanName.CHAT_TURN,
-        start_ns=min(span.start_ns for span in trace.spans),
-        end_ns=max(span.end_ns for span in trace.spans),
-        status="ERROR" if failed else "OK",
-        status_message=next((_why(root) for root in roots if root.status == "ERROR"), "") if failed else "",
-        inputs=None if message is None else {"message": message},
-        outputs=None if answer is None else {"answer": answer},
-    )
-
-
-def _field(value: object, key: str) -> str | None:
-    return text(value.get(key)) if isinstance(value, Mapping) else None
 
 
 def _span_id(trace: TraceRecord, kind: str, below: str) -> str:

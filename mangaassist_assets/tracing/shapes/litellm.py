@@ -15,6 +15,7 @@ from mangaassist_assets.tracing.records import SpanRecord, TraceRecord
 from mangaassist_assets.tracing.redaction import is_pseudonym
 from mangaassist_assets.tracing.shapes.building import (
     SESSION_METADATA,
+    Converted,
     Findings,
     ModelCall,
     in_contract,
@@ -47,12 +48,13 @@ def recognises(trace: TraceRecord) -> bool:
     return any(_is_own(span) for span in trace.spans)
 
 
-def convert(trace: TraceRecord) -> TraceRecord:
-    """Return the trace with `chat_turn`, `bedrock_generate` and tags as far as LiteLLM says."""
+def convert(trace: TraceRecord) -> Converted:
+    """Return the trace with `bedrock_generate` and tags as far as LiteLLM says."""
     spans = [span for span in in_order(trace.spans) if _is_own(span)]
     users = [value for span in spans for value in _said(span, *_USERS)]
     embedders = [span for span in spans if "embed" in _call_type(span)]
     return in_contract(
+        "litellm",
         trace,
         Findings(
             calls=[_call(span) for span in spans if not any(word in _call_type(span) for word in _NOT_CHAT)],

@@ -14,6 +14,7 @@ from mangaassist_assets.tracing.names import Attribute, SpanName, Tag
 from mangaassist_assets.tracing.records import SpanRecord, TraceRecord
 from mangaassist_assets.tracing.shapes.building import (
     SESSION_METADATA,
+    Converted,
     Findings,
     ModelCall,
     Stage,
@@ -51,8 +52,8 @@ def recognises(trace: TraceRecord) -> bool:
     return any(mark in span.attributes for span in trace.spans for mark in _MARKS)
 
 
-def convert(trace: TraceRecord) -> TraceRecord:
-    """Return the trace with `chat_turn`, `bedrock_generate`, `embed_query`, `retrieve_chunks` and tags."""
+def convert(trace: TraceRecord) -> Converted:
+    """Return the trace with `bedrock_generate`, `embed_query`, `retrieve_chunks` and tags."""
     spans = in_order(trace.spans)
     embeddings = [span for span in spans if _operation(span) == _EMBEDDINGS]
     models = [_model(span) for span in embeddings]
@@ -64,6 +65,7 @@ def convert(trace: TraceRecord) -> TraceRecord:
     retrieved = [_retrieval(span) for span in spans if _operation(span) in _RETRIEVALS]
     bundle_names = ("release_bundle", f"{RESOURCE_PREFIX}release_bundle")
     return in_contract(
+        "otel_genai",
         trace,
         Findings(
             calls=[_call(span) for span in spans if _is_model_call(span)],

@@ -17,7 +17,7 @@ from mangaassist_assets.tracing.importing.mlflow_json import read_trace
 from mangaassist_assets.tracing.importing.model import to_record
 from mangaassist_assets.tracing.names import Attribute, SpanName, Tag
 from mangaassist_assets.tracing.records import SpanEvent, SpanRecord, TraceRecord
-from mangaassist_assets.tracing.shapes import in_contract_shape, otel_genai
+from mangaassist_assets.tracing.shapes import Converted, in_contract_shape, otel_genai
 from mangaassist_assets.tracing.turns import ChatTurn, Generation
 
 DATA = Path(__file__).parents[2] / "data" / "shapes"
@@ -72,7 +72,7 @@ def test_a_bedrock_call_is_read_as_a_turn(name, expected):
     [("converse", 0.2, 256), ("invoke_claude", 0.5, 256), ("invoke_titan", 0.1, 128), ("invoke_llama", 0.1, 128)],
 )
 def test_what_a_model_was_asked_for_is_on_the_span(name, temperature, max_tokens):
-    _, trace = in_contract_shape(BEDROCK[name])
+    trace = in_contract_shape(BEDROCK[name]).trace
     span = next(span for span in trace.spans if span.name == SpanName.BEDROCK_GENERATE)
     assert span.attributes[Attribute.TEMPERATURE] == temperature
     assert span.attributes[Attribute.MAX_TOKENS] == max_tokens
@@ -94,7 +94,7 @@ def test_a_call_that_bedrock_refused_fails_in_generation_with_its_reason():
 def test_an_embedding_alone_is_no_turn():
     quarantined = parse_turn(BEDROCK["invoke_titan_embedding"])
     assert isinstance(quarantined, Quarantined)
-    assert quarantined.reason == "inputs of span chat_turn have no message"
+    assert quarantined.reason.startswith("message cannot be read: root.inputs is an object")
 
 
 def test_calls_below_our_own_root_fill_the_generation_and_leave_the_rest():
@@ -163,7 +163,7 @@ def test_a_plain_user_id_never_becomes_a_session():
     said = {"messages": [{"role": "user", "content": "hello"}], "user": "jane@example.invalid"}
     quarantined = parse_turn(trace(span("litellm-completion", attributes=attributes, inputs=said), tags={}))
     assert isinstance(quarantined, Quarantined)
-    assert quarantined.reason == "tag session_id is missing"
+    assert quarantined.reason.startswith("session_id is missing")
     user = f"u-{'1' * 20}"
     pseudonymous = span("litellm-completion", attributes=attributes | {"user_id": user}, inputs=said)
     turn = turn_of(trace(pseudonymous, tags={}))
@@ -279,7 +279,7 @@ def test_a_version_of_a_service_is_no_release_bundle():
     attributes["gen_ai.prompt"] = "hello"
     found = parse_turn(trace(span("chat", attributes=attributes), tags={}))
     assert isinstance(found, Quarantined)
-    assert found.reason == "tag release_bundle is missing"
+    assert found.reason.startswith("release_bundle is missing")
 
 
 def test_agents_tools_and_embeddings_are_no_model_calls_and_retrieval_gives_candidates():
@@ -359,7 +359,7 @@ def test_our_own_trace_stays_as_it_is():
         span("bedrock_generate", number=2, parent_id=f"{1:016x}"),
         span("BedrockRuntime.converse", number=3, parent_id=f"{2:016x}"),
     )
-    assert in_contract_shape(ours) == ("mangaassist", ours)
+    assert in_contract_shape(ours) == Converted(shape="mangaassist", trace=ours)
 
 
 JSON = st.recursive(
@@ -434,7 +434,7 @@ SPANS = st.builds(
 @given(st.lists(SPANS, min_size=1, max_size=3), st.sampled_from(["OK", "ERROR"]))
 def test_any_content_is_read_or_quarantined_and_nothing_there_is_changed(spans, state):
     before = trace(*spans, state=state)
-    _, after = in_contract_shape(before)
+    after = in_contract_shape(before).trace
     assert after.spans[: len(spans)] == before.spans
     assert all(after.tags[name] == value for name, value in before.tags.items())
     assert isinstance(parse_turn(before), ChatTurn | Quarantined)
@@ -443,11 +443,11 @@ def test_any_content_is_read_or_quarantined_and_nothing_there_is_changed(spans, 
 @pytest.mark.parametrize("tag", [Tag.SESSION_ID, Tag.BEDROCK_MODEL_ID])
 def test_a_tag_that_is_there_is_kept(tag):
     told = replace(BEDROCK["converse"], tags=BEDROCK["converse"].tags | {tag: "there"})
-    assert in_contract_shape(told)[1].tags[tag] == "there"
+    assert in_contract_shape(told).trace.tags[tag] == "there"
 
 
 def test_personal_data_does_not_become_a_tag():
     attributes = GENAI | {"gen_ai.conversation.id": "jane@example.invalid"}
-    _, found = in_contract_shape(trace(span("chat", attributes=attributes), tags={}))
+    found = in_contract_shape(trace(span("chat", attributes=attributes), tags={})).trace
     assert otel_genai.recognises(found)
     assert Tag.SESSION_ID not in found.tags

@@ -66,6 +66,10 @@ def with_span(trace: TraceRecord, name: str, **fields: Any) -> TraceRecord:
     return replace(trace, spans=tuple(replace(one, **fields) if one.name == name else one for one in trace.spans))
 
 
+def confidence(value: object) -> TraceRecord:
+    return with_span(TRACE, "intent_classification", attributes={"confidence": value})
+
+
 def turn_of(trace: TraceRecord) -> ChatTurn:
     parsed = parse_turn(trace)
     assert isinstance(parsed, ChatTurn), parsed
@@ -106,42 +110,59 @@ def test_candidates_come_from_retrieval_where_reranking_failed():
 @pytest.mark.parametrize("tag", ["release_bundle", "session_id"])
 def test_a_trace_without_bundle_or_session_goes_to_quarantine(tag):
     tags = {name: value for name, value in TRACE.tags.items() if name != tag}
-    assert reason_of(replace(TRACE, tags=tags)) == f"tag {tag} is missing"
+    assert reason_of(replace(TRACE, tags=tags)).startswith(f"{tag} is missing: nothing at tags/{tag} nor at ")
 
 
 @pytest.mark.parametrize(
     ("broken", "reason"),
     [
         (replace(TRACE, tags={**TRACE.tags, "release_bundle": "../etc"}), "not a valid bundle key"),
-        (replace(TRACE, tags={**TRACE.tags, "cache_hit": "maybe"}), "cache_hit is neither"),
-        (replace(TRACE, tags={**TRACE.tags, "user_feedback": "meh"}), "neither thumbs_up"),
-        (replace(TRACE, tags={**TRACE.tags, "intent": "x" * 300}), "longer than 250"),
-        (replace(TRACE, tags={**TRACE.tags, "session_id": "a\nb"}), "control characters"),
-        (replace(TRACE, state="STATE_UNSPECIFIED"), "STATE_UNSPECIFIED"),
-        (replace(TRACE, spans=()), "span chat_turn is missing"),
-        (with_span(TRACE, "chat_turn", inputs={}), "no message"),
-        (with_span(TRACE, "chat_turn", inputs=["hi"]), "not an object"),
-        (with_span(TRACE, "chat_turn", inputs={"message": 5}), "not text"),
-        (with_span(TRACE, "intent_classification", attributes={"confidence": "high"}), "not a finite number"),
-        (with_span(TRACE, "intent_classification", attributes={"confidence": float("nan")}), "not a finite number"),
-        (with_span(TRACE, "intent_classification", attributes={"confidence": 1.5}), "between 0 and 1"),
-        (with_span(TRACE, "guardrails", attributes={"blocked": "yes"}), "neither true nor false"),
-        (with_span(TRACE, "rerank_chunks", attributes={**CANDIDATES, "document_ids": ["a"]}), "1 document ids"),
-        (with_span(TRACE, "rerank_chunks", attributes={**CANDIDATES, "rerank_scores": [0.1]}), "list of 2 numbers"),
-        (with_span(TRACE, "rerank_chunks", attributes={"candidate_ids": "a"}), "not a list of texts"),
-        (replace(TRACE, assessments=(expectation("expected_intent", 5),)), "expected_intent is not a text"),
-        (replace(TRACE, assessments=(expectation("relevant_documents", [5]),)), "not a list of document ids"),
+        (replace(TRACE, tags={**TRACE.tags, "session_id": "a\nb"}), "session_id cannot be read: tags/session_id is"),
+        (replace(TRACE, state="IN_PROGRESS"), "never ended"),
+        (replace(TRACE, spans=()), "message is missing: the trace has no spans"),
+        (with_span(TRACE, "chat_turn", inputs=None), "message is missing: nothing at root.inputs/message"),
+        (
+            with_span(TRACE, "chat_turn", inputs={"message": 5}),
+            "cannot be read: root.inputs/message is a number",
+        ),
     ],
 )
-def test_a_trace_that_breaks_the_types_goes_to_quarantine_with_its_reason(broken, reason):
+def test_a_trace_without_bundle_session_or_message_goes_to_quarantine_with_its_reason(broken, reason):
     assert reason in reason_of(broken)
 
 
-def test_quarantine_holds_no_text_of_the_conversation():
-    parsed = parse_turn(with_span(TRACE, "intent_classification", attributes={"confidence": "hi"}))
-    assert isinstance(parsed, Quarantined)
-    assert (parsed.trace_id, parsed.timestamp_ms, parsed.release_bundle) == ("tr-1", 1_000, "2026.03.24-rc2")
-    assert "hi" not in parsed.reason.split()
+@pytest.mark.parametrize(
+    ("broken", "problem", "missing"),
+    [
+        (replace(TRACE, tags={**TRACE.tags, "cache_hit": "maybe"}), "cache_hit: tags/cache_hit is text", "cache_hit"),
+        (replace(TRACE, tags={**TRACE.tags, "user_feedback": "meh"}), "user_feedback: tags/user", "user_feedback"),
+        (replace(TRACE, tags={**TRACE.tags, "prompt_version": "x" * 300}), "prompt_version: tags", "prompt_version"),
+        (confidence("high"), "intent_confidence: intent_classification.attributes/confidence", "intent_confidence"),
+        (confidence(float("nan")), "is not a finite number", "intent_confidence"),
+        (confidence(1.5), "is not between 0 and 1", "intent_confidence"),
+        (confidence([0.5]), "is a list, not a number", "intent_confidence"),
+        (with_span(TRACE, "guardrails", attributes={"blocked": "perhaps"}), "blocked: span.attributes/blocked", None),
+        (with_span(TRACE, "rerank_chunks", attributes={**CANDIDATES, "document_ids": ["a"]}), "1 entries for 2", None),
+        (with_span(TRACE, "rerank_chunks", attributes={**CANDIDATES, "rerank_scores": [0.1]}), "1 entries for 2", None),
+        (with_span(TRACE, "rerank_chunks", attributes={"candidate_ids": {"a": 1}}), "is an object, not a list", None),
+        (replace(TRACE, assessments=(expectation("expected_intent", 5),)), "expected_intent: the", "expected_intent"),
+        (replace(TRACE, assessments=(expectation("relevant_documents", [5]),)), "relevant_documents: the", None),
+        (replace(TRACE, state="STATE_UNSPECIFIED"), "state: the trace has none", None),
+    ],
+)
+def test_any_other_wrong_type_is_a_missing_part_and_the_turn_is_kept(broken, problem, missing):
+    reading = read_trace(broken)
+    assert isinstance(reading.outcome, ChatTurn)
+    assert (reading.outcome.message, reading.outcome.session_id) == ("hi", "s1")
+    assert any(problem in one for one in reading.problems), reading.problems
+    if missing is not None:
+        assert getattr(reading.outcome, missing) is None
+
+
+def test_problems_and_reasons_hold_no_text_of_the_conversation():
+    reading = read_trace(replace(confidence("hi"), tags={"release_bundle": "../hi", "session_id": "hi\nhi"}))
+    assert isinstance(reading.outcome, Quarantined)
+    assert "hi" not in " ".join((reading.outcome.reason, *reading.problems)).replace("/", " ").split()
 
 
 def test_the_latest_human_review_counts_and_others_do_not():
