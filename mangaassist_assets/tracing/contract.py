@@ -320,7 +320,8 @@ class _Parsing:
         """Return a text of the turn: what an adapter knows of a root that is a model call, else as mapped."""
         if self.converted.is_root_call and converted is not None:
             return converted
-        return self.reader.read("turn", fact, said_by(role)) or converted
+        found = self.reader.read("turn", fact, said_by(role))
+        return converted if found is None else found
 
     def _missing(self, fact: str) -> str:
         """Return why a trace cannot do: what is wrong with the fact, or where it was looked for."""
