@@ -216,4 +216,38 @@ def redact_command(text: str | None, file: Path | None, vocabulary: Path | None,
     emit(run_redact_lines(lines, vocabulary=words), render_redact, as_json=as_json)
 
 
-DATA_COMMANDS: tuple[click.Command, ...] = (datasets, labels, erase_user, report, import_traces, redact_command)
+@click.group()
+def traces() -> None:
+    """Traces: what the platform reads of them."""
+
+
+@traces.command("inspect")
+@click.argument("target", metavar="FILE|TRACE_ID")
+@click.option("--mapping", type=FILE, help="A mapping file to try; by default the one in MANGAASSIST_TRACE_MAPPING.")
+@click.option("--limit", type=click.IntRange(min=1), default=200, show_default=True, help="Traces of a file to read.")
+@click.option("--json", "as_json", is_flag=True, help=JSON_HELP)
+@click.pass_obj
+@explained
+def inspect_traces(home: str, target: str, mapping: Path | None, limit: int, *, as_json: bool) -> None:
+    """What is read from which place, what is missing, and lines of a mapping for what nothing reads.
+
+    A file needs no server; a trace id is looked up on the tracking server of the home. Exit code 1 if no trace is a
+    turn.
+    """
+    from mangaassist_assets.commands.traces import render_inspect, run_inspect
+
+    report = run_inspect(home, target, mapping=mapping, limit=limit, say=say)
+    emit(report, render_inspect, as_json=as_json)
+    if not report["turns"]:
+        raise SystemExit(1)
+
+
+DATA_COMMANDS: tuple[click.Command, ...] = (
+    datasets,
+    labels,
+    erase_user,
+    report,
+    import_traces,
+    traces,
+    redact_command,
+)

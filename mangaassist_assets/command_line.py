@@ -52,6 +52,7 @@ def _expected_errors() -> tuple[type[Exception], ...]:
     from mangaassist_assets.tracing.erasure import InvalidUserKeyError
     from mangaassist_assets.tracing.importing.files import ImportFileError
     from mangaassist_assets.tracing.importing.running import ImportIncompleteError
+    from mangaassist_assets.tracing.mapping import TraceMappingError
     from resources.app_config import ConfigurationNotDeployedError
     from resources.aws import DeadlineExceededError
     from resources.endpoints import EndpointDeploymentError
@@ -84,6 +85,7 @@ def _expected_errors() -> tuple[type[Exception], ...]:
         SnapshotMissingError,
         SupervisorError,
         TraceExportError,
+        TraceMappingError,
         UnknownVersionError,
         UtteranceFileError,
     )

@@ -34,6 +34,7 @@ from resources.prices import PricesResource
 from resources.privacy import PrivacyResource
 from resources.search import LanceDbSearchResource, OpenSearchResource
 from resources.store import StoreResource
+from resources.trace_mapping import TraceMappingResource
 from resources.trainers import TrainerResource
 from resources.warehouse import DuckDbWarehouseResource, RedshiftWarehouseResource
 from sensors import ALL_SENSORS
@@ -87,6 +88,7 @@ def _shared_resources(aws: AwsResource) -> dict[str, Resource]:
         "mining": MiningResource(),
         "mlflow": MlflowResource(tracking_uri=dg.EnvVar("MLFLOW_TRACKING_URI")),
         "prices": PricesResource(),
+        "trace_mapping": TraceMappingResource(),
         "trainer": TrainerResource(),
     }
 

@@ -70,7 +70,8 @@ def read_presence(store: SnapshotStore, release_bundle: str) -> list[TracePresen
             tags=frozenset(row["tags_present"]),
             spans=frozenset(row["spans_present"]),
             state=row["state"],
-            candidates=row["candidates"],
+            problems=tuple(row["problems"]),
+            candidates=row["candidate_count"],
             blocked=bool(row["guardrail_blocked"]),
         )
         for row in pl.read_parquet(io.BytesIO(content)).iter_rows(named=True)

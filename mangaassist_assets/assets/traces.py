@@ -10,6 +10,7 @@ from mangaassist_assets.partitions import release_bundles
 from resources.mlflow_tracking import MlflowResource
 from resources.privacy import PrivacyResource
 from resources.store import StoreResource
+from resources.trace_mapping import TraceMappingResource
 
 
 class TraceReadingConfig(dg.Config):
@@ -36,7 +37,7 @@ class TraceReadingConfig(dg.Config):
     owners=[PLATFORM],
     kinds={"mlflow", "deltalake", "parquet"},
     pool=TRACE_LANDING_POOL,
-    code_version="2",
+    code_version="3",
 )
 def tagged_traces(
     context: dg.AssetExecutionContext,
@@ -44,13 +45,14 @@ def tagged_traces(
     mlflow: MlflowResource,
     privacy: PrivacyResource,
     store: StoreResource,
+    trace_mapping: TraceMappingResource,
 ) -> dg.MaterializeResult[None]:
     """Chat turns of one release bundle under the trace contract, free of personal data.
 
-    One row is one finished MLflow trace with its tags, candidates, stages, model calls, feedback and reviews. A trace
-    that breaks the contract is in the quarantine file with its reason; one that is still being written waits for the
-    next reading. Materializing any bundle lands what is new of all bundles first. Redaction leaves the words of
-    `knowledge_chunks` alone.
+    One row is one finished MLflow trace with its tags, candidates, stages, model and tool calls, verdicts, feedback
+    and reviews, found by the trace mapping. A trace without bundle, session or message is in the quarantine file with
+    its reason; one that is still being written waits for the next reading. Materializing any bundle lands what is new
+    of all bundles first. Redaction leaves the words of `knowledge_chunks` alone.
     """
     from collections import Counter
 
@@ -76,6 +78,7 @@ def tagged_traces(
         erased_users=erased_users(snapshots),
         pseudonym_key=privacy.pseudonym_key(),
         vocabulary=read_vocabulary(snapshots),
+        mapping=trace_mapping.mapping(),
         page=config.page,
         progress=lambda traces: context.log.info(f"{traces} traces read"),
     )

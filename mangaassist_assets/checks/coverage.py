@@ -6,6 +6,8 @@ from mangaassist_assets.assets.common import table
 from mangaassist_assets.partitions import release_bundles
 from resources.store import StoreResource
 
+_SHOWN_PROBLEMS = 25
+
 
 def build_coverage_check() -> dg.AssetChecksDefinition:
     """Return the check of the traces' coverage."""
@@ -24,6 +26,8 @@ def build_coverage_check() -> dg.AssetChecksDefinition:
         judgement = judge(found)
         shortfalls = [one.describe() for one in judgement.shortfalls]
         all_well = "every share is as expected" if judgement.enough else f"{found.traces} traces are too few to judge"
+        if found.problems:
+            all_well += f"; in {found.problems[0].traces} traces {found.problems[0].what}"
         return dg.AssetCheckResult(
             passed=not shortfalls,
             severity=dg.AssetCheckSeverity.ERROR if judgement.severity == "error" else dg.AssetCheckSeverity.WARN,
@@ -44,6 +48,12 @@ def build_coverage_check() -> dg.AssetChecksDefinition:
                     ]
                 ),
                 "shortfalls": dg.MetadataValue.json(shortfalls),
+                "cannot_be_read": table(
+                    [
+                        {"what": one.what, "traces": one.traces, "example": one.example}
+                        for one in found.problems[:_SHOWN_PROBLEMS]
+                    ]
+                ),
             },
         )
 

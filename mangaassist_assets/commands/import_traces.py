@@ -38,7 +38,7 @@ def run_import(session: Session, *, file: Path, progress: Callable[[int, int], N
     from mangaassist_assets.tracing.importing.spool import spool
 
     began = time.monotonic()
-    with spool() as spooled, _Rejects.beside(file, session) as rejects:
+    with spool(session.resources.trace_mapping.mapping()) as spooled, _Rejects.beside(file, session) as rejects:
         _fill(session, file, spooled, rejects)
         if not spooled.count():
             msg = (

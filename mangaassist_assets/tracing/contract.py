@@ -100,10 +100,6 @@ def read_turns(records: Iterable[TraceRecord]) -> TurnReading:
     return TurnReading(turns=tuple(turns), quarantined=tuple(quarantined), in_progress=in_progress)
 
 
-class _QuarantineError(Exception):
-    """Why a trace cannot be a turn."""
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TraceReading:
     """One finished trace under the contract: a turn or its reason for quarantine, and which parts were there.
@@ -145,15 +141,14 @@ def read_trace(
     user = reader.read("turn", "user_id", given_name_of)
     user_key = _user_key(user, pseudonym_key) or _first_pseudonym(converted)
     told: dict[Tag, object] = {}
-    outcome: ChatTurn | Quarantined
-    try:
-        outcome = _Parsing(reader, converted, told, _Redactor(pseudonym_key, vocabulary)).turn(user_key)
-    except _QuarantineError as broken:
+    turn, reason = _Parsing(reader, converted, told, _Redactor(pseudonym_key, vocabulary)).turn(user_key)
+    outcome: ChatTurn | Quarantined = turn
+    if reason is not None:
         outcome = Quarantined(
             trace_id=trace.trace_id,
             timestamp_ms=trace.timestamp_ms,
-            reason=str(broken),
-            release_bundle=_valid_bundle_or_none(reader.read("turn", Tag.RELEASE_BUNDLE, name_of)),
+            reason=reason,
+            release_bundle=_valid_bundle_or_none(turn.release_bundle or None),
         )
     return TraceReading(
         outcome=outcome,
@@ -232,32 +227,31 @@ class _Parsing:
     told: dict[Tag, object]
     redactor: _Redactor
 
-    def turn(self, user_key: str | None) -> ChatTurn:
+    def turn(self, user_key: str | None) -> tuple[ChatTurn, str | None]:
+        """Return what the trace says as a turn, and why it cannot be one; what it has counts for the coverage."""
         reader, trace = self.reader, self.converted.trace
-        bundle = self._bundle()
-        session_id = self._required(Tag.SESSION_ID)
-        redacted = self.redactor.of_session(session_id)
-        state = self._state()
+        bundle, session_id = self._named(Tag.RELEASE_BUNDLE), self._named(Tag.SESSION_ID)
+        redacted = self.redactor.of_session(session_id or "")
         facts = {tag: self._named(tag) for tag in _NAMED_TAGS}
         self.told[Tag.CACHE_HIT] = cache_hit = reader.read("turn", Tag.CACHE_HIT, boolean_of)
         self.told[Tag.USER_FEEDBACK] = thumb = thumb_of(reader)
         message = self._text("message", "user", self.converted.message)
-        if message is None:
-            raise _QuarantineError(self._missing("message"))
+        reason = self._broken(bundle, session_id, message)
+        state = self._state()
         failed = failed_span_of(trace.spans) if state == "ERROR" else None
         answer = self._text("answer", "assistant", self.converted.answer)
         candidates = candidates_of(reader)
         blocked, reasons = guardrails_of(reader)
         expected_intent, expected_documents, reviewer = review_of(reader)
-        return ChatTurn(
+        turn = ChatTurn(
             trace_id=trace.trace_id,
             timestamp_ms=trace.timestamp_ms,
             duration_ms=max(0, trace.duration_ms),
             state=state,
-            release_bundle=bundle,
-            session_id=session_key(session_id, self.redactor.key),
+            release_bundle=bundle or "",
+            session_id=session_key(session_id or "", self.redactor.key),
             user_key=user_key,
-            message=redacted(message),
+            message=redacted(message or ""),
             answer=None if answer is None else redacted(answer),
             intent=facts[Tag.INTENT],
             intent_confidence=reader.read("turn", "intent_confidence", share_of),
@@ -296,20 +290,19 @@ class _Parsing:
             verdicts=verdicts_of(reader, redacted),
             shape=self.converted.shape,
         )
+        return turn, reason
 
-    def _bundle(self) -> str:
-        key = self._required(Tag.RELEASE_BUNDLE)
-        valid = _valid_bundle_or_none(key)
-        if valid is None:
-            raise _QuarantineError("release_bundle is not a valid bundle key")
-        return valid
-
-    def _required(self, tag: Tag) -> str:
-        found = self.reader.read("turn", tag, name_of)
-        if found is None:
-            raise _QuarantineError(self._missing(tag))
-        self.told[tag] = found
-        return found
+    def _broken(self, bundle: str | None, session_id: str | None, message: str | None) -> str | None:
+        """Return the first reason why the trace cannot be a turn, or None."""
+        if bundle is None:
+            return self._missing(Tag.RELEASE_BUNDLE)
+        if _valid_bundle_or_none(bundle) is None:
+            return "release_bundle is not a valid bundle key"
+        if session_id is None:
+            return self._missing(Tag.SESSION_ID)
+        if self.converted.trace.state == "IN_PROGRESS":
+            return "the trace never ended: its state is IN_PROGRESS"
+        return self._missing("message") if message is None else None
 
     def _named(self, tag: Tag) -> str | None:
         found = self.reader.read("turn", tag, given_name_of)
@@ -337,8 +330,6 @@ class _Parsing:
         state = self.converted.trace.state
         if state in ("OK", "ERROR"):
             return state
-        if state == "IN_PROGRESS":
-            raise _QuarantineError("the trace never ended: its state is IN_PROGRESS")
         root = self.reader.view.root
         self.reader.tell("state: the trace has none, so that of its root counts")
         return "ERROR" if root is not None and root.status == "ERROR" else "OK"

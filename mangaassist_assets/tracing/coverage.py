@@ -7,6 +7,7 @@ or a tool stopped saying something, long before a model misses it.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
@@ -16,11 +17,16 @@ from mangaassist_assets.tracing.records import TraceState
 
 Kind = Literal["tag", "span"]
 Severity = Literal["warn", "error"]
+_MOST_PROBLEMS = 200
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TracePresence:
-    """What one trace has. `candidates` is how many chunks retrieval found, None where the trace does not say."""
+    """What one trace has.
+
+    `candidates` is how many chunks retrieval found, None where the trace does not say. `problems` are what was odd,
+    each beginning with the fact's name and a colon.
+    """
 
     trace_id: str
     tags: frozenset[str]
@@ -28,6 +34,7 @@ class TracePresence:
     state: TraceState
     candidates: int | None = None
     blocked: bool = False
+    problems: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,12 +65,25 @@ class Share:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Problem:
+    """A part that cannot be read: what is wrong, in how many traces, and the id of one of them."""
+
+    what: str
+    traces: int
+    example: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Coverage:
-    """The shares over some traces; those in progress are counted apart and expected to have nothing yet."""
+    """The shares over some traces; those in progress are counted apart and expected to have nothing yet.
+
+    `problems` are the parts that were there and could not be read, the most frequent first.
+    """
 
     traces: int
     in_progress: int
     shares: tuple[Share, ...]
+    problems: tuple[Problem, ...] = ()
 
     def share(self, kind: Kind, name: str) -> Share:
         """Return the share of one tag or span.
@@ -230,12 +250,19 @@ class _Tally:
 def coverage(rows: Iterable[TracePresence]) -> Coverage:
     """Return the shares over traces, each trace given once; the rows are read once and not kept."""
     tallies = {key: _Tally() for key in _EXPECTED}
+    odd: Counter[str] = Counter()
+    examples: dict[str, str] = {}
     traces = in_progress = 0
     for row in rows:
         if row.state == "IN_PROGRESS":
             in_progress += 1
             continue
         traces += 1
+        for what in dict.fromkeys(row.problems):
+            # What is odd comes from outside: of a thousand kinds the first are counted.
+            if what in odd or len(odd) < _MOST_PROBLEMS:
+                odd[what] += 1
+                examples.setdefault(what, row.trace_id)
         for (kind, name), expects in _EXPECTED.items():
             tally = tallies[kind, name]
             there = name in (row.tags if kind == "tag" else row.spans)
@@ -261,6 +288,7 @@ def coverage(rows: Iterable[TracePresence]) -> Coverage:
             )
             for (kind, name), one in tallies.items()
         ),
+        problems=tuple(Problem(what=what, traces=count, example=examples[what]) for what, count in odd.most_common()),
     )
 
 

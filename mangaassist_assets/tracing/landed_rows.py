@@ -23,6 +23,7 @@ _COLUMNS: dict[str, pl.DataType | type[pl.DataType]] = {
     "reason": pl.String,
     "tags_present": pl.List(pl.String),
     "spans_present": pl.List(pl.String),
+    "problems": pl.List(pl.String),
 }
 LANDED_SCHEMA = pl.Schema(_COLUMNS)
 
@@ -49,7 +50,11 @@ def landed_row(
     }
     if reading.user_key is not None and reading.user_key in erased_users:
         return {**row, "kind": "erased"}
-    row |= {"tags_present": sorted(reading.tags), "spans_present": sorted(reading.spans)}
+    row |= {
+        "tags_present": sorted(reading.tags),
+        "spans_present": sorted(reading.spans),
+        "problems": list(reading.problems),
+    }
     if isinstance(outcome, ChatTurn):
         return {**row, **turn_row(outcome), "kind": "turn"}
     return {**row, "kind": "quarantined", "reason": outcome.reason}

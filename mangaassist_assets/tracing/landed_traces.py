@@ -12,7 +12,10 @@ from mangaassist_assets.tracing.landed_rows import NO_BUNDLE
 from mangaassist_assets.tracing.snapshot import QUARANTINE_SCHEMA, TURN_SCHEMA
 from mangaassist_assets.tracing.sources import TraceHeader
 
-PRESENCE_COLUMNS = ("trace_id", "kind", "state", "tags_present", "spans_present", "guardrail_blocked", "candidates")
+PRESENCE_COLUMNS = (
+    *("trace_id", "kind", "state", "tags_present", "spans_present", "problems", "guardrail_blocked"),
+    "candidate_count",
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,7 +23,8 @@ class BundleTraces:
     """The newest state of each trace of a release bundle, sorted by (timestamp_ms, trace_id).
 
     `turns` is in TURN_SCHEMA, `quarantined` in QUARANTINE_SCHEMA, `presence` has a row for each of both with the
-    tags and spans it has. `erased` counts traces of erased users, of which nothing else is known.
+    tags and spans it has and what was odd about it. `erased` counts traces of erased users, of which nothing else is
+    known.
     """
 
     turns: pl.DataFrame
@@ -44,9 +48,7 @@ class LandedTraces:
         erased = (pl.col("kind") == "erased") | pl.col("user_key").is_in(sorted(self._erased)).fill_null(value=False)
         kept = rows.filter(~erased)
         quarantined = kept.filter(pl.col("kind") == "quarantined")
-        presence = kept.filter(pl.col("kind").is_in(["turn", "quarantined"])).with_columns(
-            pl.col("candidates").list.len()
-        )
+        presence = kept.filter(pl.col("kind").is_in(["turn", "quarantined"]))
         return BundleTraces(
             turns=kept.filter(pl.col("kind") == "turn").select(TURN_SCHEMA.names()),
             quarantined=quarantined.select(QUARANTINE_SCHEMA.names()),

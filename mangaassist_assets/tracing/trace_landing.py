@@ -24,6 +24,7 @@ from mangaassist_assets.tracing.contract import CONTRACT_VERSION, TraceReading, 
 from mangaassist_assets.tracing.landed_rows import LANDED_SCHEMA, NO_BUNDLE, landed_row, tombstone
 from mangaassist_assets.tracing.landed_traces import BundleTraces, LandedTraces
 from mangaassist_assets.tracing.landing_state import Landed, LandingState
+from mangaassist_assets.tracing.mapping import TraceMapping, read_mapping
 from mangaassist_assets.tracing.records import TraceRecord
 from mangaassist_assets.tracing.redaction import Vocabulary
 from mangaassist_assets.tracing.sources import AssessmentPosition, TraceHeader, TracePosition, TraceSource, fingerprint
@@ -50,6 +51,7 @@ class TraceLanding:
         erased_users: Collection[str] = frozenset(),
         pseudonym_key: bytes | None = None,
         vocabulary: Vocabulary | None = None,
+        mapping: TraceMapping | None = None,
         page: int = 500,
         overlap_ms: int = OVERLAP_MS,
         give_up_ms: int = GIVE_UP_MS,
@@ -64,6 +66,7 @@ class TraceLanding:
             erased_users: Pseudonyms of users whose turns leave nothing but a mark that they were read.
             pseudonym_key: See `read_trace`.
             vocabulary: See `read_trace`; traces that were read with other words are read again when they are compared.
+            mapping: See `read_trace`; traces that were read through another mapping are read again likewise.
             page: Traces of one request and one commit.
             overlap_ms: See OVERLAP_MS.
             give_up_ms: See GIVE_UP_MS.
@@ -76,7 +79,9 @@ class TraceLanding:
         self._landed = LandedTraces(table, erased_users=erased_users)
         self._key = pseudonym_key
         self._vocabulary = vocabulary
-        self._reader = f"{CONTRACT_VERSION}.{'' if vocabulary is None else vocabulary.digest}"
+        self._mapping = mapping or read_mapping()
+        words = "" if vocabulary is None else vocabulary.digest
+        self._reader = f"{CONTRACT_VERSION}.{self._mapping.digest[:16]}.{words}"
         self._page = page
         self._overlap_ms = overlap_ms
         self._give_up_ms = give_up_ms
@@ -283,7 +288,8 @@ class TraceLanding:
         waiting = dict(state.open)
         rows: dict[str, dict[str, Any]] = {}
         for record in records:
-            row = self._row(read_trace(record, pseudonym_key=self._key, vocabulary=self._vocabulary), record, sequence)
+            reading = read_trace(record, pseudonym_key=self._key, vocabulary=self._vocabulary, mapping=self._mapping)
+            row = self._row(reading, record, sequence)
             if record.state == "IN_PROGRESS" and not self._is_given_up(record.timestamp_ms):
                 waiting[record.trace_id] = record.timestamp_ms
                 row = tombstone(record.trace_id, record.timestamp_ms, row[PARTITION], sequence)

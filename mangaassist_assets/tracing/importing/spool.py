@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from mangaassist_assets.tracing.importing.merging import check_storable, merged, with_contract_tags
 from mangaassist_assets.tracing.importing.model import ImportedTrace, UnreadableTraceError, from_json, to_json
 from mangaassist_assets.tracing.importing.reading import ImportReject, Part
+from mangaassist_assets.tracing.mapping import TraceMapping
 
 MAXIMUM_TRACE = 64 << 20
 
@@ -30,8 +31,9 @@ class SpooledTrace:
 class Spool:
     """Collects parts, then yields traces in the order in which they first appear. Used by one thread."""
 
-    def __init__(self, connection: sqlite3.Connection) -> None:
+    def __init__(self, connection: sqlite3.Connection, mapping: TraceMapping | None = None) -> None:
         self._connection = connection
+        self._mapping = mapping
         connection.execute("PRAGMA journal_mode = OFF")
         connection.execute("PRAGMA synchronous = OFF")
         connection.execute("CREATE TABLE part (trace_id TEXT, line INTEGER, content BLOB)")
@@ -58,8 +60,8 @@ class Spool:
         ).fetchone()
         return int(row[0])
 
-    def traces(self) -> Iterator[SpooledTrace | ImportReject]:
-        """Yield every trace, merged of its parts, or why it cannot be imported."""
+    def traces(self, *, tagged: bool = True) -> Iterator[SpooledTrace | ImportReject]:
+        """Yield every trace, merged of its parts, or why it cannot be imported; `tagged` as it will be written."""
         ids = self._connection.cursor()
         for (trace_id,) in ids.execute("SELECT trace_id FROM trace ORDER BY rowid"):
             first, size = self._connection.execute(
@@ -70,7 +72,9 @@ class Spool:
                 continue
             rows = self._connection.execute("SELECT content FROM part WHERE trace_id = ? ORDER BY rowid", (trace_id,))
             try:
-                trace = with_contract_tags(merged([from_json(content) for (content,) in rows]))
+                trace = merged([from_json(content) for (content,) in rows])
+                if tagged:
+                    trace = with_contract_tags(trace, self._mapping)
                 check_storable(trace)
             except UnreadableTraceError as reason:
                 yield ImportReject(line_number=first, reason=str(reason))
@@ -88,11 +92,11 @@ class Spool:
 
 
 @contextmanager
-def spool() -> Iterator[Spool]:
-    """Open an empty spool that is gone when the block ends."""
+def spool(mapping: TraceMapping | None = None) -> Iterator[Spool]:
+    """Open an empty spool that is gone when the block ends; `mapping` tells where traces name bundle and session."""
     # The empty name is SQLite's for a private database on disk.
     connection = sqlite3.connect("", isolation_level=None)
     try:
-        yield Spool(connection)
+        yield Spool(connection, mapping)
     finally:
         connection.close()
