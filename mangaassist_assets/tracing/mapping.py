@@ -67,11 +67,16 @@ class Place:
     where: str
     part: Part | None
     path: tuple[str, ...]
+    text: str = field(init=False, compare=False)
+
+    def __post_init__(self) -> None:
+        """Keep the text: it is asked for with every fact that is read."""
+        start = self.where if self.part is None else f"{self.where}.{self.part}"
+        object.__setattr__(self, "text", "/".join((start, *(key.replace("/", "~1") for key in self.path))))
 
     def __str__(self) -> str:
         """Return the place as mapping files write it."""
-        start = self.where if self.part is None else f"{self.where}.{self.part}"
-        return "/".join((start, *(key.replace("/", "~1") for key in self.path)))
+        return self.text
 
 
 @dataclass(frozen=True, slots=True)

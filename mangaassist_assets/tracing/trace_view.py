@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from mangaassist_assets.tracing.mapping import Place, Section, TraceMapping
+from mangaassist_assets.tracing.mapping import Part, Place, Section, TraceMapping
 from mangaassist_assets.tracing.names import SpanName
 from mangaassist_assets.tracing.records import SpanRecord, TraceRecord
 from mangaassist_assets.tracing.shapes.values import decoded
@@ -24,6 +24,7 @@ class TraceView:
         self.trace = trace
         self.problems: list[str] = []
         self.spans = sorted(trace.spans, key=lambda span: (span.start_ns, span.span_id))
+        self._attributes = frozenset(key for span in trace.spans for key in span.attributes)
         self.by_stage: dict[str, list[SpanRecord]] = {}
         self.stage_of: dict[str, str] = {}
         for span in self.spans:
@@ -67,38 +68,63 @@ class TraceView:
         found = self.by_stage.get(stage)
         return found[-1] if found else None
 
-    def at(self, place: Place, span: SpanRecord | None = None) -> list[object]:
+    def at(self, place: Place, span: SpanRecord | None = None) -> Sequence[object]:
         """Return what stands at a place; several values only where it looks at every span."""
-        if place.part is None:
-            source = self.trace.tags if place.where == "tags" else self.trace.metadata
-            # Another tool's id of a user is kept apart from its metadata when a trace is read.
-            found = [_walk(source, place.path)]
-            if place.path == ("mlflow.trace.user",) and found == [None]:
-                found = [self.trace.user_key]
-        else:
-            part = place.part
-            found = [_walk(getattr(one, part), place.path) for one in self._spans_at(place.where, span)]
-        return [one for one in found if one is not None]
-
-    def _spans_at(self, where: str, span: SpanRecord | None) -> Sequence[SpanRecord]:
+        where, part = place.where, place.part
+        if part is None:
+            return self._beside_spans(place)
         if where == "any":
-            return self.spans
-        one = self.root if where == "root" else span if where == "span" else self.last(where)
-        return () if one is None else (one,)
+            if part == "attributes" and place.path[0] not in self._attributes:
+                return ()
+            found = [_walk(_part(each, part), place.path) for each in self.spans]
+            return [one for one in found if one is not None]
+        one = span if where == "span" else self.root if where == "root" else self.last(where)
+        if one is None:
+            return ()
+        if part == "attributes" and place.path[0] not in one.attributes:
+            # Most places are attributes that this span has not: this is what a reading does most.
+            return ()
+        value = _walk(_part(one, part), place.path)
+        return () if value is None else (value,)
+
+    def _beside_spans(self, place: Place) -> Sequence[object]:
+        source = self.trace.tags if place.where == "tags" else self.trace.metadata
+        found = _walk(source, place.path) if place.path[0] in source else None
+        # The id of a user is kept apart from the other metadata when a trace is read.
+        if found is None and place.path == _USER:
+            found = self.trace.user_key
+        return () if found is None else (found,)
+
+
+_USER = ("mlflow.trace.user",)
+
+
+def _part(span: SpanRecord, part: Part) -> object:
+    return span.attributes if part == "attributes" else span.inputs if part == "inputs" else span.outputs
 
 
 def _walk(value: object, path: Sequence[str]) -> object:
     """Return what a path leads to in a JSON value, or None; JSON in texts is looked into."""
     for key in path:
-        value = decoded(value)
-        if isinstance(value, Mapping):
-            value = value.get(key)
-        elif isinstance(value, list | tuple) and key.lstrip("-").isdecimal() and len(key) < 6:
-            index = int(key)
-            value = value[index] if -len(value) <= index < len(value) else None
-        else:
+        # Most steps are a look into a plain dictionary: a turn takes hundreds of them.
+        if type(value) is not dict:
+            value = decoded(value)
+            if isinstance(value, list | tuple):
+                value = _entry(value, key)
+                continue
+            if not isinstance(value, Mapping):
+                return None
+        value = value.get(key)
+        if value is None:
             return None
     return value
+
+
+def _entry(entries: Sequence[object], key: str) -> object:
+    if not (key.lstrip("-").isdecimal() and len(key) < 6):
+        return None
+    index = int(key)
+    return entries[index] if -len(entries) <= index < len(entries) else None
 
 
 @dataclass(slots=True)
@@ -122,29 +148,29 @@ class FactReader:
         self, section: Section, fact: str, convert: Callable[[object], T | None], span: SpanRecord | None = None
     ) -> T | None:
         """Return the first value of the right type among the places of a fact, or None."""
-        for place, value in self._values(section, fact, convert, span):
-            self.sources.setdefault(f"{section}.{fact}", str(place))
-            return value
+        at = self.view.at
+        for place in self.mapping.places[section].get(fact, ()):
+            if (found := at(place, span)) and (value := self._first(fact, place, found, convert)) is not None:
+                self.sources.setdefault(f"{section}.{fact}", place.text)
+                return value
         return None
 
     def tell(self, problem: str) -> None:
         """Keep what was odd."""
         self.view.tell(problem)
 
-    def _values(
-        self, section: Section, fact: str, convert: Callable[[object], T | None], span: SpanRecord | None
-    ) -> Iterator[tuple[Place, T]]:
-        for place in self.mapping.places[section].get(fact, ()):
-            values: list[T] = []
-            for raw in self.view.at(place, span):
-                try:
-                    value = convert(raw)
-                except WrongTypeError as wrong:
-                    self.tell(f"{fact}: {place} {wrong}")
-                    continue
-                if value is not None and value not in values:
-                    values.append(value)
-            if len(values) > 1:
-                self.tell(f"{fact}: {place} holds {len(values)} different values; the first counts")
-            if values:
-                yield place, values[0]
+    def _first(
+        self, fact: str, place: Place, found: Sequence[object], convert: Callable[[object], T | None]
+    ) -> T | None:
+        values: list[T] = []
+        for raw in found:
+            try:
+                value = convert(raw)
+            except WrongTypeError as wrong:
+                self.tell(f"{fact}: {place} {wrong}")
+                continue
+            if value is not None and value not in values:
+                values.append(value)
+        if len(values) > 1:
+            self.tell(f"{fact}: {place} holds {len(values)} different values; the first counts")
+        return values[0] if values else None

@@ -11,19 +11,18 @@ _LONGEST_JSON = 5_000_000
 _LONGEST_NAME = 250
 _LARGEST_COUNT = 2**53
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+_JSON_STARTS = ("{", "[", '"')
 _TEXT_KINDS = (None, "text", "output_text", "input_text")
 
 
 def decoded(value: object) -> object:
     """Return the JSON that a text or bytes hold; any other value, and what is not JSON, as it is."""
-    if isinstance(value, bytes | bytearray):
+    if type(value) is str:
+        if not value or value.lstrip()[:1] not in _JSON_STARTS:
+            return value
+    elif isinstance(value, bytes | bytearray):
         value = bytes(value).decode("utf-8", "replace")
-    if (
-        not isinstance(value, str)
-        or not value
-        or len(value) > _LONGEST_JSON
-        or value.lstrip()[:1] not in ("{", "[", '"')
-    ):
+    if not isinstance(value, str) or not value or len(value) > _LONGEST_JSON or value.lstrip()[:1] not in _JSON_STARTS:
         return value
     try:
         return json.loads(value)
