@@ -70,7 +70,7 @@ def run_bootstrap(
         )
         raise CommandError(msg)
     golden_messages = _golden_messages(session, golden)
-    knowledge_reading = read_knowledge(knowledge)
+    knowledge_reading = read_knowledge(knowledge, tenant_attribute=session.resources.knowledge.named_tenant_attribute())
     session.progress(
         f"training file: {reading.summary()}; knowledge: {len(knowledge_reading.documents)} documents, "
         f"{len(knowledge_reading.rejects)} rejects"
@@ -178,6 +178,7 @@ def _keep_inputs(session: Session, training: Sequence[Utterance], knowledge: Pat
             "text": redact(one.text, vocabulary=vocabulary).text,
             "intent": one.intent,
             "relevant_documents": list(one.relevant_documents),
+            "tenant": one.tenant,
         }
         for one in training
     ]
