@@ -301,7 +301,7 @@ class LanceDbIndex:
     def _searchable(self, generation: str, scope: TenantScope) -> Table:
         """Return the table of a generation if it can be searched in a scope."""
         table = self._table(generation)
-        if scope.keys() is not None and _TENANT_KEY not in table.schema.names:
+        if scope.admitted_keys() is not None and _TENANT_KEY not in table.schema.names:
             raise TenantlessGenerationError(generation)
         return table
 
@@ -361,7 +361,7 @@ def _rows(schema: pa.Schema, chunks: Sequence[Chunk], vectors: Vectors) -> pa.Ta
 def _filtered(query: Any, scope: TenantScope, filters: Mapping[str, str] | None) -> Any:  # noqa: ANN401  # LanceDB's builders are untyped
     """Restrict a query before it ranks: what is not admitted takes no place of what is."""
     conditions = []
-    keys = scope.keys()
+    keys = scope.admitted_keys()
     if keys is not None:
         # Digests: what a tenant is called never becomes part of the condition.
         conditions.append(f"{_TENANT_KEY} IN ({', '.join(repr(key) for key in keys)})")

@@ -416,7 +416,7 @@ class OpenSearchIndex:
         self, generation: str, scope: TenantScope, filters: Mapping[str, str] | None
     ) -> list[dict[str, Any]]:
         conditions: list[dict[str, Any]] = []
-        keys = scope.keys()
+        keys = scope.admitted_keys()
         if keys is not None:
             # A generation that knew tenants once always does; where the field is missing a filter would match nothing.
             if generation not in self._knowing_tenants:

@@ -16,7 +16,7 @@ def knowledge_chunks(
     """Passages of the knowledge documents, the unit of retrieval.
 
     One row is one chunk of a document of the knowledge folder (.md, .txt, .html, .csv, .jsonl). What could not be read
-    is in the rejects file with its place and reason, and so is a document or row of which it is not certain whose it is.
+    is in the rejects file with its place and reason, and so is a document or row that is not certainly somebody's.
     Titles, authors and characters are the store's vocabulary, which redaction leaves alone.
     """
     from collections import Counter

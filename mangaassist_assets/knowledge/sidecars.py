@@ -61,15 +61,15 @@ def parse_sidecar(text: str, *, tenant_attribute: str) -> Sidecar:
     """
     content = _parsed(text)
     if not isinstance(content, dict):
-        raise SidecarError(f"it is no JSON object with {_ATTRIBUTES!r}")
+        raise SidecarError(f'it has no object "{_ATTRIBUTES}"')
     unknown = sorted(set(content) - {_ATTRIBUTES, _STRUCTURE})
     if unknown:
         raise SidecarError(f"the key {unknown[0][:40]!r} is not known; {_ATTRIBUTES!r} and {_STRUCTURE!r} are")
     if not content:
-        raise SidecarError(f"it has neither {_ATTRIBUTES!r} nor {_STRUCTURE!r}")
+        raise SidecarError(f'it has neither "{_ATTRIBUTES}" nor "{_STRUCTURE}"')
     raw = content.get(_ATTRIBUTES, {})
     if not isinstance(raw, dict):
-        raise SidecarError(f"{_ATTRIBUTES!r} is no object")
+        raise SidecarError(f'it has no object "{_ATTRIBUTES}"')
     attributes: dict[str, str] = {}
     embedded: list[str] = []
     for name, given in raw.items():

@@ -79,7 +79,7 @@ class TenantScope:
         """Return whether a document of that tenant, or of none, may be found."""
         return self.kind == "all" or tenant is None or tenant == self.tenant
 
-    def keys(self) -> tuple[str, ...] | None:
+    def admitted_keys(self) -> tuple[str, ...] | None:
         """Return the `tenant_key`s that may be found; None where all may."""
         if self.kind == "all":
             return None

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from mangaassist_assets.knowledge.errors import SearchIndexError
+from mangaassist_assets.knowledge.tenants import UNTENANTED
 from mangaassist_assets.knowledge.types import SearchIndex
 from resources.search import LanceDbSearchResource
 from tests.support.knowledge import DIMENSION, store_chunks, vectors_of
@@ -26,13 +27,22 @@ def index(tmp_path: Path) -> SearchIndex:
 class TestLanceDb(SearchIndexClaims):
     """The claims, on LanceDB."""
 
+    @pytest.fixture
+    def tenantless(self, generation: str, tmp_path: Path) -> SearchIndex:
+        import lancedb
+
+        lancedb.connect(tmp_path / "search").open_table(generation).drop_columns(["tenant_key"])
+        return LanceDbSearchResource(path=str(tmp_path / "search")).index()
+
 
 def test_another_process_sees_what_was_built_and_swapped(index, tmp_path, repository_root):
     generation = build(index).generation
     index.swap_live(generation, expected=None)
     script = (
-        "import sys; from resources.search import LanceDbSearchResource as R; i = R(path=sys.argv[1]).index(); "
-        "g = i.live_generation(); print(g, i.count(g), i.keyword_search(g, 'return', limit=1)[0].document_id)"
+        "import sys; from mangaassist_assets.knowledge.tenants import UNTENANTED; "
+        "from resources.search import LanceDbSearchResource as R; i = R(path=sys.argv[1]).index(); "
+        "g = i.live_generation(); hits = i.keyword_search(g, 'return', scope=UNTENANTED, limit=1); "
+        "print(g, i.count(g), hits[0].document_id)"
     )
     done = subprocess.run(
         [sys.executable, "-c", script, str(tmp_path / "search")],
@@ -48,12 +58,12 @@ def test_a_reader_survives_that_a_generation_is_deleted_and_built_again(index, t
     chunks = store_chunks()
     vectors = vectors_of(chunks)
     generation = build(index).generation
-    assert index.vector_search(generation, vectors[1], limit=1)[0].chunk_id == chunks[1].chunk_id
+    assert index.vector_search(generation, vectors[1], scope=UNTENANTED, limit=1)[0].chunk_id == chunks[1].chunk_id
     another = LanceDbSearchResource(path=str(tmp_path / "search")).index()
     another.delete_generation(generation)
     assert build(another).built
-    assert index.vector_search(generation, vectors[1], limit=1)[0].chunk_id == chunks[1].chunk_id
-    assert index.keyword_search(generation, "returned", limit=1)[0].chunk_id == chunks[0].chunk_id
+    assert index.vector_search(generation, vectors[1], scope=UNTENANTED, limit=1)[0].chunk_id == chunks[1].chunk_id
+    assert index.keyword_search(generation, "returned", scope=UNTENANTED, limit=1)[0].chunk_id == chunks[0].chunk_id
 
 
 def test_a_folder_that_a_killed_builder_left_behind_is_replaced(index, tmp_path):
@@ -82,7 +92,7 @@ def test_a_builder_that_is_killed_leaves_nothing_live_and_is_built_again(index, 
     assert index.count(name) == 5
     assert index.live_generation() is None
     assert build(index).built
-    assert index.keyword_search(name, "returned", limit=1)[0].document_id == "policies/returns.md"
+    assert index.keyword_search(name, "returned", scope=UNTENANTED, limit=1)[0].document_id == "policies/returns.md"
 
 
 def test_a_damaged_alias_file_says_what_to_write(index, tmp_path):

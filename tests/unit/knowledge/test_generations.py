@@ -84,9 +84,11 @@ def test_a_sound_generation_passes_every_check(index):
     assert [check.name for check in report.checks] == [
         "finished",
         "count",
+        "tenants_known",
         "dimension",
         "vector_search",
         "keyword_search",
+        "tenants_apart",
     ]
 
 
