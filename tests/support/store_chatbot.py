@@ -16,7 +16,7 @@ from mangaassist_assets.chatbot.orchestrator import Chatbot
 from mangaassist_assets.chatbot.parts import Generator, StageError
 from mangaassist_assets.chatbot.retrieval import Retriever
 from mangaassist_assets.knowledge.tenants import TenantScope
-from mangaassist_assets.knowledge.types import Chunk, Hit, Vectors
+from mangaassist_assets.knowledge.types import Chunk, Embedder, Hit, Vectors
 from mangaassist_assets.tracing.records import TraceRecord
 
 PASSAGES = {
@@ -209,7 +209,8 @@ def store_chatbot(
     *,
     intent: RuleEndpoint | None = None,
     reranker: RuleEndpoint | None = None,
-    index: MemoryIndex | None = None,
+    index: Any = None,
+    embedder: Embedder | None = None,
     configuration: Any = None,
     generator: Generator | None = None,
     prompt_limit: int = 4_000,
@@ -221,8 +222,8 @@ def store_chatbot(
             "mangaassist-intent", intents={"return": "return_item", "ship": "shipping_cost", "gift": "gift_card"}
         ),
         retriever=Retriever(
-            index=index or MemoryIndex(),  # type: ignore[arg-type]
-            embedder=HashEmbedder(),
+            index=index or MemoryIndex(),
+            embedder=embedder or HashEmbedder(),
             reranker=reranker or RuleEndpoint("mangaassist-reranker"),
         ),
         configuration=configuration or FixedConfiguration(),

@@ -372,9 +372,9 @@ def test_every_query_is_searched_once_and_progress_is_told():
     asked: list[str] = []
     told: list[tuple[int, int]] = []
 
-    def search(query: str, _scope: TenantScope) -> list[Hit]:
+    def search(query: str, scope: TenantScope) -> list[Hit]:
         asked.append(query)
-        return finds("other-1.md::0", "returns.md::0")(query)
+        return finds("other-1.md::0", "returns.md::0")(query, scope)
 
     turns = [make_turn(f"t{n}", [*others(2), "returns.md::0"], ("returns.md",)) for n in range(4)]
     build(turns, search=search, progress=lambda done, total: told.append((done, total)))
