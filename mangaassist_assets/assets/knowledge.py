@@ -1,6 +1,7 @@
 """Knowledge: documents, chunks, embeddings, index generations, and the alias that makes one of them live."""
 
 import dagster as dg
+from pydantic import Field
 
 from mangaassist_assets.assets.common import ML_ENGINEERING, PLATFORM, PRODUCTION_POOL, materialized, table
 from resources.embeddings import EmbeddingsResource
@@ -9,9 +10,18 @@ from resources.search import SearchResource
 from resources.store import StoreResource
 
 
+class KnowledgeSettings(dg.Config):
+    """What may be asked of a reading of the knowledge."""
+
+    without_tenants: bool = Field(
+        default=False,
+        description="Go on though no document names a tenant and there were tenants before: everybody sees everything.",
+    )
+
+
 @dg.asset(group_name="knowledge", owners=[PLATFORM], kinds={"parquet"}, code_version="2")
 def knowledge_chunks(
-    context: dg.AssetExecutionContext, knowledge: KnowledgeResource, store: StoreResource
+    context: dg.AssetExecutionContext, config: KnowledgeSettings, knowledge: KnowledgeResource, store: StoreResource
 ) -> dg.MaterializeResult[None]:
     """Passages of the knowledge documents, the unit of retrieval.
 
@@ -22,16 +32,22 @@ def knowledge_chunks(
     from collections import Counter
     from dataclasses import asdict
 
-    from mangaassist_assets.assets.reading import CHUNKS_FILE, VOCABULARY_FILE
+    from mangaassist_assets.assets.reading import CHUNKS_FILE, VOCABULARY_FILE, read_chunks
     from mangaassist_assets.knowledge.chunking import chunk_documents, chunks_to_parquet
     from mangaassist_assets.knowledge.documents import read_knowledge
+    from mangaassist_assets.knowledge.tenants import refuse_lost_tenants
     from mangaassist_assets.knowledge.vocabulary import store_phrases
     from mangaassist_assets.storage import canonical_json
 
-    reading = read_knowledge(knowledge.path(), tenant_attribute=knowledge.named_tenant_attribute())
+    snapshots = store.snapshots()
+    attribute = knowledge.named_tenant_attribute()
+    reading = read_knowledge(knowledge.path(), tenant_attribute=attribute)
     chunks = chunk_documents(reading.documents)
+    if not config.without_tenants and snapshots.find("knowledge_chunks") is not None:
+        before = [chunk.tenant for chunk in read_chunks(snapshots, tenantless=True)]
+        refuse_lost_tenants(before, [chunk.tenant for chunk in chunks], attribute=attribute)
     phrases = store_phrases(chunks)
-    snapshot = store.snapshots().write(
+    snapshot = snapshots.write(
         "knowledge_chunks",
         {
             CHUNKS_FILE: chunks_to_parquet(chunks),

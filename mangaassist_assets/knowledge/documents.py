@@ -13,7 +13,7 @@ from typing import Literal
 from mangaassist_assets.knowledge.errors import EmptyKnowledgeError, KnowledgeFolderError, SidecarError
 from mangaassist_assets.knowledge.html_text import html_to_text
 from mangaassist_assets.knowledge.records import Record, RecordError, read_csv_records, read_json_lines
-from mangaassist_assets.knowledge.sidecar_files import pair_sidecars
+from mangaassist_assets.knowledge.sidecar_files import is_sidecar, pair_sidecars
 from mangaassist_assets.knowledge.sidecars import NO_SIDECAR, Sidecar, is_attribute, parse_sidecar, told_tenant
 from mangaassist_assets.knowledge.tenants import InvalidTenantError
 from mangaassist_assets.knowledge.text import clean_text, drop_html_comments
@@ -130,15 +130,18 @@ def read_knowledge(
 
 
 def _walk(root: Path) -> Iterator[Path]:
-    """Yield everything below `root` that is not a real folder, symbolic links included but not followed."""
+    """Yield everything below `root` that is not a real folder, symbolic links included but not followed.
+
+    A folder that is called like a sidecar is yielded as well: its document must not be read without one.
+    """
 
     def fail(error: OSError) -> None:
         raise KnowledgeFolderError(f"cannot list {error.filename} of the knowledge: {error.strerror}") from error
 
     for directory, folders, files in os.walk(root, onerror=fail):
-        linked = [name for name in folders if (Path(directory) / name).is_symlink()]
-        folders[:] = sorted(name for name in folders if not name.startswith(".") and name not in linked)
-        for name in (*files, *linked):
+        odd = [name for name in folders if is_sidecar(name) or (Path(directory) / name).is_symlink()]
+        folders[:] = sorted(name for name in folders if not name.startswith(".") and name not in odd)
+        for name in (*files, *odd):
             if not name.startswith("."):
                 yield Path(directory) / name
 
@@ -151,7 +154,9 @@ def _read_text(root: Path, path: Path, max_file_bytes: int) -> str:
             raise _FileError("a link that leads out of the knowledge folder")
         status = target.stat()
         if not stat.S_ISREG(status.st_mode):
-            raise _FileError("a link to a folder" if stat.S_ISDIR(status.st_mode) else "not a regular file")
+            raise _FileError(
+                f"a {'link to a ' * path.is_symlink()}folder" if stat.S_ISDIR(status.st_mode) else "not a regular file"
+            )
         if status.st_size > max_file_bytes:
             raise _FileError(f"too large: {status.st_size:,} bytes, and {max_file_bytes:,} are allowed")
         content = target.read_bytes()

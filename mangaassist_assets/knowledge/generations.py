@@ -190,7 +190,8 @@ def verify_generation(
         return VerificationReport(generation, tuple(checks))
     count, dimension = index.count(generation), int(vectors.shape[1])
     checks.append(VerificationCheck("count", count == len(chunks), f"{count} chunks, expected {len(chunks)}"))
-    checks.append(VerificationCheck("tenants_known", state.knows_tenants, "each chunk's tenant is part of it"))
+    detail = "it tells whose a chunk is" if state.knows_tenants else "built by a version that knew no tenants"
+    checks.append(VerificationCheck("tenants_known", state.knows_tenants, detail))
     same = state.dimension == dimension
     checks.append(VerificationCheck("dimension", same, f"{state.dimension}, the vectors have {dimension}"))
     if not same or not state.knows_tenants:

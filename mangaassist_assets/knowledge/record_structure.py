@@ -51,9 +51,9 @@ def parse_structure(value: object) -> RecordStructure:
         raise SidecarError(f"the type of documentStructureConfiguration is not {_TYPE}, the only one that is known")
     body = _object(outer.get(_BODY), _BODY, {"contentFields", _SPECIFICATION})
     contents = _names(body.get("contentFields"), "contentFields")
+    lists = _object(body.get(_SPECIFICATION, {}), _SPECIFICATION, {_INCLUDE, _EXCLUDE})
     if len(contents) != 1:
         raise SidecarError(f"contentFields names {len(contents)} columns, and exactly one is supported")
-    lists = _object(body.get(_SPECIFICATION, {}), _SPECIFICATION, {_INCLUDE, _EXCLUDE})
     structure = RecordStructure(
         content=contents[0],
         included=_names(lists.get(_INCLUDE, []), _INCLUDE),
@@ -86,4 +86,4 @@ def _names(value: object, name: str) -> tuple[str, ...]:
         if not isinstance(field, str) or not (cleaned := clean_text(field).strip()):
             raise SidecarError(f"an entry of {name} has no fieldName")
         names.append(cleaned)
-    return tuple(dict.fromkeys(names))
+    return tuple(names)

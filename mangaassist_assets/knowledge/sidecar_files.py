@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import unicodedata
 from collections import defaultdict
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-_SUFFIX = ".metadata.json"
+_MARK, _SUFFIX = ".metadata", ".metadata.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,42 +18,68 @@ class SidecarFiles:
     rejected: Mapping[str, str]
 
 
+def is_sidecar(name: str) -> bool:
+    """Return whether a file is called as metadata of another."""
+    return name[-len(_SUFFIX) :].lower() == _SUFFIX
+
+
 def pair_sidecars(names: Collection[str]) -> SidecarFiles:
     """Find the sidecar of each file.
 
     A document is held back where it is not certain which sidecar is its own: two that differ in case, one that two
-    documents could claim, or one without the document's own suffix (`titles.metadata.json` beside `titles.csv`).
+    documents could claim, or something that is nearly called as one (`titles.metadata.json` or
+    `titles.csv.metadata.json.txt` beside `titles.csv`).
 
     Args:
         names: Paths of files, with `/`.
     """
-    sidecars = sorted(name for name in names if name[-len(_SUFFIX) :].lower() == _SUFFIX)
+    sidecars = sorted(name for name in names if is_sidecar(name))
     documents = sorted(set(names) - set(sidecars))
     by_name: defaultdict[str, list[str]] = defaultdict(list)
-    by_stem: defaultdict[str, list[str]] = defaultdict(list)
     for name in documents:
         by_name[_folded(name)].append(name)
-        by_stem[_folded(_without_suffix(name))].append(name)
     found: defaultdict[str, list[str]] = defaultdict(list)
     rejected: dict[str, str] = {}
     for sidecar in sidecars:
         described = sidecar[: -len(_SUFFIX)]
-        owners = [described] if described in documents else by_name[_folded(described)]
+        alike = by_name.get(_folded(described), [])
+        owners = [described] if described in alike else alike
         for owner in owners:
             found[owner].append(sidecar)
-        if len(owners) > 1:
-            rejected |= dict.fromkeys(owners, f"held back, as {sidecar} could be of {' or of '.join(owners)}")
         if not owners:
             rejected[sidecar] = "there is no document it describes"
-            for near in by_stem[_folded(described)]:
-                rejected[near] = f"held back, as {sidecar} may be meant for it: name that {near}{_SUFFIX}"
-    for name, candidates in found.items():
-        if len(candidates) > 1:
-            rejected[name] = f"held back, as it has {len(candidates)} sidecars: {', '.join(candidates)}; keep one"
+        elif len(owners) > 1:
+            rejected |= dict.fromkeys(owners, f"held back, as {sidecar} could be of {' or of '.join(owners)}")
+    for near, owners in _nearly_sidecars(documents, by_name, orphans=rejected.keys() & set(sidecars)):
+        rejected.setdefault(near, f"it is called like metadata of {owners[0]}: name it {owners[0]}{_SUFFIX}")
+        for name in owners:
+            if name not in found:
+                rejected[name] = f"held back, as {near} may be meant for it: name that {name}{_SUFFIX}"
+    rejected |= {
+        name: f"held back, as it has {len(several)} sidecars: {', '.join(several)}; keep one"
+        for name, several in found.items()
+        if len(several) > 1
+    }
     return SidecarFiles(
         documents={name: next(iter(found.get(name, ())), None) for name in documents if name not in rejected},
         rejected=dict(sorted(rejected.items())),
     )
+
+
+def _nearly_sidecars(
+    documents: Sequence[str], by_name: Mapping[str, list[str]], *, orphans: Collection[str]
+) -> Iterator[tuple[str, list[str]]]:
+    """Yield files that may be meant as sidecars, with the documents that they may be meant for."""
+    by_stem: defaultdict[str, list[str]] = defaultdict(list)
+    for name in documents:
+        by_stem[_folded(_without_suffix(name))].append(name)
+    for name in sorted(orphans):
+        if owners := by_stem.get(_folded(name[: -len(_SUFFIX)])):
+            yield name, owners
+    for name in documents:
+        described, mark, _ = _folded(name).rpartition(_MARK)
+        if mark and (owners := by_name.get(described)):
+            yield name, owners
 
 
 def _folded(name: str) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import unicodedata
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -20,6 +21,10 @@ _REFUSED_CATEGORIES = frozenset({"Cc", "Cs", "Zl", "Zp"})
 
 class InvalidTenantError(ValueError):
     """Not the name of a tenant; the message says why."""
+
+
+class LostTenantsError(ValueError):
+    """Documents had tenants, and none has one any more."""
 
 
 def tenant_name(raw: str) -> str:
@@ -84,6 +89,26 @@ class TenantScope:
         if self.kind == "all":
             return None
         return (_UNTENANTED_KEY,) if self.tenant is None else (_UNTENANTED_KEY, tenant_key(self.tenant))
+
+
+def refuse_lost_tenants(before: Iterable[str | None], after: Iterable[str | None], *, attribute: str) -> None:
+    """Refuse knowledge in which nothing is anybody's any more: most likely the attribute is another one.
+
+    Args:
+        before: The tenants of what was read last.
+        after: The tenants of what was read now.
+        attribute: The attribute that was looked at now.
+
+    Raises:
+        LostTenantsError: If there were tenants and there are none; everybody would see everything.
+    """
+    lost = sorted({tenant for tenant in before if tenant is not None})
+    if lost and not any(tenant is not None for tenant in after):
+        raise LostTenantsError(
+            f"the knowledge was of {len(lost)} tenants ({', '.join(lost[:3])}) and now names none by the attribute "
+            f"{attribute!r}, so everybody would see everything: set MANGAASSIST_TENANT_ATTRIBUTE as before, or run "
+            "knowledge_chunks with without_tenants to go on without"
+        )
 
 
 UNTENANTED: Final = TenantScope("untenanted")

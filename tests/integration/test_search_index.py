@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
 
 from mangaassist_assets.knowledge.errors import SearchIndexError
-from mangaassist_assets.knowledge.tenants import UNTENANTED
+from mangaassist_assets.knowledge.tenants import UNTENANTED, TenantScope, tenant_name
 from mangaassist_assets.knowledge.types import SearchIndex
 from resources.search import LanceDbSearchResource
 from tests.support.knowledge import DIMENSION, store_chunks, vectors_of
@@ -33,6 +36,29 @@ class TestLanceDb(SearchIndexClaims):
 
         lancedb.connect(tmp_path / "search").open_table(generation).drop_columns(["tenant_key"])
         return LanceDbSearchResource(path=str(tmp_path / "search")).index()
+
+
+@settings(max_examples=20, deadline=None)
+@given(
+    names=st.lists(
+        st.text(alphabet=st.sampled_from("'\"\\;-=%_*aAé\u0301 本"), min_size=1, max_size=12)
+        | st.sampled_from(["' OR 1=1 --", "x') OR ('1'='1", "NULL", "-"]),
+        min_size=2,
+        max_size=5,
+    )
+)
+def test_whatever_tenants_are_called_each_finds_its_own_and_nobodys(names, tmp_path_factory):
+    tenants = sorted({tenant_name(name) for name in names if name.strip()})
+    assume(tenants)
+    index = LanceDbSearchResource(path=str(tmp_path_factory.mktemp("search"))).index()
+    owners = [*tenants, None, *tenants][:5]
+    chunks = [
+        replace(chunk, tenant=owner) for chunk, owner in zip(store_chunks(), [*owners, *[None] * 5], strict=False)
+    ]
+    generation = build(index, chunks).generation
+    for tenant in (*tenants, None, "nobody"):
+        hits = index.vector_search(generation, vectors_of(chunks)[0], scope=TenantScope.of(tenant), limit=9)
+        assert {hit.chunk_id for hit in hits} == {one.chunk_id for one in chunks if one.tenant in {tenant, None}}
 
 
 def test_another_process_sees_what_was_built_and_swapped(index, tmp_path, repository_root):

@@ -161,6 +161,20 @@ def test_a_sidecar_that_broke_takes_its_document_out_of_the_index(shop):
     assert [one["file"] for one in rejects] == ["CustomerB.csv"]
 
 
+def test_tenants_are_not_lost_because_a_setting_is_forgotten(shop, monkeypatch):
+    assert refresh(shop).success
+    live = shop.index.live_generation()
+    monkeypatch.delenv(TENANT_VARIABLE)
+    result = refresh(shop)
+    assert not result.success
+    failure = next(event for event in result.all_events if event.is_step_failure)
+    assert "now names none by the attribute 'tenant'" in str(failure.step_failure_data.error)
+    assert shop.index.live_generation() == live
+    on_purpose = {"ops": {"knowledge_chunks": {"config": {"without_tenants": True}}}}
+    assert dg.materialize([knowledge_chunks], resources=shop.resources, run_config=on_purpose).success
+    assert {chunk.tenant for chunk in read_chunks(shop.snapshots)} == {None}
+
+
 def test_an_index_of_an_earlier_version_answers_nobody_and_is_replaced_by_the_next_refresh(shop):
     earlier = make_earlier_index_live(shop)
     reply, _ = asking(shop)("CustomerA", "where is my order")

@@ -94,6 +94,7 @@ def broken(change):
     ("told", "reason"),
     [
         (structure(content=["Content", "Shopper"]), "contentFields names 2 columns, and exactly one is supported"),
+        (structure(content=["Content", "Content"]), "contentFields names 2 columns"),
         (structure(content=[]), "contentFields names 0 columns"),
         (structure(content=["Nope"]), "names the column 'Nope', and the columns are NoteID, Clerk, Shopper, Content"),
         (structure(content=["content"]), "names the column 'content'"),
@@ -183,6 +184,38 @@ def test_a_sidecar_without_the_suffix_of_its_document_is_told_and_the_document_h
     assert documents == {}
     assert "notes.metadata.json may be meant for it" in rejects["notes.csv", ""]
     assert rejects["notes.metadata.json", ""] == "there is no document it describes"
+
+
+@pytest.mark.parametrize(
+    "near",
+    ["notes.csv.metadata", "notes.csv.metadata.json.txt", "notes.csv.metadata.JSON~", "NOTES.csv.Metadata (1).json"],
+)
+def test_a_file_that_is_nearly_called_like_a_sidecar_is_told_and_the_document_held_back(tmp_path, near):
+    folder(tmp_path, of_customer())
+    (tmp_path / "notes.csv.metadata.json").rename(tmp_path / near)
+    documents, rejects = read(tmp_path)
+    assert documents == {}
+    assert f"{near} may be meant for it" in rejects["notes.csv", ""]
+    assert "called like metadata of notes.csv" in rejects[near, ""]
+    # With a sidecar of its own it is certain whose the table is.
+    (tmp_path / "notes.csv.metadata.json").write_text(json.dumps(of_customer("StoreB")))
+    documents, _ = read(tmp_path)
+    assert {document.tenant for document in documents.values()} == {"StoreB"}
+
+
+def test_a_folder_or_a_link_out_in_place_of_a_sidecar_holds_the_document_back(tmp_path):
+    outside = tmp_path / "outside.json"
+    outside.write_text(json.dumps(of_customer()))
+    inside = tmp_path / "knowledge"
+    inside.mkdir()
+    folder(inside, of_customer())
+    sidecar = inside / "notes.csv.metadata.json"
+    sidecar.unlink()
+    sidecar.mkdir()
+    assert "held back, as its notes.csv.metadata.json cannot be used: a folder" in read(inside)[1]["notes.csv", ""]
+    sidecar.rmdir()
+    sidecar.symlink_to(outside)
+    assert "a link that leads out" in read(inside)[1]["notes.csv", ""]
 
 
 @pytest.mark.parametrize(
