@@ -25,9 +25,11 @@ from mangaassist_assets.knowledge.errors import (
     LiveGenerationError,
     SealedGenerationError,
     SearchIndexError,
+    TenantlessGenerationError,
     UnknownGenerationError,
     UnsealedGenerationError,
 )
+from mangaassist_assets.knowledge.tenants import tenant_key
 from mangaassist_assets.knowledge.text import keyword_query
 
 if TYPE_CHECKING:
@@ -37,10 +39,12 @@ if TYPE_CHECKING:
     from lancedb.table import Table
     from numpy.typing import NDArray
 
+    from mangaassist_assets.knowledge.tenants import TenantScope
     from mangaassist_assets.knowledge.types import Chunk, GenerationState, Hit, Vectors
 
 _SEALED = "sealed"
 _COLUMNS = ["chunk_id", "document_id", "title", "text"]
+_TENANT_KEY = "tenant_key"
 _GENERATION_NAME = re.compile(r"^[0-9a-z][0-9a-z_-]{0,62}$")
 _LOCK_SECONDS = 60.0
 
@@ -58,7 +62,7 @@ class LanceDbIndex:
     @property
     def settings(self) -> Mapping[str, str]:
         """What shapes the search results: part of a generation's identity."""
-        return {"engine": "lancedb", "layout": "1", "vector": "exact-cosine", "analyzer": "icu-english-stems"}
+        return {"engine": "lancedb", "layout": "2", "vector": "exact-cosine", "analyzer": "icu-english-stems"}
 
     def create_generation(self, generation: str, *, dimension: int) -> None:
         """Create an empty table; an unfinished one of the same name is replaced.
@@ -81,6 +85,8 @@ class LanceDbIndex:
                 pa.field("content_hash", pa.string(), nullable=False),
                 # Title and text together, what the keyword index reads.
                 pa.field("keywords", pa.string(), nullable=False),
+                # Whose the chunk is, what every search of a shopper asks for.
+                pa.field(_TENANT_KEY, pa.string(), nullable=False),
                 # `key=value` of the metadata, what filters read.
                 pa.field("attributes", pa.list_(pa.string()), nullable=False),
                 pa.field("vector", pa.list_(pa.float32(), dimension), nullable=False),
@@ -139,7 +145,13 @@ class LanceDbIndex:
             except ValueError:
                 # A folder without a readable version: its builder was killed before the first commit.
                 changed = self._table_folder(generation).stat().st_mtime
-                return GenerationState(generation=generation, dimension=0, sealed=False, created_at=int(changed * 1000))
+                return GenerationState(
+                    generation=generation,
+                    dimension=0,
+                    sealed=False,
+                    created_at=int(changed * 1000),
+                    knows_tenants=False,
+                )
             sealed = _SEALED in table.tags.list()
         metadata = table.schema.metadata
         return GenerationState(
@@ -147,6 +159,7 @@ class LanceDbIndex:
             dimension=int(metadata[b"dimension"]),
             sealed=sealed,
             created_at=int(metadata[b"created_at"]),
+            knows_tenants=_TENANT_KEY in table.schema.names,
         )
 
     def count(self, generation: str) -> int:
@@ -158,27 +171,35 @@ class LanceDbIndex:
         generation: str,
         vector: NDArray[np.float32],
         *,
+        scope: TenantScope,
         limit: int,
         filters: Mapping[str, str] | None = None,
     ) -> list[Hit]:
         """Return the nearest chunks by cosine similarity, best first; the score is that similarity."""
-        query: Any = self._table(generation).search(vector, vector_column_name="vector", query_type="vector")
+        table = self._searchable(generation, scope)
+        query: Any = table.search(vector, vector_column_name="vector", query_type="vector")
         query = query.distance_type("cosine").bypass_vector_index()
-        query = _filtered(query, filters).select([*_COLUMNS, "_distance"]).limit(limit)
+        query = _filtered(query, scope, filters).select([*_COLUMNS, "_distance"]).limit(limit)
         return [_hit(row, 1.0 - row["_distance"]) for row in _found(generation, query)]
 
     def keyword_search(
-        self, generation: str, query: str, *, limit: int, filters: Mapping[str, str] | None = None
+        self,
+        generation: str,
+        query: str,
+        *,
+        scope: TenantScope,
+        limit: int,
+        filters: Mapping[str, str] | None = None,
     ) -> list[Hit]:
         """Return the best chunks by BM25, best first. Any text is a valid query; there are no operators."""
         from lancedb.query import MatchQuery
 
-        table = self._table(generation)
+        table = self._searchable(generation, scope)
         words = keyword_query(query)
         if not words or not table.list_indices():
             return []
         match: Any = MatchQuery
-        search = _filtered(table.search(match(words, "keywords"), query_type="fts"), filters)
+        search = _filtered(table.search(match(words, "keywords"), query_type="fts"), scope, filters)
         search = search.select([*_COLUMNS, "_score"]).limit(limit)
         return [_hit(row, row["_score"]) for row in _found(generation, search)]
 
@@ -211,16 +232,20 @@ class LanceDbIndex:
         Raises:
             AliasMovedError: If it names another one by now.
             UnknownGenerationError: If there is no such generation.
-                UnsealedGenerationError: If it was never finished.
+            UnsealedGenerationError: If it was never finished.
+            TenantlessGenerationError: If it does not know tenants.
         """
         with self._alias_lock():
             live = self.live_generation()
             if live != expected:
                 raise AliasMovedError(expected=expected, actual=live)
-            if not self._known(generation).sealed:
+            state = self._known(generation)
+            if not state.sealed:
                 raise UnsealedGenerationError(
                     f"the generation {generation} is not finished: seal it before it goes live"
                 )
+            if not state.knows_tenants:
+                raise TenantlessGenerationError(generation)
             aside = self._path / f".alias-{uuid.uuid4().hex}.tmp"
             swapped_at = datetime.now(UTC).isoformat(timespec="milliseconds")
             content = {"schema": 1, "live": generation, "previous": live, "swapped_at": swapped_at}
@@ -273,6 +298,13 @@ class LanceDbIndex:
                     self._sealed_tables[identity] = table
         return table
 
+    def _searchable(self, generation: str, scope: TenantScope) -> Table:
+        """Return the table of a generation if it can be searched in a scope."""
+        table = self._table(generation)
+        if scope.admitted_keys() is not None and _TENANT_KEY not in table.schema.names:
+            raise TenantlessGenerationError(generation)
+        return table
+
     def _exists(self, generation: str) -> bool:
         return _GENERATION_NAME.match(generation) is not None and self._table_folder(generation).is_dir()
 
@@ -319,20 +351,24 @@ def _rows(schema: pa.Schema, chunks: Sequence[Chunk], vectors: Vectors) -> pa.Ta
         "position": [chunk.position for chunk in chunks],
         "content_hash": [chunk.content_hash for chunk in chunks],
         "keywords": [f"{chunk.title}\n{chunk.text}" for chunk in chunks],
+        _TENANT_KEY: [tenant_key(chunk.tenant) for chunk in chunks],
         "attributes": [[f"{key}={value}" for key, value in sorted(chunk.metadata.items())] for chunk in chunks],
         "vector": pa.FixedSizeListArray.from_arrays(flat, vectors.shape[1]),
     }
     return pa.table(columns, schema=schema)
 
 
-def _filtered(query: Any, filters: Mapping[str, str] | None) -> Any:  # noqa: ANN401  # LanceDB's builders are untyped
-    if not filters:
-        return query
+def _filtered(query: Any, scope: TenantScope, filters: Mapping[str, str] | None) -> Any:  # noqa: ANN401  # LanceDB's builders are untyped
+    """Restrict a query before it ranks: what is not admitted takes no place of what is."""
     conditions = []
-    for key, value in sorted(filters.items()):
+    keys = scope.admitted_keys()
+    if keys is not None:
+        # Digests: what a tenant is called never becomes part of the condition.
+        conditions.append(f"{_TENANT_KEY} IN ({', '.join(repr(key) for key in keys)})")
+    for key, value in sorted((filters or {}).items()):
         literal = f"{key}={value}".replace("'", "''")
         conditions.append(f"array_has(attributes, '{literal}')")
-    return query.where(" AND ".join(conditions), prefilter=True)
+    return query.where(" AND ".join(conditions), prefilter=True) if conditions else query
 
 
 def _found(generation: str, query: Any) -> list[dict[str, Any]]:  # noqa: ANN401  # LanceDB's builders are untyped

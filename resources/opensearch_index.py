@@ -20,9 +20,11 @@ from mangaassist_assets.knowledge.errors import (
     LiveGenerationError,
     SealedGenerationError,
     SearchIndexError,
+    TenantlessGenerationError,
     UnknownGenerationError,
     UnsealedGenerationError,
 )
+from mangaassist_assets.knowledge.tenants import tenant_key
 from mangaassist_assets.knowledge.text import keyword_query
 
 if TYPE_CHECKING:
@@ -30,11 +32,13 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from opensearchpy import OpenSearch
 
+    from mangaassist_assets.knowledge.tenants import TenantScope
     from mangaassist_assets.knowledge.types import Chunk, GenerationState, Hit, Vectors
 
 Engine = Literal["lucene", "faiss"]
 _FIELDS = ["chunk_id", "document_id", "title", "text"]
 _META = "mangaassist"
+_TENANT_KEY = "tenant_key"
 _BULK_CHUNKS = 500
 # Else the client logs a warning for every question whose answer is no.
 _MAY_BE_MISSING = {"ignore": 404}
@@ -145,6 +149,7 @@ class OpenSearchIndex:
         self._layout = layout
         self._visibility_timeout = visibility_timeout_seconds
         self._added: dict[str, int] = {}
+        self._knowing_tenants: set[str] = set()
 
     @property
     def settings(self) -> Mapping[str, str]:
@@ -152,7 +157,7 @@ class OpenSearchIndex:
         engine = self._layout.engine
         return {
             "engine": f"opensearch-{engine}",
-            "layout": "1",
+            "layout": "2",
             "vector": f"hnsw-{_SPACES[engine]}",
             "analyzer": "cjk-1",
         }
@@ -178,7 +183,7 @@ class OpenSearchIndex:
             "settings": {"index": index_settings, "analysis": _ANALYSIS},
             "mappings": {
                 "dynamic": "strict",
-                "_meta": {_META: {"created_at": created_at, "dimension": dimension, "sealed": False}},
+                "_meta": {_META: _meta(created_at, dimension, sealed=False, tenants=True)},
                 "properties": {
                     "chunk_id": {"type": "keyword"},
                     "document_id": {"type": "keyword"},
@@ -187,6 +192,7 @@ class OpenSearchIndex:
                     "title": {"type": "text", "index": False},
                     "text": {"type": "text", "index": False},
                     "keywords": {"type": "text", "analyzer": "mangaassist"},
+                    _TENANT_KEY: {"type": "keyword"},
                     "attributes": {"type": "keyword", "ignore_above": _MAX_KEYWORD_BYTES},
                     "vector": {
                         "type": "knn_vector",
@@ -247,7 +253,7 @@ class OpenSearchIndex:
         if state.sealed:
             return
         self.count(generation)
-        meta = {"created_at": state.created_at, "dimension": state.dimension, "sealed": True}
+        meta = _meta(state.created_at, state.dimension, sealed=True, tenants=state.knows_tenants)
         self._client.indices.put_mapping(index=generation, body={"_meta": {_META: meta}})
         self._added.pop(generation, None)
 
@@ -272,17 +278,25 @@ class OpenSearchIndex:
         generation: str,
         vector: NDArray[np.float32],
         *,
+        scope: TenantScope,
         limit: int,
         filters: Mapping[str, str] | None = None,
     ) -> list[Hit]:
         """Return the nearest chunks by cosine similarity (HNSW), best first; the score is OpenSearch's."""
         nearest: dict[str, Any] = {"vector": vector.tolist(), "k": max(limit, _MIN_CANDIDATES)}
-        if filters:
-            nearest["filter"] = {"bool": {"filter": _conditions(filters)}}
+        if conditions := self._conditions(generation, scope, filters):
+            # Applied while the graph is walked: what is not admitted takes no place of what is.
+            nearest["filter"] = {"bool": {"filter": conditions}}
         return self._search(generation, {"knn": {"vector": nearest}}, limit)
 
     def keyword_search(
-        self, generation: str, query: str, *, limit: int, filters: Mapping[str, str] | None = None
+        self,
+        generation: str,
+        query: str,
+        *,
+        scope: TenantScope,
+        limit: int,
+        filters: Mapping[str, str] | None = None,
     ) -> list[Hit]:
         """Return the best chunks by BM25, best first. Any text is a valid query; there are no operators."""
         words = keyword_query(query)
@@ -290,8 +304,8 @@ class OpenSearchIndex:
             self._known(generation)
             return []
         match: dict[str, Any] = {"bool": {"must": [{"match": {"keywords": {"query": words}}}]}}
-        if filters:
-            match["bool"]["filter"] = _conditions(filters)
+        if conditions := self._conditions(generation, scope, filters):
+            match["bool"]["filter"] = conditions
         return self._search(generation, match, limit)
 
     def generations(self) -> list[str]:
@@ -322,11 +336,15 @@ class OpenSearchIndex:
             AliasMovedError: If it names another one by now.
             UnknownGenerationError: If there is no such generation.
             UnsealedGenerationError: If it was never finished.
+            TenantlessGenerationError: If it does not know tenants.
         """
         from opensearchpy.exceptions import TransportError
 
-        if not self._known(generation).sealed:
+        state = self._known(generation)
+        if not state.sealed:
             raise UnsealedGenerationError(f"the generation {generation} is not finished: seal it before it goes live")
+        if not state.knows_tenants:
+            raise TenantlessGenerationError(generation)
         live = self.live_generation()
         if live != expected:
             raise AliasMovedError(expected=expected, actual=live)
@@ -372,6 +390,7 @@ class OpenSearchIndex:
                     "title": chunk.title,
                     "text": chunk.text,
                     "keywords": f"{chunk.title}\n{chunk.text}",
+                    _TENANT_KEY: tenant_key(chunk.tenant),
                     "attributes": [f"{key}={value}" for key, value in sorted(chunk.metadata.items())],
                     "vector": vector.tolist(),
                 },
@@ -393,6 +412,21 @@ class OpenSearchIndex:
             raise
         return [Hit(**hit["_source"], score=float(hit["_score"])) for hit in answer["hits"]["hits"]]
 
+    def _conditions(
+        self, generation: str, scope: TenantScope, filters: Mapping[str, str] | None
+    ) -> list[dict[str, Any]]:
+        conditions: list[dict[str, Any]] = []
+        keys = scope.admitted_keys()
+        if keys is not None:
+            # A generation that knew tenants once always does; where the field is missing a filter would match nothing.
+            if generation not in self._knowing_tenants:
+                if not self._known(generation).knows_tenants:
+                    raise TenantlessGenerationError(generation)
+                self._knowing_tenants.add(generation)
+            conditions.append({"terms": {_TENANT_KEY: list(keys)}})
+        conditions += [{"term": {"attributes": f"{key}={value}"}} for key, value in sorted((filters or {}).items())]
+        return conditions
+
     def _visible(self, generation: str) -> int:
         return int(self._client.count(index=generation)["count"])
 
@@ -404,6 +438,10 @@ class OpenSearchIndex:
                 f"{', '.join(self.generations()) or 'none'}"
             )
         return state
+
+
+def _meta(created_at: int, dimension: int, *, sealed: bool, tenants: bool) -> dict[str, Any]:
+    return {"created_at": created_at, "dimension": dimension, "sealed": sealed, "tenants": tenants}
 
 
 def _state(generation: str, mapping: Mapping[str, Any]) -> GenerationState | None:
@@ -418,11 +456,8 @@ def _state(generation: str, mapping: Mapping[str, Any]) -> GenerationState | Non
         dimension=int(meta["dimension"]),
         sealed=bool(meta["sealed"]),
         created_at=int(meta["created_at"]),
+        knows_tenants=meta.get("tenants") is True,
     )
-
-
-def _conditions(filters: Mapping[str, str]) -> list[dict[str, Any]]:
-    return [{"term": {"attributes": f"{key}={value}"}} for key, value in sorted(filters.items())]
 
 
 def _wait_for(measure: Callable[[], int], *, at_least: int, seconds: float) -> int:

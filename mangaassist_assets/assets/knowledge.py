@@ -1,6 +1,7 @@
 """Knowledge: documents, chunks, embeddings, index generations, and the alias that makes one of them live."""
 
 import dagster as dg
+from pydantic import Field
 
 from mangaassist_assets.assets.common import ML_ENGINEERING, PLATFORM, PRODUCTION_POOL, materialized, table
 from resources.embeddings import EmbeddingsResource
@@ -9,28 +10,44 @@ from resources.search import SearchResource
 from resources.store import StoreResource
 
 
-@dg.asset(group_name="knowledge", owners=[PLATFORM], kinds={"parquet"}, code_version="1")
+class KnowledgeSettings(dg.Config):
+    """What may be asked of a reading of the knowledge."""
+
+    without_tenants: bool = Field(
+        default=False,
+        description="Go on though no document names a tenant and there were tenants before: everybody sees everything.",
+    )
+
+
+@dg.asset(group_name="knowledge", owners=[PLATFORM], kinds={"parquet"}, code_version="2")
 def knowledge_chunks(
-    context: dg.AssetExecutionContext, knowledge: KnowledgeResource, store: StoreResource
+    context: dg.AssetExecutionContext, config: KnowledgeSettings, knowledge: KnowledgeResource, store: StoreResource
 ) -> dg.MaterializeResult[None]:
     """Passages of the knowledge documents, the unit of retrieval.
 
     One row is one chunk of a document of the knowledge folder (.md, .txt, .html, .csv, .jsonl). What could not be read
-    is in the rejects file with its place and reason. Titles, authors and characters are the store's vocabulary, which
-    redaction leaves alone.
+    is in the rejects file with its place and reason, and so is a document or row that is not certainly somebody's.
+    Titles, authors and characters are the store's vocabulary, which redaction leaves alone.
     """
+    from collections import Counter
     from dataclasses import asdict
 
-    from mangaassist_assets.assets.reading import CHUNKS_FILE, VOCABULARY_FILE
+    from mangaassist_assets.assets.reading import CHUNKS_FILE, VOCABULARY_FILE, read_chunks
     from mangaassist_assets.knowledge.chunking import chunk_documents, chunks_to_parquet
     from mangaassist_assets.knowledge.documents import read_knowledge
+    from mangaassist_assets.knowledge.tenants import refuse_lost_tenants
     from mangaassist_assets.knowledge.vocabulary import store_phrases
     from mangaassist_assets.storage import canonical_json
 
-    reading = read_knowledge(knowledge.path())
+    snapshots = store.snapshots()
+    attribute = knowledge.named_tenant_attribute()
+    reading = read_knowledge(knowledge.path(), tenant_attribute=attribute)
     chunks = chunk_documents(reading.documents)
+    if not config.without_tenants and snapshots.find("knowledge_chunks") is not None:
+        before = [chunk.tenant for chunk in read_chunks(snapshots, tenantless=True)]
+        refuse_lost_tenants(before, [chunk.tenant for chunk in chunks], attribute=attribute)
     phrases = store_phrases(chunks)
-    snapshot = store.snapshots().write(
+    snapshot = snapshots.write(
         "knowledge_chunks",
         {
             CHUNKS_FILE: chunks_to_parquet(chunks),
@@ -46,6 +63,12 @@ def knowledge_chunks(
         {
             "dagster/row_count": dg.MetadataValue.int(len(chunks)),
             "documents": dg.MetadataValue.int(len(reading.documents)),
+            "documents_by_tenant": table(
+                [
+                    {"tenant": tenant, "documents": count}
+                    for tenant, count in Counter(one.tenant or "(none)" for one in reading.documents).most_common()
+                ]
+            ),
             "vocabulary": dg.MetadataValue.int(len(phrases)),
             "rejects": table(
                 [{"file": one.file, "place": one.place, "reason": one.reason} for one in reading.rejects[:50]]
@@ -91,7 +114,7 @@ def chunk_embeddings(
     )
 
 
-@dg.asset(deps=[chunk_embeddings], group_name="knowledge", owners=[PLATFORM], kinds={"search"}, code_version="1")
+@dg.asset(deps=[chunk_embeddings], group_name="knowledge", owners=[PLATFORM], kinds={"search"}, code_version="2")
 def search_index(
     context: dg.AssetExecutionContext, search: SearchResource, store: StoreResource
 ) -> dg.MaterializeResult[None]:
@@ -135,34 +158,46 @@ def retrieval_evaluation(
     """How well the candidate generation finds labelled documents, beside the live one on the same queries.
 
     One row is one query whose relevant documents are known: bootstrap utterances and reviewed turns of all bundles.
-    Vector search, keyword search and their fusion are scored alone (recall@k, MRR@10, nDCG@10).
+    Vector search, keyword search and their fusion are scored alone (recall@k, MRR@10, nDCG@10). Each query finds what
+    a shopper of its tenant would; those whose documents that shopper must not see are left out and counted.
     """
     from mangaassist_assets.assets.reading import (
         EVALUATION_FILE,
         GENERATION_FILE,
         labelled_queries,
+        read_chunks,
         read_json,
         retrieval_figures,
     )
-    from mangaassist_assets.knowledge.retrieval_evaluation import evaluate_retrieval
+    from mangaassist_assets.knowledge.retrieval_evaluation import answerable_queries, evaluate_retrieval
     from mangaassist_assets.storage import canonical_json
 
     snapshots = store.snapshots()
     candidate = read_json(snapshots, snapshots.latest("search_index"), GENERATION_FILE)["generation"]
     index = search.index()
     live = index.live_generation()
-    queries = labelled_queries(snapshots)
+    labelled = labelled_queries(snapshots)
+    queries = answerable_queries(labelled, read_chunks(snapshots))
+    state = None if live is None else index.state(live)
+    # One that knows no tenants cannot be searched as shoppers search: there is nothing to compare the candidate with.
+    compared = live if state is not None and state.knows_tenants else None
     figures = {
         generation: retrieval_figures(
             evaluate_retrieval(queries, generation, index=index, embedder=embeddings.embedder())
         )
-        for generation in (dict.fromkeys([candidate, live or candidate]) if queries else ())
+        for generation in (dict.fromkeys([candidate, compared or candidate]) if queries else ())
     }
     snapshot = snapshots.write(
         "retrieval_evaluation",
         {
             EVALUATION_FILE: canonical_json(
-                {"candidate": candidate, "live": live, "queries": len(queries), "figures": figures}
+                {
+                    "candidate": candidate,
+                    "live": live,
+                    "queries": len(queries),
+                    "queries_of_others": len(labelled) - len(queries),
+                    "figures": figures,
+                }
             )
         },
     )
@@ -172,6 +207,7 @@ def retrieval_evaluation(
         snapshot,
         {
             "queries": dg.MetadataValue.int(len(queries)),
+            "queries_of_others": dg.MetadataValue.int(len(labelled) - len(queries)),
             "candidate": dg.MetadataValue.text(candidate),
             "live": dg.MetadataValue.text(live or "none yet"),
             "figures": table(

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from mangaassist_assets.datasets.tested import EarlierTests
     from mangaassist_assets.datasets.utterances import Utterance
     from mangaassist_assets.datasets.versions import DatasetVersion
+    from mangaassist_assets.knowledge.tenants import TenantScope
     from mangaassist_assets.knowledge.types import Chunk, Hit
     from mangaassist_assets.storage import SnapshotStore
     from mangaassist_assets.tracing.turns import ChatTurn
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 MAX_TITLE_QUERIES = 200
 SEARCHES_FILE = "searches.parquet"
 
-Search = Callable[[str], "Sequence[Hit]"]
+Search = Callable[[str, "TenantScope"], "Sequence[Hit]"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,7 +77,7 @@ def build_ranking_version(
     turns = [turn for name in included for turn in read_turns(reads, name) if turn.user_key not in erased]
     if config.as_of_ms is None:
         config = replace(config, as_of_ms=newest_review_ms(turns))
-    base, base_source = base_of(read_corpus(reads), chunks := read_chunks(reads))
+    base, base_source = base_of(read_corpus(reads), chunks := read_chunks(reads, tenantless=True))
     golden = read_golden(reads)
     earlier = earlier_versions(reads, "reranker_dataset", bundle, as_of_ms=config.as_of_ms)
     dataset = ranking_dataset(
@@ -188,36 +189,42 @@ def recorded_search(content: bytes) -> Callable[[Sequence[str]], Search]:
     from mangaassist_assets.datasets.recorded_inputs import InputGoneError
     from mangaassist_assets.knowledge.types import Hit
 
-    found: dict[str, list[Hit]] = {}
-    for query, _, chunk_id in pl.read_parquet(io.BytesIO(content)).sort("query", "rank").iter_rows():
-        hits = found.setdefault(query, [])
-        if chunk_id is not None:
+    found: dict[tuple[str, str | None], list[Hit]] = {}
+    for row in pl.read_parquet(io.BytesIO(content)).sort("query", "rank").iter_rows(named=True):
+        hits = found.setdefault((row["query"], row.get("tenant")), [])
+        if (chunk_id := row["chunk_id"]) is not None:
             hits.append(Hit(chunk_id=chunk_id, document_id="", title="", text="", score=0.0))
 
-    def search(query: str) -> list[Hit]:
-        if query not in found:
+    def search(query: str, scope: TenantScope) -> list[Hit]:
+        if (query, scope.tenant) not in found:
             msg = (
                 "a query is to be searched for that was not searched for when the version was built: the code that "
                 "builds the dataset changed; rebuild with the release of this repository that built it"
             )
             raise InputGoneError(msg)
-        return found[query]
+        return found[query, scope.tenant]
 
     return lambda _: search
 
 
-def searches_to_parquet(searches: Mapping[str, Sequence[str]]) -> bytes:
-    """Return searches as rows of query, rank (from 1; 0 and no chunk where nothing was found) and chunk id."""
+def searches_to_parquet(searches: Mapping[tuple[str, str | None], Sequence[str]]) -> bytes:
+    """Return searches as rows of query, rank (from 1; 0 and no chunk where nothing was found), chunk id, and tenant.
+
+    Without any tenant there is no such column: what earlier versions stored comes out as it was.
+    """
     import polars as pl
 
     rows = [
-        (query, rank, chunk_id)
-        for query, chunk_ids in sorted(searches.items())
+        (query, rank, chunk_id, tenant)
+        for (query, tenant), chunk_ids in sorted(searches.items(), key=lambda item: (item[0][0], item[0][1] or ""))
         for rank, chunk_id in (enumerate(chunk_ids, start=1) if chunk_ids else [(0, None)])
     ]
     buffer = io.BytesIO()
-    schema = {"query": pl.String, "rank": pl.Int64, "chunk_id": pl.String}
-    pl.DataFrame(rows, schema=schema, orient="row").write_parquet(buffer, compression="zstd", compression_level=3)
+    schema = {"query": pl.String, "rank": pl.Int64, "chunk_id": pl.String, "tenant": pl.String}
+    frame = pl.DataFrame(rows, schema=schema, orient="row")
+    if frame["tenant"].is_null().all():
+        frame = frame.drop("tenant")
+    frame.write_parquet(buffer, compression="zstd", compression_level=3)
     return buffer.getvalue()
 
 
@@ -244,12 +251,12 @@ def title_queries(chunks: Sequence[Chunk]) -> list[Utterance]:
     """
     from mangaassist_assets.datasets.utterances import Utterance
 
-    documents: dict[str, set[str]] = {}
+    documents: dict[tuple[str, str], set[str]] = {}
     for chunk in chunks:
         if chunk.title.strip():
-            documents.setdefault(chunk.title, set()).add(chunk.document_id)
+            documents.setdefault((chunk.title, chunk.tenant or ""), set()).add(chunk.document_id)
     step = max(1, len(documents) // MAX_TITLE_QUERIES)
     return [
-        Utterance(text=title, relevant_documents=tuple(sorted(documents[title])))
-        for title in sorted(documents)[::step][:MAX_TITLE_QUERIES]
+        Utterance(text=title, relevant_documents=tuple(sorted(documents[title, tenant])), tenant=tenant or None)
+        for title, tenant in sorted(documents)[::step][:MAX_TITLE_QUERIES]
     ]

@@ -160,10 +160,15 @@ def read_clusters(store: SnapshotStore, release_bundle: str) -> list[FailureClus
 
 
 def corpus_to_json(utterances: Sequence[Utterance]) -> bytes:
-    """Return training utterances as JSON: text, intent, relevant documents; no user, no session, no time."""
+    """Return training utterances as JSON: text, intent, relevant documents, tenant; no user, no session, no time."""
     return canonical_json(
         [
-            {"text": one.text, "intent": one.intent, "relevant_documents": list(one.relevant_documents)}
+            {
+                "text": one.text,
+                "intent": one.intent,
+                "relevant_documents": list(one.relevant_documents),
+                **({"tenant": one.tenant} if one.tenant else {}),
+            }
             for one in utterances
         ]
     )
@@ -180,6 +185,7 @@ def read_corpus(store: SnapshotStore) -> list[Utterance]:
             intent=row["intent"],
             relevant_documents=tuple(row["relevant_documents"]),
             line_number=number,
+            tenant=row.get("tenant"),
         )
         for number, row in enumerate(rows, start=1)
     ]
@@ -191,11 +197,14 @@ def read_golden(store: SnapshotStore) -> list[str]:
     return [] if snapshot is None else [row["text"] for row in read_json(store, snapshot, GOLDEN_FILE)]
 
 
-def read_chunks(store: SnapshotStore) -> list[Chunk]:
-    """Return the chunks of the knowledge, in the order of their documents."""
+def read_chunks(store: SnapshotStore, *, tenantless: bool = False) -> list[Chunk]:
+    """Return the chunks of the knowledge, in the order of their documents.
+
+    `tenantless` takes those that an earlier version wrote, which say of none whose it is: never for what is searched.
+    """
     from mangaassist_assets.knowledge.chunking import parquet_to_chunks
 
-    return parquet_to_chunks(store.read(store.latest("knowledge_chunks"), CHUNKS_FILE))
+    return parquet_to_chunks(store.read(store.latest("knowledge_chunks"), CHUNKS_FILE), tenantless=tenantless)
 
 
 def read_vocabulary(store: SnapshotStore) -> Vocabulary:
@@ -286,15 +295,19 @@ def labelled_queries(store: SnapshotStore) -> list[LabelledQuery]:
     from mangaassist_assets.knowledge.retrieval_evaluation import LabelledQuery
 
     queries = {
-        utterance.text: LabelledQuery(text=utterance.text, relevant_documents=utterance.relevant_documents)
+        (utterance.text, utterance.tenant): LabelledQuery(
+            text=utterance.text, relevant_documents=utterance.relevant_documents, tenant=utterance.tenant
+        )
         for utterance in (read_corpus(store) if store.find("training_corpus") else [])
         if utterance.relevant_documents
     }
     for bundle in bundles_by_start(store):
         for turn in read_turns(store, bundle):
             if turn.expected_documents:
-                labelled = LabelledQuery(text=turn.learnable_text, relevant_documents=turn.expected_documents)
-                queries.setdefault(turn.learnable_text, labelled)
+                labelled = LabelledQuery(
+                    text=turn.learnable_text, relevant_documents=turn.expected_documents, tenant=turn.tenant
+                )
+                queries.setdefault((turn.learnable_text, turn.tenant), labelled)
     return list(queries.values())
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from mangaassist_assets.knowledge.tenants import TenantScope
     from mangaassist_assets.knowledge.types import Hit
     from resources.app_config import AppConfigResource
     from resources.embeddings import EmbeddingsResource
@@ -18,8 +19,10 @@ def first_stage(
     embeddings: EmbeddingsResource,
     app_config: AppConfigResource,
     queries: Sequence[str] = (),
-) -> Callable[[str], list[Hit]]:
+) -> Callable[[str, TenantScope], list[Hit]]:
     """Return a search on the live generation: the candidates a reranker would get for a query, best first.
+
+    Each search is in the scope of the shopper who asks.
 
     `queries` are embedded at once beforehand, which is many times cheaper than one by one; others may be asked too.
 
@@ -38,11 +41,11 @@ def first_stage(
 
     known = dict(zip(queries, embedder.embed(queries), strict=True)) if queries else {}
 
-    def candidates(query: str) -> list[Hit]:
+    def candidates(query: str, scope: TenantScope) -> list[Hit]:
         vector = known[query] if query in known else embedder.embed([query])[0]
-        rankings = [index.vector_search(generation, vector, limit=routing.vector_candidates)]
+        rankings = [index.vector_search(generation, vector, scope=scope, limit=routing.vector_candidates)]
         if routing.keyword_candidates:
-            rankings.append(index.keyword_search(generation, query, limit=routing.keyword_candidates))
+            rankings.append(index.keyword_search(generation, query, scope=scope, limit=routing.keyword_candidates))
         return [hit for hit, _ in fuse_hits(rankings)[: routing.rerank_candidates]]
 
     return candidates

@@ -23,6 +23,7 @@ from mangaassist_assets.chatbot.parts import (
     TraceSink,
 )
 from mangaassist_assets.chatbot.retrieval import Retriever
+from mangaassist_assets.knowledge.tenants import TenantScope
 from mangaassist_assets.knowledge.types import Embedder, Hit, PassageSearch
 from mangaassist_assets.mining.rule_names import Stage
 from mangaassist_assets.tracing.redaction import Vocabulary
@@ -228,14 +229,28 @@ class _ForgetfulIndex:
         return self._index.live_generation()
 
     def vector_search(
-        self, generation: str, vector: NDArray[np.float32], *, limit: int, filters: Mapping[str, str] | None = None
+        self,
+        generation: str,
+        vector: NDArray[np.float32],
+        *,
+        scope: TenantScope,
+        limit: int,
+        filters: Mapping[str, str] | None = None,
     ) -> list[Hit]:
-        return self._kept(self._index.vector_search(generation, vector, limit=_more(limit), filters=filters), limit)
+        hits = self._index.vector_search(generation, vector, scope=scope, limit=_more(limit), filters=filters)
+        return self._kept(hits, limit)
 
     def keyword_search(
-        self, generation: str, query: str, *, limit: int, filters: Mapping[str, str] | None = None
+        self,
+        generation: str,
+        query: str,
+        *,
+        scope: TenantScope,
+        limit: int,
+        filters: Mapping[str, str] | None = None,
     ) -> list[Hit]:
-        return self._kept(self._index.keyword_search(generation, query, limit=_more(limit), filters=filters), limit)
+        hits = self._index.keyword_search(generation, query, scope=scope, limit=_more(limit), filters=filters)
+        return self._kept(hits, limit)
 
     def _kept(self, hits: list[Hit], limit: int) -> list[Hit]:
         if self._documents is None:

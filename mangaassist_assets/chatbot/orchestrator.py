@@ -29,6 +29,7 @@ from mangaassist_assets.chatbot.parts import (
 from mangaassist_assets.chatbot.prompts import Prompt, build_prompt
 from mangaassist_assets.chatbot.retrieval import Retrieved, Retriever
 from mangaassist_assets.chatbot.tracer import ActiveSpan, TurnTracer
+from mangaassist_assets.knowledge.tenants import TenantScope
 from mangaassist_assets.tracing.contract import validate_bundle
 from mangaassist_assets.tracing.names import Attribute, SpanName, Tag
 from mangaassist_assets.tracing.redaction import Kind, Vocabulary, conversation_key, prompt_record, pseudonym, redact
@@ -45,7 +46,9 @@ class ChatRequest:
 
     `user_id` and `session_id` are as the store knows them; only their pseudonyms leave the chatbot. `event_time_ms`
     replays a message at the time it was written (milliseconds since the epoch); None means now. The same `request_id`
-    always makes the same trace id; None makes a new one.
+    always makes the same trace id; None makes a new one. `tenant` is whose shopper writes: the answer is made of that
+    tenant's documents and of those of no tenant, without one of the latter alone. It is what the store authenticated,
+    never something that the shopper says.
     """
 
     message: str
@@ -54,6 +57,7 @@ class ChatRequest:
     user_id: str | None = None
     event_time_ms: int | None = None
     request_id: str | None = None
+    tenant: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,6 +86,7 @@ class _Turn:
 
     message: str
     conversation: bytes
+    scope: TenantScope
     intent: str | None = None
     answer: str | None = None
     used_documents: tuple[str, ...] = ()
@@ -128,12 +133,18 @@ class Chatbot:
         """Answer one message.
 
         Raises:
-            InvalidBundleError: The request names no valid release bundle. A stage that fails does not raise: it makes
+            InvalidBundleError: The request names no valid release bundle.
+            InvalidTenantError: The request's tenant is not the name of one. A stage that fails does not raise: it makes
                 a turn in state ERROR. Any other error is written to the trace and goes on to the caller.
         """
         validate_bundle(request.release_bundle)
+        scope = TenantScope.of(request.tenant)
         session_id = self._session(request.session_id)
-        turn = _Turn(message=_CONTROL.sub("", request.message), conversation=conversation_key(session_id, self._key))
+        turn = _Turn(
+            message=_CONTROL.sub("", request.message),
+            conversation=conversation_key(session_id, self._key),
+            scope=scope,
+        )
         user_key = None if request.user_id is None else pseudonym(request.user_id, self._key)
         tracer = TurnTracer(
             session_id=session_id,
@@ -145,6 +156,10 @@ class Chatbot:
             vocabulary=self._vocabulary,
         )
         tracer.tag(Tag.EXPERIMENT_ID, self._experiment_id)
+        if scope.tenant is not None:
+            tracer.tag(
+                Tag.TENANT, pseudonym(scope.tenant, self._key, prefix="t") if _tells(scope.tenant) else scope.tenant
+            )
         tracer.flag(Tag.CACHE_HIT, value=False)
         fallback: str = PromptsDocument.model_fields["fallback"].default
         try:
@@ -175,9 +190,7 @@ class Chatbot:
 
     def _session(self, session_id: str) -> str:
         """Return the session id, or its pseudonym where it is not a plain token or tells something personal."""
-        # "rose-garden-7" is a session: words that may be names say nothing in an id that a program made.
-        tells = set(redact(session_id).counts) - {Kind.NAME, Kind.PROFILE}
-        if _SESSION.fullmatch(session_id) and not tells:
+        if _SESSION.fullmatch(session_id) and not _tells(session_id):
             return session_id
         return pseudonym(session_id, self._key, prefix="s")
 
@@ -192,7 +205,7 @@ class Chatbot:
             self._block(turn, tracer, rules, verdict)
             return
         turn.intent = self._classify(turn.message, tracer)
-        retrieved = self._retriever.retrieve(turn.message, routing, tracer)
+        retrieved = self._retriever.retrieve(turn.message, routing, tracer, scope=turn.scope)
         prompt = self._build(turn, prompts, retrieved, tracer)
         turn.used_documents = tuple(dict.fromkeys(hit.document_id for hit in prompt.passages))
         answer = self._generate(turn.message, prompt, routing, tracer)
@@ -284,6 +297,12 @@ class Chatbot:
             )
             span.outputs = {"answer": generation.text}
             return generation.text
+
+
+def _tells(identifier: str) -> bool:
+    """Return whether an id tells something personal, such as an e-mail address."""
+    # "rose-garden-7" is a session: words that may be names say nothing in an id that a program made.
+    return bool(set(redact(identifier).counts) - {Kind.NAME, Kind.PROFILE})
 
 
 def _put_verdict(span: ActiveSpan, rules: GuardrailsDocument, verdict: Verdict) -> None:

@@ -17,6 +17,7 @@ from mangaassist_assets.chatbot.parts import (
 from mangaassist_assets.chatbot.tracer import ActiveSpan, TurnTracer
 from mangaassist_assets.knowledge.chunking import embedding_text
 from mangaassist_assets.knowledge.fusion import reciprocal_rank_fusion
+from mangaassist_assets.knowledge.tenants import TenantScope
 from mangaassist_assets.knowledge.types import Embedder, Hit, PassageSearch
 from mangaassist_assets.tracing.names import Attribute, SpanName, Tag
 
@@ -51,9 +52,15 @@ class Retriever:
         self._reranker = reranker
 
     def retrieve(
-        self, message: str, routing: RoutingDocument, tracer: TurnTracer, *, filters: Mapping[str, str] | None = None
+        self,
+        message: str,
+        routing: RoutingDocument,
+        tracer: TurnTracer,
+        *,
+        scope: TenantScope,
+        filters: Mapping[str, str] | None = None,
     ) -> Retrieved:
-        """Return the passages for a message.
+        """Return the passages for a message that a shopper of that scope may see.
 
         Raises:
             StageError: No index generation is live, or the reranker's answer breaks the inference contract.
@@ -68,10 +75,13 @@ class Retriever:
             span.set(
                 {
                     Attribute.INDEX_GENERATION: generation,
-                    Attribute.FILTERS: [f"{key}={value}" for key, value in sorted((filters or {}).items())],
+                    Attribute.FILTERS: [
+                        *_described(scope, tracer),
+                        *(f"{key}={value}" for key, value in sorted((filters or {}).items())),
+                    ],
                 }
             )
-            fused = self._search(message, generation, routing, tracer, filters)[: routing.rerank_candidates]
+            fused = self._search(message, generation, routing, tracer, scope, filters)[: routing.rerank_candidates]
             # What the searches gave is on the trace even if the reranker fails.
             _put_candidates(span, fused)
             candidates = self._rerank(message, fused, tracer)
@@ -86,19 +96,22 @@ class Retriever:
         generation: str,
         routing: RoutingDocument,
         tracer: TurnTracer,
+        scope: TenantScope,
         filters: Mapping[str, str] | None,
     ) -> list[tuple[Hit, float]]:
         with tracer.span(SpanName.EMBED_QUERY) as span, _as_stage("the embedder"):
             span.set({Attribute.EMBEDDING_MODEL_ID: self._embedder.model_id})
             vector = self._embedder.embed([message])[0]
         with tracer.span(SpanName.VECTOR_SEARCH) as span, _as_stage("vector search"):
-            by_vector = self._index.vector_search(generation, vector, limit=routing.vector_candidates, filters=filters)
+            by_vector = self._index.vector_search(
+                generation, vector, scope=scope, limit=routing.vector_candidates, filters=filters
+            )
             span.set({Attribute.CANDIDATE_COUNT: len(by_vector)})
         rankings = [by_vector]
         if routing.keyword_candidates:
             with tracer.span(SpanName.KEYWORD_SEARCH) as span, _as_stage("keyword search"):
                 by_keyword = self._index.keyword_search(
-                    generation, message, limit=routing.keyword_candidates, filters=filters
+                    generation, message, scope=scope, limit=routing.keyword_candidates, filters=filters
                 )
                 span.set({Attribute.CANDIDATE_COUNT: len(by_keyword)})
             rankings.append(by_keyword)
@@ -152,6 +165,13 @@ class Retriever:
                 )
                 for index in order
             ]
+
+
+def _described(scope: TenantScope, tracer: TurnTracer) -> list[str]:
+    """Return the scope as a filter for the trace, with the tenant's name as it is tagged."""
+    if scope.kind == "all":
+        return []
+    return [f"{Tag.TENANT}={tracer.tagged(Tag.TENANT)}|(none)" if scope.kind == "tenant" else f"{Tag.TENANT}=(none)"]
 
 
 @contextmanager

@@ -214,6 +214,7 @@ def _drive(
             user_id=utterance.user_id,
             event_time_ms=None if utterance.timestamp is None else int(utterance.timestamp.timestamp() * 1000),
             request_id=request_id,
+            tenant=utterance.tenant,
         )
     )
     return _Driven(utterance, reply, judge(utterance, reply, rates, generator, answer_check=answer_check), None)
@@ -222,7 +223,7 @@ def _drive(
 def _request_id(seed: int, release_bundle: str, utterance: Utterance) -> str:
     """Return what makes a message the same one: what was written, by whom, when and on which line of its file."""
     moment = "" if utterance.timestamp is None else utterance.timestamp.isoformat()
-    who = (utterance.user_id or "", utterance.session_id or "")
+    who = (utterance.user_id or "", utterance.session_id or "", *([utterance.tenant] if utterance.tenant else []))
     return "\x1f".join((str(seed), release_bundle, str(utterance.line_number), *who, moment, utterance.text))
 
 

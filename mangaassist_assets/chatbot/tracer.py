@@ -76,6 +76,10 @@ class TurnTracer:
         if value is not None:
             self._tags[name] = value[:_MAXIMUM_TAG]
 
+    def tagged(self, name: Tag) -> str | None:
+        """Return the value of a tag, None where it is not set."""
+        return self._tags.get(name)
+
     def flag(self, name: Tag, *, value: bool) -> None:
         """Set a tag that is true or false."""
         self._tags[name] = "true" if value else "false"

@@ -70,10 +70,12 @@ def run_bootstrap(
         )
         raise CommandError(msg)
     golden_messages = _golden_messages(session, golden)
-    knowledge_reading = read_knowledge(knowledge)
+    attribute = session.resources.knowledge.named_tenant_attribute()
+    knowledge_reading = read_knowledge(knowledge, tenant_attribute=attribute)
+    tenants = {document.tenant for document in knowledge_reading.documents} - {None}
     session.progress(
         f"training file: {reading.summary()}; knowledge: {len(knowledge_reading.documents)} documents, "
-        f"{len(knowledge_reading.rejects)} rejects"
+        f"{len(knowledge_reading.rejects)} rejects, {len(tenants)} tenants (by the attribute {attribute!r})"
     )
 
     words = Vocabulary(store_phrases(knowledge_reading.documents))
@@ -178,6 +180,7 @@ def _keep_inputs(session: Session, training: Sequence[Utterance], knowledge: Pat
             "text": redact(one.text, vocabulary=vocabulary).text,
             "intent": one.intent,
             "relevant_documents": list(one.relevant_documents),
+            "tenant": one.tenant,
         }
         for one in training
     ]

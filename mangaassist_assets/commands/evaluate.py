@@ -55,6 +55,7 @@ def evaluate_reranker(session: Session, *, data: Path, model: str) -> dict[str, 
 
     from mangaassist_assets.assets.retrieving import first_stage
     from mangaassist_assets.knowledge.chunking import embedding_text
+    from mangaassist_assets.knowledge.tenants import TenantScope
     from mangaassist_assets.learning.metrics import ndcg, order_by_scores, reciprocal_rank
     from mangaassist_assets.learning.reranker_model import Reranker
 
@@ -70,7 +71,7 @@ def evaluate_reranker(session: Session, *, data: Path, model: str) -> dict[str, 
     )
     rows: list[tuple[float, float, float, float, float]] = []
     for utterance in labelled:
-        hits = search(utterance.text)
+        hits = search(utterance.text, TenantScope.of(utterance.tenant))
         relevant = [float(hit.document_id in utterance.relevant_documents) for hit in hits]
         scores = reranker.score([(utterance.text, embedding_text(hit.title, hit.text)) for hit in hits])
         reordered = [relevant[index] for index in order_by_scores(scores, list(range(1, len(hits) + 1)))]

@@ -8,10 +8,12 @@ from dataclasses import dataclass
 
 from mangaassist_assets.datasets.hard_negatives import NegativeKind, PassagePool
 from mangaassist_assets.datasets.reviewed_queries import KnownQuery
+from mangaassist_assets.knowledge.tenants import TenantScope
 from mangaassist_assets.knowledge.types import Chunk
 from mangaassist_assets.mining.words import word_overlap
 
 _OLD_CHUNK = "not in the knowledge any more"
+_FOREIGN = "of another tenant"
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +34,11 @@ class _Found:
     chunk: Chunk
 
 
+def scope_of(query: KnownQuery) -> TenantScope:
+    """Return what the shopper of a query may find."""
+    return TenantScope.told(query.tenant)
+
+
 class PassageChoice:
     """Chooses passages query by query, and counts those that are neither right nor wrong."""
 
@@ -39,7 +46,7 @@ class PassageChoice:
         self,
         pool: PassagePool,
         *,
-        live: Callable[[str], Sequence[str]],
+        live: Callable[[KnownQuery], Sequence[str]],
         train_negatives: int,
         random_negatives: int,
     ) -> None:
@@ -47,7 +54,7 @@ class PassageChoice:
 
         Args:
             pool: the knowledge.
-            live: what the live index finds for a query: chunk ids, best first.
+            live: what the live index finds for a query and its tenant: chunk ids, best first.
             train_negatives: hard negatives of a training query, at most.
             random_negatives: random negatives of a training query.
         """
@@ -74,7 +81,8 @@ class PassageChoice:
         if not answers:
             best = self._closest_chunk(query)
             if best is None:
-                return "relevant document is not in the index"
+                known = any(document in self._chunks_of for document in query.documents)
+                return "relevant document is of another tenant" if known else "relevant document is not in the index"
             answers = [Passage(best, None, behind)]
             behind += 1
         hard = list(self._hard_negatives(query, found, answers))
@@ -87,21 +95,25 @@ class PassageChoice:
 
     def _found(self, query: KnownQuery, *, training: bool) -> list[_Found]:
         """Return what the first stage found, best first: in training both lists, to be judged one whole list."""
-        shown = list(self._entries(query.shown, "shown"))
+        scope = scope_of(query)
+        shown = list(self._entries(query.shown, "shown", scope))
         if not training and len(shown) > 1:
             return shown
-        live = list(self._entries({one: rank for rank, one in enumerate(self._live(query.text), start=1)}, "live"))
+        ranks = {one: rank for rank, one in enumerate(self._live(query), start=1)}
+        live = list(self._entries(ranks, "live", scope))
         if not training:
             return live
         known = {one.chunk.chunk_id for one in shown}
         both = [*shown, *(one for one in live if one.chunk.chunk_id not in known)]
         return sorted(both, key=lambda one: (one.rank, one.source != "shown", one.chunk.chunk_id))
 
-    def _entries(self, ranks: Mapping[str, int], source: NegativeKind) -> Iterator[_Found]:
+    def _entries(self, ranks: Mapping[str, int], source: NegativeKind, scope: TenantScope) -> Iterator[_Found]:
         for chunk_id, rank in sorted(ranks.items(), key=lambda entry: (entry[1], entry[0])):
             chunk = self._pool.chunks.get(chunk_id)
             if chunk is None:
                 self._left_out[_OLD_CHUNK] += 1
+            elif not scope.admits(chunk.tenant):
+                self._left_out[_FOREIGN] += 1
             else:
                 yield _Found(rank, source, chunk)
 
@@ -124,10 +136,12 @@ class PassageChoice:
     ) -> list[Passage]:
         known = {one.chunk.chunk_id for one in found}
         right = [one.chunk for one in answers]
+        scope = scope_of(query)
 
         def refuse(chunk: Chunk) -> bool:
             return (
-                chunk.document_id in query.documents
+                not scope.admits(chunk.tenant)
+                or chunk.document_id in query.documents
                 or chunk.chunk_id in known
                 or self._pool.why_no_negative(chunk, right) is not None
             )
@@ -136,7 +150,13 @@ class PassageChoice:
         return [Passage(chunk, "random", behind + place) for place, chunk in enumerate(drawn)]
 
     def _closest_chunk(self, query: KnownQuery) -> Chunk | None:
-        options = [chunk for document in sorted(query.documents) for chunk in self._chunks_of.get(document, ())]
+        scope = scope_of(query)
+        options = [
+            chunk
+            for document in sorted(query.documents)
+            for chunk in self._chunks_of.get(document, ())
+            if scope.admits(chunk.tenant)
+        ]
         return min(
             options,
             key=lambda one: (

@@ -22,7 +22,7 @@ import polars as pl
 from mangaassist_assets.datasets.hard_negatives import DEFAULT_GUARD, FalseNegativeGuard, PassagePool
 from mangaassist_assets.datasets.intent_dataset import EmptyDatasetError
 from mangaassist_assets.datasets.intent_labels import LabelConflict
-from mangaassist_assets.datasets.passages import Passage, PassageChoice
+from mangaassist_assets.datasets.passages import Passage, PassageChoice, scope_of
 from mangaassist_assets.datasets.redaction_pass import RedactionPass, RedactionReport
 from mangaassist_assets.datasets.reviewed_queries import KnownQuery, base_queries, reviewed_queries
 from mangaassist_assets.datasets.selection import Caps, held_out_keys, select
@@ -30,6 +30,7 @@ from mangaassist_assets.datasets.splits import DEFAULT_SHARES, SplitShares
 from mangaassist_assets.datasets.tested import NO_EARLIER_TESTS, EarlierTests
 from mangaassist_assets.datasets.utterances import Utterance
 from mangaassist_assets.datasets.versions import DatasetVersion, seal_version
+from mangaassist_assets.knowledge.tenants import TenantScope
 from mangaassist_assets.knowledge.types import Chunk, Hit
 from mangaassist_assets.tracing.redaction import Vocabulary
 from mangaassist_assets.tracing.turns import ChatTurn
@@ -112,15 +113,15 @@ class RankingDataset:
     """Rows under `RANKING_SCHEMA`, one per query and passage, what was left out and why, and contradicting reviews.
 
     `negative_kind` of a row is null for an answer. `passages_left_out` counts by reason what is neither right nor
-    wrong. `searches` is what the live index said: query -> chunk ids, best first; with it in place of the index the
-    same dataset is made again.
+    wrong. `searches` is what the live index said: query and tenant -> chunk ids, best first; with it in place of the
+    index the same dataset is made again.
     """
 
     rows: pl.DataFrame
     excluded: Mapping[str, int]
     conflicts: tuple[LabelConflict, ...] = ()
     passages_left_out: Mapping[str, int] = field(default_factory=dict)
-    searches: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    searches: Mapping[tuple[str, str | None], tuple[str, ...]] = field(default_factory=dict)
     redaction: RedactionReport | None = None
     config: RankingDatasetConfig = DEFAULT_RANKING_DATASET
 
@@ -155,7 +156,7 @@ def build_ranking_dataset(
     turns: Sequence[ChatTurn],
     *,
     chunks: Mapping[str, Chunk],
-    search: Callable[[str], Sequence[Hit]],
+    search: Callable[[str, TenantScope], Sequence[Hit]],
     golden_texts: Sequence[str] = (),
     tested: EarlierTests = NO_EARLIER_TESTS,
     passage_of: Callable[[Chunk], str] = lambda chunk: chunk.text,
@@ -169,7 +170,8 @@ def build_ranking_dataset(
             own: `search` gives it.
         turns: turns of this bundle and those before; those without reviewed documents are left out.
         chunks: all chunks of the index generation by id; candidates of older generations are left out.
-        search: the first stage on the live index for one query, best first, as deep as in production.
+        search: the first stage on the live index for one query in the scope of its shopper, best first, as deep as in
+            production.
         golden_texts: queries that must not be in it.
         tested: what earlier versions were tested on, which must not be trained on.
         passage_of: the text of a chunk as the reranker sees it when serving.
@@ -195,12 +197,15 @@ def build_ranking_dataset(
     )
     excluded.update(chosen.excluded)
     kept = [query for query in queries if query.candidate.example_id in chosen.kept]
-    searches: dict[str, tuple[str, ...]] = {}
+    searches: dict[tuple[str, str | None], tuple[str, ...]] = {}
 
-    def live(query: str) -> tuple[str, ...]:
-        if query not in searches:
-            searches[query] = tuple(dict.fromkeys(hit.chunk_id for hit in search(query)))
-        return searches[query]
+    def live(query: KnownQuery) -> tuple[str, ...]:
+        scope = scope_of(query)
+        asked = query.text, scope.tenant
+        if asked not in searches:
+            found = search(query.text, scope)
+            searches[asked] = tuple(dict.fromkeys(hit.chunk_id for hit in found))
+        return searches[asked]
 
     choice = PassageChoice(
         PassagePool(chunks, guard=config.guard),
@@ -228,7 +233,7 @@ def build_ranking_dataset(
         excluded=counted,
         conflicts=tuple(conflicts),
         passages_left_out=choice.left_out,
-        searches=dict(sorted(searches.items())),
+        searches=dict(sorted(searches.items(), key=lambda item: (item[0][0], item[0][1] or ""))),
         redaction=redaction.report([*frame["query"].unique(), *frame["passage"].unique()]),
         config=config,
     )

@@ -20,6 +20,7 @@ class KnownQuery:
     """One query with its expected documents.
 
     `shown` is chunk id -> rank of what the retriever put before the reranker in the turn; empty for bootstrap queries.
+    `tenant` is whose shopper asked: no passage of another tenant stands beside the query.
     """
 
     candidate: Candidate
@@ -35,24 +36,25 @@ def base_queries(
     base: Sequence[Utterance], excluded: Counter[str], *, clean: Callable[[str], str], shares: SplitShares
 ) -> Iterator[KnownQuery]:
     """Yield one query for each different message that names documents; `excluded` counts the others."""
-    by_key: dict[str, tuple[str, set[str]]] = {}
+    by_key: dict[tuple[str, str | None], tuple[str, set[str]]] = {}
     for utterance in base:
         if not utterance.relevant_documents:
             excluded["bootstrap message without relevant documents"] += 1
             continue
         text = clean(utterance.text)
-        key = normalise_text(text)
-        if key in by_key:
+        asked = normalise_text(text), utterance.tenant
+        if asked in by_key:
             # Bootstrap data that names more documents for the same question completes it, it does not contradict it.
             excluded["duplicate message"] += 1
-            known, documents = by_key[key]
-            by_key[key] = (min(known, text), documents | set(utterance.relevant_documents))
+            known, documents = by_key[asked]
+            by_key[asked] = (min(known, text), documents | set(utterance.relevant_documents))
         else:
-            by_key[key] = (text, set(utterance.relevant_documents))
-    for key, (text, documents) in sorted(by_key.items()):
+            by_key[asked] = (text, set(utterance.relevant_documents))
+    for (key, tenant), (text, documents) in sorted(by_key.items(), key=lambda item: (item[0][0], item[0][1] or "")):
         split = assign_split(text, shares=shares)
-        candidate = Candidate(example_id=f"base-{text_digest(text)[:20]}", key=key, split=split, kind="base")
-        yield KnownQuery(candidate=candidate, text=text, documents=frozenset(documents))
+        digest = text_digest(text if tenant is None else f"{tenant}\0{text}")
+        candidate = Candidate(example_id=f"base-{digest[:20]}", key=key, split=split, kind="base")
+        yield KnownQuery(candidate=candidate, text=text, documents=frozenset(documents), tenant=tenant)
 
 
 def reviewed_queries(
@@ -64,8 +66,11 @@ def reviewed_queries(
     shares: SplitShares,
     as_of_ms: int | None = None,
 ) -> Iterator[KnownQuery]:
-    """Yield the reviewed turns as of a time; reviews of one message that have no document in common are conflicts."""
-    by_key: defaultdict[str, list[tuple[ChatTurn, str, tuple[str, ...]]]] = defaultdict(list)
+    """Yield the reviewed turns as of a time; reviews of one message that have no document in common are conflicts.
+
+    The same message of two tenants is two messages: each has answers of its own.
+    """
+    by_key: defaultdict[tuple[str, str | None], list[tuple[ChatTurn, str, tuple[str, ...]]]] = defaultdict(list)
     in_order = sorted(turns, key=lambda one: (one.trace_id, one.timestamp_ms, one.release_bundle))
     for turn in {turn.trace_id: turn for turn in in_order}.values():
         if as_of_ms is not None and turn.timestamp_ms > as_of_ms:
@@ -74,10 +79,10 @@ def reviewed_queries(
         documents = documents_as_of(turn, as_of_ms)
         if documents:
             text = clean(turn.learnable_text)
-            by_key[normalise_text(text)].append((turn, text, documents))
+            by_key[normalise_text(text), turn.tenant].append((turn, text, documents))
         elif turn.expected_documents:
             excluded["reviewed after the as-of time"] += 1
-    for key, same in sorted(by_key.items()):
+    for (key, _), same in sorted(by_key.items(), key=lambda item: (item[0][0], item[0][1] or "")):
         if not frozenset.intersection(*(frozenset(documents) for _, _, documents in same)):
             answers = sorted({", ".join(sorted(documents)) for _, _, documents in same})
             conflicts.append(

@@ -17,6 +17,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, BinaryIO, TypeGuard
 
+from mangaassist_assets.knowledge.tenants import InvalidTenantError, tenant_name
 from mangaassist_assets.storage import canonical_json
 
 MAX_TEXT_BYTES = 100_000
@@ -43,7 +44,7 @@ class Utterance:
 
     `intent` is the true intent and `relevant_documents` the ids of the documents that answer it, where the file knows
     them; None and () mean it does not. `user_id` is as given: make a pseudonym of it before it goes anywhere.
-    `timestamp` is aware, in UTC.
+    `timestamp` is aware, in UTC. `tenant` is whose shopper wrote it, where several stores share the chatbot.
     """
 
     text: str
@@ -53,6 +54,7 @@ class Utterance:
     session_id: str | None = None
     timestamp: datetime | None = None
     line_number: int = 0
+    tenant: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -211,6 +213,7 @@ def _parse(line: bytes, number: int, known_intents: frozenset[str] | None) -> tu
         session_id=_identifier(fields, "session_id"),
         timestamp=_timestamp(fields),
         line_number=number,
+        tenant=_tenant(fields),
     )
     return utterance, None if note is None else Note(line_number=number, note=note)
 
@@ -313,6 +316,15 @@ def _timestamp(fields: _Object) -> datetime | None:
         return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
     except (ValueError, OverflowError) as error:
         msg = f'"timestamp" must be an ISO-8601 time such as 2026-03-10T09:30:00Z, not {_shown(value)}'
+        raise _LineError(msg) from error
+
+
+def _tenant(fields: _Object) -> str | None:
+    given = _identifier(fields, "tenant")
+    try:
+        return None if given is None else tenant_name(given)
+    except InvalidTenantError as error:
+        msg = f'"tenant": {error}'
         raise _LineError(msg) from error
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import polars as pl
 
 from mangaassist_assets.knowledge.documents import KnowledgeDocument
+from mangaassist_assets.knowledge.errors import KnowledgeError
 from mangaassist_assets.knowledge.text import count_units
 from mangaassist_assets.knowledge.types import Chunk
 
@@ -30,7 +31,13 @@ CHUNK_SCHEMA = pl.Schema(
         "text": pl.String(),
         "content_hash": pl.String(),
         "metadata": pl.List(pl.Struct({"key": pl.String(), "value": pl.String()})),
+        "tenant": pl.String(),
+        "context": pl.String(),
     }
+)
+# What earlier versions wrote: nothing said whose a chunk is.
+_TENANTLESS_SCHEMA = pl.Schema(
+    {name: dtype for name, dtype in CHUNK_SCHEMA.items() if name not in {"tenant", "context"}}
 )
 
 
@@ -59,9 +66,9 @@ class _Section:
     paragraphs: tuple[str, ...]
 
 
-def embedding_text(title: str, text: str) -> str:
-    """Return what is embedded of a chunk, and what a reranker reads of it: its title, then its text."""
-    return f"{title}\n{text}"
+def embedding_text(title: str, text: str, context: str = "") -> str:
+    """Return what is embedded of a chunk: its title, its text, its context; a reranker reads the first two."""
+    return f"{title}\n{text}\n{context}" if context else f"{title}\n{text}"
 
 
 def chunk_documents(documents: Sequence[KnowledgeDocument], settings: ChunkingSettings | None = None) -> list[Chunk]:
@@ -96,18 +103,33 @@ def chunks_to_frame(chunks: Sequence[Chunk]) -> pl.DataFrame:
             "text": chunk.text,
             "content_hash": chunk.content_hash,
             "metadata": [{"key": key, "value": value} for key, value in sorted(chunk.metadata.items())],
+            "tenant": chunk.tenant,
+            "context": chunk.context,
         }
         for chunk in chunks
     ]
     return pl.DataFrame(rows, schema=CHUNK_SCHEMA).sort("document_id", "position")
 
 
-def frame_to_chunks(frame: pl.DataFrame) -> list[Chunk]:
+def frame_to_chunks(frame: pl.DataFrame, *, tenantless: bool = False) -> list[Chunk]:
     """Return the chunks of a frame, in its order.
 
+    Args:
+        frame: Chunks.
+        tenantless: Whether those that an earlier version wrote will do, which say of no chunk whose it is: never for
+            what is searched.
+
     Raises:
+        KnowledgeError: If an earlier version wrote them, and they will not do.
         ValueError: If the frame's schema is not `CHUNK_SCHEMA`.
     """
+    if frame.schema == _TENANTLESS_SCHEMA:
+        if not tenantless:
+            raise KnowledgeError(
+                "the chunks were made by a version that knew no tenants, so nothing says whose they are: materialize "
+                "knowledge_chunks again"
+            )
+        frame = frame.with_columns(tenant=pl.lit(None, pl.String()), context=pl.lit(""))
     if frame.schema != CHUNK_SCHEMA:
         raise ValueError(f"not a frame of chunks: its schema is {dict(frame.schema)}, expected {dict(CHUNK_SCHEMA)}")
     return [
@@ -123,20 +145,23 @@ def chunks_to_parquet(chunks: Sequence[Chunk]) -> bytes:
     return buffer.getvalue()
 
 
-def parquet_to_chunks(content: bytes) -> list[Chunk]:
-    """Return the chunks of `chunks_to_parquet`."""
-    return frame_to_chunks(pl.read_parquet(io.BytesIO(content)))
+def parquet_to_chunks(content: bytes, *, tenantless: bool = False) -> list[Chunk]:
+    """Return the chunks of `chunks_to_parquet`; `tenantless` and errors as those of `frame_to_chunks`."""
+    return frame_to_chunks(pl.read_parquet(io.BytesIO(content)), tenantless=tenantless)
 
 
 def _chunk(document: KnowledgeDocument, position: int, title: str, text: str) -> Chunk:
+    context = "\n".join(f"{key}: {document.metadata[key]}" for key in document.embedded_metadata)
     return Chunk(
         chunk_id=f"{document.document_id}::{position}",
         document_id=document.document_id,
         position=position,
         title=title,
         text=text,
-        content_hash=hashlib.sha256(embedding_text(title, text).encode()).hexdigest(),
+        content_hash=hashlib.sha256(embedding_text(title, text, context).encode()).hexdigest(),
         metadata=dict(sorted(document.metadata.items())),
+        tenant=document.tenant,
+        context=context,
     )
 
 
@@ -156,6 +181,9 @@ def _passages(document: KnowledgeDocument, settings: ChunkingSettings) -> Iterat
 
 def _sections(document: KnowledgeDocument) -> Iterator[_Section]:
     """Yield the parts of a document between its headings; those without text of their own are left out."""
+    if document.kind == "content":
+        yield from _section(document.title, [], document.text.split("\n"))
+        return
     path: list[tuple[int, str]] = []
     lines: list[str] = []
     in_fence = False

@@ -10,13 +10,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from mangaassist_assets.knowledge.errors import EmptyKnowledgeError, KnowledgeFolderError
+from mangaassist_assets.knowledge.errors import EmptyKnowledgeError, KnowledgeFolderError, SidecarError
 from mangaassist_assets.knowledge.html_text import html_to_text
 from mangaassist_assets.knowledge.records import Record, RecordError, read_csv_records, read_json_lines
-from mangaassist_assets.knowledge.sidecars import SIDECAR_SUFFIX, SidecarError, parse_sidecar
+from mangaassist_assets.knowledge.sidecar_files import is_sidecar, pair_sidecars
+from mangaassist_assets.knowledge.sidecars import NO_SIDECAR, Sidecar, is_attribute, parse_sidecar, told_tenant
+from mangaassist_assets.knowledge.tenants import InvalidTenantError
 from mangaassist_assets.knowledge.text import clean_text, drop_html_comments
 
 DEFAULT_MAX_FILE_BYTES = 10 * 1024 * 1024
+DEFAULT_TENANT_ATTRIBUTE = "tenant"
 _PROSE_SUFFIXES = frozenset({".md", ".txt", ".html", ".htm"})
 _RECORD_SUFFIXES = frozenset({".csv", ".jsonl"})
 _FRONT_MATTER = re.compile(r"\A---\n(.*?)\n---[ \t]*(?:\n|\Z)", re.DOTALL)
@@ -31,14 +34,18 @@ class KnowledgeDocument:
 
     `document_id` is the path in the knowledge folder with `/` (`policies/returns.md`), for a record that path, `#`
     and its number from 1 (`titles.csv#17`). `kind` is `record` for a row of a table or a line of JSON, which is
-    never split. `text` of prose is plain text or Markdown: HTML has become headings and paragraphs.
+    never split, and `content` for the one column of a row that its sidecar calls the content. `text` of prose is plain
+    text or Markdown: HTML has become headings and paragraphs. `tenant` is whose document it is, None for everybody's;
+    `embedded_metadata` are the keys of metadata that is embedded with the text.
     """
 
     document_id: str
     title: str
     text: str
-    kind: Literal["prose", "record"] = "prose"
+    kind: Literal["prose", "record", "content"] = "prose"
     metadata: Mapping[str, str] = field(default_factory=dict)
+    tenant: str | None = None
+    embedded_metadata: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,7 +72,12 @@ class _FileError(Exception):
     """A whole file cannot be read; the message is the reason."""
 
 
-def read_knowledge(folder: Path, *, max_file_bytes: int = DEFAULT_MAX_FILE_BYTES) -> KnowledgeReading:
+def read_knowledge(
+    folder: Path,
+    *,
+    tenant_attribute: str = DEFAULT_TENANT_ATTRIBUTE,
+    max_file_bytes: int = DEFAULT_MAX_FILE_BYTES,
+) -> KnowledgeReading:
     """Read a folder of .md, .txt, .html, .csv and .jsonl files, each with an optional `NAME.metadata.json` beside it.
 
     Files and folders whose name starts with a dot are left alone. Everything else that is not a document becomes a
@@ -74,6 +86,7 @@ def read_knowledge(folder: Path, *, max_file_bytes: int = DEFAULT_MAX_FILE_BYTES
 
     Args:
         folder: A local folder.
+        tenant_attribute: The attribute or column that says whose a document or a row is.
         max_file_bytes: Files larger than this are rejected.
 
     Raises:
@@ -94,14 +107,13 @@ def read_knowledge(folder: Path, *, max_file_bytes: int = DEFAULT_MAX_FILE_BYTES
             rejects.append(KnowledgeReject(file=repr(printable), place="", reason="its name is not printable UTF-8"))
         else:
             paths[name] = path
-    for name in sorted(paths):
-        if name.endswith(SIDECAR_SUFFIX):
-            if name.removesuffix(SIDECAR_SUFFIX) not in paths:
-                rejects.append(KnowledgeReject(file=name, place="", reason="there is no document it describes"))
-            continue
+    files = pair_sidecars(paths)
+    rejects += [KnowledgeReject(file=name, place="", reason=reason) for name, reason in files.rejected.items()]
+    for name, sidecar_name in files.documents.items():
+        beside = None if sidecar_name is None else paths[sidecar_name]
         try:
-            metadata = _sidecar_metadata(root, paths.get(name + SIDECAR_SUFFIX), max_file_bytes)
-            found = _read_file(root, paths[name], name, metadata, max_file_bytes)
+            sidecar = _sidecar(root, beside, tenant_attribute, max_file_bytes)
+            found = _read_file(root, paths[name], name, sidecar, tenant_attribute, max_file_bytes)
         except _FileError as error:
             rejects.append(KnowledgeReject(file=name, place="", reason=str(error)))
             continue
@@ -118,15 +130,18 @@ def read_knowledge(folder: Path, *, max_file_bytes: int = DEFAULT_MAX_FILE_BYTES
 
 
 def _walk(root: Path) -> Iterator[Path]:
-    """Yield everything below `root` that is not a real folder, symbolic links included but not followed."""
+    """Yield everything below `root` that is not a real folder, symbolic links included but not followed.
+
+    A folder that is called like a sidecar is yielded as well: its document must not be read without one.
+    """
 
     def fail(error: OSError) -> None:
         raise KnowledgeFolderError(f"cannot list {error.filename} of the knowledge: {error.strerror}") from error
 
     for directory, folders, files in os.walk(root, onerror=fail):
-        linked = [name for name in folders if (Path(directory) / name).is_symlink()]
-        folders[:] = sorted(name for name in folders if not name.startswith(".") and name not in linked)
-        for name in (*files, *linked):
+        odd = [name for name in folders if is_sidecar(name) or (Path(directory) / name).is_symlink()]
+        folders[:] = sorted(name for name in folders if not name.startswith(".") and name not in odd)
+        for name in (*files, *odd):
             if not name.startswith("."):
                 yield Path(directory) / name
 
@@ -139,7 +154,9 @@ def _read_text(root: Path, path: Path, max_file_bytes: int) -> str:
             raise _FileError("a link that leads out of the knowledge folder")
         status = target.stat()
         if not stat.S_ISREG(status.st_mode):
-            raise _FileError("a link to a folder" if stat.S_ISDIR(status.st_mode) else "not a regular file")
+            raise _FileError(
+                f"a {'link to a ' * path.is_symlink()}folder" if stat.S_ISDIR(status.st_mode) else "not a regular file"
+            )
         if status.st_size > max_file_bytes:
             raise _FileError(f"too large: {status.st_size:,} bytes, and {max_file_bytes:,} are allowed")
         content = target.read_bytes()
@@ -156,33 +173,37 @@ def _read_text(root: Path, path: Path, max_file_bytes: int) -> str:
     return text
 
 
-def _sidecar_metadata(root: Path, path: Path | None, max_file_bytes: int) -> dict[str, str]:
+def _sidecar(root: Path, path: Path | None, tenant_attribute: str, max_file_bytes: int) -> Sidecar:
     if path is None:
-        return {}
+        return NO_SIDECAR
     try:
-        return parse_sidecar(_read_text(root, path, max_file_bytes))
+        return parse_sidecar(_read_text(root, path, max_file_bytes), tenant_attribute=tenant_attribute)
     except (_FileError, SidecarError) as error:
         raise _FileError(f"held back, as its {path.name} cannot be used: {error}") from error
 
 
 def _read_file(
-    root: Path, path: Path, name: str, metadata: Mapping[str, str], max_file_bytes: int
+    root: Path, path: Path, name: str, sidecar: Sidecar, tenant_attribute: str, max_file_bytes: int
 ) -> Iterator[KnowledgeDocument | KnowledgeReject]:
     suffix = path.suffix.lower()
+    if sidecar.structure is not None and suffix != ".csv":
+        raise _FileError("held back, as its sidecar tells of columns (documentStructureConfiguration): for .csv only")
     if suffix in _PROSE_SUFFIXES:
-        return iter([_prose(name, suffix, _read_text(root, path, max_file_bytes), metadata)])
+        return iter([_prose(name, suffix, _read_text(root, path, max_file_bytes), sidecar)])
     if suffix in _RECORD_SUFFIXES:
         text = _read_text(root, path, max_file_bytes)
-        reader = read_csv_records if suffix == ".csv" else read_json_lines
         try:
-            return iter([_record(name, record, metadata) for record in reader(text)])
+            records = read_csv_records(text, sidecar.structure) if suffix == ".csv" else read_json_lines(text)
+            return iter([_record(name, record, sidecar, tenant_attribute) for record in records])
         except RecordError as error:
             raise _FileError(str(error)) from error
+        except SidecarError as error:
+            raise _FileError(f"held back, as its sidecar does not fit it: {error}") from error
     known = ", ".join(sorted(_PROSE_SUFFIXES | _RECORD_SUFFIXES))
     raise _FileError(f"the suffix {suffix or '(none)'} is not known; {known} are")
 
 
-def _prose(name: str, suffix: str, raw: str, metadata: Mapping[str, str]) -> KnowledgeDocument:
+def _prose(name: str, suffix: str, raw: str, sidecar: Sidecar) -> KnowledgeDocument:
     title: str | None = None
     if suffix in {".html", ".htm"}:
         title, text = html_to_text(clean_text(raw))
@@ -201,24 +222,56 @@ def _prose(name: str, suffix: str, raw: str, metadata: Mapping[str, str]) -> Kno
         title = heading.group(1).rstrip(" \t#")
     return KnowledgeDocument(
         document_id=name,
-        title=(metadata.get("title") or title or _title_of(name))[:_MAX_TITLE].strip(),
+        title=(sidecar.attributes.get("title") or title or _title_of(name))[:_MAX_TITLE].strip(),
         text=text,
-        metadata=metadata,
+        metadata=sidecar.attributes,
+        tenant=sidecar.tenant,
+        embedded_metadata=sidecar.embedded,
     )
 
 
 def _record(
-    name: str, record: Record | RecordError, metadata: Mapping[str, str]
+    name: str, record: Record | RecordError, sidecar: Sidecar, tenant_attribute: str
 ) -> KnowledgeDocument | KnowledgeReject:
     if isinstance(record, RecordError):
         return KnowledgeReject(file=name, place=record.place, reason=str(record))
+    try:
+        tenant = _row_tenant(record.fields, sidecar.tenant, tenant_attribute)
+    except InvalidTenantError as error:
+        return KnowledgeReject(file=name, place=record.place, reason=f"held back: {error}")
     return KnowledgeDocument(
         document_id=f"{name}#{record.number}",
         title=(record.title or f"{_title_of(name)} {record.number}")[:_MAX_TITLE].strip(),
         text=record.text,
-        kind="record",
-        metadata={**record.attributes, **metadata},
+        kind="record" if sidecar.structure is None else "content",
+        metadata={**record.attributes, **sidecar.attributes},
+        tenant=tenant,
+        embedded_metadata=sidecar.embedded,
     )
+
+
+def _row_tenant(fields: Mapping[str, object], of_file: str | None, tenant_attribute: str) -> str | None:
+    """Return whose a row is: what its own column says, unless its file is somebody's, which no row overrules.
+
+    Raises:
+        InvalidTenantError: If the two disagree, or the column is there and says nothing that can be used.
+    """
+    told = [name for name in fields if is_attribute(name, tenant_attribute)]
+    if len(told) > 1:
+        raise InvalidTenantError(f"{' and '.join(map(repr, told))} both name the tenant")
+    if not told:
+        return of_file
+    value = fields[told[0]]
+    if value is None or (isinstance(value, str) and not value.strip()):
+        if of_file is None:
+            raise InvalidTenantError(f"its {told[0]!r} is empty, so nothing says whose it is")
+        return of_file
+    own = told_tenant(value)
+    if of_file is not None and own != of_file:
+        raise InvalidTenantError(
+            f"its {told[0]!r} says that it is of {own!r}, the sidecar that the file is of {of_file!r}"
+        )
+    return own
 
 
 def _title_of(name: str) -> str:

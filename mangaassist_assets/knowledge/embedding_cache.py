@@ -127,7 +127,7 @@ def embed_chunks(
         EmbeddingError: If the embedder answers with something else than such vectors.
         EmbeddingCacheError: If the cache cannot be read or written.
     """
-    texts = {chunk.content_hash: embedding_text(chunk.title, chunk.text) for chunk in chunks}
+    texts = {chunk.content_hash: embedding_text(chunk.title, chunk.text, chunk.context) for chunk in chunks}
     known, report = embed_contents(texts, embedder, cache, progress)
     result = np.empty((len(chunks), embedder.dimension), dtype=np.float32)
     for row, chunk in enumerate(chunks):

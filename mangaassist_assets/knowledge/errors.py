@@ -15,6 +15,10 @@ class EmptyKnowledgeError(KnowledgeError):
     """The knowledge folder holds no readable document."""
 
 
+class SidecarError(ValueError):
+    """The metadata beside a document cannot be used; the message says why."""
+
+
 class EmbeddingError(KnowledgeError):
     """An embedder answered with vectors that cannot be used: wrong shape, not finite, not of length one."""
 
@@ -33,6 +37,17 @@ class UnknownGenerationError(SearchIndexError):
 
 class UnsealedGenerationError(SearchIndexError):
     """The index generation was never finished, so it must not go live."""
+
+
+class TenantlessGenerationError(SearchIndexError):
+    """The index generation was built by an earlier version and can tell no tenant from another."""
+
+    def __init__(self, generation: str) -> None:
+        super().__init__(
+            f"the generation {generation} was built by a version that knew no tenants, so it would show one tenant's "
+            "documents to another: refresh the index (materialize knowledge_chunks and all that follows it, or run "
+            "the job index_refresh)"
+        )
 
 
 class SealedGenerationError(SearchIndexError):

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 from mangaassist_assets.knowledge.chunking import embedding_text
 from mangaassist_assets.knowledge.errors import GenerationBuildError
+from mangaassist_assets.knowledge.tenants import TenantScope, tenant_key
 from mangaassist_assets.knowledge.types import Chunk, SearchIndex, Vectors
 
 _DIGEST_LENGTH = 16
@@ -77,12 +78,15 @@ def generation_name(
 ) -> str:
     """Return the name of the generation of some content, such as `kb-3f9a61c27d5e8b04`.
 
-    It depends on the chunks (ids, contents, metadata) in any order, the embedding model and dimension, and the
+    It depends on the chunks (ids, contents, metadata, tenants) in any order, the embedding model and dimension, and the
     index's settings; on nothing else.
     """
     content = {
         "schema": 1,
-        "chunks": sorted([chunk.chunk_id, chunk.content_hash, sorted(chunk.metadata.items())] for chunk in chunks),
+        "chunks": sorted(
+            [chunk.chunk_id, chunk.content_hash, sorted(chunk.metadata.items()), tenant_key(chunk.tenant)]
+            for chunk in chunks
+        ),
         "embedding_model_id": settings.embedding_model_id,
         "dimension": dimension,
         "index": dict(sorted(index_settings.items())),
@@ -186,21 +190,25 @@ def verify_generation(
         return VerificationReport(generation, tuple(checks))
     count, dimension = index.count(generation), int(vectors.shape[1])
     checks.append(VerificationCheck("count", count == len(chunks), f"{count} chunks, expected {len(chunks)}"))
+    detail = "it tells whose a chunk is" if state.knows_tenants else "built by a version that knew no tenants"
+    checks.append(VerificationCheck("tenants_known", state.knows_tenants, detail))
     same = state.dimension == dimension
     checks.append(VerificationCheck("dimension", same, f"{state.dimension}, the vectors have {dimension}"))
-    if not same:
+    if not same or not state.knows_tenants:
         return VerificationReport(generation, tuple(checks))
     rows = sorted(range(len(chunks)), key=lambda row: (chunks[row].content_hash, chunks[row].chunk_id))[:sample]
     by_id = {chunk.chunk_id: chunk.content_hash for chunk in chunks}
 
     def found_by_vector(row: int) -> bool:
-        hits = index.vector_search(generation, vectors[row], limit=10)
+        scope = TenantScope.of(chunks[row].tenant)
+        hits = index.vector_search(generation, vectors[row], scope=scope, limit=10)
         first = [hit for hit in hits if hit.score >= hits[0].score - _SAME_SCORE]
         return chunks[row].content_hash in [by_id.get(hit.chunk_id) for hit in first]
 
     def found_by_keyword(row: int) -> bool:
         words = embedding_text(chunks[row].title, chunks[row].text)[:_KEYWORD_CHARACTERS]
-        hits = index.keyword_search(generation, words, limit=10)
+        scope = TenantScope.of(chunks[row].tenant)
+        hits = index.keyword_search(generation, words, scope=scope, limit=10)
         return chunks[row].content_hash in [by_id.get(hit.chunk_id) for hit in hits]
 
     for name, found, minimum in (
@@ -212,7 +220,32 @@ def verify_generation(
         detail = f"{share:.1%} of {len(rows)} chunks found themselves, {minimum:.0%} needed"
         detail += f"; not {', '.join(missed[:3])}" if missed else ""
         checks.append(VerificationCheck(name, share >= minimum, detail))
+    shown = _shown_to_others(generation, [(chunks[row], vectors[row]) for row in rows], chunks, index)
+    detail = f"{len(rows)} chunks searched for by others than their tenants"
+    detail += f"; shown: {', '.join(shown[:3])}" if shown else ""
+    checks.append(VerificationCheck("tenants_apart", not shown, detail))
     return VerificationReport(generation, tuple(checks))
+
+
+def _shown_to_others(
+    generation: str, sample: Sequence[tuple[Chunk, Vectors]], chunks: Sequence[Chunk], index: SearchIndex
+) -> list[str]:
+    """Return the ids of chunks that a search for the sampled ones finds, but must not: they are of another tenant."""
+    tenant_of = {chunk.chunk_id: chunk.tenant for chunk in chunks}
+    tenants = sorted({chunk.tenant for chunk in chunks if chunk.tenant is not None})
+    shown: set[str] = set()
+    for number, (chunk, vector) in enumerate(sample):
+        # Nobody's shopper, and each tenant's in turn.
+        for tenant in {None, tenants[number % len(tenants)]} if tenants else ():
+            scope = TenantScope.of(tenant)
+            words = embedding_text(chunk.title, chunk.text)[:_KEYWORD_CHARACTERS]
+            for hit in (
+                *index.vector_search(generation, vector, scope=scope, limit=10),
+                *index.keyword_search(generation, words, scope=scope, limit=10),
+            ):
+                if not scope.admits(tenant_of.get(hit.chunk_id)):
+                    shown.add(hit.chunk_id)
+    return sorted(shown)
 
 
 def prune_generations(

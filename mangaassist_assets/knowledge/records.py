@@ -5,10 +5,11 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 
-from mangaassist_assets.knowledge.sidecars import attribute_text
+from mangaassist_assets.knowledge.record_structure import RecordStructure
+from mangaassist_assets.knowledge.sidecars import MAX_ATTRIBUTE_CHARACTERS, attribute_text, unique_keys
 from mangaassist_assets.knowledge.text import clean_text
 
 _TITLE_FIELDS = ("title", "name", "question", "heading", "subject")
@@ -21,12 +22,17 @@ _MAX_ATTRIBUTE = 200
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One record: its number from 1, its title if a field names one, its text, and its short fields."""
+    """One record: its number from 1, its place in the file, its title if a field names one, its text, its metadata.
+
+    `fields` are all of its fields as they came, whether they are part of the text or metadata or neither.
+    """
 
     number: int
+    place: str
     title: str | None
     text: str
     attributes: Mapping[str, str]
+    fields: Mapping[str, object]
 
 
 class RecordError(ValueError):
@@ -37,13 +43,15 @@ class RecordError(ValueError):
         self.place = place
 
 
-def read_csv_records(text: str) -> Iterator[Record | RecordError]:
+def read_csv_records(text: str, structure: RecordStructure | None = None) -> Iterator[Record | RecordError]:
     """Yield the data rows of a table with a header, numbered from 1; blank lines are not rows.
 
-    Fields are separated by the one of comma, semicolon and tab that the header has most of.
+    Fields are separated by the one of comma, semicolon and tab that the header has most of. With a structure the text
+    of a row is its content column alone, and its metadata what the structure says.
 
     Raises:
         RecordError: If the header cannot be used.
+        SidecarError: If the structure names a column that the table does not have.
     """
     first_line = text.split("\n", 1)[0]
     delimiter = max(",;\t", key=first_line.count)
@@ -56,6 +64,7 @@ def read_csv_records(text: str) -> Iterator[Record | RecordError]:
         raise RecordError(f"the header must name every column once, and it is {', '.join(header)[:200]!r}")
     if len(header) > _MAX_FIELDS:
         raise RecordError(f"the header has {len(header)} columns, and {_MAX_FIELDS} are allowed")
+    columns = () if structure is None else structure.metadata_columns(header)
     number = 0
     while True:
         line = rows.line_num + 1
@@ -73,8 +82,12 @@ def read_csv_records(text: str) -> Iterator[Record | RecordError]:
         place = f"row {number} (line {line})"
         if len(row) != len(header):
             yield RecordError(f"it has {len(row)} fields, the header has {len(header)}", place=place)
+            continue
+        fields = dict(zip(header, row, strict=True))
+        if structure is None:
+            yield _record(number, fields, place, fields)
         else:
-            yield _record(number, dict(zip(header, row, strict=True)), place)
+            yield _structured(number, fields, place, structure.content, columns)
 
 
 def read_json_lines(text: str) -> Iterator[Record | RecordError]:
@@ -89,7 +102,7 @@ def read_json_lines(text: str) -> Iterator[Record | RecordError]:
             )
             continue
         try:
-            content = json.loads(line)
+            content = json.loads(line, object_pairs_hook=unique_keys)
         except (ValueError, RecursionError) as error:
             yield RecordError(f"not JSON: {error}", place=place)
             continue
@@ -102,10 +115,32 @@ def read_json_lines(text: str) -> Iterator[Record | RecordError]:
             if text_value is None and value is not None:
                 text_value = clean_text(json.dumps(value, ensure_ascii=False))
             fields[clean_text(name).strip()] = text_value or ""
-        yield _record(number, fields, place)
+        yield _record(number, fields, place, content)
 
 
-def _record(number: int, raw: Mapping[str, str], place: str) -> Record | RecordError:
+def _structured(
+    number: int, raw: Mapping[str, str], place: str, content: str, columns: Collection[str]
+) -> Record | RecordError:
+    fields = {name: clean_text(value).strip() for name, value in raw.items()}
+    text = fields[content]
+    if not text:
+        return RecordError(f"its content, the column {content!r}, is empty", place=place)
+    if len(text) > _MAX_RECORD_CHARACTERS:
+        return RecordError(
+            f"too long: {len(text):,} characters, and {_MAX_RECORD_CHARACTERS:,} are allowed", place=place
+        )
+    metadata = {name: fields[name] for name in columns if fields[name]}
+    for name, value in metadata.items():
+        if len(value) > MAX_ATTRIBUTE_CHARACTERS:
+            return RecordError(
+                f"its metadata {name[:40]!r} is longer than {MAX_ATTRIBUTE_CHARACTERS} characters", place=place
+            )
+    by_folded_name = {name.casefold(): value for name, value in metadata.items()}
+    title = next((by_folded_name[name] for name in _TITLE_FIELDS if name in by_folded_name), None)
+    return Record(number, place, title, text, metadata, raw)
+
+
+def _record(number: int, raw: Mapping[str, str], place: str, given: Mapping[str, object]) -> Record | RecordError:
     fields = {name: text for name, value in raw.items() if name and (text := clean_text(value).strip())}
     if not fields:
         return RecordError("empty", place=place)
@@ -120,9 +155,11 @@ def _record(number: int, raw: Mapping[str, str], place: str) -> Record | RecordE
         lines.append(fields[text_field])
     return Record(
         number,
+        place,
         fields[title_field],
         "\n".join(lines) or fields[title_field],
         {name: value for name, value in fields.items() if len(value) <= _MAX_ATTRIBUTE and "\n" not in value},
+        given,
     )
 
 

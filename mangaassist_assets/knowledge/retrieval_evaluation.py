@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from mangaassist_assets.knowledge.fusion import reciprocal_rank_fusion
-from mangaassist_assets.knowledge.types import Embedder, SearchIndex
+from mangaassist_assets.knowledge.tenants import TenantScope
+from mangaassist_assets.knowledge.types import Chunk, Embedder, SearchIndex
 
 Ranking = Literal["vector", "keyword", "fused"]
 RANKINGS: tuple[Ranking, ...] = get_args(Ranking)
@@ -18,10 +19,11 @@ CUTOFF = 10
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LabelledQuery:
-    """A query with the ids of the documents that answer it."""
+    """A query with the ids of the documents that answer it, and the tenant of the shopper who would ask it."""
 
     text: str
     relevant_documents: tuple[str, ...]
+    tenant: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,6 +69,21 @@ class RetrievalReport:
     search_ms: float
 
 
+def answerable_queries(queries: Sequence[LabelledQuery], chunks: Sequence[Chunk]) -> list[LabelledQuery]:
+    """Return the queries without those all of whose documents are there, but are another tenant's.
+
+    A document that is given to a tenant must be found by its shoppers only: that others miss it now is no worse search.
+    """
+    tenants = {chunk.document_id: chunk.tenant for chunk in chunks}
+
+    def is_answerable(query: LabelledQuery) -> bool:
+        scope = TenantScope.told(query.tenant)
+        known = [document for document in query.relevant_documents if document in tenants]
+        return not known or any(scope.admits(tenants[document]) for document in known)
+
+    return [query for query in queries if is_answerable(query)]
+
+
 def evaluate_retrieval(
     queries: Sequence[LabelledQuery],
     generation: str,
@@ -79,7 +96,8 @@ def evaluate_retrieval(
 ) -> RetrievalReport:
     """Search a generation for every query by vector, by keywords, and by both fused, and measure the rankings.
 
-    Rankings are of documents: a document stands where its best chunk stands.
+    Rankings are of documents: a document stands where its best chunk stands. Each query finds what a shopper of its
+    tenant would find.
 
     Args:
         queries: Labelled queries; those without a relevant document are left out and counted.
@@ -108,8 +126,9 @@ def evaluate_retrieval(
     embedded = time.perf_counter()
     outcomes: list[QueryOutcome] = []
     for query, vector in zip(labelled, vectors, strict=True):
-        by_vector = index.vector_search(generation, vector, limit=depth)
-        by_keyword = index.keyword_search(generation, query.text, limit=depth)
+        scope = TenantScope.told(query.tenant)
+        by_vector = index.vector_search(generation, vector, scope=scope, limit=depth)
+        by_keyword = index.keyword_search(generation, query.text, scope=scope, limit=depth)
         documents = {hit.chunk_id: hit.document_id for hit in (*by_vector, *by_keyword)}
         chunk_rankings: dict[Ranking, list[str]] = {
             "vector": [hit.chunk_id for hit in by_vector],

@@ -9,6 +9,8 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from mangaassist_assets.knowledge.tenants import TenantScope
+
 Vectors = NDArray[np.float32]
 
 
@@ -16,8 +18,9 @@ Vectors = NDArray[np.float32]
 class Chunk:
     """A passage of one knowledge document, the unit of retrieval.
 
-    `chunk_id` is `<document_id>::<position>`; `content_hash` is the SHA-256 of what is embedded (title and text), so
-    equal content is embedded once.
+    `chunk_id` is `<document_id>::<position>`; `content_hash` is the SHA-256 of what is embedded (title, text and
+    context), so equal content is embedded once. `tenant` is whose passage it is, None where it is everybody's.
+    `context` is metadata that is embedded with the text and is no part of it, one `key: value` a line.
     """
 
     chunk_id: str
@@ -27,6 +30,8 @@ class Chunk:
     text: str
     content_hash: str
     metadata: Mapping[str, str] = field(default_factory=dict)
+    tenant: str | None = None
+    context: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,13 +50,15 @@ class GenerationState:
     """What an index knows about one of its generations.
 
     `sealed` is False while it is being built, and for ever where its builder was killed. `created_at` is in
-    milliseconds since the epoch (UTC).
+    milliseconds since the epoch (UTC). `knows_tenants` is False for one that an earlier version built, which can tell
+    no tenant from another.
     """
 
     generation: str
     dimension: int
     sealed: bool
     created_at: int
+    knows_tenants: bool
 
 
 class Embedder(Protocol):
@@ -70,7 +77,11 @@ class Embedder(Protocol):
 
 
 class PassageSearch(Protocol):
-    """What the chatbot asks of a search index. Scores of keywords are BM25; any text is a valid query."""
+    """What the chatbot asks of a search index. Scores of keywords are BM25; any text is a valid query.
+
+    No search goes without a scope: what it does not admit is never found, and takes no place of what is. Every search
+    but one of all tenants raises `TenantlessGenerationError` on a generation that does not know tenants.
+    """
 
     def live_generation(self) -> str | None:
         """Return the generation in use, or None where there is none."""
@@ -80,13 +91,20 @@ class PassageSearch(Protocol):
         generation: str,
         vector: NDArray[np.float32],
         *,
+        scope: TenantScope,
         limit: int,
         filters: Mapping[str, str] | None = None,
     ) -> list[Hit]:
         """Return the nearest chunks by cosine similarity, best first."""
 
     def keyword_search(
-        self, generation: str, query: str, *, limit: int, filters: Mapping[str, str] | None = None
+        self,
+        generation: str,
+        query: str,
+        *,
+        scope: TenantScope,
+        limit: int,
+        filters: Mapping[str, str] | None = None,
     ) -> list[Hit]:
         """Return the best chunks by their words, best first."""
 
@@ -120,7 +138,10 @@ class SearchIndex(PassageSearch, Protocol):
         """Return the names of all physical generations, oldest first."""
 
     def swap_live(self, generation: str, *, expected: str | None) -> None:
-        """Point the alias at `generation` if it still names `expected`; raise `AliasMovedError` otherwise."""
+        """Point the alias at `generation` if it still names `expected`; raise `AliasMovedError` otherwise.
+
+        One that does not know tenants never goes live: it raises `TenantlessGenerationError`.
+        """
 
     def delete_generation(self, generation: str) -> None:
         """Remove a physical generation; refuses the live one."""

@@ -75,6 +75,14 @@ def index(clean_url: str) -> SearchIndex:
 class TestOpenSearch(SearchIndexClaims):
     """The claims, on OpenSearch."""
 
+    @pytest.fixture
+    def tenantless(self, generation: str, clean_url: str) -> SearchIndex:
+        client = connect(clean_url, auth="none")
+        meta = client.indices.get_mapping(index=generation)[generation]["mappings"]["_meta"]["mangaassist"]
+        del meta["tenants"]
+        client.indices.put_mapping(index=generation, body={"_meta": {"mangaassist": meta}})
+        return OpenSearchResource(url=clean_url, engine="lucene", auth="none", replicas=0).index()
+
 
 class _NoRefresh(OpenSearchIndex):
     """Laid out as for Serverless but for the engine, which the local node lacks: faiss needs native libraries."""

@@ -5,11 +5,15 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
 
 from mangaassist_assets.knowledge.errors import SearchIndexError
+from mangaassist_assets.knowledge.tenants import UNTENANTED, TenantScope, tenant_name
 from mangaassist_assets.knowledge.types import SearchIndex
 from resources.search import LanceDbSearchResource
 from tests.support.knowledge import DIMENSION, store_chunks, vectors_of
@@ -26,13 +30,45 @@ def index(tmp_path: Path) -> SearchIndex:
 class TestLanceDb(SearchIndexClaims):
     """The claims, on LanceDB."""
 
+    @pytest.fixture
+    def tenantless(self, generation: str, tmp_path: Path) -> SearchIndex:
+        import lancedb
+
+        lancedb.connect(tmp_path / "search").open_table(generation).drop_columns(["tenant_key"])
+        return LanceDbSearchResource(path=str(tmp_path / "search")).index()
+
+
+@settings(max_examples=20, deadline=None)
+@given(
+    names=st.lists(
+        st.text(alphabet=st.sampled_from("'\"\\;-=%_*aAé\u0301 本"), min_size=1, max_size=12)
+        | st.sampled_from(["' OR 1=1 --", "x') OR ('1'='1", "NULL", "-"]),
+        min_size=2,
+        max_size=5,
+    )
+)
+def test_whatever_tenants_are_called_each_finds_its_own_and_nobodys(names, tmp_path_factory):
+    tenants = sorted({tenant_name(name) for name in names if name.strip()})
+    assume(tenants)
+    index = LanceDbSearchResource(path=str(tmp_path_factory.mktemp("search"))).index()
+    owners = [*tenants, None, *tenants][:5]
+    chunks = [
+        replace(chunk, tenant=owner) for chunk, owner in zip(store_chunks(), [*owners, *[None] * 5], strict=False)
+    ]
+    generation = build(index, chunks).generation
+    for tenant in (*tenants, None, "nobody"):
+        hits = index.vector_search(generation, vectors_of(chunks)[0], scope=TenantScope.of(tenant), limit=9)
+        assert {hit.chunk_id for hit in hits} == {one.chunk_id for one in chunks if one.tenant in {tenant, None}}
+
 
 def test_another_process_sees_what_was_built_and_swapped(index, tmp_path, repository_root):
     generation = build(index).generation
     index.swap_live(generation, expected=None)
     script = (
-        "import sys; from resources.search import LanceDbSearchResource as R; i = R(path=sys.argv[1]).index(); "
-        "g = i.live_generation(); print(g, i.count(g), i.keyword_search(g, 'return', limit=1)[0].document_id)"
+        "import sys; from mangaassist_assets.knowledge.tenants import UNTENANTED; "
+        "from resources.search import LanceDbSearchResource as R; i = R(path=sys.argv[1]).index(); "
+        "g = i.live_generation(); hits = i.keyword_search(g, 'return', scope=UNTENANTED, limit=1); "
+        "print(g, i.count(g), hits[0].document_id)"
     )
     done = subprocess.run(
         [sys.executable, "-c", script, str(tmp_path / "search")],
@@ -48,12 +84,12 @@ def test_a_reader_survives_that_a_generation_is_deleted_and_built_again(index, t
     chunks = store_chunks()
     vectors = vectors_of(chunks)
     generation = build(index).generation
-    assert index.vector_search(generation, vectors[1], limit=1)[0].chunk_id == chunks[1].chunk_id
+    assert index.vector_search(generation, vectors[1], scope=UNTENANTED, limit=1)[0].chunk_id == chunks[1].chunk_id
     another = LanceDbSearchResource(path=str(tmp_path / "search")).index()
     another.delete_generation(generation)
     assert build(another).built
-    assert index.vector_search(generation, vectors[1], limit=1)[0].chunk_id == chunks[1].chunk_id
-    assert index.keyword_search(generation, "returned", limit=1)[0].chunk_id == chunks[0].chunk_id
+    assert index.vector_search(generation, vectors[1], scope=UNTENANTED, limit=1)[0].chunk_id == chunks[1].chunk_id
+    assert index.keyword_search(generation, "returned", scope=UNTENANTED, limit=1)[0].chunk_id == chunks[0].chunk_id
 
 
 def test_a_folder_that_a_killed_builder_left_behind_is_replaced(index, tmp_path):
@@ -82,7 +118,7 @@ def test_a_builder_that_is_killed_leaves_nothing_live_and_is_built_again(index, 
     assert index.count(name) == 5
     assert index.live_generation() is None
     assert build(index).built
-    assert index.keyword_search(name, "returned", limit=1)[0].document_id == "policies/returns.md"
+    assert index.keyword_search(name, "returned", scope=UNTENANTED, limit=1)[0].document_id == "policies/returns.md"
 
 
 def test_a_damaged_alias_file_says_what_to_write(index, tmp_path):

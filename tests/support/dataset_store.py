@@ -29,6 +29,7 @@ from mangaassist_assets.datasets.splits import assign_split
 from mangaassist_assets.datasets.stored_versions import StoredVersion, find_version, write_version
 from mangaassist_assets.datasets.utterances import Utterance
 from mangaassist_assets.knowledge.chunking import chunks_to_parquet, embedding_text
+from mangaassist_assets.knowledge.tenants import TenantScope
 from mangaassist_assets.knowledge.types import Chunk, Hit
 from mangaassist_assets.labelling.stored_labels import conflicts_to_json
 from mangaassist_assets.storage import SnapshotStore, canonical_json
@@ -130,12 +131,13 @@ def fill(store: SnapshotStore) -> None:
         put_turns(store, bundle, turns)
 
 
-def word_search(chunks: Sequence[Chunk]) -> Callable[[Sequence[str]], Callable[[str], list[Hit]]]:
+def word_search(chunks: Sequence[Chunk]) -> Callable[[Sequence[str]], Callable[[str, TenantScope], list[Hit]]]:
     """Return a first stage that finds passages by shared words."""
 
-    def search(query: str) -> list[Hit]:
+    def search(query: str, scope: TenantScope) -> list[Hit]:
         words = set(query.split())
-        order = sorted(chunks, key=lambda one: (-len(words & set(one.text.split())), one.chunk_id))
+        admitted = [one for one in chunks if scope.admits(one.tenant)]
+        order = sorted(admitted, key=lambda one: (-len(words & set(one.text.split())), one.chunk_id))
         return [
             Hit(chunk_id=one.chunk_id, document_id=one.document_id, title=one.title, text=one.text, score=1.0)
             for one in order[:3]

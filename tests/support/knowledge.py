@@ -60,4 +60,4 @@ def store_chunks() -> list[Chunk]:
 
 def vectors_of(chunks: Sequence[Chunk]) -> Vectors:
     """Return the vectors of chunks by `HashEmbedder`."""
-    return HashEmbedder().embed([embedding_text(chunk.title, chunk.text) for chunk in chunks])
+    return HashEmbedder().embed([embedding_text(chunk.title, chunk.text, chunk.context) for chunk in chunks])

@@ -121,12 +121,12 @@ class TruthIndex:
         return "kb-1"
 
     def vector_search(
-        self, generation: str, vector: Any, *, limit: int, filters: Mapping[str, str] | None = None
+        self, generation: str, vector: Any, *, scope: Any, limit: int, filters: Mapping[str, str] | None = None
     ) -> list[Hit]:
         return []
 
     def keyword_search(
-        self, generation: str, query: str, *, limit: int, filters: Mapping[str, str] | None = None
+        self, generation: str, query: str, *, scope: Any, limit: int, filters: Mapping[str, str] | None = None
     ) -> list[Hit]:
         (relevant,) = self._truth[query].relevant_documents
         lost = unit("retrieval slip", query) < self._slip

@@ -5,14 +5,18 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
+from mangaassist_assets.knowledge.chunking import chunk_documents
+from mangaassist_assets.knowledge.documents import KnowledgeDocument
 from mangaassist_assets.knowledge.errors import (
     AliasMovedError,
     LiveGenerationError,
     SealedGenerationError,
+    TenantlessGenerationError,
     UnknownGenerationError,
     UnsealedGenerationError,
 )
@@ -23,10 +27,15 @@ from mangaassist_assets.knowledge.generations import (
     prune_generations,
     verify_generation,
 )
+from mangaassist_assets.knowledge.tenants import ALL_TENANTS, UNTENANTED, TenantScope
 from mangaassist_assets.knowledge.types import Chunk, SearchIndex, Vectors
 from tests.support.knowledge import DIMENSION, store_chunks, vectors_of
 
 SETTINGS = GenerationSettings(embedding_model_id="hash-embedder", batch_size=2)
+SETTINGS_OF_MANY = GenerationSettings(embedding_model_id="hash-embedder")
+TENANTS = ("CustomerA", "customera", "O'Brien", "' OR 1=1 --", "株式会社ほん")
+SUBJECTS = ("lantern", "harbor", "winter", "orchard")
+THINGS = ("dragon", "baker", "violin", "comet", "tiger")
 
 
 def build(index: SearchIndex, chunks: list[Chunk] | None = None) -> GenerationReport:
@@ -35,7 +44,10 @@ def build(index: SearchIndex, chunks: list[Chunk] | None = None) -> GenerationRe
 
 
 class SearchIndexClaims:
-    """Claims about a `SearchIndex`; each test gets an empty one."""
+    """Claims about a `SearchIndex`; each test gets an empty one.
+
+    The fixture `tenantless` makes of the fixture `generation` what an earlier version left, and gives an index on it.
+    """
 
     @pytest.fixture
     def chunks(self) -> list[Chunk]:
@@ -51,7 +63,7 @@ class SearchIndexClaims:
 
     def test_a_chunk_is_its_own_nearest(self, index, generation, chunks, vectors):
         for chunk, vector in zip(chunks, vectors, strict=True):
-            hits = index.vector_search(generation, vector, limit=3)
+            hits = index.vector_search(generation, vector, scope=UNTENANTED, limit=3)
             assert len(hits) == 3
             assert (hits[0].chunk_id, hits[0].document_id) == (chunk.chunk_id, chunk.document_id)
             assert (hits[0].title, hits[0].text) == (chunk.title, chunk.text)
@@ -71,21 +83,122 @@ class SearchIndexClaims:
         ],
     )
     def test_keywords_find_the_chunk_that_has_them(self, index, generation, query, document):
-        assert index.keyword_search(generation, query, limit=3)[0].document_id == document
+        assert index.keyword_search(generation, query, scope=UNTENANTED, limit=3)[0].document_id == document
 
     @pytest.mark.parametrize("query", ["", "   ", "\x00", "!!! ((", "*", "\\", "xyzzy~2^3", "x" * 100_000])
     def test_a_query_without_known_words_finds_nothing(self, index, generation, query):
-        assert index.keyword_search(generation, query, limit=3) == []
+        assert index.keyword_search(generation, query, scope=UNTENANTED, limit=3) == []
 
     def test_filters_restrict_both_searches(self, index, generation, vectors):
         japanese = {"language": "ja"}
-        assert [h.document_id for h in index.vector_search(generation, vectors[0], limit=9, filters=japanese)] == [
-            "guides/japanese.md"
-        ]
-        assert index.keyword_search(generation, "returned volume", limit=9, filters=japanese) == []
+        assert [
+            h.document_id
+            for h in index.vector_search(generation, vectors[0], scope=UNTENANTED, limit=9, filters=japanese)
+        ] == ["guides/japanese.md"]
+        assert index.keyword_search(generation, "returned volume", scope=UNTENANTED, limit=9, filters=japanese) == []
         quoted = {"language": "en", "owner": 'o\'brien "shop"'}
-        assert len(index.vector_search(generation, vectors[0], limit=9, filters=quoted)) == 4
-        assert index.vector_search(generation, vectors[0], limit=9, filters={"owner": "' OR 1=1 --"}) == []
+        assert len(index.vector_search(generation, vectors[0], scope=UNTENANTED, limit=9, filters=quoted)) == 4
+        assert (
+            index.vector_search(generation, vectors[0], scope=UNTENANTED, limit=9, filters={"owner": "' OR 1=1 --"})
+            == []
+        )
+
+    def test_no_search_goes_without_a_scope(self, index, generation, vectors):
+        with pytest.raises(TypeError, match="scope"):
+            index.vector_search(generation, vectors[0], limit=1)
+        with pytest.raises(TypeError, match="scope"):
+            index.keyword_search(generation, "volume", limit=1)
+
+    def test_of_a_thousand_random_queries_none_is_answered_by_another_tenant(self, index):
+        """Five tenants and nobody have the same twenty documents but for a word: the nearest are mostly another's."""
+        generator = np.random.default_rng(7)
+        topics = [f"{subject} of the {thing}" for subject in SUBJECTS for thing in THINGS]
+        bases = generator.normal(size=(len(topics), DIMENSION))
+        owners = [
+            (topic, tenant, copy) for topic in range(len(topics)) for tenant in (*TENANTS, None) for copy in (1, 2)
+        ]
+        chunks = chunk_documents(
+            [
+                KnowledgeDocument(
+                    document_id=f"{number}.md",
+                    title="Shelf",
+                    text=f"The shelf tells the {topics[topic]}, copy {copy}.",
+                    tenant=tenant,
+                )
+                for number, (topic, tenant, copy) in enumerate(owners)
+            ]
+        )
+        near = np.stack([bases[topic] for topic, _, _ in owners]) + 0.01 * generator.normal(
+            size=(len(chunks), DIMENSION)
+        )
+        vectors = (near / np.linalg.norm(near, axis=1, keepdims=True)).astype(np.float32)
+        generation = build_generation(chunks, vectors, index, settings=SETTINGS_OF_MANY).generation
+        tenant_of = {chunk.chunk_id: chunk.tenant for chunk in chunks}
+        assert verify_generation(generation, chunks, vectors, index=index, minimum_keyword_found=0.0).problems == ()
+
+        for _ in range(1_000):
+            topic = int(generator.integers(len(topics)))
+            tenant = (*TENANTS, None)[int(generator.integers(len(TENANTS) + 1))]
+            limit = int(generator.integers(1, 13))
+            scope = TenantScope.of(tenant)
+            vector = bases[topic] + 0.05 * generator.normal(size=DIMENSION)
+            vector = (vector / np.linalg.norm(vector)).astype(np.float32)
+            admitted = 80 if tenant is not None else 40
+            for hits in (
+                index.vector_search(generation, vector, scope=scope, limit=limit),
+                index.keyword_search(generation, f"shelf {topics[topic]}", scope=scope, limit=limit),
+            ):
+                assert {tenant_of[hit.chunk_id] for hit in hits} <= {tenant, None}
+                # What others have takes no place: as many are found as were asked for, and the right ones first.
+                assert len(hits) == min(limit, admitted)
+                best = 4 if tenant is not None else 2
+                assert all(topics[topic] in hit.text for hit in hits[:best])
+
+    @pytest.mark.parametrize(
+        "tenant", ["' OR 1=1 --", "x' OR tenant_key IS NOT NULL --", '"', "*", "-", "\\'", "o'neil"]
+    )
+    def test_a_hostile_name_of_a_tenant_finds_what_is_its_own_and_nothing_else(self, index, tenant):
+        chunks = [
+            replace(chunk, tenant=owner)
+            for chunk, owner in zip(store_chunks(), ["Store", "store", tenant, None, "o'neill"], strict=True)
+        ]
+        generation = build(index, chunks).generation
+        vectors = vectors_of(chunks)
+        found = index.vector_search(generation, vectors[0], scope=TenantScope.of(tenant), limit=9)
+        assert {hit.chunk_id for hit in found} == {chunks[2].chunk_id, chunks[3].chunk_id}
+        found = index.keyword_search(generation, "volume shipping 予約 tea", scope=TenantScope.of(tenant), limit=9)
+        assert {hit.chunk_id for hit in found} <= {chunks[2].chunk_id, chunks[3].chunk_id}
+
+    def test_filters_and_scope_hold_together_and_all_tenants_is_everything(self, index, chunks):
+        owned = [replace(chunk, tenant="Store" if number < 3 else None) for number, chunk in enumerate(chunks)]
+        generation = build(index, owned).generation
+        vector = vectors_of(owned)[0]
+
+        def found(scope, **options):
+            hits = index.vector_search(generation, vector, scope=scope, limit=9, **options)
+            return {hit.document_id for hit in hits}
+
+        english = {"language": "en"}
+        assert found(UNTENANTED) == {"guides/japanese.md", "guides/cafe.md"}
+        assert found(UNTENANTED, filters=english) == {"guides/cafe.md"}
+        assert len(found(TenantScope.of("Store"), filters=english)) == 4
+        # Names are compared with their case.
+        assert found(TenantScope.of("store")) == found(UNTENANTED)
+        assert len(found(ALL_TENANTS)) == 5
+
+    def test_equal_content_of_another_tenant_is_another_generation(self, index, generation, chunks):
+        assert build(index, [replace(chunk, tenant="Store") for chunk in chunks]).generation != generation
+
+    def test_a_generation_that_knows_no_tenants_is_never_searched_for_a_shopper(self, tenantless, generation, vectors):
+        for scope in (UNTENANTED, TenantScope.of("Store")):
+            with pytest.raises(TenantlessGenerationError, match="refresh the index"):
+                tenantless.vector_search(generation, vectors[0], scope=scope, limit=1)
+            with pytest.raises(TenantlessGenerationError, match=generation):
+                tenantless.keyword_search(generation, "volume", scope=scope, limit=1)
+        with pytest.raises(TenantlessGenerationError):
+            tenantless.swap_live(generation, expected=None)
+        assert tenantless.live_generation() is None
+        assert len(tenantless.vector_search(generation, vectors[0], scope=ALL_TENANTS, limit=9)) == 5
 
     def test_equal_content_is_built_once(self, index, generation, chunks):
         again = build(index, list(reversed(chunks)))
@@ -116,8 +229,8 @@ class SearchIndexClaims:
     def test_an_unknown_generation_is_named(self, index, generation):
         for call in (
             lambda: index.count("kb-none"),
-            lambda: index.vector_search("kb-none", np.ones(DIMENSION, dtype=np.float32), limit=1),
-            lambda: index.keyword_search("kb-none", "volume", limit=1),
+            lambda: index.vector_search("kb-none", np.ones(DIMENSION, dtype=np.float32), scope=UNTENANTED, limit=1),
+            lambda: index.keyword_search("kb-none", "volume", scope=UNTENANTED, limit=1),
             lambda: index.swap_live("kb-none", expected=None),
             lambda: index.delete_generation("kb-none"),
         ):
@@ -192,8 +305,13 @@ class SearchIndexClaims:
             while not stop.is_set():
                 live = index.live_generation()
                 seen.add(live)
-                assert index.vector_search(live, vectors[0], limit=1)[0].chunk_id == chunks[0].chunk_id
-                assert index.keyword_search(live, "returned volumes", limit=1)[0].chunk_id == chunks[0].chunk_id
+                assert (
+                    index.vector_search(live, vectors[0], scope=UNTENANTED, limit=1)[0].chunk_id == chunks[0].chunk_id
+                )
+                assert (
+                    index.keyword_search(live, "returned volumes", scope=UNTENANTED, limit=1)[0].chunk_id
+                    == chunks[0].chunk_id
+                )
                 searches += 1
             return searches
 

@@ -15,7 +15,8 @@ from mangaassist_assets.chatbot.generation import ExtractiveGenerator
 from mangaassist_assets.chatbot.orchestrator import Chatbot
 from mangaassist_assets.chatbot.parts import Generator, StageError
 from mangaassist_assets.chatbot.retrieval import Retriever
-from mangaassist_assets.knowledge.types import Chunk, Hit, Vectors
+from mangaassist_assets.knowledge.tenants import TenantScope
+from mangaassist_assets.knowledge.types import Chunk, Embedder, Hit, Vectors
 from mangaassist_assets.tracing.records import TraceRecord
 
 PASSAGES = {
@@ -45,13 +46,21 @@ class HashEmbedder:
 
 
 class MemoryIndex:
-    """One live generation in memory; only what the chatbot asks of an index."""
+    """One live generation in memory; only what the chatbot asks of an index. `tenants` says whose a document is."""
 
-    def __init__(self, *, live: str | None = "kb-test-1") -> None:
+    def __init__(self, *, live: str | None = "kb-test-1", tenants: Mapping[str, str] | None = None) -> None:
         self._live = live
         self._embedder = HashEmbedder()
         self._chunks = [
-            Chunk(chunk_id=f"{name}::0", document_id=name, position=0, title=name, text=text, content_hash=name)
+            Chunk(
+                chunk_id=f"{name}::0",
+                document_id=name,
+                position=0,
+                title=name,
+                text=text,
+                content_hash=name,
+                tenant=(tenants or {}).get(name),
+            )
             for name, text in PASSAGES.items()
         ]
         self._vectors = self._embedder.embed([chunk.text for chunk in self._chunks])
@@ -60,20 +69,32 @@ class MemoryIndex:
         return self._live
 
     def vector_search(
-        self, generation: str, vector: Any, *, limit: int, filters: Mapping[str, str] | None = None
+        self,
+        generation: str,
+        vector: Any,
+        *,
+        scope: TenantScope,
+        limit: int,
+        filters: Mapping[str, str] | None = None,
     ) -> list[Hit]:
-        return self._hits(self._vectors @ vector, limit)
+        return self._hits(self._vectors @ vector, scope, limit)
 
     def keyword_search(
-        self, generation: str, query: str, *, limit: int, filters: Mapping[str, str] | None = None
+        self,
+        generation: str,
+        query: str,
+        *,
+        scope: TenantScope,
+        limit: int,
+        filters: Mapping[str, str] | None = None,
     ) -> list[Hit]:
         words = set(query.lower().split())
-        return self._hits(
-            np.array([len(words & set(chunk.text.lower().split())) for chunk in self._chunks], dtype=np.float32), limit
-        )
+        scores = [len(words & set(chunk.text.lower().split())) for chunk in self._chunks]
+        return self._hits(np.array(scores, dtype=np.float32), scope, limit)
 
-    def _hits(self, scores: Any, limit: int) -> list[Hit]:
-        order = sorted(range(len(self._chunks)), key=lambda row: -float(scores[row]))[:limit]
+    def _hits(self, scores: Any, scope: TenantScope, limit: int) -> list[Hit]:
+        rows = [row for row, chunk in enumerate(self._chunks) if scope.admits(chunk.tenant)]
+        order = sorted(rows, key=lambda row: -float(scores[row]))[:limit]
         return [
             Hit(
                 chunk_id=self._chunks[row].chunk_id,
@@ -188,7 +209,8 @@ def store_chatbot(
     *,
     intent: RuleEndpoint | None = None,
     reranker: RuleEndpoint | None = None,
-    index: MemoryIndex | None = None,
+    index: Any = None,
+    embedder: Embedder | None = None,
     configuration: Any = None,
     generator: Generator | None = None,
     prompt_limit: int = 4_000,
@@ -200,8 +222,8 @@ def store_chatbot(
             "mangaassist-intent", intents={"return": "return_item", "ship": "shipping_cost", "gift": "gift_card"}
         ),
         retriever=Retriever(
-            index=index or MemoryIndex(),  # type: ignore[arg-type]
-            embedder=HashEmbedder(),
+            index=index or MemoryIndex(),
+            embedder=embedder or HashEmbedder(),
             reranker=reranker or RuleEndpoint("mangaassist-reranker"),
         ),
         configuration=configuration or FixedConfiguration(),

@@ -12,6 +12,7 @@ from mangaassist_assets.datasets.reranker_dataset import (
 from mangaassist_assets.datasets.splits import assign_split
 from mangaassist_assets.datasets.tested import EarlierVersion, earlier_tests
 from mangaassist_assets.datasets.utterances import Utterance
+from mangaassist_assets.knowledge.tenants import TenantScope
 from mangaassist_assets.knowledge.types import Chunk, Hit
 from mangaassist_assets.learning.reranker_family import RerankerFamily
 from mangaassist_assets.tracing.turns import ChatTurn, RankedCandidate, Review
@@ -68,7 +69,7 @@ def others(count: int) -> list[str]:
 
 
 def finds(*chunk_ids: str):
-    def search(_: str) -> list[Hit]:
+    def search(_query: str, _scope: TenantScope) -> list[Hit]:
         return [
             Hit(chunk_id=chunk_id, document_id=chunk_id.split("::")[0], title="", text="", score=1.0)
             for chunk_id in chunk_ids
@@ -77,7 +78,7 @@ def finds(*chunk_ids: str):
     return search
 
 
-def no_search(query: str) -> list[Hit]:
+def no_search(query: str, _scope: TenantScope) -> list[Hit]:
     raise AssertionError(f"{query!r} must not be searched")
 
 
@@ -142,7 +143,7 @@ def test_a_training_query_gets_what_was_shown_then_what_the_live_index_finds_now
         "returns.md::1": None,
     }
     assert list(kinds.values()).count("random") == 3
-    assert dataset.searches == {"query of t1": ("other-1.md::0", "other-7.md::0", "returns.md::0")}
+    assert dataset.searches == {("query of t1", None): ("other-1.md::0", "other-7.md::0", "returns.md::0")}
 
 
 def test_random_passages_come_behind_everything_that_was_found_and_never_from_an_expected_document():
@@ -255,7 +256,7 @@ def test_bootstrap_questions_get_their_candidates_from_a_search():
     base = [Utterance(text=f"how do i send back {thing}", relevant_documents=("returns.md",)) for thing in things]
     asked = []
 
-    def search(query: str) -> list[Hit]:
+    def search(query: str, _scope: TenantScope) -> list[Hit]:
         asked.append(query)
         return [
             Hit(chunk_id=chunk_id, document_id=chunk_id.split("::")[0], title="", text="", score=1.0)
@@ -371,9 +372,9 @@ def test_every_query_is_searched_once_and_progress_is_told():
     asked: list[str] = []
     told: list[tuple[int, int]] = []
 
-    def search(query: str) -> list[Hit]:
+    def search(query: str, scope: TenantScope) -> list[Hit]:
         asked.append(query)
-        return finds("other-1.md::0", "returns.md::0")(query)
+        return finds("other-1.md::0", "returns.md::0")(query, scope)
 
     turns = [make_turn(f"t{n}", [*others(2), "returns.md::0"], ("returns.md",)) for n in range(4)]
     build(turns, search=search, progress=lambda done, total: told.append((done, total)))

@@ -15,6 +15,7 @@ from mangaassist_assets.knowledge.generations import (
     verify_generation,
 )
 from mangaassist_assets.knowledge.retrieval_evaluation import LabelledQuery, evaluate_retrieval
+from mangaassist_assets.knowledge.tenants import ALL_TENANTS
 from resources.search import LanceDbSearchResource, SearchResource
 from tests.support.knowledge import DIMENSION, HashEmbedder, store_chunks, vectors_of
 
@@ -84,9 +85,11 @@ def test_a_sound_generation_passes_every_check(index):
     assert [check.name for check in report.checks] == [
         "finished",
         "count",
+        "tenants_known",
         "dimension",
         "vector_search",
         "keyword_search",
+        "tenants_apart",
     ]
 
 
@@ -106,6 +109,32 @@ def test_verification_names_what_is_wrong(index):
     assert failed(vectors=np.roll(vectors, 1, axis=0)) == ["vector_search"]
     strange = [dataclasses.replace(chunk, title="xyzzy", text="plugh") for chunk in chunks]
     assert failed(chunks=strange) == ["keyword_search"]
+
+
+class LeakingIndex:
+    """An index that forgot its filter."""
+
+    def __init__(self, index):
+        self._index = index
+
+    def __getattr__(self, name):
+        return getattr(self._index, name)
+
+    def vector_search(self, generation, vector, *, scope, limit, filters=None):  # noqa: ARG002
+        return self._index.vector_search(generation, vector, scope=ALL_TENANTS, limit=limit, filters=filters)
+
+    def keyword_search(self, generation, query, *, scope, limit, filters=None):  # noqa: ARG002
+        return self._index.keyword_search(generation, query, scope=ALL_TENANTS, limit=limit, filters=filters)
+
+
+def test_verification_refuses_an_index_that_shows_one_tenants_documents_to_another(index):
+    owners = ["StoreA", "StoreA", "StoreB", "StoreB", None]
+    chunks = [dataclasses.replace(one, tenant=owner) for one, owner in zip(store_chunks(), owners, strict=True)]
+    vectors = vectors_of(chunks)
+    generation = build_generation(chunks, vectors, index, settings=SETTINGS).generation
+    assert verify_generation(generation, chunks, vectors, index=index).problems == ()
+    (problem,) = verify_generation(generation, chunks, vectors, index=LeakingIndex(index)).problems
+    assert problem.startswith("tenants_apart: 5 chunks searched for by others than their tenants; shown: ")
 
 
 def test_chunks_of_equal_content_stand_in_for_each_other(index):
