@@ -212,11 +212,7 @@ class _SwappingEndpoint:
 
     def invoke(self, payload: Mapping[str, Any]) -> dict[str, Any]:
         answer = self._endpoint.invoke(payload)
-        swapped = [
-            [{**entry, "label": self._swaps.get(entry["label"], entry["label"])} for entry in ranked]
-            for ranked in answer["predictions"]
-        ]
-        return {**answer, "predictions": swapped}
+        return {**answer, "intent": self._swaps.get(answer["intent"], answer["intent"])}
 
 
 class _ForgetfulIndex:
@@ -281,9 +277,8 @@ class _BadGenerator:
 
 
 def _message_of(payload: Mapping[str, Any]) -> str:
-    """Return the shopper's message in a request: the text itself, or the first half of a pair."""
-    first = payload["inputs"][0]
-    return str(first["text"] if isinstance(first, Mapping) else first)
+    """Return the shopper's message in a request to the classifier or to the reranker."""
+    return str(payload["text"] if "text" in payload else payload["inputs"][0]["text"])
 
 
 def _more(limit: int) -> int:
