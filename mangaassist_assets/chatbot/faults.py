@@ -212,7 +212,13 @@ class _SwappingEndpoint:
 
     def invoke(self, payload: Mapping[str, Any]) -> dict[str, Any]:
         answer = self._endpoint.invoke(payload)
-        return {**answer, "intent": self._swaps.get(answer["intent"], answer["intent"])}
+        swapped = {**answer, "intent": self._swaps.get(answer["intent"], answer["intent"])}
+        if "predictions" in answer:
+            swapped["predictions"] = [
+                [{**entry, "label": self._swaps.get(entry["label"], entry["label"])} for entry in ranked]
+                for ranked in answer["predictions"]
+            ]
+        return swapped
 
 
 class _ForgetfulIndex:

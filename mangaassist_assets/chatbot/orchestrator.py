@@ -22,6 +22,7 @@ from mangaassist_assets.chatbot.parts import (
     StageError,
     TraceSink,
     classification,
+    ranked_labels,
     scope_decision,
     served_model,
 )
@@ -228,7 +229,8 @@ class Chatbot:
             in_scope = scope_decision(answer, self._intent.name)
             if in_scope is not None:
                 span.set({Attribute.IN_SCOPE: in_scope})
-            span.outputs = {"intent": intent, "confidence": confidence}
+            ranked = ranked_labels(answer, self._intent.name)
+            span.outputs = {"intent": intent, "confidence": confidence, "predictions": ranked}
             return intent
 
     def _build(self, turn: _Turn, document: PromptsDocument, retrieved: Retrieved, tracer: TurnTracer) -> Prompt:

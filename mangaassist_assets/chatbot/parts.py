@@ -127,6 +127,20 @@ def classification(answer: Mapping[str, Any], endpoint: str) -> tuple[str, float
     return label_score({"label": answer.get("intent"), "score": answer.get("confidence")}, endpoint)
 
 
+def ranked_labels(answer: Mapping[str, Any], endpoint: str) -> list[dict[str, str | float]]:
+    """Return the labels of an answer to one message, the most probable first; none where it does not name them.
+
+    Raises:
+        StageError: It names them, but not in the form of the inference contract.
+    """
+    if "predictions" not in answer:
+        return []
+    ranked = predictions(answer, endpoint, count=1)[0]
+    if not isinstance(ranked, list) or not ranked:
+        raise StageError(f"endpoint {endpoint} answered without a label")
+    return [{"label": label, "score": score} for label, score in (label_score(entry, endpoint) for entry in ranked)]
+
+
 def scope_decision(answer: Mapping[str, Any], endpoint: str) -> bool | None:
     """Return whether a classifier took its one message for one of its intents; None where it does not decide that.
 

@@ -23,7 +23,8 @@ def build_endpoint_check(lane: Lane) -> dg.AssetChecksDefinition:
         blocking=False,
         description=(
             f"The version in the registry says that `{lane.endpoint_name}` serves it, and the endpoint's SageMaker "
-            "model names that version, its run, its dataset and its artifact. Materialize the endpoint to write both again."
+            "model names that version, its run, its dataset and its artifact. Materialize the endpoint to write both "
+            "again."
         ),
     )
     def registry_and_endpoint_agree(endpoints: SageMakerResource, mlflow: MlflowResource) -> dg.AssetCheckResult:

@@ -103,7 +103,8 @@ class RuleEndpoint:
         if self.intents is not None:
             message = payload["text"].lower()
             intent = next((intent for word, intent in self.intents.items() if word in message), "other")
-            return {"intent": intent, "confidence": 0.9, "model": model}
+            ranked = [{"label": intent, "score": 0.9}, {"label": "other", "score": 0.1}]
+            return {"intent": intent, "confidence": 0.9, "predictions": [ranked], "model": model}
         return {"predictions": [self._predict(item) for item in payload["inputs"]], "model": model}
 
     def _predict(self, item: Any) -> Any:
