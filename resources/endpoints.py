@@ -45,13 +45,17 @@ class EndpointInvocationError(StageError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EndpointDeployment:
-    """What serves after `deploy`, and since when (ISO 8601, UTC); `changed` is False where it served before."""
+    """What serves after `deploy`; `changed` is False where it served before.
+
+    `since` is when the endpoint was last changed, `created` when it was made (ISO 8601, UTC).
+    """
 
     endpoint_name: str
     endpoint_arn: str
     config_name: str
     changed: bool
     since: str
+    created: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -335,14 +339,18 @@ class SageMakerResource(dg.ConfigurableResource):  # type: ignore[type-arg]
 
 
 def _deployment(endpoint: Mapping[str, Any], *, changed: bool) -> EndpointDeployment:
-    modified: datetime = endpoint["LastModifiedTime"]
     return EndpointDeployment(
         endpoint_name=endpoint["EndpointName"],
         endpoint_arn=endpoint["EndpointArn"],
         config_name=endpoint["EndpointConfigName"],
         changed=changed,
-        since=modified.astimezone(UTC).isoformat(timespec="seconds"),
+        since=_utc(endpoint["LastModifiedTime"]),
+        created=_utc(endpoint["CreationTime"]),
     )
+
+
+def _utc(time: datetime) -> str:
+    return time.astimezone(UTC).isoformat(timespec="seconds")
 
 
 class SageMakerEndpoint:

@@ -141,6 +141,8 @@ def _record(mlflow: MlflowResource, version: "ModelVersion", deployment: "Endpoi
         endpoint_name=deployment.endpoint_name,
         config_name=deployment.config_name,
         since=deployment.since,
+        created=deployment.created,
+        changed=deployment.changed,
     ):
         registry.delete_tags(version.name, change.version, change.remove)
         registry.set_tags(version.name, change.version, change.set)

@@ -85,19 +85,28 @@ def model_tags(version: RegisteredVersion) -> dict[str, str]:
 
 
 def deployment_changes(
-    versions: Iterable[RegisteredVersion], *, version: str, endpoint_name: str, config_name: str, since: str
+    versions: Iterable[RegisteredVersion],
+    *,
+    version: str,
+    endpoint_name: str,
+    config_name: str,
+    since: str,
+    created: str,
+    changed: bool,
 ) -> list[TagChange]:
     """Return how the tags of a model's versions change when one of them serves; nothing where they say so already.
 
     The stage is set last, so a version that says `production` says everything; whoever was killed on the way finds the
-    rest to do here again. A time that is on record stays.
+    rest to do here again.
 
     Args:
         versions: All versions of the model.
         version: The one that serves.
         endpoint_name: Where.
         config_name: The endpoint configuration that holds it.
-        since: When the endpoint began to serve it, ISO 8601 in UTC.
+        since: When the endpoint was last changed, ISO 8601 in UTC; a time on record stays where it served before.
+        created: When the endpoint was made, in the same form: a time before that is of another endpoint.
+        changed: Whether it did not serve before.
     """
     wanted = {ENDPOINT_TAG: endpoint_name, CONFIG_TAG: config_name, STAGE_TAG: PRODUCTION}
     changes: list[TagChange] = []
@@ -106,7 +115,12 @@ def deployment_changes(
     for one in versions:
         if one.version != version:
             others.append(one)
-        elif all(one.tags.get(name) == value for name, value in wanted.items()) and _is_utc(one.tags.get(SINCE_TAG)):
+        elif (
+            not changed
+            and all(one.tags.get(name) == value for name, value in wanted.items())
+            and (on_record := _utc(one.tags.get(SINCE_TAG))) is not None
+            and on_record >= datetime.fromisoformat(created)
+        ):
             replaced_at = one.tags[SINCE_TAG]
         else:
             stale = tuple(tag for tag in (REPLACED_AT_TAG, REPLACED_BY_TAG) if tag in one.tags)
@@ -181,7 +195,7 @@ def _version_disagrees(served: ServedVersion, version: RegisteredVersion) -> lis
         for name, value in wanted.items()
         if version.tags.get(name) != value
     ]
-    if not _is_utc(since := version.tags.get(SINCE_TAG)):
+    if _utc(since := version.tags.get(SINCE_TAG)) is None:
         found.append(f"tag {SINCE_TAG} of {version.name} version {version.version} is {_shown(since)}, no time in UTC")
     return found
 
@@ -191,11 +205,13 @@ def _claims(version: RegisteredVersion, endpoint_name: str) -> bool:
     return version.tags.get(ENDPOINT_TAG) == endpoint_name and version.tags.get(STAGE_TAG) != REPLACED
 
 
-def _is_utc(text: str | None) -> bool:
+def _utc(text: str | None) -> datetime | None:
+    """Read a time in UTC, None where it is none."""
     try:
-        return datetime.fromisoformat(text or "").utcoffset() == timedelta(0)
+        time = datetime.fromisoformat(text or "")
     except ValueError:
-        return False
+        return None
+    return time if time.utcoffset() == timedelta(0) else None
 
 
 def _shown(value: str | None) -> str:
