@@ -53,7 +53,8 @@ def test_what_makes_no_form_is_counted_and_requires_nothing():
 
 
 @pytest.mark.parametrize(
-    ("configured", "reason"), [(["txt"], "named 'txt'; the endpoint has inputs, text"), ([], "no")]
+    ("configured", "reason"),
+    [(["txt"], "named 'txt'; the endpoint has inputs, text"), ([], "is configured; the endpoint has inputs, text")],
 )
 def test_a_configured_form_that_the_endpoint_does_not_have_is_refused(configured, reason):
     with pytest.raises(UnknownFormError, match=reason):
