@@ -7,6 +7,7 @@ import pytest
 
 from mangaassist_assets.assets.reading import EVALUATION_FILE, read_json
 from mangaassist_assets.learning.family_registry import UnknownFamilyError, load_family
+from resources.endpoints import EndpointInvocationError
 from tests.support.sentiment import FIRST_BUNDLE, SECOND_BUNDLE, SentimentFamily
 
 pytestmark = pytest.mark.integration
@@ -60,6 +61,9 @@ def test_a_third_model_is_trained_gated_promoted_and_served_without_touching_the
     assert [one[0]["label"] for one in answer["predictions"]] == ["annoyed", "content"]
     assert (answer["model"]["version"], answer["model"]["sha256"]) == ("2", champion.artifact_sha256)
     assert "pass" in evaluation["table"]
+    assert endpoint.invoke({"text": "awful volume 3 of akira never again"})["predictions"][0][0]["label"] == "annoyed"
+    with pytest.raises(EndpointInvocationError, match='"text" and "inputs" at once'):
+        endpoint.invoke({"text": "awful", "inputs": "awful"})
 
     health = platform.definitions.resolve_asset_graph().get(dg.AssetKey(lane.health_asset))
     assert health.group_name == "sentiment"

@@ -1,9 +1,11 @@
 """Claims about the inference contract: what a request may be, what an answer is, which model may answer."""
 
+import asyncio
 import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -11,6 +13,7 @@ from mangaassist_assets.learning.artifacts import ArtifactMismatchError
 from mangaassist_assets.learning.examples import IntentExample, RankingExample
 from mangaassist_assets.learning.intent import IntentTrainingConfig, train_intent_classifier
 from mangaassist_assets.learning.reranker import RerankerTrainingConfig, train_reranker
+from mangaassist_assets.serving import inference
 from mangaassist_assets.serving.inference import (
     BadRequestError,
     InferenceRequest,
@@ -20,6 +23,7 @@ from mangaassist_assets.serving.inference import (
     output_fn,
     predict_fn,
 )
+from mangaassist_assets.serving.server import ModelHost
 
 PASSAGES = ("Gift cards never expire.", "Returns are free for thirty days.")
 
@@ -213,6 +217,27 @@ def test_a_bad_body_is_a_bad_request_with_its_reason(body: bytes, reason: str) -
 def test_a_request_that_is_wrong_is_told_what_is_wrong_with_it(body: dict[str, object], reason: str) -> None:
     with pytest.raises(BadRequestError, match=reason):
         input_fn(json.dumps(body), "application/json")
+
+
+def test_the_local_endpoint_answers_the_same_code_over_http(
+    intent_artifact: tuple[Path, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host = ModelHost(inference, serve(intent_artifact, monkeypatch))
+
+    def post(body: bytes) -> tuple[int, dict[str, Any]]:
+        response = asyncio.run(host.answer(body, "application/json", "application/json"))
+        return response.status_code, json.loads(bytes(response.body))
+
+    status, answer = post(b'{"text": "hello"}')
+    assert (status, answer["intent"]) == (200, "greeting")
+    status, answer = post(b'{"text": "hello", "inputs": "hello"}')
+    assert status == 400
+    assert answer["error"] == {
+        "type": "BadRequestError",
+        "message": 'the request has "text" and "inputs" at once: send "text", or "inputs", or "query" and "passages"',
+    }
+    status, answer = post(b'{"query": "x", "passages": ["y"]}')
+    assert (status, answer["error"]["type"]) == (400, "BadRequestError")
 
 
 def test_members_that_no_form_has_are_ignored() -> None:
