@@ -89,9 +89,10 @@ def build_endpoint_asset(lane: Lane) -> dg.AssetsDefinition:
         if version is None or version.artifact_sha256 is None:
             msg = f"{lane.model_name} has no champion to deploy: run `mangaassist bootstrap` first"
             raise dg.Failure(msg)
+        told = "served before: not asked again"
         if not _serves(endpoints, lane, version):
-            required = require_contract(mlflow, store, endpoints, lane, version)
-            context.log.info(f"version {version.version} answers {', '.join(required.forms)} ({required.told_by})")
+            told = require_contract(mlflow, store, endpoints, lane, version).told()
+            context.log.info(f"version {version.version} answers as production asks, with {told}")
         deployment = endpoints.deploy(
             endpoint_name=lane.endpoint_name,
             model_name=lane.model_name,
@@ -112,6 +113,7 @@ def build_endpoint_asset(lane: Lane) -> dg.AssetsDefinition:
                 "changed": dg.MetadataValue.bool(deployment.changed),
                 "version": dg.MetadataValue.text(version.version),
                 "artifact_sha256": dg.MetadataValue.text(version.artifact_sha256 or "unknown"),
+                "request_forms": dg.MetadataValue.text(told),
                 "model_version": dg.MetadataValue.url(mlflow.model_version_url(lane.model_name, version.version)),
             },
         )

@@ -54,13 +54,13 @@ def require_contract(
     )
     if breaches:
         msg = (
-            f"{subject}: production asks with {', '.join(required.forms)} (by {required.told_by}), and its answers "
-            f"break the endpoint's response schema: {'; '.join(breaches)}. What serves goes on serving."
+            f"{subject}: production asks with {required.told()}, and its answers break the "
+            f" endpoint's response schema: {'; '.join(breaches)}. What serves goes on serving."
         )
         raise dg.Failure(
             msg,
             metadata={
-                "request_forms": dg.MetadataValue.text(", ".join(required.forms)),
+                "request_forms": dg.MetadataValue.text(required.told()),
                 "breaches": dg.MetadataValue.md("\n".join(f"- {one}" for one in breaches)),
             },
             allow_retries=False,

@@ -38,6 +38,13 @@ class RequiredForms:
     observed: Mapping[str, int]
     unrecognised: Mapping[tuple[str, ...], int]
 
+    def told(self) -> str:
+        """Return the forms, who says so, and how many requests were seen, in words."""
+        seen = [f"{form} {count} times" for form, count in sorted(self.observed.items())]
+        if self.unrecognised:
+            seen.append(f"members of no form of this endpoint {sum(self.unrecognised.values())} times")
+        return f"{', '.join(self.forms)} by {self.told_by}" + (f" (seen: {', '.join(seen)})" if seen else "")
+
 
 def form_of(keys: Collection[str]) -> str | None:
     """Return the one form whose members a request has, None where it has those of none or of two."""

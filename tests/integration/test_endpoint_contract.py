@@ -64,7 +64,7 @@ def test_a_foreign_model_whose_answers_break_the_schema_is_neither_champion_nor_
         promoted = platform.promote(FIRST)
         assert not promoted.success
         why = failure_of(promoted, lane.champion_asset)
-        assert f"version 1 is not deployed to {lane.endpoint_name}: production asks with text (by configuration)" in why
+        assert f"version 1 is not deployed to {lane.endpoint_name}: production asks with text by configuration" in why
         assert "'intent' is a required property" in why
         assert mlflow.version_by_alias(lane.model_name, "champion") is None
 

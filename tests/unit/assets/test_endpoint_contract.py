@@ -50,7 +50,7 @@ def require(tmp_path):
 def test_a_version_that_cannot_answer_is_refused_with_what_to_know(require):
     with pytest.raises(dg.Failure, match="version 1 is not deployed to mangaassist-intent") as caught:
         require()
-    assert "production asks with text (by configuration)" in str(caught.value.description)
+    assert "production asks with text by configuration, and" in str(caught.value.description)
     assert caught.value.allow_retries is False
 
 

@@ -50,6 +50,7 @@ def test_what_makes_no_form_is_counted_and_requires_nothing():
     told = required_forms([("text",), ("message",), ("query", "passages"), ()], configured=["text"], known=INTENT)
     assert told.forms == ("text",)
     assert told.unrecognised == {("message",): 1, ("passages", "query"): 1}
+    assert told.told() == "text by traces (seen: text 1 times, members of no form of this endpoint 2 times)"
 
 
 @pytest.mark.parametrize(
