@@ -54,8 +54,8 @@ def require_contract(
     )
     if breaches:
         msg = (
-            f"{subject}: production asks with {required.told()}, and its answers break the "
-            f" endpoint's response schema: {'; '.join(breaches)}. What serves goes on serving."
+            f"{subject}: production asks with {required.told()}, and it does not answer by "
+            f"the endpoint's schemas: {'; '.join(breaches)}. What serves goes on serving."
         )
         raise dg.Failure(
             msg,
