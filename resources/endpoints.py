@@ -109,6 +109,7 @@ class SageMakerResource(dg.ConfigurableResource):  # type: ignore[type-arg]
         tags: Mapping[str, str] | None = None,
         image: str | None = None,
         role_arn: str | None = None,
+        admit: Callable[[], None] | None = None,
         progress: Callable[[str], None] | None = None,
     ) -> EndpointDeployment:
         """Bring a model version into service and wait until it is.
@@ -122,6 +123,8 @@ class SageMakerResource(dg.ConfigurableResource):  # type: ignore[type-arg]
             tags: Of the SageMaker model: where the version comes from. Others that it has stay.
             image: Container image, or the resource's.
             role_arn: Execution role, or the resource's.
+            admit: Called where something new is about to come into service; raises where it must not. Nothing is made
+                before.
             progress: Told about every change of the endpoint's status.
 
         Raises:
@@ -150,13 +153,17 @@ class SageMakerResource(dg.ConfigurableResource):  # type: ignore[type-arg]
                 MODEL_SHA256_VARIABLE: artifact_sha256,
             },
         }
-        config_name = self._ensure_config(
-            endpoint_name, model_version, artifact_sha256, container, tags or {}, role_arn
-        )
+        role = role_arn or self.role_arn
+        config_name = self._config_name(endpoint_name, model_version, artifact_sha256, [container, role])
         before = self._settled(endpoint_name, say)
-        if before is not None and before["EndpointStatus"] == "InService":
-            if before.get("EndpointConfigName") == config_name:
-                return _deployment(before, changed=False)
+        in_service = before is not None and before["EndpointStatus"] == "InService"
+        serves = in_service and before is not None and before.get("EndpointConfigName") == config_name
+        if admit is not None and not serves:
+            admit()
+        self._ensure_config(config_name, container, tags or {}, role)
+        if before is not None and serves:
+            return _deployment(before, changed=False)
+        if in_service:
             self._client().update_endpoint(EndpointName=endpoint_name, EndpointConfigName=config_name)
         else:
             if before is not None:
@@ -300,30 +307,26 @@ class SageMakerResource(dg.ConfigurableResource):  # type: ignore[type-arg]
         )
         say(f"endpoint {name}: deleted after it had failed")
 
-    def _ensure_config(
-        self,
-        endpoint_name: str,
-        version: str,
-        sha256: str,
-        container: Mapping[str, Any],
-        tags: Mapping[str, str],
-        role_arn: str | None,
-    ) -> str:
-        role = role_arn or self.role_arn
-        variant = {
+    def _variant(self) -> dict[str, Any]:
+        return {
             "VariantName": VARIANT,
             "InitialInstanceCount": self.instance_count,
             "InstanceType": self.instance_type,
             "InitialVariantWeight": 1.0,
         }
+
+    def _config_name(self, endpoint_name: str, version: str, sha256: str, plan: list[Any]) -> str:
         # The whole plan is part of the name: the same artifact in another image or place is another model.
-        plan = hashlib.sha256(json.dumps([container, role, variant], sort_keys=True).encode()).hexdigest()
-        name = f"{endpoint_name}-v{version}-{sha256[:8]}-{plan[:6]}"
+        digest = hashlib.sha256(json.dumps([*plan, self._variant()], sort_keys=True).encode()).hexdigest()
+        name = f"{endpoint_name}-v{version}-{sha256[:8]}-{digest[:6]}"
         if not _NAME.fullmatch(name):
             raise EndpointDeploymentError(
                 f"{name!r} is not a SageMaker name: endpoint name and model version make at most 63 letters, digits "
                 "and single dashes"
             )
+        return name
+
+    def _ensure_config(self, name: str, container: Mapping[str, Any], tags: Mapping[str, str], role: str) -> None:
         client = self._client()
         try:
             ensure_model(client, name, container=container, role_arn=role, tags=tags)
@@ -332,10 +335,9 @@ class SageMakerResource(dg.ConfigurableResource):  # type: ignore[type-arg]
         create_once(
             lambda: client.create_endpoint_config(
                 EndpointConfigName=name,
-                ProductionVariants=[{**variant, "ModelName": name}],  # type: ignore[list-item]
+                ProductionVariants=[{**self._variant(), "ModelName": name}],  # type: ignore[list-item]
             )
         )
-        return name
 
 
 def _deployment(endpoint: Mapping[str, Any], *, changed: bool) -> EndpointDeployment:

@@ -89,10 +89,11 @@ def build_endpoint_asset(lane: Lane) -> dg.AssetsDefinition:
         if version is None or version.artifact_sha256 is None:
             msg = f"{lane.model_name} has no champion to deploy: run `mangaassist bootstrap` first"
             raise dg.Failure(msg)
-        told = "served before: not asked again"
-        if not _serves(endpoints, lane, version):
-            told = require_contract(mlflow, store, endpoints, lane, version).told()
-            context.log.info(f"version {version.version} answers as production asks, with {told}")
+
+        def admit() -> None:
+            required = require_contract(mlflow, store, endpoints, lane, version)
+            context.log.info(f"version {version.version} answers as production asks, with {required.told()}")
+
         deployment = endpoints.deploy(
             endpoint_name=lane.endpoint_name,
             model_name=lane.model_name,
@@ -100,6 +101,7 @@ def build_endpoint_asset(lane: Lane) -> dg.AssetsDefinition:
             artifact_uri=artifact_uri(version),
             artifact_sha256=version.artifact_sha256,
             tags=model_tags(version),
+            admit=admit,
         )
         _record(mlflow, version, deployment)
         context.log.info(
@@ -113,23 +115,11 @@ def build_endpoint_asset(lane: Lane) -> dg.AssetsDefinition:
                 "changed": dg.MetadataValue.bool(deployment.changed),
                 "version": dg.MetadataValue.text(version.version),
                 "artifact_sha256": dg.MetadataValue.text(version.artifact_sha256 or "unknown"),
-                "request_forms": dg.MetadataValue.text(told),
                 "model_version": dg.MetadataValue.url(mlflow.model_version_url(lane.model_name, version.version)),
             },
         )
 
     return endpoint
-
-
-def _serves(endpoints: SageMakerResource, lane: Lane, version: "ModelVersion") -> bool:
-    """Tell whether an endpoint serves a version already, so that nothing new comes into service."""
-    found = endpoints.describe(lane.endpoint_name)
-    return (
-        found is not None
-        and found.status == "InService"
-        and (found.model_name, found.model_version, found.artifact_sha256)
-        == (version.name, version.version, version.artifact_sha256)
-    )
 
 
 def _record(mlflow: MlflowResource, version: "ModelVersion", deployment: "EndpointDeployment") -> None:
