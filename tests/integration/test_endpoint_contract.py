@@ -73,6 +73,7 @@ def test_a_foreign_model_whose_answers_break_the_schema_is_neither_champion_nor_
         assert not deployed.success
         assert "'confidence' is a required property" in failure_of(deployed, lane.endpoint_asset)
         assert platform.endpoints.describe(lane.endpoint_name) is None
+        assert boto3.client("sagemaker").list_models(NameContains=lane.endpoint_name)["Models"] == []
 
 
 def test_what_serves_goes_on_when_the_next_version_breaks_the_contract(sentiment_platform, monkeypatch):

@@ -120,6 +120,13 @@ def test_models_get_the_message_as_it_was_written():
     assert intent.requests == [{"text": "return MA-12345678"}]
 
 
+@pytest.mark.parametrize("message", ["", " \n\u3000", "\x00"])
+def test_a_message_that_says_nothing_is_answered_without_asking_a_model(message):
+    intent = RuleEndpoint("mangaassist-intent", intents={})
+    reply = store_chatbot(MemorySink(), intent=intent).answer(ask(message))
+    assert (reply.state, reply.blocked, intent.requests) == ("OK", True, [])
+
+
 def test_a_replayed_message_keeps_its_time():
     sink = MemorySink()
     request = ChatRequest(message="hi", session_id="s", release_bundle="b", event_time_ms=1_700_000_000_000)
