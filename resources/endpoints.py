@@ -9,13 +9,17 @@ import json
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 from pydantic import Field
 
 from mangaassist_assets.chatbot.parts import StageError
+from mangaassist_assets.releases.deployment_record import ServedVersion
 from resources.aws import AwsResource, error_code, error_message, poll_until
+from resources.endpoint_tags import TagError
+from resources.sagemaker_models import create_once, ensure_model, model_of, tags_of
 
 if TYPE_CHECKING:
     from mypy_boto3_sagemaker import SageMakerClient
@@ -41,12 +45,17 @@ class EndpointInvocationError(StageError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EndpointDeployment:
-    """What serves after `deploy`; `changed` is False where it served before."""
+    """What serves after `deploy`; `changed` is False where it served before.
+
+    `since` is when the endpoint was last changed, `created` when it was made (ISO 8601, UTC).
+    """
 
     endpoint_name: str
     endpoint_arn: str
     config_name: str
     changed: bool
+    since: str
+    created: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,6 +90,11 @@ class SageMakerResource(dg.ConfigurableResource):  # type: ignore[type-arg]
     container_environment: dict[str, str] = Field(
         default={}, description="Further environment variables of the container, for example OMP_NUM_THREADS."
     )
+    request_forms: dict[str, list[str]] = Field(
+        default={},
+        description="By endpoint name the forms of request that production uses, in place of the lane's own: text, "
+        "inputs, query_passages. They count where traces do not tell.",
+    )
     deployment_timeout_s: float = Field(default=1_800.0, gt=0, description="Seconds a deployment may take.")
     poll_interval_s: float = Field(default=0.5, gt=0, description="Seconds between two looks at a deployment.")
 
@@ -92,8 +106,10 @@ class SageMakerResource(dg.ConfigurableResource):  # type: ignore[type-arg]
         model_version: str,
         artifact_uri: str,
         artifact_sha256: str,
+        tags: Mapping[str, str] | None = None,
         image: str | None = None,
         role_arn: str | None = None,
+        admit: Callable[[], None] | None = None,
         progress: Callable[[str], None] | None = None,
     ) -> EndpointDeployment:
         """Bring a model version into service and wait until it is.
@@ -104,12 +120,16 @@ class SageMakerResource(dg.ConfigurableResource):  # type: ignore[type-arg]
             model_version: Its version in the registry.
             artifact_uri: Folder of the artifact, `s3://…` or locally `file://…`.
             artifact_sha256: Digest of the artifact; the container refuses to load anything else.
+            tags: Of the SageMaker model: where the version comes from. Others that it has stay.
             image: Container image, or the resource's.
             role_arn: Execution role, or the resource's.
+            admit: Called where something new is about to come into service; raises where it must not. Nothing is made
+                before.
             progress: Told about every change of the endpoint's status.
 
         Raises:
-            EndpointDeploymentError: The endpoint failed, or SageMaker went back to the former configuration.
+            EndpointDeploymentError: The endpoint failed, SageMaker went back to the former configuration, or AWS takes
+                no such tag.
             DeadlineExceededError: It took longer than `deployment_timeout_s`.
         """
         if not _SHA256.fullmatch(artifact_sha256):
@@ -133,16 +153,17 @@ class SageMakerResource(dg.ConfigurableResource):  # type: ignore[type-arg]
                 MODEL_SHA256_VARIABLE: artifact_sha256,
             },
         }
-        config_name = self._ensure_config(endpoint_name, model_version, artifact_sha256, container, role_arn)
+        role = role_arn or self.role_arn
+        config_name = self._config_name(endpoint_name, model_version, artifact_sha256, [container, role])
         before = self._settled(endpoint_name, say)
-        if before is not None and before["EndpointStatus"] == "InService":
-            if before.get("EndpointConfigName") == config_name:
-                return EndpointDeployment(
-                    endpoint_name=endpoint_name,
-                    endpoint_arn=before["EndpointArn"],
-                    config_name=config_name,
-                    changed=False,
-                )
+        in_service = before is not None and before["EndpointStatus"] == "InService"
+        serves = in_service and before is not None and before.get("EndpointConfigName") == config_name
+        if admit is not None and not serves:
+            admit()
+        self._ensure_config(config_name, container, tags or {}, role)
+        if before is not None and serves:
+            return _deployment(before, changed=False)
+        if in_service:
             self._client().update_endpoint(EndpointName=endpoint_name, EndpointConfigName=config_name)
         else:
             if before is not None:
@@ -160,9 +181,7 @@ class SageMakerResource(dg.ConfigurableResource):  # type: ignore[type-arg]
                     else ""
                 )
             )
-        return EndpointDeployment(
-            endpoint_name=endpoint_name, endpoint_arn=after["EndpointArn"], config_name=config_name, changed=True
-        )
+        return _deployment(after, changed=True)
 
     def describe(self, endpoint_name: str) -> EndpointDescription | None:
         """Return what an endpoint serves, or None where there is no endpoint of this name."""
@@ -170,7 +189,7 @@ class SageMakerResource(dg.ConfigurableResource):  # type: ignore[type-arg]
         if found is None:
             return None
         config_name = found.get("EndpointConfigName", "")
-        container = self._container_of(config_name) if config_name else {}
+        container = model_of(self._client(), config_name, VARIANT).get("PrimaryContainer", {}) if config_name else {}
         environment = container.get("Environment", {})
         source = container.get("ModelDataSource", {}).get("S3DataSource", {})
         return EndpointDescription(
@@ -183,6 +202,20 @@ class SageMakerResource(dg.ConfigurableResource):  # type: ignore[type-arg]
             artifact_sha256=environment.get(MODEL_SHA256_VARIABLE),
             artifact_uri=source.get("S3Uri"),
             failure_reason=found.get("FailureReason"),
+        )
+
+    def served_version(self, endpoint_name: str) -> ServedVersion | None:
+        """Return which version an endpoint says it serves, by its SageMaker model's tags; None without an endpoint."""
+        described = self.describe(endpoint_name)
+        if described is None:
+            return None
+        model = model_of(self._client(), described.config_name, VARIANT) if described.config_name else {}
+        return ServedVersion(
+            endpoint_name=endpoint_name,
+            config_name=described.config_name,
+            status=described.status,
+            loads_sha256=described.artifact_sha256,
+            tags=tags_of(self._client(), model["ModelArn"]) if model else {},
         )
 
     def invoke(self, endpoint_name: str, payload: Mapping[str, Any]) -> dict[str, Any]:
@@ -274,62 +307,52 @@ class SageMakerResource(dg.ConfigurableResource):  # type: ignore[type-arg]
         )
         say(f"endpoint {name}: deleted after it had failed")
 
-    def _ensure_config(
-        self, endpoint_name: str, version: str, sha256: str, container: Mapping[str, Any], role_arn: str | None
-    ) -> str:
-        role = role_arn or self.role_arn
-        variant = {
+    def _variant(self) -> dict[str, Any]:
+        return {
             "VariantName": VARIANT,
             "InitialInstanceCount": self.instance_count,
             "InstanceType": self.instance_type,
             "InitialVariantWeight": 1.0,
         }
+
+    def _config_name(self, endpoint_name: str, version: str, sha256: str, plan: list[Any]) -> str:
         # The whole plan is part of the name: the same artifact in another image or place is another model.
-        plan = hashlib.sha256(json.dumps([container, role, variant], sort_keys=True).encode()).hexdigest()
-        name = f"{endpoint_name}-v{version}-{sha256[:8]}-{plan[:6]}"
+        digest = hashlib.sha256(json.dumps([*plan, self._variant()], sort_keys=True).encode()).hexdigest()
+        name = f"{endpoint_name}-v{version}-{sha256[:8]}-{digest[:6]}"
         if not _NAME.fullmatch(name):
             raise EndpointDeploymentError(
                 f"{name!r} is not a SageMaker name: endpoint name and model version make at most 63 letters, digits "
                 "and single dashes"
             )
-        client = self._client()
-        self._create_once(
-            lambda: client.create_model(ModelName=name, PrimaryContainer=dict(container), ExecutionRoleArn=role)  # type: ignore[arg-type]
-        )
-        self._create_once(
-            lambda: client.create_endpoint_config(
-                EndpointConfigName=name,
-                ProductionVariants=[{**variant, "ModelName": name}],  # type: ignore[list-item]
-            )
-        )
         return name
 
-    def _create_once(self, create: Callable[[], object]) -> None:
-        from botocore.exceptions import ClientError
-
-        try:
-            create()
-        except ClientError as error:
-            # The name tells the content, so what exists under it is what was asked for.
-            if error_code(error) != "ValidationException" or "already existing" not in error_message(error).lower():
-                raise
-
-    def _container_of(self, config_name: str) -> dict[str, Any]:
-        from botocore.exceptions import ClientError
-
+    def _ensure_config(self, name: str, container: Mapping[str, Any], tags: Mapping[str, str], role: str) -> None:
         client = self._client()
         try:
-            config = client.describe_endpoint_config(EndpointConfigName=config_name)
-            variants = [item for item in config["ProductionVariants"] if item["VariantName"] == VARIANT]
-            if not variants:
-                return {}
-            model = client.describe_model(ModelName=variants[0]["ModelName"])
-        except ClientError as error:
-            if error_code(error) != "ValidationException":
-                raise
-            # Configuration or model was deleted under a running endpoint, which AWS allows.
-            return {}
-        return dict(model.get("PrimaryContainer", {}))
+            ensure_model(client, name, container=container, role_arn=role, tags=tags)
+        except TagError as error:
+            raise EndpointDeploymentError(f"model {name} cannot say what it is made of: {error}") from error
+        create_once(
+            lambda: client.create_endpoint_config(
+                EndpointConfigName=name,
+                ProductionVariants=[{**self._variant(), "ModelName": name}],  # type: ignore[list-item]
+            )
+        )
+
+
+def _deployment(endpoint: Mapping[str, Any], *, changed: bool) -> EndpointDeployment:
+    return EndpointDeployment(
+        endpoint_name=endpoint["EndpointName"],
+        endpoint_arn=endpoint["EndpointArn"],
+        config_name=endpoint["EndpointConfigName"],
+        changed=changed,
+        since=_utc(endpoint["LastModifiedTime"]),
+        created=_utc(endpoint["CreationTime"]),
+    )
+
+
+def _utc(time: datetime) -> str:
+    return time.astimezone(UTC).isoformat(timespec="seconds")
 
 
 class SageMakerEndpoint:

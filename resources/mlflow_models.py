@@ -5,6 +5,7 @@ metrics of each model. Its folder is what MLflow's writer makes, without pickle 
 artifact beside it, unchanged:
 
     MLmodel  requirements.txt  python_env.yaml  conda.yaml  input_example.json  serving_input_example.json
+    README.md  request.schema.json  response.schema.json
     artifact/artifact.json  artifact/model.safetensors  …
 
 The fluent `mlflow.pyfunc.log_model` would make a run of the process current and infer requirements by loading the
@@ -15,7 +16,7 @@ from __future__ import annotations
 
 import logging
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version as package_version
@@ -57,7 +58,14 @@ class LoggedArtifact:
 
 
 def log_model(
-    run: TrainingRun, directory: Path, *, kind: str, digest: str, name: str = "model", card: str = ""
+    run: TrainingRun,
+    directory: Path,
+    *,
+    kind: str,
+    digest: str,
+    name: str = "model",
+    card: str = "",
+    schemas: Mapping[str, bytes] | None = None,
 ) -> LoggedArtifact:
     """Store a sealed artifact as a model of a run, or find the one that holds the same artifact already.
 
@@ -71,6 +79,7 @@ def log_model(
         digest: Of the artifact; it is verified before anything is stored, and again by whoever loads the model.
         name: Of the model among the run's.
         card: The model's card, Markdown; it becomes README.md of the folder.
+        schemas: What the endpoint takes and answers, files by name, to be found beside the card.
 
     Raises:
         ArtifactMismatchError: The artifact is not the one that was sealed.
@@ -90,7 +99,8 @@ def log_model(
             model_type=kind,
         )
         try:
-            _upload(run, model, directory, kind=kind, digest=digest, card=card)
+            beside = {**(schemas or {}), **({"README.md": card.encode()} if card else {})}
+            _upload(run, model, directory, kind=kind, digest=digest, beside=beside)
         except BaseException:
             _give_up(client, model)
             raise
@@ -207,7 +217,9 @@ def input_example(kind: str) -> DataFrame | tuple[DataFrame, dict[str, int]]:
     return (frame, {"top_k": _DEFAULT_TOP_K}) if kind == "intent_classifier" else frame
 
 
-def _upload(run: TrainingRun, model: LoggedModel, directory: Path, *, kind: str, digest: str, card: str) -> None:
+def _upload(
+    run: TrainingRun, model: LoggedModel, directory: Path, *, kind: str, digest: str, beside: Mapping[str, bytes]
+) -> None:
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch) / "model"
         save_model(
@@ -218,8 +230,8 @@ def _upload(run: TrainingRun, model: LoggedModel, directory: Path, *, kind: str,
             run_id=run.run_id,
             model_id=model.model_id,
         )
-        if card:
-            (folder / "README.md").write_text(card, encoding="utf-8")
+        for name, content in beside.items():
+            (folder / name).write_bytes(content)
         run.client.log_model_artifacts(model.model_id, str(directory), ARTIFACT_FOLDER)
         run.client.log_model_artifacts(model.model_id, str(folder))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -175,6 +175,11 @@ class ModelRegistry:
         """Set tags of a version."""
         for key, value in tags.items():
             self._client.set_model_version_tag(name, version, key, value)
+
+    def delete_tags(self, name: str, version: str, keys: Collection[str]) -> None:
+        """Remove tags of a version that it has."""
+        for key in keys:
+            self._client.delete_model_version_tag(name, version, key)
 
 
 def artifact_uri(version: ModelVersion) -> str:

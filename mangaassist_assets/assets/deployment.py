@@ -1,13 +1,20 @@
 """Promotion and deployment, the same for every model lane: the registry's `champion` alias, then the endpoint."""
 
+from typing import TYPE_CHECKING
+
 import dagster as dg
 
 from mangaassist_assets.assets.common import ML_ENGINEERING, PLATFORM, PRODUCTION_POOL
+from mangaassist_assets.assets.endpoint_contract import require_contract
 from mangaassist_assets.assets.lanes import Lane
 from mangaassist_assets.assets.promoting import ChampionConfig, champion_result, promote, requested_override
 from resources.endpoints import SageMakerResource
 from resources.mlflow_tracking import MlflowResource
 from resources.store import StoreResource
+
+if TYPE_CHECKING:
+    from resources.endpoints import EndpointDeployment
+    from resources.mlflow_registry import ModelVersion
 
 
 def first_asset(lane: Lane) -> tuple[str, ...]:
@@ -20,23 +27,34 @@ def build_champion_asset(lane: Lane) -> dg.AssetsDefinition:
 
     @dg.asset(
         name=lane.champion_asset,
-        deps=[lane.evaluation_asset, *first_asset(lane)],
+        deps=[lane.evaluation_asset, "tagged_traces", *first_asset(lane)],
         group_name=lane.group,
         owners=[ML_ENGINEERING],
         kinds={"mlflow"},
         pool=PRODUCTION_POOL,
-        code_version="2",
+        code_version="3",
         description=(
             f"The {lane.title} that the registry alias `champion` names.\n\n"
             "Moves to the newest challenger that passed its gate against the present champion, and never to one of an "
             "older bundle. Without such a challenger it stays, and says why. A person may override the gate in the run "
-            "configuration, with a reason that is kept."
+            "configuration, with a reason that is kept. A version that does not answer as production asks becomes no "
+            "champion either way."
         ),
     )
     def champion(
-        context: dg.AssetExecutionContext, config: ChampionConfig, mlflow: MlflowResource, store: StoreResource
+        context: dg.AssetExecutionContext,
+        config: ChampionConfig,
+        endpoints: SageMakerResource,
+        mlflow: MlflowResource,
+        store: StoreResource,
     ) -> dg.MaterializeResult[None]:
-        promoted = promote(mlflow, store, lane, override=requested_override(config, store))
+        promoted = promote(
+            mlflow,
+            store,
+            lane,
+            override=requested_override(config, store),
+            admit=lambda version: require_contract(mlflow, store, endpoints, lane, version),
+        )
         context.log.info(promoted.reason)
         return champion_result(mlflow, lane, promoted)
 
@@ -48,34 +66,44 @@ def build_endpoint_asset(lane: Lane) -> dg.AssetsDefinition:
 
     @dg.asset(
         name=lane.endpoint_asset,
-        deps=[lane.champion_asset, *first_asset(lane)],
+        deps=[lane.champion_asset, "tagged_traces", *first_asset(lane)],
         group_name=lane.group,
         owners=[PLATFORM],
         kinds={"sagemaker"},
         pool=PRODUCTION_POOL,
-        code_version="1",
+        code_version="2",
         description=(
             f"The SageMaker endpoint `{lane.endpoint_name}`, serving the champion {lane.title}.\n\n"
-            "Deploys what the registry alias names; a version that serves already is left alone. The container checks "
-            "the artifact's hash before it loads."
+            "Deploys what the registry alias names, once it answered as production asks, by the endpoint's response "
+            "schema; a version that serves already is left alone. The container checks the artifact's hash before it "
+            "loads. The registered version and the SageMaker model then name each other."
         ),
     )
     def endpoint(
-        context: dg.AssetExecutionContext, endpoints: SageMakerResource, mlflow: MlflowResource
+        context: dg.AssetExecutionContext, endpoints: SageMakerResource, mlflow: MlflowResource, store: StoreResource
     ) -> dg.MaterializeResult[None]:
+        from mangaassist_assets.releases.deployment_record import model_tags
         from resources.mlflow_registry import artifact_uri
 
         version = mlflow.version_by_alias(lane.model_name, "champion")
         if version is None or version.artifact_sha256 is None:
             msg = f"{lane.model_name} has no champion to deploy: run `mangaassist bootstrap` first"
             raise dg.Failure(msg)
+
+        def admit() -> None:
+            required = require_contract(mlflow, store, endpoints, lane, version)
+            context.log.info(f"version {version.version} answers as production asks, with {required.told()}")
+
         deployment = endpoints.deploy(
             endpoint_name=lane.endpoint_name,
             model_name=lane.model_name,
             model_version=version.version,
             artifact_uri=artifact_uri(version),
             artifact_sha256=version.artifact_sha256,
+            tags=model_tags(version),
+            admit=admit,
         )
+        _record(mlflow, version, deployment)
         context.log.info(
             f"{lane.endpoint_name} serves version {version.version}" + ("" if deployment.changed else " (as before)")
         )
@@ -92,3 +120,21 @@ def build_endpoint_asset(lane: Lane) -> dg.AssetsDefinition:
         )
 
     return endpoint
+
+
+def _record(mlflow: MlflowResource, version: "ModelVersion", deployment: "EndpointDeployment") -> None:
+    """Let the registered versions say where they serve, or that they no longer do."""
+    from mangaassist_assets.releases.deployment_record import deployment_changes
+
+    registry = mlflow.registry()
+    for change in deployment_changes(
+        registry.versions(version.name),
+        version=version.version,
+        endpoint_name=deployment.endpoint_name,
+        config_name=deployment.config_name,
+        since=deployment.since,
+        created=deployment.created,
+        changed=deployment.changed,
+    ):
+        registry.delete_tags(version.name, change.version, change.remove)
+        registry.set_tags(version.name, change.version, change.set)

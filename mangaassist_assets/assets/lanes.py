@@ -7,10 +7,12 @@ what differs.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from mangaassist_assets.learning.families import ModelFamily
+    from mangaassist_assets.serving.endpoint_schemas import EndpointSchemas
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,6 +30,8 @@ class Lane:
         model_asset: The challenger.
         first_asset: The first champion of the bootstrap; None where a person promotes the first version.
         label_assets: What is materialized before the dataset when the lane runs.
+        request_forms: How production asks the endpoint where traces do not tell, by names in `serving.request_forms`.
+        schemas: Folder with the endpoint's request and response schema; None takes the packaged ones of its kind.
     """
 
     title: str
@@ -40,6 +44,8 @@ class Lane:
     model_asset: str
     first_asset: str | None = None
     label_assets: tuple[str, ...] = ()
+    request_forms: tuple[str, ...] = ("inputs",)
+    schemas: Path | None = None
 
     @property
     def evaluation_asset(self) -> str:
@@ -87,6 +93,16 @@ class Lane:
 
         return load_family(self.kind, **options)
 
+    def endpoint_schemas(self) -> EndpointSchemas:
+        """Return what the endpoint takes and answers.
+
+        Raises:
+            EndpointSchemaError: The lane's own schemas cannot be used.
+        """
+        from mangaassist_assets.serving.endpoint_schemas import packaged_schemas, read_schemas
+
+        return packaged_schemas(self.kind) if self.schemas is None else read_schemas(self.schemas)
+
 
 INTENT = Lane(
     title="intent classifier",
@@ -99,6 +115,7 @@ INTENT = Lane(
     model_asset="intent_classifier",
     first_asset="first_intent_classifier",
     label_assets=("intent_labels",),
+    request_forms=("text",),
 )
 
 RERANKER = Lane(

@@ -84,6 +84,7 @@ def promote(
     lane: Lane,
     *,
     override: OverrideRequest | None = None,
+    admit: "Callable[[ModelVersion], object]" = lambda _: None,
     now: Callable[[], datetime] = lambda: datetime.now(UTC),
 ) -> Promoted:
     """Let the alias `champion` name what the gate or a person decided.
@@ -96,6 +97,7 @@ def promote(
         store: verdicts and overrides.
         lane: whose champion.
         override: what a person asks for; None lets the verdicts decide.
+        admit: is asked about the version that would become champion, and raises where it must not.
         now: the clock.
 
     Raises:
@@ -127,6 +129,7 @@ def promote(
         )
         if override is not None and wanted is not None:
             digest = _verified(mlflow, wanted, lane)
+            admit(wanted)
             decided = promotion.begun or _decide(snapshots, lane, override, digest, len(overrides), now())
             moved = mlflow.set_alias(lane.model_name, "champion", override.version)
             mlflow.registry().set_tags(lane.model_name, override.version, decided.tags())
@@ -143,6 +146,7 @@ def promote(
     except (OverrideRefusedError, RegistryError, ArtifactMismatchError) as error:
         raise dg.Failure(f"no override, nothing was moved: {error}", allow_retries=False) from error
     if promotion.promoted is not None:
+        admit(mlflow.registry().get(lane.model_name, promotion.promoted.challenger_version))
         mlflow.set_alias(lane.model_name, "champion", promotion.promoted.challenger_version)
     return Promoted(
         version=mlflow.registry().get(

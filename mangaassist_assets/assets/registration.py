@@ -105,7 +105,14 @@ def train_and_register(
         trained = _trained(context, folder, run, key, train)
         card = _model_card(lane, trained, dataset, settings, bundle)
         _log(run, trained, dataset, card)
-        logged = log_model(run, trained.directory, kind=lane.kind, digest=trained.digest, card=card.to_markdown())
+        logged = log_model(
+            run,
+            trained.directory,
+            kind=lane.kind,
+            digest=trained.digest,
+            card=card.to_markdown(),
+            schemas=lane.endpoint_schemas().files,
+        )
         run.log_metrics(trained.metrics, model_id=logged.model_id, dataset=taught)
         version = mlflow.register_version(
             lane.model_name,

@@ -213,11 +213,13 @@ class _SwappingEndpoint:
 
     def invoke(self, payload: Mapping[str, Any]) -> dict[str, Any]:
         answer = self._endpoint.invoke(payload)
-        swapped = [
-            [{**entry, "label": self._swaps.get(entry["label"], entry["label"])} for entry in ranked]
-            for ranked in answer["predictions"]
-        ]
-        return {**answer, "predictions": swapped}
+        swapped = {**answer, "intent": self._swaps.get(answer["intent"], answer["intent"])}
+        if "predictions" in answer:
+            swapped["predictions"] = [
+                [{**entry, "label": self._swaps.get(entry["label"], entry["label"])} for entry in ranked]
+                for ranked in answer["predictions"]
+            ]
+        return swapped
 
 
 class _ForgetfulIndex:
@@ -296,9 +298,8 @@ class _BadGenerator:
 
 
 def _message_of(payload: Mapping[str, Any]) -> str:
-    """Return the shopper's message in a request: the text itself, or the first half of a pair."""
-    first = payload["inputs"][0]
-    return str(first["text"] if isinstance(first, Mapping) else first)
+    """Return the shopper's message in a request to the classifier or to the reranker."""
+    return str(payload["text"] if "text" in payload else payload["inputs"][0]["text"])
 
 
 def _more(limit: int) -> int:

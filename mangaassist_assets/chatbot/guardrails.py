@@ -23,8 +23,9 @@ class Verdict:
 
 
 def check_message(rules: GuardrailsDocument, message: str) -> Verdict:
-    """Check a shopper's message: `message_too_long`, `blocked_pattern:<number from 1>`."""
-    reasons: list[str] = []
+    """Check a shopper's message: `empty_message`, `message_too_long`, `blocked_pattern:<number from 1>`."""
+    # The classifier refuses a text that says nothing: it is no failure of the classifier's.
+    reasons: list[str] = [] if message.strip() else ["empty_message"]
     if len(message) > rules.maximum_message_characters:
         reasons.append("message_too_long")
     scanned = message[:_MAXIMUM_SCANNED]

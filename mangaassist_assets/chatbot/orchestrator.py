@@ -21,8 +21,8 @@ from mangaassist_assets.chatbot.parts import (
     Generator,
     StageError,
     TraceSink,
-    label_score,
-    predictions,
+    classification,
+    ranked_labels,
     scope_decision,
     served_model,
 )
@@ -223,16 +223,13 @@ class Chatbot:
         turn.answer = rules.blocked_answer
 
     def _classify(self, message: str, tracer: TurnTracer) -> str:
-        with tracer.span(SpanName.INTENT_CLASSIFICATION, inputs={"message": message}) as span:
+        request = {"text": message}
+        with tracer.span(SpanName.INTENT_CLASSIFICATION, inputs=request) as span:
             span.set({Attribute.ENDPOINT_NAME: self._intent.name, Attribute.MODEL_FAMILY: "distilbert"})
-            answer = self._intent.invoke({"inputs": [message], "parameters": {"top_k": 5}})
+            answer = self._intent.invoke(request)
             model = served_model(answer, self._intent.name)
             tracer.tag(Tag.INTENT_MODEL_VERSION, model.version)
-            ranked = predictions(answer, self._intent.name, count=1)[0]
-            if not isinstance(ranked, list) or not ranked:
-                raise StageError(f"endpoint {self._intent.name} answered without a label")
-            scores = [label_score(entry, self._intent.name) for entry in ranked]
-            intent, confidence = scores[0]
+            intent, confidence = classification(answer, self._intent.name)
             tracer.tag(Tag.INTENT, intent)
             span.set(
                 {
@@ -245,7 +242,8 @@ class Chatbot:
             in_scope = scope_decision(answer, self._intent.name)
             if in_scope is not None:
                 span.set({Attribute.IN_SCOPE: in_scope})
-            span.outputs = {"predictions": [{"label": label, "score": score} for label, score in scores]}
+            ranked = ranked_labels(answer, self._intent.name)
+            span.outputs = {"intent": intent, "confidence": confidence, "predictions": ranked}
             return intent
 
     def _build(self, turn: _Turn, document: PromptsDocument, retrieved: Retrieved, tracer: TurnTracer) -> Prompt:

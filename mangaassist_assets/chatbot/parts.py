@@ -122,19 +122,35 @@ def label_score(entry: object, endpoint: str) -> tuple[str, float]:
     raise StageError(f"endpoint {endpoint} answered with something that is no label and score between 0 and 1")
 
 
+def classification(answer: Mapping[str, Any], endpoint: str) -> tuple[str, float]:
+    """Read intent and confidence of an answer to one message; raises StageError where they are something else."""
+    return label_score({"label": answer.get("intent"), "score": answer.get("confidence")}, endpoint)
+
+
+def ranked_labels(answer: Mapping[str, Any], endpoint: str) -> list[dict[str, str | float]]:
+    """Return the labels of an answer to one message, the most probable first; none where it does not name them.
+
+    Raises:
+        StageError: It names them, but not in the form of the inference contract.
+    """
+    if "predictions" not in answer:
+        return []
+    ranked = predictions(answer, endpoint, count=1)[0]
+    if not isinstance(ranked, list) or not ranked:
+        raise StageError(f"endpoint {endpoint} answered without a label")
+    return [{"label": label, "score": score} for label, score in (label_score(entry, endpoint) for entry in ranked)]
+
+
 def scope_decision(answer: Mapping[str, Any], endpoint: str) -> bool | None:
     """Return whether a classifier took its one message for one of its intents; None where it does not decide that.
 
     Raises:
         StageError: It decides, but not in the form of the inference contract.
     """
-    if "decisions" not in answer:
-        return None
-    decisions = answer["decisions"]
-    decided = decisions[0] if isinstance(decisions, list) and len(decisions) == 1 else None
-    if not isinstance(decided, Mapping) or not isinstance(decided.get("in_scope"), bool):
-        raise StageError(f"endpoint {endpoint} did not answer with one decision about scope")
-    return bool(decided["in_scope"])
+    decided = answer.get("in_scope")
+    if decided is not None and not isinstance(decided, bool):
+        raise StageError(f"endpoint {endpoint} did not say with true or false whether the message was in scope")
+    return decided
 
 
 def predictions(answer: Mapping[str, Any], endpoint: str, *, count: int) -> list[Any]:

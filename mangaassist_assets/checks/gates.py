@@ -9,6 +9,7 @@ from mangaassist_assets.assets.lanes import LANES, Lane
 from mangaassist_assets.checks.champion import build_champion_checks
 from mangaassist_assets.checks.coverage import build_coverage_check
 from mangaassist_assets.checks.datasets import build_dataset_checks
+from mangaassist_assets.checks.endpoints import build_endpoint_checks
 from mangaassist_assets.partitions import release_bundles
 from resources.search import SearchResource
 from resources.store import StoreResource
@@ -108,8 +109,12 @@ RECALL_TOLERANCE = 0.02
 
 
 def build_lane_checks(lanes: Sequence[Lane]) -> tuple[dg.AssetChecksDefinition, ...]:
-    """Return the gates of model lanes, and the checks of their champions."""
-    return (*_partitioned(lambda: tuple(build_gate(lane) for lane in lanes)), *build_champion_checks(lanes))
+    """Return the gates of model lanes, and the checks of their champions and endpoints."""
+    return (
+        *_partitioned(lambda: tuple(build_gate(lane) for lane in lanes)),
+        *build_champion_checks(lanes),
+        *build_endpoint_checks(lanes),
+    )
 
 
 def _partitioned(build: Callable[[], tuple[dg.AssetChecksDefinition, ...]]) -> tuple[dg.AssetChecksDefinition, ...]:

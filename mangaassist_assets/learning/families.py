@@ -101,12 +101,17 @@ class ModelFamily(ABC, Generic[ExampleT]):
         metric: What the gate decides on, the mean of `ModelEvidence.outcomes`.
         binary: Whether outcomes are 0 or 1.
         reads_knowledge: Whether training wants the texts of the store's knowledge.
+        request_forms: Forms of request that its models take, by the names in `serving.request_forms`.
+        text_fields: Members of an answer, besides `predictions`, that are a single value where one text was asked
+            instead of a list of them.
     """
 
     kind: ClassVar[str]
     metric: ClassVar[str]
     binary: ClassVar[bool]
     reads_knowledge: ClassVar[bool] = False
+    request_forms: ClassVar[tuple[str, ...]] = ("text", "inputs")
+    text_fields: ClassVar[tuple[str, ...]] = ()
 
     @abstractmethod
     def settings(self) -> Mapping[str, Any]:

@@ -30,6 +30,7 @@ class IntentFamily(ModelFamily[IntentExample]):
     kind: ClassVar[str] = INTENT_CLASSIFIER
     metric: ClassVar[str] = "accuracy"
     binary: ClassVar[bool] = True
+    text_fields: ClassVar[tuple[str, ...]] = ("intent", "confidence", "in_scope")
 
     def __init__(self, base: str = PACKAGED_MINILM, config: IntentTrainingConfig | None = None) -> None:
         self._base = base

@@ -223,10 +223,11 @@ class IntentClassifier:
         return [self._best(row, top_k) for row in self.probabilities(texts)]
 
     def answer(self, inputs: Sequence[Any], parameters: Mapping[str, Any]) -> Mapping[str, Sequence[Any]]:
-        """Answer a request: `predictions`, the `top_k` labels of each text, and `decisions`.
+        """Answer a request: `predictions`, the `top_k` labels of each text, `decisions`, and the gist of both.
 
-        A decision is the best label or `out_of_scope`, the best label's probability as `score`, whether the text is
-        `in_scope`, and the `scope_score` that this was decided by.
+        `intent` and `confidence` are the best label and its probability, whatever is decided about scope. A decision
+        is the best label or `out_of_scope`, the best label's probability as `score`, whether the text is `in_scope`,
+        and the `scope_score` that this was decided by.
 
         Raises:
             InputError: An input is no string or too long, or `top_k` is no whole number of at least 1.
@@ -246,6 +247,9 @@ class IntentClassifier:
         return {
             "predictions": [[{"label": one.label, "score": one.score} for one in best] for best in predictions],
             "decisions": decisions,
+            "intent": [best[0].label for best in predictions],
+            "confidence": [best[0].score for best in predictions],
+            "in_scope": [bool(accepted) for accepted in judged.in_scope],
         }
 
     def head_for(self, intents: Sequence[str]) -> LinearHead:

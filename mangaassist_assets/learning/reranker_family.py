@@ -43,6 +43,7 @@ class RerankerFamily(ModelFamily[RankingExample]):
     metric: ClassVar[str] = "ndcg@10"
     binary: ClassVar[bool] = False
     reads_knowledge: ClassVar[bool] = True
+    request_forms: ClassVar[tuple[str, ...]] = ("query_passages", "inputs")
 
     def __init__(
         self,

@@ -161,14 +161,15 @@ class Reranker:
         )
 
     def answer(self, inputs: Sequence[Any], parameters: Mapping[str, Any]) -> Mapping[str, Sequence[Any]]:
-        """Answer `{"text": query, "text_pair": passage}` each with its probability of relevance.
+        """Answer `{"text": query, "text_pair": passage}` each with its probability of relevance, twice: `scores` alone.
 
         Raises:
             InputError: An input is of another form, or too long.
         """
         del parameters
-        scores = self.score([_pair(value, f"inputs[{place}]") for place, value in enumerate(inputs)])
-        return {"predictions": [{"label": RELEVANT_LABEL, "score": float(score)} for score in scores]}
+        pairs = [_pair(value, f"inputs[{place}]") for place, value in enumerate(inputs)]
+        scores: list[float] = self.score(pairs).tolist()
+        return {"predictions": [{"label": RELEVANT_LABEL, "score": score} for score in scores], "scores": scores}
 
     def score(self, pairs: Sequence[tuple[str, str]]) -> NDArray[np.float32]:
         """Return the probability of relevance of each (query, passage), float32 of shape (len(pairs),) in [0, 1]."""

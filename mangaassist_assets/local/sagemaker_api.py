@@ -15,6 +15,7 @@ from mangaassist_assets.local.sagemaker_data import check_uri
 from mangaassist_assets.local.sagemaker_endpoints import Endpoints, require_changeable
 from mangaassist_assets.local.sagemaker_errors import ACCOUNT, ApiError, unsupported, validation
 from mangaassist_assets.local.sagemaker_state import Deployment, EndpointRecord, State, VariantPlan
+from mangaassist_assets.local.sagemaker_tags import check_number, checked_tags
 
 Parameters = Mapping[str, Any]
 Answer = dict[str, Any]
@@ -23,7 +24,7 @@ REGION = "us-east-1"
 DEFAULT_START_SECONDS = 120
 NAME = re.compile(r"[a-zA-Z0-9](-*[a-zA-Z0-9]){0,62}")
 VARIABLE = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]{0,1023}")
-MAX_VARIABLES, MAX_VALUE_CHARACTERS, MAX_TAGS = 100, 1024, 50
+MAX_VARIABLES, MAX_VALUE_CHARACTERS = 100, 1024
 
 
 class SageMakerApi:
@@ -76,8 +77,9 @@ class SageMakerApi:
         if parameters.get("Containers"):
             raise unsupported("A model of several Containers")
         self._check_container(_mapping(parameters, "PrimaryContainer"))
+        tags = checked_tags(parameters.get("Tags"))
         self._state.models[name] = _kept(parameters) | {"ModelArn": arn, "CreationTime": time.time()}
-        self._set_tags(arn, parameters.get("Tags"))
+        self._state.tags[arn] = tags
         self._state.save()
         return {"ModelArn": arn}
 
@@ -133,8 +135,9 @@ class SageMakerApi:
         names = [variant["VariantName"] for variant in variants]
         if len(set(names)) != len(names):
             raise validation("The variant names of an endpoint configuration must differ.")
+        tags = checked_tags(parameters.get("Tags"))
         self._state.configs[name] = _kept(parameters) | {"EndpointConfigArn": arn, "CreationTime": time.time()}
-        self._set_tags(arn, parameters.get("Tags"))
+        self._state.tags[arn] = tags
         self._state.save()
         return {"EndpointConfigArn": arn}
 
@@ -188,6 +191,7 @@ class SageMakerApi:
         if name in self._state.endpoints:
             raise validation(f'Cannot create already existing endpoint "{arn}".')
         deployment = self._deployment(_text(parameters, "EndpointConfigName"))
+        tags = checked_tags(parameters.get("Tags"))
         created = time.time()
         record = EndpointRecord(
             name=name,
@@ -198,7 +202,7 @@ class SageMakerApi:
             status="Creating",
             deployment_config=_deployment_config(parameters),
         )
-        self._set_tags(arn, parameters.get("Tags"))
+        self._state.tags[arn] = tags
         self._endpoints.create(record, deployment)
         return {"EndpointArn": arn}
 
@@ -303,19 +307,11 @@ class SageMakerApi:
             raise validation(f'Could not find resource "{arn}".')
         return arn
 
-    def _set_tags(self, arn: str, tags: object) -> None:
-        entries = tags or []
-        if not isinstance(entries, list) or not all(isinstance(tag, Mapping) for tag in entries):
-            raise validation("Tags must be a list of structures.")
-        merged = self._state.tags.get(arn, {}) | {_text(tag, "Key"): str(tag.get("Value", "")) for tag in entries}
-        if len(merged) > MAX_TAGS:
-            raise validation(f"A resource takes at most {MAX_TAGS} tags.")
-        if merged:
-            self._state.tags[arn] = merged
-
     def _add_tags(self, parameters: Parameters) -> Answer:
         arn = self._known_arn(parameters)
-        self._set_tags(arn, parameters.get("Tags"))
+        merged = self._state.tags.get(arn, {}) | checked_tags(parameters.get("Tags"))
+        check_number(merged)
+        self._state.tags[arn] = merged
         self._state.save()
         return self._list_tags(parameters)
 

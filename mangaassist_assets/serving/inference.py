@@ -4,13 +4,14 @@ The local endpoint process and the SageMaker Hugging Face toolkit both call `mod
 `predict_fn` and `output_fn` for every request. Nothing is loaded that was not verified: the artifact's digest must be
 the one in `MANGAASSIST_MODEL_SHA256`, where the deployment sets it.
 
-Requests and answers are JSON, Hugging Face shapes in an envelope that says which model answered:
+Requests and answers are JSON. The files in `schemas` describe them, a folder a kind of model:
 
-* intent: `{"inputs": ["text", …], "parameters": {"top_k": 5}}` →
-  `{"predictions": [[{"label": "…", "score": 0.93}, …], …], "decisions": [{"intent": "…", "in_scope": true, …}, …],
-  "model": {"name": "…", "version": "3", "sha256": "…"}}`
-* reranker: `{"inputs": [{"text": "query", "text_pair": "passage"}, …]}` →
-  `{"predictions": [{"label": "relevant", "score": 0.87}, …], "model": {…}}`
+* intent: `{"text": "…"}` or Hugging Face's `{"inputs": "…"}`, or a list of texts, and `"parameters": {"top_k": 5}`
+  → `{"intent": "…", "confidence": 0.93, "in_scope": true, "predictions": [[{"label": "…", "score": 0.93}, …], …],
+  "decisions": [{"intent": "…", "in_scope": true, …}, …], "model": {"name": "…", "version": "3", "sha256": "…"}}`.
+  Asked with a list, `intent`, `confidence` and `in_scope` are lists too; `predictions` and `decisions` always are.
+* reranker: `{"query": "…", "passages": ["…", …]}` or `{"inputs": [{"text": "query", "text_pair": "passage"}, …]}`
+  → `{"scores": [0.87, …], "predictions": [{"label": "relevant", "score": 0.87}, …], "model": {…}}`, in their order
 * any other family: what its model's `answer` says, and `"model"`
 """
 
@@ -19,47 +20,55 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from mangaassist_assets.learning.artifacts import artifact_kind
 from mangaassist_assets.learning.families import InputError, ServableModel
 from mangaassist_assets.learning.family_registry import load_family
+from mangaassist_assets.serving.request_forms import FORMS
+from mangaassist_assets.serving.request_parsing import (
+    BadRequestError,
+    InferenceRequest,
+    named_forms,
+    parse_request,
+    quoted,
+)
+
+__all__ = [
+    "BadRequestError",
+    "InferenceRequest",
+    "ServedModel",
+    "input_fn",
+    "load_served_model",
+    "model_fn",
+    "output_fn",
+    "predict_fn",
+]
 
 NAME_VARIABLE = "MANGAASSIST_MODEL_NAME"
 VERSION_VARIABLE = "MANGAASSIST_MODEL_VERSION"
 DIGEST_VARIABLE = "MANGAASSIST_MODEL_SHA256"
 
 JSON_CONTENT_TYPE = "application/json"
-MAX_INPUTS = 256
 MAX_BODY_BYTES = 6 * 1024 * 1024
-
-
-class BadRequestError(ValueError):
-    """The request is wrong, not the model: the server answers 400 with this message."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServedModel:
-    """A loaded model with the identity that every answer carries."""
+    """A loaded model with the identity that every answer carries, and what its family says of requests and answers."""
 
     model: ServableModel
     name: str
     version: str
     sha256: str
+    request_forms: tuple[str, ...] = tuple(FORMS)
+    text_fields: tuple[str, ...] = ()
 
     def identity(self) -> dict[str, str]:
         """Return the `model` object of the answer."""
         return {"name": self.name, "version": self.version, "sha256": self.sha256}
-
-
-@dataclass(frozen=True, slots=True)
-class InferenceRequest:
-    """A parsed request: `inputs` as they came, one or more; `parameters` by name."""
-
-    inputs: list[Any]
-    parameters: Mapping[str, Any] = field(default_factory=dict)
 
 
 def model_fn(model_dir: str, context: object = None) -> ServedModel:
@@ -74,14 +83,30 @@ def model_fn(model_dir: str, context: object = None) -> ServedModel:
         UnknownFamilyError: No class knows artifacts of its kind.
     """
     del context
-    directory = Path(model_dir)
-    expected = os.environ.get(DIGEST_VARIABLE) or None
-    model = load_family(artifact_kind(directory)).load(directory, expected)
-    return ServedModel(
-        model=model,
+    return load_served_model(
+        Path(model_dir),
         name=os.environ.get(NAME_VARIABLE, ""),
         version=os.environ.get(VERSION_VARIABLE, ""),
+        sha256=os.environ.get(DIGEST_VARIABLE) or None,
+    )
+
+
+def load_served_model(directory: Path, *, name: str, version: str, sha256: str | None) -> ServedModel:
+    """Verify and load an artifact under the identity that its answers are to carry.
+
+    Raises:
+        ArtifactMismatchError: The artifact is damaged, or its digest is not `sha256`.
+        UnknownFamilyError: No class knows artifacts of its kind.
+    """
+    family = load_family(artifact_kind(directory))
+    model = family.load(directory, sha256)
+    return ServedModel(
+        model=model,
+        name=name,
+        version=version,
         sha256=model.digest,
+        request_forms=family.request_forms,
+        text_fields=family.text_fields,
     )
 
 
@@ -89,7 +114,7 @@ def input_fn(body: bytes | bytearray | str, content_type: str, context: object =
     """Parse a request body.
 
     Raises:
-        BadRequestError: Wrong content type, too large, not JSON, or not the envelope.
+        BadRequestError: Wrong content type, too large, not JSON, or no request of any form.
     """
     del context
     media_type = (content_type or "").split(";")[0].strip().lower()
@@ -101,34 +126,30 @@ def input_fn(body: bytes | bytearray | str, content_type: str, context: object =
         envelope = json.loads(body)
     except (ValueError, RecursionError) as error:
         raise BadRequestError(f"the request is not valid JSON ({type(error).__name__})") from error
-    if not isinstance(envelope, dict) or "inputs" not in envelope:
-        raise BadRequestError('the request must be an object with "inputs"')
-    inputs = envelope["inputs"]
-    if isinstance(inputs, str | dict):
-        inputs = [inputs]
-    if not isinstance(inputs, list) or not inputs:
-        raise BadRequestError('"inputs" must be a list with at least one item')
-    if len(inputs) > MAX_INPUTS:
-        raise BadRequestError(f'"inputs" has {len(inputs)} items, at most {MAX_INPUTS} are allowed')
-    parameters = envelope.get("parameters")
-    if parameters is None:
-        parameters = {}
-    if not isinstance(parameters, dict):
-        raise BadRequestError('"parameters" must be an object')
-    return InferenceRequest(inputs, parameters)
+    return parse_request(envelope)
 
 
-def predict_fn(data: InferenceRequest, model: ServedModel, context: object = None) -> dict[str, Any]:
-    """Answer a parsed request.
+def predict_fn(
+    data: InferenceRequest | Mapping[str, Any], model: ServedModel, context: object = None
+) -> dict[str, Any]:
+    """Answer a request: what `input_fn` parsed, or the object that a toolkit's own decoder made of the body.
 
     Raises:
-        BadRequestError: An input is of the wrong type or too long, or a parameter is out of range.
+        BadRequestError: The request is of a form that this model is not asked in, an input is of the wrong type or too
+            long, or a parameter is out of range.
     """
     del context
+    request = data if isinstance(data, InferenceRequest) else parse_request(data)
+    if request.form not in model.request_forms:
+        raise BadRequestError(
+            f"this endpoint is asked with {named_forms(model.request_forms)}, not with {quoted(FORMS[request.form])}"
+        )
     try:
-        answers = model.model.answer(data.inputs, data.parameters)
+        answers = dict(model.model.answer(request.inputs, request.parameters))
     except InputError as error:
         raise BadRequestError(str(error)) from error
+    if request.single:
+        answers |= {name: answers[name][0] for name in model.text_fields if name in answers}
     return {**answers, "model": model.identity()}
 
 

@@ -13,7 +13,10 @@ import pytest
 from mangaassist_assets.local.home import Home
 from mangaassist_assets.local.supervisor import Supervisor
 from tests.support.command_line import Production, Ran, production, run_apart, run_here
+from tests.support.sentiment_platform import sentiment_package, sentiment_platform
 from tests.support.tiny_store import BUNDLE, TinyStore, write_tiny_store
+
+__all__ = ["sentiment_package", "sentiment_platform"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -394,10 +394,11 @@ ENTRY_POINT = textwrap.dedent(
         return json.loads(body)
 
     def predict_fn(data, model):
-        if data["inputs"] == ["fail"]:
+        if data["text"] == "fail":
             raise RuntimeError("no answer to that")
         return {
-            "predictions": [[{"label": model["label"], "score": 0.9}] for _ in data["inputs"]],
+            "intent": model["label"],
+            "confidence": 0.9,
             "model": {
                 "name": os.environ["MANGAASSIST_MODEL_NAME"],
                 "version": os.environ["MANGAASSIST_MODEL_VERSION"],
@@ -440,8 +441,8 @@ class Deployments:
         )
 
     def label(self) -> str:
-        answer = self.resource.endpoint(self.name).invoke({"inputs": ["hi"]})
-        return f"{answer['predictions'][0][0]['label']} by {answer['model']['version']}"
+        answer = self.resource.endpoint(self.name).invoke({"text": "hi"})
+        return f"{answer['intent']} by {answer['model']['version']}"
 
 
 @pytest.fixture
@@ -493,7 +494,7 @@ class TestEndpoints:
     def test_errors_of_the_model_and_missing_endpoints_are_failed_stages(self, deployments):
         deployments.deploy("1", label="returns")
         with pytest.raises(EndpointInvocationError, match="ModelError"):
-            deployments.resource.invoke(deployments.name, {"inputs": ["fail"]})
+            deployments.resource.invoke(deployments.name, {"text": "fail"})
         with pytest.raises(EndpointInvocationError, match="ValidationError"):
             deployments.resource.invoke("no-such-endpoint", {"inputs": ["hi"]})
 

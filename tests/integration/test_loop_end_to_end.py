@@ -204,8 +204,8 @@ class TestModels:
 
     def test_endpoints_serve_what_the_registry_calls_champion(self, resources):
         requests = {
-            INTENT: {"inputs": ["could you put ribbon and paper around it"], "parameters": {"top_k": 1}},
-            RERANKER: {"inputs": [{"text": "opening hours", "text_pair": "The shop opens at ten."}]},
+            INTENT: {"text": "could you put ribbon and paper around it"},
+            RERANKER: {"query": "opening hours", "passages": ["The shop opens at ten."]},
         }
         for lane, request in requests.items():
             champion = resources["mlflow"].version_by_alias(lane.model_name, "champion")
@@ -215,7 +215,10 @@ class TestModels:
             assert (described.status, described.model_version) == ("InService", champion.version)
             assert answer["model"] == expected
             if lane is INTENT:
-                assert answer["predictions"][0][0]["label"] == "gift_wrapping"
+                assert answer["intent"] == answer["predictions"][0][0]["label"] == "gift_wrapping"
+                assert 0 < answer["confidence"] <= 1
+            else:
+                assert len(answer["scores"]) == 1
 
     def test_without_deployment_everything_is_judged_and_nothing_in_production_changes(self, looped_store):
         before, after = looped_store.after["bootstrap"], looped_store.after["loop --no-deploy"]

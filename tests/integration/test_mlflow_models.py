@@ -251,6 +251,8 @@ class TestModel:
         answer = model.predict(pd.DataFrame({"text": asked}), params={"top_k": 2})
         served = family.load(trained.directory, trained.digest).answer(asked, {"top_k": 2})
         assert answer["best"].tolist() == served["predictions"]
+        assert answer["label"].tolist() == served["intent"]
+        assert answer["score"].tolist() == served["confidence"]
         assert answer["out_of_scope"].tolist() == [not one["in_scope"] for one in served["decisions"]]
         assert answer["label"][0] == "order_tracking"
 

@@ -143,6 +143,8 @@ def test_the_run_tells_what_was_learned_from_what_on_what(server, tmp_path, data
     (logged,) = run.outputs.model_outputs
     metrics = client.get_logged_model(logged.model_id).metrics
     assert {(one.key, one.dataset_digest) for one in metrics} == {("train_examples", dataset.digest[:36])}
+    beside = {one.path for one in client.list_logged_model_artifacts(logged.model_id)}
+    assert {"README.md", "request.schema.json", "response.schema.json"} <= beside
     files = {one.path for one in client.list_artifacts(model.run_id)}
     assert {"data_card.md", "model_card.md", "environment.json"} <= files
     (version,) = versions(server)

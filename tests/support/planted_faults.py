@@ -77,13 +77,13 @@ class TruthEndpoint:
         self._slip = slip
 
     def invoke(self, payload: Mapping[str, Any]) -> dict[str, Any]:
-        text = payload["inputs"][0]
+        text = payload["text"]
         true = self._truth[text].intent
         sure = 0.55 + 0.44 * unit("sure", text)
         if unit("slip", text) < self._slip:
             true, sure = next(intent for intent in INTENTS if intent != true), 0.25 + 0.4 * unit("sure", text)
-        ranked = [{"label": true, "score": sure}, {"label": "other", "score": 1 - sure}]
-        return {"predictions": [ranked], "model": {"name": self.name, "version": "1", "sha256": "ab" * 32}}
+        model = {"name": self.name, "version": "1", "sha256": "ab" * 32}
+        return {"intent": true, "confidence": sure, "model": model}
 
 
 class TruthReranker:

@@ -120,15 +120,15 @@ class RuleEndpoint:
         self.requests.append(payload)
         if self.broken is not None:
             raise StageError(self.broken)
-        return {
-            "predictions": [self._predict(item) for item in payload["inputs"]],
-            "model": {"name": self.name, "version": "3", "sha256": "ab" * 32},
-        }
+        model = {"name": self.name, "version": "3", "sha256": "ab" * 32}
+        if self.intents is not None:
+            message = payload["text"].lower()
+            intent = next((intent for word, intent in self.intents.items() if word in message), "other")
+            ranked = [{"label": intent, "score": 0.9}, {"label": "other", "score": 0.1}]
+            return {"intent": intent, "confidence": 0.9, "predictions": [ranked], "model": model}
+        return {"predictions": [self._predict(item) for item in payload["inputs"]], "model": model}
 
     def _predict(self, item: Any) -> Any:
-        if self.intents is not None:
-            label = next((intent for word, intent in self.intents.items() if word in item.lower()), "other")
-            return [{"label": label, "score": 0.9}, {"label": "other", "score": 0.1}]
         words = set(item["text"].lower().split()) & set(item["text_pair"].lower().split())
         return {"label": "relevant", "score": min(1.0, 0.1 + 0.2 * len(words))}
 

@@ -117,7 +117,14 @@ def test_nothing_personal_gets_into_a_trace():
 def test_models_get_the_message_as_it_was_written():
     intent = RuleEndpoint("mangaassist-intent", intents={"return": "return_item"})
     store_chatbot(MemorySink(), intent=intent).answer(ask("return MA-12345678"))
-    assert intent.requests[0]["inputs"] == ["return MA-12345678"]
+    assert intent.requests == [{"text": "return MA-12345678"}]
+
+
+@pytest.mark.parametrize("message", ["", " \n\u3000", "\x00"])
+def test_a_message_that_says_nothing_is_answered_without_asking_a_model(message):
+    intent = RuleEndpoint("mangaassist-intent", intents={})
+    reply = store_chatbot(MemorySink(), intent=intent).answer(ask(message))
+    assert (reply.state, reply.blocked, intent.requests) == ("OK", True, [])
 
 
 def test_a_replayed_message_keeps_its_time():
@@ -190,15 +197,18 @@ MODEL = {"name": "m", "version": "1", "sha256": "0" * 64}
     "answer",
     [
         {},
-        {"predictions": [[{"label": "a", "score": 0.5}]]},
-        {"predictions": [], "model": MODEL},
-        {"predictions": [[]], "model": MODEL},
-        {"predictions": [[{"label": 5, "score": 0.5}]], "model": MODEL},
-        {"predictions": [[{"label": "a", "score": "high"}]], "model": MODEL},
-        {"predictions": [[{"label": "a", "score": 7.0}]], "model": MODEL},
-        {"predictions": [[{"label": "a", "score": float("nan")}]], "model": MODEL},
-        {"predictions": [[{"label": "a", "score": 0.5}]], "model": MODEL, "decisions": []},
-        {"predictions": [[{"label": "a", "score": 0.5}]], "model": MODEL, "decisions": [{"in_scope": "yes"}]},
+        {"intent": "a", "confidence": 0.5},
+        {"predictions": [[{"label": "a", "score": 0.5}]], "model": MODEL},
+        {"intent": ["a"], "confidence": [0.5], "model": MODEL},
+        {"intent": 5, "confidence": 0.5, "model": MODEL},
+        {"intent": "a", "confidence": "high", "model": MODEL},
+        {"intent": "a", "confidence": True, "model": MODEL},
+        {"intent": "a", "confidence": 7.0, "model": MODEL},
+        {"intent": "a", "confidence": float("nan"), "model": MODEL},
+        {"intent": "a", "confidence": 0.5, "model": MODEL, "in_scope": "yes"},
+        {"intent": "a", "confidence": 0.5, "model": MODEL, "predictions": []},
+        {"intent": "a", "confidence": 0.5, "model": MODEL, "predictions": [[]]},
+        {"intent": "a", "confidence": 0.5, "model": MODEL, "predictions": [[{"label": 5, "score": 0.5}]]},
     ],
 )
 def test_an_answer_that_breaks_the_inference_contract_is_a_failed_stage(answer):
@@ -210,15 +220,13 @@ def test_an_answer_that_breaks_the_inference_contract_is_a_failed_stage(answer):
 
 @pytest.mark.parametrize("decided", [True, False])
 def test_the_trace_says_whether_the_message_was_in_scope(decided):
-    answer = {
-        "predictions": [[{"label": "a", "score": 0.5}]],
-        "decisions": [{"intent": "a", "in_scope": decided}],
-        "model": MODEL,
-    }
+    answer = {"intent": "a", "confidence": 0.5, "in_scope": decided, "model": MODEL}
     sink = MemorySink()
     store_chatbot(sink, intent=OddEndpoint(answer)).answer(ask())
     (span,) = [one for one in sink.traces[0].spans if one.name == "intent_classification"]
     assert span.attributes["in_scope"] is decided
+    assert span.inputs == {"text": ask().message}
+    assert span.outputs == {"intent": "a", "confidence": 0.5, "predictions": []}
 
 
 def test_a_defect_is_written_to_the_trace_and_goes_on():

@@ -267,7 +267,7 @@ def test_an_unusable_input_is_named(classifier: IntentClassifier, inputs: list, 
 
 
 def test_no_inputs_get_no_decisions(classifier: IntentClassifier) -> None:
-    assert classifier.answer([], {}) == {"predictions": [], "decisions": []}
+    assert all(values == [] for values in classifier.answer([], {}).values())
 
 
 def test_what_the_model_said_on_validation_is_kept_for_charts(refusing: IntentTrainingResult) -> None:

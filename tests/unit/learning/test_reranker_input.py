@@ -202,7 +202,7 @@ def test_an_answer_is_a_list_of_probabilities(reranker: Reranker) -> None:
     answer = reranker.answer([{"text": "a lantern", "text_pair": "lantern"}, {"text": "", "text_pair": ""}], {})
     assert [one["label"] for one in answer["predictions"]] == ["relevant", "relevant"]
     assert all(0 <= one["score"] <= 1 for one in answer["predictions"])
-    assert reranker.answer([], {}) == {"predictions": []}
+    assert reranker.answer([], {}) == {"predictions": [], "scores": []}
 
 
 @given(st.lists(st.tuples(st.floats(-9, 9), st.booleans()), min_size=1, max_size=40))

@@ -239,6 +239,35 @@ def test_tags_are_added_listed_and_removed_and_go_with_their_resource(deployed: 
         deployed("ListTags", ResourceArn=arn)
 
 
+@pytest.mark.parametrize(
+    ("tags", "message"),
+    [
+        ({"Key": "a", "Value": "b"}, "must be a list"),
+        ([{"Key": "a"}], "'tags.member.value' must be a text"),
+        ([{"Key": 1, "Value": "b"}], "'tags.member.key' must be a text"),
+        ([{"Key": "", "Value": "b"}], "length from 1 to 128"),
+        ([{"Key": "a" * 129, "Value": "b"}], "length from 1 to 128"),
+        ([{"Key": "a", "Value": "b" * 257}], "length from 0 to 256"),
+        ([{"Key": "a#", "Value": "b"}], "regular expression pattern"),
+        ([{"Key": "a", "Value": "b\n"}], "regular expression pattern"),
+        ([{"Key": "aws:a", "Value": "b"}], "reserved"),
+        ([{"Key": "a", "Value": "b"}, {"Key": "a", "Value": "c"}], "Duplicate tag key"),
+        ([{"Key": f"a{number}", "Value": ""} for number in range(51)], "at most 50 tags"),
+    ],
+)
+def test_tags_that_aws_would_refuse_are_refused_and_nothing_is_made(
+    deployed: Call, tmp_path: Path, tags: Any, message: str
+) -> None:
+    with pytest.raises(ApiError, match=message):
+        deployed("CreateModel", ModelName="t", PrimaryContainer=container(tmp_path), Tags=tags)
+    with pytest.raises(ApiError, match="Could not find model"):
+        deployed("DescribeModel", ModelName="t")
+    arn = deployed("DescribeModel", ModelName="m")["ModelArn"]
+    with pytest.raises(ApiError, match=message):
+        deployed("AddTags", ResourceArn=arn, Tags=tags)
+    assert deployed("ListTags", ResourceArn=arn)["Tags"] == []
+
+
 def test_the_state_reads_back_as_it_was_written(deployed: Call, state: State) -> None:
     deployed("UpdateEndpoint", EndpointName="e", EndpointConfigName="c")
     state.save()

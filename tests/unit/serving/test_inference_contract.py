@@ -1,9 +1,11 @@
 """Claims about the inference contract: what a request may be, what an answer is, which model may answer."""
 
+import asyncio
 import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -11,6 +13,7 @@ from mangaassist_assets.learning.artifacts import ArtifactMismatchError
 from mangaassist_assets.learning.examples import IntentExample, RankingExample
 from mangaassist_assets.learning.intent import IntentTrainingConfig, train_intent_classifier
 from mangaassist_assets.learning.reranker import RerankerTrainingConfig, train_reranker
+from mangaassist_assets.serving import inference
 from mangaassist_assets.serving.inference import (
     BadRequestError,
     InferenceRequest,
@@ -20,6 +23,7 @@ from mangaassist_assets.serving.inference import (
     output_fn,
     predict_fn,
 )
+from mangaassist_assets.serving.server import ModelHost
 
 PASSAGES = ("Gift cards never expire.", "Returns are free for thirty days.")
 
@@ -92,6 +96,62 @@ def test_a_reranker_answer_has_the_shape_and_the_order(
     assert scores[0] > scores[1]
 
 
+@pytest.mark.parametrize("key", ["text", "inputs"])
+def test_one_text_is_answered_with_one_intent_and_its_confidence(
+    key: str, intent_artifact: tuple[Path, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answer = ask(serve(intent_artifact, monkeypatch), {key: "hello there"})
+    best = answer["predictions"][0][0]
+    assert (answer["intent"], answer["confidence"], answer["in_scope"]) == ("greeting", best["score"], True)
+    assert best["label"] == "greeting"
+    assert len(answer["predictions"]) == len(answer["decisions"]) == 1
+
+
+@pytest.mark.parametrize("key", ["text", "inputs"])
+def test_a_list_of_texts_is_answered_with_lists_in_its_order(
+    key: str, intent_artifact: tuple[Path, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = serve(intent_artifact, monkeypatch)
+    answer = ask(model, {key: ["good morning", "send it back"], "parameters": {"top_k": 1}})
+    assert answer["intent"] == ["greeting", "return"]
+    assert answer["confidence"] == [labels[0]["score"] for labels in answer["predictions"]]
+    assert answer["in_scope"] == [True, True]
+    assert ask(model, {key: ["hello"]})["intent"] == ["greeting"]
+
+
+def test_passages_are_scored_in_their_order_as_pairs_are(
+    reranker_artifact: tuple[Path, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = serve(reranker_artifact, monkeypatch)
+    query = "do gift cards expire"
+    for passages in (PASSAGES, PASSAGES[::-1], (*PASSAGES, "")):
+        answer = ask(model, {"query": query, "passages": list(passages)})
+        pairs = ask(model, {"inputs": [{"text": query, "text_pair": passage} for passage in passages]})
+        assert answer == pairs
+        assert answer["scores"] == [one["score"] for one in answer["predictions"]]
+        assert passages[answer["scores"].index(max(answer["scores"]))] == PASSAGES[0]
+
+
+def test_what_a_toolkit_decoded_itself_is_answered_as_a_parsed_request(
+    intent_artifact: tuple[Path, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = serve(intent_artifact, monkeypatch)
+    assert predict_fn({"text": "hello"}, model) == ask(model, {"text": "hello"})
+    with pytest.raises(BadRequestError, match='"text" is empty'):
+        predict_fn({"text": ""}, model)
+
+
+def test_a_model_that_is_asked_in_another_models_form_says_how_to_ask(
+    intent_artifact: tuple[Path, str], reranker_artifact: tuple[Path, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = serve(intent_artifact, monkeypatch)
+    with pytest.raises(BadRequestError, match='asked with "text", or "inputs", not with "query" and "passages"'):
+        ask(model, {"query": "x", "passages": ["y"]})
+    model = serve(reranker_artifact, monkeypatch)
+    with pytest.raises(BadRequestError, match='asked with "query" and "passages", or "inputs", not with "text"'):
+        ask(model, {"text": "x"})
+
+
 def test_only_the_expected_artifact_is_loaded(
     intent_artifact: tuple[Path, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -107,8 +167,9 @@ def test_only_the_expected_artifact_is_loaded(
         (b"{", "not valid JSON"),
         (b"\xff\xfe\x00", "not valid JSON"),
         (b"[" * 100_000, "not valid JSON"),
-        (b"[]", 'object with "inputs"'),
-        (b"null", 'object with "inputs"'),
+        (b"[]", 'object with "text", or "inputs", or "query" and "passages", got list'),
+        (b"null", "got NoneType"),
+        (b'{"message": "x"}', 'object with "text", or "inputs"'),
         (b'{"inputs": []}', "at least one"),
         (b'{"inputs": 7}', "must be a list"),
         (b'{"inputs": null}', "must be a list"),
@@ -120,6 +181,68 @@ def test_only_the_expected_artifact_is_loaded(
 def test_a_bad_body_is_a_bad_request_with_its_reason(body: bytes, reason: str) -> None:
     with pytest.raises(BadRequestError, match=reason):
         input_fn(body, "application/json")
+
+
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        ({"text": "x", "inputs": "x"}, '"text" and "inputs" at once'),
+        ({"text": "x", "query": "x", "passages": ["y"]}, '"text" and "query" and "passages" at once'),
+        ({"query": "x"}, '"query" without "passages"'),
+        ({"passages": ["x"]}, '"passages" without "query"'),
+        ({"text": 7}, '"text" must be a string or a list of strings, got int'),
+        ({"text": None}, '"text" must be a string or a list of strings, got NoneType'),
+        ({"text": {"text": "x"}}, "got dict"),
+        ({"text": ["x", True]}, r"text\[1\] must be a string, got bool"),
+        ({"text": ""}, '"text" is empty'),
+        ({"text": " \n\u3000"}, '"text" is empty'),
+        ({"text": ["x", ""]}, r"text\[1\] is empty"),
+        ({"text": []}, '"text" must be a list with at least one item'),
+        ({"text": ["x"] * 257}, '"text" has 257 items, at most 256'),
+        ({"text": "x" * 200_001}, '"text" has 200001 characters, at most 200000'),
+        ({"text": ["x" * 200_001]}, r"text\[0\] has 200001 characters"),
+        ({"text": "x", "parameters": 5}, '"parameters" must be an object'),
+        ({"inputs": ["x", ""]}, r"inputs\[1\] is empty"),
+        ({"inputs": ""}, r"inputs\[0\] is empty"),
+        ({"inputs": {"text": " ", "text_pair": "y"}}, r"inputs\[0\].text is empty"),
+        ({"query": "", "passages": ["x"]}, '"query" is empty'),
+        ({"query": ["x"], "passages": ["x"]}, '"query" must be a string, got list'),
+        ({"query": "x", "passages": "y"}, '"passages" must be a list of strings, got str'),
+        ({"query": "x", "passages": []}, '"passages" must be a list with at least one item'),
+        ({"query": "x", "passages": ["y", 7]}, r"passages\[1\] must be a string, got int"),
+        ({"query": "x", "passages": ["y"] * 257}, '"passages" has 257 items'),
+        ({"query": "x", "passages": ["y" * 200_001]}, r"passages\[0\] has 200001 characters"),
+    ],
+)
+def test_a_request_that_is_wrong_is_told_what_is_wrong_with_it(body: dict[str, object], reason: str) -> None:
+    with pytest.raises(BadRequestError, match=reason):
+        input_fn(json.dumps(body), "application/json")
+
+
+def test_the_local_endpoint_answers_the_same_code_over_http(
+    intent_artifact: tuple[Path, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host = ModelHost(inference, serve(intent_artifact, monkeypatch))
+
+    def post(body: bytes) -> tuple[int, dict[str, Any]]:
+        response = asyncio.run(host.answer(body, "application/json", "application/json"))
+        return response.status_code, json.loads(bytes(response.body))
+
+    status, answer = post(b'{"text": "hello"}')
+    assert (status, answer["intent"]) == (200, "greeting")
+    status, answer = post(b'{"text": "hello", "inputs": "hello"}')
+    assert status == 400
+    assert answer["error"] == {
+        "type": "BadRequestError",
+        "message": 'the request has "text" and "inputs" at once: send "text", or "inputs", or "query" and "passages"',
+    }
+    status, answer = post(b'{"query": "x", "passages": ["y"]}')
+    assert (status, answer["error"]["type"]) == (400, "BadRequestError")
+
+
+def test_members_that_no_form_has_are_ignored() -> None:
+    request = input_fn(b'{"text": "x", "session_id": "s", "query_id": 7}', "application/json")
+    assert request == InferenceRequest(["x"], {}, form="text", single=True)
 
 
 def test_another_content_type_is_a_bad_request() -> None:

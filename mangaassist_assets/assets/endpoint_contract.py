@@ -1,0 +1,86 @@
+"""What keeps a version out of production that does not answer as production asks."""
+
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING
+
+import dagster as dg
+
+from mangaassist_assets.assets.lanes import INTENT, Lane
+
+if TYPE_CHECKING:
+    from mangaassist_assets.serving.request_forms import RequiredForms
+    from mangaassist_assets.storage import SnapshotStore
+    from mangaassist_assets.tracing.turns import ChatTurn
+    from resources.endpoints import SageMakerResource
+    from resources.mlflow_registry import ModelVersion
+    from resources.mlflow_tracking import MlflowResource
+    from resources.store import StoreResource
+
+
+def require_contract(
+    mlflow: "MlflowResource",
+    store: "StoreResource",
+    endpoints: "SageMakerResource",
+    lane: Lane,
+    version: "ModelVersion",
+) -> "RequiredForms":
+    """Let a version answer in the forms that production asks in, and return them.
+
+    Raises:
+        Failure: An answer breaks the endpoint's response schema, the version cannot be loaded, or the schemas or the
+            configured forms cannot be used; says which.
+    """
+    from mangaassist_assets.serving.contract_check import artifact_breaches
+    from mangaassist_assets.serving.endpoint_schemas import EndpointSchemaError
+    from mangaassist_assets.serving.request_forms import UnknownFormError, required_forms
+
+    subject = f"{lane.model_name} version {version.version} is not deployed to {lane.endpoint_name}"
+    try:
+        schemas = lane.endpoint_schemas()
+        required = required_forms(
+            observed_requests(newest_turns(store.snapshots()), lane),
+            configured=endpoints.request_forms.get(lane.endpoint_name, lane.request_forms),
+            known=schemas.forms,
+        )
+    except (EndpointSchemaError, UnknownFormError) as error:
+        raise dg.Failure(f"{subject}: {error}", allow_retries=False) from error
+    breaches = artifact_breaches(
+        mlflow.artifact_directory(version),
+        schemas,
+        required.forms,
+        name=lane.model_name,
+        version=version.version,
+        sha256=version.artifact_sha256,
+    )
+    if breaches:
+        msg = (
+            f"{subject}: production asks with {required.told()}, and it does not answer by "
+            f"the endpoint's schemas: {'; '.join(breaches)}. What serves goes on serving."
+        )
+        raise dg.Failure(
+            msg,
+            metadata={
+                "request_forms": dg.MetadataValue.text(required.told()),
+                "breaches": dg.MetadataValue.md("\n".join(f"- {one}" for one in breaches)),
+            },
+            allow_retries=False,
+        )
+    return required
+
+
+def newest_turns(snapshots: "SnapshotStore") -> "list[ChatTurn]":
+    """Return the turns of the bundle that began last: how production asks now; none before there are traces."""
+    from mangaassist_assets.assets.reading import bundles_by_start, read_turns
+
+    bundles = list(bundles_by_start(snapshots))
+    return read_turns(snapshots, bundles[-1]) if bundles else []
+
+
+def observed_requests(turns: "Iterable[ChatTurn]", lane: Lane) -> Iterator[tuple[str, ...]]:
+    """Return of each turn by which members it asked the lane's endpoint; empty where its trace does not tell.
+
+    Traces tell it of the intent endpoint only.
+    """
+    if lane.kind == INTENT.kind:
+        for turn in turns:
+            yield getattr(turn, "request_keys", ())

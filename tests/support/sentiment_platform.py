@@ -1,0 +1,94 @@
+"""A platform whose one lane is the sentiment model, with the real MLflow, SageMaker and store of the stand-ins."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import dagster as dg
+import pytest
+
+from mangaassist_assets.assets.lanes import Lane
+from mangaassist_assets.definitions import build_definitions
+from mangaassist_assets.learning.family_registry import ENTRY_POINT_GROUP
+from mangaassist_assets.partitions import release_bundles
+from resources.aws import AwsResource
+from resources.endpoints import SageMakerResource
+from resources.mlflow_tracking import MlflowResource
+from resources.store import StoreResource
+from tests.support.sentiment import FIRST_BUNDLE, SECOND_BUNDLE, SENTIMENT, sentiment_dataset
+
+
+@dataclass(frozen=True, kw_only=True)
+class SentimentPlatform:
+    lane: Lane
+    endpoints: SageMakerResource
+    mlflow: MlflowResource
+    store: StoreResource
+    definitions: dg.Definitions
+    instance: dg.DagsterInstance
+
+    def retrain(self, bundle: str) -> dg.ExecuteInProcessResult:
+        job = self.definitions.resolve_job_def("sentiment_retraining")
+        return job.execute_in_process(partition_key=bundle, instance=self.instance, raise_on_error=False)
+
+    def promote(self, override: dict[str, str] | None = None) -> dg.ExecuteInProcessResult:
+        job = self.definitions.resolve_job_def("sentiment_promotion")
+        config: dict[str, Any] = {}
+        if override is not None:
+            config = {"ops": {self.lane.champion_asset: {"config": {"override": override}}}}
+        return job.execute_in_process(run_config=config, instance=self.instance, raise_on_error=False)
+
+    def deploy(self) -> dg.ExecuteInProcessResult:
+        """Materialize the endpoint alone."""
+        job = self.definitions.resolve_job_def("sentiment_promotion")
+        chosen = [dg.AssetKey(self.lane.endpoint_asset)]
+        return job.execute_in_process(instance=self.instance, raise_on_error=False, asset_selection=chosen)
+
+
+@pytest.fixture
+def sentiment_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An installed package that brings the family, as far as Python is concerned."""
+    folder = tmp_path / "site-packages"
+    info = folder / "sentiment_model-1.0.dist-info"
+    info.mkdir(parents=True)
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: sentiment-model\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text(
+        f"[{ENTRY_POINT_GROUP}]\nsentiment = tests.support.sentiment:SentimentFamily\n"
+    )
+    monkeypatch.syspath_prepend(str(folder))
+    return folder
+
+
+@contextmanager
+def sentiment_lane(package: Path, folder: Path, **changes: Any) -> Iterator[SentimentPlatform]:
+    """Build the platform around the lane with some of its fields changed."""
+    own = uuid4().hex[:8]
+    lane = replace(SENTIMENT, model_name=f"sentiment-{own}", endpoint_name=f"sentiment-{own}", **changes)
+    repository = Path(__file__).parents[2]
+    resources: dict[str, Any] = {
+        "endpoints": SageMakerResource(
+            aws=AwsResource(), container_environment={"PYTHONPATH": f"{package}:{repository}"}
+        ),
+        "mlflow": MlflowResource(training_experiment=f"training-{own}", traces_experiment=f"traces-{own}"),
+        "store": StoreResource(root=str(folder / "store"), cache_folder=str(folder / "cache")),
+    }
+    definitions = build_definitions("local", lanes=[lane], assets=[sentiment_dataset], **resources)
+    with dg.DagsterInstance.ephemeral() as instance:
+        instance.add_dynamic_partitions(release_bundles.name, [FIRST_BUNDLE, SECOND_BUNDLE])
+        yield SentimentPlatform(lane=lane, definitions=definitions, instance=instance, **resources)
+
+
+@pytest.fixture
+def sentiment_platform(
+    stand_ins_environment: dict[str, str],  # noqa: ARG001 - the environment of clients
+    sentiment_package: Path,
+    tmp_path: Path,
+) -> Iterator[SentimentPlatform]:
+    """The platform as another package would use it."""
+    with sentiment_lane(sentiment_package, tmp_path) as platform:
+        yield platform

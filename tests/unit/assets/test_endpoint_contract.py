@@ -1,0 +1,66 @@
+"""Claims about where the forms of production's requests are read from."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from types import SimpleNamespace
+
+import dagster as dg
+import pytest
+
+from mangaassist_assets.assets.endpoint_contract import newest_turns, observed_requests, require_contract
+from mangaassist_assets.assets.lanes import INTENT, RERANKER
+from mangaassist_assets.serving.request_forms import required_forms
+from mangaassist_assets.storage import SnapshotStore
+from resources.aws import AwsResource
+from resources.endpoints import SageMakerResource
+from tests.support.registry import MemoryMlflow
+
+TURNS = [SimpleNamespace(request_keys=("text",)), SimpleNamespace(request_keys=("inputs",)), SimpleNamespace()]
+
+
+def test_the_intent_endpoints_requests_are_read_from_turns():
+    assert list(observed_requests(TURNS, INTENT)) == [("text",), ("inputs",), ()]  # type: ignore[arg-type]
+
+
+def test_traces_tell_nothing_of_another_endpoint():
+    assert list(observed_requests(TURNS, RERANKER)) == []  # type: ignore[arg-type]
+
+
+def test_before_there_are_traces_configuration_decides(tmp_path):
+    observed = observed_requests(newest_turns(SnapshotStore(tmp_path)), INTENT)
+    known = INTENT.endpoint_schemas().forms
+    told = required_forms(observed, configured=INTENT.request_forms, known=known)
+    assert (told.forms, told.told_by) == (("text",), "configuration")
+
+
+@pytest.fixture
+def require(tmp_path):
+    mlflow = MemoryMlflow(tmp_path / "models")
+    store = SimpleNamespace(snapshots=lambda: SnapshotStore(tmp_path / "store"))
+
+    def run(lane=INTENT, **fields):
+        version = mlflow.add(lane.model_name, kind=lane.kind)
+        endpoints = SageMakerResource(aws=AwsResource(), **fields)
+        return require_contract(mlflow, store, endpoints, lane, version)  # type: ignore[arg-type]
+
+    return run
+
+
+def test_a_version_that_cannot_answer_is_refused_with_what_to_know(require):
+    with pytest.raises(dg.Failure, match="version 1 is not deployed to mangaassist-intent") as caught:
+        require()
+    assert "production asks with text by configuration, and" in str(caught.value.description)
+    assert caught.value.allow_retries is False
+
+
+def test_the_resource_may_name_the_forms_of_an_endpoint(require):
+    with pytest.raises(dg.Failure, match="asks with inputs, text"):
+        require(request_forms={INTENT.endpoint_name: ["text", "inputs"]})
+    with pytest.raises(dg.Failure, match="no form of request is named 'query_passages'; the endpoint has inputs, text"):
+        require(request_forms={INTENT.endpoint_name: ["query_passages"]})
+
+
+def test_schemas_that_cannot_be_used_deploy_nothing(require, tmp_path):
+    with pytest.raises(dg.Failure, match=r"request\.schema\.json cannot be read"):
+        require(replace(INTENT, schemas=tmp_path / "nowhere"))
