@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 
-from mangaassist_assets.assets.lanes import INTENT, Lane
+from mangaassist_assets.assets.lanes import INTENT, RERANKER, Lane
+from mangaassist_assets.tracing.names import SpanName
 
 if TYPE_CHECKING:
     from mangaassist_assets.serving.request_forms import RequiredForms
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     from resources.mlflow_registry import ModelVersion
     from resources.mlflow_tracking import MlflowResource
     from resources.store import StoreResource
+
+_STAGE_OF_KIND = {INTENT.kind: str(SpanName.INTENT_CLASSIFICATION), RERANKER.kind: str(SpanName.RERANK_CHUNKS)}
 
 
 def require_contract(
@@ -77,10 +80,11 @@ def newest_turns(snapshots: "SnapshotStore") -> "list[ChatTurn]":
 
 
 def observed_requests(turns: "Iterable[ChatTurn]", lane: Lane) -> Iterator[tuple[str, ...]]:
-    """Return of each turn by which members it asked the lane's endpoint; empty where its trace does not tell.
+    """Yield by which members turns asked the lane's endpoint, for each stage that named it or is the lane's own.
 
-    Traces tell it of the intent endpoint only.
+    Empty where a trace does not tell.
     """
-    if lane.kind == INTENT.kind:
-        for turn in turns:
-            yield getattr(turn, "request_keys", ())
+    for turn in turns:
+        for stage in turn.stages:
+            if stage.endpoint_name == lane.endpoint_name or stage.name == _STAGE_OF_KIND.get(lane.kind):
+                yield stage.request_keys

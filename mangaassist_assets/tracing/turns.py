@@ -8,7 +8,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from mangaassist_assets.tracing.names import SpanName
 from mangaassist_assets.tracing.redaction import plain_placeholders
 
 Feedback = Literal["thumbs_up", "thumbs_down"]
@@ -174,12 +173,6 @@ class ChatTurn:
     tools: tuple[ToolCall, ...] = ()
     verdicts: tuple[Verdict, ...] = ()
     shape: TraceShape = "mangaassist"
-
-    @property
-    def request_keys(self) -> tuple[str, ...]:
-        """The keys of the body that production sent to the intent endpoint, () where the trace does not tell."""
-        keys = [stage.request_keys for stage in self.stages if stage.name == SpanName.INTENT_CLASSIFICATION]
-        return keys[-1] if keys else ()
 
     @property
     def learnable_text(self) -> str:

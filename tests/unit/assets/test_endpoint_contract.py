@@ -12,19 +12,38 @@ from mangaassist_assets.assets.endpoint_contract import newest_turns, observed_r
 from mangaassist_assets.assets.lanes import INTENT, RERANKER
 from mangaassist_assets.serving.request_forms import required_forms
 from mangaassist_assets.storage import SnapshotStore
+from mangaassist_assets.tracing.turns import ChatTurn, StageTiming
 from resources.aws import AwsResource
 from resources.endpoints import SageMakerResource
 from tests.support.registry import MemoryMlflow
 
-TURNS = [SimpleNamespace(request_keys=("text",)), SimpleNamespace(request_keys=("inputs",)), SimpleNamespace()]
+
+def turn(*stages: StageTiming) -> ChatTurn:
+    return ChatTurn(
+        trace_id="t",
+        timestamp_ms=1,
+        duration_ms=1,
+        state="OK",
+        release_bundle="b",
+        session_id="s",
+        message="hi",
+        stages=stages,
+    )
 
 
-def test_the_intent_endpoints_requests_are_read_from_turns():
-    assert list(observed_requests(TURNS, INTENT)) == [("text",), ("inputs",), ()]  # type: ignore[arg-type]
+TURNS = [
+    turn(StageTiming(name="intent_classification", duration_ms=1, request_keys=("text",))),
+    turn(StageTiming(name="nlu", duration_ms=1, endpoint_name="mangaassist-intent", request_keys=("inputs",))),
+    turn(
+        StageTiming(name="intent_classification", duration_ms=1),
+        StageTiming(name="rerank_chunks", duration_ms=1, request_keys=("passages", "query")),
+    ),
+]
 
 
-def test_traces_tell_nothing_of_another_endpoint():
-    assert list(observed_requests(TURNS, RERANKER)) == []  # type: ignore[arg-type]
+def test_the_requests_of_an_endpoint_are_read_from_the_stages_that_asked_it():
+    assert list(observed_requests(TURNS, INTENT)) == [("text",), ("inputs",), ()]
+    assert list(observed_requests(TURNS, RERANKER)) == [("passages", "query")]
 
 
 def test_before_there_are_traces_configuration_decides(tmp_path):
