@@ -1,7 +1,8 @@
 """A local HTTP server that speaks the wire format of Amazon Bedrock Runtime, so that real boto3 clients can call it.
 
 It answers `converse`, `converse_stream`, `invoke_model` and `invoke_model_with_response_stream` with what a test
-queued; streams are encoded as `application/vnd.amazon.eventstream` (AWS documentation, "Event stream encoding").
+queued, or with what its function says; streams are encoded as `application/vnd.amazon.eventstream` (AWS documentation,
+"Event stream encoding").
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import json
 import struct
 import threading
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -32,10 +33,14 @@ class Answer:
 
 @dataclass(slots=True)
 class BedrockWire:
-    """The running server: `answers` are given in order, `requests` are the paths and bodies that came."""
+    """The running server: `answers` are given in order, `requests` are the paths and bodies that came.
+
+    `respond` answers what came by its path and body, instead of the queue.
+    """
 
     url: str
     answers: list[Answer] = field(default_factory=list)
+    respond: Callable[[str, dict[str, Any]], Answer] | None = None
     requests: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
 
 
@@ -58,15 +63,15 @@ def chunk(payload: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:
 
 
 @contextmanager
-def bedrock_wire() -> Iterator[BedrockWire]:
+def bedrock_wire(respond: Callable[[str, dict[str, Any]], Answer] | None = None) -> Iterator[BedrockWire]:
     """Serve on a free port of 127.0.0.1 until the block ends."""
-    wire = BedrockWire(url="")
+    wire = BedrockWire(url="", respond=respond)
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             sent = self.rfile.read(int(self.headers.get("Content-Length") or 0))
             wire.requests.append((self.path, json.loads(sent or b"{}")))
-            answer = wire.answers.pop(0)
+            answer = wire.answers.pop(0) if wire.respond is None else wire.respond(*wire.requests[-1])
             if answer.events is not None:
                 content = b"".join(event_message(kind, payload) for kind, payload in answer.events)
                 content_type = "application/vnd.amazon.eventstream"

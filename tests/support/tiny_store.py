@@ -43,7 +43,7 @@ _PROSE = {
         "is needed.</p></body></html>"
     ),
 }
-_DOCUMENT_OF = {
+DOCUMENT_OF = {
     "order_status": "policies/orders.md",
     "return_item": "policies/returns.md",
     "shipping_cost": "policies/shipping.md",
@@ -170,13 +170,14 @@ def write_lines(path: Path, records: Iterable[Mapping[str, Any] | str]) -> Path:
 
 def _labelled(messages: Mapping[str, tuple[str, ...]]) -> list[dict[str, Any]]:
     return [
-        {"text": text, "intent": intent, "relevant_documents": [_DOCUMENT_OF[intent]]}
+        {"text": text, "intent": intent, "relevant_documents": [DOCUMENT_OF[intent]]}
         for intent, texts in messages.items()
         for text in texts
     ]
 
 
-def _sessions_on(side: Split) -> Iterator[str]:
+def sessions_on(side: Split) -> Iterator[str]:
+    """Yield session ids that the hash puts on one side of a dataset."""
     names = (f"visit-{number:04d}" for number in count())
     return (name for name in names if assign_split("", name) == side)
 
@@ -194,7 +195,7 @@ def _traffic() -> Iterable[dict[str, Any]]:
         for intent, texts in _KNOWN_TRAFFIC.items()
         for number, text in enumerate(texts)
     ]
-    sessions = {"test": _sessions_on("test"), "train": _sessions_on("train")}
+    sessions = {"test": sessions_on("test"), "train": sessions_on("train")}
     # A few reviews name documents, all on the train side: the reranker learns something, and its test side stays too
     # small for its gate to say `pass`.
     new: list[dict[str, Any]] = [
@@ -202,14 +203,14 @@ def _traffic() -> Iterable[dict[str, Any]]:
             "text": " ".join(filter(None, words)),
             "intent": intent,
             "session_id": next(sessions["train" if number % 2 else "test"]),
-            "relevant_documents": [_DOCUMENT_OF[intent]] if number % 2 and number < 10 else [],
+            "relevant_documents": [DOCUMENT_OF[intent]] if number % 2 and number < 10 else [],
         }
         for intent, parts in _NEW_TRAFFIC.items()
         for number, words in enumerate(product(*parts))
     ]
     for number, record in enumerate([personal, *known, *new]):
         yield {
-            "relevant_documents": [_DOCUMENT_OF[record["intent"]]],
+            "relevant_documents": [DOCUMENT_OF[record["intent"]]],
             **record,
             "timestamp": (_FIRST_MESSAGE + timedelta(minutes=17 * number)).isoformat(),
         }
