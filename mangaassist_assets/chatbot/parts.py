@@ -13,7 +13,12 @@ from typing import TYPE_CHECKING, Any, Protocol
 if TYPE_CHECKING:
     # Resources import this module while definitions load: numpy and pydantic models stay out of it.
 
-    from mangaassist_assets.chatbot.documents import GuardrailsDocument, PromptsDocument, RoutingDocument
+    from mangaassist_assets.chatbot.documents import (
+        ExperimentsDocument,
+        GuardrailsDocument,
+        PromptsDocument,
+        RoutingDocument,
+    )
     from mangaassist_assets.knowledge.types import Hit
     from mangaassist_assets.tracing.records import TraceRecord
 
@@ -44,6 +49,9 @@ class Configuration(Protocol):
 
     def guardrails(self) -> GuardrailsDocument:
         """Return the guardrail ruleset in force."""
+
+    def experiments(self) -> ExperimentsDocument:
+        """Return the experiments in force; a document without any where none was ever deployed."""
 
 
 class TraceSink(Protocol):
@@ -120,6 +128,14 @@ def label_score(entry: object, endpoint: str) -> tuple[str, float]:
         ):
             return label, float(score)
     raise StageError(f"endpoint {endpoint} answered with something that is no label and score between 0 and 1")
+
+
+def ranked_labels(answer: Mapping[str, Any], endpoint: str) -> list[tuple[str, float]]:
+    """Return label and score of a classifier's answer for its one message, best first; raises StageError."""
+    ranked = predictions(answer, endpoint, count=1)[0]
+    if not isinstance(ranked, list) or not ranked:
+        raise StageError(f"endpoint {endpoint} answered without a label")
+    return [label_score(entry, endpoint) for entry in ranked]
 
 
 def scope_decision(answer: Mapping[str, Any], endpoint: str) -> bool | None:

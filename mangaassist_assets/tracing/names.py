@@ -40,6 +40,13 @@ class SpanName(StrEnum):
     GUARDRAILS = "guardrails"
 
 
+class ShadowSpan(StrEnum):
+    """Spans of challengers that ran beside a turn. No trace needs them, and none of them is a stage of the turn."""
+
+    INTENT_CLASSIFICATION = "intent_classification_shadow"
+    RERANK_CHUNKS = "rerank_chunks_shadow"
+
+
 class Attribute(StrEnum):
     """Attributes of spans. Candidate lists are parallel: entry i of each describes candidate i."""
 
@@ -75,6 +82,13 @@ class Attribute(StrEnum):
     BLOCKED = "blocked"
     REASONS = "reasons"
     REPORTED_COST_USD = "reported_cost_usd"
+    SHADOW_OUTCOME = "shadow_outcome"
+    SHADOW_ERROR = "shadow_error"
+    SHADOW_MODEL_VERSION = "shadow_model_version"
+    SHADOW_INTENT = "shadow_intent"
+    SHADOW_CONFIDENCE = "shadow_confidence"
+    SHADOW_RERANK_RANKS = "shadow_rerank_ranks"
+    SHADOW_RERANK_SCORES = "shadow_rerank_scores"
 
 
 EXPECTED_INTENT = "expected_intent"

@@ -12,8 +12,8 @@ from uuid import uuid4
 
 import pytest
 
+from mangaassist_assets.chatbot.document_fields import ConfigurationDocumentError
 from mangaassist_assets.chatbot.documents import (
-    ConfigurationDocumentError,
     GuardrailsDocument,
     RoutingDocument,
     default_documents,

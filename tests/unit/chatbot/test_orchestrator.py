@@ -65,6 +65,7 @@ def test_a_turn_leaves_exactly_the_spans_and_tags_of_the_contract():
         Tag.SESSION_ID: "s-1",
         Tag.RELEASE_BUNDLE: "2026.03.24-rc2",
         Tag.CACHE_HIT: "false",
+        Tag.EXPERIMENT_ID: "none",
         Tag.INTENT: "return_item",
         Tag.INTENT_MODEL_VERSION: "3",
         Tag.RERANKER_VERSION: "3",
