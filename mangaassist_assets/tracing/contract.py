@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from mangaassist_assets.tracing.names import (
+    ShadowSpan,
     SpanName,
     Tag,
 )
@@ -28,6 +29,7 @@ from mangaassist_assets.tracing.turn_parts import (
     guardrail_of,
     review_of,
     reviews_of,
+    shadow_of,
     spans_by_name,
     stages_of,
 )
@@ -35,7 +37,7 @@ from mangaassist_assets.tracing.turns import ChatTurn, TraceShape
 from mangaassist_assets.tracing.typed_values import ContractError, boolean_tag_of, tag_of, text_of
 
 _BUNDLE = re.compile(r"[0-9A-Za-z][0-9A-Za-z._-]{0,62}")
-CONTRACT_VERSION = 5
+CONTRACT_VERSION = 6
 """Goes up when the same trace would be read as another turn: what is landed is then read again."""
 _CONTRACT_TAGS: frozenset[str] = frozenset(Tag)
 
@@ -212,6 +214,7 @@ def _parse(trace: TraceRecord, shape: TraceShape, redactor: _Redactor) -> ChatTu
         index_generation=tag_of(trace, Tag.INDEX_GENERATION),
         embedding_model_id=tag_of(trace, Tag.EMBEDDING_MODEL_ID),
         experiment_id=tag_of(trace, Tag.EXPERIMENT_ID),
+        **shadow_of(spans.get(ShadowSpan.INTENT_CLASSIFICATION)),
         tenant=tag_of(trace, Tag.TENANT),
         cache_hit=boolean_tag_of(trace, Tag.CACHE_HIT),
         candidates=candidates_of(spans),

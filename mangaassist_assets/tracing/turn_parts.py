@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import Literal
+from typing import Literal, TypedDict
 
 from mangaassist_assets.tracing.names import (
     EXPECTED_INTENT,
@@ -84,6 +84,30 @@ def confidence_of(span: SpanRecord | None) -> float | None:
     if not 0.0 <= confidence <= 1.0:
         raise ContractError(f"attribute confidence is {confidence}, not between 0 and 1")
     return confidence
+
+
+class ShadowFields(TypedDict, total=False):
+    """What a challenger said, as fields of a turn."""
+
+    shadow_intent: str | None
+    shadow_confidence: float | None
+    shadow_model_version: str | None
+
+
+def shadow_of(span: SpanRecord | None) -> ShadowFields:
+    """Return what a challenger said of the intent; what breaks the types was not said."""
+    if span is None:
+        return {}
+    intent, confidence, version = (
+        span.attributes.get(name)
+        for name in (Attribute.SHADOW_INTENT, Attribute.SHADOW_CONFIDENCE, Attribute.SHADOW_MODEL_VERSION)
+    )
+    sure = isinstance(confidence, int | float) and not isinstance(confidence, bool) and 0 <= confidence <= 1
+    return {
+        "shadow_intent": intent if isinstance(intent, str) and intent else None,
+        "shadow_confidence": float(confidence) if sure and isinstance(confidence, int | float) else None,
+        "shadow_model_version": version if isinstance(version, str) and version else None,
+    }
 
 
 def guardrail_of(span: SpanRecord | None) -> tuple[bool, tuple[str, ...]]:

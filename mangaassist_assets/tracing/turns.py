@@ -84,7 +84,8 @@ class ChatTurn:
     `timestamp_ms` is the start of the trace in milliseconds since the epoch (UTC). `user_key` is a keyed hash of the
     user, never the user id. `expected_intent` and `expected_documents` come from human reviews (MLflow
     expectations), the latest of each; None and () mean that nobody reviewed that side of the turn. `reviews` are all
-    assessments, oldest first. `tenant` is whose shopper it was, where several stores share the chatbot.
+    assessments, oldest first. `tenant` is whose shopper it was, where several stores share the chatbot. The `shadow_`
+    fields are a challenger's that ran beside.
     """
 
     trace_id: str
@@ -107,6 +108,9 @@ class ChatTurn:
     index_generation: str | None = None
     embedding_model_id: str | None = None
     experiment_id: str | None = None
+    shadow_intent: str | None = None
+    shadow_confidence: float | None = None
+    shadow_model_version: str | None = None
     tenant: str | None = None
     cache_hit: bool | None = None
     candidates: tuple[RankedCandidate, ...] = ()
