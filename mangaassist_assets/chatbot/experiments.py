@@ -10,7 +10,6 @@ import logging
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Final
 
 from mangaassist_assets.chatbot.document_fields import ConfigurationDocumentError, Problem
 from mangaassist_assets.chatbot.documents import (
@@ -24,8 +23,8 @@ from mangaassist_assets.chatbot.documents import (
     overlay,
 )
 from mangaassist_assets.chatbot.parts import Configuration
+from mangaassist_assets.tracing.names import NO_EXPERIMENT
 
-NO_EXPERIMENT: Final = "none"
 _LOGGER = logging.getLogger(__name__)
 
 

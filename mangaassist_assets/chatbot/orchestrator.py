@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from mangaassist_assets.chatbot.documents import GuardrailsDocument, PromptsDocument, RoutingDocument
-from mangaassist_assets.chatbot.experiments import NO_EXPERIMENT, TurnConfiguration, TurnConfigurations
+from mangaassist_assets.chatbot.experiments import TurnConfiguration, TurnConfigurations
 from mangaassist_assets.chatbot.guardrails import Verdict, check_answer, check_message
 from mangaassist_assets.chatbot.parts import (
     Configuration,
@@ -32,7 +32,7 @@ from mangaassist_assets.chatbot.retrieval import Retrieved, Retriever
 from mangaassist_assets.chatbot.shadow import Shadows, TurnShadows
 from mangaassist_assets.chatbot.tracer import ActiveSpan, TurnTracer
 from mangaassist_assets.tracing.contract import validate_bundle
-from mangaassist_assets.tracing.names import Attribute, SpanName, Tag
+from mangaassist_assets.tracing.names import NO_EXPERIMENT, Attribute, SpanName, Tag
 from mangaassist_assets.tracing.redaction import Kind, Vocabulary, conversation_key, prompt_record, pseudonym, redact
 
 _SESSION = re.compile(r"[0-9A-Za-z][0-9A-Za-z._:-]{0,127}")
