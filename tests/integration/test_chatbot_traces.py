@@ -324,7 +324,7 @@ class TestConfiguration:
         assert app_config.deployed_versions() == {}
         first = [app_config.deploy_first(document) for document in default_documents().values()]
         assert all(one is not None and one.changed for one in first)
-        assert app_config.deployed_versions() == {"guardrails": "1", "prompts": "1", "routing": "1"}
+        assert app_config.deployed_versions() == dict.fromkeys(default_documents(), "1")
         again = app_config.deploy("routing", default_documents()["routing"])
         assert (again.changed, again.version_number) == (False, "1")
         assert app_config.deploy_first(RoutingDocument(version="9")) is None
@@ -375,6 +375,52 @@ class TestConfiguration:
         configuration.refresh()
         assert configuration.routing().version == "2"
         assert set(configuration.failures) == {"prompts", "guardrails"}
+
+    def test_what_is_unknown_is_kept_and_what_is_broken_leaves_the_last_good_version_serving(self, app_config, aws):
+        app_config.deploy("routing", {"version": "1", "shadow_modes": True})
+        configuration = app_config.configuration()
+        assert configuration.routing().model_extra == {"shadow_modes": True}
+        past_this_code(app_config, aws, "routing", b'{"version": "2", "selected_chunks": "3"}')
+        past_this_code(app_config, aws, "prices", b"not even JSON")
+        configuration.refresh()
+        assert configuration.routing().version == "1"
+        assert "selected_chunks: " in configuration.failures["routing"]
+        assert app_config.configuration().routing().version == "1"
+        reviews = {one.profile: one for one in app_config.review()}
+        assert (reviews["routing"].deployed, reviews["routing"].serving) == ("2", "1")
+        assert reviews["prices"].state == "unknown to this platform"
+        app_config.deploy("routing", {"version": "3"})
+        configuration.refresh()
+        assert configuration.routing().version == "3"
+        assert "routing" not in configuration.failures
+
+    def test_a_deployed_experiment_is_taken_up_by_a_running_chatbot(self, app_config):
+        for document in default_documents().values():
+            app_config.deploy_first(document)
+        configuration, sink = app_config.configuration(), MemorySink()
+        chatbot = store_chatbot(sink, configuration=configuration)
+        chatbot.answer(ChatRequest(message="how to return?", session_id="s", release_bundle="b"))
+        arms = {"old": {"share": 0.0}, "deep": {"share": 1.0, "routing": {"version": "deep", "selected_chunks": 4}}}
+        app_config.deploy("experiments", {"version": "2", "experiments": {"depth": {"control": "old", "arms": arms}}})
+        configuration.refresh()
+        chatbot.answer(ChatRequest(message="how to return?", session_id="s", release_bundle="b"))
+        tags = [(one.tags["experiment_id"], one.tags["routing_policy_version"]) for one in sink.traces]
+        assert tags == [("none", "1"), ("depth:deep", "deep")]
+
+
+def past_this_code(app_config: AppConfigResource, aws: AwsResource, profile: str, content: bytes) -> None:
+    """Deploy what this platform would refuse, as somebody with the console can."""
+    client = aws.client("appconfig")
+    application, environment = app_config._ensure_application()
+    profile_id = app_config._ensure_profile(application, profile)
+    number = app_config._store(application, profile_id, content, "by hand")
+    client.start_deployment(
+        ApplicationId=application,
+        EnvironmentId=environment,
+        DeploymentStrategyId="AppConfig.AllAtOnce",
+        ConfigurationProfileId=profile_id,
+        ConfigurationVersion=number,
+    )
 
 
 ENTRY_POINT = textwrap.dedent(

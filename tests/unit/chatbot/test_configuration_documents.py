@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+from pathlib import Path
 
 import pytest
 
@@ -205,3 +207,11 @@ def test_an_override_says_nothing_of_what_it_does_not_state():
     laid = overlay(base, override.experiments["depth"].arms["kind"].prompts)
     assert (laid.version, laid.system, laid.fallback) == ("2", "Be brief.", "Ask us.")
     assert [one.field for one in unknown_fields(override)] == ["experiments.depth.arms.kind.prompts.new"]
+
+
+def test_the_documents_that_the_documentation_shows_are_valid_and_hold_nothing_unknown():
+    text = (Path(__file__).parents[3] / "docs" / "configuration.md").read_text("utf-8")
+    shown = re.findall(r"^```json (\w+)\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+    assert [profile for profile, _ in shown] == ["experiments", "routing"]
+    for profile, content in shown:
+        assert unknown_fields(parse_document(profile, content)) == ()

@@ -7,6 +7,8 @@ import logging
 
 import pytest
 
+from mangaassist_assets.assets.ranking_versions import first_stage_settings
+from mangaassist_assets.assets.retrieving import first_stage
 from mangaassist_assets.chatbot.orchestrator import ChatRequest
 from mangaassist_assets.chatbot.parts import StageError
 from resources.app_config import ConfigurationNotDeployedError
@@ -154,6 +156,53 @@ def test_a_profile_that_is_new_since_the_chatbot_started_is_taken_up(api, app_co
     api.put("experiments", {"version": "1", "experiments": {"aa": {"control": "a", "arms": HALVES}}})
     configuration.refresh()
     assert set(configuration.experiments().experiments) == {"aa"}
+
+
+class Search:
+    """An index whose searches are only counted by their depth."""
+
+    def __init__(self) -> None:
+        self.limits: list[int] = []
+
+    def index(self):
+        return self
+
+    def embedder(self):
+        return self
+
+    model_id = "m"
+
+    def embed(self, texts):
+        return [[1.0] for _ in texts]
+
+    def live_generation(self):
+        return "kb-1"
+
+    def vector_search(self, _generation, _vector, *, limit, **_):
+        self.limits.append(limit)
+        return []
+
+    def keyword_search(self, _generation, _query, *, limit, **_):
+        self.limits.append(limit)
+        return []
+
+
+@pytest.mark.parametrize(
+    "deployed",
+    [
+        [{"version": "r2", "vector_candidates": 7, "keyword_candidates": 3, "shadow_modes": True}],
+        [{"version": "r2", "vector_candidates": 7, "keyword_candidates": 3}, *BROKEN],
+    ],
+    ids=["unknown field", "broken since"],
+)
+def test_datasets_search_as_deep_as_the_policy_that_serves(api, app_config, deployed):
+    for document in deployed:
+        api.put("routing", document)
+    search = Search()
+    first_stage(search=search, embeddings=search, app_config=app_config)("a question")
+    assert search.limits == [7, 3]
+    settings = first_stage_settings(search=search, embeddings=search, app_config=app_config)
+    assert settings["vector_candidates"] == 7
 
 
 HALVES = {"a": {"share": 0.5}, "b": {"share": 0.5}}
