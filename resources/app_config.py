@@ -61,12 +61,15 @@ class AppConfigResource(dg.ConfigurableResource):  # type: ignore[type-arg]
         could not tell the two apart.
 
         Raises:
-            ConfigurationDocumentError: The document is not valid for this profile.
+            ConfigurationDocumentError: The document is not valid for this profile, or names an experiment that does not
+                fit the documents in force.
             ConfigurationNotDeployedError: Its version names other content, or the deployment was rolled back.
         """
         from mangaassist_assets.chatbot.documents import dump_document
 
         valid = _validated(profile, document)
+        if profile == "experiments":
+            self._check_experiments(valid)
         application, environment = self._ensure_application()
         profile_id = self._ensure_profile(application, profile)
         current = self._in_force(application, environment).get(profile)
@@ -127,6 +130,14 @@ class AppConfigResource(dg.ConfigurableResource):  # type: ignore[type-arg]
             self.aws, application=self.application, environment=self.environment, last_good=self.document
         )
 
+    def _check_experiments(self, document: "Document") -> None:
+        from mangaassist_assets.chatbot.configuration_review import experiment_problems
+        from mangaassist_assets.chatbot.document_fields import ConfigurationDocumentError
+
+        in_force = {one.profile: one.document for one in self.review()}
+        if problems := experiment_problems({**in_force, "experiments": document}):
+            raise ConfigurationDocumentError("experiments", problems)
+
     def _client(self) -> "AppConfigClient":
         client: AppConfigClient = self.aws.client("appconfig")
         return client
@@ -171,12 +182,14 @@ class AppConfigResource(dg.ConfigurableResource):  # type: ignore[type-arg]
             return {}
         profiles = self._profiles(application)
         return {
-            profile: self._contents(application, profiles.get(profile), profile, versions)
+            profile: self._contents(application, profiles[profile], versions)
             for profile, versions in self._completed(application, environment).items()
+            # One that was deleted is listed with its deployments, and serves nobody.
+            if profile in profiles
         }
 
     def _contents(
-        self, application: str, profile: Mapping[str, Any] | None, name: str, versions: Sequence[str]
+        self, application: str, profile: Mapping[str, Any], versions: Sequence[str]
     ) -> Iterator[tuple[str, bytes | None]]:
         """Yield the version in force and those before it with their content, which is read only when it is asked for.
 
@@ -185,12 +198,9 @@ class AppConfigResource(dg.ConfigurableResource):  # type: ignore[type-arg]
         """
         from botocore.exceptions import ClientError
 
-        if name not in PROFILES or profile is None:
-            # Nobody here reads it.
-            yield versions[0], None
-            return
-        if profile["LocationUri"] != "hosted":
-            yield versions[0], self._served(name)
+        if profile["LocationUri"] != "hosted" or profile["Name"] not in PROFILES:
+            # Nobody here reads a profile that is unknown.
+            yield versions[0], self._served(profile["Name"]) if profile["Name"] in PROFILES else None
             return
         for version in versions[:_HISTORY]:
             try:

@@ -14,8 +14,12 @@ import pytest
 
 from mangaassist_assets.chatbot.document_fields import ConfigurationDocumentError
 from mangaassist_assets.chatbot.documents import (
+    Arm,
+    Experiment,
+    ExperimentsDocument,
     GuardrailsDocument,
     RoutingDocument,
+    ShadowMode,
     default_documents,
 )
 from mangaassist_assets.chatbot.orchestrator import ChatRequest
@@ -552,6 +556,30 @@ class TestEndpoints:
         turn = parse_turn(sink.traces[0])
         assert isinstance(turn, ChatTurn)
         assert (turn.intent, turn.intent_model_version, turn.state) == ("return_item", "3", "OK")
+
+    def test_a_deployed_endpoint_answers_in_the_shadow_of_another_and_as_an_arm(self, deployments):
+        deployments.deploy("4", label="refund")
+        sink = MemorySink()
+        mode = ShadowMode(enabled=True, intent_endpoint=deployments.name, deadline_ms=10_000)
+        arm = Arm(share=1.0, intent_endpoint=deployments.name)
+        experiment = Experiment(control="champion", arms={"champion": Arm(share=0.0), "new": arm})
+        for experiments in ({}, {"intent": experiment}):
+            configuration = FixedConfiguration(
+                routing=RoutingDocument(version="r", shadow_mode=mode),
+                experiments=ExperimentsDocument(version="e", experiments=experiments),
+            )
+            store_chatbot(sink, configuration=configuration, endpoints=deployments.resource.endpoint).answer(
+                ChatRequest(message="return", session_id="s", release_bundle="b")
+            )
+        shadowed, armed = (parse_turn(trace) for trace in sink.traces)
+        assert isinstance(shadowed, ChatTurn)
+        assert isinstance(armed, ChatTurn)
+        assert (shadowed.intent, shadowed.shadow_intent, shadowed.shadow_model_version) == (
+            "return_item",
+            "refund",
+            "4",
+        )
+        assert (armed.intent, armed.intent_model_version, armed.experiment_id) == ("refund", "4", "intent:new")
 
 
 class TestGeneration:

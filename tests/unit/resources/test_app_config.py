@@ -9,6 +9,7 @@ import pytest
 
 from mangaassist_assets.assets.ranking_versions import first_stage_settings
 from mangaassist_assets.assets.retrieving import first_stage
+from mangaassist_assets.chatbot.document_fields import ConfigurationDocumentError
 from mangaassist_assets.chatbot.orchestrator import ChatRequest
 from mangaassist_assets.chatbot.parts import StageError
 from resources.app_config import ConfigurationNotDeployedError
@@ -65,6 +66,16 @@ def test_a_document_from_before_a_field_existed_is_the_one_with_its_default(app_
     assert not app_config.deploy("routing", ROUTING).changed
     with pytest.raises(ConfigurationNotDeployedError, match="version 'r1' too"):
         app_config.deploy("routing", {**ROUTING, "temperature": 0.5})
+
+
+def test_an_experiment_that_does_not_fit_what_is_in_force_is_refused_before_it_is_stored(api, app_config):
+    arms = {"control": {"share": 0.5}, "deep": {"share": 0.5, "routing": {"version": "d", "selected_chunks": 9}}}
+    document = {"version": "1", "experiments": {"depth": {"control": "control", "arms": arms}}}
+    with pytest.raises(ConfigurationDocumentError, match=r"experiments\.depth\.arms\.deep\.routing: "):
+        app_config.deploy("experiments", document)
+    assert "experiments" not in api.profiles
+    app_config.deploy("routing", {**ROUTING, "version": "r2", "rerank_candidates": 9})
+    assert app_config.deploy("experiments", document).changed
 
 
 BROKEN = [
@@ -266,6 +277,11 @@ class TestReview:
         del api.versions["routing", 2]
         review = next(one for one in app_config.review() if one.profile == "routing")
         assert review.serving == "1"
+
+    def test_a_profile_that_was_deleted_is_no_part_of_it(self, api, app_config):
+        api.put("experiments", b"broken")
+        del api.profiles["experiments"]
+        assert {one.profile for one in app_config.review()} == {"prompts", "routing", "guardrails"}
 
     def test_a_profile_that_appconfig_does_not_host_is_read_as_it_is_served(self):
         api = AppConfigInMemory()
