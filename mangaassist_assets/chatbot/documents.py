@@ -314,15 +314,15 @@ def overlay(document: DocumentT, override: DocumentT) -> DocumentT:
     """Return a document with the fields that an override states.
 
     Raises:
-        ConfigurationDocumentError: The two together are not valid, or are of one version.
+        ConfigurationDocumentError: The two together are not valid, or are another content under the same version.
     """
-    if override.version == document.version:
-        reason = (
-            f"is {document.version!r} like the version in force, but another content: traces could not tell them apart"
-        )
-        raise ConfigurationDocumentError(profile_of(document), (Problem(field="version", reason=reason),))
     content = document.model_dump(mode="json") | override.model_dump(mode="json", exclude_unset=True)
     laid = parse_document(profile_of(document), json.dumps(content))
     if not isinstance(laid, type(document)):
         raise TypeError(f"a {profile_of(document)} document became a {type(laid).__name__}")
+    if laid.version == document.version and laid != document:
+        reason = (
+            f"is {document.version!r} like the version in force, but another content: traces could not tell them apart"
+        )
+        raise ConfigurationDocumentError(profile_of(document), (Problem(field="version", reason=reason),))
     return laid

@@ -38,6 +38,7 @@ from resources.feedback_stream import KinesisFeedbackResource
 from resources.generation import GenerationResource
 from resources.mlflow_runs import DatasetInput
 from resources.mlflow_tracking import MlflowResource
+from tests.support.app_config_by_hand import past_this_code
 from tests.support.store_chatbot import FixedConfiguration, MemorySink, MemoryStream, RuleEndpoint, store_chatbot
 
 pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("stand_ins_environment")]
@@ -380,12 +381,12 @@ class TestConfiguration:
         assert configuration.routing().version == "2"
         assert set(configuration.failures) == {"prompts", "guardrails"}
 
-    def test_what_is_unknown_is_kept_and_what_is_broken_leaves_the_last_good_version_serving(self, app_config, aws):
+    def test_what_is_unknown_is_kept_and_what_is_broken_leaves_the_last_good_version_serving(self, app_config):
         app_config.deploy("routing", {"version": "1", "shadow_modes": True})
         configuration = app_config.configuration()
         assert configuration.routing().model_extra == {"shadow_modes": True}
-        past_this_code(app_config, aws, "routing", b'{"version": "2", "selected_chunks": "3"}')
-        past_this_code(app_config, aws, "prices", b"not even JSON")
+        past_this_code(app_config, "routing", b'{"version": "2", "selected_chunks": "3"}')
+        past_this_code(app_config, "prices", b"not even JSON")
         configuration.refresh()
         assert configuration.routing().version == "1"
         assert "selected_chunks: " in configuration.failures["routing"]
@@ -410,21 +411,6 @@ class TestConfiguration:
         chatbot.answer(ChatRequest(message="how to return?", session_id="s", release_bundle="b"))
         tags = [(one.tags["experiment_id"], one.tags["routing_policy_version"]) for one in sink.traces]
         assert tags == [("none", "1"), ("depth:deep", "deep")]
-
-
-def past_this_code(app_config: AppConfigResource, aws: AwsResource, profile: str, content: bytes) -> None:
-    """Deploy what this platform would refuse, as somebody with the console can."""
-    client = aws.client("appconfig")
-    application, environment = app_config._ensure_application()
-    profile_id = app_config._ensure_profile(application, profile)
-    number = app_config._store(application, profile_id, content, "by hand")
-    client.start_deployment(
-        ApplicationId=application,
-        EnvironmentId=environment,
-        DeploymentStrategyId="AppConfig.AllAtOnce",
-        ConfigurationProfileId=profile_id,
-        ConfigurationVersion=number,
-    )
 
 
 ENTRY_POINT = textwrap.dedent(

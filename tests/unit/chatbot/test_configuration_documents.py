@@ -194,6 +194,9 @@ def test_an_override_is_judged_with_the_document_it_lies_over():
         overlay(RoutingDocument(version="r1", rerank_candidates=4), override)
     with pytest.raises(ConfigurationDocumentError, match="'r-deep' like the version in force"):
         overlay(RoutingDocument(version="r-deep"), override)
+    # The arm that won and was deployed is still the same arm.
+    won = RoutingDocument(version="r-deep", selected_chunks=5)
+    assert overlay(won, override) == won
 
 
 def test_an_override_says_nothing_of_what_it_does_not_state():
