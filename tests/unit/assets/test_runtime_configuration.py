@@ -117,7 +117,20 @@ def test_a_broken_document_does_not_keep_the_state_of_production_from_being_reco
     graph = definitions.resolve_asset_graph()
     assert dg.AssetKey("runtime_configuration") not in graph.get(dg.AssetKey("active_release")).parent_keys
     assert graph.get(dg.AssetCheckKey(dg.AssetKey("runtime_configuration"), "configuration_is_valid")).blocking
+
+
+def test_the_job_of_the_sensor_fails_on_a_broken_document(api, tmp_path):
+    from mangaassist_assets.definitions import build_definitions
+
+    store = StoreResource(root=str(tmp_path / "store"), cache_folder=str(tmp_path / "cache"))
+    definitions = build_definitions("local", app_config=app_config_in_memory(api), store=store)
     job = definitions.resolve_job_def("configuration_refresh")
-    assert dg.AssetCheckKey(dg.AssetKey("runtime_configuration"), "configuration_is_valid") in (
-        job.asset_layer.asset_graph.asset_check_keys
-    )
+
+    def run() -> dg.ExecuteInProcessResult:
+        return job.execute_in_process(asset_selection=[dg.AssetKey("runtime_configuration")], raise_on_error=False)
+
+    assert run().success
+    api.put("routing", {"version": "2", "shadow_mode": "on"})
+    refused = run()
+    assert not refused.success
+    assert check_of(refused).description.startswith("routing version 2: shadow_mode: ")
