@@ -40,6 +40,7 @@ def build_chatbot(session: Session, sink: TraceSink) -> Chatbot:
         ),
         configuration=resources.app_config.configuration(),
         generator=resources.generation.generator(),
+        endpoints=resources.endpoints.endpoint,
         sink=sink,
         pseudonym_key=session.home.pseudonym_key(),
         vocabulary=read_vocabulary(resources.store.snapshots()),

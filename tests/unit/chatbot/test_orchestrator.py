@@ -25,7 +25,7 @@ from tests.support.store_chatbot import (
     store_chatbot,
 )
 
-ALL_SPANS = {str(name) for name in SpanName} - {SpanName.TOOL_CALL, SpanName.INTENT_CLASSIFICATION_SHADOW}
+ALL_SPANS = {str(name) for name in SpanName} - {SpanName.TOOL_CALL}
 
 
 def ask(
@@ -65,6 +65,7 @@ def test_a_turn_leaves_exactly_the_spans_and_tags_of_the_contract():
         Tag.SESSION_ID: "s-1",
         Tag.RELEASE_BUNDLE: "2026.03.24-rc2",
         Tag.CACHE_HIT: "false",
+        Tag.EXPERIMENT_ID: "none",
         Tag.INTENT: "return_item",
         Tag.INTENT_MODEL_VERSION: "3",
         Tag.RERANKER_VERSION: "3",
