@@ -106,8 +106,8 @@ def opened_documents(before: Mapping[str, str | None], after: Mapping[str, str |
     if opened and not any(tenant is not None for tenant in after.values()):
         raise LostTenantsError(
             f"{len(opened)} documents were a tenant's ({', '.join(opened[:3])}), and now none names one by the "
-            f"attribute {attribute!r}, so everybody would see everything: set MANGAASSIST_TENANT_ATTRIBUTE as before, or run "
-            "knowledge_chunks with without_tenants to go on without"
+            f"attribute {attribute!r}, so everybody would see everything: set MANGAASSIST_TENANT_ATTRIBUTE as before, "
+            "or run knowledge_chunks with without_tenants to go on without"
         )
     return opened
 
