@@ -15,7 +15,7 @@ from datetime import UTC, datetime, timedelta
 from graphlib import TopologicalSorter
 from typing import TYPE_CHECKING, Any
 
-from mangaassist_assets.tracing.feedback import FeedbackRecord, FeedbackRejectedError, parse_feedback
+from mangaassist_assets.tracing.feedback import FeedbackEvent, FeedbackRejectedError, parse_feedback
 from mangaassist_assets.tracing.feedback_source import FeedbackBatch, RejectedRecord
 from resources.aws import error_code
 from resources.kinesis_aggregation import AggregationError, user_records
@@ -44,7 +44,7 @@ class _Reading:
 
 @dataclass(slots=True)
 class _Found:
-    events: list[FeedbackRecord] = field(default_factory=list)
+    events: list[FeedbackEvent] = field(default_factory=list)
     rejects: list[RejectedRecord] = field(default_factory=list)
     gaps: list[RejectedRecord] = field(default_factory=list)
 
@@ -199,7 +199,7 @@ class ShardReader:
             return
         for index, content in enumerate([data] if parts is None else parts):
             try:
-                self._found.events.append(parse_feedback(content))
+                self._found.events.append(parse_feedback(content, arrived=record["ApproximateArrivalTimestamp"]))
             except FeedbackRejectedError as rejected:
                 place = number if parts is None else f"{number}+{index}"
                 self._reject(shard_id, place, len(content), str(rejected))
