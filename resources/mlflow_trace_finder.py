@@ -43,27 +43,36 @@ class MlflowTraceFinder:
 
     def by_trace_id(self, trace_ids: Sequence[str]) -> Mapping[str, TraceFacts]:
         """Return those of the traces that exist, in requests of up to 500."""
-        return {
-            info.trace_id: facts_of(info)
-            for portion in portions(sorted({one for one in trace_ids if TRACE_ID.fullmatch(one)}), PAGE)
-            for info in self._search(f"trace.request_id IN ({quoted(portion)})")
-        }
+        return {trace_id: facts_of(info) for trace_id, info in self.by_ids(trace_ids).items()}
 
     def by_response_id(self, response_ids: Sequence[str]) -> Mapping[str, TraceFacts]:
         """Return the traces that gave these responses; a response that two traces claim is nobody's."""
-        found: dict[str, dict[str, TraceFacts]] = defaultdict(dict)
+        return {response_id: facts_of(info) for response_id, info in self.by_responses(response_ids).items()}
+
+    def by_ids(self, trace_ids: Sequence[str]) -> dict[str, TraceInfo]:
+        """Return those of the traces that exist, as MLflow has them, without spans."""
+        return {
+            info.trace_id: info
+            for portion in portions(sorted({one for one in trace_ids if TRACE_ID.fullmatch(one)}), PAGE)
+            for info in self.infos(f"trace.request_id IN ({quoted(portion)})")
+        }
+
+    def by_responses(self, response_ids: Sequence[str]) -> dict[str, TraceInfo]:
+        """Return the traces that gave these responses, as MLflow has them, without spans."""
+        found: dict[str, dict[str, TraceInfo]] = defaultdict(dict)
         wanted = sorted({one for one in response_ids if _RESPONSE_ID.fullmatch(one)})
         for portion in portions(wanted, _RESPONSES_PER_SEARCH):
-            for info in self._search(f"trace.client_request_id IN ({quoted(portion)})"):
-                found[str(info.client_request_id)][info.trace_id] = facts_of(info)
+            for info in self.infos(f"trace.client_request_id IN ({quoted(portion)})"):
+                found[str(info.client_request_id)][info.trace_id] = info
             # MLflow's filter knows no IN for tags.
             pattern = "^(" + "|".join(_literal(one) for one in portion) + ")$"
             for tag in _RESPONSE_TAGS:
-                for info in self._search(f"tags.{tag} RLIKE '{pattern}'"):
-                    found[info.tags[tag]][info.trace_id] = facts_of(info)
+                for info in self.infos(f"tags.{tag} RLIKE '{pattern}'"):
+                    found[info.tags[tag]][info.trace_id] = info
         return {response: next(iter(traces.values())) for response, traces in found.items() if len(traces) == 1}
 
-    def _search(self, condition: str) -> Iterator[TraceInfo]:
+    def infos(self, condition: str) -> Iterator[TraceInfo]:
+        """Yield the traces that meet a condition of MLflow's filter, without spans; one may come twice."""
         token: str | None = None
         while True:
             page = self._client.search_traces(

@@ -35,6 +35,11 @@ class FeedbackFields:
     up: frozenset[str]
     down: frozenset[str]
 
+    def thumb(self, value: object) -> Feedback | None:
+        """Return the thumb that a value of a tag or an assessment is, None if it is none."""
+        said = word_of(self, "user_feedback", value)
+        return None if isinstance(said, FieldError) else said
+
     @staticmethod
     def parse(text: str) -> FeedbackFields:
         """Read the table.
@@ -108,26 +113,12 @@ class EventParts:
         for name in self._fields.words:
             value = level.value(name)
             if not isinstance(value, Mapping) and not _is_nothing(value):
-                yield self._of_word(name, value)
+                yield word_of(self._fields, name, value)
         for names, truth in ((self._fields.true_is_up, True), (self._fields.true_is_down, False)):
             for name in names:
                 value = level.value(name)
                 if not _is_nothing(value):
                     yield _of_truth(name, value, truth)
-
-    def _of_word(self, name: str, value: object) -> Feedback | FieldError:
-        if isinstance(value, float) and value.is_integer():
-            value = int(value)
-        if not isinstance(value, str | int):
-            return FieldError(f"feedback is no thumb: {name} is a JSON {type(value).__name__}")
-        word = _word(str(value))
-        if word in self._fields.up:
-            return "thumbs_up"
-        if word in self._fields.down:
-            return "thumbs_down"
-        if word == "0":
-            return FieldError(f"feedback is ambiguous: {name} is 0, which is down to some and no opinion to others")
-        return FieldError(f"feedback is neither thumbs_up nor thumbs_down: {name} says something else")
 
 
 class _Level:
@@ -157,6 +148,22 @@ def _levels(content: Mapping[str, object], envelopes: Sequence[str], depth: int)
     for name in map(_folded, envelopes):
         if name in folded:
             yield from _levels(folded[name], envelopes, depth - 1)
+
+
+def word_of(fields: FeedbackFields, name: str, value: object) -> Feedback | FieldError:
+    """Return the thumb that a value is, or why it is none."""
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    if not isinstance(value, str | int):
+        return FieldError(f"feedback is no thumb: {name} is a JSON {type(value).__name__}")
+    word = _word(str(value))
+    if word in fields.up:
+        return "thumbs_up"
+    if word in fields.down:
+        return "thumbs_down"
+    if word == "0":
+        return FieldError(f"feedback is ambiguous: {name} is 0, which is down to some and no opinion to others")
+    return FieldError(f"feedback is neither thumbs_up nor thumbs_down: {name} says something else")
 
 
 def _of_truth(name: str, value: object, truth_is_up: bool) -> Feedback | FieldError:  # noqa: FBT001 - of two tables
