@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from mangaassist_assets.tracing.feedback import FeedbackEvent, FeedbackRejectedError, parse_feedback
 from mangaassist_assets.tracing.feedback_source import FeedbackBatch, RejectedRecord
 from resources.aws import error_code
-from resources.delivered_objects import documents, unpacked
+from resources.delivered_objects import Document, documents, unpacked
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -177,7 +177,7 @@ class DeliveredFeedback:
         content = unpacked(data, self._maximum)
         rejected = 0
         for document in documents(content.data):
-            reason = self._failure(document.data) if area else self._take(document.data, found, stored["LastModified"])
+            reason = self._failure(document.data) if area else self._take(document, found, stored["LastModified"])
             if reason is None:
                 continue
             rejected += 1
@@ -200,9 +200,9 @@ class DeliveredFeedback:
             return None
 
     @staticmethod
-    def _take(data: bytes, found: _Found, delivered: datetime) -> str | None:
+    def _take(document: Document, found: _Found, delivered: datetime) -> str | None:
         try:
-            found.events.append(parse_feedback(data, arrived=delivered))
+            found.events.append(parse_feedback(document.data, arrived=delivered, place=f"{document.offset:012d}"))
         except FeedbackRejectedError as rejected:
             return str(rejected)
         return None

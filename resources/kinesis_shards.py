@@ -30,6 +30,7 @@ _HOUR = "%Y-%m-%dT%H"
 # The least retention that Kinesis knows is 24 hours: a younger position needs no question.
 _SURELY_RETAINED = timedelta(hours=23)
 _RECORDS_PER_GET = 10_000
+_SEQUENCE_DIGITS = 56
 
 
 @dataclass(slots=True)
@@ -197,12 +198,14 @@ class ShardReader:
         except AggregationError as damaged:
             self._reject(shard_id, number, len(data), str(damaged))
             return
+        arrived = record["ApproximateArrivalTimestamp"]
         for index, content in enumerate([data] if parts is None else parts):
+            place = f"{number:0>{_SEQUENCE_DIGITS}}.{index:04d}"
             try:
-                self._found.events.append(parse_feedback(content, arrived=record["ApproximateArrivalTimestamp"]))
+                self._found.events.append(parse_feedback(content, arrived=arrived, place=place))
             except FeedbackRejectedError as rejected:
-                place = number if parts is None else f"{number}+{index}"
-                self._reject(shard_id, place, len(content), str(rejected))
+                where = number if parts is None else f"{number}+{index}"
+                self._reject(shard_id, where, len(content), str(rejected))
 
     def _reject(self, shard_id: str, number: str, size: int, reason: str) -> None:
         self._found.rejects.append(RejectedRecord(part=shard_id, sequence_number=number, size=size, reason=reason))

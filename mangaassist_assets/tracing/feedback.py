@@ -22,8 +22,8 @@ from mangaassist_assets.tracing.turns import Feedback
 
 SCHEMA = 1
 CONTENT_ID = "c-"
-CONTENT_ID_LENGTH = len(CONTENT_ID) + 32
-"""An event without an id of its own has one that begins with `c-` and 32 digits of what it says."""
+CONTENT_DIGITS = 32
+"""An event without an id of its own has one that begins with `c-` and ends with so many digits of what it says."""
 _MAXIMUM_IDENTIFIER = 256
 
 
@@ -140,12 +140,14 @@ def feedback_record(
     )
 
 
-def parse_feedback(content: bytes, *, arrived: datetime | None = None) -> FeedbackEvent:
+def parse_feedback(content: bytes, *, arrived: datetime | None = None, place: str = "") -> FeedbackEvent:
     """Read one record of the stream.
 
     Args:
         content: The record, a JSON object in which things have the names of `feedback_fields.toml`.
-        arrived: When the stream took it; None is now. No event is later than that.
+        arrived: When the stream took it; None is now. An event that says to be of a later time is of that.
+        place: Where in the stream it stands, as a text that sorts as the stream does: it decides between events that
+            arrived at one moment and say no time.
 
     Raises:
         FeedbackRejectedError: The bytes are no feedback event; says what of it is wrong.
@@ -161,12 +163,12 @@ def parse_feedback(content: bytes, *, arrived: datetime | None = None) -> Feedba
     if isinstance(schema, bool | int | float) and (schema != SCHEMA or isinstance(schema, bool)):
         raise FeedbackRejectedError(f"schema is not {SCHEMA}")
     try:
-        return _event(EventParts(value, feedback_fields()), arrived or datetime.now(UTC))
+        return _event(EventParts(value, feedback_fields()), arrived or datetime.now(UTC), place)
     except FieldError as error:
         raise FeedbackRejectedError(str(error)) from None
 
 
-def _event(parts: EventParts, arrived: datetime) -> FeedbackEvent:
+def _event(parts: EventParts, arrived: datetime, place: str) -> FeedbackEvent:
     thumb = parts.thumb()
     trace_id, response_id = _trace_id(parts), _part(parts, "response_id")
     if trace_id is None and response_id is None:
@@ -177,10 +179,9 @@ def _event(parts: EventParts, arrived: datetime) -> FeedbackEvent:
     event_id = _part(parts, "event_id")
     if event_id is None:
         own_time = repr(times[0]) if time_from in ("event", "clipped") else None
-        event_id = _content_id([trace_id, response_id, thumb, own_time])
-        if own_time is None:
-            # Without a time of its own, the same thumb pressed again after another one is told apart by its arrival.
-            event_id = f"{event_id}-{milliseconds(timestamp)}"
+        # Without a time of its own, the same thumb pressed again after another one is told apart by its arrival.
+        arrival = "" if time_from == "event" else f"{milliseconds(timestamp):013d}-{place}-"
+        event_id = f"{CONTENT_ID}{arrival}{_content_digits([trace_id, response_id, thumb, own_time])}"
     return FeedbackEvent(
         event_id=event_id,
         trace_id=trace_id,
@@ -209,9 +210,8 @@ def milliseconds(timestamp: str) -> int:
     return round(datetime.fromisoformat(timestamp).timestamp() * 1000)
 
 
-def _content_id(said: list[str | None]) -> str:
-    digest = hashlib.sha256(json.dumps(said).encode()).hexdigest()
-    return f"{CONTENT_ID}{digest[: CONTENT_ID_LENGTH - len(CONTENT_ID)]}"
+def _content_digits(said: list[str | None]) -> str:
+    return hashlib.sha256(json.dumps(said).encode()).hexdigest()[:CONTENT_DIGITS]
 
 
 def _trace_id(parts: EventParts) -> str | None:

@@ -20,7 +20,7 @@ from typing import Any
 import polars as pl
 
 from mangaassist_assets.landing import Checkpoint, LandingConflictError, LandingTable, storage_options
-from mangaassist_assets.tracing.feedback import CONTENT_ID, CONTENT_ID_LENGTH, FeedbackRecord
+from mangaassist_assets.tracing.feedback import CONTENT_DIGITS, CONTENT_ID, FeedbackRecord
 from mangaassist_assets.tracing.feedback_identity import StoredIds
 from mangaassist_assets.tracing.feedback_source import FeedbackSource, RejectedRecord
 from mangaassist_assets.tracing.snapshot import SnapshotSchemaError, to_parquet
@@ -318,9 +318,7 @@ def land_new(
 def _without_echoes(events: pl.DataFrame) -> pl.DataFrame:
     """Return the events without those that say again what their trace's last event said, neither having an id."""
     ordered = events.sort("trace_id", "timestamp", "event_id")
-    content = pl.when(pl.col("event_id").str.starts_with(CONTENT_ID)).then(
-        pl.col("event_id").str.slice(0, CONTENT_ID_LENGTH)
-    )
+    content = pl.when(pl.col("event_id").str.starts_with(CONTENT_ID)).then(pl.col("event_id").str.tail(CONTENT_DIGITS))
     return ordered.filter((content == content.shift(1).over("trace_id")).fill_null(value=False).not_())
 
 

@@ -1,4 +1,4 @@
-"""The time of a feedback event: as the event says it, in any common form, but never later than it arrived."""
+"""The time of a feedback event: as the event says it, in any common form, but not later than it arrived."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from typing import Literal
 TimeSource = Literal["event", "clipped", "arrival", "unreadable"]
 """`clipped`: the event names a time after it arrived; `arrival`: it names none; `unreadable`: what it names is none."""
 
+SKEW = timedelta(seconds=5)
+"""So far clocks of a publisher and of the stream may differ; the stream of a stand-in cuts its times to seconds."""
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 # A chatbot with thumbs is younger than this: what lies before is a default value or another unit.
 _FIRST = datetime(2000, 1, 1, tzinfo=UTC)
@@ -30,7 +32,7 @@ def event_time(values: list[object], arrived: datetime) -> tuple[datetime, TimeS
     if not moments:
         return arrived.astimezone(UTC), "unreadable" if values else "arrival"
     # A clock that runs ahead must not let a thumb beat those that come later.
-    return (moments[0], "event") if moments[0] <= arrived else (arrived.astimezone(UTC), "clipped")
+    return (moments[0], "event") if moments[0] <= arrived + SKEW else (arrived.astimezone(UTC), "clipped")
 
 
 def iso(moment: datetime) -> str:

@@ -5,11 +5,13 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, ClassVar
+from uuid import uuid4
 
 import dagster as dg
 import pytest
 
 from mangaassist_assets.assets.reading import TURNS_FILE
+from mangaassist_assets.jobs import failure_mining, release, retraining
 from mangaassist_assets.partitions import release_bundles
 from mangaassist_assets.tracing.feedback import FeedbackEvent, feedback_record, parse_feedback
 from mangaassist_assets.tracing.feedback_identity import StoredIds
@@ -155,6 +157,9 @@ def shared_instance(tmp_path_factory):
 def instance(shared_instance):
     for bundle in shared_instance.get_dynamic_partitions(release_bundles.name):
         shared_instance.delete_dynamic_partition(release_bundles.name, bundle)
+    for run in shared_instance.get_runs():
+        shared_instance.delete_run(run.run_id)
+    shared_instance.wipe_assets([dg.AssetKey("tagged_traces")])
     return shared_instance
 
 
@@ -366,18 +371,76 @@ def test_thumbs_that_a_mining_has_read_are_no_news_at_the_first_look(feedback, t
 # Release bundles
 
 
+def ask_for(instance: dg.DagsterInstance, request: dg.RunRequest, status: dg.DagsterRunStatus, job=failure_mining):
+    """Create the run of a request as the daemon does, and let it come as far as `status`."""
+    tags = {**request.tags, "dagster/partition": request.partition_key, "dagster/run_key": request.run_key or ""}
+    return instance.add_run(dg.DagsterRun(job_name=job.name, run_id=str(uuid4()), tags=tags, status=status))
+
+
+def mine(instance: dg.DagsterInstance, bundle: str) -> None:
+    instance.report_runless_asset_event(dg.AssetMaterialization("tagged_traces", partition=bundle))
+
+
 def test_a_new_bundle_becomes_a_partition_and_is_mined_once(bundles, traces, instance):
     traces.add(BUNDLE, 1_000_000_000)
     (request,) = bundles.requests()
     assert (request.run_key, request.partition_key) == (f"new-bundle-{BUNDLE}", BUNDLE)
     assert bundles.sensor.job.name == "failure_mining"
     assert instance.get_dynamic_partitions(release_bundles.name) == [BUNDLE]
+    ask_for(instance, request, dg.DagsterRunStatus.STARTING)
+    assert bundles.skip_reason() == "1 bundles in 1 traces since the last look, all known; 1 being mined"
+    mine(instance, BUNDLE)
     assert bundles.skip_reason() == "1 bundles in 1 traces since the last look, all known"
 
 
-def test_a_bundle_whose_traces_are_older_than_the_last_look_is_found(bundles, traces):
+def test_an_imported_bundle_which_is_a_partition_already_is_mined_like_a_live_one(bundles, traces, instance):
+    traces.add(BUNDLE, 2_000_000_000_000)
+    ask_for(instance, bundles.requests()[0], dg.DagsterRunStatus.SUCCESS)
+    mine(instance, BUNDLE)
+    instance.add_dynamic_partitions(release_bundles.name, ["imported"])
+    traces.add("imported", 1_000_000_000_000)
+    (request,) = bundles.requests()
+    assert (request.run_key, request.partition_key) == ("new-bundle-imported", "imported")
+
+
+def test_the_very_first_bundle_may_be_an_imported_one_behind_the_cursor(bundles, traces, instance):
+    traces.add("no, bundle", 2_000_000_000_000)
+    assert "1 keys rejected" in bundles.skip_reason()
+    instance.add_dynamic_partitions(release_bundles.name, ["imported"])
+    traces.add("imported", 1_000)
+    assert [request.partition_key for request in bundles.requests()] == ["imported"]
+
+
+def test_a_bundle_that_somebody_mined_by_hand_is_left_alone(bundles, traces, instance):
+    instance.add_dynamic_partitions(release_bundles.name, ["imported"])
+    mine(instance, "imported")
+    traces.add("imported", 1_000)
+    assert "all known" in bundles.skip_reason()
+
+
+@pytest.mark.parametrize("job", [failure_mining, retraining])
+def test_a_mining_that_failed_is_named_and_not_asked_for_again(bundles, traces, instance, job):
+    traces.add(BUNDLE, 1_000)
+    run = ask_for(instance, bundles.requests()[0], dg.DagsterRunStatus.FAILURE, job)
+    bundles.cursor = None
+    assert f"not mined: {BUNDLE} (run {run.run_id[:8]} FAILURE): run failure_mining" in bundles.skip_reason()
+
+
+def test_a_run_that_does_not_mine_is_no_mining(bundles, traces, instance):
+    traces.add(BUNDLE, 1_000)
+    (request,) = bundles.requests()
+    ask_for(instance, request, dg.DagsterRunStatus.FAILURE, release)
+    assert [one.partition_key for one in bundles.requests()] == [BUNDLE]
+
+
+def test_a_partition_without_traces_is_not_mined(bundles, instance):
+    instance.add_dynamic_partitions(release_bundles.name, ["empty"])
+    assert bundles.skip_reason() == "0 bundles in 0 traces since the last look, all known"
+
+
+def test_a_bundle_whose_traces_are_older_than_the_last_look_is_found(bundles, traces, instance):
     traces.add("2026.03.24-rc2", 2_000_000_000_000)
-    bundles.tick()
+    ask_for(instance, bundles.requests()[0], dg.DagsterRunStatus.STARTED)
     traces.add("2026.03.10-rc1", 1_000_000_000_000)
     assert [request.partition_key for request in bundles.requests()] == ["2026.03.10-rc1"]
 
@@ -386,8 +449,10 @@ def test_a_bundle_whose_traces_are_older_than_the_last_look_is_found(bundles, tr
 def test_a_key_that_is_no_bundle_is_reported_and_never_becomes_a_partition(bundles, traces, instance, key):
     traces.add(key, 1_000)
     traces.add(BUNDLE, 1_000)
-    assert [request.partition_key for request in bundles.requests()] == [BUNDLE]
+    (request,) = bundles.requests()
+    assert request.partition_key == BUNDLE
     assert instance.get_dynamic_partitions(release_bundles.name) == [BUNDLE]
+    ask_for(instance, request, dg.DagsterRunStatus.STARTED)
     assert "1 keys rejected" in bundles.skip_reason()
 
 
