@@ -43,7 +43,8 @@ def mining_runs_of_unmined(instance: dg.DagsterInstance, mined: Collection[str])
 def sensor_is_on(instance: dg.DagsterInstance) -> bool:
     """Return whether a daemon of this instance runs that ticks the sensor, and nobody stopped the sensor."""
     heartbeat = instance.get_daemon_heartbeats().get("SENSOR")
-    stopped = any(
+    if heartbeat is None or time.time() - heartbeat.timestamp > _HEARTBEAT_S:
+        return False
+    return not any(
         state.instigator_name == SENSOR and state.status.value == "STOPPED" for state in instance.all_instigator_state()
     )
-    return heartbeat is not None and time.time() - heartbeat.timestamp < _HEARTBEAT_S and not stopped
