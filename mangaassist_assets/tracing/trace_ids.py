@@ -33,16 +33,17 @@ def mlflow_trace_id(text: str) -> str:
     An id in no known form stays as it is, for a tracking server may have its own; it is then compared letter by letter.
 
     Raises:
-        TraceIdError: It is all zeros, or longer or stranger than an id of MLflow can be.
+        TraceIdError: It is all zeros, which OpenTelemetry writes for no trace, or longer or stranger than an id of
+            MLflow can be.
     """
     stripped = text.strip()
     header = _XRAY_HEADER.search(stripped)
     digits = _digits(header.group(1) if header else stripped)
+    if digits is not None and not digits.strip("0"):
+        raise TraceIdError("is all zeros, which is no trace")
     if digits is None and stripped[: len(_PREFIX)].lower() == _PREFIX:
         digits = _digits(stripped[len(_PREFIX) :], base64_too=False)
     if digits is not None:
-        if not digits.strip("0"):
-            raise TraceIdError("is all zeros, which is no trace")
         return _PREFIX + digits.lower()
     if _OTHER.fullmatch(stripped) is None:
         raise TraceIdError("is in no form that a trace id has")

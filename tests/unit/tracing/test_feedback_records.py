@@ -167,7 +167,9 @@ def test_an_id_in_another_form_stays_what_it_is(other):
     assert mlflow_trace_id(other) == other
 
 
-@pytest.mark.parametrize("wrong", ["", "no' OR '1'='1", "x" * 51, "a b", "jane@example.invalid", f"tr-{'0' * 32}"])
+@pytest.mark.parametrize(
+    "wrong", ["", "no' OR '1'='1", "x" * 51, "a b", "jane@example.invalid", f"00-{'0' * 32}-{'1' * 16}-01"]
+)
 def test_what_can_be_no_trace_is_refused(wrong):
     with pytest.raises(TraceIdError):
         mlflow_trace_id(wrong)
