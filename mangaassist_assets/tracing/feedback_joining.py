@@ -76,10 +76,11 @@ def join_waiting(
     attempts = _ATTEMPTS
     while waiting := landing.waiting():
         found = _found(waiting, finders)
-        joined = [_joined(event, facts, ids) for event, facts in zip(waiting, found, strict=True) if facts is not None]
+        known = [(event, facts) for event, facts in zip(waiting, found, strict=True) if facts is not None]
+        joined = [_joined(event, facts, ids) for event, facts in known]
         left = [event["timestamp"] for event, facts in zip(waiting, found, strict=True) if facts is None]
         try:
-            landing.settle(joined, erased=erased)
+            landing.settle([event for event, _ in known], joined, erased=erased)
         except LandingConflictError:
             attempts -= 1
             if not attempts:

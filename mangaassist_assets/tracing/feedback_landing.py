@@ -46,6 +46,7 @@ LANDING_SCHEMA = pl.Schema(
     }
 )
 WAITING_COLUMNS = (*(name for name in _EVENT_COLUMNS if name != "release_bundle"), "response_id", "stated_bundle")
+_WAITING_SCHEMA = pl.Schema(dict.fromkeys(WAITING_COLUMNS, pl.String))
 _JOINED = ("trace_id", "release_bundle", "session_id")
 
 # No release bundle begins with an underscore, so these partitions can be nobody's bundle.
@@ -197,13 +198,16 @@ class FeedbackLanding:
         rows = self._table.rows(_WAITING).select(WAITING_COLUMNS).collect()
         return rows.unique().sort("timestamp", "event_id", nulls_last=True).to_dicts()
 
-    def settle(self, joined: Sequence[Mapping[str, Any]], *, erased: Collection[str] = ()) -> None:
+    def settle(
+        self, waited: Sequence[Mapping[str, Any]], joined: Sequence[Mapping[str, Any]], *, erased: Collection[str] = ()
+    ) -> None:
         """Move events that waited into their bundles; those of erased users leave only the hash of their id.
 
         A process that is killed in between leaves some in both places: moved again, they fall away as repeats.
 
         Args:
-            joined: Events with their trace, bundle and session, by the event id that they waited under.
+            waited: Events as `waiting` gave them.
+            joined: The same events with their trace and bundle.
             erased: Keys of users whose events are not kept.
 
         Raises:
@@ -215,8 +219,9 @@ class FeedbackLanding:
         rows = [_landed_row(event, frozenset(erased)) for event in joined]
         frame = pl.DataFrame(rows, schema=LANDING_SCHEMA, orient="row")
         self._table.append(frame, after=start, value=dict(start.value))
-        left = self._table.rows(_WAITING).filter(~pl.col("event_id").is_in([one["event_id"] for one in joined]))
-        self._table.replace(_WAITING, left.collect())
+        settled = pl.DataFrame(list(waited), schema=_WAITING_SCHEMA, orient="row").unique()
+        left = self._table.rows(_WAITING).collect().join(settled, on=WAITING_COLUMNS, how="anti", nulls_equal=True)
+        self._table.replace(_WAITING, left)
 
     def bundles(self) -> list[str]:
         """Return the release bundles that have events, sorted."""

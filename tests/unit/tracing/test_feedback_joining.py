@@ -198,6 +198,13 @@ def test_an_erasure_reaches_events_that_wait(landing):
     assert landing.waiting() == []
 
 
+def test_one_id_on_two_traces_waits_for_both(landing, traces):
+    traces.put(1)
+    land(landing, *(said(event_id="same", trace_id=hexadecimal(number), thumb="up") for number in (1, 2)))
+    assert join(landing, traces).waiting == 1
+    assert [one["trace_id"] for one in landing.waiting()] == [trace_id(2)]
+
+
 def test_a_joining_that_was_cut_off_is_done_again_without_a_second_event(landing, traces, monkeypatch):
     traces.put(1)
     land(landing, said(trace_id=hexadecimal(1), thumb="up"))
