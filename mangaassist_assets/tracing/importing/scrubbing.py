@@ -127,6 +127,10 @@ class Scrubber:
         """Return an id that others hang on: as it is, or a pseudonym where personal data is found in it."""
         return value if self.text(value) == value else pseudonym(value, self.key, prefix=prefix)
 
+    def identifier(self, value: str, prefix: str) -> str:
+        """Return an id from outside as it may be kept: a pseudonym where it tells of a person."""
+        return pseudonym(value, self.key, prefix=prefix) if "@" in value else self._grouping(value, prefix)
+
     def _optional(self, value: str | None) -> str | None:
         return None if value is None else self.text(value)
 
