@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BootstrapReport:
-    """What the home holds after a bootstrap."""
+    """What the home holds after a bootstrap; `left_out` says by model why there is no champion of it."""
 
     utterances: int
     rejected_lines: int
@@ -30,6 +30,7 @@ class BootstrapReport:
     chunks: int
     configuration: dict[str, str]
     champions: dict[str, str]
+    left_out: dict[str, str]
     generation: str | None
     runs: tuple[str, ...]
 
@@ -105,6 +106,11 @@ def run_bootstrap(
         chunks=len(read_chunks(resources.store.snapshots())),
         configuration={name: str(version) for name, version in resources.app_config.deployed_versions().items()},
         champions=champions,
+        left_out={
+            lane.model_asset: models.left_out[lane.first_asset]
+            for lane in LANES
+            if lane.first_asset and lane.first_asset in models.left_out
+        },
         generation=resources.search.index().live_generation(),
         runs=(index.run_id, models.run_id),
     )
