@@ -35,6 +35,10 @@ def render_bootstrap(report: dict[str, Any]) -> None:
     """Print what a bootstrap left."""
     table = _table("Bootstrapped", "what", "is")
     table.add_row("training messages", f"{report['utterances']} ({report['rejected_lines']} lines rejected)")
+    if golden := report["golden"]:
+        parts = ("with_intent", "with_documents", "with_answer", "rejected_lines")
+        told = ", ".join(f"{golden[part]} {part.replace('_', ' ')}" for part in parts)
+        table.add_row("golden set", f"{golden['messages']} messages: {told}")
     table.add_row("knowledge", f"{report['documents']} documents, {report['chunks']} chunks")
     table.add_row("index generation", str(report["generation"]))
     for name, version in report["champions"].items():

@@ -10,9 +10,10 @@ from typing import Any
 
 import pytest
 
+from mangaassist_assets.assets.reading import GOLDEN_FILE, read_json
 from mangaassist_assets.local.home import Home
 from mangaassist_assets.local.supervisor import Supervisor
-from tests.support.command_line import Production, Ran, production, run_here
+from tests.support.command_line import Production, Ran, environment, production, resources_of, run_here
 from tests.support.tiny_store import write_lines
 
 pytestmark = pytest.mark.integration
@@ -68,13 +69,27 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SmallStore]:
             for place, text in enumerate(TRAFFIC)
         ],
     )
+    golden = write_lines(
+        folder / "golden.jsonl",
+        [
+            {
+                "user_input": "for how long may a book be given back?",
+                "reference": "Thirty days.",
+                "sources": ["returns.md"],
+            },
+            {"question": "is a signed volume returnable?", "contexts": ["come back within thirty days"]},
+            {"question": "who wrote this?", "answer": "We do not know."},
+            {"answer": "an answer to nothing"},
+        ],
+    )
     home = folder / "home"
+    given = ("--training", training, "--knowledge", knowledge)
     steps: dict[str, tuple[str | Path, ...]] = {
-        "bootstrap": ("bootstrap", "--training", training, "--knowledge", knowledge, "--json"),
+        "bootstrap": ("bootstrap", *given, "--golden", golden, "--json"),
         "simulate": ("simulate", "--utterances", traffic, "--release-bundle", BUNDLE, "--label-rate", "1", "--json"),
         "loop": ("loop", "--release-bundle", BUNDLE, "--json"),
         "loop for people": ("loop", "--release-bundle", BUNDLE),
-        "bootstrap again": ("bootstrap", "--training", training, "--knowledge", knowledge),
+        "bootstrap again": ("bootstrap", *given, "--golden", golden),
     }
     with Supervisor(Home.open(home)) as supervisor:
         ran = {name: run_here(home, *arguments) for name, arguments in steps.items()}
@@ -93,6 +108,16 @@ class TestBootstrapOfOneDocument:
         assert small.after.champions == {"mangaassist-intent-classifier": "1", RERANKER: None}
         assert set(small.after.endpoints) == {"mangaassist-intent"}
         assert small.after.live_generation is not None
+
+    def test_golden_questions_and_answers_are_kept_for_what_they_prove(self, small):
+        counts = {"messages": 3, "with_intent": 0, "with_documents": 2, "with_answer": 2, "only_held_out": 1}
+        assert small.report("bootstrap")["golden"] == {**counts, "rejected_lines": 1}
+        assert "no question" in small.ran["bootstrap"].stderr
+        with environment(**small.supervisor.environment):
+            store = resources_of(small.supervisor)["store"].snapshots()
+            rows = read_json(store, store.latest("golden_set"), GOLDEN_FILE)
+        assert [row["relevant_documents"] for row in rows] == [["returns.md"], ["returns.md"], []]
+        assert [row.get("answers") for row in rows] == [["Thirty days."], None, ["We do not know."]]
 
     def test_again_it_says_the_same_and_changes_nothing(self, small):
         again = small.ran["bootstrap again"]

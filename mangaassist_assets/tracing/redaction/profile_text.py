@@ -145,9 +145,9 @@ def _extent(folded: str, start: int, *, opened: bool) -> tuple[int, int]:
         closing = folded.find("</", start, limit)
         return start, limit if closing < 0 else _trimmed(folded, start, closing)
     if folded[start : start + 1] in ('"', "'", "「", "{", "["):
-        closing = _closing(folded, start, limit)
-        if closing is not None:
-            return start + 1, closing
+        closed = _closing(folded, start, limit)
+        if closed is not None:
+            return start + 1, closed
     end = start
     while end < limit:
         line_end = folded.find("\n", end, limit)
