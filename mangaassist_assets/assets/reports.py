@@ -150,8 +150,8 @@ def usage_report(
     """What the turns of one release bundle took and cost, by prompt version and experiment arm.
 
     Latency p50, p95 and p99 by stage, tokens, prompt cache reads and writes, cost by model at the price that was valid
-    when the turn began, cache hits, errors and blocked turns, each with its count. A model without a price has no cost
-    and is named.
+    when the turn began, cache hits, errors and blocked turns, each with its count. A call without a price has no cost:
+    its model is named with the reason. A price that has ended counts until another is known, and is named as well.
     """
     import io
 
@@ -167,7 +167,8 @@ def usage_report(
     snapshots = store.snapshots()
     turns = pl.read_parquet(io.BytesIO(snapshots.read(snapshots.latest("tagged_traces", partition=bundle), TURNS_FILE)))
     report = build_usage_report(turns, prices.table(), release_bundle=bundle, region=prices.priced_region())
-    tables = {f"{name}.parquet": to_parquet(getattr(report, name)) for name in ("groups", "stages", "models", "prices")}
+    names = ("groups", "stages", "models", "prices", "unpriced")
+    tables = {f"{name}.parquet": to_parquet(getattr(report, name)) for name in names}
     snapshot = snapshots.write(
         "usage_report", {REPORT_FILE: canonical_json(report.to_dict()), **tables}, partition=bundle
     )
@@ -178,6 +179,8 @@ def usage_report(
         f"{overall['priced_calls']} of them with a known cost, {0.0 if cost is None else cost:.4f} USD; "
         f"no price for: {', '.join(report.unpriced_models) or 'none'}"
     )
+    for note in report.price_notes:
+        context.log.info(note)
     figures = {
         IN_MILLISECONDS.get(name, name): dg.MetadataValue.float(round(overall[name], 6))
         for name in ("p50", "p95", "p99", "error_rate", "blocked_rate", "cache_hit_share", "cost_usd")
@@ -197,6 +200,8 @@ def usage_report(
             "stages": table(people_rows(report.stages, USAGE_COLUMNS["stages"])),
             "models": table(people_rows(report.models, USAGE_COLUMNS["models"])),
             "prices": table(_rounded(report.prices)),
+            "unpriced": table(report.unpriced.to_dicts()),
+            "price_notes": dg.MetadataValue.text("\n".join(report.price_notes) or "none"),
             "mlflow_traces": dg.MetadataValue.url(mlflow.traces_url(bundle)),
         },
     )

@@ -1,4 +1,7 @@
-"""Retrieval: embed, search twice, fuse the rankings, rerank the best candidates through the endpoint, select."""
+"""Retrieval: embed, search twice, fuse the rankings, rerank the best candidates through the endpoint, select.
+
+A store without a reranker selects in the order of the fused rankings.
+"""
 
 from __future__ import annotations
 
@@ -27,27 +30,27 @@ _RERANKER_CHARACTERS = 2_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RankedHit:
-    """A candidate after reranking; ranks count from 1."""
+    """A candidate in its final order; ranks count from 1. What a reranker says is None where there is none."""
 
     hit: Hit
     retrieval_rank: int
     retrieval_score: float
-    rerank_rank: int
-    relevance: float
+    rerank_rank: int | None
+    relevance: float | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Retrieved:
-    """All candidates, best first by the reranker, and the ones that are used."""
+    """All candidates, best first, and the ones that are used."""
 
     candidates: tuple[RankedHit, ...]
     selected: tuple[RankedHit, ...]
 
 
 class Retriever:
-    """Finds passages in the live index generation."""
+    """Finds passages in the live index generation; `reranker` is None where none could be trained."""
 
-    def __init__(self, *, index: PassageSearch, embedder: Embedder, reranker: Endpoint) -> None:
+    def __init__(self, *, index: PassageSearch, embedder: Embedder, reranker: Endpoint | None) -> None:
         self._index = index
         self._embedder = embedder
         self._reranker = reranker
@@ -127,11 +130,16 @@ class Retriever:
         message: str,
         fused: Sequence[tuple[Hit, float]],
         tracer: TurnTracer,
-        reranker: Endpoint,
+        reranker: Endpoint | None,
         shadows: TurnShadows | None,
     ) -> list[RankedHit]:
         if not fused:
             return []
+        if reranker is None:
+            return [
+                RankedHit(hit=hit, retrieval_rank=rank, retrieval_score=score, rerank_rank=None, relevance=None)
+                for rank, (hit, score) in enumerate(fused, start=1)
+            ]
         with tracer.span(SpanName.RERANK_CHUNKS) as span:
             span.set(
                 {

@@ -65,8 +65,8 @@ def render_report(report: dict[str, Any]) -> None:
         console.print(_stages(usage))
         console.print(_groups(usage))
         console.print(_models(usage))
-        if usage["unpriced_models"]:
-            console.print(Text(f"no price is known for: {', '.join(usage['unpriced_models'])}", style="yellow"))
+        for note in usage["price_notes"]:
+            console.print(Text(note, style="yellow"))
 
 
 def _satisfaction(report: dict[str, Any]) -> Table:

@@ -13,12 +13,12 @@ import polars as pl
 
 from mangaassist_assets.tracing.names import SpanName
 from mangaassist_assets.usage.prices import TOKEN_KINDS, PricePeriod, PriceTable
+from mangaassist_assets.usage.unpriced import UNKNOWN_MODEL, stand_in_notes, unpriced_calls, unpriced_notes
 from mangaassist_assets.warehouse.queries import OVERALL
 from mangaassist_assets.warehouse.rows import unnested
 
 DIMENSIONS = ("prompt_version", "experiment_id")
 WHOLE_TURN = SpanName.CHAT_TURN.value
-UNKNOWN_MODEL = "(not stated)"
 PERCENTILES = {"p50": 0.50, "p95": 0.95, "p99": 0.99}
 
 _MILLION = 1_000_000
@@ -29,11 +29,12 @@ _TOKENS = tuple(f"{kind}_tokens" for kind in TOKEN_KINDS)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UsageReport:
-    """Four tables.
+    """Five tables.
 
     `groups`: one row a group: turns, errors, blocked, turns that state a cache hit and that had one, calls of models,
     tokens, cost. `stages`: one row a group and span name: calls, failed, p50, p95, p99 in milliseconds. `models`: one
-    row a group and model id: calls, tokens, cost. `prices`: the prices that were used, and how often.
+    row a group and model id: calls, tokens, cost. `prices`: the prices that were used, and how often; `last_known` ones
+    had ended before. `unpriced`: one row a model and reason for calls without a cost.
 
     Costs are USD. `cost_usd` adds up the calls whose price and tokens are known (`priced_calls`) and is null where
     there is none; `reported_cost_usd` is what a proxy charged, null where none said.
@@ -44,6 +45,12 @@ class UsageReport:
     stages: pl.DataFrame
     models: pl.DataFrame
     prices: pl.DataFrame
+    unpriced: pl.DataFrame
+
+    @property
+    def price_notes(self) -> list[str]:
+        """What to know of the costs: calls without one, by model with the reason, and prices that had ended."""
+        return [*unpriced_notes(self.unpriced.to_dicts()), *stand_in_notes(self.prices.to_dicts())]
 
     @property
     def overall(self) -> dict[str, Any]:
@@ -66,7 +73,8 @@ class UsageReport:
         return {
             "release_bundle": self.release_bundle,
             "unpriced_models": self.unpriced_models,
-            **{name: getattr(self, name).to_dicts() for name in ("groups", "stages", "models", "prices")},
+            "price_notes": self.price_notes,
+            **{name: getattr(self, name).to_dicts() for name in ("groups", "stages", "models", "prices", "unpriced")},
         }
 
 
@@ -88,6 +96,7 @@ def build_usage_report(
         stages=_stages(turns),
         models=_sorted(_by_dimension(calls, ["model_id"], _call_figures()), "calls"),
         prices=used,
+        unpriced=unpriced_calls(calls, prices, region=region),
     )
 
 
@@ -96,8 +105,9 @@ def priced_calls(
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Return one row per model call with `cost_usd` and why it has none, and the prices that were used.
 
-    The price that was valid when the turn began counts. `cost_usd` is null, and one of `is_unpriced` (no price for a
-    kind of token that was used) and `is_uncounted` (the trace names no tokens) is true, where it is not known.
+    The price that was valid when the turn began counts, else the last one that had ended before (`last_known`).
+    `cost_usd` is null, and one of `is_unpriced` (no price for a kind of token that was used) and `is_uncounted` (the
+    trace names no tokens) is true, where it is not known.
     """
     calls = unnested(turns, "generations", "timestamp_ms", "bedrock_model_id", *DIMENSIONS).with_columns(
         model_id=pl.coalesce("model_id", "bedrock_model_id", pl.lit(UNKNOWN_MODEL))
@@ -137,16 +147,24 @@ def priced_calls(
     )
     used = (
         priced.filter(pl.col("has_price"))
-        .group_by("model_id", "price_model_id", "price_region", "valid_from", "valid_to", "source", "retrieved")
+        .group_by(
+            "model_id", "price_model_id", "price_region", "valid_from", "valid_to", "source", "retrieved", "last_known"
+        )
         .agg(calls=pl.len().cast(pl.Int64), **{f"{kind}_usd": pl.col(f"{kind}_usd").first() for kind in TOKEN_KINDS})
-        .sort("model_id", "valid_from")
+        .sort("model_id", "valid_from", "last_known")
     )
     return priced, used
 
 
 def _periods_frame(models: Sequence[str], prices: PriceTable, region: str | None) -> pl.DataFrame:
     rows = [
-        {"model_id": model, "from_ms": period.from_ms, "to_ms": period.to_ms, **_price_columns(period)}
+        {
+            "model_id": model,
+            "from_ms": period.from_ms,
+            "to_ms": period.to_ms,
+            "last_known": period.last_known,
+            **_price_columns(period),
+        }
         for model in models
         for period in prices.periods(model, region=region)
     ]
@@ -154,6 +172,7 @@ def _periods_frame(models: Sequence[str], prices: PriceTable, region: str | None
         "model_id": pl.String,
         "from_ms": pl.Int64,
         "to_ms": pl.Int64,
+        "last_known": pl.Boolean,
         **{f"{kind}_usd": pl.Float64 for kind in TOKEN_KINDS},
         **dict.fromkeys(("price_model_id", "price_region", "valid_from", "valid_to", "source", "retrieved"), pl.String),
     }

@@ -192,6 +192,24 @@ def test_prices_of_ones_own_take_the_place_of_the_packaged_ones(platform, tmp_pa
     assert materialize(platform, usage_report)["cost_usd"] == pytest.approx(0.1)
 
 
+def test_what_has_no_price_is_told_with_its_reason_on_the_page_and_on_the_terminal(
+    platform, tmp_path, monkeypatch, capsys
+):
+    line = {"model_id": "other.*", "valid_from": "2026-01-01", "source": "a contract", "retrieved": "2026-01-01"}
+    path = tmp_path / "prices.json"
+    path.write_text(json.dumps({"prices": [{**line, "input": 1.0, "output": 0.0}]}), encoding="utf-8")
+    monkeypatch.setenv("MANGAASSIST_PRICES", str(path))
+    monkeypatch.setenv("COLUMNS", "200")
+    assert (
+        "100 calls without a cost: the price list has no such model id"
+        in (materialize(platform, usage_report)["price_notes"])
+    )
+    (row,) = table(platform, "usage_report", "unpriced")
+    assert row["calls"] == 100
+    render_report(run_report(session(platform, tmp_path), release_bundle=BUNDLE, kind="usage"))
+    assert "the price list has no such model id" in capsys.readouterr().out
+
+
 def test_no_report_holds_what_a_shopper_wrote(platform):
     for asset in (satisfaction_report, usage_report):
         assert SECRET not in repr(materialize(platform, asset))
@@ -215,7 +233,7 @@ def test_the_command_returns_both_reports_and_prints_them_as_tables(platform, tm
     report = run_report(session(platform, tmp_path), release_bundle=BUNDLE)
     assert json.loads(json.dumps(report)) == report
     assert report["satisfaction"]["compared_with"] == EARLIER
-    assert report["usage"]["unpriced_models"] == []
+    assert report["usage"]["price_notes"] == report["usage"]["unpriced_models"] == []
     render_report(report)
     printed = capsys.readouterr().out
     for expected in ("0.800", "+0.600", "bedrock_generate", "treatment", "0.1200 (100 of 100 calls)"):

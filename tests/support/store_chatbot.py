@@ -225,8 +225,9 @@ def store_chatbot(
     generator: Generator | None = None,
     endpoints: Callable[[str], Any] | None = None,
     prompt_limit: int = 4_000,
+    reranks: bool = True,
 ) -> Chatbot:
-    """Return a chatbot over the tiny store."""
+    """Return a chatbot over the tiny store; `reranks` is whether it has a reranker at all."""
     return Chatbot(
         intent=intent
         or RuleEndpoint(
@@ -235,7 +236,7 @@ def store_chatbot(
         retriever=Retriever(
             index=index or MemoryIndex(),
             embedder=embedder or HashEmbedder(),
-            reranker=reranker or RuleEndpoint("mangaassist-reranker"),
+            reranker=(reranker or RuleEndpoint("mangaassist-reranker")) if reranks else None,
         ),
         configuration=configuration or FixedConfiguration(),
         generator=generator or ExtractiveGenerator(),

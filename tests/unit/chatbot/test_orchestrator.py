@@ -175,6 +175,19 @@ def test_the_reranker_decides_which_passages_are_used_and_which_comes_first():
     assert reply.answer in PASSAGES[candidates[3].document_id]
 
 
+def test_without_a_reranker_the_order_of_retrieval_decides():
+    sink = MemorySink()
+    # Nobody judged relevance, so the highest bar for it refuses nothing.
+    rules = FixedConfiguration(guardrails=GuardrailsDocument(version="g2", minimum_best_relevance=1.0))
+    reply = store_chatbot(sink, reranks=False, configuration=rules).answer(ask())
+    turn = turn_of(sink.traces[0])
+    assert (reply.state, reply.blocked) == ("OK", False)
+    assert [candidate.selected for candidate in turn.candidates] == [True, True, False, False]
+    assert [candidate.rerank_rank for candidate in turn.candidates] == [None] * 4
+    assert (turn.reranker_version, turn.failed_span) == (None, None)
+    assert "rerank_chunks" not in {stage.name for stage in turn.stages}
+
+
 def test_candidates_are_on_the_trace_even_if_the_reranker_fails():
     sink = MemorySink()
     store_chatbot(sink, reranker=RuleEndpoint("mangaassist-reranker", broken="down")).answer(ask())

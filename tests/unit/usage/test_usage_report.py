@@ -85,7 +85,7 @@ def test_the_price_that_was_valid_when_the_turn_began_counts(prices):
     assert used == [("2026-01-01", "2026-03-26", 2), ("2026-03-26", None, 1)]
 
 
-def test_after_its_price_ended_a_model_has_none(tmp_path):
+def test_after_its_price_ended_a_call_is_priced_with_it_and_the_report_says_so(tmp_path):
     path = tmp_path / "prices.json"
     line = {"model_id": DEAR, "input": 1.0, "output": 1.0, "source": "a test", "retrieved": "2026-01-01"}
     path.write_text(json.dumps({"prices": [{**line, "valid_from": "2026-01-01", "valid_to": "2026-03-25"}]}), "utf-8")
@@ -93,7 +93,47 @@ def test_after_its_price_ended_a_model_has_none(tmp_path):
     days = [START_MS, START_MS + DAY_MS, START_MS - 90 * DAY_MS]  # valid, over since that midnight, not yet
     turns = [chat_turn(n, timestamp_ms=day, **generations((DEAR, tokens))) for n, day in enumerate(days)]
     report = report_of(turns, read_prices(path))
-    assert [report.overall[name] for name in ("cost_usd", "priced_calls", "unpriced_calls")] == [1.0, 1, 2]
+    assert [report.overall[name] for name in ("cost_usd", "priced_calls", "unpriced_calls")] == [2.0, 2, 1]
+    assert report.prices.select("calls", "last_known").rows() == [(1, False), (1, True)]
+    too_early, stands_in = report.price_notes
+    assert too_early.startswith(f"{DEAR}: 1 calls without a cost: no price is known for that time")
+    assert "begins on 2026-01-01" in too_early
+    assert "1 calls are priced with the list of 2026-03" in stands_in
+
+
+def test_every_call_without_a_cost_has_its_reason_by_model(prices):
+    whole = {"input_tokens": 10, "output_tokens": 10}
+    calls = [
+        (FREE_OF_PRICE, whole),
+        (FREE_OF_PRICE, whole),
+        (CHEAP, whole | {"cache_read_tokens": 1, "cache_write_tokens": 2}),
+        (DEAR, {"input_tokens": 10}),
+        (None, whole),
+        (DEAR, whole),
+    ]
+    report = report_of([chat_turn(n, bedrock_model_id=None, **generations(one)) for n, one in enumerate(calls)], prices)
+    assert report.unpriced.rows() == [
+        (FREE_OF_PRICE, "the price list has no such model id", 2),
+        ("(not stated)", "the trace does not tell its model", 1),
+        (CHEAP, "its price for cache_read, cache_write tokens is not known", 1),
+        (DEAR, "the trace does not tell its tokens", 1),
+    ]
+    assert len(report.price_notes) == 4
+    assert report.to_dict()["price_notes"] == report.price_notes
+
+
+def test_the_model_of_the_design_documents_is_priced_and_the_report_says_with_which_list():
+    tokens = {"input_tokens": 321, "output_tokens": 17}
+    report = report_of([chat_turn(1, **generations(("anthropic.claude-3-5-sonnet", tokens)))], read_prices())
+    assert report.overall["cost_usd"] == pytest.approx((321 * 3.0 + 17 * 15.0) / 1e6)
+    assert report.unpriced_models == []
+    (note,) = report.price_notes
+    assert "priced with the list of 2025-12" in note
+
+
+def test_all_calls_with_a_cost_leave_nothing_to_say(prices):
+    report = report_of([chat_turn(1, **generations((DEAR, {"input_tokens": 1, "output_tokens": 1})))], prices)
+    assert (report.price_notes, report.unpriced.height) == ([], 0)
 
 
 def test_a_model_without_a_price_costs_null_and_is_named_never_zero(prices):
