@@ -65,7 +65,9 @@ def dev(home: str, dagster_port: int | None, *, as_json: bool) -> None:
 @main.command()
 @click.option("--training", type=FILE, required=True, help="JSON lines of labelled messages for the first champions.")
 @click.option("--knowledge", type=FOLDER, required=True, help="Folder of .md, .txt, .html, .csv, .jsonl documents.")
-@click.option("--golden", type=FILE, help="JSON lines like those of --training that nothing is ever trained on.")
+@click.option(
+    "--golden", type=FILE, help="JSON lines like those of --training, or questions with answers, never trained on."
+)
 @click.option("--replace-golden", is_flag=True, help="Let --golden take the place of the golden set in use.")
 @click.option("--json", "as_json", is_flag=True, help=JSON_HELP)
 @click.pass_obj

@@ -35,7 +35,7 @@ def emit(value: dict[str, Any], render: Callable[[dict[str, Any]], None], *, as_
 
 def _expected_errors() -> tuple[type[Exception], ...]:
     """Errors that say what the person at the terminal can do; anything else is a defect and keeps its traceback."""
-    from mangaassist_assets.chatbot.documents import ConfigurationDocumentError
+    from mangaassist_assets.chatbot.document_fields import ConfigurationDocumentError
     from mangaassist_assets.chatbot.simulation import LostTracesError, SimulationError
     from mangaassist_assets.commands.session import CommandError
     from mangaassist_assets.datasets.stored_versions import UnknownVersionError

@@ -86,6 +86,17 @@ class LandingTable:
             raise LandingConflictError(self._conflict())
         return self._commit(table, frame, after=after, value=value, bundle=None)
 
+    def replace(self, release_bundle: str, frame: pl.DataFrame) -> None:
+        """Let rows take the place of all that one release bundle has, in one commit; the checkpoint stays.
+
+        Raises:
+            LandingConflictError: Somebody moved the checkpoint meanwhile; nothing was written.
+        """
+        table = self._open()
+        if table is not None:
+            checkpoint = _checkpoint(table)
+            self._commit(table, frame, after=checkpoint, value=checkpoint.value, bundle=release_bundle)
+
     def rows(self, release_bundle: str | None = None) -> pl.LazyFrame:
         """Return the rows of one release bundle, or of all; files of other bundles are not read."""
         table = self._open()

@@ -5,25 +5,28 @@ it locally.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 from pydantic import Field
 
-from mangaassist_assets.chatbot.profiles import APPLICATION, ENVIRONMENT
+from mangaassist_assets.chatbot.profiles import APPLICATION, ENVIRONMENT, PROFILES
 from resources.aws import AwsResource, error_code, poll_until
 
 if TYPE_CHECKING:
     # The documents' models take long to build: nothing that loads with the definitions imports them.
     from mypy_boto3_appconfig import AppConfigClient
+    from mypy_boto3_appconfigdata import AppConfigDataClient
 
+    from mangaassist_assets.chatbot.configuration_review import ProfileReview
     from mangaassist_assets.chatbot.documents import Document
     from resources.app_config_poller import ConfigurationPoller
 
 _ENDED = frozenset({"COMPLETE", "ROLLED_BACK", "REVERTED"})
 _DEPLOYMENTS_PER_PAGE = 50
+_HISTORY = 20
 
 
 class ConfigurationNotDeployedError(RuntimeError):
@@ -58,28 +61,30 @@ class AppConfigResource(dg.ConfigurableResource):  # type: ignore[type-arg]
         could not tell the two apart.
 
         Raises:
-            ConfigurationDocumentError: The document is not valid for this profile.
+            ConfigurationDocumentError: The document is not valid for this profile, or names an experiment that does not
+                fit the documents in force.
             ConfigurationNotDeployedError: Its version names other content, or the deployment was rolled back.
         """
         from mangaassist_assets.chatbot.documents import dump_document
 
         valid = _validated(profile, document)
-        content = dump_document(valid)
+        if profile == "experiments":
+            self._check_experiments(valid)
         application, environment = self._ensure_application()
         profile_id = self._ensure_profile(application, profile)
         current = self._in_force(application, environment).get(profile)
         if current is not None:
-            stored = self._content(application, profile_id, current)
-            if stored == content:
+            stored = _document_of(profile, self._content(application, profile_id, current))
+            if stored == valid:
                 return ConfigurationDeployment(
                     profile=profile, version_number=current, document_version=valid.version, changed=False
                 )
-            if _version_of(profile, stored) == valid.version:
+            if stored is not None and stored.version == valid.version:
                 raise ConfigurationNotDeployedError(
                     f"the {profile} document in force is version {valid.version!r} too, with other content: give the "
                     "new document another version"
                 )
-        number = self._store(application, profile_id, content, valid.version)
+        number = self._store(application, profile_id, dump_document(valid), valid.version)
         self._start(application, environment, profile, profile_id, number)
         return ConfigurationDeployment(
             profile=profile, version_number=number, document_version=valid.version, changed=True
@@ -97,16 +102,18 @@ class AppConfigResource(dg.ConfigurableResource):  # type: ignore[type-arg]
         environment = self._find_environment(application)
         return {} if environment is None else self._in_force(application, environment)
 
-    def document(self, profile: str) -> "Document | None":
-        """Return the document in force, or None before the first deployment."""
-        from mangaassist_assets.chatbot.documents import parse_document
+    def review(self) -> "tuple[ProfileReview, ...]":
+        """Judge every deployed profile: unknown fields, problems, and the version that serves."""
+        from mangaassist_assets.chatbot.configuration_review import review_configuration
 
-        version = self.deployed_versions().get(profile)
-        application = self._find_application()
-        if version is None or application is None:
-            return None
-        profile_id = self._ensure_profile(application, profile)
-        return parse_document(profile, self._content(application, profile_id, version))
+        return review_configuration(self._histories())
+
+    def document(self, profile: str) -> "Document | None":
+        """Return the document that serves: the newest valid one that was ever in force, or None."""
+        from mangaassist_assets.chatbot.configuration_review import review_profile
+
+        history = self._histories().get(profile)
+        return None if history is None else review_profile(profile, history).document
 
     def deploy_first(self, document: "Document") -> ConfigurationDeployment | None:
         """Bring a document into force where its profile has none yet; returns None where it has one."""
@@ -119,7 +126,17 @@ class AppConfigResource(dg.ConfigurableResource):  # type: ignore[type-arg]
         """Return a reader of the data plane, for a chatbot that runs."""
         from resources.app_config_poller import ConfigurationPoller
 
-        return ConfigurationPoller(self.aws, application=self.application, environment=self.environment)
+        return ConfigurationPoller(
+            self.aws, application=self.application, environment=self.environment, last_good=self.document
+        )
+
+    def _check_experiments(self, document: "Document") -> None:
+        from mangaassist_assets.chatbot.configuration_review import experiment_problems
+        from mangaassist_assets.chatbot.document_fields import ConfigurationDocumentError
+
+        in_force = {one.profile: one.document for one in self.review()}
+        if problems := experiment_problems({**in_force, "experiments": document}):
+            raise ConfigurationDocumentError("experiments", problems)
 
     def _client(self) -> "AppConfigClient":
         client: AppConfigClient = self.aws.client("appconfig")
@@ -146,15 +163,63 @@ class AppConfigResource(dg.ConfigurableResource):  # type: ignore[type-arg]
         return application, environment
 
     def _ensure_profile(self, application: str, profile: str) -> str:
-        client = self._client()
-        pages = client.get_paginator("list_configuration_profiles").paginate(ApplicationId=application)
-        found = next((str(item["Id"]) for page in pages for item in page["Items"] if item["Name"] == profile), None)
+        found = self._profiles(application).get(profile)
         if found is not None:
-            return found
-        created = client.create_configuration_profile(
+            return str(found["Id"])
+        created = self._client().create_configuration_profile(
             ApplicationId=application, Name=profile, LocationUri="hosted", Type="AWS.Freeform"
         )
         return created["Id"]
+
+    def _profiles(self, application: str) -> dict[str, Mapping[str, Any]]:
+        pages = self._client().get_paginator("list_configuration_profiles").paginate(ApplicationId=application)
+        return {str(item["Name"]): item for page in pages for item in page["Items"]}
+
+    def _histories(self) -> dict[str, Iterator[tuple[str, bytes | None]]]:
+        application = self._find_application()
+        environment = None if application is None else self._find_environment(application)
+        if application is None or environment is None:
+            return {}
+        profiles = self._profiles(application)
+        return {
+            profile: self._contents(application, profiles[profile], versions)
+            for profile, versions in self._completed(application, environment).items()
+            # One that was deleted is listed with its deployments, and serves nobody.
+            if profile in profiles
+        }
+
+    def _contents(
+        self, application: str, profile: Mapping[str, Any], versions: Sequence[str]
+    ) -> Iterator[tuple[str, bytes | None]]:
+        """Yield the version in force and those before it with their content, which is read only when it is asked for.
+
+        A profile that AppConfig does not host (S3, Parameter Store) has no history here: the data plane tells what is
+        in force.
+        """
+        from botocore.exceptions import ClientError
+
+        if profile["LocationUri"] != "hosted" or profile["Name"] not in PROFILES:
+            # Nobody here reads a profile that is unknown.
+            yield versions[0], self._served(profile["Name"]) if profile["Name"] in PROFILES else None
+            return
+        for version in versions[:_HISTORY]:
+            try:
+                content = self._content(application, str(profile["Id"]), version)
+            except ClientError as error:
+                if error_code(error) != "ResourceNotFoundException":
+                    raise
+                yield version, None
+            else:
+                yield version, content
+
+    def _served(self, profile: str) -> bytes:
+        client: AppConfigDataClient = self.aws.client("appconfigdata")
+        token = client.start_configuration_session(
+            ApplicationIdentifier=self.application,
+            EnvironmentIdentifier=self.environment,
+            ConfigurationProfileIdentifier=profile,
+        )["InitialConfigurationToken"]
+        return client.get_latest_configuration(ConfigurationToken=token)["Configuration"].read()
 
     def _content(self, application: str, profile_id: str, version: str) -> bytes:
         answer = self._client().get_hosted_configuration_version(
@@ -173,12 +238,18 @@ class AppConfigResource(dg.ConfigurableResource):  # type: ignore[type-arg]
         return str(answer["VersionNumber"])
 
     def _in_force(self, application: str, environment: str) -> dict[str, str]:
-        latest: dict[str, tuple[int, str]] = {}
-        for number, deployment in self._deployments(application, environment):
-            profile = deployment["ConfigurationName"]
-            if deployment["State"] == "COMPLETE" and number > latest.get(profile, (0, ""))[0]:
-                latest[profile] = (number, str(deployment["ConfigurationVersion"]))
-        return {profile: version for profile, (_, version) in sorted(latest.items())}
+        return {profile: versions[0] for profile, versions in self._completed(application, environment).items()}
+
+    def _completed(self, application: str, environment: str) -> dict[str, list[str]]:
+        """Return by profile the versions that came into force, the last one first, each once."""
+        found: dict[str, list[str]] = {}
+        deployments = sorted(self._deployments(application, environment), key=lambda one: one[0], reverse=True)
+        for _, deployment in deployments:
+            if deployment["State"] == "COMPLETE":
+                versions = found.setdefault(str(deployment["ConfigurationName"]), [])
+                if (version := str(deployment["ConfigurationVersion"])) not in versions:
+                    versions.append(version)
+        return dict(sorted(found.items()))
 
     def _deployments(self, application: str, environment: str) -> list[tuple[int, Mapping[str, Any]]]:
         from botocore.exceptions import ClientError
@@ -245,11 +316,12 @@ def _validated(profile: str, document: "Document | Mapping[str, Any]") -> "Docum
     return parse_document(profile, dump_document(document))
 
 
-def _version_of(profile: str, content: bytes) -> str | None:
+def _document_of(profile: str, content: bytes) -> "Document | None":
     from mangaassist_assets.chatbot.documents import parse_document
 
     try:
-        return parse_document(profile, content).version
+        # Compared as documents: one that was deployed before a field existed is the one with its default.
+        return parse_document(profile, content)
     except ValueError:
         # Somebody deployed an invalid document past this code: any valid one replaces it.
         return None

@@ -3,6 +3,7 @@
 Keys are `prefix/YYYY/MM/DD/HH/…`; what Firehose could not process is under `prefix/processing-failed/` (Amazon Data
 Firehose, "Configure Amazon S3 object name format"). The position is the newest hour seen. Objects may come late, so
 the hours before it are listed again, and the objects that were read in them are remembered by a hash of their key.
+An event arrived, as far as can be told, when its object was written.
 """
 
 from __future__ import annotations
@@ -17,10 +18,10 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from mangaassist_assets.tracing.feedback import FeedbackRecord, FeedbackRejectedError, parse_feedback
+from mangaassist_assets.tracing.feedback import FeedbackEvent, FeedbackRejectedError, parse_feedback
 from mangaassist_assets.tracing.feedback_source import FeedbackBatch, RejectedRecord
 from resources.aws import error_code
-from resources.delivered_objects import documents, unpacked
+from resources.delivered_objects import Document, documents, unpacked
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -71,7 +72,7 @@ class _Area:
 
 @dataclass(slots=True)
 class _Found:
-    events: list[FeedbackRecord] = field(default_factory=list)
+    events: list[FeedbackEvent] = field(default_factory=list)
     rejects: list[RejectedRecord] = field(default_factory=list)
     gaps: list[RejectedRecord] = field(default_factory=list)
 
@@ -176,7 +177,7 @@ class DeliveredFeedback:
         content = unpacked(data, self._maximum)
         rejected = 0
         for document in documents(content.data):
-            reason = self._failure(document.data) if area else self._take(document.data, found)
+            reason = self._failure(document.data) if area else self._take(document, found, stored["LastModified"])
             if reason is None:
                 continue
             rejected += 1
@@ -199,9 +200,9 @@ class DeliveredFeedback:
             return None
 
     @staticmethod
-    def _take(data: bytes, found: _Found) -> str | None:
+    def _take(document: Document, found: _Found, delivered: datetime) -> str | None:
         try:
-            found.events.append(parse_feedback(data))
+            found.events.append(parse_feedback(document.data, arrived=delivered, place=f"{document.offset:012d}"))
         except FeedbackRejectedError as rejected:
             return str(rejected)
         return None

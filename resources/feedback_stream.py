@@ -124,7 +124,7 @@ def _portions(events: "Sequence[FeedbackRecord]") -> Iterator[list[dict[str, Any
     size = 0
     for event in events:
         data = event.to_bytes()
-        key = event.session_id
+        key = event.session_id or event.trace_id
         if len(key) > 256:
             key = hashlib.sha256(key.encode()).hexdigest()
         weight = len(data) + len(key.encode())

@@ -15,7 +15,7 @@ from datetime import UTC, datetime, timedelta
 from graphlib import TopologicalSorter
 from typing import TYPE_CHECKING, Any
 
-from mangaassist_assets.tracing.feedback import FeedbackRecord, FeedbackRejectedError, parse_feedback
+from mangaassist_assets.tracing.feedback import FeedbackEvent, FeedbackRejectedError, parse_feedback
 from mangaassist_assets.tracing.feedback_source import FeedbackBatch, RejectedRecord
 from resources.aws import error_code
 from resources.kinesis_aggregation import AggregationError, user_records
@@ -30,6 +30,7 @@ _HOUR = "%Y-%m-%dT%H"
 # The least retention that Kinesis knows is 24 hours: a younger position needs no question.
 _SURELY_RETAINED = timedelta(hours=23)
 _RECORDS_PER_GET = 10_000
+_SEQUENCE_DIGITS = 56
 
 
 @dataclass(slots=True)
@@ -44,7 +45,7 @@ class _Reading:
 
 @dataclass(slots=True)
 class _Found:
-    events: list[FeedbackRecord] = field(default_factory=list)
+    events: list[FeedbackEvent] = field(default_factory=list)
     rejects: list[RejectedRecord] = field(default_factory=list)
     gaps: list[RejectedRecord] = field(default_factory=list)
 
@@ -197,12 +198,14 @@ class ShardReader:
         except AggregationError as damaged:
             self._reject(shard_id, number, len(data), str(damaged))
             return
+        arrived = record["ApproximateArrivalTimestamp"]
         for index, content in enumerate([data] if parts is None else parts):
+            place = f"{number:0>{_SEQUENCE_DIGITS}}.{index:04d}"
             try:
-                self._found.events.append(parse_feedback(content))
+                self._found.events.append(parse_feedback(content, arrived=arrived, place=place))
             except FeedbackRejectedError as rejected:
-                place = number if parts is None else f"{number}+{index}"
-                self._reject(shard_id, place, len(content), str(rejected))
+                where = number if parts is None else f"{number}+{index}"
+                self._reject(shard_id, where, len(content), str(rejected))
 
     def _reject(self, shard_id: str, number: str, size: int, reason: str) -> None:
         self._found.rejects.append(RejectedRecord(part=shard_id, sequence_number=number, size=size, reason=reason))

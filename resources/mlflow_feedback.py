@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -14,6 +13,7 @@ from mangaassist_assets.tracing.feedback_recording import (
     TraceThumb,
 )
 from mangaassist_assets.tracing.names import USER_FEEDBACK_ASSESSMENT, Tag
+from resources.mlflow_trace_finder import PAGE, TRACE_ID, portions, quoted
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -26,9 +26,6 @@ if TYPE_CHECKING:
 
 EVENT_ID = "event_id"
 EVENT_TIME = "event_time_ms"
-# What MLflow's table of traces can hold; an id outside is no trace's, and must not reach the filter.
-_TRACE_ID = re.compile(r"[0-9A-Za-z][0-9A-Za-z._:/-]{0,49}")
-_PAGE = 500
 _FINISHED = ("OK", "ERROR")
 
 
@@ -46,14 +43,13 @@ class MlflowFeedbackRecorder:
 
     def look(self, trace_ids: Sequence[str]) -> Mapping[str, TraceFeedback]:
         """Return what those of the traces that exist say, in requests of up to 500."""
-        possible = sorted({trace_id for trace_id in trace_ids if _TRACE_ID.fullmatch(trace_id)})
+        possible = sorted({trace_id for trace_id in trace_ids if TRACE_ID.fullmatch(trace_id)})
         found: dict[str, TraceFeedback] = {}
-        for start in range(0, len(possible), _PAGE):
-            listed = ", ".join(f"'{trace_id}'" for trace_id in possible[start : start + _PAGE])
+        for portion in portions(possible, PAGE):
             for trace in self._client.search_traces(
                 locations=[self._experiment_id],
-                filter_string=f"trace.request_id IN ({listed})",
-                max_results=_PAGE,
+                filter_string=f"trace.request_id IN ({quoted(portion)})",
+                max_results=PAGE,
                 include_spans=False,
             ):
                 info = trace.info

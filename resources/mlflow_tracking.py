@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from resources.mlflow_registry import ModelRegistry, ModelVersion
     from resources.mlflow_runs import DatasetInput, TrainingRun
     from resources.mlflow_store import TrackingStore
+    from resources.mlflow_thumbs import MlflowThumbs
     from resources.mlflow_traces import BundleSightings, TraceReader, TraceReviewer
     from resources.trace_sink import OtlpTraceSink
 
@@ -114,6 +115,15 @@ class MlflowResource(dg.ConfigurableResource):  # type: ignore[type-arg]
             experiment_id = self.ensure_experiment(self.traces_experiment)
             return SqlBundles(self._tracking_store(), experiment_id).bundles_since(timestamp_ms, known=known)
         return self._reader().bundles_since(timestamp_ms, known=known)
+
+    def thumbs(self) -> "MlflowThumbs":
+        """Return what counts the thumbs on the chatbot's traces."""
+        from resources.mlflow_thumbs import MlflowThumbs
+        from resources.mlflow_trace_finder import MlflowTraceFinder
+
+        store = self._tracking_store() if self._reads_by_sql() else None
+        experiment_id = self.ensure_experiment(self.traces_experiment)
+        return MlflowThumbs(MlflowTraceFinder.of(self), store=store, experiment_id=experiment_id)
 
     def trace_source(self) -> "TraceSource":
         """Return where the chatbot's traces are read from, page by page.

@@ -12,7 +12,7 @@ from resources.app_config import AppConfigResource
     job=configuration_refresh,
     minimum_interval_seconds=30,
     default_status=dg.DefaultSensorStatus.RUNNING,
-    description="Evaluates retrieval again and records production's state when prompts, routing or guardrails change.",
+    description="Evaluates retrieval again and records production's state when a configuration profile changes.",
 )
 def configuration_versions(context: dg.SensorEvaluationContext, app_config: AppConfigResource) -> dg.SensorResult:
     """Compare the deployed versions with those of the last tick; request one run for all changes of this tick."""

@@ -1,12 +1,15 @@
 """Starts retraining when a release bundle has gathered enough thumbs-downs.
 
-Reads only feedback events that are new since the last tick. The first tick starts where the `feedback_events` asset
-stopped reading: what a run has consumed already is no news.
+Reads feedback events that are new since the last tick, and counts the traces that carry a thumb: recent ones at each
+tick, older ones now and then. The first tick starts where the last mining stopped: what a run has consumed already is
+no news.
 """
 
 import hashlib
 import json
+import time
 from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 import dagster as dg
@@ -14,24 +17,39 @@ import dagster as dg
 from mangaassist_assets.jobs import retraining
 from mangaassist_assets.partitions import release_bundles
 from mangaassist_assets.triggers.cursors import CursorError, cursor_from_json, cursor_to_json
-from mangaassist_assets.triggers.feedback_threshold import (
-    FeedbackEvent,
-    FeedbackState,
-    Firing,
-    ThresholdConfig,
-    decide,
-)
+from mangaassist_assets.triggers.feedback_threshold import FeedbackState, Firing, ThresholdConfig, decide
+from mangaassist_assets.triggers.thumb_history import ThumbHistory, votes_on_traces
+from mangaassist_assets.triggers.thumbs import PressedThumb, Votes
 from resources.aws import error_code
 from resources.feedback_stream import FeedbackBatch, KinesisFeedbackResource
+from resources.mlflow_tracking import MlflowResource
 from resources.store import StoreResource
 
 _KIND = "feedback_threshold_sensor"
-_VERSION = 1
+_VERSION = 2
 EVENTS_PER_TICK = 5_000
 
 
-def positions_and_state(cursor: str | None, store: StoreResource) -> tuple[dict[str, Any], FeedbackState]:
-    """Return the position in the feedback and the counts that a cursor holds; the landing's position at the first tick.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SensorState:
+    """The position in the feedback, the votes of older traces, and the state of the decision: they move together."""
+
+    positions: Mapping[str, Any]
+    history: ThumbHistory
+    counts: FeedbackState
+
+    def to_cursor(self) -> str:
+        """Return the cursor."""
+        state = {
+            "positions": dict(self.positions),
+            "history": self.history.to_json(),
+            "counts": json.loads(self.counts.to_json()),
+        }
+        return cursor_to_json(_KIND, _VERSION, state)
+
+
+def state_of(cursor: str | None, store: StoreResource) -> SensorState:
+    """Return the state that a cursor holds; at the first tick, that after what was landed and mined.
 
     Raises:
         CursorError: the cursor is of another sensor or version, or damaged.
@@ -42,14 +60,16 @@ def positions_and_state(cursor: str | None, store: StoreResource) -> tuple[dict[
         if not isinstance(positions, dict):
             msg = f"the cursor of {_KIND} is damaged (positions): reset the sensor's cursor to start afresh"
             raise CursorError(msg)
-        return positions, FeedbackState.from_json(json.dumps(value.get("counts")))
-    return store.feedback_landing().cursor(), FeedbackState()
+        counts = FeedbackState.from_json(json.dumps(value.get("counts")))
+        return SensorState(positions=positions, history=ThumbHistory.from_json(value.get("history")), counts=counts)
+    from mangaassist_assets.assets.reading import read_mined_thumbs
 
-
-def to_cursor(positions: dict[str, Any], state: FeedbackState) -> str:
-    """Return one cursor with both halves, so that events and counts move together."""
-    counts: dict[str, Any] = json.loads(state.to_json())
-    return cursor_to_json(_KIND, _VERSION, {"positions": positions, "counts": counts})
+    mined = read_mined_thumbs(store.snapshots())
+    return SensorState(
+        positions=store.feedback_landing().cursor(),
+        history=ThumbHistory(),
+        counts=FeedbackState.beginning({bundle: Votes(up=up, down=down) for bundle, (up, down) in mined.items()}),
+    )
 
 
 def read_batch(feedback_stream: KinesisFeedbackResource, positions: Mapping[str, Any]) -> FeedbackBatch | None:
@@ -64,13 +84,28 @@ def read_batch(feedback_stream: KinesisFeedbackResource, positions: Mapping[str,
         return None
 
 
+def pressed_thumbs(batch: FeedbackBatch) -> list[PressedThumb]:
+    """Return the events of a batch as the decision needs them: no session, no user."""
+    return [
+        PressedThumb(
+            event_id=event.event_id,
+            trace_id=event.trace_id,
+            response_id=event.response_id,
+            release_bundle=event.release_bundle,
+            feedback=event.feedback,
+            time_ms=event.timestamp_ms,
+        )
+        for event in batch.events
+    ]
+
+
 def firing_key(firing: Firing, positions: Mapping[str, Any]) -> str:
-    """Return the run key of a firing: bundle and epoch, and where in the stream it happened.
+    """Return the run key of a firing: bundle and epoch, and where in stream and votes it happened.
 
     Epochs begin again after the cursor was reset, and Dagster would drop a run whose key it has seen.
     """
-    place = hashlib.sha256(json.dumps(dict(positions), sort_keys=True).encode()).hexdigest()[:12]
-    return f"{firing.run_key}-{place}"
+    place = json.dumps([dict(positions), firing.votes.up, firing.votes.down], sort_keys=True)
+    return f"{firing.run_key}-{hashlib.sha256(place.encode()).hexdigest()[:12]}"
 
 
 @dg.sensor(
@@ -81,24 +116,29 @@ def firing_key(firing: Firing, positions: Mapping[str, Any]) -> str:
     description="Retrains on a release bundle when its thumbs-downs since the last firing reach a number and a share.",
 )
 def feedback_threshold(
-    context: dg.SensorEvaluationContext, feedback_stream: KinesisFeedbackResource, store: StoreResource
+    context: dg.SensorEvaluationContext,
+    feedback_stream: KinesisFeedbackResource,
+    mlflow: MlflowResource,
+    store: StoreResource,
 ) -> dg.SensorResult:
-    """Count new feedback by bundle; request one retraining run for each bundle over the threshold."""
-    positions, state = positions_and_state(context.cursor, store)
-    batch = read_batch(feedback_stream, positions)
+    """Count the votes of all bundles; request one retraining run for each bundle over the threshold."""
+    state = state_of(context.cursor, store)
+    batch = read_batch(feedback_stream, state.positions)
+    notes = ""
     if batch is None:
-        reason = f"there is no stream {feedback_stream.stream_name}: `mangaassist bootstrap` makes it"
-        return dg.SensorResult(skip_reason=dg.SkipReason(reason))
-    events = [
-        FeedbackEvent(event_id=event.event_id, release_bundle=event.release_bundle, feedback=event.feedback)
-        for event in batch.events
-    ]
-    decision = decide(state, events, config=ThresholdConfig())
-    cursor = to_cursor(dict(batch.cursor), decision.state)
+        # Thumbs may be on the traces alone.
+        batch = FeedbackBatch(events=(), cursor=state.positions, rejects=())
+        notes = f"; there is no stream {feedback_stream.stream_name}: `mangaassist bootstrap` makes it"
+    thumbs = mlflow.thumbs()
+    events = pressed_thumbs(batch)
+    traces = thumbs.said_on([*state.counts.remembered, *events])
+    votes, history = votes_on_traces(state.history, thumbs.after, now_ms=int(time.time() * 1000))
+    decision = decide(state.counts, events, on_traces=votes, traces=traces, config=ThresholdConfig())
+    cursor = replace(state, positions=batch.cursor, history=history, counts=decision.state).to_cursor()
     if not decision.fire:
-        rejected = f"; {len(batch.rejects)} unreadable records" if batch.rejects else ""
-        lost = f"; {len(batch.gaps)} places where records may be lost" if batch.gaps else ""
-        return dg.SensorResult(skip_reason=dg.SkipReason(decision.reason + rejected + lost), cursor=cursor)
+        notes += f"; {len(batch.rejects)} unreadable records" if batch.rejects else ""
+        notes += f"; {len(batch.gaps)} places where records may be lost" if batch.gaps else ""
+        return dg.SensorResult(skip_reason=dg.SkipReason(decision.reason + notes), cursor=cursor)
     context.log.info(decision.reason)
     return dg.SensorResult(
         run_requests=[

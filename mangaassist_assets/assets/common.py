@@ -16,6 +16,9 @@ TRACE_LANDING_POOL = "trace_landing"
 TRAINING_POOL = "training"
 PRODUCTION_POOL = "production"
 
+LEFT_OUT = "left_out"
+"""Metadata of the observation that says why an asset made nothing."""
+
 
 def materialized(snapshot: Snapshot, metadata: Mapping[str, dg.MetadataValue]) -> dg.MaterializeResult[None]:
     """Return the materialization of a snapshot; its digest is the data version, so equal content is equal data."""
@@ -26,6 +29,18 @@ def materialized(snapshot: Snapshot, metadata: Mapping[str, dg.MetadataValue]) -
             "files": dg.MetadataValue.path(snapshot.uri),
             **metadata,
         },
+    )
+
+
+def leave_out(context: dg.AssetExecutionContext, reason: str) -> None:
+    """Say why an asset makes nothing now, though nothing is broken: in the log, and as an observation of the asset."""
+    context.log.warning(f"left out: {reason}")
+    context.log_event(
+        dg.AssetObservation(
+            asset_key=context.asset_key,
+            partition=context.partition_key if context.has_partition_key else None,
+            metadata={LEFT_OUT: dg.MetadataValue.text(reason)},
+        )
     )
 
 

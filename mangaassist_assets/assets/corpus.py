@@ -2,7 +2,7 @@
 
 import dagster as dg
 
-from mangaassist_assets.assets.common import ML_ENGINEERING, TRAINING_POOL, materialized, table
+from mangaassist_assets.assets.common import LEFT_OUT, ML_ENGINEERING, TRAINING_POOL, leave_out, materialized, table
 from mangaassist_assets.assets.golden import golden_set
 from mangaassist_assets.assets.lanes import INTENT, RERANKER
 from resources.app_config import AppConfigResource
@@ -108,24 +108,34 @@ def first_reranker(
     """The first reranker, a cross-encoder trained on the documents that the corpus names as relevant.
 
     Where the corpus names none, the titles of the knowledge ask for their own passages: weak, but the store's words.
+    Without a second passage there is nothing to tell apart: no reranker is made then, and the chatbot keeps the order
+    of retrieval.
     """
     from mangaassist_assets.assets.ranking_versions import ranking_version
     from mangaassist_assets.assets.reading import read_chunks, read_corpus, read_golden
     from mangaassist_assets.assets.registration import become_first_champion, present_champion
     from mangaassist_assets.assets.training import train_model
+    from mangaassist_assets.datasets.intent_dataset import EmptyDatasetError
 
     if (present := present_champion(context, mlflow, RERANKER)) is not None:
         return present
     snapshots = store.snapshots()
-    version = ranking_version(
-        read_corpus(snapshots),
-        [],
-        read_chunks(snapshots),
-        search=search,
-        embeddings=embeddings,
-        app_config=app_config,
-        golden_texts=read_golden(snapshots),
-    )
+    try:
+        version = ranking_version(
+            read_corpus(snapshots),
+            [],
+            read_chunks(snapshots),
+            search=search,
+            embeddings=embeddings,
+            app_config=app_config,
+            golden_texts=read_golden(snapshots),
+        )
+    except EmptyDatasetError as error:
+        leave_out(context, str(error))
+        # Materialized all the same: without it, what production runs would not be written down.
+        return dg.MaterializeResult(
+            data_version=dg.DataVersion("none"), metadata={LEFT_OUT: dg.MetadataValue.text(str(error))}
+        )
     model = train_model(
         context,
         RERANKER,

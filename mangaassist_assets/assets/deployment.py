@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 
-from mangaassist_assets.assets.common import ML_ENGINEERING, PLATFORM, PRODUCTION_POOL
+from mangaassist_assets.assets.common import LEFT_OUT, ML_ENGINEERING, PLATFORM, PRODUCTION_POOL
 from mangaassist_assets.assets.endpoint_contract import require_contract
 from mangaassist_assets.assets.lanes import Lane
 from mangaassist_assets.assets.promoting import ChampionConfig, champion_result, promote, requested_override
@@ -76,7 +76,8 @@ def build_endpoint_asset(lane: Lane) -> dg.AssetsDefinition:
             f"The SageMaker endpoint `{lane.endpoint_name}`, serving the champion {lane.title}.\n\n"
             "Deploys what the registry alias names, once it answered as production asks, by the endpoint's response "
             "schema; a version that serves already is left alone. The container checks the artifact's hash before it "
-            "loads. The registered version and the SageMaker model then name each other."
+            "loads. The registered version and the SageMaker model then name each other. Without a champion there is "
+            "no endpoint, and none is made."
         ),
     )
     def endpoint(
@@ -86,6 +87,12 @@ def build_endpoint_asset(lane: Lane) -> dg.AssetsDefinition:
         from resources.mlflow_registry import artifact_uri
 
         version = mlflow.version_by_alias(lane.model_name, "champion")
+        if version is None and endpoints.describe(lane.endpoint_name) is None:
+            reason = f"{lane.model_name} has no champion: {lane.endpoint_name} serves nothing"
+            context.log.warning(reason)
+            return dg.MaterializeResult(
+                data_version=dg.DataVersion("none"), metadata={LEFT_OUT: dg.MetadataValue.text(reason)}
+            )
         if version is None or version.artifact_sha256 is None:
             msg = f"{lane.model_name} has no champion to deploy: run `mangaassist bootstrap` first"
             raise dg.Failure(msg)

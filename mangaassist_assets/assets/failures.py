@@ -27,9 +27,11 @@ def failed_traces(
     One row is one turn with at least one explicit failure signal (thumbs-down, failed review, guardrail block, error,
     empty retrieval): its signals, the blamed stage with evidence and confidence, and what was found for or against
     every other stage. The blame decides which loop the failure feeds: retrain, reindex, or a configuration change. The
-    rules it was made under lie beside it.
+    rules it was made under lie beside it. `experiments` compares the arms of the bundle's experiments, `shadow` the
+    champion with the challenger that answered beside it.
     """
     from mangaassist_assets.assets.reading import FAILURES_FILE, RULES_FILE, failures_to_json, read_turns
+    from mangaassist_assets.mining.arm_comparison import arm_rows, shadow_rows
     from mangaassist_assets.mining.blame import find_failures
     from mangaassist_assets.mining.explaining import blame_rows, rule_rows, signal_rows, why_rows, worst
     from mangaassist_assets.storage import canonical_json
@@ -61,6 +63,8 @@ def failed_traces(
             "unknown_share": dg.MetadataValue.float(unknown / len(failures) if failures else 0.0),
             "blame": table(blame_rows(failures, rules)),
             "signals": table(signal_rows(failures)),
+            "experiments": table(arm_rows(turns, {failure.turn.trace_id for failure in failures})),
+            "shadow": table(shadow_rows(turns)),
             "why": table(why_rows(worst(failures, EXPLAINED_FAILURES))),
             "rules_file": dg.MetadataValue.text(rules.file),
             "rules_digest": dg.MetadataValue.text(rules.digest),

@@ -7,6 +7,7 @@ from mangaassist_assets.assets.common import FEEDBACK_STREAM_POOL, PLATFORM, mat
 from mangaassist_assets.partitions import release_bundles
 from resources.feedback_stream import KinesisFeedbackResource
 from resources.mlflow_tracking import MlflowResource
+from resources.privacy import PrivacyResource
 from resources.store import StoreResource
 
 RECORDING_FILE = "recording.parquet"
@@ -18,31 +19,54 @@ RECORDING_FILE = "recording.parquet"
     owners=[PLATFORM],
     kinds={"kinesis", "deltalake", "parquet"},
     pool=FEEDBACK_STREAM_POOL,
-    code_version="2",
+    code_version="3",
 )
 def feedback_events(
-    context: dg.AssetExecutionContext, feedback_stream: KinesisFeedbackResource, store: StoreResource
+    context: dg.AssetExecutionContext,
+    feedback_stream: KinesisFeedbackResource,
+    mlflow: MlflowResource,
+    privacy: PrivacyResource,
+    store: StoreResource,
 ) -> dg.MaterializeResult[None]:
     """Thumbs of one release bundle, distinct by event id, oldest first.
 
     One row is one feedback event from the Kinesis stream `mangaassist-feedback`, or from what Firehose delivers of it.
     Materializing any bundle first lands what is new of all bundles, with the position in the source; records that are
-    no events are kept with their reasons, events of erased users are not kept.
+    no events are kept with their reasons, events of erased users are not kept. An event that does not say its bundle
+    or session is joined with its trace, and waits as long as there is none.
     """
+    from datetime import UTC, datetime
+
     from mangaassist_assets.assets.reading import EVENTS_FILE
     from mangaassist_assets.tracing.erasure import erased_users
+    from mangaassist_assets.tracing.feedback_joining import OVERDUE, join_waiting
     from mangaassist_assets.tracing.feedback_landing import land_new
+    from mangaassist_assets.tracing.landed_facts import LandedFacts
+    from resources.mlflow_trace_finder import MlflowTraceFinder
 
     snapshots = store.snapshots()
     landing = store.feedback_landing()
     erased = erased_users(snapshots)
-    landed = land_new(feedback_stream, landing, erased=erased)
+    key = privacy.pseudonym_key()
+    landed = land_new(feedback_stream, landing, erased=erased, pseudonym_key=key)
+    joined = join_waiting(
+        landing,
+        [MlflowTraceFinder.of(mlflow), LandedFacts(store.trace_landing_table())],
+        pseudonym_key=key,
+        now=datetime.now(UTC),
+        erased=erased,
+    )
     # A user may have been erased while events were being landed.
     late = erased_users(snapshots) - erased
     if late:
         landing.erase(user_keys=late)
     found = landing.table(context.partition_key, erased=erased | late)
     context.log.info(f"landed {landed.events} new events of all bundles, {landed.rejects} unreadable records")
+    if joined.overdue:
+        context.log.warning(
+            f"{joined.overdue} feedback events have waited for their traces for more than {OVERDUE.days} days (the "
+            f"oldest is of {joined.oldest}): they are kept, and joined if the traces are imported"
+        )
     for gap in landed.gaps:
         context.log.warning(f"feedback records may be lost at {gap.place}: {gap.reason}")
     snapshot = snapshots.write("feedback_events", {EVENTS_FILE: found.to_parquet()}, partition=context.partition_key)
@@ -56,7 +80,13 @@ def feedback_events(
             "conflicting_events": dg.MetadataValue.int(found.conflicts),
             "newly_landed": dg.MetadataValue.int(landed.events),
             "newly_rejected": dg.MetadataValue.int(landed.rejects),
-            "dropped_of_erased_users": dg.MetadataValue.int(landed.erased),
+            "dropped_of_erased_users": dg.MetadataValue.int(landed.erased + joined.erased),
+            "newly_joined": dg.MetadataValue.int(joined.joined),
+            "waiting_for_a_trace": dg.MetadataValue.int(joined.waiting),
+            "oldest_waiting": dg.MetadataValue.text(joined.oldest or "none"),
+            "waiting_too_long": dg.MetadataValue.int(joined.overdue),
+            "times_clipped_to_arrival": dg.MetadataValue.int(landed.clipped),
+            "times_unreadable": dg.MetadataValue.int(landed.unreadable_times),
             "gaps": table([{"place": gap.place, "reason": gap.reason} for gap in landed.gaps]),
         },
     )

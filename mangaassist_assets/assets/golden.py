@@ -10,21 +10,26 @@ from resources.store import StoreResource
 def golden_set(context: dg.AssetExecutionContext, store: StoreResource) -> dg.MaterializeResult[None]:
     """The fixed messages that models are compared on from the first day to the last; no dataset may hold one of them.
 
-    One row is one message with its intent and the documents that answer it, redacted; from the file handed to
-    `mangaassist bootstrap --golden`. It is empty where none was. Another file is refused unless somebody said
-    `--replace-golden`.
+    One row is one message with what is known of it: its intent, the documents that answer it, its reference answers and
+    contexts; redacted; from the file handed to `mangaassist bootstrap --golden`. It is empty where none was. Another
+    file is refused unless somebody said `--replace-golden`.
     """
     from collections import Counter
 
-    from mangaassist_assets.assets.reading import GOLDEN_FILE, corpus_to_json, read_vocabulary
-    from mangaassist_assets.datasets.golden_set import SOURCE_FILE, read_handed_in, refuse_other_golden_set
+    from mangaassist_assets.assets.reading import GOLDEN_FILE, read_vocabulary
+    from mangaassist_assets.datasets.golden_set import (
+        SOURCE_FILE,
+        golden_to_json,
+        read_handed_in,
+        refuse_other_golden_set,
+    )
 
     snapshots = store.snapshots()
     handed_in = read_handed_in(store.inputs())
     stored = snapshots.find("golden_set")
     source = refuse_other_golden_set(handed_in, snapshots.read(stored, SOURCE_FILE) if stored else None)
     utterances = handed_in.utterances(read_vocabulary(snapshots))
-    files = {GOLDEN_FILE: corpus_to_json(utterances), SOURCE_FILE: source}
+    files = {GOLDEN_FILE: golden_to_json(utterances), SOURCE_FILE: source}
     if stored is not None and snapshots.read(stored, SOURCE_FILE) == source:
         # The words of the store grow, and with them what redaction leaves alone: the set stays as it was.
         files = {name: snapshots.read(stored, name) for name in stored.files}
@@ -39,6 +44,8 @@ def golden_set(context: dg.AssetExecutionContext, store: StoreResource) -> dg.Ma
         snapshot,
         {
             "dagster/row_count": dg.MetadataValue.int(len(utterances)),
+            "with_documents": dg.MetadataValue.int(sum(bool(one.relevant_documents) for one in utterances)),
+            "with_answer": dg.MetadataValue.int(sum(bool(one.answers) for one in utterances)),
             "handed_in": dg.MetadataValue.text(handed_in.sha256 or "none"),
             "intents": table([{"intent": name, "messages": count} for name, count in intents.most_common()]),
         },

@@ -15,7 +15,7 @@ class KnowledgeSettings(dg.Config):
 
     without_tenants: bool = Field(
         default=False,
-        description="Go on though no document names a tenant and there were tenants before: everybody sees everything.",
+        description="Do not ask what was a tenant's before: where no document names one, everybody sees everything.",
     )
 
 
@@ -35,7 +35,7 @@ def knowledge_chunks(
     from mangaassist_assets.assets.reading import CHUNKS_FILE, VOCABULARY_FILE, read_chunks
     from mangaassist_assets.knowledge.chunking import chunk_documents, chunks_to_parquet
     from mangaassist_assets.knowledge.documents import read_knowledge
-    from mangaassist_assets.knowledge.tenants import refuse_lost_tenants
+    from mangaassist_assets.knowledge.tenants import opened_documents
     from mangaassist_assets.knowledge.vocabulary import store_phrases
     from mangaassist_assets.storage import canonical_json
 
@@ -43,9 +43,15 @@ def knowledge_chunks(
     attribute = knowledge.named_tenant_attribute()
     reading = read_knowledge(knowledge.path(), tenant_attribute=attribute)
     chunks = chunk_documents(reading.documents)
-    if not config.without_tenants and snapshots.find("knowledge_chunks") is not None:
-        before = [chunk.tenant for chunk in read_chunks(snapshots, tenantless=True)]
-        refuse_lost_tenants(before, [chunk.tenant for chunk in chunks], attribute=attribute)
+    compared = not config.without_tenants and snapshots.find("knowledge_chunks") is not None
+    before = read_chunks(snapshots, tenantless=True) if compared else []
+    opened = opened_documents(
+        {chunk.document_id: chunk.tenant for chunk in before},
+        {chunk.document_id: chunk.tenant for chunk in chunks},
+        attribute=attribute,
+    )
+    if opened:
+        context.log.warning(f"{len(opened)} documents of a tenant are everybody's now, such as {opened[0]}")
     phrases = store_phrases(chunks)
     snapshot = snapshots.write(
         "knowledge_chunks",
@@ -63,6 +69,7 @@ def knowledge_chunks(
         {
             "dagster/row_count": dg.MetadataValue.int(len(chunks)),
             "documents": dg.MetadataValue.int(len(reading.documents)),
+            "opened_documents": dg.MetadataValue.json(opened[:50]),
             "documents_by_tenant": table(
                 [
                     {"tenant": tenant, "documents": count}

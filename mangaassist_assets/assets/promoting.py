@@ -210,7 +210,7 @@ def _registered(mlflow: "MlflowResource", lane: Lane, version: str) -> "ModelVer
 def no_champion(lane: Lane) -> str:
     """Return what to do about a lane without a champion."""
     by_hand = f"promote a first version by hand (`mangaassist models promote --model {lane.group} …`)"
-    return "run `mangaassist bootstrap` first" if lane.first_asset else by_hand
+    return f"run `mangaassist bootstrap`, which makes the first one, or {by_hand}" if lane.first_asset else by_hand
 
 
 def _verified(mlflow: "MlflowResource", version: "ModelVersion", lane: Lane) -> str:

@@ -85,6 +85,20 @@ def read_feedback(store: SnapshotStore, release_bundle: str) -> Sequence[Feedbac
     return events_from_parquet(store.read(store.latest("feedback_events", partition=release_bundle), EVENTS_FILE))
 
 
+def read_mined_thumbs(store: SnapshotStore) -> dict[str, tuple[int, int]]:
+    """Return how many turns of each mined bundle say thumbs up, and how many thumbs down."""
+    import io
+
+    import polars as pl
+
+    thumbs: dict[str, tuple[int, int]] = {}
+    for bundle in store.partitions("tagged_traces"):
+        content = store.read(store.latest("tagged_traces", partition=bundle), TURNS_FILE)
+        said = pl.read_parquet(io.BytesIO(content), columns=["user_feedback"])["user_feedback"]
+        thumbs[bundle] = (int((said == "thumbs_up").sum()), int((said == "thumbs_down").sum()))
+    return thumbs
+
+
 def bundles_by_start(store: SnapshotStore) -> dict[str, int]:
     """Return the bundles with traces and the start of their first one (ms since the epoch), oldest first."""
     starts: dict[str, int] = {}

@@ -1,5 +1,7 @@
 """Releases: the configuration in force, what production runs, and the manifest of each bundle."""
 
+from typing import Any
+
 import dagster as dg
 
 from mangaassist_assets.assets.common import PLATFORM, RELEASE_MANAGEMENT, materialized, table
@@ -11,32 +13,79 @@ from resources.mlflow_tracking import MlflowResource
 from resources.search import SearchResource
 from resources.store import StoreResource
 
+PROFILES_FILE = "profiles.json"
 
-@dg.asset(group_name="release", owners=[PLATFORM], kinds={"appconfig"}, code_version="1")
+
+@dg.asset(group_name="release", owners=[PLATFORM], kinds={"appconfig"}, code_version="2")
 def runtime_configuration(
     context: dg.AssetExecutionContext, app_config: AppConfigResource, store: StoreResource
 ) -> dg.MaterializeResult[None]:
-    """The deployed versions of prompts, routing and guardrails in AppConfig.
+    """What is deployed in AppConfig (prompts, routing, guardrails, experiments and what others keep there), judged.
 
-    One row is one configuration profile with its last completed deployment; a rolled-back one does not count.
+    One row is one configuration profile with its last completed deployment (a rolled-back one does not count), the
+    version that chatbots answer with, the fields that this platform does not know, and what is wrong with it.
     """
     from mangaassist_assets.storage import canonical_json
 
-    versions = app_config.deployed_versions()
-    snapshot = store.snapshots().write("runtime_configuration", {"versions.json": canonical_json(dict(versions))})
-    context.log.info(", ".join(f"{profile} {version}" for profile, version in sorted(versions.items())))
+    reviews = [{**one.to_dict(), "problems_told": one.describe_problems()} for one in app_config.review()]
+    snapshot = store.snapshots().write("runtime_configuration", {PROFILES_FILE: canonical_json(reviews)})
+    context.log.info(", ".join(f"{one['profile']} {one['deployed']}" for one in reviews))
     return materialized(
         snapshot,
-        {"versions": table([{"profile": name, "version": version} for name, version in sorted(versions.items())])},
+        {
+            "profiles": table(
+                [
+                    {
+                        "profile": one["profile"],
+                        "deployed": one["deployed"],
+                        "serving": one["serving"] or "none",
+                        "document_version": one["document_version"] or "",
+                        "unknown_fields": len(one["unknown_fields"]),
+                        "problems": len(one["problems"]),
+                        "state": one["state"],
+                    }
+                    for one in reviews
+                ]
+            ),
+            "unknown_fields": table(
+                [
+                    {
+                        "profile": one["profile"],
+                        "version": one["deployed"],
+                        "field": field["field"],
+                        "resembles": field["resembles"] or "",
+                    }
+                    for one in reviews
+                    for field in one["unknown_fields"]
+                ]
+            ),
+            "problems": table(problem_rows(reviews)),
+        },
     )
 
 
+def problem_rows(reviews: list[dict[str, Any]]) -> list[dict[str, str | int | float | bool | None]]:
+    """Return a row a problem of what the refresh found: profile, version, place, reason, and the version in use."""
+    return [
+        {
+            "profile": one["profile"],
+            "version": one["deployed"],
+            "field": problem["field"],
+            "reason": problem["reason"],
+            "serving": one["serving"] or "none",
+        }
+        for one in reviews
+        for problem in one["problems"]
+    ]
+
+
 @dg.asset(
-    deps=[runtime_configuration, "live_index", "intent_endpoint", "reranker_endpoint"],
+    # Not of runtime_configuration: a document that its check refuses must not keep this record from being made.
+    deps=["live_index", "intent_endpoint", "reranker_endpoint"],
     group_name="release",
     owners=[RELEASE_MANAGEMENT],
     kinds={"json"},
-    code_version="1",
+    code_version="2",
 )
 def active_release(
     context: dg.AssetExecutionContext,
@@ -78,12 +127,12 @@ def active_release(
     )
     rows += [
         {
-            "component": f"configuration {profile}",
-            "version": str(version),
-            "state": "deployed",
-            "agrees_with_registry": True,
+            "component": f"configuration {one.profile}",
+            "version": one.serving,
+            "state": one.state,
+            "agrees_with_registry": one.serving == one.deployed,
         }
-        for profile, version in sorted(app_config.deployed_versions().items())
+        for one in app_config.review()
     ]
     snapshot = store.snapshots().write("active_release", {"components.json": canonical_json(rows)})
     context.log.info("; ".join(f"{row['component']} {row['version']}" for row in rows))

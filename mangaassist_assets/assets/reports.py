@@ -14,15 +14,18 @@ from resources.store import StoreResource
 from resources.warehouse import WarehouseResource
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     import polars as pl
 
     from mangaassist_assets.satisfaction.report import SatisfactionReport
+    from mangaassist_assets.satisfaction.shown import ShownRows
     from mangaassist_assets.storage import SnapshotStore
     from mangaassist_assets.warehouse.types import Warehouse
 
 WAREHOUSE_POOL = "warehouse"
 REPORT_FILE = "report.json"
-_ROWS_SHOWN = 60
+_STAGES_SHOWN = 24
 IN_MILLISECONDS = {name: f"latency_{name}_ms" for name in ("p50", "p95", "p99")}
 
 SATISFACTION_COLUMNS = (
@@ -44,12 +47,13 @@ USAGE_COLUMNS = {
             "p99",
         ),
         *("calls", "input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens"),
-        *("cost_usd", "priced_calls", "reported_cost_usd"),
+        *("cost_usd", "priced_calls", "reported_cost_usd", "reported_calls", "listed_cost_usd"),
     ),
     "stages": ("name", "calls", "failed", "p50", "p95", "p99"),
     "models": (
         *("model_id", "calls", "input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens"),
-        *("cost_usd", "priced_calls", "unpriced_calls", "uncounted_calls", "reported_cost_usd"),
+        *("cost_usd", "priced_calls", "unpriced_calls", "uncounted_calls"),
+        *("reported_cost_usd", "reported_calls", "listed_cost_usd"),
     ),
 }
 """What of the tables people see on the page; the snapshot holds all of it."""
@@ -62,12 +66,12 @@ USAGE_COLUMNS = {
     owners=[ML_ENGINEERING],
     kinds={"sql", "parquet"},
     pool=WAREHOUSE_POOL,
-    code_version="1",
+    code_version="2",
 )
 def satisfaction_report(
     context: dg.AssetExecutionContext, mlflow: MlflowResource, store: StoreResource, warehouse: WarehouseResource
 ) -> dg.MaterializeResult[None]:
-    """Thumbs of one release bundle by prompt, model, intent and retrieval policy, compared with the bundle before.
+    """Thumbs of one release bundle by prompt, model, intent, retrieval policy, tenant and team, against the one before.
 
     One row is one group: turns, rated turns, the share of thumbs up with its Wilson interval, and the difference to the
     bundle before, flagged only where its interval excludes 0. The bundle's turns, stages, model calls and feedback are
@@ -78,6 +82,7 @@ def satisfaction_report(
     from mangaassist_assets.assets.reading import previous_bundle
     from mangaassist_assets.satisfaction.chart import satisfaction_chart
     from mangaassist_assets.satisfaction.report import build_report, read_counts
+    from mangaassist_assets.satisfaction.shown import shown_name
     from mangaassist_assets.storage import canonical_json
     from mangaassist_assets.tracing.snapshot import to_parquet
     from mangaassist_assets.warehouse.queries import STRAY_EVENTS, satisfaction_query
@@ -114,6 +119,7 @@ def satisfaction_report(
         f"{overall.thumbs_up} of {overall.rated} rated turns are thumbs up, {overall.turns} turns; compared with "
         f"{before or 'no earlier bundle'}: {len(moved)} groups moved"
     )
+    shown = _shown(report.frame(), SATISFACTION_COLUMNS, by="turns")
     shares = {} if overall.satisfaction is None else {"satisfaction": dg.MetadataValue.float(overall.satisfaction)}
     return materialized(
         snapshot,
@@ -125,12 +131,14 @@ def satisfaction_report(
             **shares,
             "compared_with": dg.MetadataValue.text(before or "no earlier bundle"),
             "moved": dg.MetadataValue.text(
-                ", ".join(f"{group.dimension} {group.label} {group.difference:+.3f}" for group in moved) or "nothing"
+                ", ".join(f"{group.dimension} {shown_name(group.value)} {group.difference:+.3f}" for group in moved)
+                or "nothing"
             ),
             "feedback_events": dg.MetadataValue.int(events),
             "feedback_without_turn": dg.MetadataValue.int(stray),
             "feedback_rejected": table([{"reason": why, "events": n} for why, n in sorted(rejected.items())]),
-            "groups": table(people_rows(report.frame(), SATISFACTION_COLUMNS)),
+            "groups": table(shown.rows),
+            "groups_not_shown": dg.MetadataValue.text(shown.said or "none"),
             "mlflow": dg.MetadataValue.md(_links(mlflow, report)),
         },
     )
@@ -142,16 +150,17 @@ def satisfaction_report(
     group_name="reports",
     owners=[PLATFORM],
     kinds={"polars", "parquet"},
-    code_version="1",
+    code_version="2",
 )
 def usage_report(
     context: dg.AssetExecutionContext, mlflow: MlflowResource, prices: PricesResource, store: StoreResource
 ) -> dg.MaterializeResult[None]:
-    """What the turns of one release bundle took and cost, by prompt version and experiment arm.
+    """What the turns of one release bundle took and cost, by prompt version, experiment arm, tenant and team.
 
-    Latency p50, p95 and p99 by stage, tokens, prompt cache reads and writes, cost by model at the price that was valid
-    when the turn began, cache hits, errors and blocked turns, each with its count. A model without a price has no cost
-    and is named.
+    Latency p50, p95 and p99 by stage, tokens, prompt cache reads and writes, cost by model as a proxy charged it or at
+    the price that was valid when the turn began, cache hits of the turns that tell, errors and blocked turns, each with
+    its count. A call without a price has no cost: its model is named with the reason. A price that has ended counts
+    until another is known, and is named as well.
     """
     import io
 
@@ -160,14 +169,15 @@ def usage_report(
     from mangaassist_assets.assets.reading import TURNS_FILE
     from mangaassist_assets.storage import canonical_json
     from mangaassist_assets.tracing.snapshot import to_parquet
-    from mangaassist_assets.usage.chart import cost_chart, latency_chart
+    from mangaassist_assets.usage.chart import cost_chart, customer_chart, latency_chart
     from mangaassist_assets.usage.report import build_usage_report
 
     bundle = context.partition_key
     snapshots = store.snapshots()
     turns = pl.read_parquet(io.BytesIO(snapshots.read(snapshots.latest("tagged_traces", partition=bundle), TURNS_FILE)))
     report = build_usage_report(turns, prices.table(), release_bundle=bundle, region=prices.priced_region())
-    tables = {f"{name}.parquet": to_parquet(getattr(report, name)) for name in ("groups", "stages", "models", "prices")}
+    names = ("groups", "stages", "models", "prices", "unpriced")
+    tables = {f"{name}.parquet": to_parquet(getattr(report, name)) for name in names}
     snapshot = snapshots.write(
         "usage_report", {REPORT_FILE: canonical_json(report.to_dict()), **tables}, partition=bundle
     )
@@ -175,14 +185,26 @@ def usage_report(
     cost = overall["cost_usd"]
     context.log.info(
         f"{overall['turns']} turns, {overall['errors']} errors, {overall['calls']} model calls, "
-        f"{overall['priced_calls']} of them with a known cost, {0.0 if cost is None else cost:.4f} USD; "
+        f"{overall['priced_calls']} of them with a known cost, {overall['reported_calls']} as a proxy charged it, "
+        f"{0.0 if cost is None else cost:.4f} USD; "
         f"no price for: {', '.join(report.unpriced_models) or 'none'}"
     )
+    for note in report.price_notes:
+        context.log.info(note)
     figures = {
         IN_MILLISECONDS.get(name, name): dg.MetadataValue.float(round(overall[name], 6))
-        for name in ("p50", "p95", "p99", "error_rate", "blocked_rate", "cache_hit_share", "cost_usd")
+        for name in (
+            *("p50", "p95", "p99", "error_rate", "blocked_rate", "cache_hit_share"),
+            *("cost_usd", "reported_cost_usd", "listed_cost_usd"),
+        )
         if overall[name] is not None
     }
+    groups = _shown(report.groups, USAGE_COLUMNS["groups"], by="turns")
+    models = _shown(report.models, USAGE_COLUMNS["models"], by="calls")
+    stages, more_stages = report.most_called_stages(_STAGES_SHOWN)
+    customers = customer_chart(report)
+    if customers is not None:
+        figures["customer_chart"] = image("Cost by tenant and team", customers)
     return materialized(
         snapshot,
         {
@@ -190,13 +212,20 @@ def usage_report(
             "latency_chart": image("Latency by stage", latency_chart(report)),
             "cost_chart": image("Cost by model", cost_chart(report)),
             **figures,
+            "cache_hits": dg.MetadataValue.text(f"{overall['cache_hits']} of {overall['cache_stated']}"),
             "model_calls": dg.MetadataValue.int(overall["calls"]),
             "priced_calls": dg.MetadataValue.int(overall["priced_calls"]),
+            "reported_calls": dg.MetadataValue.int(overall["reported_calls"]),
             "unpriced_models": dg.MetadataValue.text(", ".join(report.unpriced_models) or "none"),
-            "groups": table(people_rows(report.groups, USAGE_COLUMNS["groups"])),
-            "stages": table(people_rows(report.stages, USAGE_COLUMNS["stages"])),
-            "models": table(people_rows(report.models, USAGE_COLUMNS["models"])),
+            "groups": table(groups.rows),
+            "groups_not_shown": dg.MetadataValue.text(groups.said or "none"),
+            "stages": table(_for_people(stages, USAGE_COLUMNS["stages"])),
+            "stages_not_shown": dg.MetadataValue.int(more_stages),
+            "models": table(models.rows),
+            "models_not_shown": dg.MetadataValue.text(models.said or "none"),
             "prices": table(_rounded(report.prices)),
+            "unpriced": table(report.unpriced.to_dicts()),
+            "price_notes": dg.MetadataValue.text("\n".join(report.price_notes) or "none"),
             "mlflow_traces": dg.MetadataValue.url(mlflow.traces_url(bundle)),
         },
     )
@@ -242,16 +271,29 @@ def _feedback_events(snapshots: "SnapshotStore", bundle: str) -> list[Any]:
     return events
 
 
-def people_rows(frame: "pl.DataFrame", columns: tuple[str, ...]) -> list[dict[str, Any]]:
-    """Return groups as rows for people: at most so many, a name for what is not stated, figures with four digits."""
-    import polars as pl
+def _shown(frame: "pl.DataFrame", columns: tuple[str, ...], *, by: str) -> "ShownRows":
+    """Return the largest groups of each dimension as rows for people."""
+    from mangaassist_assets.satisfaction.shown import ShownRows, largest_groups
 
-    from mangaassist_assets.satisfaction.report import NOT_STATED
-    from mangaassist_assets.warehouse.queries import OVERALL
+    found = largest_groups(frame.to_dicts(), by=by)
+    return ShownRows(rows=_for_people(found.rows, columns), more=found.more)
 
-    value = pl.when(pl.col("dimension") == OVERALL).then(pl.lit("")).otherwise(pl.col("value").fill_null(NOT_STATED))
-    shown = frame.with_columns(value=value).select("dimension", "value", *columns).head(_ROWS_SHOWN)
-    return _rounded(shown.rename(IN_MILLISECONDS, strict=False))
+
+def _for_people(rows: "Sequence[Mapping[str, Any]]", columns: tuple[str, ...]) -> list[dict[str, Any]]:
+    """Return rows with a name for what is not stated, times that say their unit, and figures with four digits."""
+    from mangaassist_assets.satisfaction.shown import shown_name, shown_value
+
+    def cell(value: object) -> object:
+        return round(value, 4) if isinstance(value, float) else shown_name(value) if isinstance(value, str) else value
+
+    return [
+        {
+            "dimension": row["dimension"],
+            "value": shown_value(row),
+            **{IN_MILLISECONDS.get(name, name): cell(row[name]) for name in columns},
+        }
+        for row in rows
+    ]
 
 
 def _rounded(frame: "pl.DataFrame") -> list[dict[str, Any]]:

@@ -1,9 +1,11 @@
 """The dataset of the reranker lane."""
 
+from collections.abc import Iterator
+
 import dagster as dg
 from pydantic import Field
 
-from mangaassist_assets.assets.common import ML_ENGINEERING
+from mangaassist_assets.assets.common import ML_ENGINEERING, leave_out
 from mangaassist_assets.assets.corpus import training_corpus
 from mangaassist_assets.assets.golden import golden_set
 from mangaassist_assets.assets.traces import tagged_traces
@@ -34,6 +36,7 @@ class RerankerDatasetSettings(dg.Config):
     owners=[ML_ENGINEERING],
     kinds={"parquet"},
     code_version="2",
+    output_required=False,
 )
 def reranker_dataset(
     context: dg.AssetExecutionContext,
@@ -42,12 +45,13 @@ def reranker_dataset(
     embeddings: EmbeddingsResource,
     search: SearchResource,
     store: StoreResource,
-) -> dg.MaterializeResult[None]:
+) -> Iterator[dg.MaterializeResult[None]]:
     """The ranking dataset as of one release bundle: content-addressed, immutable, leak-checked.
 
     One row is one query and one passage with its relevance. Reviewed turns and corpus messages name relevant
     documents; wrong passages are those that shoppers were shown, those that the live index finds, and a few random
     ones. What the index said is kept beside the rows, so that the version can be rebuilt when the index has moved on.
+    Nothing is written where no query is left to train on, as in a store of one passage: an observation says why.
     """
     from mangaassist_assets.assets.dataset_results import dataset_result
     from mangaassist_assets.assets.ranking_versions import (
@@ -56,6 +60,7 @@ def reranker_dataset(
         first_stage_settings,
         live_search,
     )
+    from mangaassist_assets.datasets.intent_dataset import EmptyDatasetError
     from mangaassist_assets.datasets.reranker_dataset import RankingDatasetConfig
     from mangaassist_assets.datasets.stored_versions import write_version
 
@@ -65,21 +70,25 @@ def reranker_dataset(
 
     bundle = context.partition_key
     snapshots = store.snapshots()
-    built = build_ranking_version(
-        snapshots,
-        bundle,
-        search_for=live_search(search=search, embeddings=embeddings, app_config=app_config),
-        config=RankingDatasetConfig(
-            train_negatives=config.train_negatives,
-            random_negatives=config.random_negatives,
-            as_of_ms=config.as_of_ms,
-        ),
-        settings=first_stage_settings(search=search, embeddings=embeddings, app_config=app_config),
-        progress=report,
-    )
+    try:
+        built = build_ranking_version(
+            snapshots,
+            bundle,
+            search_for=live_search(search=search, embeddings=embeddings, app_config=app_config),
+            config=RankingDatasetConfig(
+                train_negatives=config.train_negatives,
+                random_negatives=config.random_negatives,
+                as_of_ms=config.as_of_ms,
+            ),
+            settings=first_stage_settings(search=search, embeddings=embeddings, app_config=app_config),
+            progress=report,
+        )
+    except EmptyDatasetError as error:
+        leave_out(context, str(error))
+        return
     version = built.version
     snapshot = write_version(
         snapshots, "reranker_dataset", version, partition=bundle, other_files={SEARCHES_FILE: built.searches}
     )
     context.log.info(f"{version.card.examples} queries with {version.card.rows} passages")
-    return dataset_result(snapshot, version)
+    yield dataset_result(snapshot, version)

@@ -7,11 +7,16 @@ so the same traffic is touched in the same places however many threads drive it.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
-from mangaassist_assets.chatbot.documents import GuardrailsDocument, PromptsDocument, RoutingDocument
+from mangaassist_assets.chatbot.documents import (
+    ExperimentsDocument,
+    GuardrailsDocument,
+    PromptsDocument,
+    RoutingDocument,
+)
 from mangaassist_assets.chatbot.orchestrator import Chatbot
 from mangaassist_assets.chatbot.parts import (
     Configuration,
@@ -45,6 +50,7 @@ class ChatbotParts:
     reranker: Endpoint
     configuration: Configuration
     generator: Generator
+    endpoints: Callable[[str], Endpoint] | None = None
 
     def chatbot(self, sink: TraceSink, *, pseudonym_key: bytes, vocabulary: Vocabulary | None = None) -> Chatbot:
         """Return the chatbot of these parts."""
@@ -53,6 +59,7 @@ class ChatbotParts:
             retriever=Retriever(index=self.index, embedder=self.embedder, reranker=self.reranker),
             configuration=self.configuration,
             generator=self.generator,
+            endpoints=self.endpoints,
             sink=sink,
             pseudonym_key=pseudonym_key,
             vocabulary=vocabulary,
@@ -195,6 +202,9 @@ class _OverblockingConfiguration:
 
     def routing(self) -> RoutingDocument:
         return self._configuration.routing()
+
+    def experiments(self) -> ExperimentsDocument:
+        return self._configuration.experiments()
 
     def guardrails(self) -> GuardrailsDocument:
         rules = self._configuration.guardrails()

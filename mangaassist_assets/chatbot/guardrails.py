@@ -36,14 +36,15 @@ def check_message(rules: GuardrailsDocument, message: str) -> Verdict:
 
 
 def check_answer(
-    rules: GuardrailsDocument, answer: str, relevances: Sequence[float], *, passages: Sequence[str] = ()
+    rules: GuardrailsDocument, answer: str, relevances: Sequence[float | None], *, passages: Sequence[str] = ()
 ) -> Verdict:
     """Check an answer: `personal_data:<kind>` and `ungrounded`.
 
     Args:
         rules: The ruleset.
         answer: The generated answer.
-        relevances: Relevance probabilities of the selected passages, in any order; none at all is ungrounded.
+        relevances: Relevance probabilities of the selected passages, in any order; no passage at all is ungrounded.
+            None where no reranker judged: nothing is known against such a passage.
         passages: Texts of the store's own knowledge that the answer was made of: what they say is public, be it an
             author's name or the shop's address.
     """
@@ -52,7 +53,7 @@ def check_answer(
         found = find_personal_data(answer)
         private = {one.kind for one in found if not any(answer[one.start : one.end] in text for text in passages)}
         reasons += [f"personal_data:{kind.lower()}" for kind in sorted(private)]
-    if not relevances or max(relevances) < rules.minimum_best_relevance:
+    if all(one is not None and one < rules.minimum_best_relevance for one in relevances):
         reasons.append("ungrounded")
     return Verdict(blocked=bool(reasons), reasons=tuple(reasons))
 

@@ -9,10 +9,12 @@ from __future__ import annotations
 import hashlib
 import hmac
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
 from mangaassist_assets.chatbot.documents import GuardrailsDocument, PromptsDocument, RoutingDocument
+from mangaassist_assets.chatbot.experiments import TurnConfiguration, TurnConfigurations
 from mangaassist_assets.chatbot.guardrails import Verdict, check_answer, check_message
 from mangaassist_assets.chatbot.parts import (
     Configuration,
@@ -28,10 +30,11 @@ from mangaassist_assets.chatbot.parts import (
 )
 from mangaassist_assets.chatbot.prompts import Prompt, build_prompt
 from mangaassist_assets.chatbot.retrieval import Retrieved, Retriever
+from mangaassist_assets.chatbot.shadow import Shadows, TurnShadows
 from mangaassist_assets.chatbot.tracer import ActiveSpan, TurnTracer
 from mangaassist_assets.knowledge.tenants import TenantScope
 from mangaassist_assets.tracing.contract import validate_bundle
-from mangaassist_assets.tracing.names import Attribute, SpanName, Tag
+from mangaassist_assets.tracing.names import NO_EXPERIMENT, Attribute, SpanName, Tag
 from mangaassist_assets.tracing.redaction import Kind, Vocabulary, conversation_key, prompt_record, pseudonym, redact
 
 _SESSION = re.compile(r"[0-9A-Za-z][0-9A-Za-z._:-]{0,127}")
@@ -106,7 +109,7 @@ class Chatbot:
         generator: Generator,
         sink: TraceSink,
         pseudonym_key: bytes,
-        experiment_id: str | None = None,
+        endpoints: Callable[[str], Endpoint] | None = None,
         prompt_limit: int = 4_000,
         vocabulary: Vocabulary | None = None,
     ) -> None:
@@ -116,7 +119,9 @@ class Chatbot:
         self._generator = generator
         self._sink = sink
         self._key = pseudonym_key
-        self._experiment_id = experiment_id
+        self._turns = TurnConfigurations(configuration)
+        self._endpoints = endpoints
+        self._shadows = Shadows(endpoints)
         self._prompt_limit = prompt_limit
         self._vocabulary = vocabulary
 
@@ -155,7 +160,7 @@ class Chatbot:
             conversation=turn.conversation,
             vocabulary=self._vocabulary,
         )
-        tracer.tag(Tag.EXPERIMENT_ID, self._experiment_id)
+        tracer.tag(Tag.EXPERIMENT_ID, NO_EXPERIMENT)
         if scope.tenant is not None:
             tracer.tag(
                 Tag.TENANT, pseudonym(scope.tenant, self._key, prefix="t") if _tells(scope.tenant) else scope.tenant
@@ -168,7 +173,15 @@ class Chatbot:
                 prompts = self._configuration.prompts()
                 fallback = prompts.fallback
                 root.outputs = {"answer": fallback}
-                self._run(turn, tracer, prompts)
+                configured = self._turns.of(prompts, user_key=user_key, session_id=session_id)
+                tracer.tag(Tag.EXPERIMENT_ID, configured.experiment_id)
+                fallback = configured.prompts.fallback
+                root.outputs = {"answer": fallback}
+                shadows = self._shadows.of_turn(configured.routing.shadow_mode, tracer.trace_id)
+                try:
+                    self._run(turn, tracer, configured, shadows)
+                finally:
+                    shadows.trace(tracer)
                 root.outputs = {"answer": turn.answer}
         except StageError as error:
             turn.error = redact(str(error), conversation=turn.conversation).text
@@ -194,9 +207,8 @@ class Chatbot:
             return session_id
         return pseudonym(session_id, self._key, prefix="s")
 
-    def _run(self, turn: _Turn, tracer: TurnTracer, prompts: PromptsDocument) -> None:
-        routing = self._configuration.routing()
-        rules = self._configuration.guardrails()
+    def _run(self, turn: _Turn, tracer: TurnTracer, configured: TurnConfiguration, shadows: TurnShadows) -> None:
+        prompts, routing, rules = configured.prompts, configured.routing, configured.guardrails
         tracer.tag(Tag.PROMPT_VERSION, prompts.version)
         tracer.tag(Tag.ROUTING_POLICY_VERSION, routing.version)
         tracer.tag(Tag.GUARDRAIL_RULESET_VERSION, rules.version)
@@ -204,8 +216,11 @@ class Chatbot:
         if verdict.blocked:
             self._block(turn, tracer, rules, verdict)
             return
-        turn.intent = self._classify(turn.message, tracer)
-        retrieved = self._retriever.retrieve(turn.message, routing, tracer, scope=turn.scope)
+        turn.intent = self._classify(turn.message, tracer, self._other(configured.intent_endpoint), shadows)
+        reranker = self._other(configured.reranker_endpoint)
+        retrieved = self._retriever.retrieve(
+            turn.message, routing, tracer, scope=turn.scope, reranker=reranker, shadows=shadows
+        )
         prompt = self._build(turn, prompts, retrieved, tracer)
         turn.used_documents = tuple(dict.fromkeys(hit.document_id for hit in prompt.passages))
         answer = self._generate(turn.message, prompt, routing, tracer)
@@ -222,14 +237,24 @@ class Chatbot:
         turn.blocked = True
         turn.answer = rules.blocked_answer
 
-    def _classify(self, message: str, tracer: TurnTracer) -> str:
+    def _other(self, endpoint_name: str | None) -> Endpoint | None:
+        """Return the endpoint that an arm names, None where it names none and the champion's answers."""
+        if endpoint_name is None:
+            return None
+        if self._endpoints is None:
+            raise StageError(f"an experiment names endpoint {endpoint_name}, which this chatbot has no way to reach")
+        return self._endpoints(endpoint_name)
+
+    def _classify(self, message: str, tracer: TurnTracer, other: Endpoint | None, shadows: TurnShadows) -> str:
+        endpoint = other or self._intent
         request = {"text": message}
         with tracer.span(SpanName.INTENT_CLASSIFICATION, inputs=request) as span:
-            span.set({Attribute.ENDPOINT_NAME: self._intent.name, Attribute.MODEL_FAMILY: "distilbert"})
-            answer = self._intent.invoke(request)
-            model = served_model(answer, self._intent.name)
+            span.set({Attribute.ENDPOINT_NAME: endpoint.name, Attribute.MODEL_FAMILY: "distilbert"})
+            shadows.intent(request)
+            answer = endpoint.invoke(request)
+            model = served_model(answer, endpoint.name)
             tracer.tag(Tag.INTENT_MODEL_VERSION, model.version)
-            intent, confidence = classification(answer, self._intent.name)
+            intent, confidence = classification(answer, endpoint.name)
             tracer.tag(Tag.INTENT, intent)
             span.set(
                 {
@@ -239,10 +264,10 @@ class Chatbot:
                     Attribute.MODEL_SHA256: model.sha256,
                 }
             )
-            in_scope = scope_decision(answer, self._intent.name)
+            in_scope = scope_decision(answer, endpoint.name)
             if in_scope is not None:
                 span.set({Attribute.IN_SCOPE: in_scope})
-            ranked = ranked_labels(answer, self._intent.name)
+            ranked = ranked_labels(answer, endpoint.name)
             span.outputs = {"intent": intent, "confidence": confidence, "predictions": ranked}
             return intent
 

@@ -13,7 +13,12 @@ from typing import TYPE_CHECKING, Any, Protocol
 if TYPE_CHECKING:
     # Resources import this module while definitions load: numpy and pydantic models stay out of it.
 
-    from mangaassist_assets.chatbot.documents import GuardrailsDocument, PromptsDocument, RoutingDocument
+    from mangaassist_assets.chatbot.documents import (
+        ExperimentsDocument,
+        GuardrailsDocument,
+        PromptsDocument,
+        RoutingDocument,
+    )
     from mangaassist_assets.knowledge.types import Hit
     from mangaassist_assets.tracing.records import TraceRecord
 
@@ -44,6 +49,9 @@ class Configuration(Protocol):
 
     def guardrails(self) -> GuardrailsDocument:
         """Return the guardrail ruleset in force."""
+
+    def experiments(self) -> ExperimentsDocument:
+        """Return the experiments in force; a document without any where none was ever deployed."""
 
 
 class TraceSink(Protocol):

@@ -2,8 +2,10 @@
 
 from typing import Final, Literal
 
-ProfileName = Literal["prompts", "routing", "guardrails"]
+ProfileName = Literal["prompts", "routing", "guardrails", "experiments"]
 
 APPLICATION: Final = "mangaassist"
 ENVIRONMENT: Final = "production"
-PROFILES: Final[tuple[ProfileName, ...]] = ("prompts", "routing", "guardrails")
+PROFILES: Final[tuple[ProfileName, ...]] = ("prompts", "routing", "guardrails", "experiments")
+OPTIONAL_PROFILES: Final[frozenset[str]] = frozenset({"experiments"})
+"""The profiles a chatbot runs without: where none was ever deployed, no experiment runs."""

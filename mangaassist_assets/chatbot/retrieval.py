@@ -1,4 +1,7 @@
-"""Retrieval: embed, search twice, fuse the rankings, rerank the best candidates through the endpoint, select."""
+"""Retrieval: embed, search twice, fuse the rankings, rerank the best candidates through the endpoint, select.
+
+A store without a reranker selects in the order of the fused rankings.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +17,7 @@ from mangaassist_assets.chatbot.parts import (
     predictions,
     served_model,
 )
+from mangaassist_assets.chatbot.shadow import TurnShadows
 from mangaassist_assets.chatbot.tracer import ActiveSpan, TurnTracer
 from mangaassist_assets.knowledge.chunking import embedding_text
 from mangaassist_assets.knowledge.fusion import reciprocal_rank_fusion
@@ -26,27 +30,27 @@ _RERANKER_CHARACTERS = 2_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RankedHit:
-    """A candidate after reranking; ranks count from 1."""
+    """A candidate in its final order; ranks count from 1. What a reranker says is None where there is none."""
 
     hit: Hit
     retrieval_rank: int
     retrieval_score: float
-    rerank_rank: int
-    relevance: float
+    rerank_rank: int | None
+    relevance: float | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Retrieved:
-    """All candidates, best first by the reranker, and the ones that are used."""
+    """All candidates, best first, and the ones that are used."""
 
     candidates: tuple[RankedHit, ...]
     selected: tuple[RankedHit, ...]
 
 
 class Retriever:
-    """Finds passages in the live index generation."""
+    """Finds passages in the live index generation; `reranker` is None where none could be trained."""
 
-    def __init__(self, *, index: PassageSearch, embedder: Embedder, reranker: Endpoint) -> None:
+    def __init__(self, *, index: PassageSearch, embedder: Embedder, reranker: Endpoint | None) -> None:
         self._index = index
         self._embedder = embedder
         self._reranker = reranker
@@ -59,8 +63,12 @@ class Retriever:
         *,
         scope: TenantScope,
         filters: Mapping[str, str] | None = None,
+        reranker: Endpoint | None = None,
+        shadows: TurnShadows | None = None,
     ) -> Retrieved:
         """Return the passages for a message that a shopper of that scope may see.
+
+        `reranker` stands in for the champion, `shadows` run beside it.
 
         Raises:
             StageError: No index generation is live, or the reranker's answer breaks the inference contract.
@@ -84,7 +92,7 @@ class Retriever:
             fused = self._search(message, generation, routing, tracer, scope, filters)[: routing.rerank_candidates]
             # What the searches gave is on the trace even if the reranker fails.
             _put_candidates(span, fused)
-            candidates = self._rerank(message, fused, tracer)
+            candidates = self._rerank(message, fused, tracer, reranker or self._reranker, shadows)
             selected = candidates[: routing.selected_chunks]
             span.set({Attribute.SELECTED_IDS: [item.hit.chunk_id for item in selected]})
             span.outputs = {"selected": [item.hit.document_id for item in selected]}
@@ -117,32 +125,45 @@ class Retriever:
             rankings.append(by_keyword)
         return fuse_hits(rankings)
 
-    def _rerank(self, message: str, fused: Sequence[tuple[Hit, float]], tracer: TurnTracer) -> list[RankedHit]:
+    def _rerank(
+        self,
+        message: str,
+        fused: Sequence[tuple[Hit, float]],
+        tracer: TurnTracer,
+        reranker: Endpoint | None,
+        shadows: TurnShadows | None,
+    ) -> list[RankedHit]:
         if not fused:
             return []
+        if reranker is None:
+            return [
+                RankedHit(hit=hit, retrieval_rank=rank, retrieval_score=score, rerank_rank=None, relevance=None)
+                for rank, (hit, score) in enumerate(fused, start=1)
+            ]
         with tracer.span(SpanName.RERANK_CHUNKS) as span:
             span.set(
                 {
-                    Attribute.ENDPOINT_NAME: self._reranker.name,
+                    Attribute.ENDPOINT_NAME: reranker.name,
                     Attribute.MODEL_FAMILY: "cross-encoder",
                     Attribute.CANDIDATE_COUNT: len(fused),
                 }
             )
-            answer = self._reranker.invoke(
-                {
-                    "inputs": [
-                        {
-                            "text": message[:_RERANKER_CHARACTERS],
-                            "text_pair": embedding_text(hit.title, hit.text)[:_RERANKER_CHARACTERS],
-                        }
-                        for hit, _ in fused
-                    ]
-                }
-            )
-            model = served_model(answer, self._reranker.name)
+            payload = {
+                "inputs": [
+                    {
+                        "text": message[:_RERANKER_CHARACTERS],
+                        "text_pair": embedding_text(hit.title, hit.text)[:_RERANKER_CHARACTERS],
+                    }
+                    for hit, _ in fused
+                ]
+            }
+            if shadows is not None:
+                shadows.reranker(payload)
+            answer = reranker.invoke(payload)
+            model = served_model(answer, reranker.name)
             tracer.tag(Tag.RERANKER_VERSION, model.version)
-            found = predictions(answer, self._reranker.name, count=len(fused))
-            relevances = [label_score(entry, self._reranker.name)[1] for entry in found]
+            found = predictions(answer, reranker.name, count=len(fused))
+            relevances = [label_score(entry, reranker.name)[1] for entry in found]
             # Equal relevances keep the retriever's order.
             order = sorted(range(len(fused)), key=lambda index: -relevances[index])
             ranks = {index: rank for rank, index in enumerate(order, start=1)}

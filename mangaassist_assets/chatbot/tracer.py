@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from mangaassist_assets.chatbot.parts import TraceSink
-from mangaassist_assets.tracing.names import Attribute, SpanName, Tag
+from mangaassist_assets.tracing.names import Attribute, ShadowSpan, SpanName, Tag
 from mangaassist_assets.tracing.records import AttributeValue, SpanRecord, TraceRecord
 from mangaassist_assets.tracing.redaction import Vocabulary, redact, redact_json
 
@@ -102,6 +102,26 @@ class TurnTracer:
             raise
         self._close(span, None)
 
+    def add_span(
+        self, name: ShadowSpan, *, started_ns: int, ended_ns: int, attributes: Mapping[Attribute, AttributeValue]
+    ) -> None:
+        """Add a span that ran elsewhere, under the one that is open; its times are those of `perf_counter_ns`."""
+        start_ns = self._at(started_ns)
+        self._finished.append(
+            SpanRecord(
+                span_id=self._next_span_id(),
+                parent_id=self._stack[-1].span_id if self._stack else None,
+                name=name,
+                start_ns=start_ns,
+                end_ns=max(self._at(ended_ns), start_ns + 1),
+                status="OK",
+                status_message="",
+                attributes={str(key): value for key, value in attributes.items()},
+                inputs=None,
+                outputs=None,
+            )
+        )
+
     def finish(self, sink: TraceSink) -> TraceRecord:
         """Hand the trace to the sink; every span must be closed."""
         if self._stack:
@@ -129,7 +149,11 @@ class TurnTracer:
         clock = time.perf_counter_ns()
         if self._clock_zero is None:
             self._clock_zero = clock
-        return self._start_ns + clock - self._clock_zero
+        return self._at(clock)
+
+    def _at(self, clock: int) -> int:
+        """Return when something happened that the clock timed."""
+        return self._start_ns + clock - (clock if self._clock_zero is None else self._clock_zero)
 
     def _close(self, span: ActiveSpan, error: BaseException | None) -> None:
         self._stack.pop()
@@ -141,7 +165,7 @@ class TurnTracer:
                 start_ns=span.start_ns,
                 end_ns=max(self._now(), span.start_ns + 1),
                 status="OK" if error is None else "ERROR",
-                status_message="" if error is None else _describe(error),
+                status_message="" if error is None else describe_error(error),
                 attributes=dict(span.attributes),
                 inputs=self._redacted(span.inputs),
                 outputs=self._redacted(span.outputs),
@@ -152,5 +176,6 @@ class TurnTracer:
         return redact_json(value, conversation=self._conversation, vocabulary=self._vocabulary)
 
 
-def _describe(error: BaseException) -> str:
+def describe_error(error: BaseException) -> str:
+    """Return kind and text of an error as a trace may keep it."""
     return redact(f"{type(error).__name__}: {error}"[:_MAXIMUM_ERROR]).text

@@ -7,6 +7,7 @@ import dagster as dg
 
 from mangaassist_assets.assets.lanes import LANES, Lane
 from mangaassist_assets.checks.champion import build_champion_checks
+from mangaassist_assets.checks.configuration import configuration_is_valid
 from mangaassist_assets.checks.coverage import build_coverage_check
 from mangaassist_assets.checks.datasets import build_dataset_checks
 from mangaassist_assets.checks.endpoints import build_endpoint_checks
@@ -134,6 +135,7 @@ ALL_CHECKS = (
     *_partitioned(build_dataset_checks),
     *build_lane_checks(LANES),
     *_partitioned(lambda: (build_coverage_check(),)),
+    configuration_is_valid,
     generation_verified,
     retrieval_not_worse,
 )

@@ -15,21 +15,28 @@ from typing import TYPE_CHECKING, Any
 from mangaassist_assets.commands.session import CommandError, RunOutcome, Session
 
 if TYPE_CHECKING:
+    from mangaassist_assets.datasets.golden_file import GoldenReading
     from mangaassist_assets.datasets.utterances import Reject, Utterance
+    from mangaassist_assets.knowledge.documents import KnowledgeDocument
     from mangaassist_assets.tracing.redaction import Vocabulary
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BootstrapReport:
-    """What the home holds after a bootstrap."""
+    """What the home holds after a bootstrap.
+
+    `golden` counts the golden set that was handed in; `left_out` says by model why there is no champion of it.
+    """
 
     utterances: int
     rejected_lines: int
     rejects_file: str | None
+    golden: dict[str, int] | None
     documents: int
     chunks: int
     configuration: dict[str, str]
     champions: dict[str, str]
+    left_out: dict[str, str]
     generation: str | None
     runs: tuple[str, ...]
 
@@ -47,7 +54,8 @@ def run_bootstrap(
         session: the home.
         training: labelled messages to learn from.
         knowledge: the documents.
-        golden: messages of the same format that nothing is ever trained on; without them those of before stay.
+        golden: messages of the same format, or questions with their answers (`golden_file`), that nothing is ever
+            trained on; without them those of before stay.
         replace_golden: let another golden set take the place of the one that is in use.
 
     Raises:
@@ -69,18 +77,18 @@ def run_bootstrap(
             'each line as {"text": …, "intent": …}'
         )
         raise CommandError(msg)
-    golden_messages = _golden_messages(session, golden)
     attribute = session.resources.knowledge.named_tenant_attribute()
     knowledge_reading = read_knowledge(knowledge, tenant_attribute=attribute)
     tenants = {document.tenant for document in knowledge_reading.documents} - {None}
+    golden_reading = _golden_reading(session, golden, knowledge_reading.documents)
     session.progress(
         f"training file: {reading.summary()}; knowledge: {len(knowledge_reading.documents)} documents, "
         f"{len(knowledge_reading.rejects)} rejects, {len(tenants)} tenants (by the attribute {attribute!r})"
     )
 
     words = Vocabulary(store_phrases(knowledge_reading.documents))
-    if golden_messages is not None:
-        _keep_golden(session, golden_messages, vocabulary=words, replace_golden=replace_golden)
+    if golden_reading is not None:
+        _keep_golden(session, golden_reading.messages, vocabulary=words, replace_golden=replace_golden)
     _keep_inputs(session, reading.utterances, knowledge, vocabulary=words)
     resources = session.resources
     for document in default_documents().values():
@@ -103,28 +111,44 @@ def run_bootstrap(
         utterances=len(reading.utterances),
         rejected_lines=len(reading.rejects),
         rejects_file=str(rejects_file) if rejects_file else None,
+        golden=golden_reading.counts() if golden_reading else None,
         documents=len(knowledge_reading.documents),
         chunks=len(read_chunks(resources.store.snapshots())),
         configuration={name: str(version) for name, version in resources.app_config.deployed_versions().items()},
         champions=champions,
+        left_out={
+            lane.model_asset: models.left_out[lane.first_asset]
+            for lane in LANES
+            if lane.first_asset and lane.first_asset in models.left_out
+        },
         generation=resources.search.index().live_generation(),
         runs=(index.run_id, models.run_id),
     )
 
 
-def _golden_messages(session: Session, golden: Path | None) -> Sequence[Utterance] | None:
-    from mangaassist_assets.datasets.utterances import read_utterances
+def _golden_reading(
+    session: Session, golden: Path | None, documents: Sequence[KnowledgeDocument]
+) -> GoldenReading | None:
+    from mangaassist_assets.datasets.golden_file import read_golden_file, with_documents
 
     if golden is None:
         return None
-    reading = read_utterances(golden)
+    reading = read_golden_file(golden)
     if reading.rejects:
         report_rejects(session, golden, reading.rejects)
-    if not reading.utterances:
-        msg = f"{golden} has no message that can be used: a golden set holds lines like those of the training file"
+    if not reading.messages:
+        msg = (
+            f"{golden} has no message that can be used: a golden set holds lines like those of the training file, or "
+            'questions with their answers, as {"question": …, "answer": …}'
+        )
         raise CommandError(msg)
+    reading = with_documents(reading, {one.document_id: one.text for one in documents})
     session.progress(f"golden set: {reading.summary()}")
-    return reading.utterances
+    for note in reading.notes[:5]:
+        session.progress(f"  line {note.line_number}: {note.note}")
+    if len(reading.notes) > 5:
+        session.progress(f"  … and {len(reading.notes) - 5} more notes")
+    return reading
 
 
 def _keep_golden(

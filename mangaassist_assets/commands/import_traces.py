@@ -7,7 +7,7 @@ import os
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -51,6 +51,7 @@ def run_import(session: Session, *, file: Path, progress: Callable[[int, int], N
         with _store(session) as store:
             counts = import_spooled(spooled, store, on_reject=rejects.add, progress=progress)
     bundles = _register(session, counts)
+    mining = _mining_of(session, bundles)
     return {
         "file": str(file),
         "traces": counts.traces,
@@ -66,6 +67,7 @@ def run_import(session: Session, *, file: Path, progress: Callable[[int, int], N
         "rejected_by_reason": dict(rejects.reasons.most_common()),
         "rejects_file": str(rejects.path) if rejects.count else None,
         "release_bundles": bundles,
+        "mining": mining,
         "seconds": round(time.monotonic() - began, 1),
     }
 
@@ -174,6 +176,29 @@ def _register(session: Session, counts: ImportCounts) -> dict[str, int]:
     return known
 
 
+def _mining_of(session: Session, bundles: Iterable[str]) -> dict[str, str]:
+    """Say for each bundle what will become of its traces."""
+    from mangaassist_assets.mined_bundles import SENSOR, mined_bundles, mining_run, sensor_is_on
+
+    mined, on = mined_bundles(session.instance), sensor_is_on(session.instance)
+    said: dict[str, str] = {}
+    for bundle in bundles:
+        by_hand = f"`mangaassist loop --release-bundle {bundle} --no-deploy`, or the job failure_mining in Dagster"
+        run = mining_run(session.instance, bundle)
+        if run is not None and not run.is_finished:
+            # It may have read the traces before these came.
+            said[bundle] = f"run {run.run_id[:8]} is mining it; if traces are missing afterwards: {by_hand}"
+        elif bundle in mined:
+            said[bundle] = f"was mined before: its new traces are read by nightly_mining, or now by {by_hand}"
+        elif run is not None:
+            said[bundle] = f"run {run.run_id[:8]} was to mine it and ended {run.status.value}: again by {by_hand}"
+        elif on:
+            said[bundle] = f"the sensor {SENSOR} mines it at its next look"
+        else:
+            said[bundle] = f"mined by {by_hand}; `mangaassist dev` does it by itself, which does not run now"
+    return said
+
+
 def render(report: dict[str, Any]) -> None:
     """Print what became of the file's traces."""
     from rich.console import Console
@@ -191,6 +216,7 @@ def render(report: dict[str, Any]) -> None:
         table.add_row("superseded assessments left out", str(report["superseded_assessments"]))
     for bundle, traces in report["release_bundles"].items():
         table.add_row(f"release bundle {bundle}", str(traces))
+        table.add_row("", report["mining"][bundle])
     for reason, number in report["rejected_by_reason"].items():
         table.add_row(f"rejected: {reason}", str(number))
     console = Console(highlight=False)

@@ -15,7 +15,8 @@ from mangaassist_assets.commands.session import CommandError, RunOutcome, Sessio
 class LaneReport:
     """One model lane: what was compared, the verdict with its reasons, and what came of it.
 
-    `verdict` is None where the lane did not get as far as the gate; `error` says why.
+    `verdict` is None where the lane did not get as far as the gate: `left_out` says why there is nothing to train on,
+    `reasons` which check stopped it, `error` what broke.
     """
 
     model: str
@@ -30,6 +31,7 @@ class LaneReport:
     verdict: str | None
     reasons: tuple[str, ...]
     deployed_version: str | None
+    left_out: str | None
     error: str | None
 
 
@@ -161,11 +163,14 @@ def _lane_report(session: Session, lane: Lane, bundle: str, outcome: RunOutcome 
     from mangaassist_assets.assets.reading import EVALUATION_FILE, read_json
 
     store = session.resources.store.snapshots()
-    dataset = store.find(lane.dataset_asset, partition=bundle)
+    left_out = outcome.left_out.get(lane.dataset_asset) if outcome else None
+    # A lane that has nothing to train on now may have had something earlier, which is not this report's.
+    dataset = None if left_out else store.find(lane.dataset_asset, partition=bundle)
     card = json.loads(store.read(dataset, "card.json")) if dataset else {}
     evaluation = store.find(lane.evaluation_asset, partition=bundle)
     reached_gate = (
         outcome is not None
+        and left_out is None
         and lane.evaluation_asset not in outcome.failed_assets
         and not ({lane.dataset_asset, lane.model_asset} & set(outcome.failed_assets))
     )
@@ -182,7 +187,8 @@ def _lane_report(session: Session, lane: Lane, bundle: str, outcome: RunOutcome 
         metric=verdict.get("metric"),
         test_examples=verdict.get("test_examples"),
         verdict=verdict.get("verdict"),
-        reasons=tuple(verdict.get("reasons", ())),
+        reasons=tuple(verdict.get("reasons", ())) or (outcome.check_reasons if outcome else ()),
         deployed_version=deployed.model_version if deployed else None,
+        left_out=left_out,
         error="; ".join(outcome.errors) if outcome and outcome.errors else None,
     )

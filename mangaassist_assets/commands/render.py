@@ -35,10 +35,16 @@ def render_bootstrap(report: dict[str, Any]) -> None:
     """Print what a bootstrap left."""
     table = _table("Bootstrapped", "what", "is")
     table.add_row("training messages", f"{report['utterances']} ({report['rejected_lines']} lines rejected)")
+    if golden := report["golden"]:
+        parts = ("with_intent", "with_documents", "with_answer", "rejected_lines")
+        told = ", ".join(f"{golden[part]} {part.replace('_', ' ')}" for part in parts)
+        table.add_row("golden set", f"{golden['messages']} messages: {told}")
     table.add_row("knowledge", f"{report['documents']} documents, {report['chunks']} chunks")
     table.add_row("index generation", str(report["generation"]))
     for name, version in report["champions"].items():
         table.add_row(f"champion {name}", f"version {version}")
+    for name, reason in report["left_out"].items():
+        table.add_row(f"champion {name}", Text(f"left out: {reason}"))
     table.add_row("configuration", ", ".join(f"{name} {version}" for name, version in report["configuration"].items()))
     _console().print(table)
 
@@ -82,7 +88,8 @@ def _lanes(report: dict[str, Any]) -> Group:
             _verdict(lane["verdict"]),
             f"v{lane['deployed_version']}" if lane["deployed_version"] else "–",
         )
-        why = lane["error"] or "; ".join(lane["reasons"])
+        left_out = f"left out: {lane['left_out']}" if lane["left_out"] else ""
+        why = lane["error"] or left_out or "; ".join(lane["reasons"])
         whys.append(Text(f"  {lane['model']} ({lane['metric'] or 'not measured'}): {why}", style="dim"))
     return Group(table, *whys)
 

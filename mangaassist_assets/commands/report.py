@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Literal
 
 from mangaassist_assets.commands.session import CommandError, Session
+from mangaassist_assets.satisfaction.shown import largest_groups, shown_name, shown_value
+from mangaassist_assets.usage.report import most_called
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -12,7 +14,7 @@ if TYPE_CHECKING:
 Kind = Literal["satisfaction", "usage", "all"]
 ASSETS = {"satisfaction": "satisfaction_report", "usage": "usage_report"}
 JOB = "reports"
-_ROWS_SHOWN = 40
+_STAGES_SHOWN = 24
 
 
 def run_report(session: Session, *, release_bundle: str, kind: Kind = "all") -> dict[str, Any]:
@@ -65,8 +67,8 @@ def render_report(report: dict[str, Any]) -> None:
         console.print(_stages(usage))
         console.print(_groups(usage))
         console.print(_models(usage))
-        if usage["unpriced_models"]:
-            console.print(Text(f"no price is known for: {', '.join(usage['unpriced_models'])}", style="yellow"))
+        for note in usage["price_notes"]:
+            console.print(Text(note, style="yellow"))
 
 
 def _satisfaction(report: dict[str, Any]) -> Table:
@@ -75,7 +77,8 @@ def _satisfaction(report: dict[str, Any]) -> Table:
         f"Satisfaction of {report['release_bundle']}{against}",
         *("by", "group", "turns", "rated", "thumbs up", "interval", "difference", "moved"),
     )
-    for group in report["groups"][:_ROWS_SHOWN]:
+    shown = _largest(table, report["groups"], by="turns")
+    for group in shown:
         difference = "–"
         if group["difference"] is not None:
             difference = f"{group['difference']:+.3f} ({group['difference_low']:+.3f}…{group['difference_high']:+.3f})"
@@ -83,7 +86,7 @@ def _satisfaction(report: dict[str, Any]) -> Table:
         _add(
             table,
             group["dimension"],
-            _value(group),
+            shown_value(group),
             str(group["turns"]),
             str(group["rated"]),
             _number(group["satisfaction"], 3),
@@ -96,25 +99,28 @@ def _satisfaction(report: dict[str, Any]) -> Table:
 
 def _stages(report: dict[str, Any]) -> Table:
     table = _table("Latency by stage, milliseconds", "stage", "calls", "failed", "p50", "p95", "p99")
-    for row in report["stages"]:
-        if row["dimension"] == "overall":
-            _add(
-                table,
-                row["name"],
-                *(str(row[name]) for name in ("calls", "failed")),
-                *(_number(row[name], 1) for name in ("p50", "p95", "p99")),
-            )
+    rows, more = most_called([row for row in report["stages"] if row["dimension"] == "overall"], _STAGES_SHOWN)
+    for row in rows:
+        _add(
+            table,
+            shown_name(row["name"]),
+            *(str(row[name]) for name in ("calls", "failed")),
+            *(_number(row[name], 1) for name in ("p50", "p95", "p99")),
+        )
+    if more:
+        table.caption = f"{more} more stages, called less"
     return table
 
 
 def _groups(report: dict[str, Any]) -> Table:
     columns = ("by", "group", "turns", "errors", "blocked", "cache hits", "p95 ms", "input / output tokens")
-    table = _table(f"Usage of {report['release_bundle']}", *columns, "prompt cache read / written", "cost, USD")
-    for row in report["groups"][:_ROWS_SHOWN]:
+    costs = ("prompt cache read / written", "cost, USD", "of it as a proxy charged")
+    table = _table(f"Usage of {report['release_bundle']}", *columns, *costs)
+    for row in _largest(table, report["groups"], by="turns"):
         _add(
             table,
             row["dimension"],
-            _value(row),
+            shown_value(row),
             str(row["turns"]),
             f"{row['errors']} ({_number(row['error_rate'], 3)})",
             f"{row['blocked']} ({_number(row['blocked_rate'], 3)})",
@@ -123,24 +129,33 @@ def _groups(report: dict[str, Any]) -> Table:
             f"{row['input_tokens']} / {row['output_tokens']}",
             f"{row['cache_read_tokens']} / {row['cache_write_tokens']}",
             f"{_number(row['cost_usd'], 4)} ({row['priced_calls']} of {row['calls']} calls)",
+            f"{_number(row['reported_cost_usd'], 4)} ({row['reported_calls']} calls)" if row["reported_calls"] else "–",
         )
     return table
 
 
 def _models(report: dict[str, Any]) -> Table:
-    table = _table("Cost by model, USD", "model", "calls", "input / output tokens", "by list price", "as a proxy said")
-    for row in report["models"]:
-        if row["dimension"] == "overall":
-            cost = "no price" if row["cost_usd"] is None and row["unpriced_calls"] else _number(row["cost_usd"], 4)
-            _add(
-                table,
-                row["model_id"],
-                str(row["calls"]),
-                f"{row['input_tokens']} / {row['output_tokens']}",
-                cost,
-                _number(row["reported_cost_usd"], 4),
-            )
+    columns = ("model", "calls", "input / output tokens", "cost", "by list price", "as a proxy charged")
+    table = _table("Cost by model, USD", *columns)
+    for row in _largest(table, [row for row in report["models"] if row["dimension"] == "overall"], by="calls"):
+        cost = "no price" if row["cost_usd"] is None and row["unpriced_calls"] else _number(row["cost_usd"], 4)
+        _add(
+            table,
+            shown_name(row["model_id"]),
+            str(row["calls"]),
+            f"{row['input_tokens']} / {row['output_tokens']}",
+            cost,
+            *(_number(row[name], 4) for name in ("listed_cost_usd", "reported_cost_usd")),
+        )
     return table
+
+
+def _largest(table: Table, rows: list[dict[str, Any]], *, by: str) -> list[dict[str, Any]]:
+    """Return the largest groups of each dimension, and say under the table how many more there are."""
+    shown = largest_groups(rows, by=by)
+    if shown.said:
+        table.caption = shown.said
+    return shown.rows
 
 
 def _table(title: str, *columns: str) -> Table:
@@ -157,12 +172,6 @@ def _add(table: Table, *cells: str) -> None:
     from rich.text import Text
 
     table.add_row(*(Text(cell) for cell in cells))
-
-
-def _value(row: dict[str, Any]) -> str:
-    from mangaassist_assets.satisfaction.report import NOT_STATED
-
-    return "" if row["dimension"] == "overall" else (row["value"] or NOT_STATED)
 
 
 def _number(value: float | None, digits: int) -> str:

@@ -9,7 +9,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,7 +34,8 @@ class CommandError(Exception):
 class RunOutcome:
     """One Dagster run as the command line reports it.
 
-    `failed_checks` are the blocking checks that stopped it; `failed_assets` failed for any other reason.
+    `failed_checks` are the blocking checks that stopped it, `check_reasons` what they said, a sentence each;
+    `failed_assets` failed for any other reason. `left_out` says by asset why it made nothing, though nothing broke.
     """
 
     run_id: str
@@ -43,6 +44,8 @@ class RunOutcome:
     failed_checks: tuple[str, ...]
     failed_assets: tuple[str, ...]
     errors: tuple[str, ...]
+    check_reasons: tuple[str, ...] = ()
+    left_out: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def stopped_by_gate(self) -> bool:
@@ -119,14 +122,15 @@ def keeping_sigterm() -> Iterator[None]:
 
 
 def _outcome(job: str, result: dg.ExecuteInProcessResult) -> RunOutcome:
-    failed_checks = tuple(
-        sorted(
-            f"{evaluation.asset_key.to_user_string()}:{evaluation.check_name}"
-            for evaluation in result.get_asset_check_evaluations()
-            if not evaluation.passed and evaluation.blocking
-        )
+    from mangaassist_assets.assets.common import LEFT_OUT
+
+    stopped = sorted(
+        (one for one in result.get_asset_check_evaluations() if not one.passed and one.blocking),
+        key=lambda one: (one.asset_key.to_user_string(), one.check_name),
     )
+    failed_checks = tuple(f"{one.asset_key.to_user_string()}:{one.check_name}" for one in stopped)
     gated = {check.partition(":")[0] for check in failed_checks}
+    observed = [event.asset_observation_data.asset_observation for event in result.get_asset_observation_events()]
     failed_steps: list[str] = []
     errors: list[str] = []
     for event in result.get_step_failure_events():
@@ -149,6 +153,12 @@ def _outcome(job: str, result: dg.ExecuteInProcessResult) -> RunOutcome:
         failed_checks=failed_checks,
         failed_assets=tuple(failed_steps),
         errors=tuple(errors),
+        check_reasons=tuple(f"{one.check_name}: {one.description or 'no'}" for one in stopped),
+        left_out={
+            one.asset_key.to_user_string(): str(one.metadata[LEFT_OUT].value)
+            for one in observed
+            if LEFT_OUT in one.metadata
+        },
     )
 
 

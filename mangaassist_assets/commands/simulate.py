@@ -18,15 +18,18 @@ def build_chatbot(session: Session, sink: TraceSink) -> Chatbot:
     """Put the reference chatbot together from the session's resources; its traces go to the sink.
 
     Raises:
-        CommandError: the home has no endpoints or no configuration yet.
+        CommandError: the home has no endpoints or no configuration yet. A reranker that has no champion is not waited
+            for: without one, passages stay in the order of retrieval.
     """
-    from mangaassist_assets.assets.lanes import INTENT, LANES, RERANKER
+    from mangaassist_assets.assets.lanes import INTENT, RERANKER
     from mangaassist_assets.assets.reading import read_vocabulary
     from mangaassist_assets.chatbot.orchestrator import Chatbot
     from mangaassist_assets.chatbot.retrieval import Retriever
 
     resources = session.resources
-    missing = [lane.endpoint_name for lane in LANES if resources.endpoints.describe(lane.endpoint_name) is None]
+    reranks = resources.mlflow.version_by_alias(RERANKER.model_name, "champion") is not None
+    needed = (INTENT, RERANKER) if reranks else (INTENT,)
+    missing = [lane.endpoint_name for lane in needed if resources.endpoints.describe(lane.endpoint_name) is None]
     if missing or resources.search.index().live_generation() is None:
         what = ", ".join(missing) or "no live search index"
         msg = f"this home cannot answer yet ({what}): run `mangaassist bootstrap --training FILE --knowledge DIR` first"
@@ -36,10 +39,11 @@ def build_chatbot(session: Session, sink: TraceSink) -> Chatbot:
         retriever=Retriever(
             index=resources.search.index(),
             embedder=resources.embeddings.embedder(),
-            reranker=resources.endpoints.endpoint(RERANKER.endpoint_name),
+            reranker=resources.endpoints.endpoint(RERANKER.endpoint_name) if reranks else None,
         ),
         configuration=resources.app_config.configuration(),
         generator=resources.generation.generator(),
+        endpoints=resources.endpoints.endpoint,
         sink=sink,
         pseudonym_key=session.home.pseudonym_key(),
         vocabulary=read_vocabulary(resources.store.snapshots()),

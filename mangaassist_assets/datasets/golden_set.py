@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+from mangaassist_assets.datasets.golden_file import GoldenMessage
 from mangaassist_assets.datasets.utterances import Utterance
 from mangaassist_assets.storage import canonical_json, write_whole
 from mangaassist_assets.tracing.redaction import Vocabulary, redact
@@ -36,12 +37,20 @@ class HandedIn:
     """
 
     sha256: str | None
-    messages: tuple[Utterance, ...] = field(repr=False)
+    messages: tuple[GoldenMessage, ...] = field(repr=False)
     replaces: frozenset[str] = frozenset()
 
-    def utterances(self, vocabulary: Vocabulary) -> list[Utterance]:
+    def utterances(self, vocabulary: Vocabulary) -> list[GoldenMessage]:
         """Return the messages, redacted again."""
-        return [replace(one, text=redact(one.text, vocabulary=vocabulary).text) for one in self.messages]
+        return [
+            replace(
+                one,
+                text=redact(one.text, vocabulary=vocabulary).text,
+                answers=_redacted(one.answers, vocabulary),
+                contexts=_redacted(one.contexts, vocabulary),
+            )
+            for one in self.messages
+        ]
 
 
 def read_handed_in(inputs: UPath) -> HandedIn:
@@ -52,11 +61,13 @@ def read_handed_in(inputs: UPath) -> HandedIn:
     replaces = frozenset(json.loads(permission.read_bytes())) if permission.exists() else frozenset()
     content = path.read_bytes()
     messages = tuple(
-        Utterance(
+        GoldenMessage(
             text=row["text"],
             intent=row["intent"],
             relevant_documents=tuple(row["relevant_documents"]),
             line_number=number,
+            answers=tuple(row.get("answers", ())),
+            contexts=tuple(row.get("contexts", ())),
         )
         for number, row in enumerate(map(json.loads, content.splitlines()), start=1)
     )
@@ -84,15 +95,7 @@ def keep_golden_set(
         GoldenSetChangedError: there is another one, and it is not to be replaced.
     """
     content = b"".join(
-        canonical_json(
-            {
-                "text": redact(one.text, vocabulary=vocabulary).text,
-                "intent": one.intent,
-                "relevant_documents": list(one.relevant_documents),
-            }
-        )
-        + b"\n"
-        for one in messages
+        canonical_json(_row(one, redact(one.text, vocabulary=vocabulary).text, vocabulary)) + b"\n" for one in messages
     )
     path, permission = inputs / INPUT_FILE, inputs / REPLACEMENT_FILE
     lying = _sha256(path.read_bytes()) if path.exists() else None
@@ -106,6 +109,28 @@ def keep_golden_set(
         write_whole(permission, canonical_json(sorted(allowed | others)))
     if lying != ours:
         write_whole(path, content)
+
+
+def golden_to_json(messages: Sequence[GoldenMessage]) -> bytes:
+    """Return messages that are redacted as JSON: text, intent, relevant documents, and what else is known of each."""
+    return canonical_json([_row(one, one.text, None) for one in messages])
+
+
+def _row(one: Utterance, text: str, vocabulary: Vocabulary | None) -> dict[str, object]:
+    """Return what is kept of a message; without answers that is what it was before there were any."""
+    row: dict[str, object] = {
+        "text": text,
+        "intent": one.intent,
+        "relevant_documents": list(one.relevant_documents),
+    }
+    if isinstance(one, GoldenMessage):
+        told = {"answers": one.answers, "contexts": one.contexts}
+        row |= {name: list(_redacted(texts, vocabulary)) for name, texts in told.items() if texts}
+    return row
+
+
+def _redacted(texts: Sequence[str], vocabulary: Vocabulary | None) -> tuple[str, ...]:
+    return tuple(redact(text, vocabulary=vocabulary).text for text in texts)
 
 
 def refuse_other_golden_set(handed_in: HandedIn, stored_source: bytes | None) -> bytes:

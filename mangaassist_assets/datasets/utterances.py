@@ -11,11 +11,11 @@ import difflib
 import json
 import re
 import unicodedata
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, BinaryIO, TypeGuard
+from typing import Any, BinaryIO, TypeGuard, TypeVar
 
 from mangaassist_assets.knowledge.tenants import InvalidTenantError, tenant_name
 from mangaassist_assets.storage import canonical_json
@@ -31,6 +31,7 @@ _UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
 _SKIP_BYTES = 1 << 16
 _REDACTION_WINDOW = 2_000  # redact more than is shown, so that the cut never hides half of a phone number
 _INVISIBLE = frozenset({"Cc", "Cf", "Zs", "Zl", "Zp"})
+T = TypeVar("T")
 _UNICODE_ESCAPE = re.compile(r"\\u([0-9A-Fa-f]{4})")
 
 
@@ -134,6 +135,19 @@ def iterate_utterances(
         UtteranceFileError: there is no such file, or it cannot be opened as one.
     """
     intents = None if known_intents is None else frozenset(known_intents)
+    return iterate_lines(path, lambda line, number: utterance_of(json_object(line), number, intents))
+
+
+def iterate_lines(path: Path, parse: Callable[[bytes, int], T]) -> Iterator[T | Reject | None]:
+    """Yield one item a line while reading: what `parse` makes of it, a reject, or None for a blank line.
+
+    Args:
+        path: the file.
+        parse: given a line without its end and its number from 1; raises LineError for one that cannot be used.
+
+    Raises:
+        UtteranceFileError: there is no such file, or it cannot be opened as one.
+    """
     try:
         stream = path.open("rb")
     except OSError as error:
@@ -153,8 +167,8 @@ def iterate_utterances(
                 yield None
             else:
                 try:
-                    yield _parse(line, number, intents)
-                except _LineError as error:
+                    yield parse(line, number)
+                except LineError as error:
                     yield _reject(number, str(error), line)
 
 
@@ -170,11 +184,11 @@ def write_rejects(path: Path, rejects: Iterable[Reject]) -> int:
     return len(lines)
 
 
-class _LineError(ValueError):
-    """Why one line is no utterance."""
+class LineError(ValueError):
+    """Why one line cannot be used."""
 
 
-class _Object(dict[str, Any]):
+class JsonObject(dict[str, Any]):
     """A JSON object that remembers the keys it was given twice."""
 
     def __init__(self, pairs: list[tuple[str, Any]]) -> None:
@@ -202,8 +216,14 @@ def _bounded_lines(stream: BinaryIO) -> Iterator[tuple[bytes, bool]]:
         yield content, overlong
 
 
-def _parse(line: bytes, number: int, known_intents: frozenset[str] | None) -> tuple[Utterance, Note | None]:
-    fields = _json_object(line)
+def utterance_of(
+    fields: JsonObject, number: int, known_intents: frozenset[str] | None = None
+) -> tuple[Utterance, Note | None]:
+    """Return the utterance of a line's fields, and what was repaired.
+
+    Raises:
+        LineError: a field is missing or of a wrong type.
+    """
     text, note = _text(fields)
     utterance = Utterance(
         text=text,
@@ -218,52 +238,57 @@ def _parse(line: bytes, number: int, known_intents: frozenset[str] | None) -> tu
     return utterance, None if note is None else Note(line_number=number, note=note)
 
 
-def _json_object(line: bytes) -> _Object:
+def json_object(line: bytes) -> JsonObject:
+    """Return the JSON object of a line.
+
+    Raises:
+        LineError: it is none, or not UTF-8, or gives a key twice.
+    """
     try:
         decoded = line.decode("utf-8")
     except UnicodeDecodeError as error:
         msg = f"not UTF-8: byte 0x{line[error.start]:02x} at position {error.start + 1}"
-        raise _LineError(msg) from error
+        raise LineError(msg) from error
     try:
         # strict=False lets raw control characters through; they are taken out of the text and noted.
-        value = json.loads(decoded, object_pairs_hook=_Object, parse_constant=_refuse_constant, strict=False)
+        value = json.loads(decoded, object_pairs_hook=JsonObject, parse_constant=_refuse_constant, strict=False)
     except json.JSONDecodeError as error:
         msg = f"broken JSON: {error.msg} at character {error.pos + 1}"
-        raise _LineError(msg) from error
+        raise LineError(msg) from error
     except RecursionError as error:
         msg = "broken JSON: nested too deeply"
-        raise _LineError(msg) from error
-    except _LineError:
+        raise LineError(msg) from error
+    except LineError:
         raise
     except ValueError as error:  # an integer of thousands of digits
         msg = "broken JSON: a number is too long"
-        raise _LineError(msg) from error
-    if not isinstance(value, _Object):
-        msg = f"not a JSON object but {_kind(value)}"
-        raise _LineError(msg)
+        raise LineError(msg) from error
+    if not isinstance(value, JsonObject):
+        msg = f"not a JSON object but {kind_of(value)}"
+        raise LineError(msg)
     if value.repeated:
         msg = f"the key {_shown(value.repeated[0])} is given twice"
-        raise _LineError(msg)
+        raise LineError(msg)
     return value
 
 
 def _refuse_constant(name: str) -> float:
     msg = f"broken JSON: {name} is no JSON value"
-    raise _LineError(msg)
+    raise LineError(msg)
 
 
-def _text(fields: _Object) -> tuple[str, str | None]:
+def _text(fields: JsonObject) -> tuple[str, str | None]:
     if "text" not in fields:
         msg = 'the field "text" is missing'
-        raise _LineError(msg)
+        raise LineError(msg)
     text = fields["text"]
     if not isinstance(text, str):
-        msg = f'"text" must be a string, not {_kind(text)}'
-        raise _LineError(msg)
+        msg = f'"text" must be a string, not {kind_of(text)}'
+        raise LineError(msg)
     size = len(_encoded(text, "text"))
     if size > MAX_TEXT_BYTES:
         msg = f"the text has {size:,} bytes; {MAX_TEXT_BYTES:,} are allowed"
-        raise _LineError(msg)
+        raise LineError(msg)
     lines = text.replace("\r\n", "\n").replace("\r", "\n")
     cleaned = "".join(
         character for character in lines if character in "\n\t" or unicodedata.category(character) != "Cc"
@@ -271,42 +296,42 @@ def _text(fields: _Object) -> tuple[str, str | None]:
     stripped = cleaned.strip()
     if all(unicodedata.category(character) in _INVISIBLE for character in stripped):
         msg = "the text is empty"
-        raise _LineError(msg)
+        raise LineError(msg)
     removed = len(lines) - len(cleaned)
     return stripped, f"{removed} control characters removed from the text" if removed else None
 
 
-def _intent(fields: _Object, known_intents: frozenset[str] | None) -> str | None:
+def _intent(fields: JsonObject, known_intents: frozenset[str] | None) -> str | None:
     intent = _identifier(fields, "intent")
     if intent is None or known_intents is None or intent in known_intents:
         return intent
     near = difflib.get_close_matches(intent[:64], sorted(known_intents), n=1)
     advice = f"; did you mean {_shown(near[0])}?" if near else ""
     msg = f"the intent {_shown(intent)} is none of the {len(known_intents)} known ones{advice}"
-    raise _LineError(msg)
+    raise LineError(msg)
 
 
-def _documents(fields: _Object) -> tuple[str, ...]:
+def _documents(fields: JsonObject) -> tuple[str, ...]:
     value = fields.get("relevant_documents")
     if value is None:
         return ()
     if not isinstance(value, list):
-        msg = f'"relevant_documents" must be a list of document ids, not {_kind(value)}'
-        raise _LineError(msg)
+        msg = f'"relevant_documents" must be a list of document ids, not {kind_of(value)}'
+        raise LineError(msg)
     if len(value) > MAX_RELEVANT_DOCUMENTS:
         msg = f'"relevant_documents" names {len(value)} documents; {MAX_RELEVANT_DOCUMENTS} are allowed'
-        raise _LineError(msg)
+        raise LineError(msg)
     documents: list[str] = []
     for item in value:
         document = _checked_identifier(item, "a document id in relevant_documents")
         if document is None:
             msg = '"relevant_documents" has an empty document id'
-            raise _LineError(msg)
+            raise LineError(msg)
         documents.append(document)
     return tuple(dict.fromkeys(documents))
 
 
-def _timestamp(fields: _Object) -> datetime | None:
+def _timestamp(fields: JsonObject) -> datetime | None:
     """A time without a zone is taken as UTC."""
     value = _identifier(fields, "timestamp")
     if value is None:
@@ -316,19 +341,19 @@ def _timestamp(fields: _Object) -> datetime | None:
         return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
     except (ValueError, OverflowError) as error:
         msg = f'"timestamp" must be an ISO-8601 time such as 2026-03-10T09:30:00Z, not {_shown(value)}'
-        raise _LineError(msg) from error
+        raise LineError(msg) from error
 
 
-def _tenant(fields: _Object) -> str | None:
+def _tenant(fields: JsonObject) -> str | None:
     given = _identifier(fields, "tenant")
     try:
         return None if given is None else tenant_name(given)
     except InvalidTenantError as error:
         msg = f'"tenant": {error}'
-        raise _LineError(msg) from error
+        raise LineError(msg) from error
 
 
-def _identifier(fields: _Object, name: str) -> str | None:
+def _identifier(fields: JsonObject, name: str) -> str | None:
     return _checked_identifier(fields.get(name), f'"{name}"')
 
 
@@ -336,16 +361,16 @@ def _checked_identifier(value: object, what: str) -> str | None:
     if value is None:
         return None
     if not isinstance(value, str):
-        msg = f"{what} must be a string, not {_kind(value)}"
-        raise _LineError(msg)
+        msg = f"{what} must be a string, not {kind_of(value)}"
+        raise LineError(msg)
     _encoded(value, what)
     stripped = value.strip()
     if len(stripped) > MAX_IDENTIFIER_CHARACTERS:
         msg = f"{what} has {len(stripped):,} characters; {MAX_IDENTIFIER_CHARACTERS} are allowed"
-        raise _LineError(msg)
+        raise LineError(msg)
     if any(unicodedata.category(character) == "Cc" for character in stripped):
         msg = f"{what} has control characters"
-        raise _LineError(msg)
+        raise LineError(msg)
     return stripped or None
 
 
@@ -354,14 +379,15 @@ def _encoded(value: str, what: str) -> bytes:
         return value.encode("utf-8")
     except UnicodeEncodeError as error:
         msg = f"{what} has half of a surrogate pair at character {error.start + 1}, which is no Unicode text"
-        raise _LineError(msg) from error
+        raise LineError(msg) from error
 
 
 def _is_number(value: object) -> TypeGuard[int | float]:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def _kind(value: object) -> str:
+def kind_of(value: object) -> str:
+    """Return what JSON calls the kind of a value."""
     if value is None:
         return "null"
     if isinstance(value, bool):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -91,24 +91,25 @@ class TenantScope:
         return (_UNTENANTED_KEY,) if self.tenant is None else (_UNTENANTED_KEY, tenant_key(self.tenant))
 
 
-def refuse_lost_tenants(before: Iterable[str | None], after: Iterable[str | None], *, attribute: str) -> None:
-    """Refuse knowledge in which nothing is anybody's any more: most likely the attribute is another one.
+def opened_documents(before: Mapping[str, str | None], after: Mapping[str, str | None], *, attribute: str) -> list[str]:
+    """Return the documents that were a tenant's and are everybody's now.
 
     Args:
-        before: The tenants of what was read last.
-        after: The tenants of what was read now.
+        before: Tenants by document id, as they were read last.
+        after: The same as they were read now.
         attribute: The attribute that was looked at now.
 
     Raises:
-        LostTenantsError: If there were tenants and there are none; everybody would see everything.
+        LostTenantsError: If there are such documents and no tenant is left: most likely the attribute is another one.
     """
-    lost = sorted({tenant for tenant in before if tenant is not None})
-    if lost and not any(tenant is not None for tenant in after):
+    opened = sorted(name for name, tenant in before.items() if tenant is not None and after.get(name, tenant) is None)
+    if opened and not any(tenant is not None for tenant in after.values()):
         raise LostTenantsError(
-            f"the knowledge was of {len(lost)} tenants ({', '.join(lost[:3])}) and now names none by the attribute "
-            f"{attribute!r}, so everybody would see everything: set MANGAASSIST_TENANT_ATTRIBUTE as before, or run "
-            "knowledge_chunks with without_tenants to go on without"
+            f"{len(opened)} documents were a tenant's ({', '.join(opened[:3])}), and now none names one by the "
+            f"attribute {attribute!r}, so everybody would see everything: set MANGAASSIST_TENANT_ATTRIBUTE as before, "
+            "or run knowledge_chunks with without_tenants to go on without"
         )
+    return opened
 
 
 UNTENANTED: Final = TenantScope("untenanted")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from typing import TYPE_CHECKING
 
+from mangaassist_assets.satisfaction.shown import chart_labels, printable
 from mangaassist_assets.warehouse.queries import OVERALL, SATISFACTION_DIMENSIONS
 
 if TYPE_CHECKING:
@@ -20,6 +21,8 @@ _TITLES = {
     "intent": "intent",
     "routing_policy_version": "retrieval policy",
     "intent_model_version": "intent model",
+    "tenant": "tenant",
+    "team": "team",
 }
 
 
@@ -40,7 +43,7 @@ def satisfaction_chart(report: SatisfactionReport) -> bytes:
         axes.text(1.02, row, f"{group.rated} of {group.turns}", va="center", fontsize=8)
         if row and shown[row - 1].dimension != group.dimension:
             axes.axhline(row - 0.5, color="#d6dbe2", linewidth=0.8)
-    axes.set_yticks(range(len(shown)), [_label(group) for group in shown], fontsize=8)
+    axes.set_yticks(range(len(shown)), [_label(group) for group in shown], fontsize=8, fontfamily=name_fonts())
     axes.set_ylim(len(shown) - 0.5, -0.5)
     axes.set_xlim(0, 1)
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
@@ -69,12 +72,14 @@ def name_fonts() -> list[str]:
 
 
 def _largest(report: SatisfactionReport, dimension: str) -> list[GroupSatisfaction]:
+    if dimension != OVERALL and all(group.value is None for group in report.of(dimension)):
+        return []
     return sorted(report.of(dimension), key=lambda group: (-group.rated, -group.turns, group.label))[:_GROUPS_SHOWN]
 
 
 def _label(group: GroupSatisfaction) -> str:
     if group.dimension == OVERALL:
         return _TITLES[OVERALL]
-    value = group.label if len(group.label) <= _LONGEST_LABEL else f"…{group.label[1 - _LONGEST_LABEL :]}"
-    # A dollar sign would start a formula.
-    return f"{_TITLES[group.dimension]}: {value}".replace("$", r"\$")
+    plain = printable(group.label)
+    value = plain if len(plain) <= _LONGEST_LABEL else f"…{plain[1 - _LONGEST_LABEL :]}"
+    return chart_labels([f"{_TITLES[group.dimension]}: {value}"])[0]

@@ -35,12 +35,13 @@ from mangaassist_assets.tracing.turn_parts import (
     verdicts_of,
 )
 from mangaassist_assets.tracing.turns import ChatTurn
-from mangaassist_assets.tracing.typed_values import boolean_of, given_name_of, name_of, said_by, share_of
+from mangaassist_assets.tracing.typed_values import boolean_of, given_name_of, model_of, name_of, said_by, share_of
 
 _BUNDLE = re.compile(r"[0-9A-Za-z][0-9A-Za-z._-]{0,62}")
 CONTRACT_VERSION = 6
 """Goes up when the same trace would be read as another turn: what is landed is then read again."""
 _READ_APART = (Tag.RELEASE_BUNDLE, Tag.SESSION_ID, Tag.CACHE_HIT, Tag.USER_FEEDBACK)
+_MODELS = (Tag.BEDROCK_MODEL_ID, Tag.EMBEDDING_MODEL_ID)
 _NAMED_TAGS = tuple(tag for tag in Tag if tag not in _READ_APART)
 
 
@@ -178,16 +179,16 @@ def parse_turn(trace: TraceRecord) -> ChatTurn | Quarantined:
 
 def session_key(session_id: str, key: bytes | None) -> str:
     """Return a session id as it is kept: itself, or its pseudonym where it tells something personal (an e-mail)."""
-    return _session_key(session_id, key or b"")
+    return _kept_id(session_id, key or b"", "s")
 
 
 @lru_cache(maxsize=4_096)
-def _session_key(session_id: str, key: bytes) -> str:
-    if is_made_up(session_id):
-        return session_id
+def _kept_id(identifier: str, key: bytes, prefix: str) -> str:
+    if is_made_up(identifier):
+        return identifier
     # "rose-garden-7" is a session: words that may be names say nothing in an id that a program made.
-    tells = set(redact(session_id).counts) - {Kind.NAME, Kind.PROFILE}
-    return pseudonym(session_id, key, prefix="s") if tells else session_id
+    tells = set(redact(identifier).counts) - {Kind.NAME, Kind.PROFILE}
+    return pseudonym(identifier, key, prefix=prefix) if tells else identifier
 
 
 def _valid_bundle_or_none(key: str | None) -> str | None:
@@ -233,7 +234,9 @@ class _Parsing:
         bundle, session_id = self._named(Tag.RELEASE_BUNDLE), self._named(Tag.SESSION_ID)
         redacted = self.redactor.of_session(session_id or "")
         facts = {tag: self._named(tag) for tag in _NAMED_TAGS}
-        self.told[Tag.CACHE_HIT] = cache_hit = reader.read("turn", Tag.CACHE_HIT, boolean_of)
+        cache_hit = reader.read("turn", Tag.CACHE_HIT, boolean_of)
+        # What failed was answered by nothing, whatever the cache held.
+        self.told[Tag.CACHE_HIT] = cache_hit = cache_hit if state == "OK" or cache_hit is None else False
         self.told[Tag.USER_FEEDBACK] = thumb = thumb_of(reader)
         message = self._text("message", "user", self.converted.message)
         reason = self._broken(bundle, session_id, message)
@@ -264,8 +267,8 @@ class _Parsing:
             index_generation=facts[Tag.INDEX_GENERATION],
             embedding_model_id=facts[Tag.EMBEDDING_MODEL_ID],
             experiment_id=facts[Tag.EXPERIMENT_ID],
-            tenant=facts[Tag.TENANT],
-            team=reader.read("turn", "team", given_name_of),
+            tenant=self._harmless(facts[Tag.TENANT]),
+            team=self._harmless(reader.read("turn", "team", given_name_of)),
             response_id=reader.read("turn", "response_id", given_name_of),
             cache_hit=cache_hit,
             shadow_intent=reader.read("turn", "shadow_intent", name_of),
@@ -305,9 +308,13 @@ class _Parsing:
         return self._missing("message") if message is None else None
 
     def _named(self, tag: Tag) -> str | None:
-        found = self.reader.read("turn", tag, given_name_of)
+        found = self.reader.read("turn", tag, model_of if tag in _MODELS else given_name_of)
         self.told[tag] = found
         return found
+
+    def _harmless(self, customer: str | None) -> str | None:
+        """Return what a tenant or team is called; one that is called by an address is kept as a pseudonym."""
+        return None if customer is None else _kept_id(customer, self.redactor.key or b"", "t")
 
     def _text(self, fact: str, role: str, converted: str | None) -> str | None:
         """Return a text of the turn: what an adapter knows of a root that is a model call, else as mapped."""

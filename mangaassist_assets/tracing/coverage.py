@@ -233,9 +233,8 @@ _EXPECTED: Mapping[tuple[Kind, str], Callable[[TracePresence], bool]] = {
     ("span", SpanName.BUILD_PROMPT): _not_blocked,
     ("span", SpanName.BEDROCK_GENERATE): _not_blocked,
     ("span", SpanName.GUARDRAILS): _went_well,
-    # Only agents call tools, and only a shadow test has a challenger beside.
+    # Only agents call tools.
     ("span", SpanName.TOOL_CALL): _never,
-    ("span", SpanName.INTENT_CLASSIFICATION_SHADOW): _never,
 }
 
 

@@ -3,12 +3,16 @@
 Events, rejected records and the position in the source are one commit, so a killed consumer reads the same records
 again from the last whole commit. The table of a bundle depends on nothing but the set of distinct events that were
 landed: not on repeats, order, batches, or the shards that they came through.
+
+An event that does not say its trace, bundle or session waits in a partition of its own until the trace tells them
+(`feedback_joining`). What is landed holds no id of a person: `feedback_identity` has seen to it.
 """
 
 from __future__ import annotations
 
 import hashlib
 import io
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,7 +20,8 @@ from typing import Any
 import polars as pl
 
 from mangaassist_assets.landing import Checkpoint, LandingConflictError, LandingTable, storage_options
-from mangaassist_assets.tracing.feedback import FeedbackRecord
+from mangaassist_assets.tracing.feedback import CONTENT_DIGITS, CONTENT_ID, FeedbackRecord
+from mangaassist_assets.tracing.feedback_identity import StoredIds
 from mangaassist_assets.tracing.feedback_source import FeedbackSource, RejectedRecord
 from mangaassist_assets.tracing.snapshot import SnapshotSchemaError, to_parquet
 
@@ -30,12 +35,25 @@ _EVENT_COLUMNS: dict[str, pl.DataType | type[pl.DataType]] = {
     "timestamp": pl.String,
 }
 EVENT_SCHEMA = pl.Schema(_EVENT_COLUMNS)
-LANDING_SCHEMA = pl.Schema({**_EVENT_COLUMNS, "place": pl.String, "size": pl.Int64, "reason": pl.String})
+LANDING_SCHEMA = pl.Schema(
+    {
+        **_EVENT_COLUMNS,
+        "place": pl.String,
+        "size": pl.Int64,
+        "reason": pl.String,
+        "response_id": pl.String,
+        "stated_bundle": pl.String,
+    }
+)
+WAITING_COLUMNS = (*(name for name in _EVENT_COLUMNS if name != "release_bundle"), "response_id", "stated_bundle")
+_WAITING_SCHEMA = pl.Schema(dict.fromkeys(WAITING_COLUMNS, pl.String))
+_JOINED = ("trace_id", "release_bundle", "session_id")
 
 # No release bundle begins with an underscore, so these partitions can be nobody's bundle.
 _REJECTED = "_rejected"
 _GAPS = "_gaps"
 _ERASED = "_erased"
+_WAITING = "_waiting"
 _LIMIT = 50_000
 _CONFLICTS = 5
 _COMMITS_BEFORE_COMPACTION = 64
@@ -45,6 +63,7 @@ _COMMITS_BEFORE_COMPACTION = 64
 class FeedbackTable:
     """The distinct events of one release bundle in EVENT_SCHEMA, sorted by (timestamp, event_id).
 
+    Events without an id of their own are distinct where another thumb of the trace stands between them.
     `duplicates` counts repeated deliveries that were dropped; `conflicts` counts deliveries of an event id that said
     something else than the one that was kept, which is the earliest, and of those the least in the order of columns.
     """
@@ -69,11 +88,17 @@ class FeedbackTable:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Landed:
-    """What one reading of the source brought in; `erased` events were of users who were erased, and not kept."""
+    """What one reading of the source brought in; `erased` events were of users who were erased, and not kept.
+
+    `clipped` events named a time after they arrived, `unreadable_times` are those whose time was none: both have the
+    time of their arrival.
+    """
 
     events: int = 0
     rejects: int = 0
     erased: int = 0
+    clipped: int = 0
+    unreadable_times: int = 0
     gaps: tuple[RejectedRecord, ...] = ()
 
 
@@ -125,7 +150,8 @@ class FeedbackLanding:
         """Land what was read, with the position after it, in one commit.
 
         Args:
-            events: Events as `FeedbackRecord.to_dict` gives them.
+            events: Events as `FeedbackRecord.to_dict` or `StoredIds.row` gives them; one that lacks its trace, bundle
+                or session waits.
             rejects: Records that were none.
             cursor: The position after all of them.
             gaps: Places where records were lost.
@@ -141,8 +167,7 @@ class FeedbackLanding:
         start = self.checkpoint() if after is None else after
         if not (events or rejects or gaps) and dict(cursor) == dict(start.value):
             return False
-        gone = frozenset(erased)
-        rows = [_event_row(event) if event.get("user_key") not in gone else _erased_row(event) for event in events]
+        rows = [_new_row(event, frozenset(erased)) for event in events]
         rows += [_reject_row(reject, _REJECTED) for reject in rejects]
         rows += [_reject_row(gap, _GAPS) for gap in gaps]
         self._table.append(pl.DataFrame(rows, schema=LANDING_SCHEMA, orient="row"), after=start, value=dict(cursor))
@@ -161,11 +186,42 @@ class FeedbackLanding:
         distinct = landed.unique()
         order = ["event_id", "timestamp", *(name for name in EVENT_SCHEMA if name not in ("event_id", "timestamp"))]
         kept = distinct.sort(order, nulls_last=True).unique("event_id", keep="first", maintain_order=True)
+        said = _without_echoes(kept)
         return FeedbackTable(
-            frame=kept.sort("timestamp", "event_id"),
-            duplicates=landed.height - distinct.height,
+            frame=said.sort("timestamp", "event_id"),
+            duplicates=landed.height - distinct.height + kept.height - said.height,
             conflicts=distinct.height - kept.height,
         )
+
+    def waiting(self) -> list[dict[str, Any]]:
+        """Return the distinct events that wait for their traces, in WAITING_COLUMNS, oldest first."""
+        rows = self._table.rows(_WAITING).select(WAITING_COLUMNS).collect()
+        return rows.unique().sort("timestamp", "event_id", nulls_last=True).to_dicts()
+
+    def settle(
+        self, waited: Sequence[Mapping[str, Any]], joined: Sequence[Mapping[str, Any]], *, erased: Collection[str] = ()
+    ) -> None:
+        """Move events that waited into their bundles; those of erased users leave only the hash of their id.
+
+        A process that is killed in between leaves some in both places: moved again, they fall away as repeats.
+
+        Args:
+            waited: Events as `waiting` gave them.
+            joined: The same events with their trace and bundle.
+            erased: Keys of users whose events are not kept.
+
+        Raises:
+            LandingConflictError: Others landed records meanwhile; run again.
+        """
+        if not joined:
+            return
+        start = self.checkpoint()
+        rows = [_landed_row(event, frozenset(erased)) for event in joined]
+        frame = pl.DataFrame(rows, schema=LANDING_SCHEMA, orient="row")
+        self._table.append(frame, after=start, value=dict(start.value))
+        settled = pl.DataFrame(list(waited), schema=_WAITING_SCHEMA, orient="row").unique()
+        left = self._table.rows(_WAITING).collect().join(settled, on=WAITING_COLUMNS, how="anti", nulls_equal=True)
+        self._table.replace(_WAITING, left)
 
     def bundles(self) -> list[str]:
         """Return the release bundles that have events, sorted."""
@@ -207,7 +263,12 @@ class FeedbackLanding:
 
 
 def land_new(
-    source: FeedbackSource, landing: FeedbackLanding, *, erased: Collection[str] = (), limit: int = _LIMIT
+    source: FeedbackSource,
+    landing: FeedbackLanding,
+    *,
+    erased: Collection[str] = (),
+    pseudonym_key: bytes | None = None,
+    limit: int = _LIMIT,
 ) -> Landed:
     """Land everything new of a source, batch by batch.
 
@@ -215,6 +276,7 @@ def land_new(
         source: The stream, or what is delivered of it.
         landing: Where to.
         erased: Keys of users whose events are dropped.
+        pseudonym_key: The installation's secret, which makes pseudonyms of people's ids; without it they are dropped.
         limit: Records of one batch, and of one commit.
 
     Raises:
@@ -222,12 +284,14 @@ def land_new(
     """
     total = Landed()
     conflicts = 0
+    ids = StoredIds(pseudonym_key)
     while True:
         start = landing.checkpoint()
         batch = source.read_new(start.value, limit=limit)
+        rows = [ids.row(event) for event in batch.events]
         try:
             committed = landing.append(
-                events=[event.to_dict() for event in batch.events],
+                events=rows,
                 rejects=batch.rejects,
                 gaps=batch.gaps,
                 cursor=batch.cursor,
@@ -242,24 +306,48 @@ def land_new(
             continue
         if committed and (start.number + 1) % _COMMITS_BEFORE_COMPACTION == 0:
             landing.compact()
-        dropped = sum(1 for event in batch.events if event.user_key in erased)
+        dropped = sum(1 for row in rows if row["user_key"] in erased)
+        times = Counter(event.time_from for event in batch.events)
         total = Landed(
             events=total.events + len(batch.events) - dropped,
             rejects=total.rejects + len(batch.rejects),
             erased=total.erased + dropped,
+            clipped=total.clipped + times["clipped"],
+            unreadable_times=total.unreadable_times + times["unreadable"],
             gaps=total.gaps + batch.gaps,
         )
         if batch.size < limit:
             return total
 
 
-def _event_row(event: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: event.get(name) for name in EVENT_SCHEMA}
+def _without_echoes(events: pl.DataFrame) -> pl.DataFrame:
+    """Return the events without those that say again what their trace's last event said, neither having an id."""
+    ordered = events.sort("trace_id", "timestamp", "event_id")
+    content = pl.when(pl.col("event_id").str.starts_with(CONTENT_ID)).then(pl.col("event_id").str.tail(CONTENT_DIGITS))
+    return ordered.filter((content == content.shift(1).over("trace_id")).fill_null(value=False).not_())
+
+
+def _landed_row(event: Mapping[str, Any], gone: frozenset[str]) -> dict[str, Any]:
+    if event.get("user_key") in gone:
+        return _erased_row(event)
+    return {name: event.get(name) for name in LANDING_SCHEMA}
+
+
+def _new_row(event: Mapping[str, Any], gone: frozenset[str]) -> dict[str, Any]:
+    row = _landed_row(event, gone)
+    if row["release_bundle"] == _ERASED or all(row[name] is not None for name in _JOINED):
+        return row
+    return {**row, "release_bundle": _WAITING, "stated_bundle": row["release_bundle"]}
 
 
 def _erased_row(event: Mapping[str, Any]) -> dict[str, Any]:
     hashed = hashlib.sha256(str(event["event_id"]).encode("utf-8", "surrogatepass")).hexdigest()[:32]
-    return {"release_bundle": _ERASED, "place": hashed, "reason": "the user was erased"}
+    return {
+        **dict.fromkeys(LANDING_SCHEMA),
+        "release_bundle": _ERASED,
+        "place": hashed,
+        "reason": "the user was erased",
+    }
 
 
 def _reject_row(reject: RejectedRecord, partition: str) -> dict[str, Any]:

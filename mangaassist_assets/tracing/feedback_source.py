@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
-    from mangaassist_assets.tracing.feedback import FeedbackRecord
+    from mangaassist_assets.tracing.feedback import FeedbackEvent
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,7 +43,7 @@ class FeedbackBatch:
     `gaps` are places where records were lost before anybody read them, as far as that can be known.
     """
 
-    events: tuple[FeedbackRecord, ...]
+    events: tuple[FeedbackEvent, ...]
     cursor: Mapping[str, Any]
     rejects: tuple[RejectedRecord, ...]
     gaps: tuple[RejectedRecord, ...] = ()

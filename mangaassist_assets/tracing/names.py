@@ -39,7 +39,13 @@ class SpanName(StrEnum):
     BEDROCK_GENERATE = "bedrock_generate"
     GUARDRAILS = "guardrails"
     TOOL_CALL = "tool_call"
-    INTENT_CLASSIFICATION_SHADOW = "intent_classification_shadow"
+
+
+class ShadowSpan(StrEnum):
+    """Spans of challengers that ran beside a turn. No trace needs them, and none of them is a stage of the turn."""
+
+    INTENT_CLASSIFICATION = "intent_classification_shadow"
+    RERANK_CHUNKS = "rerank_chunks_shadow"
 
 
 class Attribute(StrEnum):
@@ -80,9 +86,18 @@ class Attribute(StrEnum):
     TOOL_NAME = "tool_name"
     TOOL_ARGUMENTS = "tool_arguments"
     TOOL_RESULT = "tool_result"
+    SHADOW_OUTCOME = "shadow_outcome"
+    SHADOW_ERROR = "shadow_error"
+    SHADOW_MODEL_VERSION = "shadow_model_version"
+    SHADOW_INTENT = "shadow_intent"
+    SHADOW_CONFIDENCE = "shadow_confidence"
+    SHADOW_RERANK_RANKS = "shadow_rerank_ranks"
+    SHADOW_RERANK_SCORES = "shadow_rerank_scores"
 
 
 EXPECTED_INTENT = "expected_intent"
 RELEVANT_DOCUMENTS = "relevant_documents"
 USER_FEEDBACK_ASSESSMENT = "user_feedback"
 ANSWER_CORRECTNESS = "correctness"
+NO_EXPERIMENT = "none"
+"""The tag `experiment_id` of a turn in no experiment; of others it is `EXPERIMENT:ARM`, several joined by a comma."""

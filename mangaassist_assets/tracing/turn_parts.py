@@ -35,6 +35,7 @@ from mangaassist_assets.tracing.typed_values import (
     feedback_of,
     kind_of,
     list_of_names,
+    model_of,
     name_of,
     names_of,
 )
@@ -122,7 +123,7 @@ def generations_of(reader: FactReader) -> tuple[Generation, ...]:
     """Return what each span of stage `bedrock_generate` says of its model call, in the order they began."""
     return tuple(
         Generation(
-            model_id=reader.read("generation", "model_id", name_of, span),
+            model_id=reader.read("generation", "model_id", model_of, span),
             input_tokens=reader.read("generation", "input_tokens", count_of, span),
             output_tokens=reader.read("generation", "output_tokens", count_of, span),
             cache_read_tokens=reader.read("generation", "cache_read_tokens", count_of, span),

@@ -18,6 +18,11 @@ T = TypeVar("T")
 
 CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 LONGEST_NAME = 250
+_UNPAIRED = re.compile(r"[\ud800-\udfff]")
+# `bedrock/`, `bedrock/converse/`, `bedrock/us-east-1/` (LiteLLM, "AWS Bedrock").
+_VENDOR = re.compile(
+    r"(?:litellm(?:_proxy)?/)*(?:bedrock(?:_converse)?/)+(?:(?:converse|converse_like|invoke)/)?(?:[a-z]{2}(?:-[a-z]+)+-\d+/)?"
+)
 _MAXIMUM_COUNT = 2**53
 _MAXIMUM_NAMES = 1_000
 _DEEPEST = 4
@@ -63,6 +68,8 @@ def name_of(value: object) -> str | None:
     found = value.strip()
     if len(found) > LONGEST_NAME or CONTROL.search(found):
         raise WrongTypeError(f"is longer than {LONGEST_NAME} characters or holds control characters")
+    if _UNPAIRED.search(found):
+        raise WrongTypeError("holds half of a character")
     return found or None
 
 
@@ -70,6 +77,15 @@ def given_name_of(value: object) -> str | None:
     """Return an identifier, where `none` and `null` say that there is none."""
     found = name_of(value)
     return None if found is None or found.lower() in _ABSENT else found
+
+
+def model_of(value: object) -> str | None:
+    """Return the id of a model, without the prefixes by which LiteLLM says that it asks Bedrock for it."""
+    found = given_name_of(value)
+    if found is None:
+        return None
+    prefix = _VENDOR.match(found)
+    return found if prefix is None else found[prefix.end() :] or found
 
 
 def said_by(role: str) -> Callable[[object], str | None]:

@@ -1,91 +1,63 @@
-"""When a bundle's thumbs-downs are enough to run the loop: counts since the last firing, a minimum and a share.
+"""When a bundle's thumbs-downs are enough to run the loop: votes since the last firing, a minimum and a share.
 
-Pure: the sensor reads events and stores the cursor, this decides. Each bundle fires for itself and starts counting
-anew; `Firing.run_key` carries the epoch, for an orchestrator remembers run keys for ever.
+Pure: the sensor reads and stores the cursor, this decides. Each bundle fires for itself and starts counting anew;
+`Firing.run_key` carries the epoch, for an orchestrator remembers run keys for ever.
 """
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from dataclasses import asdict, astuple, dataclass, field, fields
+from typing import Any
 
 from mangaassist_assets.triggers.cursors import CursorError, cursor_from_json, cursor_to_json
-from mangaassist_assets.triggers.new_bundles import bundle_defect
+from mangaassist_assets.triggers.thumbs import Counted, PressedThumb, TraceVote, Votes, count_votes
 
 _KIND = "feedback_threshold"
-_VERSION = 1
-
-
-class FeedbackLike(Protocol):
-    """What the decision needs of a feedback event."""
-
-    @property
-    def event_id(self) -> str:
-        """Unique per event; a repeat is dropped."""
-
-    @property
-    def release_bundle(self) -> str:
-        """The bundle that gave the answer."""
-
-    @property
-    def feedback(self) -> str:
-        """`thumbs_up` or `thumbs_down`."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FeedbackEvent:
-    """A feedback event reduced to what the decision needs."""
-
-    event_id: str
-    release_bundle: str
-    feedback: str
+_VERSION = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ThresholdConfig:
     """A bundle fires at `minimum_negative` thumbs-downs that are at least `minimum_share` of its thumbs.
 
-    `remembered_events` bounds the window in which a repeated event is known, `tracked_bundles` how many bundles are
-    counted (those heard of longest ago are forgotten first): both bound the cursor.
+    `remembered_events` bounds how many events that are not on their traces yet are remembered, and so the cursor.
     """
 
     minimum_negative: int = 20
     minimum_share: float = 0.2
-    remembered_events: int = 2_000
-    tracked_bundles: int = 100
+    remembered_events: int = 1_000
 
 
 DEFAULT_THRESHOLD = ThresholdConfig()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class BundleCount:
-    """Thumbs of one bundle since it last fired, and how often it has fired."""
+class BundleMark:
+    """The votes of one bundle when it last fired, and how often it has fired."""
 
-    up: int = 0
-    down: int = 0
+    votes: Votes = field(default_factory=Votes)
     epoch: int = 0
-
-    @property
-    def share(self) -> float:
-        """Share of thumbs-downs, 0.0 without any thumb."""
-        total = self.up + self.down
-        return self.down / total if total else 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FeedbackState:
-    """What the sensor remembers: counts by bundle, in the order last heard of, and recent event keys, oldest first."""
+    """What the sensor remembers: where each bundle's count began, and events that are not on their traces yet."""
 
-    counts: Mapping[str, BundleCount] = field(default_factory=dict)
-    recent: tuple[str, ...] = ()
+    marks: Mapping[str, BundleMark] = field(default_factory=dict)
+    remembered: tuple[PressedThumb, ...] = ()
+
+    @staticmethod
+    def beginning(votes: Mapping[str, Votes]) -> FeedbackState:
+        """Return the state of a first look: votes that were mined already are no news."""
+        return FeedbackState(marks={bundle: BundleMark(votes=count) for bundle, count in votes.items()})
 
     def to_json(self) -> str:
         """Return the state as a cursor."""
-        counts = [[bundle, count.up, count.down, count.epoch] for bundle, count in self.counts.items()]
-        return cursor_to_json(_KIND, _VERSION, {"counts": counts, "recent": "".join(self.recent)})
+        marks = [[bundle, mark.votes.up, mark.votes.down, mark.epoch] for bundle, mark in self.marks.items()]
+        return cursor_to_json(
+            _KIND, _VERSION, {"marks": marks, "remembered": [astuple(one) for one in self.remembered]}
+        )
 
     @classmethod
     def from_json(cls, text: str | None) -> FeedbackState:
@@ -98,7 +70,7 @@ class FeedbackState:
             return cls()
         state = cursor_from_json(_KIND, _VERSION, text)
         try:
-            return cls(counts=_read_counts(state), recent=_read_recent(state))
+            return cls(marks=_read_marks(state), remembered=_read_remembered(state))
         except (KeyError, TypeError, ValueError) as error:
             msg = f"the cursor of {_KIND} is damaged ({error}): reset the sensor's cursor to start afresh"
             raise CursorError(msg) from error
@@ -106,12 +78,13 @@ class FeedbackState:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Firing:
-    """One bundle that reached the threshold, with the counts that made it."""
+    """One bundle that reached the threshold, with the votes since the last firing and those in all."""
 
     release_bundle: str
     epoch: int
     up: int
     down: int
+    votes: Votes
 
     @property
     def run_key(self) -> str:
@@ -129,56 +102,51 @@ class Decision:
 
 
 def decide(
-    state: FeedbackState, events: Iterable[FeedbackLike], *, config: ThresholdConfig = DEFAULT_THRESHOLD
-) -> Decision:
-    """Count new events into the state and say which bundles fire.
-
-    Events seen before (by id, within the window), of an invalid bundle or with another word than a thumb are counted
-    in the reason and change nothing.
-    """
-    counts = dict(state.counts)
-    seen = dict.fromkeys(state.recent)
-    new = repeated = invalid = 0
-    for event in events:
-        if event.feedback not in {"thumbs_up", "thumbs_down"} or bundle_defect(event.release_bundle) is not None:
-            invalid += 1
-            continue
-        key = _event_key(event.event_id)
-        if key in seen:
-            repeated += 1
-            continue
-        seen[key] = None
-        new += 1
-        count = counts.pop(event.release_bundle, BundleCount())
-        counts[event.release_bundle] = (
-            replace(count, up=count.up + 1) if event.feedback == "thumbs_up" else replace(count, down=count.down + 1)
-        )
-    kept = dict(list(counts.items())[-config.tracked_bundles :])
-    fire: list[Firing] = []
-    for bundle, count in kept.items():
-        if count.down >= config.minimum_negative and count.share >= config.minimum_share:
-            epoch = count.epoch + 1
-            fire.append(Firing(release_bundle=bundle, epoch=epoch, up=count.up, down=count.down))
-            kept[bundle] = BundleCount(epoch=epoch)
-    after = FeedbackState(counts=kept, recent=tuple(seen)[-config.remembered_events :])
-    reason = _reason(fire, kept, new=new, repeated=repeated, invalid=invalid, config=config)
-    return Decision(fire=tuple(fire), state=after, reason=reason)
-
-
-def _reason(
-    fire: list[Firing],
-    counts: Mapping[str, BundleCount],
+    state: FeedbackState,
+    events: Iterable[PressedThumb],
     *,
-    new: int,
-    repeated: int,
-    invalid: int,
-    config: ThresholdConfig,
-) -> str:
+    on_traces: Mapping[str, Votes],
+    traces: Mapping[str, TraceVote],
+    config: ThresholdConfig = DEFAULT_THRESHOLD,
+) -> Decision:
+    """Count all votes and say which bundles fire.
+
+    Args:
+        state: What the last decision left.
+        events: New thumbs of the stream, repeated ones or not.
+        on_traces: Traces that carry a thumb, by bundle.
+        traces: What the traces of `events` and of `state.remembered` say, by trace id and by response id.
+        config: The threshold.
+    """
+    new = list(events)
+    counted = count_votes(on_traces, [*state.remembered, *new], traces, remember=config.remembered_events)
+    marks = {bundle: mark for bundle, mark in state.marks.items() if mark.epoch or bundle in counted.votes}
+    fire: list[Firing] = []
+    since: dict[str, Votes] = {}
+    for bundle, votes in counted.votes.items():
+        mark = marks.get(bundle, BundleMark())
+        count = votes.since(mark.votes)
+        if count.down >= config.minimum_negative and count.share >= config.minimum_share:
+            epoch = mark.epoch + 1
+            fire.append(Firing(release_bundle=bundle, epoch=epoch, up=count.up, down=count.down, votes=votes))
+            marks[bundle] = BundleMark(votes=votes, epoch=epoch)
+        else:
+            since[bundle] = count
+            if bundle in marks:
+                marks[bundle] = BundleMark(votes=mark.votes.at_most(votes), epoch=mark.epoch)
+    after = FeedbackState(marks=marks, remembered=counted.remembered)
+    return Decision(fire=tuple(fire), state=after, reason=_reason(fire, since, len(new), counted, config))
+
+
+def _reason(fire: list[Firing], since: Mapping[str, Votes], new: int, counted: Counted, config: ThresholdConfig) -> str:
     heard = f"{new} new events"
-    if repeated:
-        heard += f", {repeated} repeated"
-    if invalid:
-        heard += f", {invalid} invalid"
+    for number, what in (
+        (counted.waiting, "wait for their traces"),
+        (counted.strays, "of another bundle than their traces"),
+        (counted.let_go, "too many to remember, which count when they are recorded on their traces"),
+    ):
+        if number:
+            heard += f", {number} {what}"
     if fire:
         fired = "; ".join(
             f"{one.release_bundle}: {one.down} thumbs-down of {one.up + one.down} thumbs "
@@ -187,40 +155,38 @@ def _reason(
         )
         return f"{heard}; {fired}"
     needed = f"needed {config.minimum_negative} and {config.minimum_share:.0%}"
-    waiting = [(bundle, count) for bundle, count in counts.items() if count.up + count.down]
+    waiting = [(bundle, count) for bundle, count in since.items() if count.total]
     if not waiting:
         return f"{heard}; no thumb since the last firing, {needed}"
     nearest = sorted(waiting, key=lambda item: (-item[1].down, item[0]))[:5]
     standing = "; ".join(
-        f"{bundle}: {count.down} thumbs-down of {count.up + count.down} ({count.share:.0%})"
-        for bundle, count in nearest
+        f"{bundle}: {count.down} thumbs-down of {count.total} ({count.share:.0%})" for bundle, count in nearest
     )
     more = f"; and {len(waiting) - len(nearest)} more bundles" if len(waiting) > len(nearest) else ""
     return f"{heard}; {standing}{more}; {needed}"
 
 
-_KEY_LENGTH = 16
-
-
-def _event_key(event_id: str) -> str:
-    """A short hash: two thousand full ids would make the cursor five times as long."""
-    return hashlib.sha256(event_id.encode("utf-8", errors="surrogatepass")).hexdigest()[:_KEY_LENGTH]
-
-
-def _read_counts(state: Mapping[str, Any]) -> dict[str, BundleCount]:
-    counts: dict[str, BundleCount] = {}
-    for bundle, up, down, epoch in state["counts"]:
-        numbers = (up, down, epoch)
-        if not isinstance(bundle, str) or not all(type(number) is int and number >= 0 for number in numbers):
-            msg = f"counts of {bundle!r}"
+def _read_marks(state: Mapping[str, Any]) -> dict[str, BundleMark]:
+    marks: dict[str, BundleMark] = {}
+    for bundle, up, down, epoch in state["marks"]:
+        if not isinstance(bundle, str) or not all(type(one) is int and one >= 0 for one in (up, down, epoch)):
+            msg = f"marks of {bundle!r}"
             raise ValueError(msg)
-        counts[bundle] = BundleCount(up=up, down=down, epoch=epoch)
-    return counts
+        marks[bundle] = BundleMark(votes=Votes(up=up, down=down), epoch=epoch)
+    return marks
 
 
-def _read_recent(state: Mapping[str, Any]) -> tuple[str, ...]:
-    joined = state["recent"]
-    if not isinstance(joined, str) or len(joined) % _KEY_LENGTH:
-        msg = "recent events"
-        raise ValueError(msg)
-    return tuple(joined[start : start + _KEY_LENGTH] for start in range(0, len(joined), _KEY_LENGTH))
+_NAMES = tuple(one.name for one in fields(PressedThumb))
+
+
+def _read_remembered(state: Mapping[str, Any]) -> tuple[PressedThumb, ...]:
+    found: list[PressedThumb] = []
+    for values in state["remembered"]:
+        thumb = PressedThumb(**dict(zip(_NAMES, values, strict=True)))
+        texts = [value for name, value in asdict(thumb).items() if name != "time_ms" and value is not None]
+        sound = type(thumb.time_ms) is int and thumb.feedback in ("thumbs_up", "thumbs_down")
+        if not sound or not all(isinstance(one, str) for one in texts):
+            msg = "remembered events"
+            raise ValueError(msg)
+        found.append(thumb)
+    return tuple(found)

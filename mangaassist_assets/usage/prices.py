@@ -11,7 +11,6 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
-from fnmatch import fnmatchcase
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -36,7 +35,15 @@ _KNOWN_FIELDS = {
 _PROVIDER_PREFIX = re.compile(r"^(?:bedrock(?:_converse)?|litellm|converse|converse_like|invoke)/")
 _REGION_PREFIX = re.compile(r"^[a-z]{2}(?:-[a-z]+)+-\d+/")
 _ARN = re.compile(r"^arn:[^:]+:bedrock:[^:]*:[^:]*:(?:foundation-model|inference-profile)/")
-_GEOGRAPHY = re.compile(r"^(?:us-gov|us|eu|apac|jp|au|ca|global)\.")
+_GEOGRAPHY = re.compile(r"^(?:us-gov|apac|global|[a-z]{2})\.")
+# anthropic.claude-3-5-sonnet -20241022 -v2:0 :200k: what a short id leaves out.
+_MODEL_ID = re.compile(
+    r"(?P<base>.+?)(?:[-@](?P<date>\d{8}|latest))?(?:-(?P<version>v\d+(?::\d+)?))?(?::\d+k)?", re.DOTALL
+)
+_OPAQUE = re.compile(
+    r":bedrock:[^:]*:[^:]*:"
+    r"(application-inference-profile|provisioned-model|custom-model|imported-model|(?:default-)?prompt-router)"
+)
 
 
 class PriceTableError(ValueError):
@@ -69,11 +76,15 @@ class Price:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PricePeriod:
-    """The price that counts for a model from `from_ms` until before `to_ms` (None: open)."""
+    """The price that counts for a model from `from_ms` until before `to_ms` (None: open).
+
+    `last_known` is true after a price has ended and before another is known: the old one stands in.
+    """
 
     from_ms: int
     to_ms: int | None
     price: Price
+    last_known: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,15 +96,16 @@ class PriceTable:
     def periods(self, model_id: str, *, region: str | None = None) -> list[PricePeriod]:
         """Return which price counts when for a model id as a trace names it, oldest first; [] for an unknown model.
 
-        An inference profile's own price goes before that of its model, an exact id before a pattern and a longer
-        pattern before a shorter one, the region's price before that of any region.
+        An inference profile's own price goes before that of its model, an exact id before one that a short id may mean
+        (its newest version first), that before a pattern and a longer pattern before a shorter one, the region's price
+        before that of any region. A price that has ended counts on until another one begins, as `last_known`.
         """
-        ranked: list[tuple[tuple[int, bool, int, bool], Price]] = []
+        ranked: list[tuple[tuple[int, tuple[int, int], bool], Price]] = []
         for place, candidate in enumerate(model_id_candidates(model_id)):
             for price in self.prices:
-                if fnmatchcase(candidate, price.model_id) and price.region in (None, region):
-                    pattern = "*" in price.model_id
-                    ranked.append(((place, pattern, -len(price.model_id), price.region is None), price))
+                distance = _distance(candidate, price.model_id)
+                if distance is not None and price.region in (None, region):
+                    ranked.append(((place, distance, price.region is None), price))
         ranked.sort(key=lambda one: one[0])
         edges = sorted({edge for _, price in ranked for edge in price.span_ms if edge is not None})
         periods: list[PricePeriod] = []
@@ -102,6 +114,8 @@ class PriceTable:
                 best = next((price for _, price in ranked if _is_valid(price, start)), None)
                 if best is not None:
                     periods.append(PricePeriod(from_ms=start, to_ms=end, price=best))
+                elif periods:
+                    periods.append(PricePeriod(from_ms=start, to_ms=end, price=periods[-1].price, last_known=True))
         return periods
 
 
@@ -117,6 +131,16 @@ def model_id_candidates(model_id: str) -> tuple[str, ...]:
     name = _ARN.sub("", _REGION_PREFIX.sub("", name))
     model = _GEOGRAPHY.sub("", name)
     return (name,) if model == name else (name, model)
+
+
+def why_unknown(model_id: str) -> str:
+    """Return why a model id without any price has none."""
+    opaque = _OPAQUE.search(model_id)
+    if opaque is None:
+        return "the price list has no such model id"
+    if opaque[1] == "provisioned-model":
+        return "provisioned throughput is paid by the hour, not by the token"
+    return f"this ARN ({opaque[1]}) does not tell which model it is"
 
 
 def read_prices(path: Path | None = None) -> PriceTable:
@@ -212,6 +236,29 @@ def _check_overlaps(prices: Iterable[Price], file: str) -> None:
                 raise PriceTableError(
                     f"{file}: two prices of {model_id} hold on {later.valid_from}: end the older one with valid_to"
                 )
+
+
+def _distance(asked: str, listed: str) -> tuple[int, int] | None:
+    """Return how far a listed id is from the one that is asked for, nearest first; None where it is another model.
+
+    An id without a vendor is looked for among all vendors; a date or version that either leaves out may be any.
+    """
+    if "." not in asked and not _GEOGRAPHY.match(listed):
+        listed = listed.partition(".")[2] or listed
+    if asked == listed:
+        return 0, 0
+    if listed.endswith("*"):
+        return (2, -len(listed)) if asked.startswith(listed[:-1]) else None
+    ours, theirs = _MODEL_ID.fullmatch(asked), _MODEL_ID.fullmatch(listed)
+    if ours is None or theirs is None or ours["base"] != theirs["base"]:
+        return None
+    if theirs["date"] is not None and ours["date"] not in (None, "latest", theirs["date"]):
+        return None
+    # "v2" is any "v2:0"; where one of them names no version, any will do.
+    version, other = sorted((ours["version"] or "", theirs["version"] or ""), key=len)
+    if version and other != version and not other.startswith(f"{version}:"):
+        return None
+    return 1, -int(theirs["date"] or 0)
 
 
 def _is_valid(price: Price, moment_ms: int) -> bool:

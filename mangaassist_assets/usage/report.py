@@ -1,6 +1,6 @@
 """The usage report of one release bundle: latency by stage, tokens, cost by model, rates; all columnar.
 
-Every table has `dimension` and `value`: all turns (`overall`), each prompt version, each experiment arm.
+Every table has `dimension` and `value`: all turns (`overall`), each prompt version, experiment arm, tenant and team.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ import polars as pl
 
 from mangaassist_assets.tracing.names import SpanName
 from mangaassist_assets.usage.prices import TOKEN_KINDS, PricePeriod, PriceTable
+from mangaassist_assets.usage.unpriced import UNKNOWN_MODEL, stand_in_notes, unpriced_calls, unpriced_notes
 from mangaassist_assets.warehouse.queries import OVERALL
-from mangaassist_assets.warehouse.rows import unnested
+from mangaassist_assets.warehouse.rows import unnested, with_later_columns
 
-DIMENSIONS = ("prompt_version", "experiment_id")
+DIMENSIONS = ("prompt_version", "experiment_id", "tenant", "team")
 WHOLE_TURN = SpanName.CHAT_TURN.value
-UNKNOWN_MODEL = "(not stated)"
 PERCENTILES = {"p50": 0.50, "p95": 0.95, "p99": 0.99}
 
 _MILLION = 1_000_000
@@ -29,14 +29,16 @@ _TOKENS = tuple(f"{kind}_tokens" for kind in TOKEN_KINDS)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UsageReport:
-    """Four tables.
+    """Five tables.
 
     `groups`: one row a group: turns, errors, blocked, turns that state a cache hit and that had one, calls of models,
     tokens, cost. `stages`: one row a group and span name: calls, failed, p50, p95, p99 in milliseconds. `models`: one
-    row a group and model id: calls, tokens, cost. `prices`: the prices that were used, and how often.
+    row a group and model id: calls, tokens, cost. `prices`: the prices that were used, and how often; `last_known` ones
+    had ended before. `unpriced`: one row a model and reason for calls without a cost.
 
-    Costs are USD. `cost_usd` adds up the calls whose price and tokens are known (`priced_calls`) and is null where
-    there is none; `reported_cost_usd` is what a proxy charged, null where none said.
+    Costs are USD. `cost_usd` adds up the calls whose cost is known (`priced_calls`) and is null where there is none.
+    What a proxy charged counts (`reported_cost_usd`, of `reported_calls`), 0 for an answer from its cache; the other
+    calls cost their tokens by the price list (`listed_cost_usd`). Each part is null where no call has one.
     """
 
     release_bundle: str
@@ -44,6 +46,12 @@ class UsageReport:
     stages: pl.DataFrame
     models: pl.DataFrame
     prices: pl.DataFrame
+    unpriced: pl.DataFrame
+
+    @property
+    def price_notes(self) -> list[str]:
+        """What to know of the costs: calls without one, by model with the reason, and prices that had ended."""
+        return [*unpriced_notes(self.unpriced.to_dicts()), *stand_in_notes(self.prices.to_dicts())]
 
     @property
     def overall(self) -> dict[str, Any]:
@@ -56,6 +64,10 @@ class UsageReport:
         models = self.models.filter((pl.col("dimension") == OVERALL) & (pl.col("unpriced_calls") > 0))
         return sorted(models["model_id"])
 
+    def most_called_stages(self, most: int) -> tuple[list[dict[str, Any]], int]:
+        """Return the rows of the stages that were called most over all turns, the slowest first, and how many more."""
+        return most_called(self.of("stages"), most)
+
     def of(self, table: str, dimension: str = OVERALL) -> list[dict[str, Any]]:
         """Return the rows of `groups`, `stages` or `models` of one dimension."""
         frame: pl.DataFrame = getattr(self, table)
@@ -66,8 +78,15 @@ class UsageReport:
         return {
             "release_bundle": self.release_bundle,
             "unpriced_models": self.unpriced_models,
-            **{name: getattr(self, name).to_dicts() for name in ("groups", "stages", "models", "prices")},
+            "price_notes": self.price_notes,
+            **{name: getattr(self, name).to_dicts() for name in ("groups", "stages", "models", "prices", "unpriced")},
         }
+
+
+def most_called(stages: Sequence[dict[str, Any]], most: int) -> tuple[list[dict[str, Any]], int]:
+    """Return the stages of one group that were called most, in their order, and how many more there are."""
+    kept = {row["name"] for row in sorted(stages, key=lambda row: (-row["calls"], row["name"]))[:most]}
+    return [row for row in stages if row["name"] in kept], len(stages) - len(kept)
 
 
 def build_usage_report(
@@ -76,11 +95,12 @@ def build_usage_report(
     """Return the report of a bundle.
 
     Args:
-        turns: Chat turns in TURN_SCHEMA.
+        turns: Chat turns in TURN_SCHEMA, of this version or an earlier one.
         prices: What models cost.
         release_bundle: The bundle.
         region: AWS region whose prices count before those of any region.
     """
+    turns = with_later_columns(turns)
     calls, used = priced_calls(turns, prices, region=region)
     return UsageReport(
         release_bundle=release_bundle,
@@ -88,6 +108,7 @@ def build_usage_report(
         stages=_stages(turns),
         models=_sorted(_by_dimension(calls, ["model_id"], _call_figures()), "calls"),
         prices=used,
+        unpriced=unpriced_calls(calls, prices, region=region),
     )
 
 
@@ -96,8 +117,10 @@ def priced_calls(
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Return one row per model call with `cost_usd` and why it has none, and the prices that were used.
 
-    The price that was valid when the turn began counts. `cost_usd` is null, and one of `is_unpriced` (no price for a
-    kind of token that was used) and `is_uncounted` (the trace names no tokens) is true, where it is not known.
+    What a proxy reported is the cost of its call; `listed_cost_usd` is that of the others, by the list. The price that
+    was valid when the turn began counts, else the last one that had ended before (`last_known`). `cost_usd` is null,
+    and one of `is_unpriced` (no price for a kind of token that was used) and `is_uncounted` (the trace names no tokens)
+    is true, where it is not known.
     """
     calls = unnested(turns, "generations", "timestamp_ms", "bedrock_model_id", *DIMENSIONS).with_columns(
         model_id=pl.coalesce("model_id", "bedrock_model_id", pl.lit(UNKNOWN_MODEL))
@@ -122,31 +145,41 @@ def priced_calls(
     )
     amounts = [pl.col(f"{kind}_tokens").fill_null(0) * pl.col(f"{kind}_usd") / _MILLION for kind in TOKEN_KINDS]
     needed = [(pl.col(f"{kind}_tokens").fill_null(0) > 0) & pl.col(f"{kind}_usd").is_null() for kind in TOKEN_KINDS]
+    is_listed = pl.col("reported_cost_usd").is_null()
     # An embedding model has no output tokens, and no price for them.
     counted = pl.col("input_tokens").is_not_null() & (
         pl.col("output_tokens").is_not_null() | (pl.col("has_price") & pl.col("output_usd").is_null())
     )
     priced = (
-        priced.with_columns(is_unpriced=~pl.col("has_price") | pl.any_horizontal(needed))
-        .with_columns(is_uncounted=~counted & ~pl.col("is_unpriced"))
+        priced.with_columns(is_unpriced=is_listed & (~pl.col("has_price") | pl.any_horizontal(needed)))
+        .with_columns(is_uncounted=is_listed & ~counted & ~pl.col("is_unpriced"))
         .with_columns(
-            cost_usd=pl.when(~pl.col("is_unpriced") & ~pl.col("is_uncounted")).then(
+            listed_cost_usd=pl.when(is_listed & ~pl.col("is_unpriced") & ~pl.col("is_uncounted")).then(
                 pl.sum_horizontal([amount.fill_null(0.0) for amount in amounts])
             )
         )
+        .with_columns(cost_usd=pl.coalesce("reported_cost_usd", "listed_cost_usd"))
     )
     used = (
-        priced.filter(pl.col("has_price"))
-        .group_by("model_id", "price_model_id", "price_region", "valid_from", "valid_to", "source", "retrieved")
+        priced.filter(pl.col("has_price") & is_listed)
+        .group_by(
+            "model_id", "price_model_id", "price_region", "valid_from", "valid_to", "source", "retrieved", "last_known"
+        )
         .agg(calls=pl.len().cast(pl.Int64), **{f"{kind}_usd": pl.col(f"{kind}_usd").first() for kind in TOKEN_KINDS})
-        .sort("model_id", "valid_from")
+        .sort("model_id", "valid_from", "last_known")
     )
     return priced, used
 
 
 def _periods_frame(models: Sequence[str], prices: PriceTable, region: str | None) -> pl.DataFrame:
     rows = [
-        {"model_id": model, "from_ms": period.from_ms, "to_ms": period.to_ms, **_price_columns(period)}
+        {
+            "model_id": model,
+            "from_ms": period.from_ms,
+            "to_ms": period.to_ms,
+            "last_known": period.last_known,
+            **_price_columns(period),
+        }
         for model in models
         for period in prices.periods(model, region=region)
     ]
@@ -154,6 +187,7 @@ def _periods_frame(models: Sequence[str], prices: PriceTable, region: str | None
         "model_id": pl.String,
         "from_ms": pl.Int64,
         "to_ms": pl.Int64,
+        "last_known": pl.Boolean,
         **{f"{kind}_usd": pl.Float64 for kind in TOKEN_KINDS},
         **dict.fromkeys(("price_model_id", "price_region", "valid_from", "valid_to", "source", "retrieved"), pl.String),
     }
@@ -189,7 +223,7 @@ def _groups(turns: pl.DataFrame, calls: pl.DataFrame) -> pl.DataFrame:
         cache_hit_share=_share("cache_hits", "cache_stated"),
     )
     call_side = _by_dimension(calls, [], _call_figures())
-    counts = ["calls", "priced_calls", "unpriced_calls", "uncounted_calls"]
+    counts = ["calls", "priced_calls", "reported_calls", "unpriced_calls", "uncounted_calls"]
     joined = turn_side.join(call_side, on=_GROUP, how="left", nulls_equal=True).with_columns(
         pl.col(counts).fill_null(0), pl.col(_TOKENS).fill_null(0)
     )
@@ -230,11 +264,13 @@ def _call_figures() -> dict[str, pl.Expr]:
     return {
         "calls": pl.len().cast(pl.Int64),
         "priced_calls": pl.col("cost_usd").count().cast(pl.Int64),
+        "reported_calls": pl.col("reported_cost_usd").count().cast(pl.Int64),
         "unpriced_calls": pl.col("is_unpriced").sum().cast(pl.Int64),
         "uncounted_calls": pl.col("is_uncounted").sum().cast(pl.Int64),
         **{tokens: pl.col(tokens).sum().cast(pl.Int64) for tokens in _TOKENS},
         "cost_usd": sum_or_null("cost_usd"),
         "reported_cost_usd": sum_or_null("reported_cost_usd"),
+        "listed_cost_usd": sum_or_null("listed_cost_usd"),
     }
 
 

@@ -14,11 +14,13 @@ SATISFACTION_DIMENSIONS = (
     "intent",
     "routing_policy_version",
     "intent_model_version",
+    "tenant",
+    "team",
 )
 """Columns of `chat_turns` that satisfaction is reported by; the retrieval policy is the routing policy's version."""
 
 # The newest event of a turn holds; without one, what the trace itself carries.
-_RATED_TURNS = """
+_RATED_TURNS = f"""
 WITH newest AS (
   SELECT trace_id, feedback,
          ROW_NUMBER() OVER (PARTITION BY trace_id ORDER BY position DESC) AS place
@@ -26,14 +28,14 @@ WITH newest AS (
   WHERE release_bundle = :release_bundle
 ),
 rated_turns AS (
-  SELECT turns.prompt_version, turns.bedrock_model_id, turns.intent, turns.routing_policy_version,
-         turns.intent_model_version, CAST(turns.duration_ms AS DOUBLE PRECISION) AS duration_ms,
+  SELECT {", ".join(f"turns.{name}" for name in SATISFACTION_DIMENSIONS)},
+         CAST(turns.duration_ms AS DOUBLE PRECISION) AS duration_ms,
          COALESCE(newest.feedback, turns.user_feedback) AS rating
   FROM chat_turns turns
   LEFT JOIN newest ON newest.trace_id = turns.trace_id AND newest.place = 1
   WHERE turns.release_bundle = :release_bundle
 )
-"""
+"""  # noqa: S608 - names are this module's
 
 _GROUP = """
 SELECT '{dimension}' AS dimension, {value} AS value,

@@ -37,21 +37,32 @@ def turn_rows(turns: pl.DataFrame) -> dict[str, pl.DataFrame]:
     """Return the rows of `chat_turns`, `turn_stages` and `turn_generations`, by table.
 
     Args:
-        turns: Chat turns in TURN_SCHEMA.
+        turns: Chat turns in TURN_SCHEMA, of this version or an earlier one.
 
     Raises:
-        SnapshotSchemaError: The frame has other columns.
+        SnapshotSchemaError: The frame is no snapshot of turns.
     """
-    missing = sorted(set(TURN_SCHEMA) - set(turns.columns))
-    if missing:
-        raise SnapshotSchemaError(
-            f"the snapshot of chat turns lacks the columns {missing}: materialize tagged_traces again"
-        )
+    turns = with_later_columns(turns)
     return {
         CHAT_TURNS.name: fitted(CHAT_TURNS, turns),
         TURN_STAGES.name: fitted(TURN_STAGES, unnested(turns, "stages")),
         TURN_GENERATIONS.name: fitted(TURN_GENERATIONS, unnested(turns, "generations")),
     }
+
+
+def with_later_columns(turns: pl.DataFrame) -> pl.DataFrame:
+    """Return the turns of an earlier version's snapshot with the columns that came later, which are null.
+
+    Raises:
+        SnapshotSchemaError: A column is missing that snapshots always had.
+    """
+    always = {*(column.name for column in CHAT_TURNS.columns if column.required), "stages", "generations"}
+    missing = [name for name in TURN_SCHEMA if name not in turns.columns]
+    if lost := sorted(always.intersection(missing)):
+        raise SnapshotSchemaError(
+            f"the snapshot of chat turns lacks the columns {lost}: materialize tagged_traces again"
+        )
+    return turns.with_columns(pl.lit(None, TURN_SCHEMA[name]).alias(name) for name in missing)
 
 
 def unnested(turns: pl.DataFrame, column: str, *keep: str) -> pl.DataFrame:

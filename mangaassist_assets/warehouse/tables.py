@@ -13,6 +13,8 @@ from typing import Literal
 
 import polars as pl
 
+from mangaassist_assets.warehouse.types import WarehouseError
+
 ColumnType = Literal["text", "integer", "real", "boolean"]
 
 LONGEST_TEXT = 1_024
@@ -68,8 +70,8 @@ def _columns(required: str, *, text: str = "", integer: str = "", real: str = ""
 CHAT_TURNS = Table(
     name="chat_turns",
     description="One row is one finished chat turn; timestamp_ms is its start, milliseconds since the epoch (UTC).",
-    columns=tuple(
-        _columns(
+    columns=(
+        *_columns(
             "release_bundle trace_id timestamp_ms duration_ms state session_id guardrail_blocked",
             text="release_bundle trace_id session_id user_key state intent intent_model_version reranker_version "
             "prompt_version bedrock_model_id guardrail_ruleset_version routing_policy_version index_generation "
@@ -77,7 +79,9 @@ CHAT_TURNS = Table(
             integer="timestamp_ms duration_ms",
             real="intent_confidence",
             boolean="cache_hit guardrail_blocked",
-        )
+        ),
+        # A warehouse of an earlier version gets later columns at its end, and COPY goes by their order.
+        *_columns("", text="tenant team"),
     ),
 )
 TURN_STAGES = Table(
@@ -160,6 +164,27 @@ def create_statement(table: Table) -> str:
         f"{column.name} {_SQL_TYPES[column.type]}{' NOT NULL' if column.required else ''}" for column in table.columns
     )
     return f"CREATE TABLE IF NOT EXISTS {table.name} ({columns})"
+
+
+def probe_statement(table: Table) -> str:
+    """Return the statement whose result has no rows, and the columns that the table really has."""
+    return f"SELECT * FROM {table.name} WHERE 1 = 0"  # noqa: S608 - names are this module's
+
+
+def add_column_statements(table: Table, present: Collection[str]) -> list[str]:
+    """Return what gives a table of an earlier version the columns that came later; its rows have nulls there.
+
+    Raises:
+        WarehouseError: It lacks a column that may not be null, so it is none of ours.
+    """
+    missing = [column for column in table.columns if column.name not in present]
+    lost = [column.name for column in missing if column.required]
+    if lost:
+        raise WarehouseError(
+            f"the table {table.name} of the warehouse has no column {', '.join(lost)}, which every version had: it is "
+            "another program's; give this platform a database or a schema of its own"
+        )
+    return [f"ALTER TABLE {table.name} ADD COLUMN {column.name} {_SQL_TYPES[column.type]}" for column in missing]
 
 
 def insert_statement(table: Table, *, source: str) -> str:

@@ -8,9 +8,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from mangaassist_assets.chatbot.documents import RoutingDocument
+from mangaassist_assets.chatbot.documents import GuardrailsDocument, RoutingDocument
 from resources.app_config import AppConfigResource
 from resources.aws import AwsResource
+from tests.support.app_config_by_hand import past_this_code
 from tests.support.command_line import Production, environment, run_apart
 from tests.support.dagster_dev import LOCATION, DagsterDev, Run, job_command
 
@@ -118,6 +119,30 @@ def test_a_deployed_routing_policy_is_recorded_and_evaluated(settled):
     run = settled.ended_run("configuration_refresh", mangaassist__changed="routing")
     assert run.status == "SUCCESS"
     assert run.run_id in [one for tick in settled.ticks("configuration_versions") for one in tick["runIds"]]
+
+
+def test_a_broken_document_fails_its_refresh_and_the_next_valid_one_is_recorded(settled):
+    with environment(**settled.environment()):
+        resource = AppConfigResource(aws=AwsResource())
+        valid = resource.document("guardrails")
+        assert isinstance(valid, GuardrailsDocument)
+        past_this_code(resource, "guardrails", b'{"version": "broken", "blocked_patterns": "all"}')
+        refused = settled.ended_run("configuration_refresh", mangaassist__changed="guardrails")
+        serving = resource.document("guardrails")
+        resource.deploy("guardrails", valid.model_copy(update={"version": "repaired-by-the-automation-test"}))
+    assert refused.status == "FAILURE"
+    assert asset_steps(settled, refused, status="FAILURE") == {"runtime_configuration_configuration_is_valid"}
+    assert asset_steps(settled, refused) >= {"runtime_configuration", "active_release", "retrieval_evaluation"}
+    assert serving == valid
+    repaired = settled.eventually(
+        lambda: [
+            run
+            for run in settled.runs("configuration_refresh", mangaassist__changed="guardrails")
+            if run.status == "SUCCESS"
+        ],
+        what="refresh after the repair",
+    )
+    assert repaired[0].run_id != refused.run_id
 
 
 @pytest.mark.parametrize(

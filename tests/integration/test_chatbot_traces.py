@@ -12,10 +12,14 @@ from uuid import uuid4
 
 import pytest
 
+from mangaassist_assets.chatbot.document_fields import ConfigurationDocumentError
 from mangaassist_assets.chatbot.documents import (
-    ConfigurationDocumentError,
+    Arm,
+    Experiment,
+    ExperimentsDocument,
     GuardrailsDocument,
     RoutingDocument,
+    ShadowMode,
     default_documents,
 )
 from mangaassist_assets.chatbot.orchestrator import ChatRequest
@@ -34,6 +38,7 @@ from resources.feedback_stream import KinesisFeedbackResource
 from resources.generation import GenerationResource
 from resources.mlflow_runs import DatasetInput
 from resources.mlflow_tracking import MlflowResource
+from tests.support.app_config_by_hand import past_this_code
 from tests.support.store_chatbot import FixedConfiguration, MemorySink, MemoryStream, RuleEndpoint, store_chatbot
 
 pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("stand_ins_environment")]
@@ -324,7 +329,7 @@ class TestConfiguration:
         assert app_config.deployed_versions() == {}
         first = [app_config.deploy_first(document) for document in default_documents().values()]
         assert all(one is not None and one.changed for one in first)
-        assert app_config.deployed_versions() == {"guardrails": "1", "prompts": "1", "routing": "1"}
+        assert app_config.deployed_versions() == dict.fromkeys(default_documents(), "1")
         again = app_config.deploy("routing", default_documents()["routing"])
         assert (again.changed, again.version_number) == (False, "1")
         assert app_config.deploy_first(RoutingDocument(version="9")) is None
@@ -375,6 +380,37 @@ class TestConfiguration:
         configuration.refresh()
         assert configuration.routing().version == "2"
         assert set(configuration.failures) == {"prompts", "guardrails"}
+
+    def test_what_is_unknown_is_kept_and_what_is_broken_leaves_the_last_good_version_serving(self, app_config):
+        app_config.deploy("routing", {"version": "1", "shadow_modes": True})
+        configuration = app_config.configuration()
+        assert configuration.routing().model_extra == {"shadow_modes": True}
+        past_this_code(app_config, "routing", b'{"version": "2", "selected_chunks": "3"}')
+        past_this_code(app_config, "prices", b"not even JSON")
+        configuration.refresh()
+        assert configuration.routing().version == "1"
+        assert "selected_chunks: " in configuration.failures["routing"]
+        assert app_config.configuration().routing().version == "1"
+        reviews = {one.profile: one for one in app_config.review()}
+        assert (reviews["routing"].deployed, reviews["routing"].serving) == ("2", "1")
+        assert reviews["prices"].state == "unknown to this platform"
+        app_config.deploy("routing", {"version": "3"})
+        configuration.refresh()
+        assert configuration.routing().version == "3"
+        assert "routing" not in configuration.failures
+
+    def test_a_deployed_experiment_is_taken_up_by_a_running_chatbot(self, app_config):
+        for document in default_documents().values():
+            app_config.deploy_first(document)
+        configuration, sink = app_config.configuration(), MemorySink()
+        chatbot = store_chatbot(sink, configuration=configuration)
+        chatbot.answer(ChatRequest(message="how to return?", session_id="s", release_bundle="b"))
+        arms = {"old": {"share": 0.0}, "deep": {"share": 1.0, "routing": {"version": "deep", "selected_chunks": 4}}}
+        app_config.deploy("experiments", {"version": "2", "experiments": {"depth": {"control": "old", "arms": arms}}})
+        configuration.refresh()
+        chatbot.answer(ChatRequest(message="how to return?", session_id="s", release_bundle="b"))
+        tags = [(one.tags["experiment_id"], one.tags["routing_policy_version"]) for one in sink.traces]
+        assert tags == [("none", "1"), ("depth:deep", "deep")]
 
 
 ENTRY_POINT = textwrap.dedent(
@@ -507,6 +543,30 @@ class TestEndpoints:
         turn = parse_turn(sink.traces[0])
         assert isinstance(turn, ChatTurn)
         assert (turn.intent, turn.intent_model_version, turn.state) == ("return_item", "3", "OK")
+
+    def test_a_deployed_endpoint_answers_in_the_shadow_of_another_and_as_an_arm(self, deployments):
+        deployments.deploy("4", label="refund")
+        sink = MemorySink()
+        mode = ShadowMode(enabled=True, intent_endpoint=deployments.name, deadline_ms=10_000)
+        arm = Arm(share=1.0, intent_endpoint=deployments.name)
+        experiment = Experiment(control="champion", arms={"champion": Arm(share=0.0), "new": arm})
+        for experiments in ({}, {"intent": experiment}):
+            configuration = FixedConfiguration(
+                routing=RoutingDocument(version="r", shadow_mode=mode),
+                experiments=ExperimentsDocument(version="e", experiments=experiments),
+            )
+            store_chatbot(sink, configuration=configuration, endpoints=deployments.resource.endpoint).answer(
+                ChatRequest(message="return", session_id="s", release_bundle="b")
+            )
+        shadowed, armed = (parse_turn(trace) for trace in sink.traces)
+        assert isinstance(shadowed, ChatTurn)
+        assert isinstance(armed, ChatTurn)
+        assert (shadowed.intent, shadowed.shadow_intent, shadowed.shadow_model_version) == (
+            "return_item",
+            "refund",
+            "4",
+        )
+        assert (armed.intent, armed.intent_model_version, armed.experiment_id) == ("refund", "4", "intent:new")
 
 
 class TestGeneration:

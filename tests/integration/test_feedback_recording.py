@@ -67,7 +67,7 @@ class TestAssets:
         store_traces(mlflow, *(chat_turn(trace_id(number)) for number in range(5)))
         store_traces(mlflow, chat_turn(trace_id(6), bundle="other"))
         events = [event(number) for number in range(7)]
-        events += [event(7, trace=trace_id(0), up=True), event(8, trace="no' OR '1'='1")]
+        events += [event(7, trace=trace_id(0), up=True), event(8, trace="no-such-trace")]
         stream.publish(events + events[:3])
         said = materialize(stream, store, mlflow)
         assert said["feedback_events"]["duplicates_dropped"] == 3

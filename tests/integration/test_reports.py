@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import io
 import json
 import re
 from types import SimpleNamespace
@@ -19,11 +20,12 @@ from mangaassist_assets.local.home import Home
 from mangaassist_assets.partitions import release_bundles
 from mangaassist_assets.storage import canonical_json
 from mangaassist_assets.tracing.snapshot import quarantine_frame, to_parquet, turns_frame
+from mangaassist_assets.tracing.turns import Generation, StageTiming
 from resources.mlflow_tracking import MlflowResource
 from resources.prices import PricesResource
 from resources.store import StoreResource
 from resources.warehouse import DuckDbWarehouseResource
-from tests.support.reports import BUNDLE, EARLIER, START_MS, chat_turn, event
+from tests.support.reports import BUNDLE, EARLIER, HAIKU, START_MS, chat_turn, event
 
 pytestmark = pytest.mark.integration
 
@@ -164,6 +166,7 @@ def test_every_picture_is_a_small_png_in_markdown(platform):
     pictures = [materialize(platform, satisfaction_report)["chart"]]
     usage = materialize(platform, usage_report)
     pictures += [usage["latency_chart"], usage["cost_chart"]]
+    assert "customer_chart" not in usage
     for markdown in pictures:
         content = base64.b64decode(re.fullmatch(r"!\[[\w ]+\]\(data:image/png;base64,(\S+)\)", markdown)[1])
         assert content.startswith(b"\x89PNG")
@@ -184,12 +187,112 @@ def test_usage_has_latency_tokens_cost_and_rates_by_prompt_and_arm(platform):
     assert stages["bedrock_generate"]["failed"] == 20
 
 
+def test_a_team_and_a_tenant_have_turns_cost_hits_and_thumbs_whatever_they_are_called(
+    platform, tmp_path, capsys, monkeypatch
+):
+    names = ["$red$", "it's | <b>blue</b> \u202e", "[bold]緑", *(f"team {number}" for number in range(20))]
+    turns = [
+        chat_turn(
+            number,
+            tenant="osaka" if number % 2 else None,
+            team=names[number % len(names)] if number >= 60 else "blue",
+            cache_hit=None if number < 20 else number % 4 == 0,
+            generations=(Generation(model_id=HAIKU, input_tokens=10, output_tokens=1, reported_cost_usd=0.01),),
+        )
+        for number in range(100)
+    ]
+    platform.snapshots.write(
+        "tagged_traces",
+        {
+            TURNS_FILE: to_parquet(turns_frame(turns)),
+            QUARANTINE_FILE: to_parquet(quarantine_frame([])),
+            TURNS_CARD_FILE: canonical_json({"turns": 100, "first_timestamp_ms": START_MS}),
+        },
+        partition=BUNDLE,
+    )
+    usage = materialize(platform, usage_report)
+    assert (usage["cost_usd"], usage["reported_cost_usd"]) == (pytest.approx(1.0), pytest.approx(1.0))
+    assert (usage["reported_calls"], usage["cache_hits"]) == (100, "20 of 80")
+    assert usage["customer_chart"].startswith("![Cost by tenant and team](data:image/png;base64,")
+    assert usage["groups_not_shown"] == "12 more by team"
+    groups = {(one["dimension"], one["value"]): one for one in table(platform, "usage_report", "groups")}
+    blue = groups["team", "blue"]
+    assert (blue["turns"], blue["calls"], blue["cache_hits"], blue["cache_stated"]) == (60, 60, 10, 40)
+    assert set(names) <= {value for dimension, value in groups if dimension == "team"}
+
+    materialize(platform, satisfaction_report)
+    thumbs = {(one["dimension"], one["value"]): one for one in table(platform, "satisfaction_report", "groups")}
+    blue, osaka = thumbs["team", "blue"], thumbs["tenant", "osaka"]
+    assert (blue["rated"], blue["thumbs_up"], blue["satisfaction"]) == (50, 40, 0.8)
+    assert blue["low"] < 0.8 < blue["high"]
+    assert (osaka["turns"], osaka["rated"]) == (50, 25)
+
+    monkeypatch.setenv("COLUMNS", "240")
+    render_report(run_report(session(platform, tmp_path), release_bundle=BUNDLE))
+    printed = capsys.readouterr().out
+    for expected in ("osaka", "[bold]緑", "it's | <b>blue</b>", "10 of 40", "12 more by team", "(100 calls)"):
+        assert expected in printed
+    assert "\u202e" not in printed
+
+
+def test_the_report_goes_on_over_snapshots_and_a_warehouse_of_an_earlier_version(platform):
+    later = ["tenant", "team", "response_id", "tools", "verdicts"]
+    for bundle in (BUNDLE, EARLIER):
+        snapshot = platform.snapshots.latest("tagged_traces", partition=bundle)
+        files = {name: platform.snapshots.read(snapshot, name) for name in snapshot.files}
+        frame = pl.read_parquet(io.BytesIO(files[TURNS_FILE])).drop(later)
+        platform.snapshots.write("tagged_traces", {**files, TURNS_FILE: to_parquet(frame)}, partition=bundle)
+    materialize(platform, satisfaction_report, EARLIER)
+    database = platform.resources["warehouse"].open()
+    for column in ("tenant", "team"):
+        database.query(f"ALTER TABLE chat_turns DROP COLUMN {column}")
+    assert materialize(platform, satisfaction_report)["compared_with"] == EARLIER
+    assert materialize(platform, usage_report)["model_calls"] == 100
+
+
+def test_many_stages_are_counted_where_they_are_not_shown(platform, tmp_path, capsys, monkeypatch):
+    turns = [
+        chat_turn(
+            n, stages=(StageTiming(name="pii_detection", duration_ms=4), StageTiming(name=f"x{n}", duration_ms=9))
+        )
+        for n in range(60)
+    ]
+    snapshot = platform.snapshots.latest("tagged_traces", partition=BUNDLE)
+    files = {name: platform.snapshots.read(snapshot, name) for name in snapshot.files}
+    files[TURNS_FILE] = to_parquet(turns_frame(turns))
+    platform.snapshots.write("tagged_traces", files, partition=BUNDLE)
+    assert materialize(platform, usage_report)["stages_not_shown"] == 38
+    monkeypatch.setenv("COLUMNS", "200")
+    render_report(run_report(session(platform, tmp_path), release_bundle=BUNDLE, kind="usage"))
+    printed = capsys.readouterr().out
+    assert "pii_detection" in printed
+    assert "38 more stages" in printed
+
+
 def test_prices_of_ones_own_take_the_place_of_the_packaged_ones(platform, tmp_path, monkeypatch):
     line = {"model_id": "anthropic.*", "valid_from": "2026-01-01", "source": "a contract", "retrieved": "2026-01-01"}
     path = tmp_path / "prices.json"
     path.write_text(json.dumps({"prices": [{**line, "input": 1.0, "output": 0.0}]}), encoding="utf-8")
     monkeypatch.setenv("MANGAASSIST_PRICES", str(path))
     assert materialize(platform, usage_report)["cost_usd"] == pytest.approx(0.1)
+
+
+def test_what_has_no_price_is_told_with_its_reason_on_the_page_and_on_the_terminal(
+    platform, tmp_path, monkeypatch, capsys
+):
+    line = {"model_id": "other.*", "valid_from": "2026-01-01", "source": "a contract", "retrieved": "2026-01-01"}
+    path = tmp_path / "prices.json"
+    path.write_text(json.dumps({"prices": [{**line, "input": 1.0, "output": 0.0}]}), encoding="utf-8")
+    monkeypatch.setenv("MANGAASSIST_PRICES", str(path))
+    monkeypatch.setenv("COLUMNS", "200")
+    assert (
+        "100 calls without a cost: the price list has no such model id"
+        in (materialize(platform, usage_report)["price_notes"])
+    )
+    (row,) = table(platform, "usage_report", "unpriced")
+    assert row["calls"] == 100
+    render_report(run_report(session(platform, tmp_path), release_bundle=BUNDLE, kind="usage"))
+    assert "the price list has no such model id" in capsys.readouterr().out
 
 
 def test_no_report_holds_what_a_shopper_wrote(platform):
@@ -215,7 +318,7 @@ def test_the_command_returns_both_reports_and_prints_them_as_tables(platform, tm
     report = run_report(session(platform, tmp_path), release_bundle=BUNDLE)
     assert json.loads(json.dumps(report)) == report
     assert report["satisfaction"]["compared_with"] == EARLIER
-    assert report["usage"]["unpriced_models"] == []
+    assert report["usage"]["price_notes"] == report["usage"]["unpriced_models"] == []
     render_report(report)
     printed = capsys.readouterr().out
     for expected in ("0.800", "+0.600", "bedrock_generate", "treatment", "0.1200 (100 of 100 calls)"):

@@ -168,7 +168,7 @@ def test_tenants_are_not_lost_because_a_setting_is_forgotten(shop, monkeypatch):
     result = refresh(shop)
     assert not result.success
     failure = next(event for event in result.all_events if event.is_step_failure)
-    assert "now names none by the attribute 'tenant'" in str(failure.step_failure_data.error)
+    assert "now none names one by the attribute 'tenant'" in str(failure.step_failure_data.error)
     assert shop.index.live_generation() == live
     on_purpose = {"ops": {"knowledge_chunks": {"config": {"without_tenants": True}}}}
     assert dg.materialize([knowledge_chunks], resources=shop.resources, run_config=on_purpose).success

@@ -156,6 +156,7 @@ def test_all_of_a_trace_arrives_and_a_second_import_adds_nothing(session, mlflow
     report = run_import(session, file=file)
     assert (report["traces"], report["written"], report["spans"], report["assessments"]) == (1, 1, 2, 5)
     assert (report["rejected"], report["release_bundles"]) == (0, {"b1": 1})
+    assert report["mining"]["b1"].startswith("mined by `mangaassist loop --release-bundle b1 --no-deploy`")
     trace_id = exported["info"]["trace_id"]
     stored = json.loads(mlflow_resource.client().get_trace(trace_id, display=False).to_json())
     again = write(tmp_path / "again.jsonl", [stored])
@@ -182,6 +183,9 @@ def test_traces_of_other_tools_are_read_as_turns_after_their_import(session, mlf
     assert len(readable) >= len(turns) - 1
     assert {one.message for one in readable} == {"Where is volume 3 of Lantern Street Blues?"}
     assert all(one.generations for one in readable)
+    if tool == "litellm":
+        # LiteLLM writes null for a miss, which OTLP has no value for.
+        assert {one.cache_hit for one in readable} == {False}
 
 
 def forms(traces: dict[str, Any]) -> dict[str, list[tuple[str, list[str], list[str]]]]:

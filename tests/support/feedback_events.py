@@ -10,18 +10,20 @@ from uuid import uuid4
 import dagster as dg
 
 from mangaassist_assets.assets.feedback import RecordingConfig, feedback_events, recorded_feedback
-from mangaassist_assets.tracing.feedback import FeedbackRecord
+from mangaassist_assets.tracing.feedback import FeedbackEvent, FeedbackRecord
 from mangaassist_assets.tracing.names import Tag
 from mangaassist_assets.tracing.records import SpanRecord, TraceRecord
 from mangaassist_assets.tracing.redaction import pseudonym
 from resources.aws import AwsResource
 from resources.feedback_stream import KinesisFeedbackResource
 from resources.mlflow_tracking import MlflowResource
+from resources.privacy import PrivacyResource
 from resources.store import StoreResource
 
 BUNDLE = "2026.03.24-rc2"
-USER = pseudonym("someone", b"key")
-OTHER = pseudonym("someone else", b"key")
+KEY = b"feedback".ljust(32)
+USER = pseudonym("someone", KEY)
+OTHER = pseudonym("someone else", KEY)
 
 
 def trace_id(number: int) -> str:
@@ -67,7 +69,7 @@ def store_traces(mlflow: MlflowResource, *traces: TraceRecord) -> None:
     sink.flush()
 
 
-def ids(events: Iterable[FeedbackRecord]) -> list[str]:
+def ids(events: Iterable[FeedbackEvent]) -> list[str]:
     return [one.event_id for one in events]
 
 
@@ -81,7 +83,7 @@ def materialize(
     stream: KinesisFeedbackResource, store: StoreResource, mlflow: MlflowResource, *, verify_all: bool = False
 ) -> dict[str, dict[str, Any]]:
     """Materialize both feedback assets of the bundle; returns their metadata by asset."""
-    resources = {"feedback_stream": stream, "store": store, "mlflow": mlflow}
+    resources = {"feedback_stream": stream, "store": store, "mlflow": mlflow, "privacy": PrivacyResource(key=KEY.hex())}
     with dg.DagsterInstance.ephemeral() as instance:
         instance.add_dynamic_partitions("release_bundles", [BUNDLE])
         result = dg.materialize(

@@ -5,12 +5,17 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from mangaassist_assets.chatbot.documents import GuardrailsDocument, PromptsDocument, RoutingDocument
+from mangaassist_assets.chatbot.documents import (
+    ExperimentsDocument,
+    GuardrailsDocument,
+    PromptsDocument,
+    RoutingDocument,
+)
 from mangaassist_assets.chatbot.generation import ExtractiveGenerator
 from mangaassist_assets.chatbot.orchestrator import Chatbot
 from mangaassist_assets.chatbot.parts import Generator, StageError
@@ -141,10 +146,12 @@ class FixedConfiguration:
         prompts: PromptsDocument | None = None,
         routing: RoutingDocument | None = None,
         guardrails: GuardrailsDocument | None = None,
+        experiments: ExperimentsDocument | None = None,
     ) -> None:
         self._prompts = prompts or PromptsDocument(version="p1")
         self._routing = routing or RoutingDocument(version="r1", selected_chunks=2, rerank_candidates=4)
         self._guardrails = guardrails or GuardrailsDocument(version="g1")
+        self._experiments = experiments or ExperimentsDocument(version="e1")
 
     def prompts(self) -> PromptsDocument:
         return self._prompts
@@ -154,6 +161,9 @@ class FixedConfiguration:
 
     def guardrails(self) -> GuardrailsDocument:
         return self._guardrails
+
+    def experiments(self) -> ExperimentsDocument:
+        return self._experiments
 
 
 class MemorySink:
@@ -213,9 +223,11 @@ def store_chatbot(
     embedder: Embedder | None = None,
     configuration: Any = None,
     generator: Generator | None = None,
+    endpoints: Callable[[str], Any] | None = None,
     prompt_limit: int = 4_000,
+    reranks: bool = True,
 ) -> Chatbot:
-    """Return a chatbot over the tiny store."""
+    """Return a chatbot over the tiny store; `reranks` is whether it has a reranker at all."""
     return Chatbot(
         intent=intent
         or RuleEndpoint(
@@ -224,10 +236,11 @@ def store_chatbot(
         retriever=Retriever(
             index=index or MemoryIndex(),
             embedder=embedder or HashEmbedder(),
-            reranker=reranker or RuleEndpoint("mangaassist-reranker"),
+            reranker=(reranker or RuleEndpoint("mangaassist-reranker")) if reranks else None,
         ),
         configuration=configuration or FixedConfiguration(),
         generator=generator or ExtractiveGenerator(),
+        endpoints=endpoints,
         sink=sink,
         pseudonym_key=KEY,
         prompt_limit=prompt_limit,

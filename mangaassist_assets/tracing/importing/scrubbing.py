@@ -19,11 +19,12 @@ from mangaassist_assets.tracing.importing.model import INPUTS, OUTPUTS, Imported
 from mangaassist_assets.tracing.importing.personal_keys import IDENTIFIERS, SECRETS, SESSIONS, USERS, names_model
 from mangaassist_assets.tracing.importing.reading import Part
 from mangaassist_assets.tracing.records import SpanEvent
-from mangaassist_assets.tracing.redaction import is_pseudonym, pseudonym, redact
+from mangaassist_assets.tracing.redaction import is_profile_key, is_pseudonym, pseudonym, redact
 from mangaassist_assets.tracing.shapes.stream_events import CHUNK_ATTRIBUTE, streamed_text
 from mangaassist_assets.tracing.shapes.values import decoded, mapping
 
 REMOVED = "[REDACTED]"
+PROFILE = "[PROFILE]"
 _DEEPEST_TEXT = 8
 _ESCAPE = re.compile(r"\\u([0-9a-fA-F]{4})")
 _HOME = re.compile(r"(?<![A-Za-z0-9])(/home/|/Users/|[A-Za-z]:\\Users\\)[^/\\\s\"':]{1,64}")
@@ -91,6 +92,8 @@ class Scrubber:
 
     def value(self, value: object, depth: int = 0, key: str | None = None) -> object:
         """Return a JSON value with texts and keys redacted, users as pseudonyms, secrets removed."""
+        if key is not None and value and is_profile_key(key):
+            return PROFILE
         if isinstance(value, Mapping):
             return {_label(str(name)): self.value(item, depth, str(name)) for name, item in value.items()}
         if isinstance(value, list | tuple):
@@ -127,6 +130,10 @@ class Scrubber:
         """Return an id that others hang on: as it is, or a pseudonym where personal data is found in it."""
         return value if self.text(value) == value else pseudonym(value, self.key, prefix=prefix)
 
+    def identifier(self, value: str, prefix: str) -> str:
+        """Return an id from outside as it may be kept: a pseudonym where it tells of a person."""
+        return pseudonym(value, self.key, prefix=prefix) if "@" in value else self._grouping(value, prefix)
+
     def _optional(self, value: str | None) -> str | None:
         return None if value is None else self.text(value)
 
@@ -134,7 +141,10 @@ class Scrubber:
         return self._optional(value) if value is None or again is None else _cut(again, value)
 
     def _texts(self, values: Mapping[str, str]) -> dict[str, str]:
-        return {_label(key): self._named(key, value, 0) for key, value in values.items()}
+        return {
+            _label(key): PROFILE if value and is_profile_key(key) else self._named(key, value, 0)
+            for key, value in values.items()
+        }
 
     def _span(self, span: ImportedSpan) -> ImportedSpan:
         attributes = self._object(span.attributes)

@@ -17,6 +17,7 @@ from mangaassist_assets.tracing.redaction.engine import (
     residual,
 )
 from mangaassist_assets.tracing.redaction.findings import Finding, Kind
+from mangaassist_assets.tracing.redaction.profile_text import is_profile_key
 from mangaassist_assets.tracing.redaction.prompts import (
     PromptRecord,
     is_pseudonym,
@@ -34,6 +35,7 @@ __all__ = [
     "Vocabulary",
     "conversation_key",
     "find_personal_data",
+    "is_profile_key",
     "is_pseudonym",
     "plain_placeholders",
     "prompt_record",

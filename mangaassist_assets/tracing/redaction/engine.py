@@ -15,6 +15,7 @@ from mangaassist_assets.tracing.redaction.names_english import find_english_name
 from mangaassist_assets.tracing.redaction.names_japanese import find_japanese_names
 from mangaassist_assets.tracing.redaction.payment import find_payment
 from mangaassist_assets.tracing.redaction.profile import find_profile
+from mangaassist_assets.tracing.redaction.profile_text import find_profile_text
 from mangaassist_assets.tracing.redaction.structured import (
     EMAIL_RULES,
     IDENTITY_RULES,
@@ -74,7 +75,8 @@ def find_personal_data(text: str, *, vocabulary: Vocabulary | None = None) -> li
     """Return what one pass finds, in order of place, without overlaps."""
     folded = fold(mask_placeholders(text))
     digits = with_digits(folded)
-    findings: list[Finding] = []
+    # First: what is told of a customer is one finding, whatever else stands in it.
+    findings: list[Finding] = [*find_profile_text(folded, text)]
     has_digit = any(character in digits for character in "0123456789")
     if "@" in folded:
         findings += find(EMAIL_RULES, folded)

@@ -25,13 +25,52 @@ _IBAN = re.compile(
 _IBAN_NAMED = re.compile(
     r"\biban\b[ :#=]{0,4}(?:is|number|no\.?)?[ :#=]{0,3}(?P<value>[A-Z]{2}[0-9]{2}[A-Z0-9]{8,30}+)", re.IGNORECASE
 )
-_TOKEN = re.compile(r"(?<![A-Za-z0-9_])(?:pi|ch|pay|txn|tx|py|re|pm|cus)_[A-Za-z0-9]{8,}+")
+# Stripe's and its like, with the secret that may hang on; PayPal's; Amazon Pay's charges, permissions and refunds.
+_TOKEN = re.compile(
+    r"(?<![A-Za-z0-9_])(?:(?:pi|ch|pay|txn|tx|py|re|pm|cus)_[A-Za-z0-9]{8,}+|(?:cs|seti|sub|src|tok|card|acct|ba|in|po|"
+    r"dp|du|mandate)_(?:test_|live_)?(?=[A-Za-z]{0,24}[0-9])[A-Za-z0-9]{12,}+)(?:_secret_[A-Za-z0-9]++)?"
+    r"|(?<![A-Za-z0-9])(?:(?:PAYID|PAY)-[A-Z0-9]{12,40}+(?:-[A-Z0-9]++)?|[BI]-(?=[A-Z]{0,9}[0-9])[A-Z0-9]{12,17}"
+    r"|[PSBC][0-9]{2}-[0-9]{7}-[0-9]{7}(?:-[A-Z][0-9]{6})?)(?![A-Za-z0-9])"
+)
+# Seventeen capitals and digits are a transaction of PayPal's where one speaks of paying.
+_PAYPAL = re.compile(r"(?<![A-Za-z0-9])(?=[A-Z]{0,16}[0-9])(?=[0-9]{0,16}[A-Z])[A-Z0-9]{17}(?![A-Za-z0-9])")
+_PAYING = re.compile(r"pay|transaction|refund|charge|\btxn\b|支払|決済|取引|返金|振込", re.IGNORECASE)
+_NEAR = 80
+_PROCESSOR = (
+    r"pay ?pal|stripe|klarna|adyen|braintree|worldpay|venmo|cash ?app|(?:apple|google|amazon|line|rakuten|au|d) ?pay|"
+    r"sepa|swift|bank transfer|wire(?: transfer)?|direct debit|creditor|end[- ]to[- ]end|acquirer|chargeback|refund|"
+    r"charge"
+)
+_NOUN = r"(?:number|num|no\.?|id|ref(?:erence)?|code|token|番号|コード|#)"
+_LINK = r"(?:[ \t]{0,2}(?:is|was|reads|[:#は=])){0,2}[ \t「\"'(]{0,2}"
 _NAMED = re.compile(
-    r"(?:\btransaction\b|\bpayment\b|\breceipt\b|決済|取引|振込)"
-    r"(?:[ \t]{0,2}(?:number|no\.?|id|ref|reference|code|番号|#)){1,2}"
-    r"(?:[ \t]{0,2}(?:is|was|[:#は=])){0,2}[ \t]{0,2}"
-    r"(?P<value>(?=[A-Za-z\-]{0,12}[0-9])[A-Za-z0-9\-]{5,40}+)",
+    rf"(?:\b(?:(?:{_PROCESSOR})(?: (?:transaction|payment|mandate|capture|order))?|transaction|txn|payment|receipt|"
+    r"mandate|remittance)\b|決済|取引|振込|払込|支払い?|入金|収納|返金|ペイペイ|楽天ペイ)"
+    rf"(?:[ \t]{{0,2}}{_NOUN}){{1,3}}{_LINK}"
+    r"(?P<value>(?=[A-Za-z_\-]{0,12}[0-9])[A-Za-z0-9_\-]{5,48}+)",
     re.IGNORECASE,
+)
+_PROCESSED = re.compile(
+    rf"\b(?:pay ?pal|stripe|klarna|sepa)\b(?:[ \t]{{1,2}}(?:transaction|payment|mandate))?{_LINK}"
+    r"(?P<value>(?=[A-Za-z\-]{0,8}[0-9])(?![0-9]{4}-[0-9]{2}-[0-9]{2})[A-Za-z0-9\-]{10,48}+)",
+    re.IGNORECASE,
+)
+_AUTHORISATION = re.compile(
+    rf"(?:\b(?:pre-?)?(?:auth(?:ori[sz]ation)?|approval)\b(?:(?:[ \t]{{0,2}}(?:{_NOUN}|response)){{1,2}}{_LINK}|"
+    rf"[ \t]{{0,2}}[:#=][ \t]{{0,2}})|(?:承認|オーソリ|信用照会)(?:番号|コード|No\.?){_LINK})"
+    r"(?P<value>(?=[A-Za-z\-]{0,6}[0-9])[A-Za-z0-9\-]{4,16}+)",
+    re.IGNORECASE,
+)
+# Whoever reads the code of a gift card can spend it. Codes of campaigns are for everybody.
+_CLAIM = re.compile(
+    r"(?:\b(?:gift[ \-]?(?:card|certificate|voucher)|voucher|claim|redemption|store credit)\b|"
+    rf"ギフト(?:カード|券|コード)?|商品券|バウチャー|プリペイド)"
+    rf"(?:[ \t]{{0,2}}(?:claim )?(?:{_NOUN}|pin)){{0,2}}{_LINK}"
+    r"(?P<value>(?=[A-Za-z\-]{0,12}[0-9])(?=[A-Za-z0-9\-]{8})[A-Za-z0-9]{2,32}+(?:-[A-Za-z0-9]{2,16}+){0,5})",
+    re.IGNORECASE,
+)
+_CREDITOR_REFERENCE = re.compile(
+    r"(?<![A-Za-z0-9])RF[0-9]{2}(?:[ ]?[A-Z0-9]{4}){0,5}(?:[ ]?[A-Z0-9]{1,4})(?![A-Za-z0-9])"
 )
 _ACCOUNT = re.compile(
     r"(?:\b(?:bank )?account (?:number|no\.?)|口座(?:番号)?)(?:[ \t]{0,2}(?:is|was|[:#は=])){0,2}[ \t]{0,2}"
@@ -62,12 +101,31 @@ def _is_iban(match: re.Match[str]) -> bool:
     return value.isupper() or iban_is_valid(value)
 
 
-_RULES_BEFORE: tuple[Rule, ...] = ((Kind.PAYMENT_REF, _IBAN_NAMED, None), (Kind.PAYMENT_REF, _IBAN, _is_iban))
+def _is_creditor_reference(match: re.Match[str]) -> bool:
+    """Return whether the check digits are right (ISO 11649, those of an IBAN)."""
+    return len(match.group().replace(" ", "")) > 4 and iban_is_valid(match.group())
+
+
+def _speaks_of_paying(match: re.Match[str]) -> bool:
+    start = max(0, match.start() - _NEAR)
+    before, after = match.string[start : match.start()], match.string[match.end() : match.end() + _NEAR]
+    return _PAYING.search(before) is not None or _PAYING.search(after) is not None
+
+
+_RULES_BEFORE: tuple[Rule, ...] = (
+    (Kind.PAYMENT_REF, _IBAN_NAMED, None),
+    (Kind.PAYMENT_REF, _IBAN, _is_iban),
+    (Kind.PAYMENT_REF, _CREDITOR_REFERENCE, _is_creditor_reference),
+)
 _RULES_AFTER: tuple[Rule, ...] = (
     (Kind.CARD, _CARD_NAMED, None),
     (Kind.CARD, _SECURITY_CODE, None),
     (Kind.PAYMENT_REF, _TOKEN, None),
+    (Kind.PAYMENT_REF, _PAYPAL, _speaks_of_paying),
     (Kind.PAYMENT_REF, _NAMED, None),
+    (Kind.PAYMENT_REF, _PROCESSED, None),
+    (Kind.PAYMENT_REF, _AUTHORISATION, None),
+    (Kind.PAYMENT_REF, _CLAIM, None),
     (Kind.PAYMENT_REF, _ACCOUNT, None),
 )
 

@@ -8,7 +8,10 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from mangaassist_assets.tracing.redaction.conversation import placeholder
 from mangaassist_assets.tracing.redaction.engine import redact
+from mangaassist_assets.tracing.redaction.findings import Kind
+from mangaassist_assets.tracing.redaction.profile_text import is_profile_key, is_redacted_profile
 from mangaassist_assets.tracing.redaction.vocabulary import Vocabulary
 
 _PSEUDONYM = re.compile(r"u-[0-9a-f]{20}")
@@ -65,11 +68,19 @@ def is_pseudonym(value: str | None) -> bool:
 
 
 def redact_json(value: object, *, conversation: bytes | None = None, vocabulary: Vocabulary | None = None) -> object:
-    """Return a JSON value with every string in it redacted; keys stay as they are."""
+    """Return a JSON value with every string in it redacted; keys stay as they are.
+
+    What a key calls a profile of a customer (`is_profile_key`) becomes one placeholder, whatever it is made of.
+    """
     if isinstance(value, str):
         return redact(value, conversation=conversation, vocabulary=vocabulary).text
     if isinstance(value, Mapping):
-        return {key: redact_json(item, conversation=conversation, vocabulary=vocabulary) for key, item in value.items()}
+        return {
+            key: placeholder(Kind.PROFILE, str(item), conversation)
+            if item and is_profile_key(str(key)) and not is_redacted_profile(item)
+            else redact_json(item, conversation=conversation, vocabulary=vocabulary)
+            for key, item in value.items()
+        }
     if isinstance(value, list | tuple):
         return [redact_json(item, conversation=conversation, vocabulary=vocabulary) for item in value]
     return value

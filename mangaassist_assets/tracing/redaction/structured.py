@@ -21,12 +21,17 @@ _EMAIL_SPELLED = re.compile(
 )
 
 _ORDER_STORE = re.compile(r"(?<![A-Za-z0-9])MA[- _ー]?[0-9]{8}(?![0-9])", re.IGNORECASE)
-_ORDER_MARKETPLACE = re.compile(r"(?<![0-9])[0-9]{3}-[0-9]{7}-[0-9]{7}(?![0-9])")
+# Amazon's: 123-1234567-1234567, and D01-1234567-1234567 of what is digital.
+_ORDER_MARKETPLACE = re.compile(
+    r"(?<![0-9])[0-9]{3}(?P<separator>[- ])[0-9]{7}(?P=separator)[0-9]{7}(?![0-9])"
+    r"|(?<![A-Za-z0-9])D[0-9]{2}[- ]?[0-9]{7}[- ]?[0-9]{7}(?![0-9])",
+    re.IGNORECASE,
+)
 _ORDER_NAMED = re.compile(
-    r"(?:\border\b|\bpurchase\b|\binvoice\b|注文|オーダー)(?:[ \t]{0,2}(?:number|num|no\.?|id|ref|reference|"
-    r"code|番号|#)){0,2}"
-    r"(?:[ \t]{0,2}(?:is|was|[:#は=])){0,2}[ \t「]{0,2}"
-    r"(?P<value>(?=[A-Za-z\-]{0,8}[0-9])[A-Za-z0-9\-]{5,32}+)",
+    r"(?:\b(?:order|purchase|invoice)(?:'s)?\b|\bpo(?= ?(?:number|no\b|#))|注文|受注|発注|オーダー|予約(?=番号))"
+    r"(?:[ \t]{0,2}\(?(?:with )?(?:the )?(?:number|num|no\.?|id|ref|reference|code|番号|コード|#)){0,2}"
+    r"(?:[ \t]{0,2}(?:is|was|[:#は=])){0,2}[ \t「\"'(]{0,2}"
+    r"(?P<value>(?=[A-Za-z_\-]{0,8}[0-9])[A-Za-z0-9_\-]{5,40}+)",
     re.IGNORECASE,
 )
 

@@ -37,13 +37,19 @@ def in_contract_shape(trace: TraceRecord) -> Converted:
     """Return the trace with the spans, attributes and tags of the contract, and who wrote it.
 
     A trace with a span of the contract is ours, whoever wrote the spans below it: where it lacks `bedrock_generate`,
-    that is filled from them. Never raises: what cannot be read is left out.
+    that is filled from them. Of several tools that know the trace the first that finds a message counts. Never raises:
+    what cannot be read is left out.
     """
     names = {span.name for span in trace.spans}
     ours = not names.isdisjoint(_CONTRACT_SPANS)
+    best: Converted | None = None
     if not (ours and SpanName.BEDROCK_GENERATE in names):
         for adapter in _ADAPTERS:
             if adapter.recognises(trace):
                 found = adapter.convert(trace)
-                return replace(found, shape="mangaassist") if ours else found
-    return Converted(shape="mangaassist", trace=trace)
+                best = found if best is None or found.message is not None else best
+                if best.message is not None:
+                    break
+    if best is None:
+        return Converted(shape="mangaassist", trace=trace)
+    return replace(best, shape="mangaassist") if ours else best

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from mangaassist_assets.tracing.names import Attribute, SpanName, Tag
@@ -25,7 +25,8 @@ _MADE_UP = re.compile(
 class ModelCall:
     """What one span of a tool says of one call of a language model; None where it does not say.
 
-    `input_tokens` are without those read from or written to the prompt cache.
+    `input_tokens` are without those read from or written to the prompt cache. `latency_ms` is said by tools that write
+    their span after the call, which then is shorter.
     """
 
     span: SpanRecord
@@ -40,6 +41,7 @@ class ModelCall:
     cache_write_tokens: int | None = None
     stop_reason: str | None = None
     reported_cost_usd: float | None = None
+    latency_ms: int | None = None
 
     def attributes(self) -> dict[str, object]:
         """Return the attributes of a `bedrock_generate` span."""
@@ -84,11 +86,15 @@ class Converted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Findings:
-    """All that a tool's spans say of a turn. `tags` are candidates: the first valid value of each counts."""
+    """All that a tool's spans say of a turn. `tags` are candidates: the first valid value of each counts.
+
+    `failure` says why the last call failed, where the tool knows better than the state of its spans.
+    """
 
     calls: Sequence[ModelCall] = ()
+    failure: str | None = None
     stages: Sequence[Stage] = ()
-    tags: Mapping[Tag, Sequence[object]] = field(default_factory=dict)
+    tags: Mapping[str, Sequence[object]] = field(default_factory=dict)
     users: Sequence[object] = ()
 
 
@@ -96,25 +102,35 @@ def in_contract(shape: TraceShape, trace: TraceRecord, findings: Findings) -> Co
     """Return the trace with the spans and tags that the findings allow and that it lacks.
 
     Added spans stand under the span that told of them, so the deepest failed span is the contract's. Nothing that
-    the trace has is changed.
+    the trace has is changed, but for the state of one whose call failed, and the duration where a call took longer.
     """
     has = {span.name for span in trace.spans}
-    calls = _outermost(trace.spans, findings.calls)
+    calls = _outermost(trace.spans, _telling(trace.spans, findings.calls))
     added: list[SpanRecord] = []
     if SpanName.BEDROCK_GENERATE not in has:
-        added += [_under(trace, call.span, SpanName.BEDROCK_GENERATE, call.attributes()) for call in calls]
+        added += [_generate(trace, call) for call in calls]
+        if added and findings.failure is not None:
+            reason = added[-1].status_message or findings.failure
+            added[-1] = replace(added[-1], status="ERROR", status_message=reason)
     added += [_under(trace, one.span, one.name, one.attributes) for one in findings.stages if one.name not in has]
-    tags = dict(trace.tags)
+    tags: dict[str, str] = dict(trace.tags)
     for tag, values in (*findings.tags.items(), (Tag.BEDROCK_MODEL_ID, [call.model_id for call in reversed(calls)])):
         if not tags.get(tag) and (found := _first_harmless(tag, values)) is not None:
             tags[tag] = found
-    is_lost = bool(calls) and calls[-1].span.status == "ERROR"
+    is_lost = findings.failure is not None or (bool(calls) and calls[-1].span.status == "ERROR")
+    ids = {span.span_id for span in trace.spans}
     return Converted(
         shape=shape,
-        trace=replace(trace, spans=(*trace.spans, *added), tags=tags),
+        trace=replace(
+            trace,
+            spans=(*trace.spans, *added),
+            tags=tags,
+            duration_ms=max([trace.duration_ms, *(call.latency_ms or 0 for call in calls)]),
+            state=trace.state if findings.failure is None or trace.state == "IN_PROGRESS" else "ERROR",
+        ),
         message=next((call.message for call in reversed(calls) if call.message is not None), None),
         answer=None if is_lost else next((call.answer for call in reversed(calls) if call.answer is not None), None),
-        is_root_call=any(call.span.parent_id is None for call in calls),
+        is_root_call=any(call.span.parent_id not in ids for call in calls),
         users=tuple(findings.users),
     )
 
@@ -136,7 +152,7 @@ def is_made_up(session_id: str) -> bool:
     return _MADE_UP.fullmatch(session_id) is not None
 
 
-def _first_harmless(tag: Tag, values: Iterable[object]) -> str | None:
+def _first_harmless(tag: str, values: Iterable[object]) -> str | None:
     """Return the first value that can be a tag and tells nothing personal.
 
     Models, bundles and versions are told by their form; what a shopper's session is called may be an address.
@@ -152,25 +168,42 @@ def _first_harmless(tag: Tag, values: Iterable[object]) -> str | None:
     return None
 
 
+def _telling(spans: Sequence[SpanRecord], calls: Sequence[ModelCall]) -> list[ModelCall]:
+    """Return the calls without those that tell neither texts nor tokens above one that does: these are no calls."""
+    parents = {span.span_id: span.parent_id for span in spans}
+    told = [any(one is not None for one in (c.message, c.answer, c.input_tokens, c.output_tokens)) for c in calls]
+    above = {
+        one
+        for call, tells in zip(calls, told, strict=True)
+        if tells
+        for one in _ancestors(call.span.parent_id, parents)
+    }
+    return [call for call, tells in zip(calls, told, strict=True) if tells or call.span.span_id not in above]
+
+
 def _outermost(spans: Sequence[SpanRecord], calls: Sequence[ModelCall]) -> list[ModelCall]:
     """Return the calls in order, without those below another call: a client traced inside a proxy is one call."""
     parents = {span.span_id: span.parent_id for span in spans}
-    known = {call.span.span_id for call in calls}
-
-    def inside(call: ModelCall) -> bool:
-        seen: set[str] = set()
-        above = call.span.parent_id
-        while above is not None and above not in seen:
-            if above in known:
-                return True
-            seen.add(above)
-            above = parents.get(above)
-        return False
-
     by_span = {call.span.span_id: call for call in calls}
     return [
-        by_span[span.span_id] for span in in_order(call.span for call in calls) if not inside(by_span[span.span_id])
+        by_span[span.span_id]
+        for span in in_order(call.span for call in calls)
+        if not any(one in by_span for one in _ancestors(span.parent_id, parents))
     ]
+
+
+def _ancestors(parent_id: str | None, parents: Mapping[str, str | None]) -> Iterator[str]:
+    """Yield the ids of the spans above, the nearest first; a cycle ends where it closes."""
+    seen: set[str] = set()
+    while parent_id is not None and parent_id not in seen:
+        yield parent_id
+        seen.add(parent_id)
+        parent_id = parents.get(parent_id)
+
+
+def _generate(trace: TraceRecord, call: ModelCall) -> SpanRecord:
+    found = _under(trace, call.span, SpanName.BEDROCK_GENERATE, call.attributes())
+    return replace(found, end_ns=max(found.end_ns, found.start_ns + 1_000_000 * (call.latency_ms or 0)))
 
 
 def _under(trace: TraceRecord, span: SpanRecord, kind: SpanName, attributes: Mapping[str, object]) -> SpanRecord:

@@ -44,6 +44,8 @@ _EMBEDDINGS = "embeddings"
 _RETRIEVALS = frozenset({"retrieval", "search"})
 _DETAILS_EVENT = "gen_ai.client.inference.operation.details"
 _NUMBERED = re.compile(r"gen_ai\.(?P<side>prompt|completion)\.(?P<index>[0-9]{1,4})\.(?P<field>role|content)")
+# ARNs that stand for some model: only the answer says which.
+_TELLS_NO_MODEL = re.compile(r":(?:application-inference-profile|(?:default-)?prompt-router)/")
 RESOURCE_PREFIX = "resource."
 
 
@@ -92,7 +94,10 @@ def _is_model_call(span: SpanRecord) -> bool:
 
 def _model(span: SpanRecord) -> str | None:
     # What was asked for is the id that prices and manifests know; what answered may be a name of the provider's own.
-    return first_name(span.attributes.get("gen_ai.request.model"), span.attributes.get("gen_ai.response.model"))
+    asked, answered = span.attributes.get("gen_ai.request.model"), span.attributes.get("gen_ai.response.model")
+    if _TELLS_NO_MODEL.search(str(asked)):
+        asked, answered = answered, asked
+    return first_name(asked, answered)
 
 
 def _call(span: SpanRecord) -> ModelCall:

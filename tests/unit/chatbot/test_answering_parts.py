@@ -68,6 +68,10 @@ def test_an_answer_without_a_relevant_passage_is_ungrounded(relevances):
     assert check_answer(RULES, "fine", relevances).reasons == ("ungrounded",)
 
 
+def test_a_passage_that_no_reranker_judged_grounds_an_answer():
+    assert not check_answer(RULES, "fine", [None, None]).blocked
+
+
 def test_passages_fill_the_prompt_in_order_until_it_is_full():
     prompt = build_prompt(PROMPTS, "why?", [hit("x" * 100, name="a"), hit("y" * 150, name="b"), hit("z", name="c")])
     assert [one.document_id for one in prompt.passages] == ["a"]

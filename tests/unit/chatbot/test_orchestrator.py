@@ -25,7 +25,7 @@ from tests.support.store_chatbot import (
     store_chatbot,
 )
 
-ALL_SPANS = {str(name) for name in SpanName} - {SpanName.TOOL_CALL, SpanName.INTENT_CLASSIFICATION_SHADOW}
+ALL_SPANS = {str(name) for name in SpanName} - {SpanName.TOOL_CALL}
 
 
 def ask(
@@ -65,6 +65,7 @@ def test_a_turn_leaves_exactly_the_spans_and_tags_of_the_contract():
         Tag.SESSION_ID: "s-1",
         Tag.RELEASE_BUNDLE: "2026.03.24-rc2",
         Tag.CACHE_HIT: "false",
+        Tag.EXPERIMENT_ID: "none",
         Tag.INTENT: "return_item",
         Tag.INTENT_MODEL_VERSION: "3",
         Tag.RERANKER_VERSION: "3",
@@ -172,6 +173,19 @@ def test_the_reranker_decides_which_passages_are_used_and_which_comes_first():
     assert [candidate.selected for candidate in candidates] == [False, False, True, True]
     assert reply.used_documents == (candidates[3].document_id, candidates[2].document_id)
     assert reply.answer in PASSAGES[candidates[3].document_id]
+
+
+def test_without_a_reranker_the_order_of_retrieval_decides():
+    sink = MemorySink()
+    # Nobody judged relevance, so the highest bar for it refuses nothing.
+    rules = FixedConfiguration(guardrails=GuardrailsDocument(version="g2", minimum_best_relevance=1.0))
+    reply = store_chatbot(sink, reranks=False, configuration=rules).answer(ask())
+    turn = turn_of(sink.traces[0])
+    assert (reply.state, reply.blocked) == ("OK", False)
+    assert [candidate.selected for candidate in turn.candidates] == [True, True, False, False]
+    assert [candidate.rerank_rank for candidate in turn.candidates] == [None] * 4
+    assert (turn.reranker_version, turn.failed_span) == (None, None)
+    assert "rerank_chunks" not in {stage.name for stage in turn.stages}
 
 
 def test_candidates_are_on_the_trace_even_if_the_reranker_fails():

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from upath import UPath
 
-from mangaassist_assets.commands.bootstrap import _golden_messages, _keep_golden, _keep_inputs, report_rejects
+from mangaassist_assets.commands.bootstrap import _golden_reading, _keep_golden, _keep_inputs, report_rejects
 from mangaassist_assets.commands.session import CommandError
 from mangaassist_assets.datasets.utterances import Reject, Utterance, read_utterances
 from mangaassist_assets.storage import SnapshotStore
@@ -82,11 +82,11 @@ def test_another_golden_set_is_refused_by_the_command_unless_it_is_to_replace_th
     words = Vocabulary(())
 
     def keep(path: Path, *, replace_golden: bool = False) -> None:
-        messages = _golden_messages(session, path)
-        assert messages is not None
-        _keep_golden(session, messages, vocabulary=words, replace_golden=replace_golden)
+        reading = _golden_reading(session, path, [])
+        assert reading is not None
+        _keep_golden(session, reading.messages, vocabulary=words, replace_golden=replace_golden)
 
-    assert _golden_messages(session, None) is None
+    assert _golden_reading(session, None, []) is None
     keep(first)
     keep(first)
     with pytest.raises(CommandError, match="add --replace-golden"):
@@ -96,4 +96,4 @@ def test_another_golden_set_is_refused_by_the_command_unless_it_is_to_replace_th
     assert "wrap it please" in (tmp_path / "home" / "inputs" / "golden.jsonl").read_text()
     first.write_text("broken\n")
     with pytest.raises(CommandError, match="no message that can be used"):
-        _golden_messages(session, first)
+        _golden_reading(session, first, [])

@@ -7,6 +7,7 @@ import os
 import dagster as dg
 import pytest
 
+from mangaassist_assets.assets.common import leave_out
 from mangaassist_assets.commands.session import OWNER_TAG, _outcome, end_orphaned_runs, owner_of_this_process
 
 
@@ -62,7 +63,7 @@ class TestOutcome:
 
         @dg.asset_check(asset=judged, blocking=True)
         def gate():
-            return dg.AssetCheckResult(passed=passes)
+            return dg.AssetCheckResult(passed=passes, description="not better")
 
         job = dg.Definitions(
             assets=[judged, deployed], asset_checks=[gate], jobs=[dg.define_asset_job("lane")]
@@ -73,6 +74,7 @@ class TestOutcome:
         outcome = self.outcome(instance, passes=False)
         assert (outcome.succeeded, outcome.stopped_by_gate) == (False, True)
         assert (outcome.failed_checks, outcome.errors) == (("judged:gate",), ())
+        assert outcome.check_reasons == ("gate: not better",)
 
     def test_an_asset_that_breaks_is_an_error_with_its_cause(self, instance):
         outcome = self.outcome(instance, passes=True, breaks=True)
@@ -84,3 +86,25 @@ class TestOutcome:
         outcome = self.outcome(instance, passes=True)
         assert outcome.succeeded
         assert (outcome.failed_checks, outcome.failed_assets, outcome.errors) == ((), (), ())
+
+    def test_an_asset_that_is_left_out_says_why_and_is_no_error(self, instance):
+        @dg.asset(output_required=False)
+        def dataset(context):
+            leave_out(context, "nothing to learn from")
+            yield from ()
+
+        @dg.asset(deps=[dataset])
+        def model():
+            raise AssertionError("there is nothing to train on")
+
+        @dg.asset_check(asset=dataset, blocking=True)
+        def enough_examples():
+            raise AssertionError("there is nothing to count")
+
+        definitions = dg.Definitions(
+            assets=[dataset, model], asset_checks=[enough_examples], jobs=[dg.define_asset_job("lane")]
+        )
+        job = definitions.resolve_job_def("lane")
+        outcome = _outcome("lane", job.execute_in_process(instance=instance, raise_on_error=False))
+        assert (outcome.succeeded, outcome.errors, outcome.failed_checks) == (True, (), ())
+        assert outcome.left_out == {"dataset": "nothing to learn from"}

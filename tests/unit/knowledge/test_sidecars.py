@@ -301,6 +301,16 @@ def test_a_row_that_claims_another_tenant_than_its_file_is_held_back(tmp_path):
     }
 
 
+def test_a_line_of_json_that_claims_another_tenant_than_its_file_is_held_back(tmp_path):
+    lines = '{"Customer": "StoreB", "text": "secret"}\n{"customer": "StoreA", "text": "own"}\n{"text": "own too"}\n'
+    documents, rejects = read(folder(tmp_path, of_customer("StoreA"), table=lines, name="rows.jsonl"))
+    assert {name: document.tenant for name, document in documents.items()} == {
+        "rows.jsonl#2": "StoreA",
+        "rows.jsonl#3": "StoreA",
+    }
+    assert "says that it is of 'StoreB'" in rejects["rows.jsonl", "line 1"]
+
+
 def test_a_row_that_claims_another_tenant_is_held_back_though_the_column_is_excluded(tmp_path):
     table = "Customer,Content\nStoreB,secret row\n"
     told = of_customer("StoreA", documentStructureConfiguration=structure(exclude=["Customer"]))

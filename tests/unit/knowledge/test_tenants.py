@@ -12,7 +12,9 @@ from mangaassist_assets.knowledge.tenants import (
     ALL_TENANTS,
     UNTENANTED,
     InvalidTenantError,
+    LostTenantsError,
     TenantScope,
+    opened_documents,
     tenant_key,
     tenant_name,
 )
@@ -62,6 +64,17 @@ def test_a_scope_cannot_be_put_together_by_mistake():
         TenantScope("all", "acme")
     with pytest.raises(ValueError, match="contradict"):
         TenantScope("tenant")
+
+
+def test_documents_that_are_opened_to_everybody_are_told_and_never_all_of_them():
+    before = {"a.md": "StoreA", "b.md": "StoreB", "hours.md": None, "gone.md": "StoreA"}
+    assert opened_documents(before, {**before, "a.md": None}, attribute="customer") == ["a.md"]
+    assert opened_documents(before, {**before, "a.md": "StoreB"}, attribute="customer") == []
+    # Held back or deleted: nobody sees them.
+    assert opened_documents(before, {"hours.md": None}, attribute="customer") == []
+    nobodys = dict.fromkeys(before)
+    with pytest.raises(LostTenantsError, match="by the attribute 'tenant', so everybody would see everything"):
+        opened_documents(before, nobodys, attribute="tenant")
 
 
 @given(st.text() | st.sampled_from(HOSTILE))

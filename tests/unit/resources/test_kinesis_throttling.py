@@ -11,7 +11,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from mangaassist_assets.tracing.feedback import feedback_record
+from mangaassist_assets.tracing.feedback import FeedbackEvent, feedback_record
 from resources.aws import AwsResource
 from resources.feedback_stream import KinesisFeedbackResource
 
@@ -22,7 +22,7 @@ EVENT = feedback_record(
     user_key=None,
     release_bundle="b1",
     feedback="thumbs_up",
-    timestamp=datetime(2026, 3, 24, tzinfo=UTC),
+    timestamp=datetime(2026, 3, 20, tzinfo=UTC),
 )
 
 
@@ -91,7 +91,7 @@ def stream(server: OneShard, attempts: int) -> KinesisFeedbackResource:
 
 def test_throttling_is_waited_out_by_the_clients_retries(server):
     server.throttled = 2
-    assert stream(server, attempts=4).read_new({}).events == (EVENT,)
+    assert stream(server, attempts=4).read_new({}).events == (FeedbackEvent.of(EVENT),)
     assert server.refused == 2
 
 
@@ -100,4 +100,4 @@ def test_throttling_that_does_not_end_is_an_error_and_the_next_reading_has_every
     throttled = stream(server, attempts=2)
     with pytest.raises(Exception, match="ProvisionedThroughputExceeded"):
         throttled.read_new({})
-    assert throttled.read_new({}).events == (EVENT,)
+    assert throttled.read_new({}).events == (FeedbackEvent.of(EVENT),)

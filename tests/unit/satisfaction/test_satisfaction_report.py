@@ -6,6 +6,7 @@ import pytest
 
 from mangaassist_assets.satisfaction.chart import satisfaction_chart
 from mangaassist_assets.satisfaction.report import GROUP_SCHEMA, NOT_STATED, GroupCounts, build_report
+from mangaassist_assets.satisfaction.shown import largest_groups, shown_name
 from mangaassist_assets.warehouse.queries import OVERALL, SATISFACTION_DIMENSIONS
 
 BUNDLE, EARLIER = "2026.03.24-rc2", "2026.03.10-rc1"
@@ -72,6 +73,43 @@ def test_the_frame_has_a_row_a_group_and_names_what_is_not_stated():
     report = build_report(counts(6, 4, split=(3, 1)), release_bundle=BUNDLE)
     assert report.frame().schema == GROUP_SCHEMA
     assert [group.label for group in report.of("prompt_version")] == [NOT_STATED, "p1"]
+
+
+def test_tenants_and_teams_are_groups_of_their_own():
+    groups = [one for one in counts(6, 4) if one.dimension not in {"tenant", "team"}]
+    for dimension in ("tenant", "team"):
+        groups += [
+            GroupCounts(dimension=dimension, value="osaka", turns=7, thumbs_up=6, thumbs_down=1),
+            GroupCounts(dimension=dimension, value=None, turns=3, thumbs_up=0, thumbs_down=3),
+        ]
+    report = build_report(groups, release_bundle=BUNDLE)
+    for dimension in ("tenant", "team"):
+        osaka = report.of(dimension)[0]
+        assert (osaka.value, osaka.turns, osaka.satisfaction) == ("osaka", 7, pytest.approx(6 / 7))
+        assert osaka.low < 6 / 7 < osaka.high
+
+
+@pytest.mark.parametrize("name", ["$x_{1}$", "<b>", "\u202eevil", "\x9b31m", "漫画 チーム", "x" * 250, "\\"])
+def test_a_team_may_be_called_anything(name):
+    whole = {"turns": 10, "thumbs_up": 6, "thumbs_down": 4}
+    groups = [one for one in counts(6, 4) if one.dimension != "team"]
+    report = build_report([*groups, GroupCounts(dimension="team", value=name, **whole)], release_bundle=BUNDLE)
+    assert satisfaction_chart(report).startswith(b"\x89PNG")
+
+
+def test_a_page_shows_the_largest_groups_of_each_dimension_and_counts_the_others():
+    rows = [{"dimension": OVERALL, "value": None, "turns": 400}]
+    rows += [{"dimension": "team", "value": f"t{n:03}", "turns": n} for n in range(40)]
+    rows += [{"dimension": "tenant", "value": None, "turns": 400}]
+    shown = largest_groups(rows, by="turns", most=12)
+    assert [row["value"] for row in shown.rows] == [None, *(f"t{n:03}" for n in range(28, 40))]
+    assert shown.said == "28 more by team"
+
+
+def test_a_name_from_outside_stays_on_its_line():
+    assert shown_name("a\u2028b\x9b\u202ec") == "a�b��c"
+    assert shown_name(None) == NOT_STATED
+    assert len(shown_name("x" * 250)) == 60
 
 
 def test_the_picture_is_small_and_the_same_for_the_same_report():

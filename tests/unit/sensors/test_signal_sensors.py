@@ -1,16 +1,25 @@
 """The three sensors of external signals, on a real instance, with resources that answer from memory."""
 
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, ClassVar
+from uuid import uuid4
 
 import dagster as dg
 import pytest
 
+from mangaassist_assets.assets.reading import TURNS_FILE
+from mangaassist_assets.jobs import failure_mining, release, retraining
 from mangaassist_assets.partitions import release_bundles
-from mangaassist_assets.tracing.feedback import FeedbackRecord, feedback_record
+from mangaassist_assets.tracing.feedback import FeedbackEvent, feedback_record, parse_feedback
+from mangaassist_assets.tracing.feedback_identity import StoredIds
+from mangaassist_assets.tracing.snapshot import to_parquet, turns_frame
+from mangaassist_assets.tracing.turns import ChatTurn
 from mangaassist_assets.triggers.cursors import CursorError
+from mangaassist_assets.triggers.thumb_history import ThumbOnTrace
+from mangaassist_assets.triggers.thumbs import PressedThumb, Thumb, TraceVote
 from resources.app_config import AppConfigResource
 from resources.aws import AwsResource
 from resources.feedback_stream import FeedbackBatch, KinesisFeedbackResource
@@ -23,28 +32,31 @@ from sensors.new_release_bundles import new_release_bundles
 
 BUNDLE = "2026.03.24-rc2"
 SHARD = "shardId-000000000000"
+MOMENT = datetime(2026, 3, 24, tzinfo=UTC)
 
 
 class MemoryStream(KinesisFeedbackResource):
     """One shard; positions are indices into it. Dagster copies resources, so what it holds is the class's."""
 
-    events: ClassVar[list[FeedbackRecord]] = []
+    events: ClassVar[list[FeedbackEvent]] = []
 
     def thumbs(self, *, down: int = 0, up: int = 0, bundle: str = BUNDLE) -> None:
         for feedback, count in (("thumbs_down", down), ("thumbs_up", up)):
             for _ in range(count):
                 number = len(self.events)
-                self.events.append(
-                    feedback_record(
-                        event_id=f"event-{number}",
-                        trace_id=f"tr-{number}",
-                        session_id="session",
-                        user_key=None,
-                        release_bundle=bundle,
-                        feedback=feedback,
-                        timestamp=datetime(2026, 3, 24, tzinfo=UTC),
-                    )
+                record = feedback_record(
+                    event_id=f"event-{number}",
+                    trace_id=f"tr-{number}",
+                    session_id="session",
+                    user_key=None,
+                    release_bundle=bundle,
+                    feedback=feedback,
+                    timestamp=MOMENT,
                 )
+                self.events.append(FeedbackEvent.of(record))
+
+    def press(self, **content: Any) -> None:
+        self.events.append(parse_feedback(json.dumps(content).encode(), arrived=MOMENT))
 
     def read_new(self, cursor: Mapping[str, str], limit: int = 10_000) -> FeedbackBatch:
         start = int(cursor.get(SHARD, "0"))
@@ -62,9 +74,29 @@ class MissingStream(KinesisFeedbackResource):
 
 
 class MemoryTraces(MlflowResource):
-    """What traces say: start time in ms and bundle."""
+    """What traces say: start time in ms and bundle; thumbs by trace, with the time of the event that was recorded."""
 
     seen: ClassVar[list[tuple[int, str]]] = []
+    votes: ClassVar[dict[str, TraceVote]] = {}
+    asked: ClassVar[list[int]] = []
+
+    def put(self, number: int, thumb: Thumb | None, *, bundle: str = BUNDLE, event_ms: int | None = None) -> None:
+        key = f"tr-{number}"
+        self.votes[key] = TraceVote(trace_id=key, release_bundle=bundle, feedback=thumb, event_ms=event_ms)
+
+    def thumbs(self) -> "MemoryTraces":
+        return self
+
+    def after(self, timestamp_ms: int) -> list[ThumbOnTrace]:
+        self.asked.append(timestamp_ms)
+        return [
+            ThumbOnTrace(timestamp_ms=1, release_bundle=one.release_bundle, feedback=one.feedback)
+            for one in self.votes.values()
+            if one.feedback is not None and timestamp_ms < 1
+        ]
+
+    def said_on(self, pressed: Sequence[PressedThumb]) -> dict[str, TraceVote]:
+        return {one.trace_id: self.votes[one.trace_id] for one in pressed if one.trace_id in self.votes}
 
     def add(self, bundle: str, timestamp_ms: int) -> None:
         self.seen.append((timestamp_ms, bundle))
@@ -125,6 +157,9 @@ def shared_instance(tmp_path_factory):
 def instance(shared_instance):
     for bundle in shared_instance.get_dynamic_partitions(release_bundles.name):
         shared_instance.delete_dynamic_partition(release_bundles.name, bundle)
+    for run in shared_instance.get_runs():
+        shared_instance.delete_run(run.run_id)
+    shared_instance.wipe_assets([dg.AssetKey("tagged_traces")])
     return shared_instance
 
 
@@ -142,6 +177,8 @@ def stream():
 @pytest.fixture
 def traces():
     MemoryTraces.seen.clear()
+    MemoryTraces.votes.clear()
+    MemoryTraces.asked.clear()
     return MemoryTraces(tracking_uri="http://127.0.0.1:9")
 
 
@@ -170,8 +207,8 @@ class Ticker:
 
 
 @pytest.fixture
-def feedback(instance, stream, store):
-    return Ticker(feedback_threshold, instance, feedback_stream=stream, store=store)
+def feedback(instance, stream, store, traces):
+    return Ticker(feedback_threshold, instance, feedback_stream=stream, store=store, mlflow=traces)
 
 
 @pytest.fixture
@@ -216,10 +253,10 @@ def test_the_threshold_requests_one_retraining_of_its_bundle_and_makes_the_parti
     assert feedback.sensor.job.name == "retraining"
 
 
-def test_counts_survive_a_restart_and_start_anew_after_firing(feedback, stream, instance, store):
+def test_counts_survive_a_restart_and_start_anew_after_firing(feedback, stream, instance, store, traces):
     stream.thumbs(down=12)
     feedback.skip_reason()
-    restarted = Ticker(feedback_threshold, instance, feedback_stream=stream, store=store)
+    restarted = Ticker(feedback_threshold, instance, feedback_stream=stream, store=store, mlflow=traces)
     restarted.cursor = feedback.cursor
     stream.thumbs(down=8)
     assert len(restarted.requests()) == 1
@@ -247,15 +284,18 @@ def test_a_run_after_a_reset_of_the_cursor_is_not_taken_for_an_old_one(feedback,
 def test_the_first_look_starts_where_the_feedback_asset_has_read_to(feedback, stream, store):
     stream.thumbs(down=30)
     store.feedback_landing().append(
-        events=[event.to_dict() for event in stream.read_new({}).events], rejects=[], cursor={SHARD: "30"}
+        events=[StoredIds(None).row(event) for event in stream.read_new({}).events], rejects=[], cursor={SHARD: "30"}
     )
     assert "0 new events" in feedback.skip_reason()
 
 
-def test_without_a_stream_it_waits_for_the_bootstrap_and_other_errors_are_errors(instance, store):
-    ticker = Ticker(feedback_threshold, instance, feedback_stream=MissingStream(aws=AwsResource()), store=store)
+def test_without_a_stream_it_counts_traces_and_other_errors_are_errors(instance, store, traces):
+    missing = MissingStream(aws=AwsResource())
+    ticker = Ticker(feedback_threshold, instance, feedback_stream=missing, store=store, mlflow=traces)
     assert "no stream mangaassist-feedback" in ticker.skip_reason()
-    assert ticker.cursor is None
+    for number in range(20):
+        traces.put(number, "thumbs_down")
+    assert len(ticker.requests()) == 1
     ticker.resources["feedback_stream"] = MissingStream(aws=AwsResource(), code="AccessDeniedException")
     with pytest.raises(Exception, match="AccessDenied"):
         ticker.tick()
@@ -274,7 +314,71 @@ def test_a_damaged_cursor_says_how_to_start_afresh(feedback, stream, damage):
         feedback.tick()
 
 
+def test_thumbs_that_are_only_tags_start_retraining_as_events_would(feedback, traces):
+    for number in range(30):
+        traces.put(number, "thumbs_down" if number < 19 else None)
+    assert f"0 new events; {BUNDLE}: 19 thumbs-down of 19 (100%)" in feedback.skip_reason()
+    for number in range(30):
+        traces.put(number, "thumbs_down")
+    (request,) = feedback.requests()
+    assert (request.partition_key, request.tags["mangaassist/thumbs_down"]) == (BUNDLE, "30")
+    assert "no thumb since the last firing" in feedback.skip_reason()
+
+
+def test_a_thumb_that_comes_as_event_and_as_tag_counts_once_in_either_order(feedback, stream, traces):
+    for number in range(10):
+        traces.put(number, "thumbs_down")
+    feedback.skip_reason()
+    for number in range(19):
+        stream.press(trace_id=f"tr-{number}", thumb="down")
+        traces.put(10 + number, None)
+    assert f"{BUNDLE}: 19 thumbs-down of 19" in feedback.skip_reason()
+    for number in range(19):
+        traces.put(number, "thumbs_down", event_ms=int(MOMENT.timestamp() * 1000))
+    assert f"{BUNDLE}: 19 thumbs-down of 19" in feedback.skip_reason()
+
+
+def test_an_event_that_does_not_say_its_bundle_counts_when_its_trace_does(feedback, stream, traces):
+    for number in range(20):
+        stream.press(trace_id=f"tr-{number}", thumb="down")
+    assert "20 new events, 20 wait for their traces; no thumb" in feedback.skip_reason()
+    for number in range(20):
+        traces.put(number, None)
+    assert len(feedback.requests()) == 1
+
+
+def test_thumbs_that_a_mining_has_read_are_no_news_at_the_first_look(feedback, traces, store):
+    turn = ChatTurn(
+        trace_id="tr-0",
+        timestamp_ms=1,
+        duration_ms=1,
+        state="OK",
+        release_bundle=BUNDLE,
+        session_id="s",
+        message="m",
+        user_feedback="thumbs_down",
+    )
+    mined = turns_frame(replace(turn, trace_id=f"tr-{number}") for number in range(30))
+    store.snapshots().write("tagged_traces", {TURNS_FILE: to_parquet(mined)}, partition=BUNDLE)
+    for number in range(30):
+        traces.put(number, "thumbs_down")
+    assert "no thumb since the last firing" in feedback.skip_reason()
+    for number in range(30, 50):
+        traces.put(number, "thumbs_down")
+    assert len(feedback.requests()) == 1
+
+
 # Release bundles
+
+
+def ask_for(instance: dg.DagsterInstance, request: dg.RunRequest, status: dg.DagsterRunStatus, job=failure_mining):
+    """Create the run of a request as the daemon does, and let it come as far as `status`."""
+    tags = {**request.tags, "dagster/partition": request.partition_key, "dagster/run_key": request.run_key or ""}
+    return instance.add_run(dg.DagsterRun(job_name=job.name, run_id=str(uuid4()), tags=tags, status=status))
+
+
+def mine(instance: dg.DagsterInstance, bundle: str) -> None:
+    instance.report_runless_asset_event(dg.AssetMaterialization("tagged_traces", partition=bundle))
 
 
 def test_a_new_bundle_becomes_a_partition_and_is_mined_once(bundles, traces, instance):
@@ -283,12 +387,60 @@ def test_a_new_bundle_becomes_a_partition_and_is_mined_once(bundles, traces, ins
     assert (request.run_key, request.partition_key) == (f"new-bundle-{BUNDLE}", BUNDLE)
     assert bundles.sensor.job.name == "failure_mining"
     assert instance.get_dynamic_partitions(release_bundles.name) == [BUNDLE]
+    ask_for(instance, request, dg.DagsterRunStatus.STARTING)
+    assert bundles.skip_reason() == "1 bundles in 1 traces since the last look, all known; 1 being mined"
+    mine(instance, BUNDLE)
     assert bundles.skip_reason() == "1 bundles in 1 traces since the last look, all known"
 
 
-def test_a_bundle_whose_traces_are_older_than_the_last_look_is_found(bundles, traces):
+def test_an_imported_bundle_which_is_a_partition_already_is_mined_like_a_live_one(bundles, traces, instance):
+    traces.add(BUNDLE, 2_000_000_000_000)
+    ask_for(instance, bundles.requests()[0], dg.DagsterRunStatus.SUCCESS)
+    mine(instance, BUNDLE)
+    instance.add_dynamic_partitions(release_bundles.name, ["imported"])
+    traces.add("imported", 1_000_000_000_000)
+    (request,) = bundles.requests()
+    assert (request.run_key, request.partition_key) == ("new-bundle-imported", "imported")
+
+
+def test_the_very_first_bundle_may_be_an_imported_one_behind_the_cursor(bundles, traces, instance):
+    traces.add("no, bundle", 2_000_000_000_000)
+    assert "1 keys rejected" in bundles.skip_reason()
+    instance.add_dynamic_partitions(release_bundles.name, ["imported"])
+    traces.add("imported", 1_000)
+    assert [request.partition_key for request in bundles.requests()] == ["imported"]
+
+
+def test_a_bundle_that_somebody_mined_by_hand_is_left_alone(bundles, traces, instance):
+    instance.add_dynamic_partitions(release_bundles.name, ["imported"])
+    mine(instance, "imported")
+    traces.add("imported", 1_000)
+    assert "all known" in bundles.skip_reason()
+
+
+@pytest.mark.parametrize("job", [failure_mining, retraining])
+def test_a_mining_that_failed_is_named_and_not_asked_for_again(bundles, traces, instance, job):
+    traces.add(BUNDLE, 1_000)
+    run = ask_for(instance, bundles.requests()[0], dg.DagsterRunStatus.FAILURE, job)
+    bundles.cursor = None
+    assert f"not mined: {BUNDLE} (run {run.run_id[:8]} FAILURE): run failure_mining" in bundles.skip_reason()
+
+
+def test_a_run_that_does_not_mine_is_no_mining(bundles, traces, instance):
+    traces.add(BUNDLE, 1_000)
+    (request,) = bundles.requests()
+    ask_for(instance, request, dg.DagsterRunStatus.FAILURE, release)
+    assert [one.partition_key for one in bundles.requests()] == [BUNDLE]
+
+
+def test_a_partition_without_traces_is_not_mined(bundles, instance):
+    instance.add_dynamic_partitions(release_bundles.name, ["empty"])
+    assert bundles.skip_reason() == "0 bundles in 0 traces since the last look, all known"
+
+
+def test_a_bundle_whose_traces_are_older_than_the_last_look_is_found(bundles, traces, instance):
     traces.add("2026.03.24-rc2", 2_000_000_000_000)
-    bundles.tick()
+    ask_for(instance, bundles.requests()[0], dg.DagsterRunStatus.STARTED)
     traces.add("2026.03.10-rc1", 1_000_000_000_000)
     assert [request.partition_key for request in bundles.requests()] == ["2026.03.10-rc1"]
 
@@ -297,8 +449,10 @@ def test_a_bundle_whose_traces_are_older_than_the_last_look_is_found(bundles, tr
 def test_a_key_that_is_no_bundle_is_reported_and_never_becomes_a_partition(bundles, traces, instance, key):
     traces.add(key, 1_000)
     traces.add(BUNDLE, 1_000)
-    assert [request.partition_key for request in bundles.requests()] == [BUNDLE]
+    (request,) = bundles.requests()
+    assert request.partition_key == BUNDLE
     assert instance.get_dynamic_partitions(release_bundles.name) == [BUNDLE]
+    ask_for(instance, request, dg.DagsterRunStatus.STARTED)
     assert "1 keys rejected" in bundles.skip_reason()
 
 

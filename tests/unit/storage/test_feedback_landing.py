@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mangaassist_assets.landing import LandingConflictError
-from mangaassist_assets.tracing.feedback import FeedbackRecord, latest_feedback
+from mangaassist_assets.tracing.feedback import FeedbackEvent, FeedbackRecord, latest_feedback
 from mangaassist_assets.tracing.feedback_landing import EVENT_SCHEMA, FeedbackLanding, events_from_parquet, land_new
 from mangaassist_assets.tracing.feedback_source import FeedbackBatch, RejectedRecord
 from mangaassist_assets.tracing.snapshot import SnapshotSchemaError, to_parquet
@@ -59,7 +59,7 @@ class ListSource:
         start = int(cursor.get("at", 0))
         found = self.records[start : start + limit]
         return FeedbackBatch(
-            events=tuple(one for one in found if isinstance(one, FeedbackRecord)),
+            events=tuple(FeedbackEvent.of(one) for one in found if isinstance(one, FeedbackRecord)),
             rejects=tuple(one for one in found if isinstance(one, RejectedRecord)),
             cursor={"at": start + len(found)},
         )

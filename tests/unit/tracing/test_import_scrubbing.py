@@ -23,7 +23,7 @@ from mangaassist_assets.tracing.importing.model import (
 )
 from mangaassist_assets.tracing.importing.scrubbing import LONGEST_TEXT, REMOVED, Scrubber
 from mangaassist_assets.tracing.records import SpanEvent
-from mangaassist_assets.tracing.redaction import is_pseudonym
+from mangaassist_assets.tracing.redaction import is_pseudonym, redact_json
 from mangaassist_assets.tracing.shapes.stream_events import streamed_response
 
 MAIL = "jane@example.invalid"
@@ -144,6 +144,26 @@ def test_the_same_user_is_the_same_pseudonym_and_a_pseudonym_stays():
     assert second.spans[0].attributes["user.id"] == user
     assert scrubber.trace(first) == first
     assert Scrubber(key=b"x" * 32).trace(trace(attributes={"user.id": "jane"})) != second
+
+
+@pytest.mark.parametrize(
+    "key", ["customer_profile", "userProfile", "Shopper-Profile", "app.user_profile", "PERSONA", "aboutMe"]
+)
+def test_what_a_key_calls_a_profile_is_replaced_as_a_whole_in_any_casing(key):
+    told = {"age": 34, "likes": ["shonen"]}
+    found = scrubber.trace(
+        replace(trace(attributes={key: "hoards horror", INPUTS: {key: told, "id": 7}}), tags={key: "hoards horror"})
+    )
+    attributes = found.spans[0].attributes
+    assert (attributes[key], attributes[INPUTS]) == ("[PROFILE]", {key: "[PROFILE]", "id": 7})
+    assert found.tags[key] == "[PROFILE]"
+    assert scrubber.trace(found) == found
+    assert redact_json({"inputs": {key: told}}) == {"inputs": {key: "[PROFILE]"}}
+
+
+@pytest.mark.parametrize("key", ["profile", "user_profile_id", "aws_profile", "character.profile", "bios"])
+def test_a_key_that_is_no_customers_profile_keeps_its_value(key):
+    assert scrubber.trace(trace(attributes={key: "plain"})).spans[0].attributes[key] == "plain"
 
 
 def test_turns_of_a_personal_session_stay_together():

@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mangaassist_assets.tracing.redaction import redact
-from mangaassist_assets.tracing.redaction.payment import iban_is_valid, luhn
-from mangaassist_assets.tracing.redaction.structured import my_number_is_valid
+from mangaassist_assets.tracing.redaction.payment import find_payment, iban_is_valid, luhn
+from mangaassist_assets.tracing.redaction.profile_text import find_profile_text
+from mangaassist_assets.tracing.redaction.structured import ORDER_RULES, find, my_number_is_valid
 
 
 @pytest.mark.parametrize(
@@ -84,6 +85,148 @@ def test_what_people_tell_of_themselves_becomes_a_placeholder(text, expected):
 )
 def test_shop_talk_stays_as_it_is(text):
     assert redact(text).text == text
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("D01-1234567-1234567", "[ORDER_ID]"),
+        ("my d01-1234567-1234567 is gone", "my [ORDER_ID] is gone"),
+        ("123 1234567 1234567 never came", "[ORDER_ID] never came"),
+        ("Ｄ０１－１２３４５６７－１２３４５６７", "[ORDER_ID]"),
+        ("order no.: AB_2024_00991", "order no.: [ORDER_ID]"),
+        ("the order with the number 20240099", "the order with the number [ORDER_ID]"),
+        ("ご注文番号は 250-1234567-7654321 です", "ご注文番号は [ORDER_ID] です"),
+        ("受注コード：ZX-2024-77", "受注コード：[ORDER_ID]"),
+        ("PO number 4500012345", "PO number [ORDER_ID]"),
+    ],
+)
+def test_order_ids_become_placeholders_in_amazons_forms_and_in_other_shops(text, expected):
+    assert redact(text).text == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("PayPal 8XJ12345AB678901C", "PayPal [PAYMENT_REF]"),
+        ("8XJ12345AB678901C is what I was charged with", "[PAYMENT_REF] is what I was charged with"),
+        ("PayPal transaction id: 8xj12345ab678901c", "PayPal transaction id: [PAYMENT_REF]"),
+        ("refund PAYID-MABCDEF12345678AB123456C", "refund [PAYMENT_REF]"),
+        ("auth code 083421", "auth code [PAYMENT_REF]"),
+        ("authorization code is 083421", "authorization code is [PAYMENT_REF]"),
+        ("approval code: A1B2C3", "approval code: [PAYMENT_REF]"),
+        ("authorisation: 083421", "authorisation: [PAYMENT_REF]"),
+        ("承認番号は０８３４２１です", "承認番号は[PAYMENT_REF]です"),
+        ("pi_3NabcDEFghi12345_secret_ab12", "[PAYMENT_REF]"),
+        ("ch_1NabcDEFghi12345", "[PAYMENT_REF]"),
+        ("cs_test_a1b2c3d4e5f6g7", "[PAYMENT_REF]"),
+        ("S01-1234567-1234567-C012345", "[PAYMENT_REF]"),
+        ("P01-1234567-1234567", "[PAYMENT_REF]"),
+        ("SEPA mandate reference MB-2024-00123", "SEPA mandate reference [PAYMENT_REF]"),
+        ("pay RF18 5390 0754 7034", "pay [PAYMENT_REF]"),
+        ("払込番号 123456789012", "払込番号 [PAYMENT_REF]"),
+        ("gift card code ABCD-123456-EFGH", "gift card code [PAYMENT_REF]"),
+        ("ギフトカード番号：ABCD-123456-EFGH", "ギフトカード番号：[PAYMENT_REF]"),
+    ],
+)
+def test_references_of_payments_become_placeholders(text, expected):
+    assert redact(text).text == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (
+            "Customer profile: 34-year-old mother of two from Leeds, allergic to latex, VIP since 2019. What for her?",
+            "Customer profile: [PROFILE] What for her?",
+        ),
+        (
+            "Customer profile: night-shift baker.\nQuestion: where is my order?",
+            "Customer profile: [PROFILE]\nQuestion: where is my order?",
+        ),
+        ("USER_PROFILE = Jane, 34, call 090-1234-5678", "USER_PROFILE = [PROFILE]"),
+        (
+            '{"customerProfile": "34, says \\"hi\\", two cats", "q": "hi"}',
+            '{"customerProfile": "[PROFILE]", "q": "hi"}',
+        ),
+        ("<user_profile>\n34\nLeeds\n</user_profile>\nhello", "<user_profile>\n[PROFILE]\n</user_profile>\nhello"),
+        ("Shopper persona:\n- hoards horror\n- wed in May\n\nHi", "Shopper persona:\n[PROFILE]\n\nHi"),
+        ("About me: retired teacher, two cats. Any tips?", "About me: [PROFILE] Any tips?"),
+        ("Customer notes - lives in Leeds with two kids", "Customer notes - [PROFILE]"),
+        ("The customer is a 42-year-old nurse from Osaka. Volume 3?", "The customer [PROFILE] Volume 3?"),
+        (
+            "お客様情報：34歳女性、渋谷区在住、二児の母。\n質問：おすすめは？",
+            "お客様情報：[PROFILE]\n質問：おすすめは？",
+        ),
+        (
+            "【お客様プロフィール】猫が好きなパン職人。在庫はありますか？",
+            "【お客様プロフィール】[PROFILE]在庫はありますか？",
+        ),
+        ("このお客様は34歳の主婦で、二児の母です。", "このお客様は[PROFILE]"),
+    ],
+)
+def test_a_text_about_a_customer_becomes_one_placeholder(text, expected):
+    assert redact(text).text == expected
+    assert redact(expected).text == expected
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Character profile: Guts, a mercenary of 24 years",
+        "キャラクタープロフィール：17歳の主人公",
+        "プロフィール：少年漫画の巨匠",
+        "Customer information: returns are accepted within thirty days.",
+        "Customer profile: how do I change it?",
+        "User profile: go to settings and click edit.",
+        "User profile > Edit",
+        "my profile is broken",
+        "the customer is always right",
+        "お客様は神様です",
+        "Persona: volume 3",
+        "approval rating 95",
+        "gift card 50 euros for volumes 1-10",
+        "gift cards - 10-20 euros",
+        "promo code SUMMER10",
+        "order no. 12",
+        "the order that ends in 4567",
+        "I paid by PayPal on 2024-05-03",
+        "refund my order of 3 volumes",
+        "engine 1HGCM82633A004352 of the mecha",
+        "ISBN 978-4-08-882000-0 is on order",
+    ],
+)
+def test_what_only_looks_like_a_profile_an_order_or_a_payment_stays(text):
+    assert redact(text).text == text
+
+
+@pytest.mark.parametrize(
+    "unit",
+    [
+        *(
+            "customer profile: ",
+            'customer profile: "',
+            "customer info: a. ",
+            "customer notes {",
+            "the customer is ",
+            "user_",
+        ),
+        *("お客様は", "お客様情報 ", "gift card ", "auth ", "A1B2C3D4E5F6G7H8I ", "paypal ", "D01-", "RF18 "),
+    ],
+)
+def test_a_text_full_of_cues_costs_a_time_that_grows_as_its_length(unit):
+    def seconds(length: int) -> float:
+        text = (unit * length)[:length]
+        gc.collect()
+        started = time.process_time()
+        for found in (find_profile_text(text, text), find(ORDER_RULES, text), find_payment(text)):
+            list(found)
+        return time.process_time() - started
+
+    # Four times the text, eight times the cost at most: what is quadratic takes sixteen. The least of three is the
+    # text's own, the rest is the machine's.
+    short, long = (min(seconds(length) for _ in range(3)) for length in (20_000, 80_000))
+    assert long < 8 * max(short, 0.05)
 
 
 @given(st.integers(0, 10**11 - 1))

@@ -267,6 +267,17 @@ def test_every_generation_of_the_conventions_is_read_the_same(form):
     assert turn.generations == (generation(**CACHED),)
 
 
+@pytest.mark.parametrize("kind", ["application-inference-profile", "default-prompt-router"])
+def test_behind_an_arn_that_tells_no_model_the_one_that_answered_is_the_model(kind):
+    asked = {"gen_ai.request.model": f"arn:aws:bedrock:us-east-1:000000000000:{kind}/ab12", "gen_ai.prompt": "hello"}
+    answered = {"gen_ai.response.model": CLAUDE}
+    found = [
+        turn_of(trace(span("chat", attributes=GENAI | asked | told), tags={})).bedrock_model_id
+        for told in (answered, {})
+    ]
+    assert found == [CLAUDE, asked["gen_ai.request.model"]]
+
+
 def test_the_names_of_the_conventions_are_those_of_the_published_registry():
     published = {value for name, value in vars(gen_ai_attributes).items() if name.startswith("GEN_AI_")}
     ours = {name for name in GENAI if name.startswith("gen_ai.")} | {"gen_ai.input.messages", "gen_ai.output.messages"}

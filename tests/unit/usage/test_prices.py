@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mangaassist_assets.usage.prices import PriceTableError, model_id_candidates, read_prices
+from mangaassist_assets.usage.prices import PriceTableError, model_id_candidates, read_prices, why_unknown
 
 LINE = {
     "model_id": "anthropic.invented-v1:0",
@@ -44,7 +44,7 @@ def at(table, model, day, **where):
     return found[0] if found else None
 
 
-def test_the_price_of_the_day_counts_and_none_before_or_after(tmp_path):
+def test_the_price_of_the_day_counts_the_last_one_after_its_end_and_none_before(tmp_path):
     table = read_prices(
         write(
             tmp_path,
@@ -53,7 +53,14 @@ def test_the_price_of_the_day_counts_and_none_before_or_after(tmp_path):
         )
     )
     days = ("2025-12-31", "2026-01-01", "2026-01-31", "2026-02-01", "2026-02-28", "2026-03-01")
-    assert [at(table, "anthropic.invented-v1:0", day) for day in days] == [None, 3.0, 3.0, 2.0, 2.0, None]
+    assert [at(table, "anthropic.invented-v1:0", day) for day in days] == [None, 3.0, 3.0, 2.0, 2.0, 2.0]
+    assert [period.last_known for period in table.periods("anthropic.invented-v1:0")] == [False, False, True]
+
+
+def test_a_gap_between_two_prices_has_the_earlier_one_as_the_last_that_is_known(tmp_path):
+    table = read_prices(write(tmp_path, {"valid_to": "2026-02-01"}, {"valid_from": "2026-03-01", "input": 2.0}))
+    found = [(period.price.input, period.last_known) for period in table.periods(LINE["model_id"])]
+    assert found == [(3.0, False), (3.0, True), (2.0, False)]
 
 
 @pytest.mark.parametrize(
@@ -98,8 +105,73 @@ def test_the_regions_price_goes_before_that_of_any_region(tmp_path):
     assert found == [3.0, 3.0, 3.6]
 
 
-def test_an_unknown_model_has_no_price(tmp_path):
-    assert read_prices(write(tmp_path, {})).periods("local-extractive") == []
+@pytest.mark.parametrize(
+    "name", ["local-extractive", "anthropic.invented-v2:0", "anthropic.inv", "other.invented-v1:0"]
+)
+def test_an_unknown_model_has_no_price(tmp_path, name):
+    assert read_prices(write(tmp_path, {})).periods(name) == []
+
+
+PROFILE_ARN = "arn:aws:bedrock:us-east-1:000000000000:inference-profile/"
+SONNET_35 = {
+    "claude-3-5-sonnet": "20241022-v2:0",
+    "anthropic.claude-3-5-sonnet": "20241022-v2:0",
+    "us.anthropic.claude-3-5-sonnet": "20241022-v2:0",
+    "bedrock/eu.anthropic.claude-3-5-sonnet-20240620-v1:0": "20240620-v1:0",
+    "claude-3-5-sonnet-20240620": "20240620-v1:0",
+    "claude-3-5-sonnet-v2": "20241022-v2:0",
+    "anthropic.claude-3-5-sonnet-20241022-v2": "20241022-v2:0",
+    "anthropic.claude-3-5-sonnet-20241022-v2:0:200k": "20241022-v2:0",
+    f"{PROFILE_ARN}us.anthropic.claude-3-5-sonnet-20241022-v2:0": "20241022-v2:0",
+}
+
+
+@pytest.mark.parametrize(("name", "version"), SONNET_35.items())
+def test_the_model_of_the_design_documents_has_its_price_under_every_name_it_goes_by(name, version):
+    last = read_prices().periods(name)[-1]
+    assert last.price.model_id == f"anthropic.claude-3-5-sonnet-{version}"
+    assert (last.price.input, last.price.output, last.last_known, last.to_ms) == (3.0, 15.0, True, None)
+
+
+def test_a_short_id_means_the_newest_version_there_was_then():
+    table = read_prices()
+    days = [date(2024, 7, 1), date(2025, 7, 1)]
+    moments = [datetime(day.year, day.month, day.day, tzinfo=UTC).timestamp() * 1_000 for day in days]
+    found = [
+        next(one.price for one in table.periods("claude-3-5-sonnet") if one.from_ms <= moment < (one.to_ms or 0))
+        for moment in moments
+    ]
+    assert [(price.model_id[-13:], price.cache_read, price.cache_write) for price in found] == [
+        ("20240620-v1:0", None, None),
+        ("20241022-v2:0", 0.3, 3.75),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "listed"),
+    [
+        ("claude-sonnet-4-5-20250929-v1:0", "anthropic.claude-sonnet-4-5-20250929-v1:0"),
+        ("global.anthropic.claude-sonnet-4-5", "global.anthropic.claude-sonnet-4-5-20250929-v1:0"),
+        ("apac.anthropic.claude-sonnet-4-5-20250929-v1:0", "anthropic.claude-sonnet-4-5-20250929-v1:0"),
+        ("anthropic.claude-sonnet-5-20260918-v1:0", "anthropic.claude-sonnet-5"),
+        ("titan-embed-text-v1", "amazon.titan-embed-text-v1"),
+    ],
+)
+def test_vendor_date_and_version_may_be_left_out_but_never_be_others(name, listed):
+    assert {one.price.model_id for one in read_prices().periods(name)} == {listed}
+
+
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [
+        ("gpt-sorcerer", "no such model id"),
+        ("arn:aws:bedrock:us-east-1:000000000000:application-inference-profile/ab12", "does not tell which model"),
+        ("arn:aws:bedrock:us-east-1:000000000000:provisioned-model/ab12", "by the hour"),
+    ],
+)
+def test_a_name_without_a_price_says_why(name, why):
+    assert read_prices().periods(name) == []
+    assert why in why_unknown(name)
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from mangaassist_assets.storage import canonical_json
 from mangaassist_assets.tracing.snapshot import turns_frame
 from mangaassist_assets.tracing.turns import Generation, StageTiming
-from mangaassist_assets.usage.chart import cost_chart, latency_chart
+from mangaassist_assets.usage.chart import cost_chart, customer_chart, latency_chart
 from mangaassist_assets.usage.prices import read_prices
 from mangaassist_assets.usage.report import DIMENSIONS, WHOLE_TURN, build_usage_report
 from mangaassist_assets.warehouse.queries import OVERALL
@@ -37,6 +37,8 @@ FIELDS = st.fixed_dictionaries(
         "state": st.sampled_from(["OK", "ERROR"]),
         "guardrail_blocked": st.booleans(),
         "cache_hit": st.none() | st.booleans(),
+        "tenant": st.sampled_from([None, "a", "b"]),
+        "team": st.sampled_from([None, "red"]),
         "bedrock_model_id": st.sampled_from([DEAR, None]),
         "stages": st.lists(
             st.builds(StageTiming, name=st.sampled_from(["embed_query", "guardrails"]), duration_ms=st.floats(0, 1e6)),
@@ -85,7 +87,7 @@ def test_the_price_that_was_valid_when_the_turn_began_counts(prices):
     assert used == [("2026-01-01", "2026-03-26", 2), ("2026-03-26", None, 1)]
 
 
-def test_after_its_price_ended_a_model_has_none(tmp_path):
+def test_after_its_price_ended_a_call_is_priced_with_it_and_the_report_says_so(tmp_path):
     path = tmp_path / "prices.json"
     line = {"model_id": DEAR, "input": 1.0, "output": 1.0, "source": "a test", "retrieved": "2026-01-01"}
     path.write_text(json.dumps({"prices": [{**line, "valid_from": "2026-01-01", "valid_to": "2026-03-25"}]}), "utf-8")
@@ -93,7 +95,47 @@ def test_after_its_price_ended_a_model_has_none(tmp_path):
     days = [START_MS, START_MS + DAY_MS, START_MS - 90 * DAY_MS]  # valid, over since that midnight, not yet
     turns = [chat_turn(n, timestamp_ms=day, **generations((DEAR, tokens))) for n, day in enumerate(days)]
     report = report_of(turns, read_prices(path))
-    assert [report.overall[name] for name in ("cost_usd", "priced_calls", "unpriced_calls")] == [1.0, 1, 2]
+    assert [report.overall[name] for name in ("cost_usd", "priced_calls", "unpriced_calls")] == [2.0, 2, 1]
+    assert report.prices.select("calls", "last_known").rows() == [(1, False), (1, True)]
+    too_early, stands_in = report.price_notes
+    assert too_early.startswith(f"{DEAR}: 1 calls without a cost: no price is known for that time")
+    assert "begins on 2026-01-01" in too_early
+    assert "1 calls are priced with the list of 2026-03" in stands_in
+
+
+def test_every_call_without_a_cost_has_its_reason_by_model(prices):
+    whole = {"input_tokens": 10, "output_tokens": 10}
+    calls = [
+        (FREE_OF_PRICE, whole),
+        (FREE_OF_PRICE, whole),
+        (CHEAP, whole | {"cache_read_tokens": 1, "cache_write_tokens": 2}),
+        (DEAR, {"input_tokens": 10}),
+        (None, whole),
+        (DEAR, whole),
+    ]
+    report = report_of([chat_turn(n, bedrock_model_id=None, **generations(one)) for n, one in enumerate(calls)], prices)
+    assert report.unpriced.rows() == [
+        (FREE_OF_PRICE, "the price list has no such model id", 2),
+        ("(not stated)", "the trace does not tell its model", 1),
+        (CHEAP, "its price for cache_read, cache_write tokens is not known", 1),
+        (DEAR, "the trace does not tell its tokens", 1),
+    ]
+    assert len(report.price_notes) == 4
+    assert report.to_dict()["price_notes"] == report.price_notes
+
+
+def test_the_model_of_the_design_documents_is_priced_and_the_report_says_with_which_list():
+    tokens = {"input_tokens": 321, "output_tokens": 17}
+    report = report_of([chat_turn(1, **generations(("anthropic.claude-3-5-sonnet", tokens)))], read_prices())
+    assert report.overall["cost_usd"] == pytest.approx((321 * 3.0 + 17 * 15.0) / 1e6)
+    assert report.unpriced_models == []
+    (note,) = report.price_notes
+    assert "priced with the list of 2025-12" in note
+
+
+def test_all_calls_with_a_cost_leave_nothing_to_say(prices):
+    report = report_of([chat_turn(1, **generations((DEAR, {"input_tokens": 1, "output_tokens": 1})))], prices)
+    assert (report.price_notes, report.unpriced.height) == ([], 0)
 
 
 def test_a_model_without_a_price_costs_null_and_is_named_never_zero(prices):
@@ -118,16 +160,114 @@ def test_a_call_whose_tokens_nobody_counted_has_no_cost_and_is_counted_as_such(p
     assert [report.overall[name] for name in figures] == [None, 0, 0, 1]
 
 
-def test_what_a_proxy_reported_stands_beside_our_own_figure(prices):
+def test_what_a_proxy_charged_counts_before_the_list_price_and_each_part_is_told(prices):
     tokens = {"input_tokens": 1_000_000, "output_tokens": 0, "reported_cost_usd": 0.9}
-    overall = report_of(
+    report = report_of(
         [
             chat_turn(1, **generations((DEAR, tokens))),
             chat_turn(2, **generations((DEAR, tokens | {"reported_cost_usd": None}))),
         ],
         prices,
-    ).overall
-    assert (overall["cost_usd"], overall["reported_cost_usd"]) == (2.0, 0.9)
+    )
+    figures = ("cost_usd", "reported_cost_usd", "listed_cost_usd", "priced_calls", "reported_calls")
+    assert [report.overall[name] for name in figures] == [1.9, 0.9, 1.0, 2, 1]
+    assert report.prices["calls"].to_list() == [1]
+
+
+def test_an_answer_from_a_proxys_cache_costs_nothing_whatever_the_list_says(prices):
+    tokens = {"input_tokens": 1_000_000, "output_tokens": 0, "reported_cost_usd": 0.0}
+    overall = report_of([chat_turn(1, cache_hit=True, **generations((DEAR, tokens)))], prices).overall
+    assert (overall["cost_usd"], overall["listed_cost_usd"], overall["priced_calls"]) == (0.0, None, 1)
+
+
+def test_a_model_that_no_list_knows_costs_what_the_proxy_charged(prices):
+    tokens = {"input_tokens": 10, "output_tokens": 10, "reported_cost_usd": 0.2}
+    report = report_of([chat_turn(1, **generations((FREE_OF_PRICE, tokens)))], prices)
+    assert (report.overall["cost_usd"], report.overall["unpriced_calls"], report.unpriced_models) == (0.2, 0, [])
+
+
+def test_tenants_and_teams_have_their_turns_tokens_cost_and_hits_of_the_turns_that_tell(prices):
+    tokens = {"input_tokens": 1_000_000, "output_tokens": 0}
+    turns = [
+        chat_turn(1, tenant="a", team="red", cache_hit=False, **generations((DEAR, tokens))),
+        chat_turn(
+            2, tenant="a", team="blue", cache_hit=True, **generations((DEAR, tokens | {"reported_cost_usd": 0.0}))
+        ),
+        chat_turn(3, tenant="b", team="red", cache_hit=None, state="ERROR", **generations((CHEAP, tokens))),
+        chat_turn(4, tenant=None, team=None, generations=()),
+    ]
+    report = report_of(turns, prices)
+    figures = ("turns", "errors", "calls", "input_tokens", "cost_usd", "cache_hits", "cache_stated")
+    found = {(row["dimension"], row["value"]): tuple(row[name] for name in figures) for row in report.groups.to_dicts()}
+    assert found["tenant", "a"] == (2, 0, 2, 2_000_000, 1.0, 1, 2)
+    assert found["tenant", "b"] == (1, 1, 1, 1_000_000, 0.01, 0, 0)
+    assert found["tenant", None] == (1, 0, 0, 0, None, 0, 0)
+    assert found["team", "red"] == (2, 1, 2, 2_000_000, 1.01, 0, 1)
+    assert found["team", "blue"] == (1, 0, 1, 1_000_000, 0.0, 1, 1)
+    assert {row["model_id"] for row in report.of("models", "team") if row["value"] == "red"} == {DEAR, CHEAP}
+
+
+def test_further_stages_are_in_the_latency_table_and_of_many_the_most_called_are_shown(prices):
+    own = [StageTiming(name=name, duration_ms=5.0) for name in ("sentiment_analysis", "pii_detection", "score_risk")]
+    turns = [
+        chat_turn(n, stages=(*own, StageTiming(name=f"made up {n}", duration_ms=10_000.0, endpoint_name="e")))
+        for n in range(40)
+    ]
+    report = report_of(turns, prices)
+    assert len(report.of("stages")) == 44
+    rows, more = report.most_called_stages(10)
+    assert (len(rows), more) == (10, 34)
+    shown = {row["name"]: row for row in rows}
+    assert {"sentiment_analysis", "pii_detection", "score_risk", WHOLE_TURN} <= set(shown)
+    assert shown["pii_detection"]["p95"] == 5.0
+    assert rows == sorted(rows, key=lambda row: -row["p95"])
+
+
+def test_a_snapshot_of_an_earlier_version_is_reported_without_what_it_does_not_know(prices):
+    earlier = turns_frame([chat_turn(1)]).drop("tenant", "team", "response_id", "tools", "verdicts")
+    report = build_usage_report(earlier, prices, release_bundle=BUNDLE)
+    assert (report.overall["turns"], report.of("groups", "team")[0]["value"]) == (1, None)
+
+
+HOSTILE = [
+    *(
+        "$x_{1}$",
+        "\\$",
+        "a|b",
+        "<script>",
+        "[red]bold[/red]",
+        "\u202eevil",
+        "\x9b31m",
+        "漫画チーム",
+        "💥" * 9,
+        "x" * 250,
+    ),
+    *("a\u2028b", "_" * 40, "%s {0} :release_bundle", "'; DROP TABLE chat_turns; --"),
+]
+
+
+def test_names_of_tenants_teams_stages_and_models_from_outside_break_no_picture(prices):
+    turns = [
+        chat_turn(
+            n,
+            tenant=name,
+            team=name,
+            stages=(StageTiming(name=name, duration_ms=1.0),),
+            **generations((name, {"input_tokens": 1, "output_tokens": 1, "reported_cost_usd": 0.1})),
+        )
+        for n, name in enumerate(HOSTILE)
+    ]
+    report = report_of(turns, prices)
+    assert {row["value"] for row in report.of("groups", "team")} == set(HOSTILE)
+    for chart in (latency_chart, cost_chart, customer_chart):
+        picture = chart(report)
+        assert picture is not None
+        assert picture.startswith(b"\x89PNG")
+        assert picture == chart(report)
+
+
+def test_without_tenants_and_teams_there_is_no_picture_of_them(prices):
+    assert customer_chart(report_of([chat_turn(1)], prices)) is None
 
 
 def test_percentiles_are_numpys(prices):

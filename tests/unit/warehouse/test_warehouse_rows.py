@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from mangaassist_assets.tracing.snapshot import SnapshotSchemaError, turns_frame
 from mangaassist_assets.tracing.turns import Generation, StageTiming
 from mangaassist_assets.warehouse.rows import feedback_rows, rows_digest, turn_rows
-from mangaassist_assets.warehouse.tables import BUNDLE_TABLES, LONGEST_TEXT
+from mangaassist_assets.warehouse.tables import BUNDLE_TABLES, CHAT_TURNS, LONGEST_TEXT, add_column_statements
 from mangaassist_assets.warehouse.types import WarehouseError
 from tests.support.reports import BUNDLE, bundle_rows, chat_turn, event
 
@@ -58,6 +58,24 @@ def test_a_text_fits_its_column_in_bytes_and_begins_as_it_was(text):
 def test_another_table_than_a_snapshot_of_turns_is_refused():
     with pytest.raises(SnapshotSchemaError, match="lacks the columns"):
         turn_rows(pl.DataFrame({"trace_id": ["tr-1"]}))
+
+
+def test_turns_of_an_earlier_version_are_rows_without_what_they_do_not_know():
+    earlier = turns_frame([chat_turn(1)]).drop("tenant", "team", "response_id", "tools", "verdicts")
+    rows = turn_rows(earlier)["chat_turns"]
+    assert rows.select("trace_id", "tenant", "team").rows() == [("tr-1", None, None)]
+
+
+def test_a_tenant_and_a_team_are_columns_after_those_of_earlier_versions():
+    rows = turn_rows(turns_frame([chat_turn(1, tenant="a", team="b")]))["chat_turns"]
+    assert rows.columns[-2:] == ["tenant", "team"]
+    assert rows.select("tenant", "team").rows() == [("a", "b")]
+
+
+def test_a_table_that_lacks_what_every_version_had_is_not_ours():
+    assert add_column_statements(CHAT_TURNS, [column.name for column in CHAT_TURNS.columns]) == []
+    with pytest.raises(WarehouseError, match="no column release_bundle"):
+        add_column_statements(CHAT_TURNS, ["id"])
 
 
 def test_a_required_value_that_is_missing_is_named():
