@@ -25,8 +25,8 @@ def failed_traces(
     """Failed turns of one release bundle, each blamed on a stage, with the whole explanation.
 
     One row is one turn with at least one explicit failure signal (thumbs-down, failed review or verdict, guardrail
-    block, error, empty retrieval): its signals, the blamed stage with evidence and confidence, and what was found for or
-    against every other stage, or that its trace tells nothing to judge a stage by. The blame decides which loop the
+    block, error, empty retrieval): its signals, the blamed stage with evidence and confidence, and what was found for
+    or against every other stage, or that its trace tells nothing to judge a stage by. The blame decides which loop the
     failure feeds: retrain, reindex, or a configuration change. The rules it was made under lie beside it.
     """
     from mangaassist_assets.assets.reading import FAILURES_FILE, RULES_FILE, failures_to_json, read_turns
@@ -37,6 +37,7 @@ def failed_traces(
         off_scale_rows,
         rule_rows,
         signal_rows,
+        verdict_rows,
         why_rows,
         worst,
     )
@@ -78,5 +79,6 @@ def failed_traces(
             "rules_file": dg.MetadataValue.text(rules.file),
             "rules_digest": dg.MetadataValue.text(rules.digest),
             "rules": table(rule_rows(rules)),
+            "verdict_rules": table(verdict_rows(rules)),
         },
     )

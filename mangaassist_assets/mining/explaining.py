@@ -78,7 +78,7 @@ def off_scale_rows(turns: Iterable[ChatTurn], rules: MiningRules) -> list[Row]:
             "lowest": repr(min(scores)),
             "highest": repr(max(scores)),
             "said": f"{shown(name)}: {len(scores)} scores are off the scale of their threshold, so they neither fail "
-            "nor pass: write it on their scale into [verdicts] of the mining rules",
+            "nor pass, while those from 0 to 1 count: write it on their scale into [verdicts] of the mining rules",
         }
         for name, scores in sorted(found.items())
     ]
@@ -143,6 +143,20 @@ def rule_rows(rules: MiningRules) -> list[Row]:
         for rule in rules.evidence
     ]
     return signals + evidence
+
+
+def verdict_rows(rules: MiningRules) -> list[Row]:
+    """Return one row a name of a verdict, by name: the words and the scores that fail under it."""
+    verdicts = rules.verdicts
+    return [
+        {
+            "name": name,
+            "words_that_fail": ", ".join(sorted(verdicts.fails.get(name, ()))),
+            "fails_above": verdicts.above.get(name),
+            "fails_below": verdicts.below.get(name),
+        }
+        for name in sorted(verdicts.names)
+    ]
 
 
 def _also_considered(failure: FailedTurn) -> str:

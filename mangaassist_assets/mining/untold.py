@@ -51,7 +51,6 @@ def _tells(turn: ChatTurn, stage: Stage, rules: MiningRules) -> bool:
                 turn.guardrail_blocked
                 or bool(turn.guardrail_reasons)
                 or any(one.name == SpanName.GUARDRAILS for one in turn.stages)
-                or any(one.stage == SpanName.GUARDRAILS for one in turn.verdicts)
                 or any(one.stop_reason in _guardrail_stops(rules) for one in turn.generations)
             )
         case "intent":
