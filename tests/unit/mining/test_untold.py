@@ -137,8 +137,17 @@ def test_expected_documents_say_nothing_of_a_search_whose_chunks_are_not_told():
 def test_a_found_document_was_not_passed_over_where_the_trace_names_no_chunk_that_was_used():
     chunks = (candidate("a.md", 1), candidate("b.md", 2))
     assert find_failures([make_turn(candidates=chunks, expected_documents=("b.md",))]) == []
+    assert blame_turn(make_turn(**DOWN, candidates=chunks, expected_documents=("b.md",))).stage == "unknown"
     used = (candidate("a.md", 1, selected=True), candidate("b.md", 2))
     assert blame_turn(make_turn(candidates=used, expected_documents=("b.md",))).stage == "reranker"
+
+
+def test_a_guess_by_elimination_does_not_blame_a_writing_model_that_the_trace_tells_nothing_of():
+    confirmed = {**DOWN, "expected_intent": "order_status", "expected_documents": ("a.md",)}
+    assert blame_turn(make_turn(**confirmed)).rule == "thumbs_down_with_right_inputs"
+    silent = make_turn(**confirmed, answer=None)
+    assert blame_turn(silent).stage == "unknown"
+    assert "generation" in untold(silent)
 
 
 def test_candidates_without_scores_are_no_low_scores():
