@@ -203,14 +203,14 @@ def usage_report(
     models = _shown(report.models, USAGE_COLUMNS["models"], by="calls")
     stages, more_stages = report.most_called_stages(_STAGES_SHOWN)
     customers = customer_chart(report)
-    if customers is not None:
-        figures["customer_chart"] = image("Cost by tenant and team", customers)
+    pictures = {} if customers is None else {"customer_chart": image("Cost by tenant and team", customers)}
     return materialized(
         snapshot,
         {
             "dagster/row_count": dg.MetadataValue.int(overall["turns"]),
             "latency_chart": image("Latency by stage", latency_chart(report)),
             "cost_chart": image("Cost by model", cost_chart(report)),
+            **pictures,
             **figures,
             "cache_hits": dg.MetadataValue.text(f"{overall['cache_hits']} of {overall['cache_stated']}"),
             "model_calls": dg.MetadataValue.int(overall["calls"]),

@@ -9,7 +9,8 @@ spoiled. But evidence is of three firmnesses, and the firmest decides before the
 
 So a review of the documents outranks an unsure classifier, although the classifier comes first. A stage that a person's
 review confirms is not blamed by a judge or a guess, one that a judge confirms is not blamed by a guess; a fact stands
-whatever is said. Where nothing is left the stage is `unknown`: a review would tell.
+whatever is said. A stage that the trace tells nothing of is blamed by reviews only. Where nothing is left the stage is
+`unknown`: a review would tell.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ from mangaassist_assets.mining.rule_names import (
 from mangaassist_assets.mining.rules import MiningRules, read_rules
 from mangaassist_assets.mining.signals import Signal, signals_of
 from mangaassist_assets.mining.turn_context import NO_CONTEXT, TurnContext, context_of
+from mangaassist_assets.mining.untold import MISSING, is_passed, mute_stages
 from mangaassist_assets.tracing.turns import ChatTurn
 
 __all__ = [
@@ -52,7 +54,10 @@ _FIRMNESS: dict[Basis, int] = {"fact": 0, "review": 0, "judge": 1, "guess": 2}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
-    """What one rule found for or against a stage; verdict `none` stands where no rule found anything about it."""
+    """What one rule found for or against a stage.
+
+    Verdict `none` stands where no rule found anything about it, `untold` where the trace tells nothing to judge it by.
+    """
 
     stage: Stage
     verdict: Verdict
@@ -123,16 +128,24 @@ def blame_turn(turn: ChatTurn, *, config: MiningRules | None = None, around: Tur
 
 
 def consider(turn: ChatTurn, rules: MiningRules, around: TurnContext = NO_CONTEXT) -> tuple[Finding, ...]:
-    """Return what every rule found, in the order of the stages and, within one, of the rules."""
+    """Return what every rule found, in the order of the stages and, within one, of the rules.
+
+    A stage that the trace tells nothing of is judged by what people and judges say only; where they say nothing, its
+    finding is `untold` and says what is missing.
+    """
+    mute = mute_stages(turn, rules)
     found: list[Finding] = []
     for rule in rules.evidence:
+        kind = EVIDENCE_KINDS[rule.name]
+        if rule.stage in mute and kind.verdict == "against" and kind.basis in ("fact", "guess"):
+            continue
         seen = look_for(Look(turn, rule, rules, around))
         if seen is not None:
             what, basis, confidence = seen
             found.append(
                 Finding(
                     stage=rule.stage,
-                    verdict=EVIDENCE_KINDS[rule.name].verdict,
+                    verdict=kind.verdict,
                     rule=rule.name,
                     basis=basis,
                     evidence=what.sentence,
@@ -140,7 +153,13 @@ def consider(turn: ChatTurn, rules: MiningRules, around: TurnContext = NO_CONTEX
                 )
             )
     spoken = {finding.stage for finding in found}
-    silent = [Finding(stage=stage, verdict="none") for stage in JUDGED_STAGES if stage not in spoken]
+    silent = [
+        Finding(stage=stage, verdict="untold", evidence=f"cannot be blamed: the trace tells {MISSING[stage]}")
+        if stage in mute and is_passed(turn, stage, rules)
+        else Finding(stage=stage, verdict="none")
+        for stage in JUDGED_STAGES
+        if stage not in spoken
+    ]
     return tuple(sorted([*found, *silent], key=lambda finding: STAGES.index(finding.stage)))
 
 
@@ -163,9 +182,11 @@ def decide(considered: Sequence[Finding], rules: MiningRules) -> Blame:
             order = (firmness, STAGES.index(finding.stage), -finding.confidence, finding.rule or "")
             against.append((order, finding))
     if not against:
+        untold = [finding.stage for finding in considered if finding.verdict == "untold"]
         return Blame(
             stage="unknown",
-            evidence="no stage has evidence against it: a review would tell",
+            evidence="no stage has evidence against it: a review would tell"
+            + (f"; the trace tells nothing to judge {', '.join(untold)} by" if untold else ""),
             confidence=0.0,
             routed_to=rules.loops["unknown"],
         )

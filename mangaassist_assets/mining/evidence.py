@@ -10,25 +10,26 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from math import floor
-from typing import Literal
 
+from mangaassist_assets.mining.opinions import Opinion, judged_intent, opinions, shown_opinions, trace_opinions
 from mangaassist_assets.mining.rule_names import EVIDENCE_KINDS, Basis
 from mangaassist_assets.mining.rules import EvidenceRule, MiningRules
 from mangaassist_assets.mining.turn_context import TurnContext, best_score
 from mangaassist_assets.mining.turn_facts import (
-    Opinion,
     blocked_by_itself,
+    failed_tools,
     found_expected,
     found_nothing,
     is_below,
     is_confirmed,
     is_contradicted,
-    judged_intent,
-    opinions,
     shown,
     shown_list,
+    tells_candidates,
+    tells_selection,
     used_expected,
 )
+from mangaassist_assets.tracing.names import SpanName
 from mangaassist_assets.tracing.turns import ChatTurn
 
 
@@ -68,8 +69,14 @@ def _turn_in_error(look: Look) -> str | None:
     return f"error in {shown(look.turn.failed_span) if look.turn.failed_span else 'an unnamed span'}"
 
 
+def _tool_failed(look: Look) -> str | None:
+    failed = failed_tools(look.turn)
+    return f"the last call of {shown_list(failed, none='')} failed" if failed else None
+
+
 def _span_failed(look: Look) -> str | None:
-    last = {stage.name: stage for stage in look.turn.stages}
+    # Tools are told by name, and a span of theirs that was tried again with another tool is no retry.
+    last = {stage.name: stage for stage in look.turn.stages if stage.name != SpanName.TOOL_CALL}
     failed = [name for name, stage in last.items() if stage.failed]
     if look.turn.state == "ERROR" or not failed:
         return None
@@ -133,7 +140,7 @@ def _review_confirms_intent(look: Look) -> str | None:
 
 def _expected_documents_not_found(look: Look) -> str | None:
     turn = look.turn
-    if not turn.expected_documents or found_expected(turn):
+    if not turn.expected_documents or not tells_candidates(turn) or found_expected(turn):
         return None
     return f"none of the {len(turn.expected_documents)} expected documents is among {len(turn.candidates)} candidates"
 
@@ -151,6 +158,8 @@ def _blocked_as_ungrounded(look: Look) -> str | None:
     turn = look.turn
     if not turn.guardrail_blocked or blocked_by_itself(turn, look.rules.ungrounded_reasons):
         return None
+    if not tells_candidates(turn):
+        return "blocked because no passage was relevant enough"
     return f"blocked because none of {len(turn.candidates)} candidates was relevant enough"
 
 
@@ -179,7 +188,7 @@ def _expected_document_found(look: Look) -> str | None:
 
 def _expected_document_not_used(look: Look) -> str | None:
     turn = look.turn
-    if used_expected(turn) or not found_expected(turn):
+    if used_expected(turn) or not found_expected(turn) or not tells_selection(turn):
         return None
     ranks = [
         candidate.rerank_rank or candidate.retrieval_rank
@@ -216,7 +225,7 @@ def _wrong_answer_from_right_inputs(look: Look) -> Found | None:
     if not _has_right_inputs(look):
         return None
     return _by_opinion(
-        [one for one in opinions(look.turn, look.rule.names("assessments")) if one.failed],
+        [one for one in _opinions(look) if one.failed],
         "said no to {} although a review confirms the intent and the documents used",
     )
 
@@ -228,13 +237,24 @@ def _thumbs_down_with_right_inputs(look: Look) -> str | None:
 
 
 def _assessment_failed(look: Look) -> Found | None:
-    failed = [one for one in opinions(look.turn, look.rule.names("assessments")) if one.failed]
-    return _by_opinion(failed, "said no to {}")
+    return _by_opinion([one for one in _opinions(look) if one.failed], "said no to {}")
 
 
 def _assessment_passed(look: Look) -> Found | None:
-    found = opinions(look.turn, look.rule.names("assessments"))
+    found = _opinions(look)
     return None if any(one.failed for one in found) else _by_opinion(found, "said yes to {}")
+
+
+def _verdict_failed(look: Look) -> Found | None:
+    found = trace_opinions(look.turn, look.rule.names("verdicts"), look.rules.verdicts)
+    failed = [one for one in found if one.failed]
+    if not failed:
+        return None
+    return Found(sentence=f"the trace's verdicts say no to {shown_opinions(failed)}", by_judge=True)
+
+
+def _opinions(look: Look) -> list[Opinion]:
+    return opinions(look.turn, look.rule.names("assessments"), look.rules.verdicts)
 
 
 def _has_right_inputs(look: Look) -> bool:
@@ -247,10 +267,10 @@ def _by_opinion(found: list[Opinion], sentence: str) -> Found | None:
     if not found:
         return None
     trusted = [one for one in found if one.by == "human"] or found
-    who: Literal["human", "judge"] = trusted[0].by
-    names = shown_list([one.name for one in trusted], none="")
+    by_judge = trusted[0].by != "human"
     return Found(
-        sentence=f"{'a person' if who == 'human' else 'a judge'} {sentence.format(names)}", by_judge=who == "judge"
+        sentence=f"{'a judge' if by_judge else 'a person'} {sentence.format(shown_opinions(trusted))}",
+        by_judge=by_judge,
     )
 
 
@@ -269,9 +289,11 @@ def kendall_tau(pairs: list[tuple[int, int]]) -> float:
 
 KINDS: Mapping[str, Callable[[Look], Found | str | None]] = {
     "turn_in_error": _turn_in_error,
+    "tool_failed": _tool_failed,
     "span_failed": _span_failed,
     "blocked": _blocked,
     "stop_reason": _stop_reason,
+    "verdict_failed": _verdict_failed,
     "review_names_other_intent": _review_names_other_intent,
     "judge_names_other_intent": _judge_names_other_intent,
     "unsure_classifier": _unsure_classifier,

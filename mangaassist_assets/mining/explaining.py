@@ -1,13 +1,18 @@
-"""Failures and rules as rows that a person reads: blame by stage, signals, why each of the worst, the rules."""
+"""Failures and rules as rows that a person reads: blame, what could not be judged, signals, why, the rules."""
 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from mangaassist_assets.mining.blame import STAGES, FailedTurn, Finding
+from mangaassist_assets.mining.opinions import word_or_score
 from mangaassist_assets.mining.rule_names import EVIDENCE_KINDS
 from mangaassist_assets.mining.rules import MiningRules, SignalRule, Value
+from mangaassist_assets.mining.turn_facts import shown
+from mangaassist_assets.mining.untold import MISSING
+from mangaassist_assets.mining.verdicts import VerdictRules
+from mangaassist_assets.tracing.turns import ChatTurn
 
 Row = dict[str, str | int | float | bool | None]
 
@@ -37,6 +42,56 @@ def signal_rows(failures: Sequence[FailedTurn]) -> list[Row]:
         {"signal": name, "explicit": explicit, "turns": count}
         for (name, explicit), count in sorted(counts.items(), key=lambda item: (-item[1], item[0]))
     ]
+
+
+def not_judged_rows(failures: Sequence[FailedTurn]) -> list[Row]:
+    """Return one row a stage that some failures could not be judged on: how many, and what their traces lack."""
+    counts = Counter(
+        finding.stage for failure in failures for finding in failure.considered if finding.verdict == "untold"
+    )
+    return [
+        {
+            "stage": stage,
+            "not_judged": counts[stage],
+            "failures": len(failures),
+            "share": round(counts[stage] / len(failures), 4),
+            "said": f"{stage}: {counts[stage]} of {len(failures)} failures could not be judged: the traces tell "
+            f"{MISSING[stage]}",
+        }
+        for stage in STAGES
+        if counts[stage]
+    ]
+
+
+def off_scale_rows(turns: Iterable[ChatTurn], rules: MiningRules) -> list[Row]:
+    """Return one row a name whose scores are off the scale of its threshold: they neither fail nor pass."""
+    found: defaultdict[str, list[float]] = defaultdict(list)
+    for turn in turns:
+        for name, score in _scores(turn, rules.verdicts):
+            if rules.verdicts.outcome(name, None, score) == "off_scale":
+                found[name].append(score)
+    return [
+        {
+            "name": name,
+            "threshold": rules.verdicts.below.get(name, rules.verdicts.above.get(name)),
+            "scores": len(scores),
+            "lowest": repr(min(scores)),
+            "highest": repr(max(scores)),
+            "said": f"{shown(name)}: {len(scores)} scores are off the scale of their threshold, so they neither fail "
+            "nor pass, while those from 0 to 1 count: write it on their scale into [verdicts] of the mining rules",
+        }
+        for name, scores in sorted(found.items())
+    ]
+
+
+def _scores(turn: ChatTurn, verdicts: VerdictRules) -> Iterator[tuple[str, float]]:
+    for verdict in turn.verdicts:
+        if verdict.score is not None:
+            yield verdicts.key(verdict.name, verdict.stage), verdict.score
+    for review in turn.reviews:
+        score = word_or_score(review.values[0])[1] if review.kind == "feedback" else None
+        if score is not None:
+            yield verdicts.key(review.name), score
 
 
 def worst(failures: Sequence[FailedTurn], count: int) -> list[FailedTurn]:
@@ -90,6 +145,20 @@ def rule_rows(rules: MiningRules) -> list[Row]:
     return signals + evidence
 
 
+def verdict_rows(rules: MiningRules) -> list[Row]:
+    """Return one row a name of a verdict, by name: the words and the scores that fail under it."""
+    verdicts = rules.verdicts
+    return [
+        {
+            "name": name,
+            "words_that_fail": ", ".join(sorted(verdicts.fails.get(name, ()))),
+            "fails_above": verdicts.above.get(name),
+            "fails_below": verdicts.below.get(name),
+        }
+        for name in sorted(verdicts.names)
+    ]
+
+
 def _also_considered(failure: FailedTurn) -> str:
     told = [_told(finding) for finding in failure.considered if not _is_the_blame(finding, failure)]
     return "; ".join(told)
@@ -101,6 +170,8 @@ def _is_the_blame(finding: Finding, failure: FailedTurn) -> bool:
 
 
 def _told(finding: Finding) -> str:
+    if finding.verdict == "untold":
+        return f"{finding.stage}: {finding.evidence}"
     if finding.verdict == "none":
         return f"{finding.stage}: no evidence"
     return f"{finding.stage}: {finding.verdict} ({finding.basis}, {finding.confidence:g}): {finding.evidence}"

@@ -17,10 +17,14 @@ SignalName = Literal[
     "guardrail_block",
     "error",
     "empty_retrieval",
+    "failed_verdict",
     "low_confidence",
     "rephrased",
+    "noted_verdict",
+    "tool_failed",
 ]
-Verdict = Literal["against", "for", "none"]
+Verdict = Literal["against", "for", "none", "untold"]
+"""What is found of a stage: something against it, for it, nothing, or that its trace tells nothing to judge it by."""
 Basis = Literal["fact", "review", "judge", "guess"]
 """How firm evidence is: the trace says so, a person does, a judging model or code does, or behaviour suggests it."""
 
@@ -57,7 +61,9 @@ class Number:
 
 @dataclass(frozen=True, slots=True)
 class Names:
-    """A parameter that is a list of names."""
+    """A parameter that is a list of names; those of verdicts and assessments are compared as plain names."""
+
+    of_verdicts: bool = False
 
 
 Parameter = Number | Names
@@ -65,12 +71,15 @@ _SHARE = Number(0.0, 1.0)
 
 SIGNAL_PARAMETERS: Final[Mapping[SignalName, Mapping[str, Parameter]]] = {
     "thumbs_down": {},
-    "failed_review": {"assessments": Names()},
+    "failed_review": {"assessments": Names(of_verdicts=True)},
     "guardrail_block": {},
     "error": {},
     "empty_retrieval": {},
+    "failed_verdict": {"verdicts": Names(of_verdicts=True)},
     "low_confidence": {"below": _SHARE},
     "rephrased": {"within_s": Number(0.0, 86_400.0), "word_overlap": _SHARE},
+    "noted_verdict": {"verdicts": Names(of_verdicts=True)},
+    "tool_failed": {},
 }
 
 
@@ -85,9 +94,11 @@ class EvidenceKind:
 
 EVIDENCE_KINDS: Final[Mapping[str, EvidenceKind]] = {
     "turn_in_error": EvidenceKind("against", "fact"),
+    "tool_failed": EvidenceKind("against", "fact"),
     "span_failed": EvidenceKind("against", "guess"),
     "blocked": EvidenceKind("against", "fact"),
     "stop_reason": EvidenceKind("against", "fact", {"values": Names()}),
+    "verdict_failed": EvidenceKind("against", "judge", {"verdicts": Names(of_verdicts=True)}),
     "review_names_other_intent": EvidenceKind("against", "review"),
     "judge_names_other_intent": EvidenceKind("against", "judge"),
     "unsure_classifier": EvidenceKind("against", "guess", {"below": _SHARE}),
@@ -108,8 +119,8 @@ EVIDENCE_KINDS: Final[Mapping[str, EvidenceKind]] = {
     ),
     "expected_document_used": EvidenceKind("for", "review"),
     "empty_answer": EvidenceKind("against", "fact"),
-    "wrong_answer_from_right_inputs": EvidenceKind("against", "review", {"assessments": Names()}),
+    "wrong_answer_from_right_inputs": EvidenceKind("against", "review", {"assessments": Names(of_verdicts=True)}),
     "thumbs_down_with_right_inputs": EvidenceKind("against", "guess"),
-    "assessment_failed": EvidenceKind("against", "review", {"assessments": Names()}),
-    "assessment_passed": EvidenceKind("for", "review", {"assessments": Names()}),
+    "assessment_failed": EvidenceKind("against", "review", {"assessments": Names(of_verdicts=True)}),
+    "assessment_passed": EvidenceKind("for", "review", {"assessments": Names(of_verdicts=True)}),
 }

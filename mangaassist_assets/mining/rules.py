@@ -8,13 +8,12 @@ threshold must not be silently ignored.
 from __future__ import annotations
 
 import hashlib
-import math
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, TypeGuard
+from typing import Any
 
 from mangaassist_assets.mining.rule_names import (
     EVIDENCE_KINDS,
@@ -28,18 +27,21 @@ from mangaassist_assets.mining.rule_names import (
     SignalName,
     Stage,
 )
+from mangaassist_assets.mining.rule_tables import MiningRulesError, TableReader, short
+from mangaassist_assets.mining.verdicts import VerdictRules, plain_name, read_verdicts
 from mangaassist_assets.storage import canonical_json
 
+__all__ = ["PACKAGED_RULES", "EvidenceRule", "MiningRules", "MiningRulesError", "SignalRule", "Value", "read_rules"]
+
 PACKAGED_RULES = Path(__file__).with_name("failure_rules.toml")
-RULES_SCHEMA = 1
+RULES_SCHEMA = 2
+_NEW_IN_2 = (
+    "table [verdicts]; signals failed_verdict, noted_verdict and tool_failed; evidence verdict_failed and tool_failed"
+)
 _MAXIMUM_BYTES = 1_000_000
 _SHARE = Number(0.0, 1.0)
 
 Value = float | tuple[str, ...]
-
-
-class MiningRulesError(ValueError):
-    """A rules file that cannot be used; the message names the file, the key and what is wrong."""
 
 
 class _Parameters:
@@ -98,6 +100,7 @@ class MiningRules:
     intents_without_retrieval: frozenset[str]
     ungrounded_reasons: frozenset[str]
     judge_factor: float
+    verdicts: VerdictRules
     file: str
     digest: str
     content: Mapping[str, Any]
@@ -129,34 +132,35 @@ def _read(path: Path) -> MiningRules:
         content = tomllib.loads(data.decode("utf-8-sig"))
     except (ValueError, RecursionError) as error:
         raise MiningRulesError(f"the mining rules {path} are not TOML in UTF-8: {error}") from error
-    return _Reader(path.name).rules(content)
+    return _Reader(TableReader(path.name)).rules(content)
 
 
 @dataclass(frozen=True, slots=True)
 class _Reader:
-    """Turns parsed TOML into rules; `file` is what messages call it."""
+    """Turns parsed TOML into rules."""
 
-    file: str
+    tables: TableReader
 
     def rules(self, content: Mapping[str, Any]) -> MiningRules:
-        self._keys(content, "", {"schema", "turns", "signals", "stages"})
-        if content["schema"] != RULES_SCHEMA or isinstance(content["schema"], bool):
-            raise self._wrong("schema", f"is {content['schema']!r}; this platform reads {RULES_SCHEMA}")
-        turns = self._table(content, "turns", "turns")
-        self._keys(turns, "turns", {"intents_without_retrieval", "ungrounded_reasons", "judge_factor"})
-        signals = self._signals(self._table(content, "signals", "signals"))
-        stages = self._table(content, "stages", "stages")
-        self._keys(stages, "stages", set(STAGES))
+        self._schema(content)
+        self.tables.keys(content, "", {"schema", "turns", "verdicts", "signals", "stages"})
+        turns = self.tables.table(content, "turns", "turns")
+        self.tables.keys(turns, "turns", {"intents_without_retrieval", "ungrounded_reasons", "judge_factor"})
+        verdicts = read_verdicts(self.tables.table(content, "verdicts", "verdicts"), self.tables)
+        signals = self._signals(self.tables.table(content, "signals", "signals"))
+        stages = self.tables.table(content, "stages", "stages")
+        self.tables.keys(stages, "stages", set(STAGES))
         evidence: list[EvidenceRule] = []
         loops: dict[Stage, Loop] = {}
         for stage in STAGES:
-            table = self._table(stages, stage, f"stages.{stage}")
+            table = self.tables.table(stages, stage, f"stages.{stage}")
             loops[stage] = self._loop(table, stage)
             evidence += self._evidence(table, stage)
-        without_retrieval = self._names(turns, "intents_without_retrieval", "turns")
-        ungrounded = self._names(turns, "ungrounded_reasons", "turns")
-        judge_factor = self._number(turns, "judge_factor", "turns", _SHARE)
-        canonical = _canonical(signals, evidence, loops, without_retrieval, ungrounded, judge_factor)
+        without_retrieval = self.tables.names(turns, "intents_without_retrieval", "turns")
+        ungrounded = self.tables.names(turns, "ungrounded_reasons", "turns")
+        judge_factor = self.tables.number(turns, "judge_factor", "turns", _SHARE)
+        self._used(verdicts, [*signals.values(), *evidence])
+        canonical = _canonical(signals, evidence, loops, without_retrieval, ungrounded, judge_factor, verdicts)
         return MiningRules(
             signals=signals,
             evidence=tuple(evidence),
@@ -164,36 +168,61 @@ class _Reader:
             intents_without_retrieval=frozenset(without_retrieval),
             ungrounded_reasons=frozenset(ungrounded),
             judge_factor=judge_factor,
-            file=self.file,
+            verdicts=verdicts,
+            file=self.tables.file,
             digest=hashlib.sha256(canonical_json(canonical)).hexdigest(),
             content=canonical,
         )
 
+    def _schema(self, content: Mapping[str, Any]) -> None:
+        schema = content.get("schema", RULES_SCHEMA)
+        if schema == RULES_SCHEMA and not isinstance(schema, bool):
+            return
+        say = f"is {short(schema)}; this platform reads {RULES_SCHEMA}"
+        if schema == 1 and not isinstance(schema, bool):
+            say += f": add from the packaged file what is new ({_NEW_IN_2}), then set schema = {RULES_SCHEMA}"
+        raise self.tables.wrong("schema", say)
+
+    def _used(self, verdicts: VerdictRules, rules: Sequence[SignalRule | EvidenceRule]) -> None:
+        """Refuse a verdict that is looked at and means nothing, and a meaning that nothing looks at."""
+        looked_at: set[str] = set()
+        for rule in rules:
+            names = {key: set(rule.names(key)) for key in ("assessments", "verdicts") if key in rule.parameters}
+            for name in sorted(names.get("verdicts", set()) - verdicts.names):
+                where = f"signals.{rule.name}" if isinstance(rule, SignalRule) else f"stages.{rule.stage}.evidence"
+                raise self.tables.wrong(f"{where}.verdicts", f"names {short(name)}, which [verdicts] gives no meaning")
+            looked_at = looked_at.union(*names.values())
+        for table in ("fails", "above", "below"):
+            for name in sorted(set(getattr(verdicts, table)) - looked_at):
+                raise self.tables.wrong(f"verdicts.{table}.{name}", "is used by no signal and no evidence")
+
     def _signals(self, tables: Mapping[str, Any]) -> dict[SignalName, SignalRule]:
-        self._keys(tables, "signals", set(SIGNAL_PARAMETERS))
+        self.tables.keys(tables, "signals", set(SIGNAL_PARAMETERS))
         found: dict[SignalName, SignalRule] = {}
         for name, parameters in SIGNAL_PARAMETERS.items():
             where = f"signals.{name}"
-            table = self._table(tables, name, where)
-            self._keys(table, where, {"explicit", "confidence", *parameters}, optional={"enabled"})
+            table = self.tables.table(tables, name, where)
+            self.tables.keys(table, where, {"explicit", "confidence", *parameters}, optional={"enabled"})
             found[name] = SignalRule(
                 name=name,
-                explicit=self._boolean(table, "explicit", where),
-                enabled=self._boolean(table, "enabled", where) if "enabled" in table else True,
-                confidence=self._number(table, "confidence", where, _SHARE),
+                explicit=self.tables.boolean(table, "explicit", where),
+                enabled=self.tables.boolean(table, "enabled", where) if "enabled" in table else True,
+                confidence=self.tables.number(table, "confidence", where, _SHARE),
                 parameters=self._parameters(table, where, parameters),
             )
         if not any(rule.explicit and rule.enabled for rule in found.values()):
-            raise self._wrong("signals", "has no signal that is explicit and enabled: no turn would ever be a failure")
+            raise self.tables.wrong(
+                "signals", "has no signal that is explicit and enabled: no turn would ever be a failure"
+            )
         return found
 
     def _loop(self, table: Mapping[str, Any], stage: Stage) -> Loop:
         where = f"stages.{stage}"
         # Nothing can speak for or against the stage that stands where no stage has evidence.
-        self._keys(table, where, {"loop"} if stage == "unknown" else {"loop", "evidence"})
+        self.tables.keys(table, where, {"loop"} if stage == "unknown" else {"loop", "evidence"})
         loop = next((loop for loop in LOOPS if loop == table["loop"]), None)
         if loop is None:
-            raise self._wrong(f"{where}.loop", f"is {_short(table['loop'])}; the loops are {', '.join(LOOPS)}")
+            raise self.tables.wrong(f"{where}.loop", f"is {short(table['loop'])}; the loops are {', '.join(LOOPS)}")
         return loop
 
     def _evidence(self, table: Mapping[str, Any], stage: Stage) -> list[EvidenceRule]:
@@ -202,85 +231,40 @@ class _Reader:
         where = f"stages.{stage}.evidence"
         entries = table["evidence"]
         if not isinstance(entries, list):
-            raise self._wrong(where, f"is not a list of tables: write [[{where}]]")
+            raise self.tables.wrong(where, f"is not a list of tables: write [[{where}]]")
         rules = [self._evidence_rule(entry, stage, f"{where}[{number}]") for number, entry in enumerate(entries, 1)]
         if not any(EVIDENCE_KINDS[rule.name].verdict == "against" for rule in rules):
-            raise self._wrong(where, "has nothing that speaks against the stage: it could never be blamed")
+            raise self.tables.wrong(where, "has nothing that speaks against the stage: it could never be blamed")
         for number, rule in enumerate(rules, start=1):
             if any((one.name, one.parameters) == (rule.name, rule.parameters) for one in rules[: number - 1]):
-                raise self._wrong(f"{where}[{number}]", f"says {rule.name!r} a second time with the same parameters")
+                again = f"says {rule.name!r} a second time with the same parameters"
+                raise self.tables.wrong(f"{where}[{number}]", again)
         return rules
 
     def _evidence_rule(self, entry: object, stage: Stage, where: str) -> EvidenceRule:
         if not isinstance(entry, dict):
-            raise self._wrong(where, "is not a table")
+            raise self.tables.wrong(where, "is not a table")
         name = entry.get("name")
         if not isinstance(name, str) or name not in EVIDENCE_KINDS:
-            raise self._wrong(f"{where}.name", f"is {_short(name)}; there are {', '.join(sorted(EVIDENCE_KINDS))}")
+            raise self.tables.wrong(f"{where}.name", f"is {short(name)}; there are {', '.join(sorted(EVIDENCE_KINDS))}")
         kind = EVIDENCE_KINDS[name]
-        self._keys(entry, where, {"name", "confidence", *kind.parameters})
+        self.tables.keys(entry, where, {"name", "confidence", *kind.parameters})
         return EvidenceRule(
             stage=stage,
             name=name,
-            confidence=self._number(entry, "confidence", where, _SHARE),
+            confidence=self.tables.number(entry, "confidence", where, _SHARE),
             parameters=self._parameters(entry, where, kind.parameters),
         )
 
     def _parameters(self, table: Mapping[str, Any], where: str, wanted: Mapping[str, Parameter]) -> dict[str, Value]:
-        return {
-            key: self._number(table, key, where, kind) if isinstance(kind, Number) else self._names(table, key, where)
-            for key, kind in wanted.items()
-        }
-
-    def _keys(
-        self,
-        table: Mapping[str, Any],
-        where: str,
-        wanted: set[str],
-        *,
-        optional: frozenset[str] | set[str] = frozenset(),
-    ) -> None:
-        prefix = f"{where}." if where else ""
-        for key in sorted(set(table) - wanted - optional):
-            raise self._wrong(f"{prefix}{key[:60]}", f"is unknown; there are {', '.join(sorted(wanted | optional))}")
-        for key in sorted(wanted - set(table)):
-            raise self._wrong(f"{prefix}{key}", "is missing: a rules file is complete, copy the packaged one")
-
-    def _table(self, table: Mapping[str, Any], key: str, where: str) -> Mapping[str, Any]:
-        value = table[key]
-        if not isinstance(value, dict):
-            raise self._wrong(where, f"is {_short(value)}, not a table")
-        return value
-
-    def _number(self, table: Mapping[str, Any], key: str, where: str, kind: Number) -> float:
-        value = table[key]
-        if not _is_number(value) or not kind.low <= value <= kind.high:
-            raise self._wrong(f"{where}.{key}", f"is {_short(value)}, not a number from {kind.low:g} to {kind.high:g}")
-        return float(value)
-
-    def _boolean(self, table: Mapping[str, Any], key: str, where: str) -> bool:
-        value = table[key]
-        if not isinstance(value, bool):
-            raise self._wrong(f"{where}.{key}", f"is {_short(value)}, neither true nor false")
-        return value
-
-    def _names(self, table: Mapping[str, Any], key: str, where: str) -> tuple[str, ...]:
-        value = table[key]
-        if not isinstance(value, list) or not all(isinstance(name, str) and name.strip() for name in value):
-            raise self._wrong(f"{where}.{key}", f"is {_short(value)}, not a list of names")
-        return tuple(dict.fromkeys(name.strip() for name in value))
-
-    def _wrong(self, key: str, why: str) -> MiningRulesError:
-        return MiningRulesError(f"mining rules {self.file}: {key} {why}")
-
-
-def _is_number(value: object) -> TypeGuard[int | float]:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-
-
-def _short(value: object) -> str:
-    shown = repr(value)
-    return shown if len(shown) <= 80 else f"{shown[:79]}…"
+        found: dict[str, Value] = {}
+        for key, kind in wanted.items():
+            if isinstance(kind, Number):
+                found[key] = self.tables.number(table, key, where, kind)
+                continue
+            names = self.tables.names(table, key, where)
+            found[key] = tuple(dict.fromkeys(map(plain_name, names))) if kind.of_verdicts else names
+        return found
 
 
 def _canonical(
@@ -290,6 +274,7 @@ def _canonical(
     without_retrieval: tuple[str, ...],
     ungrounded: tuple[str, ...],
     judge_factor: float,
+    verdicts: VerdictRules,
 ) -> dict[str, Any]:
     """Return the rules as plain JSON values in which equal rules look equal."""
     return {
@@ -298,6 +283,12 @@ def _canonical(
             "intents_without_retrieval": sorted(without_retrieval),
             "ungrounded_reasons": sorted(ungrounded),
             "judge_factor": judge_factor,
+        },
+        "verdicts": {
+            "harmless": sorted(verdicts.harmless),
+            "fails": {name: sorted(words) for name, words in verdicts.fails.items()},
+            "above": dict(verdicts.above),
+            "below": dict(verdicts.below),
         },
         "signals": {
             rule.name: {

@@ -1,8 +1,8 @@
 """What says that a turn failed. Explicit signals make a failure; implicit ones only rank failures.
 
-An explicit signal is somebody's word (a thumb, a review) or a fact of the trace (an error, a block, nothing found). An
-implicit one is a guess from behaviour: low confidence, or the shopper asking the same thing again. Which is which, and
-how much each counts for, is in the mining rules.
+An explicit signal is somebody's word (a thumb, a review, a moderator's verdict) or a fact of the trace (an error, a
+block, nothing found). An implicit one is a hint: low confidence, the shopper asking the same thing again, a bad mood, a
+tool that failed. Which is which, and how much each counts for, is in the mining rules.
 """
 
 from __future__ import annotations
@@ -10,18 +10,18 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
+from mangaassist_assets.mining.opinions import Opinion, opinions, shown_opinions, trace_opinions
 from mangaassist_assets.mining.rule_names import SignalName
 from mangaassist_assets.mining.rules import MiningRules, SignalRule, read_rules
 from mangaassist_assets.mining.turn_context import TurnContext, context_of
 from mangaassist_assets.mining.turn_facts import (
-    Opinion,
+    failed_tools,
     found_nothing,
     is_below,
     is_contradicted,
-    opinions,
+    misses_expected,
     shown,
     shown_list,
-    used_expected,
 )
 from mangaassist_assets.tracing.turns import ChatTurn
 
@@ -68,18 +68,28 @@ def _thumbs_down(turn: ChatTurn, _rule: SignalRule, _rules: MiningRules, _around
     return "the shopper gave a thumbs-down" if turn.user_feedback == "thumbs_down" else None
 
 
-def _failed_review(turn: ChatTurn, rule: SignalRule, _rules: MiningRules, _around: TurnContext) -> str | None:
+def _failed_review(turn: ChatTurn, rule: SignalRule, rules: MiningRules, _around: TurnContext) -> str | None:
     if is_contradicted(turn):
         return f"a review expects intent {shown(turn.expected_intent)}, the classifier said {shown(turn.intent)}"
-    if turn.expected_documents and not used_expected(turn):
+    if misses_expected(turn):
         return f"none of the {len(turn.expected_documents)} documents a review expects was used"
-    failed = [opinion for opinion in opinions(turn, rule.names("assessments")) if opinion.failed]
+    failed = [opinion for opinion in opinions(turn, rule.names("assessments"), rules.verdicts) if opinion.failed]
     return _said_to_fail(failed) if failed else None
 
 
 def _said_to_fail(failed: list[Opinion]) -> str:
     who = "a person" if any(opinion.by == "human" for opinion in failed) else "a judge"
-    return f"{who} said no to {shown_list([opinion.name for opinion in failed], none='')}"
+    return f"{who} said no to {shown_opinions(failed)}"
+
+
+def _failed_verdict(turn: ChatTurn, rule: SignalRule, rules: MiningRules, _around: TurnContext) -> str | None:
+    failed = [one for one in trace_opinions(turn, rule.names("verdicts"), rules.verdicts) if one.failed]
+    return f"the trace's verdicts say no to {shown_opinions(failed)}" if failed else None
+
+
+def _tool_failed(turn: ChatTurn, _rule: SignalRule, _rules: MiningRules, _around: TurnContext) -> str | None:
+    failed = failed_tools(turn)
+    return f"the last call of {shown_list(failed, none='')} failed" if failed else None
 
 
 def _guardrail_block(turn: ChatTurn, _rule: SignalRule, _rules: MiningRules, _around: TurnContext) -> str | None:
@@ -122,6 +132,9 @@ _LOOKS: Mapping[SignalName, _Look] = {
     "guardrail_block": _guardrail_block,
     "error": _error,
     "empty_retrieval": _empty_retrieval,
+    "failed_verdict": _failed_verdict,
     "low_confidence": _low_confidence,
     "rephrased": _rephrased,
+    "noted_verdict": _failed_verdict,
+    "tool_failed": _tool_failed,
 }

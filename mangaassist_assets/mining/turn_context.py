@@ -50,12 +50,13 @@ def context_of(turns: Iterable[ChatTurn], rules: MiningRules) -> TurnContext:
 def best_score(turn: ChatTurn) -> tuple[ScoreGroup, float] | None:
     """Return the best score among the candidates with what it compares with; the reranker's where it gave any.
 
-    Fused retrieval scores depend on ranks only and vary little: they tell much less than the reranker's.
+    A candidate without a score has no low one. Fused retrieval scores depend on ranks only and vary little: they tell
+    much less than the reranker's.
     """
     reranked = [score for one in turn.candidates if (score := one.rerank_score) is not None and isfinite(score)]
     if reranked:
         return (turn.release_bundle, "reranker", turn.reranker_version or ""), max(reranked)
-    retrieved = [one.retrieval_score for one in turn.candidates if one.retrieval_score is not None]
+    retrieved = [score for one in turn.candidates if (score := one.retrieval_score) is not None and isfinite(score)]
     if retrieved:
         return (turn.release_bundle, "retriever", turn.index_generation or ""), max(retrieved)
     return None

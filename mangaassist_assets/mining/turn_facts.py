@@ -7,26 +7,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass
-from typing import Literal
 
-from mangaassist_assets.tracing.names import EXPECTED_INTENT, SpanName
-from mangaassist_assets.tracing.turns import ChatTurn, Review
+from mangaassist_assets.tracing.turns import ChatTurn
 
 _PLAIN = re.compile(r"\w[\w.:#/-]{0,63}")
 _MANY_DIGITS = re.compile(r"(?:\d[.:/_-]?){7,}")
-_FAILING = frozenset({"false", "no", "fail", "failed", "bad", "incorrect"})
-_PASSING = frozenset({"true", "yes", "pass", "passed", "good", "correct"})
-_MOST_SHOWN = 3
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Opinion:
-    """What the most trusted assessment of one name says: a person's before a judge's, then the latest."""
-
-    name: str
-    failed: bool
-    by: Literal["human", "judge"]
+MOST_SHOWN = 3
 
 
 def shown(name: str | None) -> str:
@@ -47,19 +33,8 @@ def shown_list(names: Iterable[str], *, none: str) -> str:
     found = list(dict.fromkeys(names))
     if not found:
         return none
-    rest = f" and {len(found) - _MOST_SHOWN} more" if len(found) > _MOST_SHOWN else ""
-    return ", ".join(shown(name) for name in found[:_MOST_SHOWN]) + rest
-
-
-def was_searched(turn: ChatTurn) -> bool:
-    """Return whether the turn went through a search, as far as its trace tells.
-
-    Traces of other tools that record no search are no empty searches; our own chatbot always searches.
-    """
-    recorded = {stage.name for stage in turn.stages}
-    if SpanName.RETRIEVE_CHUNKS in recorded:
-        return True
-    return turn.shape == "mangaassist" and not recorded
+    rest = f" and {len(found) - MOST_SHOWN} more" if len(found) > MOST_SHOWN else ""
+    return ", ".join(shown(name) for name in found[:MOST_SHOWN]) + rest
 
 
 def blocked_by_itself(turn: ChatTurn, ungrounded_reasons: Collection[str]) -> bool:
@@ -71,14 +46,17 @@ def blocked_by_itself(turn: ChatTurn, ungrounded_reasons: Collection[str]) -> bo
 def found_nothing(
     turn: ChatTurn, *, intents_without_retrieval: Collection[str], ungrounded_reasons: Collection[str]
 ) -> bool:
-    """Return whether a search that should have found something found nothing."""
+    """Return whether a search that should have found something found nothing, as its trace tells.
+
+    A trace that tells of no candidates tells of no empty search either.
+    """
     return (
-        not turn.candidates
+        turn.candidate_count == 0
+        and not turn.candidates
         and turn.state == "OK"
         and not turn.cache_hit
         and turn.intent not in intents_without_retrieval
         and not blocked_by_itself(turn, ungrounded_reasons)
-        and was_searched(turn)
     )
 
 
@@ -103,40 +81,32 @@ def used_expected(turn: ChatTurn) -> bool:
     return not used.isdisjoint(turn.expected_documents)
 
 
+def tells_candidates(turn: ChatTurn) -> bool:
+    """Return whether the trace tells which chunks the search found, be it none."""
+    return bool(turn.candidates) or turn.candidate_count == 0
+
+
+def misses_expected(turn: ChatTurn) -> bool:
+    """Return whether the trace shows that no document was used that a reviewer named.
+
+    A trace that names no selected chunk shows it only where none of them was found either.
+    """
+    if not turn.expected_documents or not tells_candidates(turn) or used_expected(turn):
+        return False
+    return not found_expected(turn) or tells_selection(turn)
+
+
+def tells_selection(turn: ChatTurn) -> bool:
+    """Return whether the trace tells which candidates were used."""
+    return any(candidate.selected for candidate in turn.candidates)
+
+
 def is_below(turn: ChatTurn, confidence: float) -> bool:
     """Return whether the classifier's confidence is known and lower than this."""
     return turn.intent_confidence is not None and turn.intent_confidence < confidence
 
 
-def opinions(turn: ChatTurn, names: Collection[str]) -> list[Opinion]:
-    """Return what the assessments of these names say, by name; one without a clear verdict says nothing."""
-    best: dict[str, tuple[tuple[bool, int, str], Opinion]] = {}
-    for review in turn.reviews:
-        verdict = _verdict(review)
-        if review.kind != "feedback" or review.name not in names or verdict is None:
-            continue
-        human = review.source == "human"
-        rank = (human, review.timestamp_ms, review.source_id)
-        if review.name not in best or rank >= best[review.name][0]:
-            by: Literal["human", "judge"] = "human" if human else "judge"
-            best[review.name] = rank, Opinion(name=review.name, failed=verdict == "failed", by=by)
-    return [best[name][1] for name in sorted(best)]
-
-
-def judged_intent(turn: ChatTurn) -> str | None:
-    """Return the intent that a judging model expects, its latest word; None where none judged."""
-    words = [
-        review
-        for review in turn.reviews
-        if review.kind == "expectation" and review.name == EXPECTED_INTENT and review.source != "human"
-    ]
-    latest = max(words, key=lambda one: (one.timestamp_ms, one.source_id, one.values), default=None)
-    return None if latest is None else latest.values[0]
-
-
-def _verdict(review: Review) -> Literal["failed", "passed"] | None:
-    if len(review.values) != 1:
-        return None
-    if review.values[0] in _FAILING:
-        return "failed"
-    return "passed" if review.values[0] in _PASSING else None
+def failed_tools(turn: ChatTurn) -> list[str]:
+    """Return the tools whose last call failed: a call that was tried again and worked did no harm."""
+    last = {call.name: call for call in turn.tools}
+    return [name for name, call in last.items() if call.failed]

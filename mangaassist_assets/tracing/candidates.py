@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from mangaassist_assets.tracing.names import SpanName
 from mangaassist_assets.tracing.records import SpanRecord
 from mangaassist_assets.tracing.trace_view import FactReader
 from mangaassist_assets.tracing.turns import RankedCandidate
-from mangaassist_assets.tracing.typed_values import count_of, list_of_names, names_of, numbers_of
+from mangaassist_assets.tracing.typed_values import count_of, documents_of, list_of_names, names_of, numbers_of
 
+T = TypeVar("T")
 _DOCUMENT_OF_CHUNK = "::"
+# Whose scores are in the documents: those that a reranker returns keep the retriever's.
+_RERANKER_SCORES = ("relevance_score", "rerank_score")
+_RETRIEVER_SCORES = ("score", "similarity_score", "_score", "relevance_score")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,7 +43,7 @@ class _List:
 def candidates_of(reader: FactReader) -> Candidates:
     """Return the chunks that retrieval put before the reranker, in its order, and what became of each."""
     lists = {
-        stage: _list(reader, reader.view.last(stage))
+        stage: _list(reader, stage)
         for stage in (
             SpanName.RETRIEVE_CHUNKS,
             SpanName.VECTOR_SEARCH,
@@ -115,9 +120,12 @@ def _from_orders(
     )
 
 
-def _list(reader: FactReader, span: SpanRecord | None) -> _List:
-    if span is None:
-        return _List()
+def _list(reader: FactReader, stage: SpanName) -> _List:
+    lists = (_list_of(reader, span, stage) for span in reader.view.telling(stage))
+    return next((one for one in lists if one.chunk_ids), _List())
+
+
+def _list_of(reader: FactReader, span: SpanRecord, stage: SpanName) -> _List:
     chunk_ids = reader.read("search", "chunk_ids", list_of_names, span) or ()
 
     def parallel(fact: str) -> tuple[float, ...]:
@@ -127,7 +135,11 @@ def _list(reader: FactReader, span: SpanRecord | None) -> _List:
             return ()
         return found
 
-    documents = reader.read("search", "document_ids", _every_name, span) or ()
+    scores = _RERANKER_SCORES if stage == SpanName.RERANK_CHUNKS else _RETRIEVER_SCORES
+    described = reader.read("search", "chunk_ids", documents_of(*scores), span) or ()
+    if len(described) != len(chunk_ids):
+        described = ()
+    documents = reader.read("search", "document_ids", _every_name, span) or _all_told(one for one, _ in described)
     if len(documents) not in (0, len(chunk_ids)):
         reader.tell(f"document_ids: {len(documents)} entries for {len(chunk_ids)} chunks of span {span.name}")
         documents = ()
@@ -138,8 +150,15 @@ def _list(reader: FactReader, span: SpanRecord | None) -> _List:
         retrieval_scores=parallel("retrieval_scores"),
         rerank_ranks=parallel("rerank_ranks"),
         rerank_scores=parallel("rerank_scores"),
-        scores=parallel("scores"),
+        scores=parallel("scores") or _all_told(score for _, score in described),
     )
+
+
+def _all_told(values: Iterable[T | None]) -> tuple[T, ...]:
+    """Return the values where each is told, else none: a list with gaps is parallel to nothing."""
+    found = tuple(values)
+    told = tuple(one for one in found if one is not None)
+    return told if len(told) == len(found) else ()
 
 
 def _every_name(value: object) -> tuple[str, ...] | None:
@@ -160,13 +179,13 @@ def _count(reader: FactReader, lists: dict[SpanName, _List], chunks: int) -> int
         return max(told, chunks)
     if chunks:
         return chunks
-    spans = [reader.view.last(stage) for stage in lists]
-    counts = [reader.read("stage", "chunk_count", count_of, span) for span in spans if span is not None]
+    spans = [span for stage in lists for span in reader.view.telling(stage)]
+    counts = [reader.read("stage", "chunk_count", count_of, span) for span in spans]
     found = [count for count in counts if count is not None]
     if found:
         return max(found)
     # An empty list is an answer; no list is none.
-    empty = [reader.read("search", "chunk_ids", _is_empty_list, span) for span in spans if span is not None]
+    empty = [reader.read("search", "chunk_ids", _is_empty_list, span) for span in spans]
     return 0 if any(empty) else None
 
 

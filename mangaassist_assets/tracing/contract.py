@@ -20,6 +20,7 @@ from mangaassist_assets.tracing.records import TraceRecord
 from mangaassist_assets.tracing.redaction import Kind, Vocabulary, conversation_key, is_pseudonym, pseudonym, redact
 from mangaassist_assets.tracing.shapes import Converted, in_contract_shape
 from mangaassist_assets.tracing.shapes.building import is_made_up, why_failed
+from mangaassist_assets.tracing.tools import tools_of
 from mangaassist_assets.tracing.trace_view import FactReader, TraceView
 from mangaassist_assets.tracing.turn_parts import (
     CONTRACT_SPANS,
@@ -31,7 +32,6 @@ from mangaassist_assets.tracing.turn_parts import (
     reviews_of,
     stages_of,
     thumb_of,
-    tools_of,
     verdicts_of,
 )
 from mangaassist_assets.tracing.turns import ChatTurn
@@ -138,7 +138,7 @@ def read_trace(
     """
     where = mapping or read_mapping()
     converted = in_contract_shape(trace)
-    reader = FactReader(TraceView(converted.trace, where), where)
+    reader = FactReader(TraceView(converted.trace, where, converted.made), where)
     user = reader.read("turn", "user_id", given_name_of)
     user_key = _user_key(user, pseudonym_key) or _first_pseudonym(converted)
     told: dict[Tag, object] = {}
@@ -165,7 +165,8 @@ def read_trace(
 def identifying_tags(trace: TraceRecord, mapping: TraceMapping | None = None) -> dict[str, str]:
     """Return release bundle and session as a trace tells them: the tags by which it is found."""
     where = mapping or read_mapping()
-    reader = FactReader(TraceView(in_contract_shape(trace).trace, where), where)
+    converted = in_contract_shape(trace)
+    reader = FactReader(TraceView(converted.trace, where, converted.made), where)
     bundle = _valid_bundle_or_none(reader.read("turn", Tag.RELEASE_BUNDLE, name_of))
     session = reader.read("turn", Tag.SESSION_ID, name_of)
     found = {Tag.RELEASE_BUNDLE: bundle, Tag.SESSION_ID: session}
@@ -234,13 +235,13 @@ class _Parsing:
         bundle, session_id = self._named(Tag.RELEASE_BUNDLE), self._named(Tag.SESSION_ID)
         redacted = self.redactor.of_session(session_id or "")
         facts = {tag: self._named(tag) for tag in _NAMED_TAGS}
+        state = self._state()
         cache_hit = reader.read("turn", Tag.CACHE_HIT, boolean_of)
         # What failed was answered by nothing, whatever the cache held.
         self.told[Tag.CACHE_HIT] = cache_hit = cache_hit if state == "OK" or cache_hit is None else False
         self.told[Tag.USER_FEEDBACK] = thumb = thumb_of(reader)
         message = self._text("message", "user", self.converted.message)
         reason = self._broken(bundle, session_id, message)
-        state = self._state()
         failed = failed_span_of(trace.spans) if state == "ERROR" else None
         answer = self._text("answer", "assistant", self.converted.answer)
         candidates = candidates_of(reader)

@@ -48,7 +48,7 @@ FACTS: Final[Mapping[Section, frozenset[str]]] = {
     "search": frozenset({
         "chunk_ids", "document_ids", "retrieval_ranks", "retrieval_scores", "scores", "rerank_ranks", "rerank_scores",
     }),
-    "tool": frozenset({"name", "arguments", "result", "error"}),
+    "tool": frozenset({"name", "arguments", "result", "failed", "error"}),
     "stage": frozenset({
         "endpoint_name", "model_family", "model_version", "chunk_count", "source_types", "filters", "payload",
     }),
@@ -109,15 +109,17 @@ class TraceMapping:
         """Return the stages that a span of this name and type is of, in the order of the mapping."""
         found = self._seen.get((name, span_type))
         if found is None:
-            found = tuple(
-                stage
-                for stage, patterns in self.stages.items()
-                if any(one.matches(name, span_type) for one in patterns)
-            )
+            # A name says more than a type: a retriever that one's file calls `vector_search` is nothing else.
+            found = self._matching(name, None) or self._matching(name, span_type)
             # Names may be made up for each trace: what is remembered has an end.
             if len(self._seen) < _REMEMBERED:
                 self._seen[name, span_type] = found
         return found
+
+    def _matching(self, name: str, span_type: str | None) -> tuple[str, ...]:
+        return tuple(
+            stage for stage, patterns in self.stages.items() if any(one.matches(name, span_type) for one in patterns)
+        )
 
 
 def read_mapping(path: Path | None = None) -> TraceMapping:

@@ -83,6 +83,7 @@ class Attribute(StrEnum):
     BLOCKED = "blocked"
     REASONS = "reasons"
     REPORTED_COST_USD = "reported_cost_usd"
+    TOOL_CALL_ID = "tool_call_id"
     TOOL_NAME = "tool_name"
     TOOL_ARGUMENTS = "tool_arguments"
     TOOL_RESULT = "tool_result"

@@ -10,6 +10,7 @@ from mangaassist_assets.tracing.mapping import Part, Place, Section, TraceMappin
 from mangaassist_assets.tracing.names import SpanName
 from mangaassist_assets.tracing.records import SpanRecord, TraceRecord
 from mangaassist_assets.tracing.shapes.values import decoded
+from mangaassist_assets.tracing.twice_told import told_once
 from mangaassist_assets.tracing.typed_values import WrongTypeError
 
 T = TypeVar("T")
@@ -19,23 +20,33 @@ _MOST_PROBLEMS = 50
 class TraceView:
     """The spans of a trace by stage. Never raises: what is odd about them stands in `problems`."""
 
-    def __init__(self, trace: TraceRecord, mapping: TraceMapping) -> None:
-        """Find the root and the spans of each stage."""
+    def __init__(self, trace: TraceRecord, mapping: TraceMapping, made: frozenset[str] = frozenset()) -> None:
+        """Find the root and the spans of each stage; `made` are the ids of spans that an adapter added."""
         self.trace = trace
         self.problems: list[str] = []
-        self.spans = sorted(trace.spans, key=lambda span: (span.start_ns, span.span_id))
-        self._attributes = frozenset(key for span in trace.spans for key in span.attributes)
         self.by_stage: dict[str, list[SpanRecord]] = {}
         self.stage_of: dict[str, str] = {}
-        for span in self.spans:
+        # Tools that one answer asks for begin together: what an adapter added stands in the order it was added.
+        added = {span.span_id: place for place, span in enumerate(trace.spans) if span.span_id in made}
+        spans = sorted(trace.spans, key=lambda span: (span.start_ns, added.get(span.span_id, -1), span.span_id))
+        typed: set[str] = set()
+        for span in spans:
             stages = mapping.stages_of(span.name, span.span_type)
-            # One's own name before a pattern or a type: a retriever that is also a tool is a retriever.
+            if stages and not mapping.stages_of(span.name, None):
+                typed.add(span.span_id)
+            # One's own name before a pattern: a retriever that is also a tool is a retriever.
             stage = str(span.name) if span.name in stages else next(iter(stages), None)
             if stage is not None:
-                self.by_stage.setdefault(stage, []).append(span)
                 self.stage_of[span.span_id] = stage
             if len(stages) > 1 and stage != span.name:
                 self.tell(f"stages: a span is of {' and of '.join(stages)} by its name; {stage} has it")
+        told = told_once(spans, self.stage_of, made=made, typed=frozenset(typed))
+        self.spans, self._within = told.spans, told.within
+        self._attributes = frozenset(key for span in self.spans for key in span.attributes)
+        self.stage_of = {key: stage for key, stage in self.stage_of.items() if key not in told.demoted}
+        for span in self.spans:
+            if (stage := self.stage_of.get(span.span_id)) is not None:
+                self.by_stage.setdefault(stage, []).append(span)
         self.root = self._root()
         if self.root is not None:
             self.by_stage.setdefault(str(SpanName.CHAT_TURN), [self.root])
@@ -68,6 +79,11 @@ class TraceView:
         found = self.by_stage.get(stage)
         return found[-1] if found else None
 
+    def telling(self, stage: str) -> Sequence[SpanRecord]:
+        """Return the last span of a stage, and those within it that tell of the same, the last first."""
+        last = self.last(stage)
+        return () if last is None else (last, *reversed(self._within.get(last.span_id, ())))
+
     def at(self, place: Place, span: SpanRecord | None = None) -> Sequence[object]:
         """Return what stands at a place; several values only where it looks at every span."""
         where, part = place.where, place.part
@@ -78,14 +94,15 @@ class TraceView:
                 return ()
             found = [_walk(_part(each, part), place.path) for each in self.spans]
             return [one for one in found if one is not None]
-        one = span if where == "span" else self.root if where == "root" else self.last(where)
-        if one is None:
-            return ()
-        if part == "attributes" and place.path[0] not in one.attributes:
+        telling = (span,) if where == "span" else (self.root,) if where == "root" else self.telling(where)
+        for one in telling:
             # Most places are attributes that this span has not: this is what a reading does most.
-            return ()
-        value = _walk(_part(one, part), place.path)
-        return () if value is None else (value,)
+            if one is None or (part == "attributes" and place.path[0] not in one.attributes):
+                continue
+            value = _walk(_part(one, part), place.path)
+            if value is not None:
+                return (value,)
+        return ()
 
     def _beside_spans(self, place: Place) -> Sequence[object]:
         source = self.trace.tags if place.where == "tags" else self.trace.metadata

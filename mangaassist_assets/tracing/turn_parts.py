@@ -23,7 +23,6 @@ from mangaassist_assets.tracing.turns import (
     Review,
     ReviewSource,
     StageTiming,
-    ToolCall,
     Verdict,
 )
 from mangaassist_assets.tracing.typed_values import (
@@ -52,8 +51,8 @@ _NO_VERDICTS = frozenset({
 })  # fmt: skip
 _FOREIGN = ("mlflow.", "gen_ai.", "otel.")
 _BODY_KEYS = frozenset({"text", "texts", "inputs", "instances", "query", "passages", "documents", "pairs"})
-_MOST_STAGES, _MOST_TOOLS, _MOST_VERDICTS = 200, 50, 50
-_LONGEST_VERDICT, _LONGEST_TOOL, _LONGEST_FILTERS = 60, 2_000, 500
+_MOST_STAGES, _MOST_VERDICTS = 200, 50
+_LONGEST_VERDICT, _LONGEST_FILTERS = 60, 500
 _LONG_NUMBER = re.compile(r"\d{4,}")
 
 
@@ -92,7 +91,7 @@ def _stage(reader: FactReader, span: SpanRecord, name: str, endpoint: str | None
         request_keys=_request_keys(reader, span),
         chunk_count=reader.read("stage", "chunk_count", count_of, span),
         source_types=reader.read("stage", "source_types", names_of, span) or (),
-        filters=reader.read("stage", "filters", lambda value: _as_text(value, redacted, _LONGEST_FILTERS), span),
+        filters=reader.read("stage", "filters", lambda value: as_text(value, redacted, _LONGEST_FILTERS), span),
     )
 
 
@@ -135,37 +134,17 @@ def generations_of(reader: FactReader) -> tuple[Generation, ...]:
     )
 
 
-def tools_of(reader: FactReader, redacted: Redact) -> tuple[ToolCall, ...]:
-    """Return the calls of tools, in the order they began."""
-    found = [
-        ToolCall(
-            name=reader.read("tool", "name", name_of, span) or own_name(span.name, redacted),
-            arguments=reader.read("tool", "arguments", lambda value: _as_text(value, redacted, _LONGEST_TOOL), span),
-            result=reader.read("tool", "result", lambda value: _as_text(value, redacted, _LONGEST_TOOL), span),
-            failed=span.status == "ERROR",
-            error=_tool_error(reader, span, redacted),
-            duration_ms=max(0, span.end_ns - span.start_ns) / 1_000_000,
-        )
-        for span in reader.view.by_stage.get(SpanName.TOOL_CALL, ())[:_MOST_TOOLS]
-    ]
-    if len(reader.view.by_stage.get(SpanName.TOOL_CALL, ())) > _MOST_TOOLS:
-        reader.tell(f"tools: the first {_MOST_TOOLS} calls are kept")
-    return tuple(found)
-
-
-def _tool_error(reader: FactReader, span: SpanRecord, redacted: Redact) -> str | None:
-    told = reader.read("tool", "error", lambda value: _as_text(value, redacted, _LONGEST_FILTERS), span)
-    if told is not None or span.status != "ERROR":
-        return told
-    return redacted(span.status_message[:_LONGEST_FILTERS]) or None
-
-
-def _as_text(value: object, redacted: Redact, longest: int) -> str | None:
+def as_text(value: object, redacted: Redact, longest: int) -> str | None:
     """Return a JSON value as redacted text; one that is too long is cut, and says so."""
     inside = decoded(value)
     if inside is None or inside in ("", {}, []):
         return None
-    text = inside if isinstance(inside, str) else json.dumps(inside, ensure_ascii=False, sort_keys=True, default=str)
+    try:
+        text = (
+            inside if isinstance(inside, str) else json.dumps(inside, ensure_ascii=False, sort_keys=True, default=str)
+        )
+    except RecursionError:
+        raise WrongTypeError("is nested too deeply to be kept") from None
     # Cut before it is redacted, or a huge value would cost a second; cut again, for placeholders may be longer.
     clean = redacted(text[: 2 * longest])
     return clean if len(text) <= longest and len(clean) <= longest else f"{clean[:longest]}…"

@@ -61,7 +61,8 @@ class StageTiming:
 class ToolCall:
     """One call of a tool by the chatbot's agent: arguments and result as JSON or text, redacted and cut.
 
-    `failed` is the tool's own word or that of its span; `error` says why, redacted. The duration is in milliseconds.
+    `failed` is the tool's own word or that of its span; `error` says why, redacted. The duration is in milliseconds;
+    where only the model's requests tell of a call it is the time between them, None where no result ever came.
     """
 
     name: str
@@ -70,6 +71,11 @@ class ToolCall:
     failed: bool = False
     error: str | None = None
     duration_ms: float | None = None
+
+    @property
+    def outcome(self) -> Literal["success", "error", "no_result"]:
+        """How the call ended, as far as the trace tells."""
+        return "error" if self.failed else "no_result" if self.result is None else "success"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

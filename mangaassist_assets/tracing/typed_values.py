@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TypeVar
 
-from mangaassist_assets.tracing.shapes.values import content_text, decoded, message_text
+from mangaassist_assets.tracing.shapes.values import content_text, decoded, mapping, message_text
 from mangaassist_assets.tracing.turns import Feedback
 
 T = TypeVar("T")
@@ -36,6 +36,8 @@ _FALSE = frozenset({
 _ABSENT = frozenset({"", "none", "null"})
 _UP = frozenset({"thumbs_up", "thumbs-up", "thumbsup", "up", "positive", "true", "1", "👍"})
 _DOWN = frozenset({"thumbs_down", "thumbs-down", "thumbsdown", "down", "negative", "false", "0", "-1", "👎"})
+_ROLES = frozenset({"user", "human", "assistant", "ai", "model", "system", "developer", "tool"})
+_DOCUMENT_KEYS = ("document_id", "doc_id", "doc_uri", "source")
 _ID_KEYS = ("chunk_id", "id", "_id", "document_id", "doc_uri")
 
 
@@ -103,7 +105,7 @@ def _said(value: object, role: str, depth: int) -> str | None:
     found: str | None = None
     if isinstance(inside, list | tuple):
         found = _last_message(inside, role)
-        if found is None and not any(isinstance(one, Mapping) and ("role" in one or "type" in one) for one in inside):
+        if found is None and not any(map(_is_message, inside)):
             found = next((said for one in reversed(inside) if (said := _nested(one, role, depth))), None)
         found = found or content_text(inside)
     elif isinstance(inside, Mapping):
@@ -135,13 +137,31 @@ def _names_of_role(role: str) -> tuple[str, ...]:
 
 
 def _last_message(messages: list[object] | tuple[object, ...], role: str) -> str | None:
-    """Return the text of the last message of a role; LangChain calls it `type`, and users `human`."""
-    said = [
-        {**one, "role": role}
-        for one in messages
-        if isinstance(one, Mapping) and str(one.get("role", one.get("type"))).lower() in _names_of_role(role)
-    ]
-    return message_text(said, role)
+    """Return the text of the last message of a role; LangChain calls it `type`, users `human`, and takes pairs.
+
+    What was said before the last message of the user answers an earlier one.
+    """
+    told = [one for message in messages if (one := _as_message(message)) is not None]
+    if role == "assistant":
+        asked = [place for place, one in enumerate(told) if message_text([one], "user") is not None]
+        told = told[asked[-1] :] if asked else told
+    return message_text(told, role)
+
+
+def _is_message(value: object) -> bool:
+    if isinstance(value, list | tuple):
+        return len(value) == 2 and isinstance(value[0], str) and value[0].lower() in _ROLES
+    return isinstance(value, Mapping) and ("role" in value or "type" in value)
+
+
+def _as_message(message: object) -> Mapping[str, object] | None:
+    if isinstance(message, list | tuple) and _is_message(message):
+        message = {"role": message[0], "content": message[1]}
+    if not isinstance(message, Mapping):
+        return None
+    called = str(message.get("role", message.get("type"))).lower()
+    roles = (role for role in ("user", "assistant") if called in _names_of_role(role))
+    return next(({**message, "role": role} for role in roles), None)
 
 
 def number_of(value: object) -> float | None:
@@ -230,6 +250,38 @@ def names_of(value: object) -> tuple[str, ...] | None:
     if None in names:
         raise WrongTypeError("is a list with entries that are no names")
     return tuple(dict.fromkeys(name for name in names if name is not None))
+
+
+Described = tuple[tuple[str | None, float | None], ...]
+
+
+def documents_of(*score_keys: str) -> Callable[[object], Described | None]:
+    """Return what reads document and score of each entry of a list of chunks, in the entry or in its `metadata`.
+
+    LangChain's and MLflow's documents are such entries. It returns None where the value is no list of objects.
+    """
+
+    def read(value: object) -> Described | None:
+        value = decoded(value)
+        if not isinstance(value, list | tuple) or not value or not all(isinstance(one, Mapping) for one in value):
+            return None
+        return tuple(
+            (_first_told(one, _DOCUMENT_KEYS, name_of), _first_told(one, score_keys, number_of)) for one in value
+        )
+
+    return read
+
+
+def _first_told(entry: Mapping[str, object], keys: Sequence[str], convert: Callable[[object], T | None]) -> T | None:
+    for place in (entry, mapping(entry.get("metadata"))):
+        for key in keys:
+            try:
+                found = convert(place.get(key))
+            except WrongTypeError:
+                continue
+            if found is not None:
+                return found
+    return None
 
 
 def list_of_names(value: object) -> tuple[str, ...] | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import count
 from typing import Any
 
-from mangaassist_assets.tracing.turns import ChatTurn, RankedCandidate, Review
+from mangaassist_assets.tracing.turns import ChatTurn, RankedCandidate, Review, StageTiming
 
 _NUMBERS = count()
 
@@ -22,9 +22,13 @@ def make_turn(**fields: Any) -> ChatTurn:
         "message": f"message {number}",
         "intent": "order_status",
         "intent_confidence": 0.9,
+        "answer": "Within two days.",
+        "stages": (StageTiming(name="guardrails", duration_ms=1.0),),
         "candidates": (candidate("a.md", 1, selected=True), candidate("b.md", 2)),
     }
-    return ChatTurn(**{**defaults, **fields})
+    told = {**defaults, **fields}
+    # Our own chatbot tells how many chunks it found; a trace that does not says None.
+    return ChatTurn(**{"candidate_count": len(told["candidates"]), **told})
 
 
 def candidate(

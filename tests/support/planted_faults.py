@@ -327,6 +327,8 @@ def without_evidence(turn: ChatTurn) -> ChatTurn:
         candidates=(plain,),
         generations=(),
         stages=(),
+        tools=(),
+        verdicts=(),
         answer=None,
     )
 

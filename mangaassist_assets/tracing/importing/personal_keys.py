@@ -99,7 +99,11 @@ IDENTIFIERS = (
             "mlflow.spanType",
         }
     )
-) - {Tag.SESSION_ID, Attribute.FILTERS, Attribute.REASONS, Tag.USER_FEEDBACK}
+) - {
+    *(Tag.SESSION_ID, Tag.USER_FEEDBACK, Attribute.FILTERS, Attribute.REASONS),
+    # What a tool was told and said is text, even where it is one word.
+    *(Attribute.TOOL_ARGUMENTS, Attribute.TOOL_RESULT),
+}
 
 
 def names_model(key: str) -> bool:

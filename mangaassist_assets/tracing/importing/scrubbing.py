@@ -20,7 +20,7 @@ from mangaassist_assets.tracing.importing.personal_keys import IDENTIFIERS, SECR
 from mangaassist_assets.tracing.importing.reading import Part
 from mangaassist_assets.tracing.records import SpanEvent
 from mangaassist_assets.tracing.redaction import is_profile_key, is_pseudonym, pseudonym, redact
-from mangaassist_assets.tracing.shapes.stream_events import CHUNK_ATTRIBUTE, streamed_text
+from mangaassist_assets.tracing.shapes.stream_events import CHUNK_ATTRIBUTE, streamed_text, streamed_tool_uses
 from mangaassist_assets.tracing.shapes.values import decoded, mapping
 
 REMOVED = "[REDACTED]"
@@ -170,6 +170,9 @@ class Scrubber:
         whole = "".join(piece for _, piece in sorted(pieces.items(), key=lambda one: events[one[0]].timestamp_ns))
         clean = _redacted(whole)
         rest = clean if clean != whole else None
+        # The arguments of a tool come in pieces, too, each harmless on its own.
+        told = [json.dumps(use.arguments, ensure_ascii=False, default=str) for use in streamed_tool_uses(events)]
+        answered = answered or any(_redacted(one) != one for one in told)
         scrubbed: list[SpanEvent] = []
         for index, event in enumerate(events):
             attributes = self._object(event.attributes)

@@ -22,7 +22,8 @@ from mangaassist_assets.tracing.shapes.building import (
     named_values,
 )
 from mangaassist_assets.tracing.shapes.model_bodies import Request, Response, read_request, read_response
-from mangaassist_assets.tracing.shapes.stream_events import streamed_response
+from mangaassist_assets.tracing.shapes.stream_events import streamed_response, streamed_tool_uses
+from mangaassist_assets.tracing.shapes.tool_calls import Exchange, tool_results, tool_stages, tool_uses
 from mangaassist_assets.tracing.shapes.values import count, mapping, name, text
 
 PREFIX = "BedrockRuntime."
@@ -37,7 +38,7 @@ def recognises(trace: TraceRecord) -> bool:
 
 
 def convert(trace: TraceRecord) -> Converted:
-    """Return the trace with `bedrock_generate`, `embed_query`, `guardrails` and tags as far as it says."""
+    """Return the trace with `bedrock_generate`, `tool_call`, `embed_query`, `guardrails` and tags as far as it says."""
     spans = [span for span in in_order(trace.spans) if span.name.startswith(PREFIX)]
     calls = [call for span in spans if (call := _call(span)) is not None]
     embeddings = [span for span in spans if _does_embed(span)]
@@ -53,7 +54,7 @@ def convert(trace: TraceRecord) -> Converted:
         trace,
         Findings(
             calls=calls,
-            stages=[*stages, *guarded],
+            stages=[*stages, *guarded, *tool_stages([_exchange(call.span) for call in calls])],
             tags={
                 Tag.SESSION_ID: [
                     *named_values(trace, SESSION_METADATA, "session.id", "session_id"),
@@ -95,6 +96,11 @@ def _call(span: SpanRecord) -> ModelCall | None:
     )
 
 
+def _exchange(span: SpanRecord) -> Exchange:
+    uses = streamed_tool_uses(span.events) or tool_uses(_body(span.outputs))
+    return Exchange(span=span, uses=uses, results=tool_results(_body(span.inputs).get("messages")))
+
+
 def _or(first: int | None, second: int | None) -> int | None:
     return second if first is None else first
 
@@ -109,14 +115,18 @@ def _does_embed(span: SpanRecord) -> bool:
 
 
 def _request(span: SpanRecord) -> Request:
-    inputs = mapping(span.inputs)
-    return read_request(mapping(inputs["body"]) if "body" in inputs else inputs)
+    return read_request(_body(span.inputs))
 
 
 def _response(span: SpanRecord) -> Response:
-    outputs = mapping(span.outputs)
-    body = mapping(outputs.get("body")) if "body" in outputs else outputs
+    body = _body(span.outputs)
     return read_response(body) if body else streamed_response(span.events)
+
+
+def _body(said: object) -> Mapping[str, object]:
+    """Return what a call sent or got: `invoke_model` has the model's own form in `body`, Converse is its own."""
+    call = mapping(said)
+    return mapping(call["body"]) if "body" in call else call
 
 
 def _request_tags(spans: list[SpanRecord]) -> Mapping[str, list[object]]:

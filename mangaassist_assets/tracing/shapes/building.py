@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from mangaassist_assets.tracing.names import Attribute, SpanName, Tag
-from mangaassist_assets.tracing.records import SpanRecord, TraceRecord
+from mangaassist_assets.tracing.records import SpanRecord, SpanStatus, TraceRecord
 from mangaassist_assets.tracing.redaction import redact
 from mangaassist_assets.tracing.shapes.values import name
 from mangaassist_assets.tracing.turns import TraceShape
@@ -61,11 +61,19 @@ class ModelCall:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stage:
-    """Another stage of a turn that a tool's span tells of: the contract's name of it and its attributes."""
+    """Another stage of a turn that a tool's span tells of: the contract's name of it and its attributes.
+
+    Where one span tells of several stages of a name, `key` tells them apart. `times` (start and end, nanoseconds) and
+    `failed` are those of the span unless they are given; `why_failed` is the message of a failure.
+    """
 
     span: SpanRecord
     name: SpanName
     attributes: Mapping[str, object] = field(default_factory=dict)
+    key: str = ""
+    times: tuple[int, int] | None = None
+    failed: bool | None = None
+    why_failed: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,6 +82,7 @@ class Converted:
 
     `message` and `answer` are those of its model calls, the last ones; `is_root_call` says that the root itself is
     such a call, so that its inputs are a prompt. `users` are the ids of users that were met, some of them plain.
+    `made` are the ids of the spans that were added.
     """
 
     shape: TraceShape
@@ -82,6 +91,7 @@ class Converted:
     answer: str | None = None
     is_root_call: bool = False
     users: tuple[object, ...] = ()
+    made: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,7 +122,8 @@ def in_contract(shape: TraceShape, trace: TraceRecord, findings: Findings) -> Co
         if added and findings.failure is not None:
             reason = added[-1].status_message or findings.failure
             added[-1] = replace(added[-1], status="ERROR", status_message=reason)
-    added += [_under(trace, one.span, one.name, one.attributes) for one in findings.stages if one.name not in has]
+    # A tool's call that the trace has already is told apart from others by its id, not by the name of its span.
+    added += [_under(trace, one) for one in findings.stages if one.name not in has or one.name == SpanName.TOOL_CALL]
     tags: dict[str, str] = dict(trace.tags)
     for tag, values in (*findings.tags.items(), (Tag.BEDROCK_MODEL_ID, [call.model_id for call in reversed(calls)])):
         if not tags.get(tag) and (found := _first_harmless(tag, values)) is not None:
@@ -132,6 +143,7 @@ def in_contract(shape: TraceShape, trace: TraceRecord, findings: Findings) -> Co
         answer=None if is_lost else next((call.answer for call in reversed(calls) if call.answer is not None), None),
         is_root_call=any(call.span.parent_id not in ids for call in calls),
         users=tuple(findings.users),
+        made=frozenset(span.span_id for span in added),
     )
 
 
@@ -202,20 +214,25 @@ def _ancestors(parent_id: str | None, parents: Mapping[str, str | None]) -> Iter
 
 
 def _generate(trace: TraceRecord, call: ModelCall) -> SpanRecord:
-    found = _under(trace, call.span, SpanName.BEDROCK_GENERATE, call.attributes())
+    found = _under(trace, Stage(span=call.span, name=SpanName.BEDROCK_GENERATE, attributes=call.attributes()))
     return replace(found, end_ns=max(found.end_ns, found.start_ns + 1_000_000 * (call.latency_ms or 0)))
 
 
-def _under(trace: TraceRecord, span: SpanRecord, kind: SpanName, attributes: Mapping[str, object]) -> SpanRecord:
+def _under(trace: TraceRecord, stage: Stage) -> SpanRecord:
+    span = stage.span
+    start_ns, end_ns = stage.times or (span.start_ns, span.end_ns)
+    told: tuple[SpanStatus, str] = (span.status, why_failed(span))
+    if stage.failed is not None:
+        told = ("ERROR", stage.why_failed) if stage.failed else ("OK", "")
     return SpanRecord(
-        span_id=_span_id(trace, kind, span.span_id),
+        span_id=_span_id(trace, f"{stage.name}{stage.key}", span.span_id),
         parent_id=span.span_id,
-        name=kind,
-        start_ns=span.start_ns,
-        end_ns=span.end_ns,
-        status=span.status,
-        status_message=why_failed(span),
-        attributes=dict(attributes),
+        name=stage.name,
+        start_ns=start_ns,
+        end_ns=end_ns,
+        status=told[0],
+        status_message=told[1],
+        attributes=dict(stage.attributes),
     )
 
 

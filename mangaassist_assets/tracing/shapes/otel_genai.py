@@ -22,6 +22,7 @@ from mangaassist_assets.tracing.shapes.building import (
     in_order,
     named_values,
 )
+from mangaassist_assets.tracing.shapes.tool_calls import Exchange, tool_results, tool_stages, uses_of_message
 from mangaassist_assets.tracing.shapes.values import (
     content_text,
     decoded,
@@ -41,6 +42,10 @@ _OPERATION = "gen_ai.operation.name"
 _MARKS = (_OPERATION, "gen_ai.system", "gen_ai.provider.name", "gen_ai.request.model")
 _MODEL_CALLS = frozenset({"chat", "generate_content", "text_completion", "response"})
 _EMBEDDINGS = "embeddings"
+_TOOLS = "execute_tool"
+# OpenLLMetry's words for a function that an application traced.
+_SPAN_KIND = "traceloop.span.kind"
+_ENTITY = "traceloop.entity"
 _RETRIEVALS = frozenset({"retrieval", "search"})
 _DETAILS_EVENT = "gen_ai.client.inference.operation.details"
 _NUMBERED = re.compile(r"gen_ai\.(?P<side>prompt|completion)\.(?P<index>[0-9]{1,4})\.(?P<field>role|content)")
@@ -55,7 +60,7 @@ def recognises(trace: TraceRecord) -> bool:
 
 
 def convert(trace: TraceRecord) -> Converted:
-    """Return the trace with `bedrock_generate`, `embed_query`, `retrieve_chunks` and tags."""
+    """Return the trace with `bedrock_generate`, `tool_call`, `embed_query`, `retrieve_chunks` and tags."""
     spans = in_order(trace.spans)
     embeddings = [span for span in spans if _operation(span) == _EMBEDDINGS]
     models = [_model(span) for span in embeddings]
@@ -65,13 +70,16 @@ def convert(trace: TraceRecord) -> Converted:
         if model is not None
     ]
     retrieved = [_retrieval(span) for span in spans if _operation(span) in _RETRIEVALS]
+    tools = [_tool(span) for span in spans if _is_tool(span)]
+    calls = [span for span in spans if _is_model_call(span)]
     bundle_names = ("release_bundle", f"{RESOURCE_PREFIX}release_bundle")
     return in_contract(
         "otel_genai",
         trace,
         Findings(
-            calls=[_call(span) for span in spans if _is_model_call(span)],
-            stages=[*embedded, *retrieved],
+            calls=[_call(span) for span in calls],
+            # Where tools have spans of their own, what models asked for is told by those.
+            stages=[*embedded, *retrieved, *(tools or tool_stages([_exchange(span) for span in calls]))],
             users=named_values(trace, "user.id", "enduser.id"),
             tags={
                 Tag.SESSION_ID: named_values(trace, SESSION_METADATA, "gen_ai.conversation.id", "session.id"),
@@ -124,6 +132,39 @@ def _call(span: SpanRecord) -> ModelCall:
         cache_write_tokens=cache_write,
         stop_reason=_stop_reason(span),
         reported_cost_usd=_cost(told),
+    )
+
+
+def _is_tool(span: SpanRecord) -> bool:
+    return _operation(span) == _TOOLS or span.attributes.get(_SPAN_KIND) == "tool"
+
+
+def _tool(span: SpanRecord) -> Stage:
+    """Return the call of a tool as its own span tells it; OpenLLMetry has other words for its parts."""
+    said = span.attributes
+    found = {
+        Attribute.TOOL_CALL_ID: first_name(said.get("gen_ai.tool.call.id")),
+        Attribute.TOOL_NAME: first_name(
+            said.get("gen_ai.tool.name"), said.get(f"{_ENTITY}.name"), span.name.removeprefix(f"{_TOOLS} ")
+        ),
+        Attribute.TOOL_ARGUMENTS: said.get("gen_ai.tool.call.arguments", said.get(f"{_ENTITY}.input")),
+        Attribute.TOOL_RESULT: said.get("gen_ai.tool.call.result", said.get(f"{_ENTITY}.output")),
+    }
+    return Stage(
+        span=span,
+        name=SpanName.TOOL_CALL,
+        attributes={str(key): value for key, value in found.items() if value is not None},
+    )
+
+
+def _exchange(span: SpanRecord) -> Exchange:
+    told = [span.attributes, *_details(span)]
+    answers = [mapping(one) for said in told for one in sequence(said.get("gen_ai.output.messages"))]
+    brought = [tool_results(said.get("gen_ai.input.messages")) for said in told]
+    return Exchange(
+        span=span,
+        uses=[use for answer in answers for use in uses_of_message(answer)],
+        results={use_id: result for one in brought for use_id, result in one.items()},
     )
 
 

@@ -12,6 +12,7 @@ _LONGEST_NAME = 250
 _LARGEST_COUNT = 2**53
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _JSON_STARTS = ("{", "[", '"')
+_RESULT_KINDS = ("tool_result", "tool_call_response")
 _TEXT_KINDS = (None, "text", "output_text", "input_text")
 
 
@@ -131,11 +132,21 @@ def content_text(content: object) -> str | None:
 
 
 def message_text(messages: object, role: str) -> str | None:
-    """Return the text of the last message of a role that has text: `content` or OpenTelemetry's `parts`."""
+    """Return the text of the last message of a role that has text: `content` or OpenTelemetry's `parts`.
+
+    What stands beside the results of tools is a word of the application to its model, not a user's.
+    """
     for message in reversed(sequence(messages)):
         if isinstance(message, Mapping) and message.get("role") == role:
             body = message.get("content") if message.get("content") is not None else message.get("parts")
             found = content_text(body)
-            if found is not None:
+            if found is not None and not (role == "user" and _brings_results(body)):
                 return found
     return None
+
+
+def _brings_results(content: object) -> bool:
+    return any(
+        isinstance(part, Mapping) and ("toolResult" in part or part.get("type") in _RESULT_KINDS)
+        for part in sequence(content)
+    )

@@ -6,6 +6,7 @@ Run from the repository: `PYTHONPATH=. python tests/data/shapes/record_bedrock_a
 
 from __future__ import annotations
 
+import contextlib
 import json
 import tempfile
 from collections.abc import Callable, Mapping
@@ -14,7 +15,7 @@ from typing import Any
 
 from tests.support.bedrock_wire import Answer, BedrockWire, bedrock_wire, chunk
 
-TARGET = Path(__file__).with_name("bedrock_autolog.json")
+TARGET = Path(__file__).resolve().with_name("bedrock_autolog.json")
 CLAUDE = "anthropic.claude-3-5-sonnet-20241022-v2:0"
 QUESTION = "Where is volume 3 of Lantern Street Blues?"
 MESSAGES = [
@@ -161,6 +162,136 @@ def _invoke_llama(wire: BedrockWire, client: Any) -> None:
     client.invoke_model(modelId="meta.llama3-8b-instruct-v1:0", body=json.dumps(body))
 
 
+ASKED = ("stock", {"volume": 3}), ("price", {"volume": 3, "currency": "JPY"})
+RESULTS = {"t-1": ([{"json": {"copies": 2}}], "success"), "t-2": ([{"text": "no price in JPY"}], "error")}
+
+
+def _tool_turn() -> list[dict[str, Any]]:
+    """Return the history of a conversation with an earlier call of a tool, and the question."""
+    return [
+        {"role": "user", "content": [{"text": "Do you have volume 2?"}]},
+        {"role": "assistant", "content": [{"toolUse": {"toolUseId": "t-0", "name": "stock", "input": {"volume": 2}}}]},
+        {"role": "user", "content": [{"toolResult": {"toolUseId": "t-0", "content": [{"text": "sold out"}]}}]},
+        {"role": "assistant", "content": [{"text": "No."}]},
+        {"role": "user", "content": [{"text": QUESTION}]},
+    ]
+
+
+def _results(ids: list[str]) -> list[dict[str, Any]]:
+    return [
+        {"toolResult": {"toolUseId": use_id, "content": RESULTS[use_id][0], "status": RESULTS[use_id][1]}}
+        for use_id in ids
+    ]
+
+
+def _agent(wire: BedrockWire, client: Any) -> None:
+    """Two tools in one answer, one of which fails; their results in one request; then a third, never answered."""
+    import mlflow
+
+    uses = [
+        {"toolUse": {"toolUseId": f"t-{number}", "name": called, "input": arguments}}
+        for number, (called, arguments) in enumerate(ASKED, start=1)
+    ]
+    last = {"toolUse": {"toolUseId": "t-3", "name": "stock", "input": {}}}
+    messages = _tool_turn()
+    with mlflow.start_span("handle_request") as span:
+        span.set_inputs({"path": "/chat"})
+        for content, results in (
+            ([{"text": "Let me look."}, *uses], ["t-1", "t-2"]),
+            ([{"text": "It is in stock."}, last], []),
+        ):
+            usage = {"inputTokens": 50, "outputTokens": 9, "totalTokens": 59}
+            message = {"role": "assistant", "content": content}
+            wire.answers.append(Answer(body={"output": {"message": message}, "stopReason": "tool_use", "usage": usage}))
+            client.converse(modelId=CLAUDE, messages=messages, toolConfig={"tools": [{"toolSpec": TOOL}]})
+            beside = {"text": "Answer with these results."}
+            messages = [*messages, message, {"role": "user", "content": [*_results(results), beside]}]
+
+
+def _agent_stream(wire: BedrockWire, client: Any) -> None:
+    """The same two tools from a stream, their arguments in pieces; then a streamed answer."""
+    import mlflow
+
+    events: list[tuple[str, dict[str, Any]]] = [
+        ("messageStart", {"role": "assistant"}),
+        ("contentBlockDelta", {"delta": {"text": "Let me look."}, "contentBlockIndex": 0}),
+    ]
+    for block, (called, arguments) in enumerate(ASKED, start=1):
+        said = json.dumps(arguments)
+        start = {"toolUse": {"toolUseId": f"t-{block}", "name": called}}
+        events.append(("contentBlockStart", {"start": start, "contentBlockIndex": block}))
+        events += [
+            ("contentBlockDelta", {"delta": {"toolUse": {"input": piece}}, "contentBlockIndex": block})
+            for piece in (said[:7], said[7:])
+        ]
+    events += [("messageStop", {"stopReason": "tool_use"}), ("metadata", {"usage": USAGE, "metrics": {"latencyMs": 9}})]
+    with mlflow.start_span("handle_request") as span:
+        span.set_inputs({"path": "/chat"})
+        wire.answers.append(Answer(events=events))
+        list(client.converse_stream(modelId=CLAUDE, messages=_tool_turn())["stream"])
+        uses = [
+            {"toolUse": {"toolUseId": f"t-{number}", "name": called, "input": arguments}}
+            for number, (called, arguments) in enumerate(ASKED, start=1)
+        ]
+        answered = [{"role": "assistant", "content": uses}, {"role": "user", "content": _results(["t-1", "t-2"])}]
+        wire.answers.append(
+            Answer(
+                events=[
+                    ("messageStart", {"role": "assistant"}),
+                    ("contentBlockDelta", {"delta": {"text": "It is in stock."}, "contentBlockIndex": 0}),
+                    ("messageStop", {"stopReason": "end_turn"}),
+                ]
+            )
+        )
+        list(client.converse_stream(modelId=CLAUDE, messages=[*_tool_turn(), *answered])["stream"])
+
+
+def _agent_claude(wire: BedrockWire, client: Any) -> None:
+    """The same in Anthropic's own form, the first answer streamed."""
+    import mlflow
+
+    chunks: list[dict[str, Any]] = [{"type": "message_start", "message": {"usage": {"input_tokens": 42}}}]
+    uses = []
+    for index, (called, arguments) in enumerate(ASKED, start=1):
+        said = json.dumps(arguments)
+        block = {"type": "tool_use", "id": f"t-{index}", "name": called, "input": {}}
+        chunks.append({"type": "content_block_start", "index": index, "content_block": block})
+        chunks += [
+            {
+                "type": "content_block_delta",
+                "index": index,
+                "delta": {"type": "input_json_delta", "partial_json": piece},
+            }
+            for piece in (said[:5], said[5:])
+        ]
+        uses.append({**block, "input": arguments})
+    chunks.append({"type": "message_delta", "delta": {"stop_reason": "tool_use"}, "usage": {"output_tokens": 9}})
+    question: list[dict[str, Any]] = [{"role": "user", "content": QUESTION}]
+    answered = [
+        {"role": "assistant", "content": uses},
+        {
+            "role": "user",
+            "content": [
+                {"type": "tool_result", "tool_use_id": "t-1", "content": '{"copies": 2}'},
+                {
+                    "type": "tool_result",
+                    "tool_use_id": "t-2",
+                    "content": [{"type": "text", "text": "no price in JPY"}],
+                    "is_error": True,
+                },
+            ],
+        },
+    ]
+    with mlflow.start_span("handle_request") as span:
+        span.set_inputs({"path": "/chat"})
+        wire.answers.append(Answer(events=[chunk(one) for one in chunks]))
+        body = {"max_tokens": 256, "messages": question}
+        list(client.invoke_model_with_response_stream(modelId=CLAUDE, body=json.dumps(body))["body"])
+        end = {"content": [{"type": "text", "text": "It is in stock."}], "stop_reason": "end_turn"}
+        wire.answers.append(Answer(body=end))
+        client.invoke_model(modelId=CLAUDE, body=json.dumps({"max_tokens": 256, "messages": [*question, *answered]}))
+
+
 def _throttled(wire: BedrockWire, client: Any) -> None:
     error = Answer(body={"message": "Too many requests"}, status=429, error_type="ThrottlingException")
     wire.answers.append(error)
@@ -203,6 +334,9 @@ CALLS: Mapping[str, Callable[[BedrockWire, Any], None]] = {
     "throttled": _throttled,
     "inside_a_turn": _inside_a_turn,
     "inside_an_application": _inside_an_application,
+    "agent": _agent,
+    "agent_stream": _agent_stream,
+    "agent_claude": _agent_claude,
 }
 
 
@@ -252,7 +386,8 @@ def without_this_machine(trace: dict[str, Any]) -> dict[str, Any]:
 
 def main() -> None:
     """Record all calls and write the file."""
-    with tempfile.TemporaryDirectory() as folder, bedrock_wire() as wire:
+    # MLflow writes its artifacts where it stands.
+    with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder), bedrock_wire() as wire:
         traces = record(f"sqlite:///{Path(folder) / 'mlflow.db'}", wire)
         text = json.dumps({name: without_this_machine(one) for name, one in traces.items()}, indent=1)
         TARGET.write_text(text.replace(wire.url, "http://127.0.0.1") + "\n", encoding="utf-8")

@@ -62,11 +62,12 @@ def test_the_digest_is_of_what_the_rules_say_not_of_how_the_file_looks():
         (UNSURE, UNSURE.replace("below = 0.5\n", ""), r"stages\.intent\.evidence\[3\]\.below is missing"),
         (UNSURE, UNSURE.replace("below = 0.5", "below = [1]"), r"stages\.intent\.evidence\[3\]\.below is \[1\]"),
         (UNSURE, f"{UNSURE}\n\n{UNSURE}", r"stages\.intent\.evidence\[4\] says 'unsure_classifier' a second time"),
-        ("schema = 1", "schema = 2", r"schema is 2; this platform reads 1"),
-        ("schema = 1", "", r"schema is missing"),
+        ("schema = 2", "schema = 3", r"schema is 3; this platform reads 2$"),
+        ("schema = 2", "schema = true", r"schema is True; this platform reads 2$"),
+        ("schema = 2", "", r"schema is missing"),
         ("judge_factor = 0.8", 'judge_factor = "none"', r"turns\.judge_factor is 'none'"),
         ('ungrounded_reasons = ["ungrounded"]', "ungrounded_reasons = [1]", r"turns\.ungrounded_reasons is \[1\]"),
-        ("schema = 1", "schema = = 1", r"are not TOML in UTF-8"),
+        ("schema = 2", "schema = = 2", r"are not TOML in UTF-8"),
     ],
 )
 def test_a_wrong_file_is_refused_by_the_name_of_its_key(old, new, message):
@@ -118,6 +119,7 @@ def test_an_auditor_sees_every_rule_in_a_table():
     rules = read_rules()
     rows = rule_rows(rules)
     assert len(rows) == len(rules.signals) + len(rules.evidence)
-    assert {"rule": "low_confidence", "about": "signal", "parameters": "below = 0.5"}.items() <= rows[5].items()
+    unsure = next(row for row in rows if row["rule"] == "low_confidence")
+    assert {"about": "signal", "speaks": "ranks failures", "parameters": "below = 0.5"}.items() <= unsure.items()
     off = rule_rows(rules_with(THUMBS, f"{THUMBS}\nenabled = false"))
     assert off[0]["speaks"] == "switched off"

@@ -39,7 +39,8 @@ def signal_names(turn: ChatTurn, **options) -> list[str]:
         ({"reviews": (assessment("correctness", "true"),)}, []),
         ({"reviews": (assessment("correctness", "partly"),)}, []),
         ({"reviews": (assessment("politeness", "false"),)}, []),
-        ({"reviews": (assessment("correctness", "0.1"),)}, []),
+        ({"reviews": (assessment("correctness", "0.1"),)}, ["failed_review"]),
+        ({"reviews": (assessment("politeness", "0.1"),)}, []),
     ],
 )
 def test_signals_of_a_turn(fields, expected):
@@ -69,10 +70,12 @@ def test_small_talk_may_find_nothing():
     assert signal_names(make_turn(intent="greeting", candidates=()), config=rules) == []
 
 
-@pytest.mark.parametrize("shape", ["litellm", "bedrock_autolog", "otel_genai"])
+@pytest.mark.parametrize("shape", ["mangaassist", "litellm", "bedrock_autolog", "otel_genai"])
 def test_a_trace_that_records_no_search_is_no_empty_search(shape):
-    assert signal_names(make_turn(shape=shape, candidates=())) == []
-    assert signal_names(make_turn(shape=shape, candidates=(), stages=SEARCHED)) == ["empty_retrieval"]
+    assert signal_names(make_turn(shape=shape, candidates=(), candidate_count=None)) == []
+    assert signal_names(make_turn(shape=shape, candidates=(), candidate_count=None, stages=SEARCHED)) == []
+    assert signal_names(make_turn(shape=shape, candidates=(), candidate_count=7, stages=SEARCHED)) == []
+    assert signal_names(make_turn(shape=shape, candidates=(), candidate_count=0)) == ["empty_retrieval"]
 
 
 def test_the_same_question_again_in_the_same_session_is_a_rephrasing_of_the_first():

@@ -136,6 +136,27 @@ def test_a_cut_preview_is_made_again_of_the_redacted_text():
     assert "jane" not in found.request_preview + found.metadata["mlflow.traceInputs"]
 
 
+@pytest.mark.parametrize("key", ["tool_arguments", "tool_result"])
+def test_what_a_tool_was_told_and_said_is_no_identifier(key):
+    assert PHONE not in to_json(scrubber.trace(trace(attributes={key: PHONE}))).decode()
+
+
+def test_personal_data_cut_into_the_arguments_of_a_streamed_tool_is_found():
+    start = {"type": "tool_use", "id": "t-1", "name": "mail", "input": {}}
+    chunks: list[dict[str, Any]] = [{"type": "content_block_start", "index": 1, "content_block": start}]
+    chunks += [
+        {"type": "content_block_delta", "index": 1, "delta": {"type": "input_json_delta", "partial_json": piece}}
+        for piece in (json.dumps({"to": MAIL})[:12], json.dumps({"to": MAIL})[12:])
+    ]
+    events = [
+        SpanEvent(name=one["type"], timestamp_ns=number, attributes={"json": json.dumps(one)})
+        for number, one in enumerate(chunks)
+    ]
+    stored = to_json(scrubber.trace(trace(events=tuple(events)))).decode()
+    assert "example.invalid" not in stored
+    assert "jane" not in stored
+
+
 def test_the_same_user_is_the_same_pseudonym_and_a_pseudonym_stays():
     first = scrubber.trace(replace(trace(), metadata={"mlflow.trace.user": "jane"}))
     second = scrubber.trace(trace(attributes={"user.id": "jane"}))

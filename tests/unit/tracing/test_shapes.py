@@ -373,8 +373,15 @@ def test_our_own_trace_stays_as_it_is():
     assert in_contract_shape(ours) == Converted(shape="mangaassist", trace=ours)
 
 
+WORDS = ["langchain", "tool", "ai", "tool_use", "tool_result", "assistant", "execute_tool", "chat", "t-1", "error"]
 JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20) | st.just('{"messages": [1, {}]}'),
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text(max_size=20)
+    | st.sampled_from(WORDS)
+    | st.just('{"messages": [1, {}]}'),
     lambda children: st.lists(children, max_size=3) | st.dictionaries(st.text(max_size=8), children, max_size=3),
     max_leaves=8,
 )
@@ -392,6 +399,8 @@ KEYS = st.sampled_from(
             "release_bundle",
         ),
         *("gen_ai.retrieval.documents", "gen_ai.conversation.id", "session.id", "json"),
+        *("gen_ai.tool.name", "gen_ai.tool.call.id", "gen_ai.tool.call.arguments", "traceloop.span.kind", "tool_name"),
+        *("mlflow.message.format", "invocation_params", "tool_call_id", "chunk"),
     ]
 )
 BODY = st.dictionaries(
@@ -408,14 +417,42 @@ BODY = st.dictionaries(
                 "usage",
             ),
             *("output", "content", "choices", "results", "stopReason", "metadata", "embedding", "user", "delta"),
+            *("toolUse", "toolResult", "tool_calls", "toolUseId", "name", "id", "type", "role", "status", "input"),
+            *("start", "contentBlockStart", "contentBlockDelta", "content_block", "index", "message", "isError"),
         ]
     ),
     JSON,
     max_size=4,
 )
+# Messages as models and graphs have them, any part of which may be anything.
+BLOCK = st.fixed_dictionaries(
+    {},
+    optional={
+        "toolUse": st.fixed_dictionaries({}, optional={"toolUseId": JSON, "name": JSON, "input": JSON}) | JSON,
+        "toolResult": st.fixed_dictionaries({}, optional={"toolUseId": JSON, "content": JSON, "status": JSON}) | JSON,
+        **dict.fromkeys(("type", "text", "id", "name", "input", "tool_use_id", "content", "arguments"), JSON),
+    },
+)
+MESSAGE = st.fixed_dictionaries(
+    {},
+    optional={
+        "content": st.lists(BLOCK, max_size=3) | JSON,
+        "tool_calls": st.lists(BODY, max_size=2) | JSON,
+        **dict.fromkeys(("role", "type", "tool_call_id", "status", "response_metadata"), JSON),
+    },
+)
+MESSAGES = st.lists(MESSAGE | JSON, max_size=3)
+CONVERSATION = st.one_of(
+    st.builds(lambda messages: {"messages": messages}, MESSAGES),
+    st.builds(lambda message: {"output": {"message": message}}, MESSAGE),
+    st.builds(lambda message: {"choices": [{"message": message}]}, MESSAGE),
+    MESSAGE,
+    MESSAGES,
+)
 SPANS = st.builds(
-    lambda name, attributes, inputs, outputs, events, number, parent: span(
+    lambda name, span_type, attributes, inputs, outputs, events, number, parent: span(
         name,
+        span_type=span_type,
         number=number,
         attributes=attributes,
         inputs=inputs,
@@ -424,20 +461,26 @@ SPANS = st.builds(
         events=tuple(SpanEvent(name=kind, timestamp_ns=1, attributes=told) for kind, told in events),
     ),
     st.sampled_from(
-        ["BedrockRuntime.converse", "BedrockRuntime.invoke_model", "litellm-completion", "chat", "chat_turn"]
+        [
+            *("BedrockRuntime.converse", "BedrockRuntime.invoke_model", "litellm-completion", "chat", "chat_turn"),
+            *("LangGraph", "ChatBedrockConverse", "stock", "tool_call"),
+        ]
     ),
+    st.sampled_from([None, "CHAIN", "CHAT_MODEL", "TOOL", "RETRIEVER", "RERANKER", "GUARDRAIL"]),
     st.dictionaries(KEYS, JSON, max_size=4),
-    BODY | JSON,
-    BODY | JSON,
+    BODY | CONVERSATION | JSON,
+    BODY | CONVERSATION | JSON,
     st.lists(
         st.tuples(
-            st.sampled_from(["gen_ai.choice", "gen_ai.user.message", "exception", "chunk"]),
-            st.dictionaries(st.sampled_from(["content", "message", "json", "body", "exception.message"]), JSON | BODY),
+            st.sampled_from(["gen_ai.choice", "gen_ai.user.message", "exception", "chunk", "new_token"]),
+            st.dictionaries(
+                st.sampled_from(["content", "message", "json", "body", "exception.message", "chunk"]), JSON | BODY
+            ),
         ),
         max_size=2,
     ),
     st.integers(1, 5),
-    st.sampled_from([None, f"{1:016x}", f"{2:016x}"]),
+    st.sampled_from([None, *(f"{number:016x}" for number in (1, 2, 3))]),
 )
 
 
