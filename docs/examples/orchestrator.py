@@ -20,6 +20,7 @@ from typing import Any
 import boto3
 import mlflow
 from botocore.exceptions import BotoCoreError, ClientError
+from mlflow.exceptions import MlflowException
 from passages import Chunk, Index, fused
 
 BUNDLE = os.environ["RELEASE_BUNDLE"]
@@ -277,23 +278,28 @@ def feedback(trace_id: str, response_id: str, thumb: str) -> None:
 
 
 def feedback_on_trace(trace_id: str, thumb: str) -> None:
-    """Put a thumb on its trace: enough where there is no stream."""
-    mlflow.flush_trace_async_logging()
+    """Put a thumb on its trace, which is there within a second or two: enough where there is no stream."""
     mlflow.set_trace_tag(trace_id, "user_feedback", thumb)
 
 
+def serve(asked: dict[str, str]) -> dict[str, str]:
+    """Answer a message, or take a thumb."""
+    if "message" in asked:
+        return answer(asked["message"], asked["session_id"], asked.get("user_id"))
+    if "response_id" in asked:
+        feedback(asked["trace_id"], asked["response_id"], asked["thumb"])
+    else:
+        feedback_on_trace(asked["trace_id"], asked["thumb"])
+    return asked
+
+
 def main() -> None:
-    """Answer until standard input ends. The last traces are still on their way then: flush."""
+    """Serve until standard input ends. The last traces are still on their way then: flush."""
     for line in sys.stdin:
-        asked = json.loads(line)
-        if "message" in asked:
-            said = answer(asked["message"], asked["session_id"], asked.get("user_id"))
-        elif "response_id" in asked:
-            feedback(asked["trace_id"], asked["response_id"], asked["thumb"])
-            said = asked
-        else:
-            feedback_on_trace(asked["trace_id"], asked["thumb"])
-            said = asked
+        try:
+            said = serve(json.loads(line))
+        except (BotoCoreError, ClientError, MlflowException, LookupError, TypeError, ValueError) as error:
+            said = {"error": type(error).__name__}
         print(json.dumps(said), flush=True)
     mlflow.flush_trace_async_logging()
 

@@ -24,6 +24,7 @@ from mangaassist_assets.assets.reading import read_chunks, read_failures, read_p
 from mangaassist_assets.chatbot.documents import RoutingDocument
 from mangaassist_assets.labelling.stored_queue import QUEUE_FILE, queue_from_json
 from mangaassist_assets.local.home import Home
+from mangaassist_assets.local.processes import wait_until
 from mangaassist_assets.local.supervisor import Supervisor
 from mangaassist_assets.storage import SnapshotStore
 from mangaassist_assets.tracing.contract import TraceReading, read_trace
@@ -119,9 +120,10 @@ def story(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Story]:
 
 
 def _shoppers(story: Story, chatbot: Orchestrator) -> None:
-    """Say all messages and press all thumbs; those that go to traces come last, when all traces are stored."""
+    """Say all messages and, when all traces are stored, press all thumbs."""
     story.said = [(one, chatbot.ask(one.text, one.session_id)) for one in traffic()]
-    for one, reply in sorted(story.said, key=lambda pair: pair[0].on_trace):
+    assert wait_until(lambda: len(list(story.resources["mlflow"].read_traces(BUNDLE))) == TURNS, seconds=60)
+    for one, reply in story.said:
         if one.thumb is not None:
             (chatbot.tag_thumb if one.on_trace else chatbot.publish_thumb)(reply, one.thumb)
 

@@ -152,6 +152,7 @@ class Orchestrator:
         answer = self._process.stdout.readline()
         assert answer, self._said()
         said: dict[str, str] = json.loads(answer)
+        assert "error" not in said, said
         return said
 
     def _said(self) -> str:
