@@ -137,6 +137,7 @@ class Supervisor:
 
         Raises:
             AlreadyRunningError: another supervisor holds the home; says which, since when, and its URLs.
+            HomeError: the home's pseudonym key cannot be used.
             PortInUseError: a fixed port is taken.
             ServiceError: a service ended or did not become healthy in time. All others are stopped.
         """
@@ -144,6 +145,8 @@ class Supervisor:
             raise SupervisorError(f"the services of {self._home.root} were started already")
         self._acquire()
         try:
+            # The environment names its file, and whoever reads traces needs it, whichever chatbot wrote them.
+            self._home.pseudonym_key()
             self._end_leftovers()
             self._start_services()
         except BaseException:

@@ -122,7 +122,7 @@ def story(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Story]:
 def _shoppers(story: Story, chatbot: Orchestrator) -> None:
     """Say all messages and, when all traces are stored, press all thumbs."""
     story.said = [(one, chatbot.ask(one.text, one.session_id)) for one in traffic()]
-    assert wait_until(lambda: len(list(story.resources["mlflow"].read_traces(BUNDLE))) == TURNS, seconds=60)
+    assert wait_until(lambda: len(list(story.resources["mlflow"].read_traces(BUNDLE))) == TURNS, seconds=60, every=0.5)
     for one, reply in story.said:
         if one.thumb is not None:
             (chatbot.tag_thumb if one.on_trace else chatbot.publish_thumb)(reply, one.thumb)

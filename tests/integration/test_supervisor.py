@@ -215,6 +215,11 @@ def test_a_command_uses_the_services_that_run_and_leaves_them_running(stand_ins:
     assert answers(stand_ins.urls["ministack"] + "/_ministack/health")
 
 
+def test_the_key_that_its_environment_names_is_there_before_any_chatbot_wrote(stand_ins: Supervisor) -> None:
+    file = Path(stand_ins.environment["MANGAASSIST_PSEUDONYM_KEY_FILE"])
+    assert len(bytes.fromhex(file.read_text("ascii"))) == 32
+
+
 def test_the_page_of_mlflow_lists_artifacts_that_a_client_wrote_to_the_home(
     stand_ins: Supervisor, stand_ins_environment: dict[str, str]
 ) -> None:
