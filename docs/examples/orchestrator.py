@@ -119,7 +119,10 @@ class Profile:
         self.poll_at = time.monotonic() + answer["NextPollIntervalInSeconds"]
         body = answer["Configuration"].read()
         if body:
-            self.document = json.loads(body)
+            document = json.loads(body)
+            if not isinstance(document, dict) or "version" not in document:
+                raise ValueError(f"the {self.name} document has no version")
+            self.document = document
 
 
 prompts, routing, guardrails = Profile("prompts"), Profile("routing"), Profile("guardrails")
@@ -161,9 +164,9 @@ def retrieve(text: str, policy: dict[str, Any]) -> list[Chunk]:
             vector = json.loads(bedrock.invoke_model(modelId=EMBEDDER, body=body)["body"].read())["embedding"]
         near = searched("vector_search", index.near(vector, policy["vector_candidates"]))
         worded = searched("keyword_search", index.worded(text, policy["keyword_candidates"]))
-        found = fused(near, worded)[: policy["rerank_candidates"]]
-        span.set_attributes({"candidate_count": len(found), "candidate_ids": ids(found)})
-        best = rerank(text, found)[: policy["selected_chunks"]]
+        found = fused(near, worded)
+        span.set_attribute("candidate_count", len(found))
+        best = rerank(text, found[: policy["rerank_candidates"]])[: policy["selected_chunks"]]
         span.set_attribute("selected_chunk_ids", ids(best))
         return best
 
@@ -249,7 +252,7 @@ def answer(message: str, session_id: str, user_id: str | None = None) -> dict[st
                 mlflow.update_current_trace(user=pseudonym(user_id))
             text = turn(message)
             root.set_outputs({"answer": text})
-    except (BotoCoreError, ClientError, RuntimeError, LookupError, TypeError, ValueError) as error:
+    except (BotoCoreError, ClientError, RuntimeError, LookupError, TypeError, ValueError, re.error) as error:
         print(f"{trace_id}: {type(error).__name__}", file=sys.stderr)
         text = "I am not sure. A colleague in the store can help you further."
     return {"answer": text, "response_id": response_id, "trace_id": trace_id}

@@ -35,7 +35,7 @@ from mangaassist_assets.tracing.redaction import pseudonym
 from mangaassist_assets.tracing.turns import ChatTurn
 from tests.support.bedrock_wire import bedrock_wire
 from tests.support.command_line import environment, resources_of, run_here
-from tests.support.orchestrator_process import MODEL, Orchestrator, bedrock, write_passages
+from tests.support.orchestrator_process import MODEL, MODEL_FAILS_ON, Orchestrator, bedrock, write_passages
 from tests.support.orchestrator_traffic import PERSONAL, TURNS, Said, traffic
 from tests.support.tiny_store import KNOWN_INTENTS, NEW_INTENTS, PERSONAL_DATA, write_tiny_store
 
@@ -194,9 +194,9 @@ class TestTraces:
         assert (call.model_id, call.stop_reason) == (MODEL, "end_turn")
         assert (call.input_tokens or 0) > (call.output_tokens or 0) > 0
         assert "four euros" in (turn.answer or "")
-        assert turn.candidate_count == len(turn.candidates) >= 5
-        ranks = [one.rerank_rank for one in turn.candidates]
-        assert sorted(ranks) == list(range(1, len(ranks) + 1))
+        assert turn.candidate_count == len(turn.candidates) > 12
+        ranks = [one.rerank_rank for one in turn.candidates if one.rerank_rank is not None]
+        assert sorted(ranks) == list(range(1, 13))
         assert {one.rerank_rank for one in turn.candidates if one.selected} == {1, 2, 3}
         asked = {stage.name: (stage.endpoint_name, stage.request_keys) for stage in turn.stages if stage.endpoint_name}
         assert asked == {
@@ -231,6 +231,13 @@ class TestLoop:
         for trace_id in story.asked:
             if story.by_trace[trace_id].intent in NEW_INTENTS:
                 assert failures[trace_id].blame.stage == "intent"
+
+    def test_a_model_that_fails_leaves_a_turn_that_says_where_and_the_shopper_gets_the_fallback(self, story, turns):
+        ((said, reply),) = [pair for pair in story.said if MODEL_FAILS_ON in pair[0].text]
+        turn = turns[reply["trace_id"]]
+        assert reply["answer"].startswith("I am not sure")
+        assert (turn.state, turn.failed_span, turn.message) == ("ERROR", "bedrock_generate", said.text)
+        assert turn.intent is not None
 
     def test_the_classifier_learns_the_new_intents_and_its_gate_says_pass(self, story):
         intent, reranker = story.report["lanes"]
@@ -286,6 +293,8 @@ def test_with_mlflow_tracing_alone_the_same_file_tells_the_same(story, turns, tr
     with story.orchestrator(TRACING_BUNDLE, python=tracing_only, PSEUDONYM_KEY=key.hex()) as chatbot:
         replies = [chatbot.ask(text, "s-1", user_id="shopper-1") for text in messages]
         chatbot.tag_thumb(replies[0], "thumbs_up")
+        assert chatbot.refused("no JSON") == "JSONDecodeError"
+        assert chatbot.refused('{"thumb": "thumbs_up"}') == "KeyError"
         chatbot.finish()
     found = {one.trace_id: read_trace(one) for one in story.resources["mlflow"].read_traces(TRACING_BUNDLE)}
     assert set(found) == {reply["trace_id"] for reply in replies}

@@ -135,6 +135,10 @@ class Orchestrator:
         """Press a thumb that is put on the trace alone."""
         self._say({"trace_id": reply["trace_id"], "thumb": thumb})
 
+    def refused(self, line: str) -> str:
+        """Send a line that it cannot use; returns the error that it names."""
+        return str(self._answer(line)["error"])
+
     def finish(self) -> None:
         """End its input and wait until all of its traces are stored."""
         assert self._process.stdin is not None
@@ -142,17 +146,21 @@ class Orchestrator:
         assert self._process.wait(timeout=120) == 0, self._said()
 
     def _say(self, line: Mapping[str, str]) -> dict[str, str]:
+        said = self._answer(json.dumps(line))
+        assert "error" not in said, said
+        return said
+
+    def _answer(self, line: str) -> dict[str, str]:
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         try:
-            self._process.stdin.write(json.dumps(line) + "\n")
+            self._process.stdin.write(f"{line}\n")
             self._process.stdin.flush()
         except BrokenPipeError:
             raise AssertionError(self._said()) from None
         answer = self._process.stdout.readline()
         assert answer, self._said()
         said: dict[str, str] = json.loads(answer)
-        assert "error" not in said, said
         return said
 
     def _said(self) -> str:

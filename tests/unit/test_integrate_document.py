@@ -156,7 +156,7 @@ class TestConfiguration:
             clock.now += 61
         assert (len(service.spent), service.sessions) == (4, 1)
 
-    @pytest.mark.parametrize("body", [b"", b"{broken"])
+    @pytest.mark.parametrize("body", [b"", b"{broken", b"[]", b'{"text": "without a version"}'])
     def test_a_poll_that_fails_keeps_the_document_and_begins_a_new_session(self, profile, service, clock, body):
         profile.current()
         service.fails, service.body = not body, body
