@@ -244,7 +244,8 @@ class TestLoop:
         assert (intent["verdict"], intent["champion_version"], intent["challenger_version"]) == ("pass", "1", "2")
         assert intent["challenger_score"] > intent["champion_score"]
         assert intent["test_examples"] >= 30
-        # Nobody was asked for documents, so there is nothing that a reranker could prove itself on.
+        assert intent["challenger_score"] > 0.8
+        # People were asked for a few documents only: too few for a reranker to prove itself on.
         assert reranker["verdict"] != "pass"
 
     def test_what_passed_is_deployed_and_the_manifest_names_what_served(self, story):

@@ -6,11 +6,12 @@ Every message of a new intent is a session of its own, so that the session decid
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from itertools import cycle, product
+from itertools import product
 from typing import Literal
 
+from mangaassist_assets.datasets.splits import Split
 from tests.support.orchestrator_process import MODEL_FAILS_ON
 from tests.support.tiny_store import DOCUMENT_OF, EMAIL, ORDER, PHONE, sessions_on
 
@@ -36,29 +37,47 @@ _KNOWN: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
         ("on Sunday", "on Saturday", "on holidays", "today", "tomorrow evening"),
     ),
 }
-_NEW: Mapping[str, tuple[tuple[str, ...], ...]] = {
+# Words before, what is wanted, words after. Sides differ in what is wanted, for a copy of it would be taken out of the
+# training side: nothing that is learned may be tested.
+_NEW: Mapping[str, tuple[tuple[str, ...], Mapping[Split, tuple[str, ...]], tuple[str, ...]]] = {
     "gift_wrapping": (
-        ("please", "could you", "can somebody", "would you kindly", "is it possible to"),
-        (
-            "gift wrap it for my sister",
-            "put ribbon and paper around the present",
-            "pack it as a birthday gift",
-            "wrap the box set nicely for a wedding",
-            "fold festive paper around two presents",
-            "make a surprise parcel with a bow",
-        ),
+        ("please", "could you", "is it possible to"),
+        {
+            "train": (
+                "gift wrap it for my sister",
+                "put ribbon around the present",
+                "pack it as a birthday gift",
+                "use festive wrapping paper for two presents",
+                "wrap the box set for a wedding",
+            ),
+            "test": (
+                "wrap this as a gift for my dad",
+                "tie a bow of ribbon on the parcel",
+                "make it a nicely packed birthday present",
+                "fold paper with stars around the gift",
+                "have the volumes gift wrapped",
+            ),
+        },
         ("", "with a card"),
     ),
     "signing_event": (
-        ("when does", "where does", "how soon does", "which Saturday does", "does"),
-        (
-            "the artist sign books",
-            "the autograph session begin",
-            "the mangaka meet her fans",
-            "the author write dedications",
-            "the illustrator draw sketches for visitors",
-            "the guest of honour give signatures",
-        ),
+        ("when does", "on which day does", "where does"),
+        {
+            "train": (
+                "the artist sign books",
+                "the autograph session begin",
+                "the mangaka sign for her fans",
+                "the author write dedications",
+                "the book signing with the illustrator start",
+            ),
+            "test": (
+                "the signing with the mangaka take place",
+                "the author give autographs",
+                "the artist meet her fans to sign",
+                "the illustrator sign volumes",
+                "the autograph hour open",
+            ),
+        },
         ("", "next month"),
     ),
 }
@@ -88,11 +107,12 @@ def traffic() -> list[Said]:
             for number, words in enumerate(product(*parts))
         ),
     ]
-    sides = cycle((sessions_on("test"), sessions_on("train")))
+    sessions: dict[Split, Iterator[str]] = {"train": sessions_on("train"), "test": sessions_on("test")}
     new = [
-        _said(" ".join(filter(None, words)), intent, next(next(sides)), "thumbs_down", on_trace=number % 4 == 0)
-        for intent, parts in _NEW.items()
-        for number, words in enumerate(product(*parts))
+        _said(" ".join(filter(None, words)), intent, next(sessions[side]), "thumbs_down", on_trace=number % 4 == 0)
+        for intent, (before, wanted, after) in _NEW.items()
+        for side in sessions
+        for number, words in enumerate(product(before, wanted[side], after))
     ]
     said = [
         _said(text, intent, f"visit-known-{number // 4}", thumb)
