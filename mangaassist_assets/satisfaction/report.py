@@ -10,9 +10,9 @@ from typing import Any
 import polars as pl
 
 from mangaassist_assets.satisfaction.intervals import CONFIDENCE, newcombe_difference, wilson_interval
+from mangaassist_assets.satisfaction.shown import NOT_STATED
 from mangaassist_assets.warehouse.queries import OVERALL, SATISFACTION_DIMENSIONS
 
-NOT_STATED = "(not stated)"
 GROUP_SCHEMA = pl.Schema(
     {
         "dimension": pl.String,

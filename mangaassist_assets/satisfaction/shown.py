@@ -9,9 +9,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from mangaassist_assets.satisfaction.report import NOT_STATED
 from mangaassist_assets.warehouse.queries import OVERALL
 
+NOT_STATED = "(not stated)"
 LONGEST_NAME = 60
 MOST_GROUPS = 12
 

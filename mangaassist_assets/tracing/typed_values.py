@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import TypeVar
 
+from mangaassist_assets.tracing.feedback_fields import feedback_fields
 from mangaassist_assets.tracing.shapes.values import content_text, decoded, mapping, message_text
 from mangaassist_assets.tracing.turns import Feedback
 
@@ -34,8 +35,6 @@ _FALSE = frozenset({
     "false", "0", "no", "miss", "none", "null", "allowed", "allow", "pass", "passed", "ok", "not_blocked", "permit",
 })  # fmt: skip
 _ABSENT = frozenset({"", "none", "null"})
-_UP = frozenset({"thumbs_up", "thumbs-up", "thumbsup", "up", "positive", "true", "1", "👍"})
-_DOWN = frozenset({"thumbs_down", "thumbs-down", "thumbsdown", "down", "negative", "false", "0", "-1", "👎"})
 _ROLES = frozenset({"user", "human", "assistant", "ai", "model", "system", "developer", "tool"})
 _DOCUMENT_KEYS = ("document_id", "doc_id", "doc_uri", "source")
 _ID_KEYS = ("chunk_id", "id", "_id", "document_id", "doc_uri")
@@ -313,14 +312,11 @@ def numbers_of(value: object) -> tuple[float, ...] | None:
 
 
 def feedback_of(value: object) -> Feedback | None:
-    """Return a thumb, in the words that tools use for it."""
+    """Return a thumb, in the words of `feedback_fields.toml`, by which events are read, too."""
     value = _scalar(value)
     if value is None:
         return None
-    if isinstance(value, bool | int | float | str):
-        word = str(value).strip().lower().removesuffix(".0")
-        if word in _UP:
-            return "thumbs_up"
-        if word in _DOWN:
-            return "thumbs_down"
-    raise WrongTypeError("is neither thumbs_up nor thumbs_down")
+    found = feedback_fields().thumb(value)
+    if found is None:
+        raise WrongTypeError("is neither thumbs_up nor thumbs_down")
+    return found

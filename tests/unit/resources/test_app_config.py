@@ -12,6 +12,7 @@ from mangaassist_assets.assets.retrieving import first_stage
 from mangaassist_assets.chatbot.document_fields import ConfigurationDocumentError
 from mangaassist_assets.chatbot.orchestrator import ChatRequest
 from mangaassist_assets.chatbot.parts import StageError
+from mangaassist_assets.knowledge.tenants import ALL_TENANTS
 from resources.app_config import ConfigurationNotDeployedError
 from tests.support.app_config_api import AppConfigInMemory, app_config_in_memory
 from tests.support.store_chatbot import MemorySink, store_chatbot
@@ -210,7 +211,7 @@ def test_datasets_search_as_deep_as_the_policy_that_serves(api, app_config, depl
     for document in deployed:
         api.put("routing", document)
     search = Search()
-    first_stage(search=search, embeddings=search, app_config=app_config)("a question")
+    first_stage(search=search, embeddings=search, app_config=app_config)("a question", ALL_TENANTS)
     assert search.limits == [7, 3]
     settings = first_stage_settings(search=search, embeddings=search, app_config=app_config)
     assert settings["vector_candidates"] == 7

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from mangaassist_assets.satisfaction.chart import satisfaction_chart
-from mangaassist_assets.satisfaction.report import GROUP_SCHEMA, NOT_STATED, GroupCounts, build_report
-from mangaassist_assets.satisfaction.shown import largest_groups, shown_name
+from mangaassist_assets.satisfaction.report import GROUP_SCHEMA, GroupCounts, build_report
+from mangaassist_assets.satisfaction.shown import NOT_STATED, largest_groups, shown_name
 from mangaassist_assets.warehouse.queries import OVERALL, SATISFACTION_DIMENSIONS
 
 BUNDLE, EARLIER = "2026.03.24-rc2", "2026.03.10-rc1"

@@ -43,3 +43,11 @@ def test_a_trace_in_quarantine_or_gone_tells_nothing(table):
 def test_nothing_asked_and_nothing_landed_is_nothing_found(table):
     assert LandedFacts(table).by_trace_id([]) == LandedFacts(table).by_trace_id(["tr-1"]) == {}
     assert LandedFacts(table).by_response_id(["r-1"]) == {}
+
+
+def test_a_response_is_found_by_the_turn_that_gave_it_unless_two_claim_it_or_it_is_gone(table):
+    given = {"tr-1": "r-1", "tr-2": "r-2", "tr-3": "r-2", "tr-4": "r-4"}
+    land(table, *({**row(trace, "b1", 1), "response_id": response} for trace, response in given.items()))
+    land(table, tombstone("tr-4", 1, "b1", 2))
+    found = LandedFacts(table).by_response_id(["r-1", "r-2", "r-4", "r-9"])
+    assert {response: facts.trace_id for response, facts in found.items()} == {"r-1": "tr-1"}
