@@ -153,17 +153,17 @@ def classify(text: str) -> str:
         return str(answer["intent"])
 
 
-def retrieve(text: str, policy: dict[str, Any]) -> list[Chunk]:
-    """Return the passages for a message, best first."""
+def retrieve(text: str, policy: dict[str, Any], tenant: str | None) -> list[Chunk]:
+    """Return the passages for a message that a shopper of the tenant may see, best first."""
     with mlflow.start_span("retrieve_chunks", span_type="RETRIEVER") as span:
         span.set_inputs({"query": text})
-        span.set_attribute("index_generation", index.generation)
+        span.set_attributes({"index_generation": index.generation, "filters": {"tenant": [tenant, None]}})
         with mlflow.start_span("embed_query") as embed:
             embed.set_attribute("model", EMBEDDER)
             body = json.dumps({"inputText": text, "normalize": True})
             vector = json.loads(bedrock.invoke_model(modelId=EMBEDDER, body=body)["body"].read())["embedding"]
-        near = searched("vector_search", index.near(vector, policy["vector_candidates"]))
-        worded = searched("keyword_search", index.worded(text, policy["keyword_candidates"]))
+        near = searched("vector_search", index.near(vector, policy["vector_candidates"], tenant=tenant))
+        worded = searched("keyword_search", index.worded(text, policy["keyword_candidates"], tenant=tenant))
         found = fused(near, worded)
         span.set_attribute("candidate_count", len(found))
         best = rerank(text, found[: policy["rerank_candidates"]])[: policy["selected_chunks"]]
@@ -240,8 +240,11 @@ def guard(reasons: list[str], ruleset: str) -> bool:
 # A turn, and what the shopper thought of it.
 
 
-def answer(message: str, session_id: str, user_id: str | None = None) -> dict[str, str]:
-    """Answer a message. A stage that fails is on the trace with its error, and the shopper gets the fallback."""
+def answer(message: str, session_id: str, user_id: str | None = None, tenant: str | None = None) -> dict[str, str]:
+    """Answer a message. A stage that fails is on the trace with its error, and the shopper gets the fallback.
+
+    `tenant` is whose shopper writes: what the shop authenticated, never what somebody says.
+    """
     response_id, trace_id = uuid.uuid4().hex, ""
     try:
         with mlflow.start_span("chatbot_orchestrator") as root:
@@ -250,7 +253,9 @@ def answer(message: str, session_id: str, user_id: str | None = None) -> dict[st
             tag(session_id=session_id, release_bundle=BUNDLE, response_id=response_id, cache_hit="false")
             if user_id is not None:
                 mlflow.update_current_trace(user=pseudonym(user_id))
-            text = turn(message)
+            if tenant is not None:
+                tag(tenant=tenant)
+            text = turn(message, tenant)
             root.set_outputs({"answer": text})
     except (BotoCoreError, ClientError, RuntimeError, LookupError, TypeError, ValueError, re.error) as error:
         print(f"{trace_id}: {type(error).__name__}", file=sys.stderr)
@@ -258,7 +263,7 @@ def answer(message: str, session_id: str, user_id: str | None = None) -> dict[st
     return {"answer": text, "response_id": response_id, "trace_id": trace_id}
 
 
-def turn(message: str) -> str:
+def turn(message: str, tenant: str | None) -> str:
     """Take a message through the stages."""
     prompt, policy, rules = prompts.current(), routing.current(), guardrails.current()
     tag(prompt_version=prompt["version"], routing_policy_version=policy["version"])
@@ -268,7 +273,7 @@ def turn(message: str) -> str:
         guard(["blocked_pattern" if refused else "too_long"], rules["version"])
         return str(rules["blocked_answer"])
     classify(message)
-    chunks = retrieve(message, policy)
+    chunks = retrieve(message, policy, tenant)
     text = generate(build_prompt(message, chunks, prompt), prompt["system"], policy)
     blocked = guard([] if text.strip() else ["empty_answer"], rules["version"])
     return str(rules["blocked_answer"]) if blocked else text
@@ -288,7 +293,7 @@ def feedback_on_trace(trace_id: str, thumb: str) -> None:
 def serve(asked: dict[str, str]) -> dict[str, str]:
     """Answer a message, or take a thumb."""
     if "message" in asked:
-        return answer(asked["message"], asked["session_id"], asked.get("user_id"))
+        return answer(asked["message"], asked["session_id"], asked.get("user_id"), asked.get("tenant"))
     if "response_id" in asked:
         feedback(asked["trace_id"], asked["response_id"], asked["thumb"])
     else:

@@ -11,9 +11,10 @@ Chunk = dict[str, Any]
 
 
 class Index:
-    """Passages with `chunk_id`, `title`, `text` and `vector` (of length one), a JSON line each.
+    """Passages in JSON lines: `chunk_id`, `title`, `text`, `vector` (of length one), `tenant` where they have one.
 
     `generation` is the name of the physical index, here that of the file: behind an alias it says what was searched.
+    A search is always somebody's: a tenant's shopper finds what is that tenant's or nobody's, others nobody's alone.
     """
 
     def __init__(self, path: Path) -> None:
@@ -21,17 +22,18 @@ class Index:
         self._chunks: list[Chunk] = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
         self._words = [_words(f"{chunk['title']} {chunk['text']}") for chunk in self._chunks]
 
-    def near(self, vector: list[float], limit: int) -> list[Chunk]:
+    def near(self, vector: list[float], limit: int, *, tenant: str | None) -> list[Chunk]:
         """Return the passages whose vectors are nearest."""
         scores = [sum(a * b for a, b in zip(vector, chunk["vector"], strict=True)) for chunk in self._chunks]
-        return self._best(scores, limit)
+        return self._best(scores, limit, tenant)
 
-    def worded(self, text: str, limit: int) -> list[Chunk]:
+    def worded(self, text: str, limit: int, *, tenant: str | None) -> list[Chunk]:
         """Return the passages that share most words with a text."""
-        return self._best([len(_words(text) & words) for words in self._words], limit)
+        return self._best([len(_words(text) & words) for words in self._words], limit, tenant)
 
-    def _best(self, scores: list[float] | list[int], limit: int) -> list[Chunk]:
-        order = sorted(range(len(scores)), key=lambda row: -scores[row])
+    def _best(self, scores: list[float] | list[int], limit: int, tenant: str | None) -> list[Chunk]:
+        theirs = [row for row, chunk in enumerate(self._chunks) if chunk.get("tenant") in (None, tenant)]
+        order = sorted(theirs, key=lambda row: -scores[row])
         return [self._chunks[row] for row in order if scores[row] > 0][:limit]
 
 

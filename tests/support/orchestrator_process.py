@@ -59,7 +59,13 @@ def write_passages(folder: Path, generation: str, chunks: Sequence[Chunk], embed
     """Write what the chatbot searches: the platform's chunks under their ids, in a file named as the generation."""
     vectors = embedder.embed([embedding_text(chunk.title, chunk.text) for chunk in chunks])
     lines = [
-        {"chunk_id": chunk.chunk_id, "title": chunk.title, "text": chunk.text, "vector": vector.tolist()}
+        {
+            "chunk_id": chunk.chunk_id,
+            "title": chunk.title,
+            "text": chunk.text,
+            "tenant": chunk.tenant,
+            "vector": vector.tolist(),
+        }
         for chunk, vector in zip(chunks, vectors, strict=True)
     ]
     path = folder / f"{generation}.jsonl"

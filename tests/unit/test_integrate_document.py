@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import importlib.util
 import io
 import json
 import re
@@ -89,6 +90,32 @@ def test_what_is_certainly_personal_is_replaced_wherever_it_stands(personal):
 )
 def test_what_a_shop_talks_about_stays(plain):
     assert parts("PERSONAL", "redact")["redact"](plain) == plain
+
+
+def test_a_shopper_finds_what_is_their_tenants_or_nobodys(tmp_path):
+    spec = importlib.util.spec_from_file_location("passages", DOCS / "examples" / "passages.py")
+    assert spec is not None
+    assert spec.loader is not None
+    passages = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(passages)
+    owners = {"a::0": "a", "b::0": "b", "free::0": None}
+    lines = [
+        {"chunk_id": name, "title": "Returns", "text": "Send it back.", "vector": [1.0, 0.0], "tenant": owner}
+        for name, owner in owners.items()
+    ]
+    file = tmp_path / "kb-1.jsonl"
+    file.write_text("\n".join(map(json.dumps, lines)), encoding="utf-8")
+    index = passages.Index(file)
+    for tenant, expected in {
+        "a": {"a::0", "free::0"},
+        "b": {"b::0", "free::0"},
+        "c": {"free::0"},
+        None: {"free::0"},
+    }.items():
+        near, worded = index.near([1.0, 0.0], 9, tenant=tenant), index.worded("back", 9, tenant=tenant)
+        assert {one["chunk_id"] for one in near} == {one["chunk_id"] for one in worded} == expected
+        assert {one["chunk_id"] for one in passages.fused(near, worded)} == expected
+    assert index.generation == "kb-1"
 
 
 class AppConfig:
