@@ -204,6 +204,15 @@ class TestTraces:
             SpanName.RERANK_CHUNKS: (RERANKER.endpoint_name, ("passages", "query")),
         }
 
+    def test_traces_inspect_shows_a_turn_in_which_nothing_is_odd(self, story):
+        _, reply = story.said[0]
+        ran = run_here(story.home, "traces", "inspect", reply["trace_id"], "--json")
+        assert ran.code == 0, ran.stderr
+        report = json.loads(ran.stdout)
+        assert (report["traces"], report["turns"], report["problems"]) == (1, 1, {})
+        assert {name for name, stage, _ in report["spans"] if stage is None} == set()
+        assert report["proposals"] == {}
+
     def test_thumbs_of_the_stream_and_of_the_traces_are_on_their_turns_once_each(self, turns, story):
         for trace_id, said in story.by_trace.items():
             assert turns[trace_id].user_feedback == said.thumb
