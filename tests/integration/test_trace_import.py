@@ -28,6 +28,7 @@ from mangaassist_assets.tracing.records import SpanRecord, TraceRecord
 from mangaassist_assets.tracing.turns import ChatTurn
 from resources.mlflow_tracking import MlflowResource
 from resources.trace_import import MlflowTraceStore
+from resources.trace_mapping import TraceMappingResource
 from tests.data.shapes.record_bedrock_autolog import record
 from tests.support.bedrock_wire import bedrock_wire
 
@@ -56,7 +57,7 @@ def session(tmp_path, mlflow_resource, said, stand_ins_environment) -> Session:
         environment=stand_ins_environment,
         instance=dg.DagsterInstance.ephemeral(),
         definitions=dg.Definitions(),
-        resources=SimpleNamespace(mlflow=mlflow_resource),
+        resources=SimpleNamespace(mlflow=mlflow_resource, trace_mapping=TraceMappingResource()),
         progress=said.append,
     )
 
@@ -272,9 +273,13 @@ from mangaassist_assets.commands.import_traces import run_import
 from mangaassist_assets.commands.session import Session
 from mangaassist_assets.local.home import Home
 from resources.mlflow_tracking import MlflowResource
+from resources.trace_mapping import TraceMappingResource
 session = Session(
     home=Home.open(sys.argv[1]), environment={}, instance=dg.DagsterInstance.ephemeral(), definitions=dg.Definitions(),
-    resources=SimpleNamespace(mlflow=MlflowResource(traces_experiment=sys.argv[3])), progress=lambda line: None,
+    resources=SimpleNamespace(
+        mlflow=MlflowResource(traces_experiment=sys.argv[3]), trace_mapping=TraceMappingResource()
+    ),
+    progress=lambda line: None,
 )
 run_import(session, file=Path(sys.argv[2]), progress=lambda done, total: print(done, flush=True))
 """
