@@ -169,6 +169,9 @@ def identifying_tags(trace: TraceRecord, mapping: TraceMapping | None = None) ->
     reader = FactReader(TraceView(converted.trace, where, converted.made), where)
     bundle = _valid_bundle_or_none(reader.read("turn", Tag.RELEASE_BUNDLE, name_of))
     session = reader.read("turn", Tag.SESSION_ID, name_of)
+    if reader.sources.get(f"turn.{Tag.SESSION_ID}", "").startswith("metadata/"):
+        # MLflow finds a trace by its own session, too; a tag that the file has not would be one more to keep alike.
+        session = None
     found = {Tag.RELEASE_BUNDLE: bundle, Tag.SESSION_ID: session}
     return {str(tag): value for tag, value in found.items() if value is not None}
 

@@ -62,7 +62,7 @@ def test_a_third_model_is_trained_gated_promoted_and_served_without_touching_the
     assert (answer["model"]["version"], answer["model"]["sha256"]) == ("2", champion.artifact_sha256)
     assert "pass" in evaluation["table"]
     assert endpoint.invoke({"text": "awful volume 3 of akira never again"})["predictions"][0][0]["label"] == "annoyed"
-    with pytest.raises(EndpointInvocationError, match="text.* and .*inputs.* at once"):
+    with pytest.raises(EndpointInvocationError, match=r"text.* and .*inputs.* at once"):
         endpoint.invoke({"text": "awful", "inputs": "awful"})
 
     health = platform.definitions.resolve_asset_graph().get(dg.AssetKey(lane.health_asset))
