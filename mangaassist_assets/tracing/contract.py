@@ -322,9 +322,11 @@ class _Parsing:
 
     def _text(self, fact: str, role: str, converted: str | None) -> str | None:
         """Return a text of the turn: what an adapter knows of a root that is a model call, else as mapped."""
-        if self.converted.is_root_call and converted is not None:
-            return converted
-        found = self.reader.read("turn", fact, said_by(role))
+        found = None
+        if converted is None or not self.converted.is_root_call:
+            found = self.reader.read("turn", fact, said_by(role))
+        if found is None and converted is not None:
+            self.reader.sources[f"turn.{fact}"] = f"the model calls, as {self.converted.shape} writes them"
         return converted if found is None else found
 
     def _missing(self, fact: str) -> str:

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from opentelemetry.semconv._incubating.attributes import gen_ai_attributes
 
 from mangaassist_assets.tracing.contract import Quarantined, parse_turn
+from mangaassist_assets.tracing.contract import read_trace as read_trace_of_turn
 from mangaassist_assets.tracing.importing.mlflow_json import read_trace
 from mangaassist_assets.tracing.importing.model import to_record
 from mangaassist_assets.tracing.names import Attribute, SpanName, Tag
@@ -89,6 +90,11 @@ def test_a_call_that_bedrock_refused_fails_in_generation_with_its_reason():
     assert (turn.state, turn.failed_span, turn.answer) == ("ERROR", "bedrock_generate", None)
     assert turn.error is not None
     assert turn.error.startswith("ThrottlingException")
+
+
+def test_a_message_that_only_a_model_call_tells_has_its_source_too():
+    sources = read_trace_of_turn(BEDROCK["converse"]).sources
+    assert sources["turn.message"] == sources["turn.answer"] == "the model calls, as bedrock_autolog writes them"
 
 
 def test_an_embedding_alone_is_no_turn():
