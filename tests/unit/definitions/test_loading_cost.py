@@ -13,7 +13,7 @@ import sys
 import pytest
 
 HEAVY = ("torch", "transformers", "sentence_transformers", "mlflow", "ray", "boto3", "botocore", "lancedb")
-ALLOWED_RATIO = 1.3
+ALLOWED_RATIO = 4 / 3
 PAIRS = 5
 
 MEASURE = """
