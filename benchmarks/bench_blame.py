@@ -30,7 +30,7 @@ import numpy as np
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from mangaassist_assets.chatbot.documents import RoutingDocument  # noqa: E402
+from mangaassist_assets.chatbot.configuration.documents import RoutingDocument  # noqa: E402
 from mangaassist_assets.chatbot.faults import (  # noqa: E402
     ChatbotParts,
     FailingPart,
@@ -43,15 +43,15 @@ from mangaassist_assets.chatbot.faults import (  # noqa: E402
 )
 from mangaassist_assets.chatbot.generation import ExtractiveGenerator  # noqa: E402
 from mangaassist_assets.chatbot.shopper import ShopperBehaviour  # noqa: E402
-from mangaassist_assets.datasets.utterances import Utterance, read_utterances  # noqa: E402
+from mangaassist_assets.datasets.sources.utterances import Utterance, read_utterances  # noqa: E402
 from mangaassist_assets.demo.generator import write_demo  # noqa: E402
-from mangaassist_assets.knowledge.chunking import chunk_documents, embedding_text  # noqa: E402
-from mangaassist_assets.knowledge.documents import read_knowledge  # noqa: E402
-from mangaassist_assets.knowledge.types import Chunk, Vectors  # noqa: E402
-from mangaassist_assets.mining.blame import FailedTurn, find_failures  # noqa: E402
-from mangaassist_assets.mining.rules import PACKAGED_RULES, MiningRules, read_rules  # noqa: E402
-from resources.embeddings import LocalEmbedderResource  # noqa: E402
-from resources.search import LanceDbSearchResource  # noqa: E402
+from mangaassist_assets.mining.blame.blame import FailedTurn, find_failures  # noqa: E402
+from mangaassist_assets.mining.blame.rules import PACKAGED_RULES, MiningRules, read_rules  # noqa: E402
+from mangaassist_assets.retrieval.chunking import chunk_documents, embedding_text  # noqa: E402
+from mangaassist_assets.retrieval.documents.documents import read_knowledge  # noqa: E402
+from mangaassist_assets.retrieval.types import Chunk, Vectors  # noqa: E402
+from resources.search.embeddings import LocalEmbedderResource  # noqa: E402
+from resources.search.indexes import LanceDbSearchResource  # noqa: E402
 from tests.support.planted_faults import TruthEndpoint, drive, share_named, unit, without_evidence  # noqa: E402
 from tests.support.store_chatbot import FixedConfiguration  # noqa: E402
 

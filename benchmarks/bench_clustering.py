@@ -39,7 +39,7 @@ MINIMUM_CLUSTER = 10
 
 def ours(vectors: NDArray[np.float32]) -> NDArray[np.int64]:
     """Return our groups."""
-    from mangaassist_assets.mining.clustering import cluster_messages
+    from mangaassist_assets.mining.clustering.communities import cluster_messages
 
     return cluster_messages(vectors)
 
@@ -145,7 +145,7 @@ def run_baseline(messages: MessageSet, vectors_file: Path) -> dict[str, Any] | N
 
 def run(messages: MessageSet, folder: Path, embedder: Any, cache: Any, *, with_baseline: bool) -> dict[str, Any]:  # noqa: ANN401
     """Measure one set."""
-    from mangaassist_assets.mining.message_vectors import embed_messages
+    from mangaassist_assets.mining.clustering.message_vectors import embed_messages
 
     started = time.perf_counter()
     vectors, embedding = embed_messages(messages.texts, embedder=embedder, cache=cache)
@@ -194,8 +194,8 @@ def main() -> None:
     if not DATA.is_dir():
         raise SystemExit("shared/data is not beside this checkout: the benchmark needs hwu64, bitext and multidogo")
 
-    from mangaassist_assets.knowledge.embedding_cache import EmbeddingCache
-    from resources.embeddings import LocalEmbedderResource
+    from mangaassist_assets.retrieval.embedding_cache import EmbeddingCache
+    from resources.search.embeddings import LocalEmbedderResource
 
     embedder = LocalEmbedderResource().embedder()
     with tempfile.TemporaryDirectory() as scratch:

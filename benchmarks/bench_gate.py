@@ -29,10 +29,10 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from mangaassist_assets.learning.evidence import GateEvidence
-from mangaassist_assets.learning.gate import GateConfig, GateDecision, judge
-from mangaassist_assets.learning.non_inferiority import least_examples
-from mangaassist_assets.learning.significance import holm
+from mangaassist_assets.evaluation.gate.gate import GateConfig, GateDecision, judge
+from mangaassist_assets.evaluation.non_inferiority import least_examples
+from mangaassist_assets.evaluation.results import GateEvidence
+from mangaassist_assets.evaluation.significance import holm
 from tests.support.gate_simulation import Planted, intent_evidence, ranking_evidence
 
 Draw = Callable[[Planted, np.random.Generator], GateEvidence]

@@ -34,10 +34,10 @@ BASELINE_SIMILARITY = 0.75
 
 sys.path.insert(0, str(ROOT))
 
-from mangaassist_assets.mining.cluster_events import bundle_events, chance_of_none  # noqa: E402
-from mangaassist_assets.mining.clustering import cluster_messages  # noqa: E402
-from mangaassist_assets.mining.identity import resolve_identities  # noqa: E402
-from mangaassist_assets.mining.profiles import ClusterProfile, profile_of  # noqa: E402
+from mangaassist_assets.mining.clustering.communities import cluster_messages  # noqa: E402
+from mangaassist_assets.mining.tracking.cluster_events import bundle_events, chance_of_none  # noqa: E402
+from mangaassist_assets.mining.tracking.identity import resolve_identities  # noqa: E402
+from mangaassist_assets.mining.tracking.profiles import ClusterProfile, profile_of  # noqa: E402
 from tests.support.cluster_streams import Group, Planted, StreamBundle, StreamPlan, clouds, stream  # noqa: E402
 
 Profiles = Sequence[ClusterProfile]
@@ -54,7 +54,7 @@ def cloud_streams(
 
 def read_hwu64() -> tuple[np.ndarray, np.ndarray]:
     """Return unit vectors of all messages and the numbers of their intents."""
-    from resources.embeddings import LocalEmbedderResource
+    from resources.search.embeddings import LocalEmbedderResource
 
     texts, labels = [], []
     for split in ("train", "valid", "test"):

@@ -36,16 +36,16 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from benchmarks.scope_scores import all_scores  # noqa: E402
-from mangaassist_assets.learning.compute import Compute  # noqa: E402
-from mangaassist_assets.learning.examples import IntentExample  # noqa: E402
-from mangaassist_assets.learning.fine_tuning import IntentObjective, IntentTrainingConfig  # noqa: E402
-from mangaassist_assets.learning.intent import train_intent_classifier  # noqa: E402
-from mangaassist_assets.learning.intent_candidates import frozen_candidate, prepare_starts  # noqa: E402
-from mangaassist_assets.learning.intent_examples import usable_examples  # noqa: E402
-from mangaassist_assets.learning.intent_model import IntentClassifier  # noqa: E402
-from mangaassist_assets.learning.out_of_scope import separation  # noqa: E402
-from mangaassist_assets.learning.progress import ignore_progress  # noqa: E402
-from mangaassist_assets.learning.training_loop import run_training_loop  # noqa: E402
+from mangaassist_assets.models.examples import IntentExample  # noqa: E402
+from mangaassist_assets.models.intent.candidates import frozen_candidate, prepare_starts  # noqa: E402
+from mangaassist_assets.models.intent.examples import usable_examples  # noqa: E402
+from mangaassist_assets.models.intent.fine_tuning import IntentObjective, IntentTrainingConfig  # noqa: E402
+from mangaassist_assets.models.intent.model import IntentClassifier  # noqa: E402
+from mangaassist_assets.models.intent.out_of_scope import separation  # noqa: E402
+from mangaassist_assets.models.intent.training import train_intent_classifier  # noqa: E402
+from mangaassist_assets.training.compute import Compute  # noqa: E402
+from mangaassist_assets.training.loop import run_training_loop  # noqa: E402
+from mangaassist_assets.training.progress import ignore_progress  # noqa: E402
 
 DATA = ROOT.parent / "shared" / "data"
 BATCH = 32
@@ -90,7 +90,7 @@ def baseline(train: list[IntentExample], epochs: int, folder: str) -> tuple[tupl
         TrainingArguments,
     )
 
-    from mangaassist_assets.learning.encoders import load_base, tokenize
+    from mangaassist_assets.models.encoders.pretrained import load_base, tokenize
 
     base = load_base()
     intents = sorted({one.intent for one in train})
@@ -251,7 +251,7 @@ def scope(*, an_intent: int, epochs: int) -> dict[str, Any]:
 def _ask(model: Any, texts: list[str]) -> list[int]:  # noqa: ANN401 - a model of transformers
     import torch
 
-    from mangaassist_assets.learning.encoders import length_batches, load_base, pad_ids, tokenize
+    from mangaassist_assets.models.encoders.pretrained import length_batches, load_base, pad_ids, tokenize
 
     model.eval()
     sequences = tokenize(load_base().tokenizer, texts, max_tokens=64)
@@ -266,7 +266,7 @@ def _ask(model: Any, texts: list[str]) -> list[int]:  # noqa: ANN401 - a model o
 
 
 def _calibration_error(probabilities: Any, predictions: list[str], test: list[IntentExample]) -> float:  # noqa: ANN401
-    from mangaassist_assets.learning.metrics import expected_calibration_error
+    from mangaassist_assets.evaluation.metrics import expected_calibration_error
 
     right = [one == other.intent for one, other in zip(predictions, test, strict=True)]
     return expected_calibration_error(probabilities.max(axis=1).astype(np.float64), right)

@@ -25,11 +25,11 @@ import polars as pl
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from mangaassist_assets.datasets.leakage import find_leaks  # noqa: E402
-from mangaassist_assets.datasets.near_duplicates import THRESHOLD, Fingerprints, NearDuplicateIndex  # noqa: E402
-from mangaassist_assets.datasets.selection import Candidate, Caps, select  # noqa: E402
-from mangaassist_assets.datasets.splits import assign_split  # noqa: E402
-from mangaassist_assets.datasets.text_keys import normalise_text  # noqa: E402
+from mangaassist_assets.core.text_keys import normalise_text  # noqa: E402
+from mangaassist_assets.datasets.building.selection import Candidate, Caps, select  # noqa: E402
+from mangaassist_assets.datasets.building.splits import assign_split  # noqa: E402
+from mangaassist_assets.datasets.guards.leakage import find_leaks  # noqa: E402
+from mangaassist_assets.datasets.guards.near_duplicates import THRESHOLD, Fingerprints, NearDuplicateIndex  # noqa: E402
 
 DATA = ROOT.parent / "shared" / "data"
 

@@ -150,7 +150,7 @@ def read_hwu64() -> list[str]:
 
 def quality(rows: list[tuple[str, str, list[Span]]], own: Callable[[str], Iterable[str]]) -> dict[str, Any]:
     """Return recall and precision of both halves of a set."""
-    from mangaassist_assets.tracing.redaction import find_personal_data
+    from mangaassist_assets.privacy import find_personal_data
 
     scores = {"tune": Score(), "test": Score()}
     for half, text, gold in rows:
@@ -161,7 +161,7 @@ def quality(rows: list[tuple[str, str, list[Span]]], own: Callable[[str], Iterab
 
 def share_changed(texts: Sequence[str], vocabulary: Iterable[str] | None = None) -> float:
     """Return the share of texts that redaction changes."""
-    from mangaassist_assets.tracing.redaction import Vocabulary, redact
+    from mangaassist_assets.privacy import Vocabulary, redact
 
     words = None if vocabulary is None else Vocabulary(vocabulary)
     return round(sum(bool(redact(text, vocabulary=words).counts) for text in texts) / len(texts), 5)
@@ -211,7 +211,7 @@ def baseline_quality(work: Callable[[str], Any]) -> dict[str, Any]:
 
 def run(messages: int, seed: int) -> dict[str, Any]:
     """Measure everything."""
-    from mangaassist_assets.tracing.redaction import redact
+    from mangaassist_assets.privacy import redact
 
     draw = random.Random(seed)
     hwu64, english, japanese = read_hwu64(), read_pii(), read_japanese()

@@ -33,12 +33,12 @@ ROOT = Path(__file__).resolve().parents[1]
 DATA = ROOT.parent / "shared" / "data" / "feedbackqa"
 sys.path.insert(0, str(ROOT))
 
-from mangaassist_assets.learning.encoders import load_base  # noqa: E402 - the path comes first
-from mangaassist_assets.learning.examples import RankingExample  # noqa: E402
-from mangaassist_assets.learning.metrics import ndcg, order_by_scores, reciprocal_rank  # noqa: E402
-from mangaassist_assets.learning.pair_training import RerankerTrainingConfig, draw_lists  # noqa: E402
-from mangaassist_assets.learning.reranker import RerankerTrainingResult, train_reranker  # noqa: E402
-from mangaassist_assets.learning.reranker_model import Reranker  # noqa: E402
+from mangaassist_assets.evaluation.metrics import ndcg, order_by_scores, reciprocal_rank  # noqa: E402
+from mangaassist_assets.models.encoders.pretrained import load_base  # noqa: E402 - the path comes first
+from mangaassist_assets.models.examples import RankingExample  # noqa: E402
+from mangaassist_assets.models.reranker.model import Reranker  # noqa: E402
+from mangaassist_assets.models.reranker.pair_training import RerankerTrainingConfig, draw_lists  # noqa: E402
+from mangaassist_assets.models.reranker.training import RerankerTrainingResult, train_reranker  # noqa: E402
 from tests.support.feedbackqa import (  # noqa: E402
     REGIONS,
     FirstStage,

@@ -25,14 +25,14 @@ from typing import TYPE_CHECKING, Any
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from mangaassist_assets.learning.compute import Compute  # noqa: E402
-from mangaassist_assets.learning.progress import ProgressCallback, ignore_progress  # noqa: E402
-from mangaassist_assets.learning.training_loop import (  # noqa: E402
+from mangaassist_assets.training.compute import Compute  # noqa: E402
+from mangaassist_assets.training.loop import (  # noqa: E402
     LoopSettings,
     ParameterGroup,
     Validation,
     run_training_loop,
 )
+from mangaassist_assets.training.progress import ProgressCallback, ignore_progress  # noqa: E402
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -110,7 +110,7 @@ def timed_training(compute: Compute, *, steps: int, batch: int, tokens: int) -> 
 
 def scale_out(*, workers: int, rounds: int, steps: int, batch: int, tokens: int) -> dict[str, Any]:
     """Train alone and together in turn, in one Ray job."""
-    from resources.trainers import TrainerResource
+    from resources.ray.trainers import TrainerResource
 
     started = time.time()
 

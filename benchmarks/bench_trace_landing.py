@@ -26,11 +26,11 @@ from typing import Any
 import bench_trace_reading as reading
 from bench_trace_reading import Tracked, peak_bytes, say, timed, tracked
 
-from mangaassist_assets.landing import LandingTable
-from mangaassist_assets.tracing.landed_rows import LANDED_SCHEMA
-from mangaassist_assets.tracing.trace_landing import TraceLanding
-from resources.mlflow_sql_source import SqlTraceSource
-from resources.mlflow_store import TrackingStore
+from mangaassist_assets.core.ingestion_tables import LandingTable
+from mangaassist_assets.tracing.ingestion.ingested_rows import LANDED_SCHEMA
+from mangaassist_assets.tracing.ingestion.trace_ingestion import TraceLanding
+from resources.mlflow.traces.sql_source import SqlTraceSource
+from resources.mlflow.traces.store import TrackingStore
 
 NEW_TRACES = 100
 REPETITIONS = 15

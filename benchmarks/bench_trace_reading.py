@@ -36,12 +36,12 @@ import requests
 import sqlalchemy as sa
 
 from mangaassist_assets.local.ports import listen_on
-from mangaassist_assets.tracing.records import SpanRecord, TraceRecord
-from mangaassist_assets.tracing.sources import TracePosition, TraceSource
-from resources.mlflow_rest_source import RestTraceSource
-from resources.mlflow_sql_source import SqlTraceSource
-from resources.mlflow_store import TrackingStore
-from resources.trace_sink import OtlpTraceSink
+from mangaassist_assets.tracing.contract.records import SpanRecord, TraceRecord
+from mangaassist_assets.tracing.ingestion.trace_sources import TracePosition, TraceSource
+from resources.mlflow.traces.rest_source import RestTraceSource
+from resources.mlflow.traces.sink import OtlpTraceSink
+from resources.mlflow.traces.sql_source import SqlTraceSource
+from resources.mlflow.traces.store import TrackingStore
 
 FIRST_MS = 1_774_000_000_000
 STEP_MS = 40

@@ -5,7 +5,7 @@ from typing import Any
 
 import dagster as dg
 
-from mangaassist_assets.assets.lanes import LANES, Lane
+from mangaassist_assets.models.pipelines import LANES, Lane
 
 
 def build_promotion_job(lane: Lane) -> Any:  # noqa: ANN401 - Dagster gives the type no public name

@@ -11,32 +11,32 @@ from typing import Any, TypeAlias
 import dagster as dg
 
 from mangaassist_assets.assets import ALL_ASSETS
-from mangaassist_assets.assets.lanes import Lane
-from mangaassist_assets.assets.model_lane import build_lane_assets
+from mangaassist_assets.assets.model_pipeline import build_lane_assets
 from mangaassist_assets.champion_jobs import promotion_jobs
 from mangaassist_assets.checks.gates import ALL_CHECKS, build_lane_checks
-from mangaassist_assets.environment import ENVIRONMENT_VARIABLE, Environment, parse_environment
+from mangaassist_assets.core.environment import ENVIRONMENT_VARIABLE, Environment, parse_environment
 from mangaassist_assets.jobs import ALL_JOBS, build_lane_job
 from mangaassist_assets.loggers import console_lines
+from mangaassist_assets.models.pipelines import Lane
 from mangaassist_assets.schedules import ALL_SCHEDULES
-from resources.app_config import AppConfigResource
-from resources.aws import AwsResource
-from resources.embeddings import BedrockTitanEmbedderResource, LocalEmbedderResource
-from resources.endpoints import SageMakerResource
-from resources.feedback_stream import KinesisFeedbackResource
-from resources.generation import GenerationResource
-from resources.judge import JudgeResource
-from resources.knowledge import KnowledgeResource
-from resources.learning import LearningResource
-from resources.mining import MiningResource
-from resources.mlflow_tracking import MlflowResource
-from resources.prices import PricesResource
-from resources.privacy import PrivacyResource
-from resources.search import LanceDbSearchResource, OpenSearchResource
+from resources.aws.app_config import AppConfigResource
+from resources.aws.clients import AwsResource
+from resources.aws.endpoints import SageMakerResource
+from resources.aws.generation import GenerationResource
+from resources.aws.judge import JudgeResource
+from resources.feedback.feedback_stream import KinesisFeedbackResource
+from resources.mlflow.tracking import MlflowResource
+from resources.ray.trainers import TrainerResource
+from resources.search.embeddings import BedrockTitanEmbedderResource, LocalEmbedderResource
+from resources.search.indexes import LanceDbSearchResource, OpenSearchResource
+from resources.settings.knowledge import KnowledgeResource
+from resources.settings.learning import LearningResource
+from resources.settings.mining import MiningResource
+from resources.settings.prices import PricesResource
+from resources.settings.privacy import PrivacyResource
+from resources.settings.trace_mapping import TraceMappingResource
 from resources.store import StoreResource
-from resources.trace_mapping import TraceMappingResource
-from resources.trainers import TrainerResource
-from resources.warehouse import DuckDbWarehouseResource, RedshiftWarehouseResource
+from resources.warehouse.warehouse import DuckDbWarehouseResource, RedshiftWarehouseResource
 from sensors import ALL_SENSORS
 
 Resource: TypeAlias = "dg.ConfigurableResource[Any]"

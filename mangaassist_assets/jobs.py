@@ -8,8 +8,8 @@ from typing import Any
 
 import dagster as dg
 
-from mangaassist_assets.assets.lanes import INTENT, LANES, RERANKER, Lane
 from mangaassist_assets.champion_jobs import champion_evaluation, promotion_jobs
+from mangaassist_assets.models.pipelines import INTENT, LANES, RERANKER, Lane
 
 MINING = dg.AssetSelection.assets(
     "feedback_events", "recorded_feedback", "tagged_traces", "failed_traces", "failure_clusters", "review_queue"

@@ -1,1 +1,1 @@
-"""Thin clients for external systems, one module per system."""
+"""Clients of external systems as Dagster resources, one folder per system."""

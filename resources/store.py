@@ -9,9 +9,9 @@ from pydantic import Field
 if TYPE_CHECKING:
     from upath import UPath
 
-    from mangaassist_assets.landing import LandingTable
-    from mangaassist_assets.storage import SnapshotStore
-    from mangaassist_assets.tracing.feedback_landing import FeedbackLanding
+    from mangaassist_assets.core.ingestion_tables import LandingTable
+    from mangaassist_assets.core.snapshots import SnapshotStore
+    from mangaassist_assets.tracing.feedback.ingestion import FeedbackLanding
 
 
 class StoreResource(dg.ConfigurableResource):  # type: ignore[type-arg]
@@ -28,20 +28,20 @@ class StoreResource(dg.ConfigurableResource):  # type: ignore[type-arg]
 
     def snapshots(self) -> "SnapshotStore":
         """Return the snapshot store; nothing is touched until the first read or write."""
-        from mangaassist_assets.storage import SnapshotStore
+        from mangaassist_assets.core.snapshots import SnapshotStore
 
         return SnapshotStore(self.path())
 
     def feedback_landing(self) -> "FeedbackLanding":
         """Return where feedback events come to rest."""
-        from mangaassist_assets.tracing.feedback_landing import FeedbackLanding
+        from mangaassist_assets.tracing.feedback.ingestion import FeedbackLanding
 
         return FeedbackLanding.at(str(self.path() / "landing" / "feedback"))
 
     def trace_landing_table(self) -> "LandingTable":
         """Return the table in which traces come to rest; nothing is touched."""
-        from mangaassist_assets.landing import LandingTable, storage_options
-        from mangaassist_assets.tracing.landed_rows import LANDED_SCHEMA
+        from mangaassist_assets.core.ingestion_tables import LandingTable, storage_options
+        from mangaassist_assets.tracing.ingestion.ingested_rows import LANDED_SCHEMA
 
         uri = str(self.path() / "landing" / "traces")
         return LandingTable(uri, schema=LANDED_SCHEMA, skipping=("timestamp_ms",), storage_options=storage_options(uri))

@@ -4,7 +4,7 @@ import dagster as dg
 
 from mangaassist_assets.jobs import configuration_refresh
 from mangaassist_assets.triggers.configuration_changes import ConfigurationState, find_configuration_changes
-from resources.app_config import AppConfigResource
+from resources.aws.app_config import AppConfigResource
 
 
 @dg.sensor(

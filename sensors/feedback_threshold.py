@@ -20,9 +20,9 @@ from mangaassist_assets.triggers.cursors import CursorError, cursor_from_json, c
 from mangaassist_assets.triggers.feedback_threshold import FeedbackState, Firing, ThresholdConfig, decide
 from mangaassist_assets.triggers.thumb_history import ThumbHistory, votes_on_traces
 from mangaassist_assets.triggers.thumbs import PressedThumb, Votes
-from resources.aws import error_code
-from resources.feedback_stream import FeedbackBatch, KinesisFeedbackResource
-from resources.mlflow_tracking import MlflowResource
+from resources.aws.clients import error_code
+from resources.feedback.feedback_stream import FeedbackBatch, KinesisFeedbackResource
+from resources.mlflow.tracking import MlflowResource
 from resources.store import StoreResource
 
 _KIND = "feedback_threshold_sensor"

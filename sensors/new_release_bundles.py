@@ -11,7 +11,7 @@ from mangaassist_assets.mined_bundles import SENSOR, mined_bundles, mining_runs_
 from mangaassist_assets.partitions import release_bundles
 from mangaassist_assets.triggers.cursors import cursor_from_json, cursor_to_json
 from mangaassist_assets.triggers.new_bundles import find_new_bundles
-from resources.mlflow_tracking import MlflowResource
+from resources.mlflow.tracking import MlflowResource
 
 _KIND = "new_release_bundles"
 _VERSION = 1

@@ -47,7 +47,7 @@ PERSONAL = (
 
 
 def redact(text: str) -> str:
-    """Replace what is certainly personal. `mangaassist_assets.tracing.redaction` knows names and addresses, too."""
+    """Replace what is certainly personal. `mangaassist_assets.privacy` knows names and addresses, too."""
     for pattern, word in PERSONAL:
         text = pattern.sub(word, text)
     return text

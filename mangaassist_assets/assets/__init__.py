@@ -5,7 +5,7 @@ from mangaassist_assets.assets.corpus import first_intent_classifier, first_rera
 from mangaassist_assets.assets.failures import failed_traces
 from mangaassist_assets.assets.feedback import feedback_events, recorded_feedback
 from mangaassist_assets.assets.golden import golden_set
-from mangaassist_assets.assets.intent import intent_dataset
+from mangaassist_assets.assets.intent_dataset import intent_dataset
 from mangaassist_assets.assets.knowledge import (
     chunk_embeddings,
     knowledge_chunks,
@@ -14,12 +14,12 @@ from mangaassist_assets.assets.knowledge import (
     search_index,
 )
 from mangaassist_assets.assets.labels import intent_labels, review_queue
-from mangaassist_assets.assets.lanes import LANES
-from mangaassist_assets.assets.model_lane import build_lane_assets
+from mangaassist_assets.assets.model_pipeline import build_lane_assets
 from mangaassist_assets.assets.release import active_release, release_manifest, runtime_configuration
 from mangaassist_assets.assets.reports import satisfaction_report, usage_report
-from mangaassist_assets.assets.reranker import reranker_dataset
+from mangaassist_assets.assets.reranker_dataset import reranker_dataset
 from mangaassist_assets.assets.traces import tagged_traces
+from mangaassist_assets.models.pipelines import LANES
 
 ALL_ASSETS = (
     training_corpus,

@@ -6,17 +6,17 @@ import dagster as dg
 from pydantic import Field
 
 from mangaassist_assets.assets.common import ML_ENGINEERING, image, materialized, table
-from mangaassist_assets.assets.lanes import Lane
-from resources.learning import LearningResource
-from resources.mlflow_tracking import MlflowResource
+from mangaassist_assets.models.pipelines import Lane
+from resources.mlflow.tracking import MlflowResource
+from resources.settings.learning import LearningResource
 from resources.store import StoreResource
 
 if TYPE_CHECKING:
     from mangaassist_assets.assets.fresh_reviews import FreshReviews, ReviewRows
-    from mangaassist_assets.learning.decay_report import DecayConfig, DecayReport, Reviews
-    from mangaassist_assets.learning.families import ModelFamily
-    from mangaassist_assets.storage import SnapshotStore
-    from resources.mlflow_registry import ModelVersion
+    from mangaassist_assets.core.snapshots import SnapshotStore
+    from mangaassist_assets.models.model_types import ModelFamily
+    from mangaassist_assets.monitoring.decay_report import DecayConfig, DecayReport, Reviews
+    from resources.mlflow.registry import ModelVersion
 
 HEALTH_FILE = "health.json"
 HEALTH_TEXT_FILE = "health.md"
@@ -60,8 +60,8 @@ def build_champion_health_asset(lane: Lane) -> dg.AssetsDefinition:
         mlflow: MlflowResource,
         store: StoreResource,
     ) -> dg.MaterializeResult[None]:
-        from mangaassist_assets.learning.decay_report import DecayConfig
-        from mangaassist_assets.storage import canonical_json
+        from mangaassist_assets.core.snapshots import canonical_json
+        from mangaassist_assets.monitoring.decay_report import DecayConfig
 
         champion = mlflow.version_by_alias(lane.model_name, "champion")
         if champion is None:
@@ -127,7 +127,7 @@ def judge_champion(
         ChampionDatasetGoneError: what it learned from is not stored any more.
     """
     from mangaassist_assets.assets.fresh_reviews import fresh_reviews
-    from mangaassist_assets.learning.decay import judge_decay, with_references
+    from mangaassist_assets.monitoring.decay import judge_decay, with_references
 
     gathered = fresh_reviews(snapshots, lane, champion)
     groups = [*gathered.promotion, *gathered.later]
@@ -152,7 +152,7 @@ def judge_champion(
 
 
 def _answered(family: "ModelFamily[Any]", model: object, rows: "ReviewRows", version: str) -> "tuple[Reviews, int]":
-    from mangaassist_assets.learning.decay_report import Reviews
+    from mangaassist_assets.monitoring.decay_report import Reviews
 
     examples = family.examples(rows.frame, "test")
     evidence = family.evidence(model, examples, version=version)
@@ -179,7 +179,7 @@ def _promotion_score(snapshots: "SnapshotStore", lane: Lane, champion: "ModelVer
 
 
 def _chart(report: "DecayReport", lane: Lane) -> bytes:
-    from mangaassist_assets.learning.decay_chart import decay_chart
+    from mangaassist_assets.monitoring.decay_chart import decay_chart
 
     return decay_chart(report, title=f"champion {lane.title}")
 

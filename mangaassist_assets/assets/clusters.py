@@ -7,14 +7,14 @@ import dagster as dg
 from mangaassist_assets.assets.common import ML_ENGINEERING, image, materialized, table
 from mangaassist_assets.assets.failures import failed_traces
 from mangaassist_assets.partitions import release_bundles
-from resources.embeddings import EmbeddingsResource
-from resources.judge import JudgeResource
+from resources.aws.judge import JudgeResource
+from resources.search.embeddings import EmbeddingsResource
 from resources.store import StoreResource
 
 if TYPE_CHECKING:
     from mangaassist_assets.mining.cluster_building import ClusterMining
-    from mangaassist_assets.mining.clusters import FailureCluster
-    from mangaassist_assets.mining.timeline import TimelineRow
+    from mangaassist_assets.mining.tracking.clusters import FailureCluster
+    from mangaassist_assets.mining.tracking.timeline import TimelineRow
 
 _SHOWN = 50
 
@@ -36,13 +36,13 @@ def failure_clusters(
     merge, split, return), whether it grows by more than chance, how stable it is, whether it is noise, and redacted
     examples. Mining a bundle again, or an older one late, renames nothing.
     """
-    from mangaassist_assets.assets.cluster_history import read_history
     from mangaassist_assets.assets.message_vectors import message_vectors
     from mangaassist_assets.assets.reading import read_failures, read_turns, read_vocabulary
     from mangaassist_assets.mining.cluster_building import ClustersConfig, mine_clusters
-    from mangaassist_assets.mining.cluster_files import bundle_to_files
-    from mangaassist_assets.mining.timeline import cluster_timeline, timeline_rows
-    from mangaassist_assets.mining.timeline_chart import timeline_chart
+    from mangaassist_assets.mining.tracking.cluster_files import bundle_to_files
+    from mangaassist_assets.mining.tracking.cluster_history import read_history
+    from mangaassist_assets.mining.tracking.timeline import cluster_timeline, timeline_rows
+    from mangaassist_assets.mining.tracking.timeline_chart import timeline_chart
 
     bundle = context.partition_key
     snapshots = store.snapshots()
@@ -136,8 +136,8 @@ def _history_row(row: "TimelineRow") -> dict[str, Any]:
 def _map(mining: "ClusterMining", vectors: Any) -> bytes:  # noqa: ANN401 - an array; numpy is not imported here
     import numpy as np
 
-    from mangaassist_assets.mining.layout import map_points
-    from mangaassist_assets.mining.map_chart import cluster_map
+    from mangaassist_assets.mining.clustering.layout import map_points
+    from mangaassist_assets.mining.clustering.map_chart import cluster_map
 
     clusters = mining.bundle.clusters
     number = {cluster.cluster_id: row for row, cluster in enumerate(clusters)}

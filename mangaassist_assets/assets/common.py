@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 import dagster as dg
 
-from mangaassist_assets.storage import Snapshot
+from mangaassist_assets.core.snapshots import Snapshot
 
 ML_ENGINEERING = "team:ml-engineering"
 PLATFORM = "team:platform-engineering"

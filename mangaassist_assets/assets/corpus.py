@@ -4,14 +4,14 @@ import dagster as dg
 
 from mangaassist_assets.assets.common import LEFT_OUT, ML_ENGINEERING, TRAINING_POOL, leave_out, materialized, table
 from mangaassist_assets.assets.golden import golden_set
-from mangaassist_assets.assets.lanes import INTENT, RERANKER
-from resources.app_config import AppConfigResource
-from resources.embeddings import EmbeddingsResource
-from resources.learning import LearningResource
-from resources.mlflow_tracking import MlflowResource
-from resources.search import SearchResource
+from mangaassist_assets.models.pipelines import INTENT, RERANKER
+from resources.aws.app_config import AppConfigResource
+from resources.mlflow.tracking import MlflowResource
+from resources.ray.trainers import TrainerResource
+from resources.search.embeddings import EmbeddingsResource
+from resources.search.indexes import SearchResource
+from resources.settings.learning import LearningResource
 from resources.store import StoreResource
-from resources.trainers import TrainerResource
 
 
 @dg.asset(group_name="bootstrap", owners=[ML_ENGINEERING], kinds={"json"}, code_version="1")
@@ -26,8 +26,8 @@ def training_corpus(context: dg.AssetExecutionContext, store: StoreResource) -> 
     from pathlib import Path
 
     from mangaassist_assets.assets.reading import CORPUS_FILE, corpus_to_json, read_vocabulary
-    from mangaassist_assets.datasets.utterances import read_utterances
-    from mangaassist_assets.tracing.redaction import redact
+    from mangaassist_assets.datasets.sources.utterances import read_utterances
+    from mangaassist_assets.privacy import redact
 
     reading = read_utterances(Path(str(store.inputs() / "training.jsonl")))
     words = read_vocabulary(store.snapshots())
@@ -68,7 +68,7 @@ def first_intent_classifier(
     from mangaassist_assets.assets.reading import read_corpus, read_golden
     from mangaassist_assets.assets.registration import become_first_champion, present_champion
     from mangaassist_assets.assets.training import train_model
-    from mangaassist_assets.datasets.intent_dataset import build_intent_dataset
+    from mangaassist_assets.datasets.building.intent_dataset import build_intent_dataset
 
     if (present := present_champion(context, mlflow, INTENT)) is not None:
         return present
@@ -115,7 +115,7 @@ def first_reranker(
     from mangaassist_assets.assets.reading import read_chunks, read_corpus, read_golden
     from mangaassist_assets.assets.registration import become_first_champion, present_champion
     from mangaassist_assets.assets.training import train_model
-    from mangaassist_assets.datasets.intent_dataset import EmptyDatasetError
+    from mangaassist_assets.datasets.building.intent_dataset import EmptyDatasetError
 
     if (present := present_champion(context, mlflow, RERANKER)) is not None:
         return present

@@ -3,9 +3,9 @@
 import dagster as dg
 
 from mangaassist_assets.assets.common import image
-from mangaassist_assets.datasets.card_text import counts_chart, moment
-from mangaassist_assets.datasets.versions import DatasetVersion
-from mangaassist_assets.storage import Snapshot
+from mangaassist_assets.core.snapshots import Snapshot
+from mangaassist_assets.datasets.versions.card_text import counts_chart, moment
+from mangaassist_assets.datasets.versions.versions import DatasetVersion
 
 
 def dataset_result(snapshot: Snapshot, version: DatasetVersion) -> dg.MaterializeResult[None]:

@@ -6,15 +6,15 @@ import dagster as dg
 
 from mangaassist_assets.assets.common import LEFT_OUT, ML_ENGINEERING, PLATFORM, PRODUCTION_POOL
 from mangaassist_assets.assets.endpoint_contract import require_contract
-from mangaassist_assets.assets.lanes import Lane
 from mangaassist_assets.assets.promoting import ChampionConfig, champion_result, promote, requested_override
-from resources.endpoints import SageMakerResource
-from resources.mlflow_tracking import MlflowResource
+from mangaassist_assets.models.pipelines import Lane
+from resources.aws.endpoints import SageMakerResource
+from resources.mlflow.tracking import MlflowResource
 from resources.store import StoreResource
 
 if TYPE_CHECKING:
-    from resources.endpoints import EndpointDeployment
-    from resources.mlflow_registry import ModelVersion
+    from resources.aws.endpoints import EndpointDeployment
+    from resources.mlflow.registry import ModelVersion
 
 
 def first_asset(lane: Lane) -> tuple[str, ...]:
@@ -84,7 +84,7 @@ def build_endpoint_asset(lane: Lane) -> dg.AssetsDefinition:
         context: dg.AssetExecutionContext, endpoints: SageMakerResource, mlflow: MlflowResource, store: StoreResource
     ) -> dg.MaterializeResult[None]:
         from mangaassist_assets.releases.deployment_record import model_tags
-        from resources.mlflow_registry import artifact_uri
+        from resources.mlflow.registry import artifact_uri
 
         version = mlflow.version_by_alias(lane.model_name, "champion")
         if version is None and endpoints.describe(lane.endpoint_name) is None:

@@ -5,16 +5,16 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 
-from mangaassist_assets.assets.lanes import INTENT, RERANKER, Lane
-from mangaassist_assets.tracing.names import SpanName
+from mangaassist_assets.models.pipelines import INTENT, RERANKER, Lane
+from mangaassist_assets.tracing.contract.names import SpanName
 
 if TYPE_CHECKING:
+    from mangaassist_assets.core.snapshots import SnapshotStore
     from mangaassist_assets.serving.request_forms import RequiredForms
-    from mangaassist_assets.storage import SnapshotStore
-    from mangaassist_assets.tracing.turns import ChatTurn
-    from resources.endpoints import SageMakerResource
-    from resources.mlflow_registry import ModelVersion
-    from resources.mlflow_tracking import MlflowResource
+    from mangaassist_assets.tracing.contract.turns import ChatTurn
+    from resources.aws.endpoints import SageMakerResource
+    from resources.mlflow.registry import ModelVersion
+    from resources.mlflow.tracking import MlflowResource
     from resources.store import StoreResource
 
 _STAGE_OF_KIND = {INTENT.kind: str(SpanName.INTENT_CLASSIFICATION), RERANKER.kind: str(SpanName.RERANK_CHUNKS)}

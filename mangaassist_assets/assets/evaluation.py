@@ -9,17 +9,17 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 
 from mangaassist_assets.assets.common import image, materialized
-from mangaassist_assets.assets.lanes import Lane
 from mangaassist_assets.assets.promoting import no_champion
 from mangaassist_assets.assets.reading import EVALUATION_FILE, TrainedModel, read_dataset, read_json
-from mangaassist_assets.storage import SnapshotStore, canonical_json
+from mangaassist_assets.core.snapshots import SnapshotStore, canonical_json
+from mangaassist_assets.models.pipelines import Lane
 
 if TYPE_CHECKING:
-    from mangaassist_assets.learning.families import ServableModel
-    from mangaassist_assets.learning.gate import GateDecision
-    from resources.learning import LearningResource
-    from resources.mlflow_registry import ModelVersion
-    from resources.mlflow_tracking import MlflowResource
+    from mangaassist_assets.evaluation.gate.gate import GateDecision
+    from mangaassist_assets.models.model_types import ServableModel
+    from resources.mlflow.registry import ModelVersion
+    from resources.mlflow.tracking import MlflowResource
+    from resources.settings.learning import LearningResource
     from resources.store import StoreResource
 
 _TIMED_EXAMPLES = 30
@@ -61,8 +61,8 @@ def evaluate(
         dg.Failure: There is no champion to compare with.
         ArtifactMismatchError: One of the artifacts is damaged.
     """
-    from mangaassist_assets.learning.evidence import GateEvidence
-    from mangaassist_assets.learning.gate import judge
+    from mangaassist_assets.evaluation.gate.gate import judge
+    from mangaassist_assets.evaluation.results import GateEvidence
 
     snapshots = store.snapshots()
     challenger = TrainedModel.read(snapshots, lane.model_asset, bundle)
@@ -142,7 +142,7 @@ def _standing_evaluation(
 
 
 def _latencies(champion: ServableModel, challenger: ServableModel, inputs: list[Any]) -> Any:  # noqa: ANN401
-    from mangaassist_assets.learning.latency import latencies_in_turns
+    from mangaassist_assets.evaluation.latency import latencies_in_turns
 
     requests = [one if isinstance(one, list) else [one] for one in inputs]
     return latencies_in_turns(champion, challenger, requests)
@@ -169,8 +169,8 @@ def evaluation_result(
     challenger = mlflow.registry().get(lane.model_name, evaluation.challenger_version)
     chart = None
     if judged.decision is not None:
-        from mangaassist_assets.learning.gate_chart import gate_chart
-        from resources.mlflow_verdicts import log_verdict
+        from mangaassist_assets.evaluation.gate.chart import gate_chart
+        from resources.mlflow.verdicts import log_verdict
 
         chart = gate_chart(judged.decision)
         log_verdict(
@@ -213,7 +213,7 @@ def evaluation_result(
 
 def _logged_model(mlflow: MlflowResource, version: ModelVersion) -> dict[str, dg.MetadataValue]:
     """Return the link that MLflow's own page of a version lacks; versions of before there were models have none."""
-    from resources.mlflow_registry import MODEL_TAG
+    from resources.mlflow.registry import MODEL_TAG
 
     model_id = version.tags.get(MODEL_TAG)
     return {"logged_model": dg.MetadataValue.url(mlflow.logged_model_url(model_id))} if model_id else {}

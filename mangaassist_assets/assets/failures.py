@@ -5,7 +5,7 @@ import dagster as dg
 from mangaassist_assets.assets.common import ML_ENGINEERING, materialized, table
 from mangaassist_assets.assets.traces import tagged_traces
 from mangaassist_assets.partitions import release_bundles
-from resources.mining import MiningResource
+from resources.settings.mining import MiningResource
 from resources.store import StoreResource
 
 EXPLAINED_FAILURES = 20
@@ -31,9 +31,9 @@ def failed_traces(
     compares the arms of the bundle's experiments, `shadow` the champion with the challenger that answered beside it.
     """
     from mangaassist_assets.assets.reading import FAILURES_FILE, RULES_FILE, failures_to_json, read_turns
-    from mangaassist_assets.mining.arm_comparison import arm_rows, shadow_rows
-    from mangaassist_assets.mining.blame import find_failures
-    from mangaassist_assets.mining.explaining import (
+    from mangaassist_assets.core.snapshots import canonical_json
+    from mangaassist_assets.mining.blame.blame import find_failures
+    from mangaassist_assets.mining.blame.explanations import (
         blame_rows,
         not_judged_rows,
         off_scale_rows,
@@ -43,7 +43,7 @@ def failed_traces(
         why_rows,
         worst,
     )
-    from mangaassist_assets.storage import canonical_json
+    from mangaassist_assets.reporting.experiments import arm_rows, shadow_rows
 
     bundle = context.partition_key
     snapshots = store.snapshots()

@@ -5,9 +5,9 @@ from pydantic import Field
 
 from mangaassist_assets.assets.common import FEEDBACK_STREAM_POOL, PLATFORM, materialized, table
 from mangaassist_assets.partitions import release_bundles
-from resources.feedback_stream import KinesisFeedbackResource
-from resources.mlflow_tracking import MlflowResource
-from resources.privacy import PrivacyResource
+from resources.feedback.feedback_stream import KinesisFeedbackResource
+from resources.mlflow.tracking import MlflowResource
+from resources.settings.privacy import PrivacyResource
 from resources.store import StoreResource
 
 RECORDING_FILE = "recording.parquet"
@@ -39,10 +39,10 @@ def feedback_events(
 
     from mangaassist_assets.assets.reading import EVENTS_FILE
     from mangaassist_assets.tracing.erasure import erased_users
-    from mangaassist_assets.tracing.feedback_joining import OVERDUE, join_waiting
-    from mangaassist_assets.tracing.feedback_landing import land_new
-    from mangaassist_assets.tracing.landed_facts import LandedFacts
-    from resources.mlflow_trace_finder import MlflowTraceFinder
+    from mangaassist_assets.tracing.feedback.ingestion import land_new
+    from mangaassist_assets.tracing.feedback.joining import OVERDUE, join_waiting
+    from mangaassist_assets.tracing.ingestion.ingested_facts import LandedFacts
+    from resources.mlflow.traces.trace_finder import MlflowTraceFinder
 
     snapshots = store.snapshots()
     landing = store.feedback_landing()
@@ -123,8 +123,8 @@ def recorded_feedback(
     tag `user_feedback`.
     """
     from mangaassist_assets.assets.reading import read_feedback
-    from mangaassist_assets.tracing.feedback_recording import record_events, recorded_before
-    from resources.mlflow_feedback import MlflowFeedbackRecorder
+    from mangaassist_assets.tracing.feedback.recording import record_events, recorded_before
+    from resources.mlflow.assessments.feedback import MlflowFeedbackRecorder
 
     bundle = context.partition_key
     snapshots = store.snapshots()

@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
-from mangaassist_assets.assets.lanes import Lane
 from mangaassist_assets.assets.reading import TURNS_FILE, bundles_by_start, read_corpus, read_dataset
+from mangaassist_assets.models.pipelines import Lane
 
 if TYPE_CHECKING:
-    from mangaassist_assets.storage import SnapshotStore
-    from resources.mlflow_registry import ModelVersion
+    from mangaassist_assets.core.snapshots import SnapshotStore
+    from resources.mlflow.registry import ModelVersion
 
 ITSELF = "messages that this champion answered"
 OTHERS = "messages that another model answered"
@@ -121,7 +121,7 @@ def fresh_reviews(
 
 def _own_dataset(store: SnapshotStore, lane: Lane, champion: ModelVersion) -> tuple[pl.DataFrame | None, int | None]:
     """Return the rows a champion was made and judged with, and their as-of time; None for the bootstrap's."""
-    from mangaassist_assets.datasets.stored_versions import read_rows, stored_versions
+    from mangaassist_assets.datasets.versions.stored_versions import read_rows, stored_versions
 
     bundle, digest = champion.tags.get("release_bundle"), champion.tags.get("dataset_digest")
     if bundle in (None, _BOOTSTRAP):
@@ -190,8 +190,8 @@ class _Learned:
 
     def reasons(self, frame: pl.DataFrame, source: ReviewSource) -> Iterator[tuple[str, str]]:
         """Yield the ids of examples that cannot be judged on, with the reason."""
-        from mangaassist_assets.datasets.near_duplicates import Fingerprints, NearDuplicateIndex
-        from mangaassist_assets.datasets.text_keys import normalise_text
+        from mangaassist_assets.core.text_keys import normalise_text
+        from mangaassist_assets.datasets.guards.near_duplicates import Fingerprints, NearDuplicateIndex
 
         made = Fingerprints()
         keys = sorted({normalise_text(text) for text in self.texts})

@@ -17,7 +17,7 @@ def golden_set(context: dg.AssetExecutionContext, store: StoreResource) -> dg.Ma
     from collections import Counter
 
     from mangaassist_assets.assets.reading import GOLDEN_FILE, read_vocabulary
-    from mangaassist_assets.datasets.golden_set import (
+    from mangaassist_assets.datasets.sources.golden_set import (
         SOURCE_FILE,
         golden_to_json,
         read_handed_in,

@@ -7,7 +7,6 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from mangaassist_assets.assets.earlier_versions import earlier_versions
 from mangaassist_assets.assets.reading import (
     TURNS_FILE,
     bundles_by_start,
@@ -17,12 +16,13 @@ from mangaassist_assets.assets.reading import (
     read_golden,
     read_vocabulary,
 )
+from mangaassist_assets.datasets.building.earlier_versions import earlier_versions
 
 if TYPE_CHECKING:
-    from mangaassist_assets.datasets.intent_dataset import IntentDatasetConfig
-    from mangaassist_assets.datasets.intent_labels import IntentLabel, LabelConflict
-    from mangaassist_assets.datasets.versions import DatasetVersion
-    from mangaassist_assets.storage import SnapshotStore
+    from mangaassist_assets.core.snapshots import SnapshotStore
+    from mangaassist_assets.datasets.building.intent_dataset import IntentDatasetConfig
+    from mangaassist_assets.datasets.versions.versions import DatasetVersion
+    from mangaassist_assets.labelling.intent_labels import IntentLabel, LabelConflict
 
 Trace = tuple[str, "str | None", str, int]
 
@@ -51,13 +51,13 @@ def build_intent_version(snapshots: SnapshotStore, bundle: str, *, config: Inten
         SnapshotMissingError: the labels of the bundle were never materialized.
         LeakageError: what was built leaks all the same; names the examples.
     """
-    from mangaassist_assets.datasets.intent_dataset import build_intent_dataset, carried_labels, pinned_sides
-    from mangaassist_assets.datasets.intent_labels import CONFLICTS_FILE, LABELS_FILE, labels_from_parquet
-    from mangaassist_assets.datasets.leakage import refuse_leaks
-    from mangaassist_assets.datasets.recorded_inputs import RecordingStore
-    from mangaassist_assets.datasets.tested import earlier_tests
-    from mangaassist_assets.datasets.trust import shopper_history
-    from mangaassist_assets.datasets.versions import to_parquet
+    from mangaassist_assets.datasets.building.intent_dataset import build_intent_dataset, carried_labels, pinned_sides
+    from mangaassist_assets.datasets.guards.holdout_history import earlier_tests
+    from mangaassist_assets.datasets.guards.leakage import refuse_leaks
+    from mangaassist_assets.datasets.guards.poisoning import shopper_history
+    from mangaassist_assets.datasets.versions.recorded_inputs import RecordingStore
+    from mangaassist_assets.datasets.versions.versions import to_parquet
+    from mangaassist_assets.labelling.intent_labels import CONFLICTS_FILE, LABELS_FILE, labels_from_parquet
     from mangaassist_assets.labelling.stored_labels import conflicts_from_json
     from mangaassist_assets.tracing.erasure import erased_users
 

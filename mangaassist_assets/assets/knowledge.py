@@ -4,9 +4,9 @@ import dagster as dg
 from pydantic import Field
 
 from mangaassist_assets.assets.common import ML_ENGINEERING, PLATFORM, PRODUCTION_POOL, materialized, table
-from resources.embeddings import EmbeddingsResource
-from resources.knowledge import KnowledgeResource
-from resources.search import SearchResource
+from resources.search.embeddings import EmbeddingsResource
+from resources.search.indexes import SearchResource
+from resources.settings.knowledge import KnowledgeResource
 from resources.store import StoreResource
 
 
@@ -33,11 +33,11 @@ def knowledge_chunks(
     from dataclasses import asdict
 
     from mangaassist_assets.assets.reading import CHUNKS_FILE, VOCABULARY_FILE, read_chunks
-    from mangaassist_assets.knowledge.chunking import chunk_documents, chunks_to_parquet
-    from mangaassist_assets.knowledge.documents import read_knowledge
-    from mangaassist_assets.knowledge.tenants import opened_documents
-    from mangaassist_assets.knowledge.vocabulary import store_phrases
-    from mangaassist_assets.storage import canonical_json
+    from mangaassist_assets.core.snapshots import canonical_json
+    from mangaassist_assets.retrieval.chunking import chunk_documents, chunks_to_parquet
+    from mangaassist_assets.retrieval.documents.documents import read_knowledge
+    from mangaassist_assets.retrieval.tenants import opened_documents
+    from mangaassist_assets.retrieval.vocabulary import store_phrases
 
     snapshots = store.snapshots()
     attribute = knowledge.named_tenant_attribute()
@@ -93,8 +93,8 @@ def chunk_embeddings(
     Vectors are cached by model and content: only new content is embedded.
     """
     from mangaassist_assets.assets.reading import EMBEDDINGS_CARD_FILE, VECTORS_FILE, read_chunks, vectors_to_bytes
-    from mangaassist_assets.knowledge.embedding_cache import EmbeddingCache, embed_chunks
-    from mangaassist_assets.storage import canonical_json
+    from mangaassist_assets.core.snapshots import canonical_json
+    from mangaassist_assets.retrieval.embedding_cache import EmbeddingCache, embed_chunks
 
     snapshots = store.snapshots()
     chunks = read_chunks(snapshots)
@@ -131,8 +131,8 @@ def search_index(
     The alias does not move here.
     """
     from mangaassist_assets.assets.reading import GENERATION_FILE, read_chunks, read_embeddings
-    from mangaassist_assets.knowledge.generations import GenerationSettings, build_generation
-    from mangaassist_assets.storage import canonical_json
+    from mangaassist_assets.core.snapshots import canonical_json
+    from mangaassist_assets.retrieval.generations import GenerationSettings, build_generation
 
     snapshots = store.snapshots()
     chunks = read_chunks(snapshots)
@@ -176,8 +176,8 @@ def retrieval_evaluation(
         read_json,
         retrieval_figures,
     )
-    from mangaassist_assets.knowledge.retrieval_evaluation import answerable_queries, evaluate_retrieval
-    from mangaassist_assets.storage import canonical_json
+    from mangaassist_assets.core.snapshots import canonical_json
+    from mangaassist_assets.retrieval.evaluation import answerable_queries, evaluate_retrieval
 
     snapshots = store.snapshots()
     candidate = read_json(snapshots, snapshots.latest("search_index"), GENERATION_FILE)["generation"]

@@ -12,16 +12,16 @@ from mangaassist_assets.assets.corpus import training_corpus
 from mangaassist_assets.assets.message_vectors import message_vectors
 from mangaassist_assets.assets.traces import tagged_traces
 from mangaassist_assets.partitions import release_bundles
-from resources.embeddings import EmbeddingsResource
-from resources.judge import JudgeResource
-from resources.mlflow_tracking import MlflowResource
+from resources.aws.judge import JudgeResource
+from resources.mlflow.tracking import MlflowResource
+from resources.search.embeddings import EmbeddingsResource
 from resources.store import StoreResource
 
 if TYPE_CHECKING:
+    from mangaassist_assets.core.snapshots import SnapshotStore
     from mangaassist_assets.labelling.disagreement import Disagreement
     from mangaassist_assets.labelling.error_estimate import ErrorRate
-    from mangaassist_assets.storage import SnapshotStore
-    from mangaassist_assets.tracing.turns import ChatTurn
+    from mangaassist_assets.tracing.contract.turns import ChatTurn
 
 _SHOWN = 50
 
@@ -57,9 +57,9 @@ def review_queue(
     """
     from mangaassist_assets.assets.reading import read_clusters, read_turns
     from mangaassist_assets.labelling.known_intents import known_intents
-    from mangaassist_assets.labelling.review_queue import QueueConfig, pick_for_review, review_candidates
-    from mangaassist_assets.labelling.stored_queue import QUEUE_FILE, queue_to_json
-    from resources.mlflow_review_queues import MlflowReviewQueues
+    from mangaassist_assets.labelling.queue.review_queue import QueueConfig, pick_for_review, review_candidates
+    from mangaassist_assets.labelling.queue.stored_queue import QUEUE_FILE, queue_to_json
+    from resources.mlflow.assessments.review_queues import MlflowReviewQueues
 
     bundle = context.partition_key
     snapshots = store.snapshots()
@@ -162,11 +162,11 @@ def intent_labels(
     from mangaassist_assets.assets.reading import read_clusters, read_turns, read_vocabulary
     from mangaassist_assets.labelling.cluster_reviews import PropagationConfig
     from mangaassist_assets.labelling.gathering import gather_labels
-    from mangaassist_assets.labelling.judging import NO_JUDGE, JudgingConfig, judge_labels
+    from mangaassist_assets.labelling.judge import NO_JUDGE, JudgingConfig, judge_labels
     from mangaassist_assets.labelling.known_intents import known_intents
+    from mangaassist_assets.labelling.queue.stored_queue import QUEUE_FILE, queue_from_json
     from mangaassist_assets.labelling.reviews import labels_from_reviews
     from mangaassist_assets.labelling.stored_labels import JUDGEMENTS_FILE, judgements_from_json, label_files
-    from mangaassist_assets.labelling.stored_queue import QUEUE_FILE, queue_from_json
 
     bundle = context.partition_key
     snapshots = store.snapshots()

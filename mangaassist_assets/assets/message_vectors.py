@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from mangaassist_assets.knowledge.embedding_cache import EmbeddingReport, Progress
-    from mangaassist_assets.knowledge.types import Vectors
-    from resources.embeddings import EmbeddingsResource
+    from mangaassist_assets.retrieval.embedding_cache import EmbeddingReport, Progress
+    from mangaassist_assets.retrieval.types import Vectors
+    from resources.search.embeddings import EmbeddingsResource
     from resources.store import StoreResource
 
 
@@ -20,8 +20,8 @@ def message_vectors(
     progress: Progress | None = None,
 ) -> tuple[Vectors, EmbeddingReport]:
     """Return a vector for each redacted message, and which model made them; see `mining.message_vectors`."""
-    from mangaassist_assets.knowledge.embedding_cache import EmbeddingCache
-    from mangaassist_assets.mining.message_vectors import embed_messages
+    from mangaassist_assets.mining.clustering.message_vectors import embed_messages
+    from mangaassist_assets.retrieval.embedding_cache import EmbeddingCache
 
     cache = EmbeddingCache(store.cache("embeddings"))
     return embed_messages(texts, embedder=embeddings.embedder(), cache=cache, progress=progress)

@@ -9,13 +9,13 @@ import dagster as dg
 from pydantic import Field
 
 from mangaassist_assets.assets.common import table
-from mangaassist_assets.assets.lanes import Lane
+from mangaassist_assets.models.pipelines import Lane
 from mangaassist_assets.releases.overrides import DEFAULT_BY, NO_CHAMPION, Override, OverrideRequest
 
 if TYPE_CHECKING:
-    from mangaassist_assets.storage import SnapshotStore
-    from resources.mlflow_registry import ModelVersion
-    from resources.mlflow_tracking import MlflowResource
+    from mangaassist_assets.core.snapshots import SnapshotStore
+    from resources.mlflow.registry import ModelVersion
+    from resources.mlflow.tracking import MlflowResource
     from resources.store import StoreResource
 
 
@@ -105,10 +105,10 @@ def promote(
             is not what was registered. Nothing was moved then.
     """
     from mangaassist_assets.assets.reading import read_verdicts
-    from mangaassist_assets.learning.artifacts import ArtifactMismatchError
+    from mangaassist_assets.models.artifacts import ArtifactMismatchError
     from mangaassist_assets.releases.overrides import ID_TAG, OverrideRefusedError, read_overrides
     from mangaassist_assets.releases.promotion import Champion, choose_promotion
-    from resources.mlflow_registry import RegistryError
+    from resources.mlflow.registry import RegistryError
 
     present = mlflow.version_by_alias(lane.model_name, "champion")
     if present is None and override is None:
@@ -221,7 +221,7 @@ def _verified(mlflow: "MlflowResource", version: "ModelVersion", lane: Lane) -> 
         ArtifactMismatchError: a file is not what was registered.
         RegistryError: the artifact is gone.
     """
-    from mangaassist_assets.learning.artifacts import artifact_kind, verify_artifact
+    from mangaassist_assets.models.artifacts import artifact_kind, verify_artifact
     from mangaassist_assets.releases.overrides import OverrideRefusedError
 
     if version.artifact_sha256 is None:

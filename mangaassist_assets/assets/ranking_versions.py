@@ -7,21 +7,21 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from mangaassist_assets.assets.earlier_versions import earlier_versions
 from mangaassist_assets.assets.reading import bundles_by_start, read_chunks, read_corpus, read_golden, read_turns
+from mangaassist_assets.datasets.building.earlier_versions import earlier_versions
 
 if TYPE_CHECKING:
-    from mangaassist_assets.datasets.reranker_dataset import RankingDataset, RankingDatasetConfig
-    from mangaassist_assets.datasets.tested import EarlierTests
-    from mangaassist_assets.datasets.utterances import Utterance
-    from mangaassist_assets.datasets.versions import DatasetVersion
-    from mangaassist_assets.knowledge.tenants import TenantScope
-    from mangaassist_assets.knowledge.types import Chunk, Hit
-    from mangaassist_assets.storage import SnapshotStore
-    from mangaassist_assets.tracing.turns import ChatTurn
-    from resources.app_config import AppConfigResource
-    from resources.embeddings import EmbeddingsResource
-    from resources.search import SearchResource
+    from mangaassist_assets.core.snapshots import SnapshotStore
+    from mangaassist_assets.datasets.building.reranker_dataset import RankingDataset, RankingDatasetConfig
+    from mangaassist_assets.datasets.guards.holdout_history import EarlierTests
+    from mangaassist_assets.datasets.sources.utterances import Utterance
+    from mangaassist_assets.datasets.versions.versions import DatasetVersion
+    from mangaassist_assets.retrieval.tenants import TenantScope
+    from mangaassist_assets.retrieval.types import Chunk, Hit
+    from mangaassist_assets.tracing.contract.turns import ChatTurn
+    from resources.aws.app_config import AppConfigResource
+    from resources.search.embeddings import EmbeddingsResource
+    from resources.search.indexes import SearchResource
 
 MAX_TITLE_QUERIES = 200
 SEARCHES_FILE = "searches.parquet"
@@ -62,11 +62,11 @@ def build_ranking_version(
     """
     from dataclasses import replace
 
-    from mangaassist_assets.datasets.leakage import refuse_leaks
-    from mangaassist_assets.datasets.recorded_inputs import RecordingStore
-    from mangaassist_assets.datasets.reviewed_queries import newest_review_ms
-    from mangaassist_assets.datasets.tested import earlier_tests
-    from mangaassist_assets.datasets.versions import to_parquet
+    from mangaassist_assets.datasets.building.reviewed_queries import newest_review_ms
+    from mangaassist_assets.datasets.guards.holdout_history import earlier_tests
+    from mangaassist_assets.datasets.guards.leakage import refuse_leaks
+    from mangaassist_assets.datasets.versions.recorded_inputs import RecordingStore
+    from mangaassist_assets.datasets.versions.versions import to_parquet
     from mangaassist_assets.tracing.erasure import erased_users
 
     reads = RecordingStore(snapshots)
@@ -138,11 +138,11 @@ def ranking_dataset(
     """Build a ranking dataset whose passages and vocabulary are those of the knowledge."""
     from dataclasses import replace
 
-    from mangaassist_assets.datasets.reranker_dataset import DEFAULT_RANKING_DATASET, build_ranking_dataset
-    from mangaassist_assets.datasets.tested import NO_EARLIER_TESTS
-    from mangaassist_assets.knowledge.chunking import embedding_text
-    from mangaassist_assets.knowledge.vocabulary import store_phrases
-    from mangaassist_assets.tracing.redaction import Vocabulary
+    from mangaassist_assets.datasets.building.reranker_dataset import DEFAULT_RANKING_DATASET, build_ranking_dataset
+    from mangaassist_assets.datasets.guards.holdout_history import NO_EARLIER_TESTS
+    from mangaassist_assets.privacy import Vocabulary
+    from mangaassist_assets.retrieval.chunking import embedding_text
+    from mangaassist_assets.retrieval.vocabulary import store_phrases
 
     asked = [one.text for one in base if one.relevant_documents]
     asked += [turn.learnable_text for turn in turns if turn.expected_documents]
@@ -186,8 +186,8 @@ def recorded_search(content: bytes) -> Callable[[Sequence[str]], Search]:
     """Return the first stage as it answered when a version was built, out of its `SEARCHES_FILE`."""
     import polars as pl
 
-    from mangaassist_assets.datasets.recorded_inputs import InputGoneError
-    from mangaassist_assets.knowledge.types import Hit
+    from mangaassist_assets.datasets.versions.recorded_inputs import InputGoneError
+    from mangaassist_assets.retrieval.types import Hit
 
     found: dict[tuple[str, str | None], list[Hit]] = {}
     for row in pl.read_parquet(io.BytesIO(content)).sort("query", "rank").iter_rows(named=True):
@@ -249,7 +249,7 @@ def title_queries(chunks: Sequence[Chunk]) -> list[Utterance]:
 
     Weak supervision, but in the store's own words.
     """
-    from mangaassist_assets.datasets.utterances import Utterance
+    from mangaassist_assets.datasets.sources.utterances import Utterance
 
     documents: dict[tuple[str, str], set[str]] = {}
     for chunk in chunks:

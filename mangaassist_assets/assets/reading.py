@@ -10,25 +10,25 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from mangaassist_assets.storage import Snapshot, SnapshotStore, canonical_json
+from mangaassist_assets.core.snapshots import Snapshot, SnapshotStore, canonical_json
 
 if TYPE_CHECKING:
     import polars as pl
 
-    from mangaassist_assets.assets.lanes import Lane
-    from mangaassist_assets.datasets.utterances import Utterance
-    from mangaassist_assets.datasets.versions import DatasetVersion
-    from mangaassist_assets.knowledge.retrieval_evaluation import LabelledQuery, RetrievalReport
-    from mangaassist_assets.knowledge.types import Chunk, Vectors
-    from mangaassist_assets.mining.blame import Blame, FailedTurn
-    from mangaassist_assets.mining.clusters import FailureCluster
-    from mangaassist_assets.mining.signals import Signal
+    from mangaassist_assets.datasets.sources.utterances import Utterance
+    from mangaassist_assets.datasets.versions.versions import DatasetVersion
+    from mangaassist_assets.mining.blame.blame import Blame, FailedTurn
+    from mangaassist_assets.mining.blame.signals import Signal
+    from mangaassist_assets.mining.tracking.clusters import FailureCluster
+    from mangaassist_assets.models.pipelines import Lane
+    from mangaassist_assets.privacy import Vocabulary
     from mangaassist_assets.releases.manifest import LearnedModel
     from mangaassist_assets.releases.promotion import StoredVerdict
-    from mangaassist_assets.tracing.coverage import TracePresence
-    from mangaassist_assets.tracing.feedback import FeedbackRecord
-    from mangaassist_assets.tracing.redaction import Vocabulary
-    from mangaassist_assets.tracing.turns import ChatTurn
+    from mangaassist_assets.retrieval.evaluation import LabelledQuery, RetrievalReport
+    from mangaassist_assets.retrieval.types import Chunk, Vectors
+    from mangaassist_assets.tracing.contract.turns import ChatTurn
+    from mangaassist_assets.tracing.feedback.events import FeedbackRecord
+    from mangaassist_assets.tracing.ingestion.coverage import TracePresence
 
 TURNS_FILE = "turns.parquet"
 TURNS_CARD_FILE = "card.json"
@@ -50,7 +50,7 @@ EVALUATION_FILE = "evaluation.json"
 
 def read_turns(store: SnapshotStore, release_bundle: str) -> list[ChatTurn]:
     """Return the chat turns of a bundle, ordered by (timestamp_ms, trace_id)."""
-    from mangaassist_assets.tracing.snapshot import turns_from_parquet
+    from mangaassist_assets.tracing.ingestion.turn_frames import turns_from_parquet
 
     return turns_from_parquet(store.read(store.latest("tagged_traces", partition=release_bundle), TURNS_FILE))
 
@@ -61,7 +61,7 @@ def read_presence(store: SnapshotStore, release_bundle: str) -> list[TracePresen
 
     import polars as pl
 
-    from mangaassist_assets.tracing.coverage import TracePresence
+    from mangaassist_assets.tracing.ingestion.coverage import TracePresence
 
     content = store.read(store.latest("tagged_traces", partition=release_bundle), PRESENCE_FILE)
     return [
@@ -80,7 +80,7 @@ def read_presence(store: SnapshotStore, release_bundle: str) -> list[TracePresen
 
 def read_feedback(store: SnapshotStore, release_bundle: str) -> Sequence[FeedbackRecord]:
     """Return the feedback events of a bundle, oldest first."""
-    from mangaassist_assets.tracing.feedback_landing import events_from_parquet
+    from mangaassist_assets.tracing.feedback.ingestion import events_from_parquet
 
     return events_from_parquet(store.read(store.latest("feedback_events", partition=release_bundle), EVENTS_FILE))
 
@@ -140,8 +140,8 @@ def read_failures(store: SnapshotStore, release_bundle: str) -> list[FailedTurn]
     """Return the failed turns of a bundle with signals, blame and findings, in the order they were stored."""
     from pydantic import TypeAdapter
 
-    from mangaassist_assets.mining.blame import Blame, FailedTurn, Finding
-    from mangaassist_assets.mining.signals import Signal
+    from mangaassist_assets.mining.blame.blame import Blame, FailedTurn, Finding
+    from mangaassist_assets.mining.blame.signals import Signal
 
     signals: TypeAdapter[tuple[Signal, ...]] = TypeAdapter(tuple[Signal, ...])
     blames: TypeAdapter[Blame] = TypeAdapter(Blame)
@@ -168,7 +168,7 @@ def read_failures(store: SnapshotStore, release_bundle: str) -> list[FailedTurn]
 
 def read_clusters(store: SnapshotStore, release_bundle: str) -> list[FailureCluster]:
     """Return the failure clusters of a bundle, the largest first."""
-    from mangaassist_assets.mining.cluster_files import CLUSTERS_FILE, clusters_from_json
+    from mangaassist_assets.mining.tracking.cluster_files import CLUSTERS_FILE, clusters_from_json
 
     return clusters_from_json(store.read(store.latest("failure_clusters", partition=release_bundle), CLUSTERS_FILE))
 
@@ -190,7 +190,7 @@ def corpus_to_json(utterances: Sequence[Utterance]) -> bytes:
 
 def read_corpus(store: SnapshotStore) -> list[Utterance]:
     """Return the training corpus of the bootstrap."""
-    from mangaassist_assets.datasets.utterances import Utterance
+    from mangaassist_assets.datasets.sources.utterances import Utterance
 
     rows = json.loads(store.read(store.latest("training_corpus"), CORPUS_FILE))
     return [
@@ -216,14 +216,14 @@ def read_chunks(store: SnapshotStore, *, tenantless: bool = False) -> list[Chunk
 
     `tenantless` takes those that an earlier version wrote, which say of none whose it is: never for what is searched.
     """
-    from mangaassist_assets.knowledge.chunking import parquet_to_chunks
+    from mangaassist_assets.retrieval.chunking import parquet_to_chunks
 
     return parquet_to_chunks(store.read(store.latest("knowledge_chunks"), CHUNKS_FILE), tenantless=tenantless)
 
 
 def read_vocabulary(store: SnapshotStore) -> Vocabulary:
     """Return the store's own words, which redaction leaves alone; none before the knowledge was read."""
-    from mangaassist_assets.tracing.redaction import Vocabulary
+    from mangaassist_assets.privacy import Vocabulary
 
     snapshot = store.find("knowledge_chunks")
     if snapshot is None or VOCABULARY_FILE not in snapshot.files:
@@ -233,7 +233,7 @@ def read_vocabulary(store: SnapshotStore) -> Vocabulary:
 
 def read_dataset(store: SnapshotStore, name: str, release_bundle: str) -> tuple[pl.DataFrame, Mapping[str, Any]]:
     """Return the rows of a dataset version, checked against its digest, and its data card."""
-    from mangaassist_assets.datasets.versions import CARD_FILE, EXAMPLES_FILE, from_parquet
+    from mangaassist_assets.datasets.versions.versions import CARD_FILE, EXAMPLES_FILE, from_parquet
 
     snapshot = store.latest(name, partition=release_bundle)
     card: Mapping[str, Any] = json.loads(store.read(snapshot, CARD_FILE))
@@ -306,7 +306,7 @@ def read_embeddings(store: SnapshotStore) -> tuple[Vectors, EmbeddingsCard]:
 
 def labelled_queries(store: SnapshotStore) -> list[LabelledQuery]:
     """Return every query whose relevant documents are known: the corpus, then reviewed turns of all bundles."""
-    from mangaassist_assets.knowledge.retrieval_evaluation import LabelledQuery
+    from mangaassist_assets.retrieval.evaluation import LabelledQuery
 
     queries = {
         (utterance.text, utterance.tenant): LabelledQuery(
@@ -341,7 +341,7 @@ def read_dataset_version(store: SnapshotStore, lane: Lane, release_bundle: str) 
     """Return a stored dataset version as the training functions take it, checked against its digest."""
     from pydantic import TypeAdapter
 
-    from mangaassist_assets.datasets.versions import DataCard, DatasetVersion
+    from mangaassist_assets.datasets.versions.versions import DataCard, DatasetVersion
 
     frame, card = read_dataset(store, lane.dataset_asset, release_bundle)
     fields = {name: value for name, value in card.items() if name != "schema"}

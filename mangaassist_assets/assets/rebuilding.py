@@ -9,12 +9,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
-from mangaassist_assets.datasets.intent_dataset import EmptyDatasetError
-from mangaassist_assets.datasets.leakage import LeakageError
-from mangaassist_assets.datasets.recorded_inputs import InputGoneError, PinnedStore
-from mangaassist_assets.datasets.stored_versions import StoredVersion, problems_of, read_rows
-from mangaassist_assets.datasets.versions import EXAMPLES_FILE, content_digest, from_parquet
-from mangaassist_assets.storage import SnapshotMissingError, SnapshotStore
+from mangaassist_assets.core.snapshots import SnapshotMissingError, SnapshotStore
+from mangaassist_assets.datasets.building.intent_dataset import EmptyDatasetError
+from mangaassist_assets.datasets.guards.leakage import LeakageError
+from mangaassist_assets.datasets.versions.recorded_inputs import InputGoneError, PinnedStore
+from mangaassist_assets.datasets.versions.stored_versions import StoredVersion, problems_of, read_rows
+from mangaassist_assets.datasets.versions.versions import EXAMPLES_FILE, content_digest, from_parquet
 
 Outcome = Literal["identical", "different", "impossible"]
 
@@ -102,7 +102,7 @@ def _compared(store: SnapshotStore, stored: StoredVersion, files: Mapping[str, b
 
 def _ranking(store: SnapshotStore, stored: StoredVersion) -> Mapping[str, bytes]:
     from mangaassist_assets.assets.ranking_versions import SEARCHES_FILE, build_ranking_version, recorded_search
-    from mangaassist_assets.datasets.reranker_dataset import RankingDatasetConfig
+    from mangaassist_assets.datasets.building.reranker_dataset import RankingDatasetConfig
 
     config = RankingDatasetConfig.from_settings(stored.card.settings, as_of_ms=stored.card.as_of_ms)
     built = build_ranking_version(
@@ -117,7 +117,7 @@ def _ranking(store: SnapshotStore, stored: StoredVersion) -> Mapping[str, bytes]
 
 def _intent(store: SnapshotStore, stored: StoredVersion) -> Mapping[str, bytes]:
     from mangaassist_assets.assets.intent_versions import build_intent_version
-    from mangaassist_assets.datasets.intent_dataset import IntentDatasetConfig
+    from mangaassist_assets.datasets.building.intent_dataset import IntentDatasetConfig
 
     built = build_intent_version(
         PinnedStore(store, stored.card.inputs),

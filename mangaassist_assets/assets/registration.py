@@ -11,20 +11,20 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 
 from mangaassist_assets.assets.common import image, materialized, table
-from mangaassist_assets.assets.finished_training import TrainingFolder
-from mangaassist_assets.assets.lanes import Lane
 from mangaassist_assets.assets.reading import MODEL_FILE, TrainedModel
-from mangaassist_assets.storage import canonical_json
+from mangaassist_assets.core.snapshots import canonical_json
+from mangaassist_assets.models.pipelines import Lane
+from mangaassist_assets.models.registration.finished_training import TrainingFolder
 
 if TYPE_CHECKING:
-    from mangaassist_assets.datasets.versions import DatasetVersion
-    from mangaassist_assets.learning.checkpoints import Checkpoints
-    from mangaassist_assets.learning.families import TrainedArtifact
-    from mangaassist_assets.learning.model_card import ModelCard
-    from mangaassist_assets.learning.progress import ProgressCallback, TrainingProgress
-    from resources.mlflow_registry import ModelVersion
-    from resources.mlflow_runs import DatasetInput, TrainingRun
-    from resources.mlflow_tracking import MlflowResource
+    from mangaassist_assets.datasets.versions.versions import DatasetVersion
+    from mangaassist_assets.models.model_types import TrainedArtifact
+    from mangaassist_assets.models.registration.model_card import ModelCard
+    from mangaassist_assets.training.checkpoints import Checkpoints
+    from mangaassist_assets.training.progress import ProgressCallback, TrainingProgress
+    from resources.mlflow.registry import ModelVersion
+    from resources.mlflow.runs import DatasetInput, TrainingRun
+    from resources.mlflow.tracking import MlflowResource
     from resources.store import StoreResource
 
 TRAINING_KEY_TAG = "training_key"
@@ -80,7 +80,7 @@ def train_and_register(
 
     from filelock import FileLock
 
-    from resources.mlflow_models import log_model
+    from resources.mlflow.model_files import log_model
 
     tags = {
         "dagster_run_id": context.run.run_id,
@@ -141,7 +141,7 @@ def training_key(dataset: DatasetVersion, settings: Mapping[str, Any]) -> str:
 
     Labels that fall on the test side make a new dataset, but no new model.
     """
-    from mangaassist_assets.datasets.versions import content_digest
+    from mangaassist_assets.datasets.versions.versions import content_digest
 
     taught = content_digest(dataset.frame.filter(dataset.frame["split"] != "test"))
     return hashlib.sha256(canonical_json({"taught": taught, "settings": dict(settings)})).hexdigest()
@@ -157,7 +157,7 @@ def _trained(
     context: dg.AssetExecutionContext, folder: TrainingFolder, run: TrainingRun, key: str, train: Train
 ) -> TrainedArtifact:
     from mangaassist_assets.assets.training import log_progress
-    from mangaassist_assets.learning.checkpoints import Checkpoints
+    from mangaassist_assets.training.checkpoints import Checkpoints
 
     finished = folder.finished()
     if finished is not None:
@@ -177,7 +177,7 @@ def _trained(
 
 
 def _dataset_input(store: StoreResource, lane: Lane, dataset: DatasetVersion, bundle: str | None) -> DatasetInput:
-    from resources.mlflow_runs import DatasetInput
+    from resources.mlflow.runs import DatasetInput
 
     source = store.snapshots().find(lane.dataset_asset, partition=bundle) if bundle else None
     return DatasetInput(
@@ -212,9 +212,9 @@ def _profile(dataset: DatasetVersion) -> dict[str, int | str]:
 def _model_card(
     lane: Lane, trained: TrainedArtifact, dataset: DatasetVersion, settings: Mapping[str, Any], bundle: str | None
 ) -> ModelCard:
-    from mangaassist_assets.learning.compute import Compute
-    from mangaassist_assets.learning.environment import training_environment
-    from mangaassist_assets.learning.model_card import ModelCard, TrainingData
+    from mangaassist_assets.models.registration.model_card import ModelCard, TrainingData
+    from mangaassist_assets.training.compute import Compute
+    from mangaassist_assets.training.environment import training_environment
 
     compute = Compute.detect()
     return ModelCard.of(
@@ -233,7 +233,7 @@ def _model_card(
 
 
 def _log(run: TrainingRun, trained: TrainedArtifact, dataset: DatasetVersion, card: ModelCard) -> None:
-    from mangaassist_assets.learning.environment import environment_tags
+    from mangaassist_assets.training.environment import environment_tags
 
     for record in trained.history:
         run.log_metrics({"training_loss": record.training_loss, **record.validation}, step=record.epoch)
@@ -247,7 +247,7 @@ def _log(run: TrainingRun, trained: TrainedArtifact, dataset: DatasetVersion, ca
 
 
 def _trained_model(version: ModelVersion, dataset_digest: str, bundle: str | None, start_ms: int) -> TrainedModel:
-    from resources.mlflow_registry import artifact_uri
+    from resources.mlflow.registry import artifact_uri
 
     return TrainedModel(
         name=version.name,

@@ -7,10 +7,10 @@ import dagster as dg
 from mangaassist_assets.assets.common import PLATFORM, RELEASE_MANAGEMENT, materialized, table
 from mangaassist_assets.assets.traces import tagged_traces
 from mangaassist_assets.partitions import release_bundles
-from resources.app_config import AppConfigResource
-from resources.endpoints import SageMakerResource
-from resources.mlflow_tracking import MlflowResource
-from resources.search import SearchResource
+from resources.aws.app_config import AppConfigResource
+from resources.aws.endpoints import SageMakerResource
+from resources.mlflow.tracking import MlflowResource
+from resources.search.indexes import SearchResource
 from resources.store import StoreResource
 
 PROFILES_FILE = "profiles.json"
@@ -25,7 +25,7 @@ def runtime_configuration(
     One row is one configuration profile with its last completed deployment (a rolled-back one does not count), the
     version that chatbots answer with, the fields that this platform does not know, and what is wrong with it.
     """
-    from mangaassist_assets.storage import canonical_json
+    from mangaassist_assets.core.snapshots import canonical_json
 
     reviews = [{**one.to_dict(), "problems_told": one.describe_problems()} for one in app_config.review()]
     snapshot = store.snapshots().write("runtime_configuration", {PROFILES_FILE: canonical_json(reviews)})
@@ -100,8 +100,8 @@ def active_release(
     Read from the systems themselves, not from what earlier assets believed they did; where endpoint and registry
     disagree, the row says so.
     """
-    from mangaassist_assets.assets.lanes import INTENT, RERANKER
-    from mangaassist_assets.storage import canonical_json
+    from mangaassist_assets.core.snapshots import canonical_json
+    from mangaassist_assets.models.pipelines import INTENT, RERANKER
 
     rows: list[dict[str, str | int | float | bool | None]] = []
     for lane in (INTENT, RERANKER):
@@ -153,10 +153,10 @@ def release_manifest(context: dg.AssetExecutionContext, store: StoreResource) ->
     Made of what the bundle's own traces say served them, so the manifest of an old bundle is the same whenever it is
     written. More than one version of a component means a mixed bundle.
     """
-    from mangaassist_assets.assets.lanes import INTENT, RERANKER
     from mangaassist_assets.assets.reading import read_learned_model, read_turns
+    from mangaassist_assets.core.snapshots import canonical_json
+    from mangaassist_assets.models.pipelines import INTENT, RERANKER
     from mangaassist_assets.releases.manifest import build_manifest
-    from mangaassist_assets.storage import canonical_json
 
     bundle = context.partition_key
     snapshots = store.snapshots()

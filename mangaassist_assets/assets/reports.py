@@ -8,20 +8,20 @@ from mangaassist_assets.assets.common import ML_ENGINEERING, PLATFORM, image, ma
 from mangaassist_assets.assets.feedback import feedback_events
 from mangaassist_assets.assets.traces import tagged_traces
 from mangaassist_assets.partitions import release_bundles
-from resources.mlflow_tracking import MlflowResource
-from resources.prices import PricesResource
+from resources.mlflow.tracking import MlflowResource
+from resources.settings.prices import PricesResource
 from resources.store import StoreResource
-from resources.warehouse import WarehouseResource
+from resources.warehouse.warehouse import WarehouseResource
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     import polars as pl
 
-    from mangaassist_assets.satisfaction.report import SatisfactionReport
-    from mangaassist_assets.satisfaction.shown import ShownRows
-    from mangaassist_assets.storage import SnapshotStore
-    from mangaassist_assets.warehouse.types import Warehouse
+    from mangaassist_assets.core.snapshots import SnapshotStore
+    from mangaassist_assets.reporting.satisfaction.groups import ShownRows
+    from mangaassist_assets.reporting.satisfaction.report import SatisfactionReport
+    from mangaassist_assets.reporting.warehouse.types import Warehouse
 
 WAREHOUSE_POOL = "warehouse"
 REPORT_FILE = "report.json"
@@ -80,12 +80,12 @@ def satisfaction_report(
     from contextlib import closing
 
     from mangaassist_assets.assets.reading import previous_bundle
-    from mangaassist_assets.satisfaction.chart import satisfaction_chart
-    from mangaassist_assets.satisfaction.report import build_report, read_counts
-    from mangaassist_assets.satisfaction.shown import shown_name
-    from mangaassist_assets.storage import canonical_json
-    from mangaassist_assets.tracing.snapshot import to_parquet
-    from mangaassist_assets.warehouse.queries import STRAY_EVENTS, satisfaction_query
+    from mangaassist_assets.core.snapshots import canonical_json
+    from mangaassist_assets.reporting.satisfaction.chart import satisfaction_chart
+    from mangaassist_assets.reporting.satisfaction.groups import shown_name
+    from mangaassist_assets.reporting.satisfaction.report import build_report, read_counts
+    from mangaassist_assets.reporting.warehouse.queries import STRAY_EVENTS, satisfaction_query
+    from mangaassist_assets.tracing.ingestion.turn_frames import to_parquet
 
     bundle = context.partition_key
     snapshots = store.snapshots()
@@ -167,10 +167,10 @@ def usage_report(
     import polars as pl
 
     from mangaassist_assets.assets.reading import TURNS_FILE
-    from mangaassist_assets.storage import canonical_json
-    from mangaassist_assets.tracing.snapshot import to_parquet
-    from mangaassist_assets.usage.chart import cost_chart, customer_chart, latency_chart
-    from mangaassist_assets.usage.report import build_usage_report
+    from mangaassist_assets.core.snapshots import canonical_json
+    from mangaassist_assets.reporting.usage.chart import cost_chart, customer_chart, latency_chart
+    from mangaassist_assets.reporting.usage.report import build_usage_report
+    from mangaassist_assets.tracing.ingestion.turn_frames import to_parquet
 
     bundle = context.partition_key
     snapshots = store.snapshots()
@@ -240,8 +240,8 @@ def load_bundle(
     import polars as pl
 
     from mangaassist_assets.assets.reading import TURNS_FILE
-    from mangaassist_assets.warehouse.rows import feedback_rows, turn_rows
-    from mangaassist_assets.warehouse.tables import FEEDBACK_EVENTS
+    from mangaassist_assets.reporting.warehouse.rows import feedback_rows, turn_rows
+    from mangaassist_assets.reporting.warehouse.tables import FEEDBACK_EVENTS
 
     turns = pl.read_parquet(io.BytesIO(snapshots.read(snapshots.latest("tagged_traces", partition=bundle), TURNS_FILE)))
     events = _feedback_events(snapshots, bundle)
@@ -273,7 +273,7 @@ def _feedback_events(snapshots: "SnapshotStore", bundle: str) -> list[Any]:
 
 def _shown(frame: "pl.DataFrame", columns: tuple[str, ...], *, by: str) -> "ShownRows":
     """Return the largest groups of each dimension as rows for people."""
-    from mangaassist_assets.satisfaction.shown import ShownRows, largest_groups
+    from mangaassist_assets.reporting.satisfaction.groups import ShownRows, largest_groups
 
     found = largest_groups(frame.to_dicts(), by=by)
     return ShownRows(rows=_for_people(found.rows, columns), more=found.more)
@@ -281,7 +281,7 @@ def _shown(frame: "pl.DataFrame", columns: tuple[str, ...], *, by: str) -> "Show
 
 def _for_people(rows: "Sequence[Mapping[str, Any]]", columns: tuple[str, ...]) -> list[dict[str, Any]]:
     """Return rows with a name for what is not stated, times that say their unit, and figures with four digits."""
-    from mangaassist_assets.satisfaction.shown import shown_name, shown_value
+    from mangaassist_assets.reporting.satisfaction.groups import shown_name, shown_value
 
     def cell(value: object) -> object:
         return round(value, 4) if isinstance(value, float) else shown_name(value) if isinstance(value, str) else value
@@ -306,7 +306,7 @@ def _links(mlflow: MlflowResource, report: "SatisfactionReport") -> str:
     """Return links to the traces of each prompt version and to each intent model, as Markdown."""
     from urllib.parse import quote
 
-    from mangaassist_assets.assets.lanes import INTENT
+    from mangaassist_assets.models.pipelines import INTENT
 
     traces = mlflow.traces_url(report.release_bundle)
     lines = [f"- [all traces of {report.release_bundle}]({traces})"]

@@ -6,11 +6,11 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from mangaassist_assets.knowledge.tenants import TenantScope
-    from mangaassist_assets.knowledge.types import Hit
-    from resources.app_config import AppConfigResource
-    from resources.embeddings import EmbeddingsResource
-    from resources.search import SearchResource
+    from mangaassist_assets.retrieval.tenants import TenantScope
+    from mangaassist_assets.retrieval.types import Hit
+    from resources.aws.app_config import AppConfigResource
+    from resources.search.embeddings import EmbeddingsResource
+    from resources.search.indexes import SearchResource
 
 
 def first_stage(

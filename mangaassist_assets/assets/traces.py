@@ -7,10 +7,10 @@ from mangaassist_assets.assets.common import PLATFORM, TRACE_LANDING_POOL, mater
 from mangaassist_assets.assets.feedback import feedback_events, recorded_feedback
 from mangaassist_assets.assets.knowledge import knowledge_chunks
 from mangaassist_assets.partitions import release_bundles
-from resources.mlflow_tracking import MlflowResource
-from resources.privacy import PrivacyResource
+from resources.mlflow.tracking import MlflowResource
+from resources.settings.privacy import PrivacyResource
+from resources.settings.trace_mapping import TraceMappingResource
 from resources.store import StoreResource
-from resources.trace_mapping import TraceMappingResource
 
 
 class TraceReadingConfig(dg.Config):
@@ -64,11 +64,11 @@ def tagged_traces(
         read_feedback,
         read_vocabulary,
     )
-    from mangaassist_assets.storage import canonical_json
+    from mangaassist_assets.core.snapshots import canonical_json
     from mangaassist_assets.tracing.erasure import erased_users
-    from mangaassist_assets.tracing.feedback import latest_feedback
-    from mangaassist_assets.tracing.snapshot import to_parquet, with_feedback
-    from mangaassist_assets.tracing.trace_landing import TraceLanding
+    from mangaassist_assets.tracing.feedback.events import latest_feedback
+    from mangaassist_assets.tracing.ingestion.trace_ingestion import TraceLanding
+    from mangaassist_assets.tracing.ingestion.turn_frames import to_parquet, with_feedback
 
     bundle = context.partition_key
     snapshots = store.snapshots()

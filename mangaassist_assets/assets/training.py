@@ -8,19 +8,19 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
-from mangaassist_assets.assets.lanes import Lane
 from mangaassist_assets.assets.reading import bundles_by_start, read_chunks
 from mangaassist_assets.assets.registration import BUNDLE_START_TAG, Registered, train_and_register
+from mangaassist_assets.models.pipelines import Lane
 
 if TYPE_CHECKING:
-    from mangaassist_assets.datasets.versions import DatasetVersion
-    from mangaassist_assets.learning.checkpoints import Checkpoints
-    from mangaassist_assets.learning.families import TrainedArtifact
-    from mangaassist_assets.learning.progress import ProgressCallback, TrainingProgress
-    from resources.learning import LearningResource
-    from resources.mlflow_tracking import MlflowResource
+    from mangaassist_assets.datasets.versions.versions import DatasetVersion
+    from mangaassist_assets.models.model_types import TrainedArtifact
+    from mangaassist_assets.training.checkpoints import Checkpoints
+    from mangaassist_assets.training.progress import ProgressCallback, TrainingProgress
+    from resources.mlflow.tracking import MlflowResource
+    from resources.ray.trainers import TrainerResource
+    from resources.settings.learning import LearningResource
     from resources.store import StoreResource
-    from resources.trainers import TrainerResource
 
 
 def log_progress(context: dg.AssetExecutionContext) -> Callable[[TrainingProgress], None]:
@@ -54,8 +54,8 @@ def train_model(
     The same dataset and settings are the same model version: what was trained before is found, not trained again. So
     the champion that training may start from is no part of the key; its digest is a tag of the version.
     """
-    from mangaassist_assets.knowledge.chunking import embedding_text
-    from mangaassist_assets.learning.families import TrainingRequest
+    from mangaassist_assets.models.model_types import TrainingRequest
+    from mangaassist_assets.retrieval.chunking import embedding_text
 
     family = learning.family(lane)
     snapshots = store.snapshots()
@@ -95,7 +95,7 @@ class _Training:
         import shutil
         from dataclasses import replace
 
-        from mangaassist_assets.learning.compute import Compute
+        from mangaassist_assets.training.compute import Compute
 
         if Compute.detect().leads:
             # A worker that was lost after it had written leaves an artifact, which nobody returned.
@@ -112,7 +112,7 @@ def _champion_to_start_from(mlflow: MlflowResource, lane: Lane, start_ms: int) -
     champion = mlflow.version_by_alias(lane.model_name, "champion")
     if champion is None or int(champion.tags.get(BUNDLE_START_TAG, "0")) > start_ms:
         return None
-    from mangaassist_assets.learning.artifacts import verify_artifact
+    from mangaassist_assets.models.artifacts import verify_artifact
 
     folder = mlflow.artifact_directory(champion)
     verify_artifact(folder, champion.artifact_sha256)

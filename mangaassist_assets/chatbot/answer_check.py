@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from mangaassist_assets.chatbot.generation import sentences_of
 from mangaassist_assets.chatbot.orchestrator import ChatReply
-from mangaassist_assets.datasets.utterances import Utterance
+from mangaassist_assets.datasets.sources.utterances import Utterance
 
 _PLACEHOLDER = re.compile(r"\[[A-Z][A-Z_]+(?:_[0-9a-z]{2})?\]")
 

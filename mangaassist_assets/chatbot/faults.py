@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
-from mangaassist_assets.chatbot.documents import (
+from mangaassist_assets.chatbot.configuration.documents import (
     ExperimentsDocument,
     GuardrailsDocument,
     PromptsDocument,
@@ -28,10 +28,10 @@ from mangaassist_assets.chatbot.parts import (
     TraceSink,
 )
 from mangaassist_assets.chatbot.retrieval import Retriever
-from mangaassist_assets.knowledge.tenants import TenantScope
-from mangaassist_assets.knowledge.types import Embedder, Hit, PassageSearch
-from mangaassist_assets.mining.rule_names import Stage
-from mangaassist_assets.tracing.redaction import Vocabulary
+from mangaassist_assets.mining.blame.rule_names import Stage
+from mangaassist_assets.privacy import Vocabulary
+from mangaassist_assets.retrieval.tenants import TenantScope
+from mangaassist_assets.retrieval.types import Embedder, Hit, PassageSearch
 
 if TYPE_CHECKING:
     import numpy as np

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
-from mangaassist_assets.chatbot.documents import GuardrailsDocument
-from mangaassist_assets.tracing.redaction import find_personal_data
+from mangaassist_assets.chatbot.configuration.documents import GuardrailsDocument
+from mangaassist_assets.privacy import find_personal_data
 
 # The longest text the patterns look at: a message over the limit is refused for its length anyway.
 _MAXIMUM_SCANNED = 20_000

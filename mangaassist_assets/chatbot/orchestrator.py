@@ -13,8 +13,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-from mangaassist_assets.chatbot.documents import GuardrailsDocument, PromptsDocument, RoutingDocument
-from mangaassist_assets.chatbot.experiments import TurnConfiguration, TurnConfigurations
+from mangaassist_assets.chatbot.configuration.documents import GuardrailsDocument, PromptsDocument, RoutingDocument
+from mangaassist_assets.chatbot.configuration.experiments import TurnConfiguration, TurnConfigurations
 from mangaassist_assets.chatbot.guardrails import Verdict, check_answer, check_message
 from mangaassist_assets.chatbot.parts import (
     Configuration,
@@ -32,10 +32,10 @@ from mangaassist_assets.chatbot.prompts import Prompt, build_prompt
 from mangaassist_assets.chatbot.retrieval import Retrieved, Retriever
 from mangaassist_assets.chatbot.shadow import Shadows, TurnShadows
 from mangaassist_assets.chatbot.tracer import ActiveSpan, TurnTracer
-from mangaassist_assets.knowledge.tenants import TenantScope
-from mangaassist_assets.tracing.contract import validate_bundle
-from mangaassist_assets.tracing.names import NO_EXPERIMENT, Attribute, SpanName, Tag
-from mangaassist_assets.tracing.redaction import Kind, Vocabulary, conversation_key, prompt_record, pseudonym, redact
+from mangaassist_assets.privacy import Kind, Vocabulary, conversation_key, prompt_record, pseudonym, redact
+from mangaassist_assets.retrieval.tenants import TenantScope
+from mangaassist_assets.tracing.contract.names import NO_EXPERIMENT, Attribute, SpanName, Tag
+from mangaassist_assets.tracing.contract.turn_reader import validate_bundle
 
 _SESSION = re.compile(r"[0-9A-Za-z][0-9A-Za-z._:-]{0,127}")
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")

@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING, Any, Protocol
 if TYPE_CHECKING:
     # Resources import this module while definitions load: numpy and pydantic models stay out of it.
 
-    from mangaassist_assets.chatbot.documents import (
+    from mangaassist_assets.chatbot.configuration.documents import (
         ExperimentsDocument,
         GuardrailsDocument,
         PromptsDocument,
         RoutingDocument,
     )
-    from mangaassist_assets.knowledge.types import Hit
-    from mangaassist_assets.tracing.records import TraceRecord
+    from mangaassist_assets.retrieval.types import Hit
+    from mangaassist_assets.tracing.contract.records import TraceRecord
 
 
 class StageError(RuntimeError):

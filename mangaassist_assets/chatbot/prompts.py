@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from mangaassist_assets.chatbot.documents import PromptsDocument
-from mangaassist_assets.knowledge.types import Hit
+from mangaassist_assets.chatbot.configuration.documents import PromptsDocument
+from mangaassist_assets.retrieval.types import Hit
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

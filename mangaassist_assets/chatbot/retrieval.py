@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from mangaassist_assets.chatbot.documents import RoutingDocument
+from mangaassist_assets.chatbot.configuration.documents import RoutingDocument
 from mangaassist_assets.chatbot.parts import (
     Endpoint,
     StageError,
@@ -19,11 +19,11 @@ from mangaassist_assets.chatbot.parts import (
 )
 from mangaassist_assets.chatbot.shadow import TurnShadows
 from mangaassist_assets.chatbot.tracer import ActiveSpan, TurnTracer
-from mangaassist_assets.knowledge.chunking import embedding_text
-from mangaassist_assets.knowledge.fusion import reciprocal_rank_fusion
-from mangaassist_assets.knowledge.tenants import TenantScope
-from mangaassist_assets.knowledge.types import Embedder, Hit, PassageSearch
-from mangaassist_assets.tracing.names import Attribute, SpanName, Tag
+from mangaassist_assets.retrieval.chunking import embedding_text
+from mangaassist_assets.retrieval.fusion import reciprocal_rank_fusion
+from mangaassist_assets.retrieval.tenants import TenantScope
+from mangaassist_assets.retrieval.types import Embedder, Hit, PassageSearch
+from mangaassist_assets.tracing.contract.names import Attribute, SpanName, Tag
 
 _RERANKER_CHARACTERS = 2_000
 

@@ -13,11 +13,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from mangaassist_assets.chatbot.documents import ShadowMode
+from mangaassist_assets.chatbot.configuration.documents import ShadowMode
 from mangaassist_assets.chatbot.parts import Endpoint, classification, label_score, predictions, served_model
 from mangaassist_assets.chatbot.tracer import TurnTracer, describe_error
-from mangaassist_assets.tracing.names import Attribute, ShadowSpan
-from mangaassist_assets.tracing.records import AttributeValue
+from mangaassist_assets.tracing.contract.names import Attribute, ShadowSpan
+from mangaassist_assets.tracing.contract.records import AttributeValue
 
 Attributes = Mapping[Attribute, AttributeValue]
 Reader = Callable[[Mapping[str, Any], str], Attributes]

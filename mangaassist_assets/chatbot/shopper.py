@@ -12,8 +12,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from mangaassist_assets.chatbot.orchestrator import ChatReply
-from mangaassist_assets.datasets.utterances import Utterance
-from mangaassist_assets.tracing.turns import Feedback
+from mangaassist_assets.datasets.sources.utterances import Utterance
+from mangaassist_assets.tracing.contract.turns import Feedback
 
 AnswerCheck = Callable[[Utterance, ChatReply], bool | None]
 """Says whether an answer is right; None where that cannot be known."""

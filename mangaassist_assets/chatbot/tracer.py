@@ -16,9 +16,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from mangaassist_assets.chatbot.parts import TraceSink
-from mangaassist_assets.tracing.names import Attribute, ShadowSpan, SpanName, Tag
-from mangaassist_assets.tracing.records import AttributeValue, SpanRecord, TraceRecord
-from mangaassist_assets.tracing.redaction import Vocabulary, redact, redact_json
+from mangaassist_assets.privacy import Vocabulary, redact, redact_json
+from mangaassist_assets.tracing.contract.names import Attribute, ShadowSpan, SpanName, Tag
+from mangaassist_assets.tracing.contract.records import AttributeValue, SpanRecord, TraceRecord
 
 _MAXIMUM_ERROR = 500
 _MAXIMUM_TAG = 250

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import dagster as dg
 
-from mangaassist_assets.assets.lanes import LANES, Lane
+from mangaassist_assets.models.pipelines import LANES, Lane
 from resources.store import StoreResource
 
 

@@ -20,7 +20,7 @@ def build_coverage_check() -> dg.AssetChecksDefinition:
     )
     def contract_coverage(context: dg.AssetCheckExecutionContext, store: StoreResource) -> dg.AssetCheckResult:
         from mangaassist_assets.assets.reading import read_presence
-        from mangaassist_assets.tracing.coverage import coverage, judge
+        from mangaassist_assets.tracing.ingestion.coverage import coverage, judge
 
         found = coverage(read_presence(store.snapshots(), context.partition_key))
         judgement = judge(found)

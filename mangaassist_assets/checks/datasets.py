@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 import dagster as dg
 
 from mangaassist_assets.assets.common import table
-from mangaassist_assets.assets.lanes import INTENT, RERANKER, Lane
-from mangaassist_assets.datasets.dataset_limits import INTENT_LIMITS, RANKING_LIMITS, DatasetLimits
+from mangaassist_assets.datasets.guards.limits import INTENT_LIMITS, RANKING_LIMITS, DatasetLimits
+from mangaassist_assets.models.pipelines import INTENT, RERANKER, Lane
 from mangaassist_assets.partitions import release_bundles
-from resources.embeddings import EmbeddingsResource
+from resources.search.embeddings import EmbeddingsResource
 from resources.store import StoreResource
 
 if TYPE_CHECKING:
-    from mangaassist_assets.datasets.health import Finding
+    from mangaassist_assets.datasets.guards.health import Finding
 
 
 def build_dataset_checks() -> tuple[dg.AssetChecksDefinition, ...]:
@@ -49,7 +49,7 @@ def build_size_check(lane: Lane, *, limits: DatasetLimits) -> dg.AssetChecksDefi
     )
     def enough_examples(context: dg.AssetCheckExecutionContext, store: StoreResource) -> dg.AssetCheckResult:
         from mangaassist_assets.assets.reading import read_dataset
-        from mangaassist_assets.datasets.health import judge_size
+        from mangaassist_assets.datasets.guards.health import judge_size
 
         frame, _ = read_dataset(store.snapshots(), lane.dataset_asset, context.partition_key)
         return _result(judge_size(frame, limits), "sides")
@@ -69,7 +69,7 @@ def build_balance_check(lane: Lane, *, limits: DatasetLimits) -> dg.AssetChecksD
     )
     def balanced_intents(context: dg.AssetCheckExecutionContext, store: StoreResource) -> dg.AssetCheckResult:
         from mangaassist_assets.assets.reading import read_dataset
-        from mangaassist_assets.datasets.health import judge_balance
+        from mangaassist_assets.datasets.guards.health import judge_balance
 
         frame, _ = read_dataset(store.snapshots(), lane.dataset_asset, context.partition_key)
         return _result(judge_balance(frame, limits), "intents, the smallest first")
@@ -91,7 +91,7 @@ def build_repetition_check(lane: Lane, *, limits: DatasetLimits, text_column: st
     )
     def few_duplicates(context: dg.AssetCheckExecutionContext, store: StoreResource) -> dg.AssetCheckResult:
         from mangaassist_assets.assets.reading import read_dataset
-        from mangaassist_assets.datasets.health import judge_repetition
+        from mangaassist_assets.datasets.guards.health import judge_repetition
 
         frame, _ = read_dataset(store.snapshots(), lane.dataset_asset, context.partition_key)
         return _result(judge_repetition(frame, limits, text_column=text_column), "sides")
@@ -114,9 +114,9 @@ def build_leakage_check(lane: Lane, *, text_column: str) -> dg.AssetChecksDefini
         ),
     )
     def no_leakage(context: dg.AssetCheckExecutionContext, store: StoreResource) -> dg.AssetCheckResult:
-        from mangaassist_assets.assets.earlier_versions import earlier_versions
         from mangaassist_assets.assets.reading import read_dataset, read_golden
-        from mangaassist_assets.datasets.leakage import LeakageError, find_leaks, leak_counts, refuse_crossings
+        from mangaassist_assets.datasets.building.earlier_versions import earlier_versions
+        from mangaassist_assets.datasets.guards.leakage import LeakageError, find_leaks, leak_counts, refuse_crossings
 
         snapshots = store.snapshots()
         frame, card = read_dataset(snapshots, lane.dataset_asset, context.partition_key)
@@ -178,8 +178,8 @@ def build_noise_check(lane: Lane, *, limits: DatasetLimits) -> dg.AssetChecksDef
     ) -> dg.AssetCheckResult:
         from mangaassist_assets.assets.message_vectors import message_vectors
         from mangaassist_assets.assets.reading import read_dataset
-        from mangaassist_assets.datasets.health import judge_noise
-        from mangaassist_assets.labelling.label_noise import find_label_noise
+        from mangaassist_assets.datasets.guards.health import judge_noise
+        from mangaassist_assets.datasets.guards.label_noise import find_label_noise
 
         frame, _ = read_dataset(store.snapshots(), lane.dataset_asset, context.partition_key)
         vectors, _ = message_vectors(frame["text"].to_list(), embeddings, store)
@@ -204,7 +204,7 @@ def build_redaction_check(lane: Lane, *, text_columns: tuple[str, ...]) -> dg.As
         from collections import Counter
 
         from mangaassist_assets.assets.reading import read_dataset, read_vocabulary
-        from mangaassist_assets.tracing.redaction import residual
+        from mangaassist_assets.privacy import residual
 
         snapshots = store.snapshots()
         frame, _ = read_dataset(snapshots, lane.dataset_asset, context.partition_key)

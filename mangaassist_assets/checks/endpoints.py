@@ -4,9 +4,9 @@ from collections.abc import Sequence
 
 import dagster as dg
 
-from mangaassist_assets.assets.lanes import LANES, Lane
-from resources.endpoints import SageMakerResource
-from resources.mlflow_tracking import MlflowResource
+from mangaassist_assets.models.pipelines import LANES, Lane
+from resources.aws.endpoints import SageMakerResource
+from resources.mlflow.tracking import MlflowResource
 
 
 def build_endpoint_checks(lanes: Sequence[Lane] = LANES) -> tuple[dg.AssetChecksDefinition, ...]:

@@ -5,14 +5,14 @@ from collections.abc import Callable, Sequence
 
 import dagster as dg
 
-from mangaassist_assets.assets.lanes import LANES, Lane
 from mangaassist_assets.checks.champion import build_champion_checks
 from mangaassist_assets.checks.configuration import configuration_is_valid
 from mangaassist_assets.checks.coverage import build_coverage_check
 from mangaassist_assets.checks.datasets import build_dataset_checks
 from mangaassist_assets.checks.endpoints import build_endpoint_checks
+from mangaassist_assets.models.pipelines import LANES, Lane
 from mangaassist_assets.partitions import release_bundles
-from resources.search import SearchResource
+from resources.search.indexes import SearchResource
 from resources.store import StoreResource
 
 
@@ -60,7 +60,7 @@ def generation_verified(
 ) -> dg.AssetCheckResult:
     """Verify the candidate before anything may point at it."""
     from mangaassist_assets.assets.reading import GENERATION_FILE, read_chunks, read_embeddings, read_json
-    from mangaassist_assets.knowledge.generations import verify_generation
+    from mangaassist_assets.retrieval.generations import verify_generation
 
     snapshots = store.snapshots()
     vectors, _ = read_embeddings(snapshots)

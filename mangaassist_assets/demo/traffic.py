@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, time, timedelta
 
-from mangaassist_assets.datasets.text_keys import normalise_text
+from mangaassist_assets.core.text_keys import normalise_text
 from mangaassist_assets.demo.noise import Garnish, make_noisy
 from mangaassist_assets.demo.slots import SlotFiller
 from mangaassist_assets.demo.sources import DemoDataError, Intent, Plan, Template, TrafficPlan, is_japanese

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from mangaassist_assets.datasets.intent_labels import IntentLabel
-from mangaassist_assets.labelling.shoppers import shopper_of
+from mangaassist_assets.core.shoppers import shopper_of
+from mangaassist_assets.labelling.intent_labels import IntentLabel
 
 if TYPE_CHECKING:
-    from mangaassist_assets.mining.clusters import FailureCluster
+    from mangaassist_assets.mining.tracking.clusters import FailureCluster
 
 _DECIMALS = 5
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
-from mangaassist_assets.datasets.intent_labels import LabelConflict, LabelKind
+from mangaassist_assets.labelling.intent_labels import LabelConflict, LabelKind
 
 DisagreementKind = Literal["reviewers", "same_message", "revised", "judge", "propagated"]
 """Two people on one turn; people on almost the same message; one person who changed their mind; a judge against a

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mangaassist_assets.datasets.intent_labels import IntentLabel, LabelConflict, LabelKind
 from mangaassist_assets.labelling.cluster_reviews import DEFAULT_PROPAGATION, PropagationConfig
 from mangaassist_assets.labelling.disagreement import (
     Answer,
@@ -19,13 +18,14 @@ from mangaassist_assets.labelling.disagreement import (
     disagreement,
     in_order,
 )
-from mangaassist_assets.labelling.judging import NO_JUDGE, Judging
+from mangaassist_assets.labelling.intent_labels import IntentLabel, LabelConflict, LabelKind
+from mangaassist_assets.labelling.judge import NO_JUDGE, Judging
 from mangaassist_assets.labelling.propagation import Propagation, propagate_labels
 from mangaassist_assets.labelling.reviews import ReviewLabels
-from mangaassist_assets.tracing.turns import ChatTurn
+from mangaassist_assets.tracing.contract.turns import ChatTurn
 
 if TYPE_CHECKING:
-    from mangaassist_assets.mining.clusters import FailureCluster
+    from mangaassist_assets.mining.tracking.clusters import FailureCluster
 
 _TRUST: dict[LabelKind, int] = {"human": 0, "judge": 1, "propagated": 2}
 

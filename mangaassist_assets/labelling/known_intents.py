@@ -10,10 +10,10 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 
-from mangaassist_assets.datasets.text_keys import normalise_text
-from mangaassist_assets.datasets.utterances import Utterance
+from mangaassist_assets.core.text_keys import normalise_text
+from mangaassist_assets.datasets.sources.utterances import Utterance
 from mangaassist_assets.labelling.reviews import spelling_key
-from mangaassist_assets.tracing.turns import ChatTurn
+from mangaassist_assets.tracing.contract.turns import ChatTurn
 
 MINIMUM_MESSAGES = 3
 _NAME = re.compile(r"[^\W_][\w \-]{0,63}")

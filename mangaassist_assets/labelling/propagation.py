@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from mangaassist_assets.datasets.intent_labels import IntentLabel
 from mangaassist_assets.labelling.cluster_reviews import (
     DEFAULT_PROPAGATION,
     ClusterReviews,
@@ -26,11 +25,12 @@ from mangaassist_assets.labelling.cluster_reviews import (
 )
 from mangaassist_assets.labelling.disagreement import Answer, Disagreement, disagreement, in_order
 from mangaassist_assets.labelling.error_estimate import ErrorRate, error_rate
+from mangaassist_assets.labelling.intent_labels import IntentLabel
 from mangaassist_assets.labelling.reviews import ReviewLabels
-from mangaassist_assets.tracing.turns import ChatTurn
+from mangaassist_assets.tracing.contract.turns import ChatTurn
 
 if TYPE_CHECKING:
-    from mangaassist_assets.mining.clusters import FailureCluster
+    from mangaassist_assets.mining.tracking.clusters import FailureCluster
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,8 +6,7 @@ from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
-from mangaassist_assets.datasets.intent_labels import IntentLabel, LabelConflict
-from mangaassist_assets.datasets.text_keys import normalise_text
+from mangaassist_assets.core.text_keys import normalise_text
 from mangaassist_assets.labelling.disagreement import (
     Answer,
     Disagreement,
@@ -15,8 +14,9 @@ from mangaassist_assets.labelling.disagreement import (
     disagreement,
     in_order,
 )
-from mangaassist_assets.tracing.names import EXPECTED_INTENT
-from mangaassist_assets.tracing.turns import ChatTurn
+from mangaassist_assets.labelling.intent_labels import IntentLabel, LabelConflict
+from mangaassist_assets.tracing.contract.names import EXPECTED_INTENT
+from mangaassist_assets.tracing.contract.turns import ChatTurn
 
 _NO_LABEL = "no label: people contradict each other"
 

@@ -6,10 +6,10 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 
-from mangaassist_assets.datasets.intent_labels import CONFLICTS_FILE, LABELS_FILE, LabelConflict, labels_to_parquet
-from mangaassist_assets.datasets.judging import IntentJudgement
+from mangaassist_assets.core.snapshots import canonical_json
 from mangaassist_assets.labelling.gathering import GatheredLabels
-from mangaassist_assets.storage import canonical_json
+from mangaassist_assets.labelling.intent_labels import CONFLICTS_FILE, LABELS_FILE, LabelConflict, labels_to_parquet
+from mangaassist_assets.labelling.judge_answers import IntentJudgement
 
 REPORT_FILE = "report.json"
 JUDGEMENTS_FILE = "judgements.json"

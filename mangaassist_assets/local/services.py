@@ -50,7 +50,7 @@ def service_specs(home: Home) -> tuple[ServiceSpec, ...]:
         ServiceSpec(
             name="sagemaker",
             title="SageMaker",
-            command=lambda fd, _port: ["-m", f"{package}.sagemaker", "--fd", str(fd), "--home", str(home.root)],
+            command=lambda fd, _port: ["-m", f"{package}.sagemaker.server", "--fd", str(fd), "--home", str(home.root)],
             # Answers only when the endpoints of the last time serve again.
             health_path="/ready",
             start_seconds=180,

@@ -38,7 +38,7 @@ from mangaassist_assets.local.processes import (
     stop_processes,
     wait_until,
 )
-from mangaassist_assets.local.running import RunningServices, SupervisorState, now
+from mangaassist_assets.local.running_services import RunningServices, SupervisorState, now
 from mangaassist_assets.local.services import (
     ServiceSpec,
     client_environment,

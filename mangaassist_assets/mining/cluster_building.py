@@ -10,19 +10,30 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from mangaassist_assets.mining.blame import LOOP_OF_STAGE, FailedTurn
-from mangaassist_assets.mining.cluster_events import DEFAULT_IDENTITY, IdentityConfig, IdentityEvent, bundle_events
-from mangaassist_assets.mining.clustering import ClusteringConfig, Labels, cluster_messages
-from mangaassist_assets.mining.clusters import NO_HISTORY, ClusterHistory, ClusterState, FailureCluster, MinedBundle
-from mangaassist_assets.mining.grouping import FailureGroup, group_failures
-from mangaassist_assets.mining.growth import ClusterCounts, Growth, GrowthConfig, judge_growth
-from mangaassist_assets.mining.identity import Identities, MinedCluster, resolve_identities
-from mangaassist_assets.mining.model_names import ClusterName, ClusterNamer, choose_names
-from mangaassist_assets.mining.noise import NoiseConfig, NoiseDecision, decide_noise
-from mangaassist_assets.mining.profiles import profile_of
-from mangaassist_assets.mining.representatives import representatives
-from mangaassist_assets.mining.stability import StabilityConfig, cluster_stability
-from mangaassist_assets.tracing.redaction import Vocabulary, redact
+from mangaassist_assets.mining.blame.blame import LOOP_OF_STAGE, FailedTurn
+from mangaassist_assets.mining.clustering.communities import ClusteringConfig, Labels, cluster_messages
+from mangaassist_assets.mining.clustering.grouping import FailureGroup, group_failures
+from mangaassist_assets.mining.clustering.noise import NoiseConfig, NoiseDecision, decide_noise
+from mangaassist_assets.mining.clustering.representatives import representatives
+from mangaassist_assets.mining.clustering.stability import StabilityConfig, cluster_stability
+from mangaassist_assets.mining.naming.model_names import ClusterName, ClusterNamer, choose_names
+from mangaassist_assets.mining.tracking.cluster_events import (
+    DEFAULT_IDENTITY,
+    IdentityConfig,
+    IdentityEvent,
+    bundle_events,
+)
+from mangaassist_assets.mining.tracking.clusters import (
+    NO_HISTORY,
+    ClusterHistory,
+    ClusterState,
+    FailureCluster,
+    MinedBundle,
+)
+from mangaassist_assets.mining.tracking.growth import ClusterCounts, Growth, GrowthConfig, judge_growth
+from mangaassist_assets.mining.tracking.identity import Identities, MinedCluster, resolve_identities
+from mangaassist_assets.mining.tracking.profiles import profile_of
+from mangaassist_assets.privacy import Vocabulary, redact
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

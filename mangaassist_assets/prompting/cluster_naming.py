@@ -8,9 +8,9 @@ from collections.abc import Sequence
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from mangaassist_assets.mining.model_names import NameProposal, NameRequest
+from mangaassist_assets.mining.naming.model_names import NameProposal, NameRequest
+from mangaassist_assets.privacy import Vocabulary, redact
 from mangaassist_assets.prompting.tools import Tool, ToolAnswer, ToolModel, ToolPrompt, as_data, ask_all
-from mangaassist_assets.tracing.redaction import Vocabulary, redact
 
 _EXAMPLE_CHARACTERS = 200
 _SYSTEM = """\

@@ -7,9 +7,9 @@ from collections.abc import Callable, Mapping, Sequence
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from mangaassist_assets.datasets.judging import IntentJudgement
+from mangaassist_assets.labelling.judge_answers import IntentJudgement
+from mangaassist_assets.privacy import Vocabulary, redact
 from mangaassist_assets.prompting.tools import Tool, ToolAnswer, ToolModel, ToolPrompt, as_data, ask_all
-from mangaassist_assets.tracing.redaction import Vocabulary, redact
 
 NONE_OF_THESE = "none_of_these"
 

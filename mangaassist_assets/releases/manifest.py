@@ -12,8 +12,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from mangaassist_assets.storage import canonical_json
-from mangaassist_assets.tracing.turns import ChatTurn
+from mangaassist_assets.core.snapshots import canonical_json
+from mangaassist_assets.tracing.contract.turns import ChatTurn
 
 SERVED_COMPONENTS = (
     "intent_model_version",

@@ -14,11 +14,11 @@ from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from mangaassist_assets.storage import SnapshotStore, canonical_json
+from mangaassist_assets.core.snapshots import SnapshotStore, canonical_json
 
 if TYPE_CHECKING:
     # Loading definitions reaches this module: redaction with its lexicon comes with the first override.
-    from mangaassist_assets.tracing.redaction import Vocabulary
+    from mangaassist_assets.privacy import Vocabulary
 
 OVERRIDES = "champion_overrides"
 OVERRIDE_FILE = "override.json"
@@ -190,7 +190,7 @@ def _version(text: str, what: str) -> str:
 
 
 def _reason(text: str, vocabulary: Vocabulary | None) -> str:
-    from mangaassist_assets.tracing.redaction import redact
+    from mangaassist_assets.privacy import redact
 
     typed = _one_line(text)
     # What is longer is refused anyway; redaction need not read a book first.
@@ -209,8 +209,8 @@ def _reason(text: str, vocabulary: Vocabulary | None) -> str:
 
 
 def _by(text: str) -> str:
-    from mangaassist_assets.tracing.redaction import find_personal_data
-    from mangaassist_assets.tracing.redaction.findings import Kind
+    from mangaassist_assets.privacy import find_personal_data
+    from mangaassist_assets.privacy.detections import Kind
 
     by = _one_line(text)
     if not by or len(by) > LONGEST_BY:

@@ -24,9 +24,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mangaassist_assets.learning.artifacts import artifact_kind
-from mangaassist_assets.learning.families import InputError, ServableModel
-from mangaassist_assets.learning.family_registry import load_family
+from mangaassist_assets.models.artifacts import artifact_kind
+from mangaassist_assets.models.model_type_registry import load_family
+from mangaassist_assets.models.model_types import InputError, ServableModel
 from mangaassist_assets.serving.request_forms import FORMS
 from mangaassist_assets.serving.request_parsing import (
     BadRequestError,

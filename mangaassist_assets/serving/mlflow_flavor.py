@@ -11,9 +11,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mangaassist_assets.learning.artifacts import ArtifactMismatchError, artifact_kind
-from mangaassist_assets.learning.families import ServableModel
-from mangaassist_assets.learning.family_registry import load_family
+from mangaassist_assets.models.artifacts import ArtifactMismatchError, artifact_kind
+from mangaassist_assets.models.model_type_registry import load_family
+from mangaassist_assets.models.model_types import ServableModel
 
 if TYPE_CHECKING:
     import pandas as pd  # type: ignore[import-untyped]

@@ -1,1 +1,1 @@
-"""The trace contract: tags, spans, redaction, readers."""
+"""Traces: contract, adapters of other tools, ingestion, feedback, importing, erasure."""

@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import polars as pl
 
-from mangaassist_assets.storage import SnapshotStore, canonical_json, write_whole
-from mangaassist_assets.tracing.redaction import is_pseudonym
+from mangaassist_assets.core.snapshots import SnapshotStore, canonical_json, write_whole
+from mangaassist_assets.privacy import is_pseudonym
 
 if TYPE_CHECKING:
     from upath import UPath
 
-    from mangaassist_assets.tracing.feedback_landing import FeedbackLanding
+    from mangaassist_assets.tracing.feedback.ingestion import FeedbackLanding
 
 _FOLDER = "erasures"
 _SUFFIX = ".json"

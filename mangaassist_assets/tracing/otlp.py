@@ -12,8 +12,8 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from mangaassist_assets.tracing.names import SpanName, Tag
-from mangaassist_assets.tracing.records import SpanRecord, SpanStatus, TraceRecord
+from mangaassist_assets.tracing.contract.names import SpanName, Tag
+from mangaassist_assets.tracing.contract.records import SpanRecord, SpanStatus, TraceRecord
 
 TRACES_PATH = "/v1/traces"
 EXPERIMENT_HEADER = "x-mlflow-experiment-id"

@@ -8,9 +8,9 @@ from uuid import uuid4
 
 import pytest
 
-from mangaassist_assets.tracing.contract import read_turns
-from resources.mlflow_review_queues import MlflowReviewQueues, queue_name
-from resources.mlflow_tracking import MlflowResource
+from mangaassist_assets.tracing.contract.turn_reader import read_turns
+from resources.mlflow.assessments.review_queues import MlflowReviewQueues, queue_name
+from resources.mlflow.tracking import MlflowResource
 from tests.browser.test_dagster_page import CHROMIUM, FLAGS
 from tests.support.feedback_events import BUNDLE, store_traces
 from tests.support.trace_source import chat_trace

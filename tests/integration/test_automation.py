@@ -8,9 +8,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from mangaassist_assets.chatbot.documents import GuardrailsDocument, RoutingDocument
-from resources.app_config import AppConfigResource
-from resources.aws import AwsResource
+from mangaassist_assets.chatbot.configuration.documents import GuardrailsDocument, RoutingDocument
+from resources.aws.app_config import AppConfigResource
+from resources.aws.clients import AwsResource
 from tests.support.app_config_by_hand import past_this_code
 from tests.support.command_line import Production, environment, run_apart
 from tests.support.dagster_dev import LOCATION, DagsterDev, Run, job_command

@@ -18,7 +18,7 @@ from mangaassist_assets.assets.reports import REPORT_FILE
 from mangaassist_assets.chatbot.orchestrator import ChatRequest
 from mangaassist_assets.definitions import build_definitions
 from mangaassist_assets.partitions import release_bundles
-from mangaassist_assets.tracing.feedback import feedback_record
+from mangaassist_assets.tracing.feedback.events import feedback_record
 from tests.support.redshift_data import RedshiftData, redshift_data_server
 from tests.support.store_chatbot import store_chatbot
 

@@ -9,14 +9,14 @@ import dagster as dg
 import pytest
 
 from mangaassist_assets.assets.champion_health import HEALTH_FILE, build_champion_health_asset
-from mangaassist_assets.assets.lanes import INTENT, LANES
 from mangaassist_assets.assets.promoting import ChampionConfig, champion_result, promote, requested_override
 from mangaassist_assets.assets.reading import EVALUATION_FILE, read_json
 from mangaassist_assets.champion_jobs import champion_evaluation, promotion_jobs, weekly_champion_evaluation
 from mangaassist_assets.checks.champion import build_champion_check
-from mangaassist_assets.storage import canonical_json
-from resources.learning import LearningResource
-from resources.mlflow_tracking import MlflowResource
+from mangaassist_assets.core.snapshots import canonical_json
+from mangaassist_assets.models.pipelines import INTENT, LANES
+from resources.mlflow.tracking import MlflowResource
+from resources.settings.learning import LearningResource
 from resources.store import StoreResource
 from tests.support.registry import stored_verdict
 from tests.support.reviewed_traffic import (

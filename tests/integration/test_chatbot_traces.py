@@ -12,8 +12,7 @@ from uuid import uuid4
 
 import pytest
 
-from mangaassist_assets.chatbot.document_fields import ConfigurationDocumentError
-from mangaassist_assets.chatbot.documents import (
+from mangaassist_assets.chatbot.configuration.documents import (
     Arm,
     Experiment,
     ExperimentsDocument,
@@ -22,22 +21,23 @@ from mangaassist_assets.chatbot.documents import (
     ShadowMode,
     default_documents,
 )
+from mangaassist_assets.chatbot.configuration.fields import ConfigurationDocumentError
 from mangaassist_assets.chatbot.orchestrator import ChatRequest
 from mangaassist_assets.chatbot.parts import StageError
 from mangaassist_assets.chatbot.shopper import ShopperBehaviour
 from mangaassist_assets.chatbot.simulation import LostTracesError, simulate
-from mangaassist_assets.datasets.utterances import Utterance
-from mangaassist_assets.tracing.contract import parse_turn, read_turns
-from mangaassist_assets.tracing.feedback import FeedbackRecord
-from mangaassist_assets.tracing.records import TraceRecord
-from mangaassist_assets.tracing.turns import ChatTurn
-from resources.app_config import AppConfigResource, ConfigurationNotDeployedError
-from resources.aws import AwsResource
-from resources.endpoints import EndpointDeploymentError, EndpointInvocationError, SageMakerResource
-from resources.feedback_stream import KinesisFeedbackResource
-from resources.generation import GenerationResource
-from resources.mlflow_runs import DatasetInput
-from resources.mlflow_tracking import MlflowResource
+from mangaassist_assets.datasets.sources.utterances import Utterance
+from mangaassist_assets.tracing.contract.records import TraceRecord
+from mangaassist_assets.tracing.contract.turn_reader import parse_turn, read_turns
+from mangaassist_assets.tracing.contract.turns import ChatTurn
+from mangaassist_assets.tracing.feedback.events import FeedbackRecord
+from resources.aws.app_config import AppConfigResource, ConfigurationNotDeployedError
+from resources.aws.clients import AwsResource
+from resources.aws.endpoints import EndpointDeploymentError, EndpointInvocationError, SageMakerResource
+from resources.aws.generation import GenerationResource
+from resources.feedback.feedback_stream import KinesisFeedbackResource
+from resources.mlflow.runs import DatasetInput
+from resources.mlflow.tracking import MlflowResource
 from tests.support.app_config_by_hand import past_this_code
 from tests.support.store_chatbot import FixedConfiguration, MemorySink, MemoryStream, RuleEndpoint, store_chatbot
 

@@ -13,20 +13,20 @@ import pytest
 from upath import UPath
 
 from mangaassist_assets.assets.golden import golden_set
-from mangaassist_assets.assets.intent import intent_dataset
+from mangaassist_assets.assets.intent_dataset import intent_dataset
 from mangaassist_assets.assets.intent_versions import build_intent_version
 from mangaassist_assets.assets.reading import read_dataset
 from mangaassist_assets.checks.gates import ALL_CHECKS
-from mangaassist_assets.datasets.golden_set import keep_golden_set
-from mangaassist_assets.datasets.intent_dataset import IntentDatasetConfig
-from mangaassist_assets.datasets.utterances import read_utterances
-from mangaassist_assets.datasets.versions import CARD_FILE, EXAMPLES_FILE, content_digest, to_parquet
+from mangaassist_assets.core.snapshots import SnapshotStore
+from mangaassist_assets.datasets.building.intent_dataset import IntentDatasetConfig
+from mangaassist_assets.datasets.sources.golden_set import keep_golden_set
+from mangaassist_assets.datasets.sources.utterances import read_utterances
+from mangaassist_assets.datasets.versions.versions import CARD_FILE, EXAMPLES_FILE, content_digest, to_parquet
 from mangaassist_assets.demo.generator import write_demo
 from mangaassist_assets.partitions import release_bundles
-from mangaassist_assets.storage import SnapshotStore
+from mangaassist_assets.privacy import Vocabulary
 from mangaassist_assets.tracing.erasure import record_erasure
-from mangaassist_assets.tracing.redaction import Vocabulary
-from resources.embeddings import LocalEmbedderResource
+from resources.search.embeddings import LocalEmbedderResource
 from resources.store import StoreResource
 from tests.support.intent_labels import make_label, user_on
 from tests.support.labelled_store import write_corpus, write_labelled_bundle

@@ -12,28 +12,28 @@ import dagster as dg
 import pytest
 from upath import UPath
 
-from mangaassist_assets.assets.lanes import RERANKER
 from mangaassist_assets.assets.reading import read_chunks, read_dataset_version, read_turns
 from mangaassist_assets.assets.registration import train_and_register
-from mangaassist_assets.assets.reranker import reranker_dataset
-from mangaassist_assets.chatbot.documents import default_documents
-from mangaassist_assets.commands.datasets import list_datasets, rebuild_dataset, show_dataset
-from mangaassist_assets.commands.erase_user import render, run_erasure
-from mangaassist_assets.commands.session import Session
-from mangaassist_assets.datasets.stored_versions import find_version, read_rows
-from mangaassist_assets.knowledge.generations import GenerationSettings, build_generation
-from mangaassist_assets.learning.artifacts import seal_artifact
-from mangaassist_assets.learning.families import TrainedArtifact
+from mangaassist_assets.assets.reranker_dataset import reranker_dataset
+from mangaassist_assets.chatbot.configuration.documents import default_documents
+from mangaassist_assets.cli.commands.datasets import list_datasets, rebuild_dataset, show_dataset
+from mangaassist_assets.cli.commands.erase_user import render, run_erasure
+from mangaassist_assets.cli.session import Session
+from mangaassist_assets.core.snapshots import SnapshotStore
+from mangaassist_assets.datasets.versions.stored_versions import find_version, read_rows
 from mangaassist_assets.local.home import Home
+from mangaassist_assets.models.artifacts import seal_artifact
+from mangaassist_assets.models.model_types import TrainedArtifact
+from mangaassist_assets.models.pipelines import RERANKER
 from mangaassist_assets.partitions import release_bundles
-from mangaassist_assets.storage import SnapshotStore
-from resources.app_config import AppConfigResource
-from resources.aws import AwsResource
-from resources.embeddings import LocalEmbedderResource
-from resources.mlflow_tracking import MlflowResource
-from resources.search import LanceDbSearchResource
+from mangaassist_assets.retrieval.generations import GenerationSettings, build_generation
+from resources.aws.app_config import AppConfigResource
+from resources.aws.clients import AwsResource
+from resources.mlflow.tracking import MlflowResource
+from resources.search.embeddings import LocalEmbedderResource
+from resources.search.indexes import LanceDbSearchResource
 from resources.store import StoreResource
-from resources.warehouse import DuckDbWarehouseResource
+from resources.warehouse.warehouse import DuckDbWarehouseResource
 from tests.support.command_line import run_here
 from tests.support.dataset_store import BUNDLE, EARLIER, fill, knowledge, put_dataset, put_knowledge, put_turns, user_on
 

@@ -20,7 +20,7 @@ from mangaassist_assets.releases.deployment_record import (
     STAGE_TAG,
 )
 from mangaassist_assets.serving.endpoint_schemas import PACKAGED
-from resources.mlflow_registry import ModelRegistry
+from resources.mlflow.registry import ModelRegistry
 from tests.support.sentiment import FIRST_BUNDLE, SECOND_BUNDLE, SentimentModel
 from tests.support.sentiment_platform import SentimentPlatform, sentiment_lane
 

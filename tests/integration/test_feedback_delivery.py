@@ -9,11 +9,11 @@ from uuid import uuid4
 
 import pytest
 
-from mangaassist_assets.tracing.feedback import FeedbackRecord
-from mangaassist_assets.tracing.feedback_landing import FeedbackLanding, land_new
-from resources.aws import AwsResource
-from resources.feedback_delivery import DeliveredFeedback
-from resources.feedback_stream import KinesisFeedbackResource
+from mangaassist_assets.tracing.feedback.events import FeedbackRecord
+from mangaassist_assets.tracing.feedback.ingestion import FeedbackLanding, land_new
+from resources.aws.clients import AwsResource
+from resources.feedback.feedback_stream import KinesisFeedbackResource
+from resources.feedback.firehose_delivery import DeliveredFeedback
 from tests.support.feedback_events import (
     BUNDLE,
     OTHER,

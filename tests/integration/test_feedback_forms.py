@@ -13,11 +13,11 @@ from uuid import uuid4
 import dagster as dg
 import pytest
 
-from mangaassist_assets.tracing.names import Tag
-from mangaassist_assets.tracing.redaction import pseudonym
+from mangaassist_assets.privacy import pseudonym
+from mangaassist_assets.tracing.contract.names import Tag
 from mangaassist_assets.triggers.thumbs import PressedThumb
-from resources.feedback_stream import KinesisFeedbackResource
-from resources.mlflow_tracking import MlflowResource
+from resources.feedback.feedback_stream import KinesisFeedbackResource
+from resources.mlflow.tracking import MlflowResource
 from resources.store import StoreResource
 from sensors.feedback_threshold import feedback_threshold
 from tests.support.feedback_events import BUNDLE, KEY, chat_turn, materialize, new_stream, store_traces

@@ -8,13 +8,13 @@ from uuid import uuid4
 import pytest
 from upath import UPath
 
-from mangaassist_assets.storage import SnapshotStore
+from mangaassist_assets.core.snapshots import SnapshotStore
+from mangaassist_assets.tracing.contract.names import Tag
 from mangaassist_assets.tracing.erasure import erase_user
-from mangaassist_assets.tracing.feedback_landing import FeedbackLanding, land_new
-from mangaassist_assets.tracing.names import Tag
-from resources.feedback_stream import KinesisFeedbackResource
-from resources.mlflow_erasure import MlflowUserTraces
-from resources.mlflow_tracking import MlflowResource
+from mangaassist_assets.tracing.feedback.ingestion import FeedbackLanding, land_new
+from resources.feedback.feedback_stream import KinesisFeedbackResource
+from resources.mlflow.erasure import MlflowUserTraces
+from resources.mlflow.tracking import MlflowResource
 from tests.support.feedback_events import (
     BUNDLE,
     OTHER,

@@ -11,24 +11,24 @@ import pytest
 from upath import UPath
 
 from mangaassist_assets.chatbot.simulation import simulate
-from mangaassist_assets.commands.erase_user import run_erasure
-from mangaassist_assets.commands.session import CommandError, Session
-from mangaassist_assets.datasets.utterances import Utterance
+from mangaassist_assets.cli.commands.erase_user import run_erasure
+from mangaassist_assets.cli.session import CommandError, Session
+from mangaassist_assets.core.snapshots import SnapshotStore
+from mangaassist_assets.datasets.sources.utterances import Utterance
 from mangaassist_assets.local.home import Home
-from mangaassist_assets.storage import SnapshotStore
-from mangaassist_assets.tracing.contract import read_turns
+from mangaassist_assets.privacy import pseudonym
+from mangaassist_assets.tracing.contract.names import Tag
+from mangaassist_assets.tracing.contract.turn_reader import read_turns
 from mangaassist_assets.tracing.erasure import erase_user, erased_users, record_erasure, snapshots_holding
-from mangaassist_assets.tracing.feedback import latest_feedback
-from mangaassist_assets.tracing.feedback_recording import TraceGoneError, record_events
-from mangaassist_assets.tracing.names import Tag
-from mangaassist_assets.tracing.redaction import pseudonym
-from resources.aws import AwsResource
-from resources.feedback_stream import KinesisFeedbackResource
-from resources.mlflow_erasure import MlflowUserTraces
-from resources.mlflow_feedback import MlflowFeedbackRecorder
-from resources.mlflow_tracking import MlflowResource
+from mangaassist_assets.tracing.feedback.events import latest_feedback
+from mangaassist_assets.tracing.feedback.recording import TraceGoneError, record_events
+from resources.aws.clients import AwsResource
+from resources.feedback.feedback_stream import KinesisFeedbackResource
+from resources.mlflow.assessments.feedback import MlflowFeedbackRecorder
+from resources.mlflow.erasure import MlflowUserTraces
+from resources.mlflow.tracking import MlflowResource
 from resources.store import StoreResource
-from resources.warehouse import DuckDbWarehouseResource
+from resources.warehouse.warehouse import DuckDbWarehouseResource
 from tests.support.feedback_events import (
     BUNDLE,
     OTHER,

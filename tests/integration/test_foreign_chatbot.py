@@ -8,12 +8,12 @@ from uuid import uuid4
 
 import pytest
 
-from mangaassist_assets.tracing.contract import Quarantined, TraceReading, read_trace
-from mangaassist_assets.tracing.coverage import TracePresence, coverage, judge
-from mangaassist_assets.tracing.mapping import read_mapping
-from mangaassist_assets.tracing.records import TraceRecord
-from mangaassist_assets.tracing.turns import ChatTurn
-from resources.mlflow_tracking import MlflowResource
+from mangaassist_assets.tracing.contract.mapping import read_mapping
+from mangaassist_assets.tracing.contract.records import TraceRecord
+from mangaassist_assets.tracing.contract.turn_reader import Quarantined, TraceReading, read_trace
+from mangaassist_assets.tracing.contract.turns import ChatTurn
+from mangaassist_assets.tracing.ingestion.coverage import TracePresence, coverage, judge
+from resources.mlflow.tracking import MlflowResource
 from tests.support.bedrock_wire import Answer, bedrock_wire
 
 _MISSING = [name for name in ("langgraph", "langchain_aws") if importlib.util.find_spec(name) is None]

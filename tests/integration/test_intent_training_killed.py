@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from mangaassist_assets.learning.artifacts import verify_artifact
-from mangaassist_assets.learning.checkpoints import Checkpoints
-from mangaassist_assets.learning.intent import IntentTrainingResult, train_intent_classifier
+from mangaassist_assets.models.artifacts import verify_artifact
+from mangaassist_assets.models.intent.training import IntentTrainingResult, train_intent_classifier
+from mangaassist_assets.training.checkpoints import Checkpoints
 from tests.support.intent_training import (
     MESSAGES,
     config,

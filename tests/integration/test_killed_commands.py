@@ -13,9 +13,9 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from mangaassist_assets.assets.lanes import INTENT, RERANKER
 from mangaassist_assets.local.home import Home
 from mangaassist_assets.local.supervisor import Supervisor
+from mangaassist_assets.models.pipelines import INTENT, RERANKER
 from tests.support.command_line import environment, kill_when_it_says, production, resources_of, run_here
 from tests.support.tiny_store import BUNDLE, TinyStore, write_tiny_store
 

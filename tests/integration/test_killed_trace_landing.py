@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from mangaassist_assets.tracing.snapshot import to_parquet
-from mangaassist_assets.tracing.trace_landing import TraceLanding
+from mangaassist_assets.tracing.ingestion.trace_ingestion import TraceLanding
+from mangaassist_assets.tracing.ingestion.turn_frames import to_parquet
 from tests.support.killed_landing import change, everything, filled_source, land
 
 pytestmark = pytest.mark.integration

@@ -8,7 +8,7 @@ import boto3
 import polars as pl
 import pytest
 
-from mangaassist_assets.landing import LandingConflictError, LandingTable, storage_options
+from mangaassist_assets.core.ingestion_tables import LandingConflictError, LandingTable, storage_options
 
 pytestmark = pytest.mark.integration
 

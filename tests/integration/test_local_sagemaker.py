@@ -25,9 +25,9 @@ from botocore.exceptions import ClientError, WaiterError
 from mangaassist_assets.local.home import Home, write_atomically
 from mangaassist_assets.local.ports import listen_on, port_of
 from mangaassist_assets.local.processes import ProcessIdentity, start_tethered, stop_processes, wait_until
-from mangaassist_assets.local.sagemaker_containers import ModelContainer, ProcessBook
-from mangaassist_assets.local.sagemaker_errors import DeploymentError
-from mangaassist_assets.local.sagemaker_state import VariantPlan
+from mangaassist_assets.local.sagemaker.containers import ModelContainer, ProcessBook
+from mangaassist_assets.local.sagemaker.errors import DeploymentError
+from mangaassist_assets.local.sagemaker.state import VariantPlan
 from mangaassist_assets.local.services import client_environment
 from mangaassist_assets.local.supervisor import Supervisor, answers
 
@@ -352,7 +352,7 @@ def own_sagemaker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[C
     def start() -> subprocess.Popen[bytes]:
         with listen_on(0, service="SageMaker") as listener:
             url, fd = f"http://127.0.0.1:{port_of(listener)}", listener.fileno()
-            command = ["-m", "mangaassist_assets.local.sagemaker", "--home", str(home.root), "--fd", str(fd)]
+            command = ["-m", "mangaassist_assets.local.sagemaker.server", "--home", str(home.root), "--fd", str(fd)]
             started.append(
                 start_tethered(
                     [sys.executable, *command],

@@ -14,10 +14,10 @@ import dagster as dg
 import polars as pl
 import pytest
 
-from mangaassist_assets.assets.lanes import INTENT, LANES, RERANKER
-from mangaassist_assets.datasets.text_keys import normalise_text
-from mangaassist_assets.storage import SnapshotStore
-from mangaassist_assets.tracing.names import SpanName, Tag
+from mangaassist_assets.core.snapshots import SnapshotStore
+from mangaassist_assets.core.text_keys import normalise_text
+from mangaassist_assets.models.pipelines import INTENT, LANES, RERANKER
+from mangaassist_assets.tracing.contract.names import SpanName, Tag
 from tests.support.command_line import environment, resources_of, run_here
 from tests.support.tiny_store import BUNDLE, EMAIL, KNOWN_INTENTS, NEW_INTENTS, PERSONAL_DATA
 
@@ -158,7 +158,7 @@ class TestDatasets:
         before = snapshots.latest(INTENT.dataset_asset, partition=BUNDLE)
         kept = {name: snapshots.read(before, name) for name in before.files}
         with environment(**looped_store.supervisor.environment):
-            from mangaassist_assets.commands.session import open_session
+            from mangaassist_assets.cli.session import open_session
 
             with open_session(str(looped_store.home), lambda _line: None) as session:
                 outcome = session.run_job("intent_retraining", partition=BUNDLE, assets=[INTENT.dataset_asset])

@@ -20,17 +20,17 @@ import pandas as pd
 import pytest
 import requests
 
-from mangaassist_assets.learning.artifacts import ArtifactMismatchError, seal_artifact, verify_artifact
-from mangaassist_assets.learning.environment import environment_tags, training_environment
-from mangaassist_assets.learning.examples import IntentExample
-from mangaassist_assets.learning.families import TrainingRequest
-from mangaassist_assets.learning.family_registry import load_family
-from mangaassist_assets.learning.fine_tuning import IntentTrainingConfig
-from resources.mlflow_models import LoggedArtifact, log_model, stored_model
-from resources.mlflow_registry import ModelVersion, RegistryError, artifact_directory, artifact_uri
-from resources.mlflow_runs import DatasetInput, TrackingServerAwayError, TrainingRun
-from resources.mlflow_tracking import MlflowResource
-from resources.mlflow_verdicts import log_verdict
+from mangaassist_assets.models.artifacts import ArtifactMismatchError, seal_artifact, verify_artifact
+from mangaassist_assets.models.examples import IntentExample
+from mangaassist_assets.models.intent.fine_tuning import IntentTrainingConfig
+from mangaassist_assets.models.model_type_registry import load_family
+from mangaassist_assets.models.model_types import TrainingRequest
+from mangaassist_assets.training.environment import environment_tags, training_environment
+from resources.mlflow.model_files import LoggedArtifact, log_model, stored_model
+from resources.mlflow.registry import ModelVersion, RegistryError, artifact_directory, artifact_uri
+from resources.mlflow.runs import DatasetInput, TrackingServerAwayError, TrainingRun
+from resources.mlflow.tracking import MlflowResource
+from resources.mlflow.verdicts import log_verdict
 from tests.support.tracking_process import TrackingProcess
 
 pytestmark = pytest.mark.integration
@@ -233,7 +233,7 @@ class TestModel:
     ):
         import mlflow
 
-        from mangaassist_assets.learning.intent_family import IntentFamily
+        from mangaassist_assets.models.intent.model_type import IntentFamily
 
         monkeypatch.setattr("mangaassist_assets.serving.mlflow_flavor.load_family", load_family)
         texts = {"order_tracking": "where is my parcel {}", "return_request": "i want to send volume {} back"}

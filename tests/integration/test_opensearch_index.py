@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from mangaassist_assets.knowledge.errors import GenerationBuildError, SearchIndexError
-from mangaassist_assets.knowledge.types import SearchIndex
-from resources.opensearch_index import OpenSearchIndex, OpenSearchLayout, connect
-from resources.search import OpenSearchResource
+from mangaassist_assets.retrieval.errors import GenerationBuildError, SearchIndexError
+from mangaassist_assets.retrieval.types import SearchIndex
+from resources.search.indexes import OpenSearchResource
+from resources.search.opensearch_index import OpenSearchIndex, OpenSearchLayout, connect
 from tests.support.knowledge import DIMENSION, store_chunks, vectors_of
 from tests.support.search_index_claims import SearchIndexClaims, build
 

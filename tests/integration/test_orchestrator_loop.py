@@ -19,20 +19,20 @@ from typing import Any
 
 import pytest
 
-from mangaassist_assets.assets.lanes import INTENT, RERANKER
 from mangaassist_assets.assets.reading import read_chunks, read_failures, read_presence, read_turns
-from mangaassist_assets.chatbot.documents import RoutingDocument
-from mangaassist_assets.labelling.stored_queue import QUEUE_FILE, queue_from_json
+from mangaassist_assets.chatbot.configuration.documents import RoutingDocument
+from mangaassist_assets.core.snapshots import SnapshotStore
+from mangaassist_assets.labelling.queue.stored_queue import QUEUE_FILE, queue_from_json
 from mangaassist_assets.local.home import Home
 from mangaassist_assets.local.processes import wait_until
 from mangaassist_assets.local.supervisor import Supervisor
-from mangaassist_assets.storage import SnapshotStore
-from mangaassist_assets.tracing.contract import TraceReading, read_trace
-from mangaassist_assets.tracing.coverage import coverage, judge
-from mangaassist_assets.tracing.names import EXPECTED_INTENT, RELEVANT_DOCUMENTS, SpanName, Tag
-from mangaassist_assets.tracing.records import TraceRecord
-from mangaassist_assets.tracing.redaction import pseudonym
-from mangaassist_assets.tracing.turns import ChatTurn
+from mangaassist_assets.models.pipelines import INTENT, RERANKER
+from mangaassist_assets.privacy import pseudonym
+from mangaassist_assets.tracing.contract.names import EXPECTED_INTENT, RELEVANT_DOCUMENTS, SpanName, Tag
+from mangaassist_assets.tracing.contract.records import TraceRecord
+from mangaassist_assets.tracing.contract.turn_reader import TraceReading, read_trace
+from mangaassist_assets.tracing.contract.turns import ChatTurn
+from mangaassist_assets.tracing.ingestion.coverage import coverage, judge
 from tests.support.bedrock_wire import bedrock_wire
 from tests.support.command_line import environment, resources_of, run_here
 from tests.support.orchestrator_process import MODEL, MODEL_FAILS_ON, Orchestrator, bedrock, write_passages
@@ -133,7 +133,7 @@ def _reviewers(story: Story) -> None:
     import mlflow
     from mlflow.entities import AssessmentSource
 
-    from mangaassist_assets.commands.session import open_session
+    from mangaassist_assets.cli.session import open_session
 
     with open_session(str(story.home), lambda _line: None) as session:
         session.register_bundle(BUNDLE)

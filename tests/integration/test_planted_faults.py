@@ -22,14 +22,14 @@ from mangaassist_assets.chatbot.answer_check import ExtractCheck
 from mangaassist_assets.chatbot.faults import InvertedScores, WrongAnswers
 from mangaassist_assets.chatbot.shopper import ShopperBehaviour
 from mangaassist_assets.chatbot.simulation import simulate
-from mangaassist_assets.mining.blame import find_failures
-from mangaassist_assets.mining.rules import read_rules
+from mangaassist_assets.core.snapshots import canonical_json
+from mangaassist_assets.mining.blame.blame import find_failures
+from mangaassist_assets.mining.blame.rules import read_rules
 from mangaassist_assets.partitions import release_bundles
-from mangaassist_assets.storage import canonical_json
-from mangaassist_assets.tracing.contract import read_turns
-from mangaassist_assets.tracing.snapshot import to_parquet, turns_frame
-from resources.mining import MiningResource
-from resources.mlflow_tracking import MlflowResource
+from mangaassist_assets.tracing.contract.turn_reader import read_turns
+from mangaassist_assets.tracing.ingestion.turn_frames import to_parquet, turns_frame
+from resources.mlflow.tracking import MlflowResource
+from resources.settings.mining import MiningResource
 from resources.store import StoreResource
 from tests.support.mining_rules import changed_rules
 from tests.support.planted_faults import (

@@ -14,13 +14,13 @@ import numpy as np
 import psutil
 import pytest
 
-from mangaassist_assets.learning.artifacts import verify_artifact
-from mangaassist_assets.learning.compute import Compute
-from mangaassist_assets.learning.intent import IntentTrainingResult, train_intent_classifier
-from mangaassist_assets.learning.progress import ProgressCallback, TrainingProgress, ignore_progress
-from mangaassist_assets.learning.training_loop import LoopSettings
-from resources.ray_training import RayTrainingError, Scale, local_cluster
-from resources.trainers import TrainerResource
+from mangaassist_assets.models.artifacts import verify_artifact
+from mangaassist_assets.models.intent.training import IntentTrainingResult, train_intent_classifier
+from mangaassist_assets.training.compute import Compute
+from mangaassist_assets.training.loop import LoopSettings
+from mangaassist_assets.training.progress import ProgressCallback, TrainingProgress, ignore_progress
+from resources.ray.ray_training import RayTrainingError, Scale, local_cluster
+from resources.ray.trainers import TrainerResource
 from tests.support.intent_training import MESSAGES, QUICK, examples, validation
 from tests.support.tiny_objective import train_tiny
 

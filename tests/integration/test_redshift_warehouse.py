@@ -7,10 +7,10 @@ from types import SimpleNamespace
 
 import pytest
 
-from mangaassist_assets.warehouse.queries import LOADED, STRAY_EVENTS, satisfaction_query
-from mangaassist_assets.warehouse.types import WarehouseError
-from resources.aws import AwsResource, DeadlineExceededError
-from resources.warehouse import DuckDbWarehouseResource, RedshiftWarehouseResource
+from mangaassist_assets.reporting.warehouse.queries import LOADED, STRAY_EVENTS, satisfaction_query
+from mangaassist_assets.reporting.warehouse.types import WarehouseError
+from resources.aws.clients import AwsResource, DeadlineExceededError
+from resources.warehouse.warehouse import DuckDbWarehouseResource, RedshiftWarehouseResource
 from tests.support.redshift_data import RedshiftData, redshift_data_server
 from tests.support.reports import BUNDLE, EARLIER, bundle_rows, chat_turn, event
 

@@ -14,17 +14,17 @@ import pytest
 
 from mangaassist_assets.assets.reading import QUARANTINE_FILE, TURNS_CARD_FILE, TURNS_FILE, read_json
 from mangaassist_assets.assets.reports import REPORT_FILE, satisfaction_report, usage_report
-from mangaassist_assets.commands.report import render_report, run_report
-from mangaassist_assets.commands.session import CommandError, Session
+from mangaassist_assets.cli.commands.report import render_report, run_report
+from mangaassist_assets.cli.session import CommandError, Session
+from mangaassist_assets.core.snapshots import canonical_json
 from mangaassist_assets.local.home import Home
 from mangaassist_assets.partitions import release_bundles
-from mangaassist_assets.storage import canonical_json
-from mangaassist_assets.tracing.snapshot import quarantine_frame, to_parquet, turns_frame
-from mangaassist_assets.tracing.turns import Generation, StageTiming
-from resources.mlflow_tracking import MlflowResource
-from resources.prices import PricesResource
+from mangaassist_assets.tracing.contract.turns import Generation, StageTiming
+from mangaassist_assets.tracing.ingestion.turn_frames import quarantine_frame, to_parquet, turns_frame
+from resources.mlflow.tracking import MlflowResource
+from resources.settings.prices import PricesResource
 from resources.store import StoreResource
-from resources.warehouse import DuckDbWarehouseResource
+from resources.warehouse.warehouse import DuckDbWarehouseResource
 from tests.support.reports import BUNDLE, EARLIER, HAIKU, START_MS, chat_turn, event
 
 pytestmark = pytest.mark.integration

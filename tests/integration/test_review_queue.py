@@ -25,28 +25,28 @@ from mangaassist_assets.assets.reading import (
     TURNS_CARD_FILE,
     TURNS_FILE,
 )
-from mangaassist_assets.datasets.intent_labels import LABELS_FILE, labels_from_parquet
-from mangaassist_assets.datasets.judging import IntentJudgement
-from mangaassist_assets.labelling.label_import import ImportedLabel
-from mangaassist_assets.labelling.stored_queue import QUEUE_FILE, queue_to_json
-from mangaassist_assets.storage import canonical_json
-from mangaassist_assets.tracing.contract import read_turns
-from mangaassist_assets.tracing.names import EXPECTED_INTENT
-from mangaassist_assets.tracing.snapshot import quarantine_frame, to_parquet, turns_frame
-from mangaassist_assets.tracing.turns import ChatTurn
-from resources.aws import AwsResource
-from resources.embeddings import EmbeddingsResource
-from resources.judge import JudgeResource
-from resources.mining import MiningResource
-from resources.mlflow_review_queues import (
+from mangaassist_assets.core.snapshots import canonical_json
+from mangaassist_assets.labelling.intent_labels import LABELS_FILE, labels_from_parquet
+from mangaassist_assets.labelling.judge_answers import IntentJudgement
+from mangaassist_assets.labelling.queue.label_import import ImportedLabel
+from mangaassist_assets.labelling.queue.stored_queue import QUEUE_FILE, queue_to_json
+from mangaassist_assets.tracing.contract.names import EXPECTED_INTENT
+from mangaassist_assets.tracing.contract.turn_reader import read_turns
+from mangaassist_assets.tracing.contract.turns import ChatTurn
+from mangaassist_assets.tracing.ingestion.turn_frames import quarantine_frame, to_parquet, turns_frame
+from resources.aws.clients import AwsResource
+from resources.aws.judge import JudgeResource
+from resources.mlflow.assessments.review_queues import (
     REVIEW_TAG,
     MlflowReviewQueues,
     ReviewQuestionError,
     intent_instruction,
     queue_name,
 )
-from resources.mlflow_reviews import MlflowLabelRecorder
-from resources.mlflow_tracking import MlflowResource
+from resources.mlflow.assessments.reviews import MlflowLabelRecorder
+from resources.mlflow.tracking import MlflowResource
+from resources.search.embeddings import EmbeddingsResource
+from resources.settings.mining import MiningResource
 from resources.store import StoreResource
 from tests.support.command_line import run_here
 from tests.support.feedback_events import BUNDLE, store_traces, trace_id

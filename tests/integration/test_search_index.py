@@ -12,10 +12,10 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from mangaassist_assets.knowledge.errors import SearchIndexError
-from mangaassist_assets.knowledge.tenants import UNTENANTED, TenantScope, tenant_name
-from mangaassist_assets.knowledge.types import SearchIndex
-from resources.search import LanceDbSearchResource
+from mangaassist_assets.retrieval.errors import SearchIndexError
+from mangaassist_assets.retrieval.tenants import UNTENANTED, TenantScope, tenant_name
+from mangaassist_assets.retrieval.types import SearchIndex
+from resources.search.indexes import LanceDbSearchResource
 from tests.support.knowledge import DIMENSION, store_chunks, vectors_of
 from tests.support.search_index_claims import SearchIndexClaims, build
 
@@ -65,7 +65,7 @@ def test_another_process_sees_what_was_built_and_swapped(index, tmp_path, reposi
     generation = build(index).generation
     index.swap_live(generation, expected=None)
     script = (
-        "import sys; from mangaassist_assets.knowledge.tenants import UNTENANTED; "
+        "import sys; from mangaassist_assets.retrieval.tenants import UNTENANTED; "
         "from resources.search import LanceDbSearchResource as R; i = R(path=sys.argv[1]).index(); "
         "g = i.live_generation(); hits = i.keyword_search(g, 'return', scope=UNTENANTED, limit=1); "
         "print(g, i.count(g), hits[0].document_id)"

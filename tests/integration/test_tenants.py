@@ -30,13 +30,13 @@ from mangaassist_assets.assets.reading import (
 )
 from mangaassist_assets.chatbot.orchestrator import ChatReply, ChatRequest
 from mangaassist_assets.checks.gates import generation_verified, retrieval_not_worse
-from mangaassist_assets.datasets.utterances import Utterance
-from mangaassist_assets.knowledge.chunking import chunks_to_frame
-from mangaassist_assets.storage import canonical_json
-from mangaassist_assets.tracing.records import TraceRecord
-from resources.embeddings import LocalEmbedderResource
-from resources.knowledge import TENANT_VARIABLE, KnowledgeResource
-from resources.search import LanceDbSearchResource
+from mangaassist_assets.core.snapshots import canonical_json
+from mangaassist_assets.datasets.sources.utterances import Utterance
+from mangaassist_assets.retrieval.chunking import chunks_to_frame
+from mangaassist_assets.tracing.contract.records import TraceRecord
+from resources.search.embeddings import LocalEmbedderResource
+from resources.search.indexes import LanceDbSearchResource
+from resources.settings.knowledge import TENANT_VARIABLE, KnowledgeResource
 from resources.store import StoreResource
 from tests.support.knowledge import store_chunks, vectors_of
 from tests.support.store_chatbot import MemorySink, store_chatbot

@@ -6,8 +6,8 @@ import dagster as dg
 import pytest
 
 from mangaassist_assets.assets.reading import EVALUATION_FILE, read_json
-from mangaassist_assets.learning.family_registry import UnknownFamilyError, load_family
-from resources.endpoints import EndpointInvocationError
+from mangaassist_assets.models.model_type_registry import UnknownFamilyError, load_family
+from resources.aws.endpoints import EndpointInvocationError
 from tests.support.sentiment import FIRST_BUNDLE, SECOND_BUNDLE, SentimentFamily
 
 pytestmark = pytest.mark.integration

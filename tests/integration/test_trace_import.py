@@ -18,17 +18,17 @@ from uuid import uuid4
 import dagster as dg
 import pytest
 
-from mangaassist_assets.commands.import_traces import render, run_import
-from mangaassist_assets.commands.session import CommandError, Session
+from mangaassist_assets.cli.commands.import_traces import render, run_import
+from mangaassist_assets.cli.session import CommandError, Session
 from mangaassist_assets.local.home import Home
-from mangaassist_assets.tracing.contract import parse_turn
+from mangaassist_assets.tracing.contract.records import SpanRecord, TraceRecord
+from mangaassist_assets.tracing.contract.turn_reader import parse_turn
+from mangaassist_assets.tracing.contract.turns import ChatTurn
+from mangaassist_assets.tracing.importing.imported_trace import DIGEST_TAG, to_record
 from mangaassist_assets.tracing.importing.mlflow_json import SERVER_TAGS, read_trace
-from mangaassist_assets.tracing.importing.model import DIGEST_TAG, to_record
-from mangaassist_assets.tracing.records import SpanRecord, TraceRecord
-from mangaassist_assets.tracing.turns import ChatTurn
-from resources.mlflow_tracking import MlflowResource
-from resources.trace_import import MlflowTraceStore
-from resources.trace_mapping import TraceMappingResource
+from resources.mlflow.traces.importer import MlflowTraceStore
+from resources.mlflow.tracking import MlflowResource
+from resources.settings.trace_mapping import TraceMappingResource
 from tests.data.shapes.record_bedrock_autolog import record
 from tests.support.bedrock_wire import bedrock_wire
 
@@ -269,11 +269,11 @@ import sys
 from pathlib import Path
 from types import SimpleNamespace
 import dagster as dg
-from mangaassist_assets.commands.import_traces import run_import
-from mangaassist_assets.commands.session import Session
+from mangaassist_assets.cli.commands.import_traces import run_import
+from mangaassist_assets.cli.session import Session
 from mangaassist_assets.local.home import Home
-from resources.mlflow_tracking import MlflowResource
-from resources.trace_mapping import TraceMappingResource
+from resources.mlflow.tracking import MlflowResource
+from resources.settings.trace_mapping import TraceMappingResource
 session = Session(
     home=Home.open(sys.argv[1]), environment={}, instance=dg.DagsterInstance.ephemeral(), definitions=dg.Definitions(),
     resources=SimpleNamespace(

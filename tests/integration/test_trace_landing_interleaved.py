@@ -11,13 +11,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mangaassist_assets.landing import LandingTable
-from mangaassist_assets.tracing.contract import read_turns
-from mangaassist_assets.tracing.landed_rows import LANDED_SCHEMA
-from mangaassist_assets.tracing.names import Tag
-from mangaassist_assets.tracing.records import AssessmentRecord
-from mangaassist_assets.tracing.snapshot import to_parquet, turns_frame
-from mangaassist_assets.tracing.trace_landing import OVERLAP_MS, TraceLanding
+from mangaassist_assets.core.ingestion_tables import LandingTable
+from mangaassist_assets.tracing.contract.names import Tag
+from mangaassist_assets.tracing.contract.records import AssessmentRecord
+from mangaassist_assets.tracing.contract.turn_reader import read_turns
+from mangaassist_assets.tracing.ingestion.ingested_rows import LANDED_SCHEMA
+from mangaassist_assets.tracing.ingestion.trace_ingestion import OVERLAP_MS, TraceLanding
+from mangaassist_assets.tracing.ingestion.turn_frames import to_parquet, turns_frame
 from tests.support.trace_source import MemorySource, SourceGoneError, chat_trace
 
 # It commits to real Delta tables a hundred times an example: too slow for the quick part.

@@ -14,12 +14,17 @@ from uuid import uuid4
 import pytest
 import requests
 
-from mangaassist_assets.tracing.records import SpanEvent
-from mangaassist_assets.tracing.sources import AssessmentPosition, TracePosition, TraceSource, fingerprint
-from resources.mlflow_rest_source import RestTraceSource
-from resources.mlflow_sql_source import SqlTraceSource
-from resources.mlflow_traces import TraceReader
-from resources.mlflow_tracking import MlflowResource
+from mangaassist_assets.tracing.contract.records import SpanEvent
+from mangaassist_assets.tracing.ingestion.trace_sources import (
+    AssessmentPosition,
+    TracePosition,
+    TraceSource,
+    fingerprint,
+)
+from resources.mlflow.traces.reader import TraceReader
+from resources.mlflow.traces.rest_source import RestTraceSource
+from resources.mlflow.traces.sql_source import SqlTraceSource
+from resources.mlflow.tracking import MlflowResource
 from tests.support.filled_tracking import BUSY, BUSY_MS, START_MS, Filled, chat, fill, tracking_server, use
 
 pytestmark = pytest.mark.integration

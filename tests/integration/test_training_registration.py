@@ -12,9 +12,9 @@ import polars as pl
 import pytest
 
 from mangaassist_assets.assets.registration import train_and_register
-from mangaassist_assets.datasets.versions import seal_version
-from mangaassist_assets.learning.families import TrainingRequest
-from resources.mlflow_tracking import MlflowResource
+from mangaassist_assets.datasets.versions.versions import seal_version
+from mangaassist_assets.models.model_types import TrainingRequest
+from resources.mlflow.tracking import MlflowResource
 from resources.store import StoreResource
 from tests.support.sentiment import SENTIMENT, SentimentFamily
 from tests.support.tracking_process import TrackingProcess

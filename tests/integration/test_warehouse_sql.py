@@ -9,10 +9,15 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from mangaassist_assets.satisfaction.report import build_report, read_counts
-from mangaassist_assets.warehouse.queries import OVERALL, SATISFACTION_DIMENSIONS, STRAY_EVENTS, satisfaction_query
-from mangaassist_assets.warehouse.tables import BUNDLE_TABLES, create_statement
-from resources.warehouse import DuckDbWarehouseResource
+from mangaassist_assets.reporting.satisfaction.report import build_report, read_counts
+from mangaassist_assets.reporting.warehouse.queries import (
+    OVERALL,
+    SATISFACTION_DIMENSIONS,
+    STRAY_EVENTS,
+    satisfaction_query,
+)
+from mangaassist_assets.reporting.warehouse.tables import BUNDLE_TABLES, create_statement
+from resources.warehouse.warehouse import DuckDbWarehouseResource
 from tests.support.reports import BUNDLE, EARLIER, bundle_rows, chat_turn, event
 
 pytestmark = pytest.mark.integration

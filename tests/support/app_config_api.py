@@ -10,8 +10,8 @@ from typing import Any, ClassVar
 
 from botocore.exceptions import ClientError
 
-from resources.app_config import AppConfigResource
-from resources.aws import AwsResource
+from resources.aws.app_config import AppConfigResource
+from resources.aws.clients import AwsResource
 
 
 def app_config_error(code: str, operation: str, message: str = "") -> ClientError:

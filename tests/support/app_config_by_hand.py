@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from resources.app_config import AppConfigResource
+from resources.aws.app_config import AppConfigResource
 
 
 def past_this_code(app_config: AppConfigResource, profile: str, content: bytes) -> None:

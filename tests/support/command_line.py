@@ -13,8 +13,8 @@ from typing import Any
 
 from click.testing import CliRunner
 
-from mangaassist_assets.assets.lanes import LANES
 from mangaassist_assets.local.supervisor import Supervisor
+from mangaassist_assets.models.pipelines import LANES
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,7 +44,7 @@ def environment(**variables: str) -> Iterator[None]:
 
 def run_here(home: Path, *arguments: str | Path) -> Ran:
     """Run a command in this process; an exception that the command line does not explain is raised."""
-    from mangaassist_assets.cli import main
+    from mangaassist_assets.cli.main import main
 
     with environment():
         result = CliRunner().invoke(main, ["--home", str(home), *map(str, arguments)])
@@ -55,7 +55,7 @@ def run_here(home: Path, *arguments: str | Path) -> Ran:
 
 def start(home: Path, *arguments: str | Path, variables: dict[str, str] | None = None) -> subprocess.Popen[str]:
     """Start a command in a process of its own, with pipes for what it prints."""
-    argv = [sys.executable, "-c", "from mangaassist_assets.cli import main; main()", "--home", str(home)]
+    argv = [sys.executable, "-c", "from mangaassist_assets.cli.main import main; main()", "--home", str(home)]
     return subprocess.Popen(
         [*argv, *map(str, arguments)],
         stdin=subprocess.DEVNULL,

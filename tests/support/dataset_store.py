@@ -15,8 +15,13 @@ from mangaassist_assets.assets.reading import (
     VOCABULARY_FILE,
     corpus_to_json,
 )
-from mangaassist_assets.datasets.intent_dataset import DEFAULT_INTENT_DATASET
-from mangaassist_assets.datasets.intent_labels import (
+from mangaassist_assets.core.snapshots import SnapshotStore, canonical_json
+from mangaassist_assets.datasets.building.intent_dataset import DEFAULT_INTENT_DATASET
+from mangaassist_assets.datasets.building.reranker_dataset import RankingDatasetConfig
+from mangaassist_assets.datasets.building.splits import assign_split
+from mangaassist_assets.datasets.sources.utterances import Utterance
+from mangaassist_assets.datasets.versions.stored_versions import StoredVersion, find_version, write_version
+from mangaassist_assets.labelling.intent_labels import (
     CONFLICTS_FILE,
     LABELS_FILE,
     IntentLabel,
@@ -24,18 +29,13 @@ from mangaassist_assets.datasets.intent_labels import (
     LabelKind,
     labels_to_parquet,
 )
-from mangaassist_assets.datasets.reranker_dataset import RankingDatasetConfig
-from mangaassist_assets.datasets.splits import assign_split
-from mangaassist_assets.datasets.stored_versions import StoredVersion, find_version, write_version
-from mangaassist_assets.datasets.utterances import Utterance
-from mangaassist_assets.knowledge.chunking import chunks_to_parquet, embedding_text
-from mangaassist_assets.knowledge.tenants import TenantScope
-from mangaassist_assets.knowledge.types import Chunk, Hit
 from mangaassist_assets.labelling.stored_labels import conflicts_to_json
-from mangaassist_assets.storage import SnapshotStore, canonical_json
-from mangaassist_assets.tracing.redaction import pseudonym
-from mangaassist_assets.tracing.snapshot import to_parquet, turns_frame
-from mangaassist_assets.tracing.turns import ChatTurn, RankedCandidate
+from mangaassist_assets.privacy import pseudonym
+from mangaassist_assets.retrieval.chunking import chunks_to_parquet, embedding_text
+from mangaassist_assets.retrieval.tenants import TenantScope
+from mangaassist_assets.retrieval.types import Chunk, Hit
+from mangaassist_assets.tracing.contract.turns import ChatTurn, RankedCandidate
+from mangaassist_assets.tracing.ingestion.turn_frames import to_parquet, turns_frame
 
 EARLIER, BUNDLE, LATER = "2026.01.05-rc1", "2026.01.12-rc1", "2026.01.19-rc1"
 START_MS = {EARLIER: 1_767_571_200_000, BUNDLE: 1_768_176_000_000, LATER: 1_768_780_800_000}

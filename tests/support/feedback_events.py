@@ -10,14 +10,14 @@ from uuid import uuid4
 import dagster as dg
 
 from mangaassist_assets.assets.feedback import RecordingConfig, feedback_events, recorded_feedback
-from mangaassist_assets.tracing.feedback import FeedbackEvent, FeedbackRecord
-from mangaassist_assets.tracing.names import Tag
-from mangaassist_assets.tracing.records import SpanRecord, TraceRecord
-from mangaassist_assets.tracing.redaction import pseudonym
-from resources.aws import AwsResource
-from resources.feedback_stream import KinesisFeedbackResource
-from resources.mlflow_tracking import MlflowResource
-from resources.privacy import PrivacyResource
+from mangaassist_assets.privacy import pseudonym
+from mangaassist_assets.tracing.contract.names import Tag
+from mangaassist_assets.tracing.contract.records import SpanRecord, TraceRecord
+from mangaassist_assets.tracing.feedback.events import FeedbackEvent, FeedbackRecord
+from resources.aws.clients import AwsResource
+from resources.feedback.feedback_stream import KinesisFeedbackResource
+from resources.mlflow.tracking import MlflowResource
+from resources.settings.privacy import PrivacyResource
 from resources.store import StoreResource
 
 BUNDLE = "2026.03.24-rc2"

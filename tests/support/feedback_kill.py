@@ -12,19 +12,19 @@ from typing import Any
 import polars as pl
 from upath import UPath
 
-from mangaassist_assets.landing import Checkpoint, LandingTable
-from mangaassist_assets.storage import SnapshotStore
+from mangaassist_assets.core.ingestion_tables import Checkpoint, LandingTable
+from mangaassist_assets.core.snapshots import SnapshotStore
+from mangaassist_assets.tracing.contract.turns import Feedback
 from mangaassist_assets.tracing.erasure import erase_user
-from mangaassist_assets.tracing.feedback import FeedbackRecord
-from mangaassist_assets.tracing.feedback_landing import LANDING_SCHEMA, FeedbackLanding, events_from_parquet, land_new
-from mangaassist_assets.tracing.feedback_recording import TraceFeedback, record_events, recorded_before
-from mangaassist_assets.tracing.feedback_source import FeedbackBatch, FeedbackSource
-from mangaassist_assets.tracing.turns import Feedback
-from resources.aws import AwsResource
-from resources.feedback_stream import KinesisFeedbackResource
-from resources.mlflow_erasure import MlflowUserTraces
-from resources.mlflow_feedback import MlflowFeedbackRecorder
-from resources.mlflow_tracking import MlflowResource
+from mangaassist_assets.tracing.feedback.events import FeedbackRecord
+from mangaassist_assets.tracing.feedback.ingestion import LANDING_SCHEMA, FeedbackLanding, events_from_parquet, land_new
+from mangaassist_assets.tracing.feedback.recording import TraceFeedback, record_events, recorded_before
+from mangaassist_assets.tracing.feedback.sources import FeedbackBatch, FeedbackSource
+from resources.aws.clients import AwsResource
+from resources.feedback.feedback_stream import KinesisFeedbackResource
+from resources.mlflow.assessments.feedback import MlflowFeedbackRecorder
+from resources.mlflow.erasure import MlflowUserTraces
+from resources.mlflow.tracking import MlflowResource
 
 _PRELOADED = ["boto3", "deltalake", "mlflow", "mlflow.tracing.client", "polars", __name__]
 

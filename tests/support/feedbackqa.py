@@ -17,9 +17,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mangaassist_assets.knowledge.chunking import embedding_text
-from mangaassist_assets.knowledge.retrieval_evaluation import LabelledQuery
-from mangaassist_assets.learning.examples import RankingExample
+from mangaassist_assets.models.examples import RankingExample
+from mangaassist_assets.retrieval.chunking import embedding_text
+from mangaassist_assets.retrieval.evaluation import LabelledQuery
 
 REGIONS = ("UK", "CDC", "WHO", "Australia")
 GRADES = {"Bad": 0.0, "Could be Improved": 1.0, "Acceptable": 2.0, "Excellent": 3.0}
@@ -69,14 +69,14 @@ class FirstStage:
     """The bi-encoder: MiniLM's mean-pooled sentence vectors and their cosine."""
 
     def __init__(self) -> None:
-        from mangaassist_assets.learning.encoders import load_base
+        from mangaassist_assets.models.encoders.pretrained import load_base
 
         self._base = load_base()
         self._kept: dict[str, NDArray[np.float32]] = {}
 
     def vectors(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Return unit vectors, shape (len(texts), 384); a text is encoded once."""
-        from mangaassist_assets.learning.encoders import sentence_features, tokenize
+        from mangaassist_assets.models.encoders.pretrained import sentence_features, tokenize
 
         missing = sorted(set(texts) - self._kept.keys())
         if missing:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from mangaassist_assets.learning.evidence import GateEvidence, ModelEvidence, ScopeEvidence
+from mangaassist_assets.evaluation.results import GateEvidence, ModelEvidence, ScopeEvidence
 
 Floats = NDArray[np.float64]
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from functools import cache
 
-from mangaassist_assets.datasets.intent_labels import IntentLabel
-from mangaassist_assets.datasets.splits import Split, assign_split
-from mangaassist_assets.datasets.utterances import Utterance
+from mangaassist_assets.datasets.building.splits import Split, assign_split
+from mangaassist_assets.datasets.sources.utterances import Utterance
+from mangaassist_assets.labelling.intent_labels import IntentLabel
 
 BASE = [
     Utterance(text=f"{verb} {noun}", intent=intent)

@@ -12,10 +12,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from mangaassist_assets.learning.checkpoints import Checkpoints
-from mangaassist_assets.learning.examples import OUT_OF_SCOPE, IntentExample
-from mangaassist_assets.learning.fine_tuning import IntentTrainingConfig
-from mangaassist_assets.learning.intent import train_intent_classifier
+from mangaassist_assets.models.examples import OUT_OF_SCOPE, IntentExample
+from mangaassist_assets.models.intent.fine_tuning import IntentTrainingConfig
+from mangaassist_assets.models.intent.training import train_intent_classifier
+from mangaassist_assets.training.checkpoints import Checkpoints
 
 MESSAGES = {
     "order_status": [

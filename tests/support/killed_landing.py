@@ -15,11 +15,11 @@ from typing import Any
 
 import polars as pl
 
-from mangaassist_assets.landing import Checkpoint, LandingTable
-from mangaassist_assets.tracing.landed_rows import LANDED_SCHEMA
-from mangaassist_assets.tracing.names import Tag
-from mangaassist_assets.tracing.records import AssessmentRecord
-from mangaassist_assets.tracing.trace_landing import OVERLAP_MS, TraceLanding
+from mangaassist_assets.core.ingestion_tables import Checkpoint, LandingTable
+from mangaassist_assets.tracing.contract.names import Tag
+from mangaassist_assets.tracing.contract.records import AssessmentRecord
+from mangaassist_assets.tracing.ingestion.ingested_rows import LANDED_SCHEMA
+from mangaassist_assets.tracing.ingestion.trace_ingestion import OVERLAP_MS, TraceLanding
 from tests.support.trace_source import MemorySource, chat_trace
 
 NOW = 1_700_000_000_000

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from mangaassist_assets.knowledge.chunking import chunk_documents, embedding_text
-from mangaassist_assets.knowledge.documents import KnowledgeDocument
-from mangaassist_assets.knowledge.types import Chunk, Vectors
+from mangaassist_assets.retrieval.chunking import chunk_documents, embedding_text
+from mangaassist_assets.retrieval.documents.documents import KnowledgeDocument
+from mangaassist_assets.retrieval.types import Chunk, Vectors
 
 DIMENSION = 16
 

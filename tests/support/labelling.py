@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mangaassist_assets.datasets.intent_labels import IntentLabel
-from mangaassist_assets.labelling.review_queue import QueueItem
-from mangaassist_assets.tracing.names import EXPECTED_INTENT
-from mangaassist_assets.tracing.turns import ChatTurn, Review
+from mangaassist_assets.labelling.intent_labels import IntentLabel
+from mangaassist_assets.labelling.queue.review_queue import QueueItem
+from mangaassist_assets.tracing.contract.names import EXPECTED_INTENT
+from mangaassist_assets.tracing.contract.turns import ChatTurn, Review
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import count
 from typing import Any
 
-from mangaassist_assets.tracing.turns import ChatTurn, RankedCandidate, Review, StageTiming
+from mangaassist_assets.tracing.contract.turns import ChatTurn, RankedCandidate, Review, StageTiming
 
 _NUMBERS = count()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
-from mangaassist_assets.mining.rules import PACKAGED_RULES, MiningRules, read_rules
+from mangaassist_assets.mining.blame.rules import PACKAGED_RULES, MiningRules, read_rules
 
 
 def changed_rules(old: str, new: str) -> str:

@@ -15,10 +15,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Self
 
-from mangaassist_assets.assets.lanes import INTENT, RERANKER
-from mangaassist_assets.chatbot.profiles import APPLICATION, ENVIRONMENT
-from mangaassist_assets.knowledge.chunking import embedding_text
-from mangaassist_assets.knowledge.types import Chunk, Embedder
+from mangaassist_assets.chatbot.configuration.profiles import APPLICATION, ENVIRONMENT
+from mangaassist_assets.models.pipelines import INTENT, RERANKER
+from mangaassist_assets.retrieval.chunking import embedding_text
+from mangaassist_assets.retrieval.types import Chunk, Embedder
 from tests.support.bedrock_wire import Answer
 
 SCRIPT = Path(__file__).parents[2] / "docs" / "examples" / "orchestrator.py"

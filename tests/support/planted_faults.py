@@ -12,19 +12,19 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from mangaassist_assets.chatbot.answer_check import ExtractCheck
-from mangaassist_assets.chatbot.documents import RoutingDocument
+from mangaassist_assets.chatbot.configuration.documents import RoutingDocument
 from mangaassist_assets.chatbot.faults import ChatbotParts, Fault
 from mangaassist_assets.chatbot.generation import ExtractiveGenerator
 from mangaassist_assets.chatbot.orchestrator import Chatbot, ChatReply, ChatRequest
 from mangaassist_assets.chatbot.shopper import ShopperBehaviour
 from mangaassist_assets.chatbot.simulation import SimulationReport, simulate
-from mangaassist_assets.datasets.utterances import Utterance
-from mangaassist_assets.knowledge.types import Hit
-from mangaassist_assets.mining.blame import FailedTurn, find_failures
-from mangaassist_assets.mining.rules import MiningRules
-from mangaassist_assets.tracing.contract import read_turns
-from mangaassist_assets.tracing.records import AssessmentRecord, TraceRecord
-from mangaassist_assets.tracing.turns import ChatTurn, RankedCandidate
+from mangaassist_assets.datasets.sources.utterances import Utterance
+from mangaassist_assets.mining.blame.blame import FailedTurn, find_failures
+from mangaassist_assets.mining.blame.rules import MiningRules
+from mangaassist_assets.retrieval.types import Hit
+from mangaassist_assets.tracing.contract.records import AssessmentRecord, TraceRecord
+from mangaassist_assets.tracing.contract.turn_reader import read_turns
+from mangaassist_assets.tracing.contract.turns import ChatTurn, RankedCandidate
 from tests.support.store_chatbot import KEY, FixedConfiguration, HashEmbedder, MemoryStream
 
 BUNDLE = "2026.03.24-rc2"

@@ -19,7 +19,7 @@ from typing import Any
 
 import polars as pl
 
-from mangaassist_assets.warehouse.tables import LONGEST_TEXT
+from mangaassist_assets.reporting.warehouse.tables import LONGEST_TEXT
 
 _COPY = re.compile(
     r"COPY (?P<table>\w+) FROM 's3://(?P<bucket>[^/']+)/(?P<key>[^']+)' IAM_ROLE (?:default|'arn:[^']+') "

@@ -6,8 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from mangaassist_assets.learning.artifacts import seal_artifact
-from resources.mlflow_registry import ModelVersion, RegistryError
+from mangaassist_assets.models.artifacts import seal_artifact
+from resources.mlflow.registry import ModelVersion, RegistryError
 
 
 class RegistryGoneError(ConnectionError):

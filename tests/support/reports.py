@@ -8,9 +8,9 @@ from typing import Any
 
 import polars as pl
 
-from mangaassist_assets.tracing.snapshot import turns_frame
-from mangaassist_assets.tracing.turns import ChatTurn, Generation, StageTiming
-from mangaassist_assets.warehouse.rows import feedback_rows, turn_rows
+from mangaassist_assets.reporting.warehouse.rows import feedback_rows, turn_rows
+from mangaassist_assets.tracing.contract.turns import ChatTurn, Generation, StageTiming
+from mangaassist_assets.tracing.ingestion.turn_frames import turns_frame
 
 BUNDLE = "2026.03.24-rc2"
 EARLIER = "2026.03.10-rc1"

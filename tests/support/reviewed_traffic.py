@@ -10,17 +10,17 @@ import numpy as np
 import polars as pl
 
 from mangaassist_assets.assets.intent_versions import build_intent_version
-from mangaassist_assets.datasets.intent_dataset import DEFAULT_INTENT_DATASET
-from mangaassist_assets.datasets.intent_labels import IntentLabel
-from mangaassist_assets.datasets.stored_versions import write_version
-from mangaassist_assets.datasets.utterances import Utterance
-from mangaassist_assets.datasets.versions import DatasetVersion
-from mangaassist_assets.learning.artifacts import artifact_kind, seal_artifact, verify_artifact
-from mangaassist_assets.learning.evidence import Flags, ModelEvidence
-from mangaassist_assets.learning.examples import IntentExample
-from mangaassist_assets.learning.families import ModelFamily, TrainedArtifact, TrainingRequest
-from mangaassist_assets.storage import SnapshotStore
-from mangaassist_assets.tracing.turns import ChatTurn
+from mangaassist_assets.core.snapshots import SnapshotStore
+from mangaassist_assets.datasets.building.intent_dataset import DEFAULT_INTENT_DATASET
+from mangaassist_assets.datasets.sources.utterances import Utterance
+from mangaassist_assets.datasets.versions.stored_versions import write_version
+from mangaassist_assets.datasets.versions.versions import DatasetVersion
+from mangaassist_assets.evaluation.results import Flags, ModelEvidence
+from mangaassist_assets.labelling.intent_labels import IntentLabel
+from mangaassist_assets.models.artifacts import artifact_kind, seal_artifact, verify_artifact
+from mangaassist_assets.models.examples import IntentExample
+from mangaassist_assets.models.model_types import ModelFamily, TrainedArtifact, TrainingRequest
+from mangaassist_assets.tracing.contract.turns import ChatTurn
 from tests.support.dataset_store import put_labels, put_turns
 from tests.support.labelled_store import write_corpus
 

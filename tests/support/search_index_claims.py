@@ -10,9 +10,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from mangaassist_assets.knowledge.chunking import chunk_documents
-from mangaassist_assets.knowledge.documents import KnowledgeDocument
-from mangaassist_assets.knowledge.errors import (
+from mangaassist_assets.retrieval.chunking import chunk_documents
+from mangaassist_assets.retrieval.documents.documents import KnowledgeDocument
+from mangaassist_assets.retrieval.errors import (
     AliasMovedError,
     LiveGenerationError,
     SealedGenerationError,
@@ -20,15 +20,15 @@ from mangaassist_assets.knowledge.errors import (
     UnknownGenerationError,
     UnsealedGenerationError,
 )
-from mangaassist_assets.knowledge.generations import (
+from mangaassist_assets.retrieval.generations import (
     GenerationReport,
     GenerationSettings,
     build_generation,
     prune_generations,
     verify_generation,
 )
-from mangaassist_assets.knowledge.tenants import ALL_TENANTS, UNTENANTED, TenantScope
-from mangaassist_assets.knowledge.types import Chunk, SearchIndex, Vectors
+from mangaassist_assets.retrieval.tenants import ALL_TENANTS, UNTENANTED, TenantScope
+from mangaassist_assets.retrieval.types import Chunk, SearchIndex, Vectors
 from tests.support.knowledge import DIMENSION, store_chunks, vectors_of
 
 SETTINGS = GenerationSettings(embedding_model_id="hash-embedder", batch_size=2)

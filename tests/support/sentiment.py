@@ -14,11 +14,11 @@ import dagster as dg
 import numpy as np
 import polars as pl
 
-from mangaassist_assets.assets.lanes import Lane
-from mangaassist_assets.learning.artifacts import artifact_kind, seal_artifact, verify_artifact
-from mangaassist_assets.learning.evidence import ModelEvidence
-from mangaassist_assets.learning.families import InputError, ModelFamily, TrainedArtifact, TrainingRequest
-from mangaassist_assets.learning.heads import LinearHead, fit_linear_head, softmax
+from mangaassist_assets.evaluation.results import ModelEvidence
+from mangaassist_assets.models.artifacts import artifact_kind, seal_artifact, verify_artifact
+from mangaassist_assets.models.intent.heads import LinearHead, fit_linear_head, softmax
+from mangaassist_assets.models.model_types import InputError, ModelFamily, TrainedArtifact, TrainingRequest
+from mangaassist_assets.models.pipelines import Lane
 from mangaassist_assets.partitions import release_bundles
 from resources.store import StoreResource
 
@@ -137,9 +137,9 @@ SENTIMENT = Lane(
 def sentiment_dataset(context: dg.AssetExecutionContext, store: StoreResource) -> dg.MaterializeResult[None]:
     """Messages that people called content or annoyed, one a row, each on its side."""
     from mangaassist_assets.assets.dataset_results import dataset_result
-    from mangaassist_assets.datasets.splits import assign_split
-    from mangaassist_assets.datasets.stored_versions import write_version
-    from mangaassist_assets.datasets.versions import seal_version
+    from mangaassist_assets.datasets.building.splits import assign_split
+    from mangaassist_assets.datasets.versions.stored_versions import write_version
+    from mangaassist_assets.datasets.versions.versions import seal_version
 
     bundle = context.partition_key
     words = MESSAGES[: 2 if bundle == FIRST_BUNDLE else None]

@@ -12,13 +12,13 @@ from uuid import uuid4
 import dagster as dg
 import pytest
 
-from mangaassist_assets.assets.lanes import Lane
 from mangaassist_assets.definitions import build_definitions
-from mangaassist_assets.learning.family_registry import ENTRY_POINT_GROUP
+from mangaassist_assets.models.model_type_registry import ENTRY_POINT_GROUP
+from mangaassist_assets.models.pipelines import Lane
 from mangaassist_assets.partitions import release_bundles
-from resources.aws import AwsResource
-from resources.endpoints import SageMakerResource
-from resources.mlflow_tracking import MlflowResource
+from resources.aws.clients import AwsResource
+from resources.aws.endpoints import SageMakerResource
+from resources.mlflow.tracking import MlflowResource
 from resources.store import StoreResource
 from tests.support.sentiment import FIRST_BUNDLE, SECOND_BUNDLE, SENTIMENT, sentiment_dataset
 

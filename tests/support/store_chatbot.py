@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from mangaassist_assets.chatbot.documents import (
+from mangaassist_assets.chatbot.configuration.documents import (
     ExperimentsDocument,
     GuardrailsDocument,
     PromptsDocument,
@@ -20,9 +20,9 @@ from mangaassist_assets.chatbot.generation import ExtractiveGenerator
 from mangaassist_assets.chatbot.orchestrator import Chatbot
 from mangaassist_assets.chatbot.parts import Generator, StageError
 from mangaassist_assets.chatbot.retrieval import Retriever
-from mangaassist_assets.knowledge.tenants import TenantScope
-from mangaassist_assets.knowledge.types import Chunk, Embedder, Hit, Vectors
-from mangaassist_assets.tracing.records import TraceRecord
+from mangaassist_assets.retrieval.tenants import TenantScope
+from mangaassist_assets.retrieval.types import Chunk, Embedder, Hit, Vectors
+from mangaassist_assets.tracing.contract.records import TraceRecord
 
 PASSAGES = {
     "policies/returns.md": "Returns are free for 30 days. Send the book back in its wrapping. Refunds take a week.",

@@ -18,16 +18,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mangaassist_assets.learning.checkpoints import Checkpoints
-from mangaassist_assets.learning.compute import Compute
-from mangaassist_assets.learning.progress import ProgressCallback, TrainingProgress, ignore_progress
-from mangaassist_assets.learning.training_loop import (
+from mangaassist_assets.training.checkpoints import Checkpoints
+from mangaassist_assets.training.compute import Compute
+from mangaassist_assets.training.loop import (
     LoopResult,
     LoopSettings,
     ParameterGroup,
     Validation,
     run_training_loop,
 )
+from mangaassist_assets.training.progress import ProgressCallback, TrainingProgress, ignore_progress
 
 if TYPE_CHECKING:
     from torch import Tensor

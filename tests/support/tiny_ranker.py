@@ -17,11 +17,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from mangaassist_assets.learning.artifact_output import ArtifactWriteError
-from mangaassist_assets.learning.checkpoints import Checkpoints
-from mangaassist_assets.learning.examples import RankingExample
-from mangaassist_assets.learning.progress import TrainingProgress
-from mangaassist_assets.learning.reranker import RerankerTrainingConfig, RerankerTrainingResult, train_reranker
+from mangaassist_assets.models.artifact_output import ArtifactWriteError
+from mangaassist_assets.models.examples import RankingExample
+from mangaassist_assets.models.reranker.training import RerankerTrainingConfig, RerankerTrainingResult, train_reranker
+from mangaassist_assets.training.checkpoints import Checkpoints
+from mangaassist_assets.training.progress import TrainingProgress
 
 WORDS = ("harbour", "lantern", "voucher", "parcel", "refund", "volume", "sequel", "poster", "crane", "diver")
 TINY = RerankerTrainingConfig(
@@ -34,8 +34,8 @@ def write_tiny_base(folder: Path) -> str:
     """Write a base model with drawn weights and MiniLM's tokenizer; return its name for `load_base`."""
     import torch
 
-    from mangaassist_assets.learning.encoders import load_base, write_encoder
-    from mangaassist_assets.learning.network import Encoder, NetworkShape
+    from mangaassist_assets.models.encoders.network import Encoder, NetworkShape
+    from mangaassist_assets.models.encoders.pretrained import load_base, write_encoder
 
     shape = NetworkShape(
         vocab_size=30522, dim=16, n_layers=2, n_heads=2, hidden_dim=32, max_position_embeddings=64, dropout=0.1
@@ -95,7 +95,7 @@ def outcome(result: RerankerTrainingResult) -> dict[str, Any]:
 
 def _kill_at(step: int) -> None:
     """End this process, as the kernel would, before a step of training."""
-    from mangaassist_assets.learning.pair_objective import PairObjective
+    from mangaassist_assets.models.reranker.pair_objective import PairObjective
 
     loss, asked = PairObjective.loss, iter(range(1, 10_000))
 

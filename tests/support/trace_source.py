@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
-from mangaassist_assets.tracing.names import SpanName, Tag
-from mangaassist_assets.tracing.records import AssessmentRecord, SpanRecord, TraceRecord
-from mangaassist_assets.tracing.sources import (
+from mangaassist_assets.tracing.contract.names import SpanName, Tag
+from mangaassist_assets.tracing.contract.records import AssessmentRecord, SpanRecord, TraceRecord
+from mangaassist_assets.tracing.ingestion.trace_sources import (
     AssessedTraces,
     AssessmentPosition,
     TraceHeader,

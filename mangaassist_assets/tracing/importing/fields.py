@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Literal
 
-from mangaassist_assets.tracing.importing.model import UnreadableTraceError
+from mangaassist_assets.tracing.importing.imported_trace import UnreadableTraceError
 
 MAXIMUM_KEY = 250
 MAXIMUM_VALUE = 8_000

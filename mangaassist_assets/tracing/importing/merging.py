@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
-from mangaassist_assets.tracing.contract import identifying_tags
+from mangaassist_assets.tracing.adapters.building import SESSION_METADATA
+from mangaassist_assets.tracing.contract.mapping import TraceMapping
+from mangaassist_assets.tracing.contract.records import TraceState
+from mangaassist_assets.tracing.contract.turn_reader import identifying_tags
 from mangaassist_assets.tracing.importing.fields import MAXIMUM_KEY, MAXIMUM_SOURCE, MAXIMUM_VALUE
-from mangaassist_assets.tracing.importing.model import (
+from mangaassist_assets.tracing.importing.imported_trace import (
     ORIGINAL_ID_TAG,
     SPAN_TYPE,
     TRACE_TAG_PREFIX,
@@ -17,9 +20,6 @@ from mangaassist_assets.tracing.importing.model import (
     UnreadableTraceError,
     to_record,
 )
-from mangaassist_assets.tracing.mapping import TraceMapping
-from mangaassist_assets.tracing.records import TraceState
-from mangaassist_assets.tracing.shapes.building import SESSION_METADATA
 
 MAXIMUM_SPANS = 20_000
 _MAXIMUM_NAME = 4_096

@@ -11,8 +11,9 @@ import json
 from collections.abc import Mapping
 from typing import cast, get_args
 
+from mangaassist_assets.tracing.contract.records import SpanEvent, SpanStatus, TraceState
 from mangaassist_assets.tracing.importing import fields
-from mangaassist_assets.tracing.importing.model import (
+from mangaassist_assets.tracing.importing.imported_trace import (
     DIGEST_TAG,
     TRACE_TAG_PREFIX,
     AssessmentKind,
@@ -23,7 +24,6 @@ from mangaassist_assets.tracing.importing.model import (
     UnreadableTraceError,
     trace_id_of,
 )
-from mangaassist_assets.tracing.records import SpanEvent, SpanStatus, TraceState
 
 _STATES = frozenset(get_args(TraceState))
 _SOURCE_TYPES = frozenset({"HUMAN", "LLM_JUDGE", "CODE", "SOURCE_TYPE_UNSPECIFIED"})

@@ -10,16 +10,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
+from mangaassist_assets.tracing.adapters.otel_genai import RESOURCE_PREFIX
+from mangaassist_assets.tracing.contract.records import SpanEvent, SpanStatus
 from mangaassist_assets.tracing.importing import fields
-from mangaassist_assets.tracing.importing.model import (
+from mangaassist_assets.tracing.importing.imported_trace import (
     ImportedLink,
     ImportedSpan,
     ImportedTrace,
     UnreadableTraceError,
     trace_id_of,
 )
-from mangaassist_assets.tracing.records import SpanEvent, SpanStatus
-from mangaassist_assets.tracing.shapes.otel_genai import RESOURCE_PREFIX
 
 _KINDS = {
     1: "internal",

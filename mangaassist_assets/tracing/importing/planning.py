@@ -9,14 +9,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-from mangaassist_assets.tracing.importing.model import (
+from mangaassist_assets.tracing.contract.records import TraceState
+from mangaassist_assets.tracing.importing.imported_trace import (
     DIGEST_TAG,
     ImportedAssessment,
     ImportedTrace,
     UnreadableTraceError,
     digest_of,
 )
-from mangaassist_assets.tracing.records import TraceState
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

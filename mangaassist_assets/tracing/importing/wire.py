@@ -12,13 +12,13 @@ from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from mangaassist_assets.tracing.importing.model import (
+from mangaassist_assets.tracing.importing.import_run import SpansToWrite
+from mangaassist_assets.tracing.importing.imported_trace import (
     TRACE_TAG_PREFIX,
     ImportedAssessment,
     ImportedSpan,
     ImportedTrace,
 )
-from mangaassist_assets.tracing.importing.running import SpansToWrite
 from mangaassist_assets.tracing.otlp import STATUS_CODES, key_values
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)

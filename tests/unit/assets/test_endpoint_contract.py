@@ -9,12 +9,12 @@ import dagster as dg
 import pytest
 
 from mangaassist_assets.assets.endpoint_contract import newest_turns, observed_requests, require_contract
-from mangaassist_assets.assets.lanes import INTENT, RERANKER
+from mangaassist_assets.core.snapshots import SnapshotStore
+from mangaassist_assets.models.pipelines import INTENT, RERANKER
 from mangaassist_assets.serving.request_forms import required_forms
-from mangaassist_assets.storage import SnapshotStore
-from mangaassist_assets.tracing.turns import ChatTurn, StageTiming
-from resources.aws import AwsResource
-from resources.endpoints import SageMakerResource
+from mangaassist_assets.tracing.contract.turns import ChatTurn, StageTiming
+from resources.aws.clients import AwsResource
+from resources.aws.endpoints import SageMakerResource
 from tests.support.registry import MemoryMlflow
 
 

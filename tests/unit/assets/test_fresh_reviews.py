@@ -16,12 +16,12 @@ from mangaassist_assets.assets.fresh_reviews import (
     ChampionDatasetGoneError,
     fresh_reviews,
 )
-from mangaassist_assets.assets.lanes import INTENT, RERANKER
-from mangaassist_assets.datasets.stored_versions import write_version
-from mangaassist_assets.datasets.versions import seal_version
-from mangaassist_assets.storage import SnapshotStore
+from mangaassist_assets.core.snapshots import SnapshotStore
+from mangaassist_assets.datasets.versions.stored_versions import write_version
+from mangaassist_assets.datasets.versions.versions import seal_version
+from mangaassist_assets.models.pipelines import INTENT, RERANKER
+from mangaassist_assets.privacy import pseudonym
 from mangaassist_assets.tracing.erasure import record_erasure
-from mangaassist_assets.tracing.redaction import pseudonym
 from tests.support.dataset_store import EARLIER, LATER, build, fill, put_dataset, put_turns, reviewed_turn
 from tests.support.registry import MemoryMlflow
 from tests.support.reviewed_traffic import (

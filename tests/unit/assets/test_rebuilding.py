@@ -12,10 +12,15 @@ from upath import UPath
 
 from mangaassist_assets.assets.reading import read_turns
 from mangaassist_assets.assets.rebuilding import rebuild
-from mangaassist_assets.datasets.intent_labels import LabelConflict
-from mangaassist_assets.datasets.recorded_inputs import InputGoneError, PinnedStore, RecordingStore, stored_snapshot
-from mangaassist_assets.datasets.stored_versions import find_version, read_rows, stored_versions
-from mangaassist_assets.storage import SnapshotMissingError, SnapshotStore
+from mangaassist_assets.core.snapshots import SnapshotMissingError, SnapshotStore
+from mangaassist_assets.datasets.versions.recorded_inputs import (
+    InputGoneError,
+    PinnedStore,
+    RecordingStore,
+    stored_snapshot,
+)
+from mangaassist_assets.datasets.versions.stored_versions import find_version, read_rows, stored_versions
+from mangaassist_assets.labelling.intent_labels import LabelConflict
 from mangaassist_assets.tracing.erasure import record_erasure, snapshots_holding
 from tests.support.dataset_store import (
     BUNDLE,
@@ -129,8 +134,8 @@ def test_rows_that_were_edited_are_not_built_again_but_named(store):
 
 def test_a_version_made_otherwise_than_its_card_says_is_different(store, monkeypatch):
     stored = put_dataset(store, BUNDLE)
-    monkeypatch.setattr("mangaassist_assets.datasets.passages.word_overlap", lambda *_: 0.0)
-    monkeypatch.setattr("mangaassist_assets.datasets.hard_negatives._hash", len)
+    monkeypatch.setattr("mangaassist_assets.datasets.building.passages.word_overlap", lambda *_: 0.0)
+    monkeypatch.setattr("mangaassist_assets.datasets.building.hard_negatives._hash", len)
     rebuilt = again(store, stored)
     assert rebuilt.outcome == "different"
     assert rebuilt.files["examples.parquet"] == "different"

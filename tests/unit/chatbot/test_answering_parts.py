@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from mangaassist_assets.chatbot.documents import GuardrailsDocument, PromptsDocument
+from mangaassist_assets.chatbot.configuration.documents import GuardrailsDocument, PromptsDocument
 from mangaassist_assets.chatbot.generation import ExtractiveGenerator
 from mangaassist_assets.chatbot.guardrails import check_answer, check_message
 from mangaassist_assets.chatbot.parts import GenerationRequest
 from mangaassist_assets.chatbot.prompts import build_prompt
-from mangaassist_assets.knowledge.types import Hit
+from mangaassist_assets.retrieval.types import Hit
 
 RULES = GuardrailsDocument(version="g1", minimum_best_relevance=0.2, maximum_message_characters=100)
 PROMPTS = PromptsDocument(version="p1", user="C: {context} Q: {question}", maximum_context_characters=200)

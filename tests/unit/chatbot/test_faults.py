@@ -21,9 +21,9 @@ from mangaassist_assets.chatbot.faults import (
 from mangaassist_assets.chatbot.orchestrator import ChatReply
 from mangaassist_assets.chatbot.shopper import ShopperBehaviour
 from mangaassist_assets.chatbot.simulation import simulate
-from mangaassist_assets.datasets.utterances import Utterance
-from mangaassist_assets.mining.blame import find_failures
-from mangaassist_assets.tracing.turns import ChatTurn
+from mangaassist_assets.datasets.sources.utterances import Utterance
+from mangaassist_assets.mining.blame.blame import find_failures
+from mangaassist_assets.tracing.contract.turns import ChatTurn
 from tests.support.planted_faults import (
     BUNDLE,
     DOCUMENTS,

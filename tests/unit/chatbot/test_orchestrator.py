@@ -6,15 +6,15 @@ from __future__ import annotations
 
 import pytest
 
-from mangaassist_assets.chatbot.documents import GuardrailsDocument, PromptsDocument, RoutingDocument
+from mangaassist_assets.chatbot.configuration.documents import GuardrailsDocument, PromptsDocument, RoutingDocument
 from mangaassist_assets.chatbot.orchestrator import ChatRequest
 from mangaassist_assets.chatbot.parts import Generation, GenerationRequest
 from mangaassist_assets.chatbot.tracer import TurnTracer
-from mangaassist_assets.tracing.contract import InvalidBundleError, parse_turn
-from mangaassist_assets.tracing.names import SpanName, Tag
-from mangaassist_assets.tracing.records import SpanRecord, TraceRecord
-from mangaassist_assets.tracing.redaction import pseudonym
-from mangaassist_assets.tracing.turns import ChatTurn
+from mangaassist_assets.privacy import pseudonym
+from mangaassist_assets.tracing.contract.names import SpanName, Tag
+from mangaassist_assets.tracing.contract.records import SpanRecord, TraceRecord
+from mangaassist_assets.tracing.contract.turn_reader import InvalidBundleError, parse_turn
+from mangaassist_assets.tracing.contract.turns import ChatTurn
 from tests.support.store_chatbot import (
     KEY,
     PASSAGES,

@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from mangaassist_assets.chatbot.documents import RoutingDocument, ShadowMode
+from mangaassist_assets.chatbot.configuration.documents import RoutingDocument, ShadowMode
 from mangaassist_assets.chatbot.orchestrator import ChatReply, ChatRequest
-from mangaassist_assets.tracing.contract import parse_turn
-from mangaassist_assets.tracing.records import SpanRecord, TraceRecord
-from mangaassist_assets.tracing.turns import ChatTurn
+from mangaassist_assets.tracing.contract.records import SpanRecord, TraceRecord
+from mangaassist_assets.tracing.contract.turn_reader import parse_turn
+from mangaassist_assets.tracing.contract.turns import ChatTurn
 from tests.support.store_chatbot import FixedConfiguration, MemorySink, RuleEndpoint, store_chatbot
 
 CHALLENGER = "intent-challenger"

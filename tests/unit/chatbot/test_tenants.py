@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from mangaassist_assets.chatbot.documents import RoutingDocument
+from mangaassist_assets.chatbot.configuration.documents import RoutingDocument
 from mangaassist_assets.chatbot.orchestrator import ChatRequest
 from mangaassist_assets.chatbot.retrieval import Retriever
 from mangaassist_assets.chatbot.simulation import simulate
 from mangaassist_assets.chatbot.tracer import TurnTracer
-from mangaassist_assets.datasets.utterances import Utterance, read_utterances
-from mangaassist_assets.knowledge.tenants import InvalidTenantError
-from mangaassist_assets.tracing.contract import parse_turn
-from mangaassist_assets.tracing.names import SpanName
+from mangaassist_assets.datasets.sources.utterances import Utterance, read_utterances
+from mangaassist_assets.retrieval.tenants import InvalidTenantError
+from mangaassist_assets.tracing.contract.names import SpanName
+from mangaassist_assets.tracing.contract.turn_reader import parse_turn
 from tests.support.store_chatbot import (
     HashEmbedder,
     MemoryIndex,

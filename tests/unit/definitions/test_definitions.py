@@ -3,8 +3,8 @@
 import dagster as dg
 import pytest
 
+from mangaassist_assets.core.environment import EnvironmentNameError, parse_environment
 from mangaassist_assets.definitions import build_definitions
-from mangaassist_assets.environment import EnvironmentNameError, parse_environment
 
 PRODUCTION = {
     "intent_champion",
@@ -119,7 +119,7 @@ def test_automation_targets_jobs_that_exist(definitions):
 
 
 def test_an_override_replaces_one_resource_and_an_unknown_one_is_refused():
-    from resources.knowledge import KnowledgeResource
+    from resources.settings.knowledge import KnowledgeResource
 
     other = KnowledgeResource(folder="elsewhere")
     assert build_definitions("local", knowledge=other).resources["knowledge"] is other

@@ -15,15 +15,15 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from mangaassist_assets.datasets.text_keys import normalise_text
-from mangaassist_assets.datasets.utterances import read_utterances
+from mangaassist_assets.core.text_keys import normalise_text
+from mangaassist_assets.datasets.sources.utterances import read_utterances
 from mangaassist_assets.demo import generator
 from mangaassist_assets.demo.generator import DemoMessages, DemoPaths, compose_messages, write_demo
 from mangaassist_assets.demo.shop import build_shop
 from mangaassist_assets.demo.slots import SlotFiller
 from mangaassist_assets.demo.sources import DATA, is_japanese, read_intents, read_plan, read_series, read_toml
 from mangaassist_assets.demo.traffic import similarity
-from mangaassist_assets.knowledge.documents import read_knowledge
+from mangaassist_assets.retrieval.documents.documents import read_knowledge
 
 FILES = ("training", "first_bundle", "second_bundle", "unseen_first", "unseen_second")
 UNSEEN = ("unseen_first", "unseen_second")

@@ -1,8 +1,8 @@
 import json
 
-from mangaassist_assets.datasets.intent_labels import LABELS_FILE, labels_from_parquet
 from mangaassist_assets.labelling.gathering import gather_labels
-from mangaassist_assets.labelling.judging import Judging
+from mangaassist_assets.labelling.intent_labels import LABELS_FILE, labels_from_parquet
+from mangaassist_assets.labelling.judge import Judging
 from mangaassist_assets.labelling.reviews import labels_from_reviews
 from mangaassist_assets.labelling.stored_labels import (
     CONFLICTS_FILE,

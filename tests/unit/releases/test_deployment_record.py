@@ -20,7 +20,7 @@ from mangaassist_assets.releases.deployment_record import (
     disagreements,
     model_tags,
 )
-from resources.mlflow_registry import ModelVersion
+from resources.mlflow.registry import ModelVersion
 
 NAME, ENDPOINT = "mangaassist-intent-classifier", "mangaassist-intent"
 MADE, BEGAN, LATER = "2026-03-01T08:00:00+00:00", "2026-03-02T08:00:00+00:00", "2026-03-03T08:00:00+00:00"

@@ -1,7 +1,7 @@
 import pytest
 
 from mangaassist_assets.releases.manifest import LearnedModel, build_manifest
-from mangaassist_assets.tracing.turns import ChatTurn
+from mangaassist_assets.tracing.contract.turns import ChatTurn
 
 
 def turn(number, **fields):

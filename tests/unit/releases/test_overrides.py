@@ -13,7 +13,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from upath import UPath
 
-from mangaassist_assets.assets.lanes import INTENT
 from mangaassist_assets.assets.promoting import (
     ChampionConfig,
     OverrideConfig,
@@ -22,8 +21,9 @@ from mangaassist_assets.assets.promoting import (
     requested_override,
 )
 from mangaassist_assets.assets.reading import EVALUATION_FILE
+from mangaassist_assets.core.snapshots import SnapshotStore, canonical_json
+from mangaassist_assets.models.pipelines import INTENT
 from mangaassist_assets.releases.overrides import OverrideRefusedError, override_request, read_overrides
-from mangaassist_assets.storage import SnapshotStore, canonical_json
 from tests.support.registry import MemoryMlflow, RegistryGoneError, stored_verdict
 
 MODEL = INTENT.model_name

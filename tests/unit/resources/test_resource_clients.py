@@ -8,12 +8,12 @@ import sys
 import pytest
 
 from mangaassist_assets.chatbot.generation import ExtractiveGenerator
-from resources.aws import AwsResource, DeadlineExceededError, poll_until
-from resources.endpoints import EndpointDeploymentError, EndpointInvocationError, SageMakerResource
-from resources.feedback_stream import KinesisFeedbackResource
-from resources.generation import BedrockGenerator, GenerationResource
-from resources.mlflow_registry import ModelVersion, RegistryError, artifact_directory
-from resources.mlflow_tracking import MlflowResource, TrackingUriError
+from resources.aws.clients import AwsResource, DeadlineExceededError, poll_until
+from resources.aws.endpoints import EndpointDeploymentError, EndpointInvocationError, SageMakerResource
+from resources.aws.generation import BedrockGenerator, GenerationResource
+from resources.feedback.feedback_stream import KinesisFeedbackResource
+from resources.mlflow.registry import ModelVersion, RegistryError, artifact_directory
+from resources.mlflow.tracking import MlflowResource, TrackingUriError
 
 AWS = AwsResource(
     region_name="us-east-1", endpoint_url="http://127.0.0.1:9", max_attempts=1, connect_timeout_s=1, read_timeout_s=1

@@ -13,18 +13,18 @@ import pytest
 from mangaassist_assets.assets.reading import TURNS_FILE
 from mangaassist_assets.jobs import failure_mining, release, retraining
 from mangaassist_assets.partitions import release_bundles
-from mangaassist_assets.tracing.feedback import FeedbackEvent, feedback_record, parse_feedback
-from mangaassist_assets.tracing.feedback_identity import StoredIds
-from mangaassist_assets.tracing.snapshot import to_parquet, turns_frame
-from mangaassist_assets.tracing.turns import ChatTurn
+from mangaassist_assets.tracing.contract.turns import ChatTurn
+from mangaassist_assets.tracing.feedback.events import FeedbackEvent, feedback_record, parse_feedback
+from mangaassist_assets.tracing.feedback.identity import StoredIds
+from mangaassist_assets.tracing.ingestion.turn_frames import to_parquet, turns_frame
 from mangaassist_assets.triggers.cursors import CursorError
 from mangaassist_assets.triggers.thumb_history import ThumbOnTrace
 from mangaassist_assets.triggers.thumbs import PressedThumb, Thumb, TraceVote
-from resources.app_config import AppConfigResource
-from resources.aws import AwsResource
-from resources.feedback_stream import FeedbackBatch, KinesisFeedbackResource
-from resources.mlflow_traces import BundleSightings
-from resources.mlflow_tracking import MlflowResource
+from resources.aws.app_config import AppConfigResource
+from resources.aws.clients import AwsResource
+from resources.feedback.feedback_stream import FeedbackBatch, KinesisFeedbackResource
+from resources.mlflow.traces.reader import BundleSightings
+from resources.mlflow.tracking import MlflowResource
 from resources.store import StoreResource
 from sensors.configuration_versions import configuration_versions
 from sensors.feedback_threshold import feedback_threshold

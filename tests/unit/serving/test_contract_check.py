@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from mangaassist_assets.learning.artifacts import seal_artifact
-from mangaassist_assets.learning.examples import IntentExample
-from mangaassist_assets.learning.families import InputError
-from mangaassist_assets.learning.intent import IntentTrainingConfig, train_intent_classifier
-from mangaassist_assets.learning.reranker_model import Reranker
+from mangaassist_assets.models.artifacts import seal_artifact
+from mangaassist_assets.models.examples import IntentExample
+from mangaassist_assets.models.intent.training import IntentTrainingConfig, train_intent_classifier
+from mangaassist_assets.models.model_types import InputError
+from mangaassist_assets.models.reranker.model import Reranker
 from mangaassist_assets.serving.contract_check import artifact_breaches, contract_breaches
 from mangaassist_assets.serving.endpoint_schemas import packaged_schemas
 from mangaassist_assets.serving.inference import ServedModel

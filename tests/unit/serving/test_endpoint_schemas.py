@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
-from mangaassist_assets.learning.family_registry import load_family
-from mangaassist_assets.learning.reranker_model import _pair
+from mangaassist_assets.models.model_type_registry import load_family
+from mangaassist_assets.models.reranker.model import _pair
 from mangaassist_assets.serving.endpoint_schemas import (
     GENERAL,
     PACKAGED,
@@ -46,7 +46,7 @@ class AnyTexts:
         self._kind = kind
 
     def answer(self, inputs, parameters):
-        from mangaassist_assets.learning.request_values import checked_text, checked_top_k
+        from mangaassist_assets.models.request_values import checked_text, checked_top_k
 
         if self._kind == "reranker":
             for one in inputs:

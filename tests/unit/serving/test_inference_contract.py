@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from mangaassist_assets.learning.artifacts import ArtifactMismatchError
-from mangaassist_assets.learning.examples import IntentExample, RankingExample
-from mangaassist_assets.learning.intent import IntentTrainingConfig, train_intent_classifier
-from mangaassist_assets.learning.reranker import RerankerTrainingConfig, train_reranker
+from mangaassist_assets.models.artifacts import ArtifactMismatchError
+from mangaassist_assets.models.examples import IntentExample, RankingExample
+from mangaassist_assets.models.intent.training import IntentTrainingConfig, train_intent_classifier
+from mangaassist_assets.models.reranker.training import RerankerTrainingConfig, train_reranker
 from mangaassist_assets.serving import inference
 from mangaassist_assets.serving.inference import (
     BadRequestError,

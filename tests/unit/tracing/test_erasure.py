@@ -10,7 +10,8 @@ import polars as pl
 import pytest
 from upath import UPath
 
-from mangaassist_assets.storage import SnapshotStore
+from mangaassist_assets.core.snapshots import SnapshotStore
+from mangaassist_assets.privacy import pseudonym
 from mangaassist_assets.tracing.erasure import (
     ErasureReport,
     InvalidUserKeyError,
@@ -19,9 +20,8 @@ from mangaassist_assets.tracing.erasure import (
     record_erasure,
     snapshots_holding,
 )
-from mangaassist_assets.tracing.feedback_landing import FeedbackLanding
-from mangaassist_assets.tracing.redaction import pseudonym
-from mangaassist_assets.tracing.snapshot import to_parquet
+from mangaassist_assets.tracing.feedback.ingestion import FeedbackLanding
+from mangaassist_assets.tracing.ingestion.turn_frames import to_parquet
 
 USER = pseudonym("someone", b"key")
 OTHER = pseudonym("someone else", b"key")

@@ -1,0 +1,1 @@
+"""The chatbot's AppConfig documents: typed, reviewed, with experiments."""

@@ -1,0 +1,133 @@
+"""What is deployed in AppConfig, judged: what this platform does not know, what is wrong, and what serves meanwhile."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from mangaassist_assets.chatbot.configuration.documents import (
+    Document,
+    ExperimentsDocument,
+    GuardrailsDocument,
+    PromptsDocument,
+    RoutingDocument,
+    parse_document,
+)
+from mangaassist_assets.chatbot.configuration.experiments import TurnConfiguration, run_experiments
+from mangaassist_assets.chatbot.configuration.fields import (
+    ConfigurationDocumentError,
+    Problem,
+    UnknownField,
+    unknown_fields,
+)
+from mangaassist_assets.chatbot.configuration.profiles import PROFILES
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProfileReview:
+    """One profile.
+
+    `deployed` is the version number of AppConfig in force, `serving` the one that a chatbot answers with: the newest
+    that is valid, None where none is. `document` is that one. Of a profile that is unknown here nothing is judged;
+    `resembles` is the known name that it may be a misspelling of.
+    """
+
+    profile: str
+    deployed: str
+    serving: str | None
+    known: bool = True
+    document: Document | None = None
+    unknown_fields: tuple[UnknownField, ...] = ()
+    problems: tuple[Problem, ...] = ()
+    resembles: str | None = None
+
+    @property
+    def document_version(self) -> str | None:
+        """The version that the serving document gives itself, which is what traces name."""
+        return None if self.document is None else self.document.version
+
+    @property
+    def state(self) -> str:
+        """`in force`, `unknown to this platform`, or `refused` with what serves instead."""
+        if not self.known:
+            like = f", like {self.resembles}?" if self.resembles else ""
+            return f"unknown to this platform{like}"
+        if not self.problems:
+            return "in force"
+        if self.serving is None:
+            return "refused, and no earlier version is valid: a chatbot that starts now has none"
+        if self.serving == self.deployed:
+            return "in force, but for the experiments named: these do not run"
+        return f"refused: version {self.serving} still serves"
+
+    def describe_problems(self) -> str:
+        """Return profile, version, every problem by its place, and what serves, as a sentence."""
+        return f"{self.profile} version {self.deployed}: {'; '.join(map(str, self.problems))} ({self.state})"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON values; the document stays in AppConfig."""
+        plain = asdict(replace(self, document=None))
+        del plain["document"]
+        return {**plain, "document_version": self.document_version, "state": self.state}
+
+
+Versions = Iterable[tuple[str, bytes | None]]
+"""Version numbers with their content, the one in force first; None is a content that cannot be read any more."""
+
+
+def review_configuration(profiles: Mapping[str, Versions]) -> tuple[ProfileReview, ...]:
+    """Judge every deployed profile, sorted by name; the experiments also by the documents they lie over."""
+    reviews = {name: review_profile(name, versions) for name, versions in sorted(profiles.items())}
+    experiments = reviews.get("experiments")
+    if experiments is not None and experiments.document is not None:
+        found = experiment_problems({name: one.document for name, one in reviews.items()})
+        reviews["experiments"] = replace(experiments, problems=experiments.problems + found)
+    return tuple(reviews.values())
+
+
+def review_profile(profile: str, versions: Versions) -> ProfileReview:
+    """Judge one profile by its content; earlier versions are read only as far as needed."""
+    remaining = iter(versions)
+    deployed, content = next(remaining)
+    if profile not in PROFILES:
+        near = difflib.get_close_matches(profile, PROFILES, n=1, cutoff=0.8)
+        return ProfileReview(
+            profile=profile, deployed=deployed, serving=deployed, known=False, resembles=near[0] if near else None
+        )
+    found = _read(profile, content)
+    if not isinstance(found, tuple):
+        return ProfileReview(
+            profile=profile, deployed=deployed, serving=deployed, document=found, unknown_fields=unknown_fields(found)
+        )
+    for number, earlier in remaining:
+        document = _read(profile, earlier)
+        if not isinstance(document, tuple):
+            return ProfileReview(profile=profile, deployed=deployed, serving=number, document=document, problems=found)
+    return ProfileReview(profile=profile, deployed=deployed, serving=None, problems=found)
+
+
+def experiment_problems(documents: Mapping[str, Document | None]) -> tuple[Problem, ...]:
+    """Return why enabled experiments cannot run over the other documents, which are all needed to tell."""
+    prompts, routing, guardrails, experiments = (
+        documents.get(name) for name in ("prompts", "routing", "guardrails", "experiments")
+    )
+    if (
+        isinstance(prompts, PromptsDocument)
+        and isinstance(routing, RoutingDocument)
+        and isinstance(guardrails, GuardrailsDocument)
+        and isinstance(experiments, ExperimentsDocument)
+    ):
+        base = TurnConfiguration(prompts=prompts, routing=routing, guardrails=guardrails)
+        return run_experiments(experiments, base).problems
+    return ()
+
+
+def _read(profile: str, content: bytes | None) -> Document | tuple[Problem, ...]:
+    if content is None:
+        return (Problem(field="", reason="its content cannot be read from AppConfig"),)
+    try:
+        return parse_document(profile, content)
+    except ConfigurationDocumentError as error:
+        return error.problems

@@ -1,0 +1,226 @@
+"""`mangaassist bootstrap`: the first champions, the first index generation, the configuration, the endpoints.
+
+Every step looks first whether it is done: a bootstrap that was killed goes on where it stopped, one that is repeated
+changes nothing.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mangaassist_assets.cli.session import CommandError, RunOutcome, Session
+
+if TYPE_CHECKING:
+    from mangaassist_assets.datasets.sources.golden_file import GoldenReading
+    from mangaassist_assets.datasets.sources.utterances import Reject, Utterance
+    from mangaassist_assets.privacy import Vocabulary
+    from mangaassist_assets.retrieval.documents.documents import KnowledgeDocument
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BootstrapReport:
+    """What the home holds after a bootstrap.
+
+    `golden` counts the golden set that was handed in; `left_out` says by model why there is no champion of it.
+    """
+
+    utterances: int
+    rejected_lines: int
+    rejects_file: str | None
+    golden: dict[str, int] | None
+    documents: int
+    chunks: int
+    configuration: dict[str, str]
+    champions: dict[str, str]
+    left_out: dict[str, str]
+    generation: str | None
+    runs: tuple[str, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON values."""
+        return asdict(self)
+
+
+def run_bootstrap(
+    session: Session, *, training: Path, knowledge: Path, golden: Path | None = None, replace_golden: bool = False
+) -> BootstrapReport:
+    """Bootstrap a home.
+
+    Args:
+        session: the home.
+        training: labelled messages to learn from.
+        knowledge: the documents.
+        golden: messages of the same format, or questions with their answers (`golden_file`), that nothing is ever
+            trained on; without them those of before stay.
+        replace_golden: let another golden set take the place of the one that is in use.
+
+    Raises:
+        CommandError: the inputs cannot be used, or a step failed; says which and why.
+    """
+    from mangaassist_assets.chatbot.configuration.documents import default_documents
+    from mangaassist_assets.datasets.sources.utterances import read_utterances
+    from mangaassist_assets.models.pipelines import LANES
+    from mangaassist_assets.privacy import Vocabulary
+    from mangaassist_assets.retrieval.documents.documents import read_knowledge
+    from mangaassist_assets.retrieval.vocabulary import store_phrases
+
+    reading = read_utterances(training)
+    rejects_file = report_rejects(session, training, reading.rejects) if reading.rejects else None
+    intents = {utterance.intent for utterance in reading.utterances if utterance.intent}
+    if len(intents) < 2:
+        msg = (
+            f"{training} has messages of {len(intents)} intents: a classifier needs at least two, "
+            'each line as {"text": …, "intent": …}'
+        )
+        raise CommandError(msg)
+    attribute = session.resources.knowledge.named_tenant_attribute()
+    knowledge_reading = read_knowledge(knowledge, tenant_attribute=attribute)
+    tenants = {document.tenant for document in knowledge_reading.documents} - {None}
+    golden_reading = _golden_reading(session, golden, knowledge_reading.documents)
+    session.progress(
+        f"training file: {reading.summary()}; knowledge: {len(knowledge_reading.documents)} documents, "
+        f"{len(knowledge_reading.rejects)} rejects, {len(tenants)} tenants (by the attribute {attribute!r})"
+    )
+
+    words = Vocabulary(store_phrases(knowledge_reading.documents))
+    if golden_reading is not None:
+        _keep_golden(session, golden_reading.messages, vocabulary=words, replace_golden=replace_golden)
+    _keep_inputs(session, reading.utterances, knowledge, vocabulary=words)
+    resources = session.resources
+    for document in default_documents().values():
+        resources.app_config.deploy_first(document)
+    resources.feedback_stream.ensure_stream()
+
+    session.progress("indexing the knowledge")
+    index = _succeeded(session.run_job("index_refresh"))
+    session.progress("training the first champions")
+    models = _succeeded(session.run_job("bootstrap"))
+
+    from mangaassist_assets.assets.reading import read_chunks
+
+    champions = {}
+    for lane in LANES:
+        champion = resources.mlflow.version_by_alias(lane.model_name, "champion")
+        if champion is not None:
+            champions[lane.model_asset] = str(champion.version)
+    return BootstrapReport(
+        utterances=len(reading.utterances),
+        rejected_lines=len(reading.rejects),
+        rejects_file=str(rejects_file) if rejects_file else None,
+        golden=golden_reading.counts() if golden_reading else None,
+        documents=len(knowledge_reading.documents),
+        chunks=len(read_chunks(resources.store.snapshots())),
+        configuration={name: str(version) for name, version in resources.app_config.deployed_versions().items()},
+        champions=champions,
+        left_out={
+            lane.model_asset: models.left_out[lane.first_asset]
+            for lane in LANES
+            if lane.first_asset and lane.first_asset in models.left_out
+        },
+        generation=resources.search.index().live_generation(),
+        runs=(index.run_id, models.run_id),
+    )
+
+
+def _golden_reading(
+    session: Session, golden: Path | None, documents: Sequence[KnowledgeDocument]
+) -> GoldenReading | None:
+    from mangaassist_assets.datasets.sources.golden_file import read_golden_file, with_documents
+
+    if golden is None:
+        return None
+    reading = read_golden_file(golden)
+    if reading.rejects:
+        report_rejects(session, golden, reading.rejects)
+    if not reading.messages:
+        msg = (
+            f"{golden} has no message that can be used: a golden set holds lines like those of the training file, or "
+            'questions with their answers, as {"question": …, "answer": …}'
+        )
+        raise CommandError(msg)
+    reading = with_documents(reading, {one.document_id: one.text for one in documents})
+    session.progress(f"golden set: {reading.summary()}")
+    for note in reading.notes[:5]:
+        session.progress(f"  line {note.line_number}: {note.note}")
+    if len(reading.notes) > 5:
+        session.progress(f"  … and {len(reading.notes) - 5} more notes")
+    return reading
+
+
+def _keep_golden(
+    session: Session, messages: Sequence[Utterance], *, vocabulary: Vocabulary, replace_golden: bool
+) -> None:
+    from mangaassist_assets.datasets.sources.golden_set import SOURCE_FILE, GoldenSetChangedError, keep_golden_set
+
+    inputs = session.resources.store.inputs()
+    inputs.mkdir(parents=True, exist_ok=True)
+    snapshots = session.resources.store.snapshots()
+    stored = snapshots.find("golden_set")
+    try:
+        keep_golden_set(
+            inputs,
+            messages,
+            vocabulary=vocabulary,
+            replace_present=replace_golden,
+            stored_source=snapshots.read(stored, SOURCE_FILE) if stored else None,
+        )
+    except GoldenSetChangedError as error:
+        raise CommandError(str(error)) from error
+
+
+def report_rejects(session: Session, source: Path, rejects: Sequence[Reject]) -> Path:
+    """Write the rejects of an input beside it, or into the home where that folder cannot be written; say the first."""
+    from mangaassist_assets.datasets.sources.utterances import write_rejects
+
+    target = source.with_name(f"{source.stem}.rejects.jsonl")
+    try:
+        write_rejects(target, rejects)
+    except OSError:
+        target = session.home.logs / target.name
+        write_rejects(target, rejects)
+    for reject in rejects[:5]:
+        session.progress(f"  line {reject.line_number}: {reject.reason}")
+    if len(rejects) > 5:
+        session.progress(f"  … and {len(rejects) - 5} more, all in {target}")
+    return target
+
+
+def _keep_inputs(session: Session, training: Sequence[Utterance], knowledge: Path, *, vocabulary: Vocabulary) -> None:
+    """Keep what was handed in, so that the assets can be materialized again when the originals are gone.
+
+    Of the training file that is the usable messages, redacted: a copy of the file would keep personal data for ever.
+    """
+    from mangaassist_assets.core.snapshots import canonical_json, write_whole
+    from mangaassist_assets.privacy import redact
+
+    inputs = session.resources.store.inputs()
+    inputs.mkdir(parents=True, exist_ok=True)
+    lines = [
+        {
+            "text": redact(one.text, vocabulary=vocabulary).text,
+            "intent": one.intent,
+            "relevant_documents": list(one.relevant_documents),
+            "tenant": one.tenant,
+        }
+        for one in training
+    ]
+    write_whole(inputs / "training.jsonl", b"".join(canonical_json(line) + b"\n" for line in lines))
+    target = session.home.knowledge
+    if knowledge.resolve() != target.resolve():
+        shutil.copytree(knowledge, target, dirs_exist_ok=True, symlinks=True)
+        kept = {path.relative_to(knowledge) for path in knowledge.rglob("*")}
+        for path in sorted(target.rglob("*"), reverse=True):
+            if path.relative_to(target) not in kept:
+                path.rmdir() if path.is_dir() and not path.is_symlink() else path.unlink()
+
+
+def _succeeded(outcome: RunOutcome) -> RunOutcome:
+    if not outcome.succeeded:
+        what = "; ".join(outcome.errors or outcome.failed_checks or outcome.failed_assets)
+        msg = f"the run {outcome.run_id} of {outcome.job} failed: {what}"
+        raise CommandError(msg)
+    return outcome

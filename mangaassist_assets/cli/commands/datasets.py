@@ -1,0 +1,156 @@
+"""`mangaassist datasets`: which versions there are, what one is made of, and whether it can be made again.
+
+Reads the store alone: no server is started.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from mangaassist_assets.core.snapshots import SnapshotStore
+    from mangaassist_assets.datasets.versions.stored_versions import StoredVersion
+
+_DIGITS = 12
+
+
+def store_of(home: str) -> SnapshotStore:
+    """Return the snapshot store of a home."""
+    from upath import UPath
+
+    from mangaassist_assets.core.snapshots import SnapshotStore
+    from mangaassist_assets.local.home import Home
+
+    return SnapshotStore(UPath(Home.open(home).store))
+
+
+def list_datasets(store: SnapshotStore) -> dict[str, Any]:
+    """Return every stored version with its counts, by dataset and time, and the folders that are damaged.
+
+    A version whose card was told anew, because an input was stored anew, is one version of several snapshots.
+    """
+    from mangaassist_assets.datasets.versions.stored_versions import damaged_snapshots, stored_versions
+
+    versions: dict[tuple[str, str, str], dict[str, Any]] = {}
+    for stored in stored_versions(store):
+        summary = _summary(stored)
+        key = (summary["asset"], summary["release_bundle"], summary["version"])
+        known = versions.get(key, {"snapshots": 0})
+        shown = summary if stored.latest or not known["snapshots"] else known
+        versions[key] = {**shown, "snapshots": known["snapshots"] + 1}
+    return {"versions": list(versions.values()), "damaged": list(damaged_snapshots(store))}
+
+
+def show_dataset(store: SnapshotStore, name: str) -> dict[str, Any]:
+    """Return the card of a version as it is stored, and what is wrong with it.
+
+    Raises:
+        UnknownVersionError: no version has this name, or several have.
+    """
+    import json
+
+    from mangaassist_assets.datasets.versions.stored_versions import find_version, problems_of
+    from mangaassist_assets.datasets.versions.versions import CARD_FILE
+
+    stored = find_version(store, name)
+    return {
+        **_summary(stored),
+        "problems": list(problems_of(store, stored)),
+        "card": json.loads(store.read(stored.snapshot, CARD_FILE)),
+        "text": stored.card.to_markdown(),
+    }
+
+
+def rebuild_dataset(store: SnapshotStore, name: str) -> dict[str, Any]:
+    """Build a version again from its recorded inputs and compare it byte for byte; nothing is written.
+
+    Raises:
+        UnknownVersionError: no version has this name, or several have.
+    """
+    from mangaassist_assets.assets.rebuilding import rebuild
+    from mangaassist_assets.datasets.versions.stored_versions import find_version
+
+    return rebuild(store, find_version(store, name)).to_dict()
+
+
+def render_list(report: Mapping[str, Any]) -> None:
+    """Print the versions as a table."""
+    table = _table(
+        "Dataset versions",
+        *("version", "dataset", "release bundle", "nothing later than", "examples", "train / validation / test", ""),
+    )
+    for one in report["versions"]:
+        sides = " / ".join(str(one["by_split"].get(side, 0)) for side in ("train", "validation", "test"))
+        table.add_row(
+            one["version"][:_DIGITS],
+            one["asset"],
+            one["release_bundle"],
+            one["as_of"] or "–",
+            str(one["examples"]),
+            sides,
+            "latest" if one["latest"] else "",
+        )
+    console = _console()
+    console.print(table if report["versions"] else "No dataset version is stored yet: run `mangaassist loop`.")
+    for folder in report["damaged"]:
+        console.print(f"damaged: {folder}", style="red", markup=False)
+
+
+def render_show(report: Mapping[str, Any]) -> None:
+    """Print the data card."""
+    from rich.markdown import Markdown
+
+    console = _console()
+    console.print(Markdown(report["text"]))
+    console.print(report["uri"], markup=False)
+    for problem in report["problems"]:
+        console.print(problem, style="red", markup=False)
+
+
+def render_rebuild(report: Mapping[str, Any]) -> None:
+    """Print what came of a rebuild."""
+    table = _table(f"Rebuilt {report['asset']} {report['version'][:_DIGITS]}", "file", "is")
+    for file, said in report["files"].items():
+        table.add_row(file, said)
+    console = _console()
+    if report["files"]:
+        console.print(table)
+    console.print(f"{report['outcome']}{': ' + report['reason'] if report['reason'] else ''}", markup=False)
+
+
+def _summary(stored: StoredVersion) -> dict[str, Any]:
+    from mangaassist_assets.datasets.versions.card_text import moment
+
+    card = stored.card
+    return {
+        "asset": stored.asset,
+        "release_bundle": stored.snapshot.partition or "",
+        "version": stored.version,
+        "digest": card.digest,
+        "as_of_ms": card.as_of_ms,
+        "as_of": None if card.as_of_ms is None else moment(card.as_of_ms),
+        "examples": card.examples,
+        "rows": card.rows,
+        "by_split": dict(card.by_split),
+        "latest": stored.latest,
+        "uri": stored.snapshot.uri,
+    }
+
+
+def _table(title: str, *columns: str) -> Table:
+    from rich.table import Table
+
+    table = Table(title=title, title_justify="left", title_style="bold", header_style="dim", expand=False)
+    for column in columns:
+        # The name of a version is for copying.
+        table.add_column(column, overflow="fold", no_wrap=column == "version")
+    return table
+
+
+def _console() -> Any:  # noqa: ANN401 - rich is imported when something is printed
+    from rich.console import Console
+
+    return Console(highlight=False)

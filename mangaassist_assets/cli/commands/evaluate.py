@@ -1,0 +1,107 @@
+"""`mangaassist evaluate`: one registered model on one file of labelled messages."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mangaassist_assets.cli.session import CommandError, Session
+from mangaassist_assets.models.pipelines import INTENT, RERANKER, Lane
+
+if TYPE_CHECKING:
+    from mangaassist_assets.datasets.sources.utterances import Utterance
+
+
+def _artifact(session: Session, lane: Lane, model: str) -> tuple[str, Path, str]:
+    """Return version, local artifact folder and expected digest of `champion`, `challenger` or a version number."""
+    mlflow = session.resources.mlflow
+    versions = {one.version: one for one in mlflow.registry().versions(lane.model_name)}
+    version = versions.get(model) or mlflow.version_by_alias(lane.model_name, model)
+    if version is None or version.artifact_sha256 is None:
+        msg = f"{lane.model_name} has no {model!r}: name champion, challenger, or one of its versions"
+        raise CommandError(msg)
+    return version.version, mlflow.artifact_directory(version), version.artifact_sha256
+
+
+def evaluate_intent(session: Session, *, data: Path, model: str) -> dict[str, Any]:
+    """Score an intent classifier: accuracy, macro F1, calibration, and every intent's precision and recall."""
+    from dataclasses import asdict
+
+    from mangaassist_assets.evaluation.metrics import classification_figures, expected_calibration_error
+    from mangaassist_assets.models.intent.model import IntentClassifier
+
+    version, directory, digest = _artifact(session, INTENT, model)
+    labelled, counts = _labelled(session, data, need="intent")
+    classifier = IntentClassifier.load(directory, digest)
+    predicted = [scores[0] for scores in classifier.predict([one.text for one in labelled], top_k=1)]
+    truth = [one.intent or "" for one in labelled]
+    figures = classification_figures(truth, [score.label for score in predicted])
+    calibration = expected_calibration_error(
+        [score.score for score in predicted],
+        [score.label == intent for score, intent in zip(predicted, truth, strict=True)],
+    )
+    return {
+        "model": INTENT.model_name,
+        "version": version,
+        **counts,
+        "expected_calibration_error": calibration,
+        **asdict(figures),
+    }
+
+
+def evaluate_reranker(session: Session, *, data: Path, model: str) -> dict[str, Any]:
+    """Score a reranker on the live index: MRR@10 and nDCG@10 of the retriever alone and after reranking."""
+    import numpy as np
+
+    from mangaassist_assets.assets.retrieving import first_stage
+    from mangaassist_assets.evaluation.metrics import ndcg, order_by_scores, reciprocal_rank
+    from mangaassist_assets.models.reranker.model import Reranker
+    from mangaassist_assets.retrieval.chunking import embedding_text
+    from mangaassist_assets.retrieval.tenants import TenantScope
+
+    version, directory, digest = _artifact(session, RERANKER, model)
+    labelled, counts = _labelled(session, data, need="relevant_documents")
+    reranker = Reranker.load(directory, digest)
+    resources = session.resources
+    search = first_stage(
+        search=resources.search,
+        embeddings=resources.embeddings,
+        app_config=resources.app_config,
+        queries=[one.text for one in labelled],
+    )
+    rows: list[tuple[float, float, float, float, float]] = []
+    for utterance in labelled:
+        hits = search(utterance.text, TenantScope.of(utterance.tenant))
+        relevant = [float(hit.document_id in utterance.relevant_documents) for hit in hits]
+        scores = reranker.score([(utterance.text, embedding_text(hit.title, hit.text)) for hit in hits])
+        reordered = [relevant[index] for index in order_by_scores(scores, list(range(1, len(hits) + 1)))]
+        rows.append(
+            (
+                float(any(relevant)),
+                reciprocal_rank(relevant),
+                reciprocal_rank(reordered),
+                ndcg(relevant),
+                ndcg(reordered),
+            )
+        )
+    means = np.array(rows).mean(axis=0).tolist()
+    names = ("recall_of_candidates", "retriever_mrr@10", "reranked_mrr@10", "retriever_ndcg@10", "reranked_ndcg@10")
+    return {"model": RERANKER.model_name, "version": version, **counts, **dict(zip(names, means, strict=True))}
+
+
+def _labelled(session: Session, data: Path, *, need: str) -> tuple[list[Utterance], dict[str, int]]:
+    from mangaassist_assets.cli.commands.bootstrap import report_rejects
+    from mangaassist_assets.datasets.sources.utterances import read_utterances
+
+    reading = read_utterances(data)
+    if reading.rejects:
+        report_rejects(session, data, reading.rejects)
+    labelled = [one for one in reading.utterances if getattr(one, need)]
+    if not labelled:
+        msg = f"{data} has no message with {need!r} ({reading.summary()}): there is nothing to compare with"
+        raise CommandError(msg)
+    return labelled, {
+        "messages": len(labelled),
+        "without_label": len(reading.utterances) - len(labelled),
+        "rejected_lines": len(reading.rejects),
+    }

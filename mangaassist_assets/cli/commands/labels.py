@@ -1,0 +1,217 @@
+"""`mangaassist labels`: the review queue of a bundle as a file for other tools, and their labels back into MLflow."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from mangaassist_assets.cli.session import CommandError, Session
+
+if TYPE_CHECKING:
+    from upath import UPath
+
+    from mangaassist_assets.core.snapshots import SnapshotStore
+    from mangaassist_assets.labelling.queue.label_import import Format, LabelFile
+    from mangaassist_assets.tracing.contract.turns import ChatTurn
+
+FileFormat = Literal["csv", "jsonl"]
+_SHOWN = 20
+
+
+def format_of(file: Path, chosen: FileFormat | None) -> FileFormat:
+    """Return the format of a file: the chosen one, or what its name says.
+
+    Raises:
+        CommandError: the name says nothing known.
+    """
+    if chosen is not None:
+        return chosen
+    suffix = file.suffix.lower()
+    if suffix == ".csv":
+        return "csv"
+    if suffix in (".jsonl", ".ndjson"):
+        return "jsonl"
+    msg = f"{file.name} does not say its format: name it .csv or .jsonl, or give --format"
+    raise CommandError(msg)
+
+
+def run_export(
+    store: SnapshotStore,
+    *,
+    release_bundle: str,
+    out: Path,
+    file_format: FileFormat | None = None,
+    replace: bool = False,
+) -> dict[str, Any]:
+    """Write the review queue of a bundle to a file and return the report.
+
+    Raises:
+        CommandError: the file is there already, for somebody may have filled it in, or cannot be written.
+        SnapshotMissingError: the bundle was not mined.
+    """
+    from mangaassist_assets.assets.reading import read_clusters, read_turns, read_vocabulary
+    from mangaassist_assets.core.snapshots import write_whole
+    from mangaassist_assets.labelling.queue.export import export_rows, to_csv, to_jsonl
+    from mangaassist_assets.labelling.queue.stored_queue import QUEUE_FILE, queue_from_json
+
+    chosen = format_of(out, file_format)
+    if out.exists() and not replace:
+        msg = f"{out} is there already and may hold answers: import it, name another file, or give --replace"
+        raise CommandError(msg)
+    items = queue_from_json(store.read(store.latest("review_queue", partition=release_bundle), QUEUE_FILE))
+    turns = {turn.trace_id: turn for turn in read_turns(store, release_bundle)}
+    clusters = read_clusters(store, release_bundle)
+    rows = export_rows(
+        items,
+        turns,
+        {cluster.cluster_id: cluster.trace_ids for cluster in clusters},
+        vocabulary=read_vocabulary(store),
+    )
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(_path(out), to_csv(rows) if chosen == "csv" else to_jsonl(rows))
+    except OSError as error:
+        msg = f"{out} cannot be written: {error.strerror}"
+        raise CommandError(msg) from error
+    return {
+        "release_bundle": release_bundle,
+        "file": str(out),
+        "format": chosen,
+        "rows": len(rows),
+        "traces_gone": len(items) - len(rows),
+        "known_intents": sorted(_known_intents(store, turns.values())),
+    }
+
+
+def run_import(
+    session: Session,
+    *,
+    release_bundle: str,
+    file: Path,
+    file_format: FileFormat | None = None,
+    new_intents: Sequence[str] = (),
+    dry_run: bool = False,
+) -> dict[str, Any]:
+    """Put the labels of a file on their traces as human expectations and return the report; safe to run again.
+
+    Raises:
+        CommandError: the file cannot be read.
+        LabelFileError: the file is too large, no UTF-8, or its columns are missing.
+        SnapshotMissingError: the bundle was not mined.
+    """
+    from mangaassist_assets.assets.reading import read_turns
+    from mangaassist_assets.labelling.queue.label_import import KnownAnswers, read_labels
+    from resources.mlflow.assessments.reviews import MlflowLabelRecorder
+
+    chosen = format_of(file, file_format)
+    store = session.resources.store.snapshots()
+    turns = read_turns(store, release_bundle)
+    try:
+        content = file.read_bytes()
+    except OSError as error:
+        msg = f"{file} cannot be read: {error.strerror}"
+        raise CommandError(msg) from error
+    found = read_labels(
+        content,
+        file_format=chosen,
+        known=KnownAnswers(
+            trace_ids=[turn.trace_id for turn in turns],
+            intents=sorted({*_known_intents(store, turns), *new_intents}),
+            documents=_documents(store),
+        ),
+        now_ms=round(time.time() * 1000),
+    )
+    report = _said(found, release_bundle, file, chosen)
+    if dry_run:
+        return {**report, "dry_run": True}
+    session.progress(f"{file.name}: {len(found.labels)} labels, {len(found.problems)} problems; writing")
+    recorded = MlflowLabelRecorder.of(session.resources.mlflow).record(found.labels)
+    return {
+        **report,
+        "dry_run": False,
+        "added": recorded.added,
+        "found_on_traces": recorded.found,
+        "outdated": recorded.outdated,
+        "traces_gone": list(recorded.gone),
+    }
+
+
+def _said(found: LabelFile, release_bundle: str, file: Path, chosen: Format) -> dict[str, Any]:
+    return {
+        "release_bundle": release_bundle,
+        "file": str(file),
+        "format": chosen,
+        "labels": len(found.labels),
+        "unanswered": found.unanswered,
+        "duplicates": found.duplicates,
+        "contradictions": list(found.contradictions),
+        "problems": [{"line": one.line, "reason": one.reason} for one in found.problems],
+    }
+
+
+def _known_intents(store: SnapshotStore, turns: Iterable[ChatTurn]) -> set[str]:
+    from mangaassist_assets.assets.reading import read_corpus
+    from mangaassist_assets.labelling.known_intents import known_intents, messages_by_intent
+
+    corpus = read_corpus(store) if store.find("training_corpus") else []
+    return set(known_intents(messages_by_intent(corpus), turns))
+
+
+def _documents(store: SnapshotStore) -> set[str]:
+    from mangaassist_assets.assets.reading import read_chunks
+
+    if store.find("knowledge_chunks") is None:
+        return set()
+    return {chunk.document_id for chunk in read_chunks(store, tenantless=True)}
+
+
+def _path(file: Path) -> UPath:
+    from upath import UPath
+
+    return UPath(file)
+
+
+def render_export(report: dict[str, Any]) -> None:
+    """Print where the queue is and how to answer it."""
+    from rich.console import Console
+
+    console = Console(highlight=False)
+    console.print(f"{report['rows']} traces to review in {report['file']}", markup=False)
+    if report["traces_gone"]:
+        console.print(f"{report['traces_gone']} queued traces are gone and left out")
+    console.print(
+        "Fill in intent, documents (separated by ;), labeller and labelled_at, then: mangaassist labels import"
+    )
+    if report["known_intents"]:
+        console.print(f"Known intents: {', '.join(report['known_intents'])}", markup=False)
+
+
+def render_import(report: dict[str, Any]) -> None:
+    """Print what became of the file's rows, the problems by line."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(
+        title=f"Labels of {report['file']}", title_justify="left", title_style="bold", header_style="dim", expand=False
+    )
+    for column in ("what", "number"):
+        table.add_column(column, overflow="fold")
+    for key in ("labels", "unanswered", "duplicates"):
+        table.add_row(key, str(report[key]))
+    table.add_row("problems", str(len(report["problems"])))
+    table.add_row("traces on which people in the file disagree", str(len(report["contradictions"])))
+    if not report["dry_run"]:
+        table.add_row("answers added", str(report["added"]))
+        table.add_row("answers that were there", str(report["found_on_traces"]))
+        table.add_row("answers older than a later one of the same person", str(report["outdated"]))
+        table.add_row("traces gone", str(len(report["traces_gone"])))
+    console = Console(highlight=False)
+    console.print(table)
+    for problem in report["problems"][:_SHOWN]:
+        console.print(f"line {problem['line']}: {problem['reason']}", markup=False)
+    if len(report["problems"]) > _SHOWN:
+        console.print(f"and {len(report['problems']) - _SHOWN} more; --json lists all")
+    if report["dry_run"]:
+        console.print("nothing was written: this was a dry run")

@@ -1,0 +1,1 @@
+"""What every subject stands on: snapshots, ingestion tables, whole-file writes, intervals, plotting."""

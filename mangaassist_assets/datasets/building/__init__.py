@@ -1,0 +1,1 @@
+"""From labels and messages to the rows of a dataset."""

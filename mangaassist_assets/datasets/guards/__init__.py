@@ -1,0 +1,1 @@
+"""What keeps a dataset fit: leakage, poisoning, near duplicates, label noise, health."""

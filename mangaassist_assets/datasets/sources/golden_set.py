@@ -1,0 +1,166 @@
+"""The golden set as it is handed in: kept once, and replaced only by somebody who says so.
+
+A figure of last year means something this year only if it is of the same messages. So another file is refused, by the
+command that takes it and again by the asset that reads it; a replacement names the set it replaces.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+from mangaassist_assets.core.snapshots import canonical_json, write_whole
+from mangaassist_assets.datasets.sources.golden_file import GoldenMessage
+from mangaassist_assets.datasets.sources.utterances import Utterance
+from mangaassist_assets.privacy import Vocabulary, redact
+
+if TYPE_CHECKING:
+    from upath import UPath
+
+INPUT_FILE = "golden.jsonl"
+REPLACEMENT_FILE = "golden-replaces.json"
+SOURCE_FILE = "source.json"
+
+
+class GoldenSetChangedError(ValueError):
+    """Another golden set than the one that is in use, and nobody said that it is to be replaced."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HandedIn:
+    """What lies among the inputs.
+
+    `sha256` is of the file, None where there is none; `replaces` are the hashes of sets that may be replaced.
+    """
+
+    sha256: str | None
+    messages: tuple[GoldenMessage, ...] = field(repr=False)
+    replaces: frozenset[str] = frozenset()
+
+    def utterances(self, vocabulary: Vocabulary) -> list[GoldenMessage]:
+        """Return the messages, redacted again."""
+        return [
+            replace(
+                one,
+                text=redact(one.text, vocabulary=vocabulary).text,
+                answers=_redacted(one.answers, vocabulary),
+                contexts=_redacted(one.contexts, vocabulary),
+            )
+            for one in self.messages
+        ]
+
+
+def read_handed_in(inputs: UPath) -> HandedIn:
+    """Return the golden set among the inputs of a store, as `keep_golden_set` left it."""
+    path, permission = inputs / INPUT_FILE, inputs / REPLACEMENT_FILE
+    if not path.exists():
+        return HandedIn(sha256=None, messages=())
+    replaces = frozenset(json.loads(permission.read_bytes())) if permission.exists() else frozenset()
+    content = path.read_bytes()
+    messages = tuple(
+        GoldenMessage(
+            text=row["text"],
+            intent=row["intent"],
+            relevant_documents=tuple(row["relevant_documents"]),
+            line_number=number,
+            answers=tuple(row.get("answers", ())),
+            contexts=tuple(row.get("contexts", ())),
+        )
+        for number, row in enumerate(map(json.loads, content.splitlines()), start=1)
+    )
+    return HandedIn(sha256=_sha256(content), messages=messages, replaces=replaces)
+
+
+def keep_golden_set(
+    inputs: UPath,
+    messages: Sequence[Utterance],
+    *,
+    vocabulary: Vocabulary,
+    replace_present: bool,
+    stored_source: bytes | None = None,
+) -> None:
+    """Keep a golden set, redacted, without users and sessions, among the inputs.
+
+    Args:
+        inputs: the folder of what people hand in.
+        messages: the golden set.
+        vocabulary: the store's own words.
+        replace_present: whether another set that lies there, or is in use, may go.
+        stored_source: the record of the snapshot in use, None where there is none.
+
+    Raises:
+        GoldenSetChangedError: there is another one, and it is not to be replaced.
+    """
+    content = b"".join(
+        canonical_json(_row(one, redact(one.text, vocabulary=vocabulary).text, vocabulary)) + b"\n" for one in messages
+    )
+    path, permission = inputs / INPUT_FILE, inputs / REPLACEMENT_FILE
+    lying = _sha256(path.read_bytes()) if path.exists() else None
+    ours = _sha256(content)
+    others = {one for one in (lying, _in_use(stored_source)) if one not in {None, ours}}
+    if others and not replace_present:
+        raise GoldenSetChangedError(_refusal(min(others), ours))
+    if others:
+        allowed = set(json.loads(permission.read_bytes())) if permission.exists() else set()
+        # The permission first: without the new set beside it, it allows nothing that anybody has.
+        write_whole(permission, canonical_json(sorted(allowed | others)))
+    if lying != ours:
+        write_whole(path, content)
+
+
+def golden_to_json(messages: Sequence[GoldenMessage]) -> bytes:
+    """Return messages that are redacted as JSON: text, intent, relevant documents, and what else is known of each."""
+    return canonical_json([_row(one, one.text, None) for one in messages])
+
+
+def _row(one: Utterance, text: str, vocabulary: Vocabulary | None) -> dict[str, object]:
+    """Return what is kept of a message; without answers that is what it was before there were any."""
+    row: dict[str, object] = {
+        "text": text,
+        "intent": one.intent,
+        "relevant_documents": list(one.relevant_documents),
+    }
+    if isinstance(one, GoldenMessage):
+        told = {"answers": one.answers, "contexts": one.contexts}
+        row |= {name: list(_redacted(texts, vocabulary)) for name, texts in told.items() if texts}
+    return row
+
+
+def _redacted(texts: Sequence[str], vocabulary: Vocabulary | None) -> tuple[str, ...]:
+    return tuple(redact(text, vocabulary=vocabulary).text for text in texts)
+
+
+def refuse_other_golden_set(handed_in: HandedIn, stored_source: bytes | None) -> bytes:
+    """Return the record of where the golden set is from, for its snapshot.
+
+    Args:
+        handed_in: what lies among the inputs.
+        stored_source: the record of the snapshot in use, None where there is none.
+
+    Raises:
+        GoldenSetChangedError: the snapshot in use is of another file, and the inputs do not say that it may go.
+    """
+    in_use = _in_use(stored_source)
+    if in_use is not None and in_use != handed_in.sha256 and in_use not in handed_in.replaces:
+        raise GoldenSetChangedError(_refusal(in_use, handed_in.sha256))
+    return canonical_json({"schema": 1, "sha256": handed_in.sha256})
+
+
+def _in_use(stored_source: bytes | None) -> str | None:
+    recorded: str | None = None if stored_source is None else json.loads(stored_source)["sha256"]
+    return recorded
+
+
+def _refusal(in_use: str, other: str | None) -> str:
+    given = "it is gone from the inputs" if other is None else f"this is another one ({other[:12]}…)"
+    return (
+        f"the golden set {in_use[:12]}… is in use and {given}: figures of before would not be comparable any more; "
+        "give the same file, or add --replace-golden to replace it for good"
+    )
+
+
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()

@@ -1,0 +1,1 @@
+"""Dataset versions at rest: content-addressed, with a data card and their recorded inputs."""

@@ -1,0 +1,200 @@
+"""The data card: what a dataset version is made of, for people and for programs.
+
+A card says how many and why, never what a message says; reading one needs no right to read the messages.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+import polars as pl
+
+from mangaassist_assets.datasets.guards.redaction_pass import RedactionReport
+from mangaassist_assets.labelling.intent_labels import LabelConflict
+from mangaassist_assets.privacy.folding import PLACEHOLDER
+
+# `intent`, `ranking`, or what a further lane calls its own.
+DatasetKind = str
+CARD_SCHEMA = 2
+_BOOTSTRAP = "bootstrap"
+_NO_NEGATIVE = "relevant"
+_JAPANESE = re.compile(r"[\u3040-\u30ff\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\uff66-\uff9f々]")
+_LATIN = re.compile(r"[A-Za-zÀ-ɏＡ-Ｚａ-ｚ]")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DataCard:
+    """What a dataset version is made of. Counts are of examples, not rows: a ranking example has many rows.
+
+    `digest` is of the rows alone: equal rows teach equal models, so it is what runs and model versions carry. `version`
+    names the version: the digest, the kind and `as_of_ms`, after which nothing that was said is in it. `excluded` says
+    what did not get in, by reason; `passages_left_out` what is neither right nor wrong for its query. `inputs` are the
+    digests of the stored snapshots it was built from (`recorded_inputs`), `settings` what else decided the rows.
+    """
+
+    kind: DatasetKind
+    digest: str
+    as_of: str | None
+    examples: int
+    rows: int
+    by_split: Mapping[str, int]
+    by_label_kind: Mapping[str, int]
+    by_source: Mapping[str, int]
+    by_intent: Mapping[str, Mapping[str, int]]
+    shoppers: int
+    excluded: Mapping[str, int]
+    conflicts: tuple[LabelConflict, ...] = ()
+    notes: tuple[str, ...] = ()
+    version: str = ""
+    as_of_ms: int | None = None
+    by_bundle: Mapping[str, int] = field(default_factory=dict)
+    by_language: Mapping[str, int] = field(default_factory=dict)
+    by_negative_kind: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    sessions: int = 0
+    labellers: int = 0
+    passages_left_out: Mapping[str, int] = field(default_factory=dict)
+    redaction: RedactionReport | None = None
+    inputs: Mapping[str, str] = field(default_factory=dict)
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+    def to_json(self) -> bytes:
+        """Return the card as indented JSON."""
+        content = {"schema": CARD_SCHEMA, **asdict(self)}
+        return json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False).encode()
+
+    @staticmethod
+    def from_json(content: bytes) -> DataCard:
+        """Return a stored card; what a card of an earlier schema does not say is empty.
+
+        Raises:
+            ValueError: this is no data card.
+        """
+        from pydantic import TypeAdapter
+
+        fields = {name: value for name, value in json.loads(content).items() if name != "schema"}
+        return TypeAdapter(DataCard).validate_python(fields)
+
+    def to_markdown(self) -> str:
+        """Return the card for a person."""
+        from mangaassist_assets.datasets.versions.card_text import card_markdown
+
+        return card_markdown(self)
+
+
+def describe(
+    frame: pl.DataFrame,
+    *,
+    kind: DatasetKind,
+    digest: str,
+    base_source: str = "corpus",
+    redaction: RedactionReport | None = None,
+) -> DataCard:
+    """Count the rows of a dataset.
+
+    Args:
+        frame: at least example_id, split, label_kind, release_bundle and user_key; other columns are counted where
+            there are any.
+        kind: what an example is.
+        digest: of the rows.
+        base_source: where examples come from that no trace stands behind.
+        redaction: what redaction did on the way; without it the placeholders of the texts are counted.
+    """
+    examples = frame.unique(subset="example_id", keep="first", maintain_order=True)
+    texts = _texts(frame)
+    traces = pl.lit(None, pl.String) if "source_trace_id" not in frame.columns else pl.col("source_trace_id")
+    sources = examples.select(pl.when(traces.is_null()).then(pl.lit(base_source)).otherwise(pl.lit("traces")))
+    return DataCard(
+        kind=kind,
+        digest=digest,
+        as_of=None,
+        examples=len(examples),
+        rows=len(frame),
+        by_split=counts_of(examples["split"]),
+        by_label_kind=counts_of(examples["label_kind"]),
+        by_source=counts_of(sources.to_series()),
+        by_intent=_crossed(examples, "intent"),
+        shoppers=_distinct(examples, "user_key"),
+        excluded={},
+        by_bundle=counts_of(examples["release_bundle"].fill_null(_BOOTSTRAP)),
+        by_language=dict(sorted(Counter(map(language_of, _messages(examples))).items())),
+        by_negative_kind=_crossed(frame.with_columns(pl.col("negative_kind").fill_null(_NO_NEGATIVE)), "negative_kind")
+        if "negative_kind" in frame.columns
+        else {},
+        sessions=_distinct(examples, "session_id"),
+        labellers=_distinct(examples, "labeller"),
+        redaction=redaction if redaction is not None else RedactionReport.of_texts(texts),
+    )
+
+
+def with_story(
+    card: DataCard,
+    *,
+    version: str,
+    as_of: str | None,
+    as_of_ms: int | None,
+    excluded: Mapping[str, int],
+    passages_left_out: Mapping[str, int],
+    conflicts: Sequence[LabelConflict],
+    notes: Sequence[str],
+    inputs: Mapping[str, str],
+    settings: Mapping[str, Any],
+) -> DataCard:
+    """Return the card with what the rows themselves do not tell."""
+    return replace(
+        card,
+        version=version,
+        as_of=as_of,
+        as_of_ms=as_of_ms,
+        excluded={reason: count for reason, count in sorted(excluded.items()) if count},
+        passages_left_out={reason: count for reason, count in sorted(passages_left_out.items()) if count},
+        conflicts=tuple(conflicts),
+        notes=tuple(notes),
+        inputs=dict(sorted(inputs.items())),
+        settings=dict(sorted(settings.items())),
+    )
+
+
+def language_of(text: str) -> str:
+    """Return `ja` for a text with kana or Chinese characters, `en` for one of Latin letters, else `other`.
+
+    By script, not by words: it says which tokenizer and which encoder a message needs.
+    """
+    plain = PLACEHOLDER.sub(" ", text)
+    if _JAPANESE.search(plain):
+        return "ja"
+    return "en" if _LATIN.search(plain) else "other"
+
+
+def counts_of(values: pl.Series) -> dict[str, int]:
+    """Return how often each value occurs, by value."""
+    return {str(value): int(count) for value, count in sorted(values.value_counts().iter_rows())}
+
+
+def _crossed(frame: pl.DataFrame, column: str) -> dict[str, dict[str, int]]:
+    """Return value of a column -> side -> count."""
+    found: dict[str, dict[str, int]] = {}
+    if column not in frame.columns:
+        return found
+    for value, split, count in frame.group_by(column, "split").len().sort(column, "split").iter_rows():
+        found.setdefault(value, {})[split] = int(count)
+    return found
+
+
+def _distinct(frame: pl.DataFrame, column: str) -> int:
+    return frame[column].drop_nulls().n_unique() if column in frame.columns else 0
+
+
+def _messages(examples: pl.DataFrame) -> list[str]:
+    column = next((name for name in ("text", "query") if name in examples.columns), None)
+    return [] if column is None else examples[column].to_list()
+
+
+def _texts(frame: pl.DataFrame) -> Iterable[str]:
+    for column in ("text", "query", "passage"):
+        if column in frame.columns:
+            yield from frame[column].unique().sort().to_list()

@@ -1,0 +1,218 @@
+"""Dataset versions at rest: written once, found again by their names, checked against their cards."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from mangaassist_assets.core.snapshots import Snapshot, SnapshotDamagedError, SnapshotStore
+from mangaassist_assets.datasets.versions.versions import (
+    CARD_FILE,
+    CARD_TEXT_FILE,
+    EXAMPLES_FILE,
+    DataCard,
+    DatasetDamagedError,
+    DatasetVersion,
+    content_digest,
+    from_parquet,
+    version_id,
+)
+
+if TYPE_CHECKING:
+    import polars as pl
+
+SHORTEST_NAME = 6
+
+
+class ImmutableVersionError(ValueError):
+    """Something else was to be stored under the name of a version."""
+
+
+class UnknownVersionError(LookupError):
+    """No stored version has this name, or more than one has."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredVersion:
+    """One stored snapshot of a dataset; `latest` says whether it is what its bundle's dataset is now."""
+
+    snapshot: Snapshot
+    card: DataCard
+    latest: bool
+
+    @property
+    def asset(self) -> str:
+        """The dataset it is a version of."""
+        return self.snapshot.name
+
+    @property
+    def version(self) -> str:
+        """Its name; versions of before there were names have only the digest of their rows."""
+        return self.card.version or self.card.digest
+
+
+def write_version(
+    store: SnapshotStore,
+    asset: str,
+    version: DatasetVersion,
+    *,
+    partition: str,
+    other_files: Mapping[str, bytes] | None = None,
+) -> Snapshot:
+    """Store a version as the latest of its bundle. The rows of a version are written once.
+
+    Where the version is stored already, its Parquet bytes stand: a newer Polars may write the same rows in other bytes.
+
+    Args:
+        store: where to.
+        asset: the dataset.
+        version: as `seal_version` made it.
+        partition: the release bundle.
+        other_files: what else belongs to the snapshot, such as the searches of a ranking dataset.
+
+    Raises:
+        ImmutableVersionError: the rows are not those that the version is named by.
+        DatasetDamagedError: the version is stored already, and its stored rows are not those it is named by.
+    """
+    expected = version_id(version.card.kind, version.digest, version.card.as_of_ms)
+    digest = content_digest(version.frame)
+    if (digest, expected) != (version.digest, version.card.version) or version.card.digest != digest:
+        msg = (
+            f"the rows have digest {digest[:12]}…, but are called version {version.card.version[:12]}… of digest "
+            f"{version.digest[:12]}…: a version never changes; seal the rows to get a version of their own"
+        )
+        raise ImmutableVersionError(msg)
+    files = version.files()
+    for stored in store.history(asset):
+        if CARD_FILE in stored.files and DataCard.from_json(store.read(stored, CARD_FILE)).version == expected:
+            rows = store.read(stored, EXAMPLES_FILE)
+            _rows_of(stored, rows, digest)
+            files[EXAMPLES_FILE] = rows
+            break
+    return store.write(asset, {**files, **(other_files or {})}, partition=partition)
+
+
+def dataset_assets(store: SnapshotStore) -> tuple[str, ...]:
+    """Return the assets that dataset versions are stored under: those with rows and a card, of whatever lane."""
+    return tuple(name for name in store.names() if any(_is_dataset(store, name, one) for one in store.partitions(name)))
+
+
+def _is_dataset(store: SnapshotStore, name: str, partition: str) -> bool:
+    snapshot = store.find(name, partition=partition)
+    return snapshot is not None and {CARD_FILE, EXAMPLES_FILE} <= snapshot.files.keys()
+
+
+def stored_versions(store: SnapshotStore, assets: Collection[str] | None = None) -> list[StoredVersion]:
+    """Return every stored version by asset, as-of time and name; damaged snapshots are none (`damaged_snapshots`).
+
+    Without `assets` those of all datasets.
+    """
+    found: list[StoredVersion] = []
+    for asset in sorted(dataset_assets(store) if assets is None else assets):
+        latest = {
+            (partition, snapshot.digest)
+            for partition in store.partitions(asset)
+            if (snapshot := store.find(asset, partition=partition)) is not None
+        }
+        found += [
+            StoredVersion(
+                snapshot=snapshot,
+                card=DataCard.from_json(store.read(snapshot, CARD_FILE)),
+                latest=(snapshot.partition, snapshot.digest) in latest,
+            )
+            for snapshot in store.history(asset)
+            if {CARD_FILE, EXAMPLES_FILE} <= snapshot.files.keys()
+        ]
+    return sorted(found, key=_order)
+
+
+def find_version(store: SnapshotStore, name: str) -> StoredVersion:
+    """Return the stored version whose name, or whose rows' digest, begins with `name`.
+
+    Of several snapshots of one version the latest counts: their rows are the same.
+
+    Raises:
+        UnknownVersionError: there is none, there are several, or the name is too short to tell.
+    """
+    wanted = name.strip().lower()
+    if len(wanted) < SHORTEST_NAME:
+        msg = f"{name!r} is too short for the name of a dataset version: give at least {SHORTEST_NAME} of its digits"
+        raise UnknownVersionError(msg)
+    matching = [
+        one for one in stored_versions(store) if one.version.startswith(wanted) or one.card.digest.startswith(wanted)
+    ]
+    names = {one.version for one in matching}
+    if len(names) == 1:
+        return next((one for one in matching if one.latest), matching[-1])
+    if not names:
+        damaged = list(damaged_snapshots(store))
+        hint = f"; {len(damaged)} damaged snapshots could not be read: {', '.join(damaged)}" if damaged else ""
+        msg = f"no stored dataset version is called {name!r}: `mangaassist datasets list` names them all{hint}"
+    else:
+        shown = ", ".join(f"{one.version[:12]} ({one.asset} {one.snapshot.partition})" for one in matching)
+        msg = f"{name!r} names {len(names)} dataset versions: {shown}; give more digits of the version"
+    raise UnknownVersionError(msg)
+
+
+def read_rows(store: SnapshotStore, stored: StoredVersion) -> pl.DataFrame:
+    """Return the rows of a stored version.
+
+    Raises:
+        DatasetDamagedError: they are not those it is named by; names the file.
+    """
+    return _rows_of(stored.snapshot, store.read(stored.snapshot, EXAMPLES_FILE), stored.card.digest)
+
+
+def problems_of(store: SnapshotStore, stored: StoredVersion) -> Sequence[str]:
+    """Return what is wrong with a stored version: empty where rows, names and the card's text agree."""
+    found: list[str] = []
+    card = stored.card
+    try:
+        read_rows(store, stored)
+    except (DatasetDamagedError, SnapshotDamagedError) as error:
+        found.append(str(error))
+    if card.version and card.version != version_id(card.kind, card.digest, card.as_of_ms):
+        found.append(f"{CARD_FILE} calls itself version {card.version[:12]}…, which its digest and time do not make")
+    if card.version and store.read(stored.snapshot, CARD_TEXT_FILE) != card.to_markdown().encode():
+        found.append(f"{CARD_TEXT_FILE} does not say what {CARD_FILE} says")
+    return found
+
+
+def damaged_snapshots(store: SnapshotStore, assets: Collection[str] | None = None) -> Iterator[str]:
+    """Yield the folders of stored datasets whose files do not make up their digest, with the file where that is known.
+
+    A writer that was killed leaves such a folder as well; writing the same version again mends it. Without `assets`
+    those of all datasets.
+    """
+    for asset in sorted(dataset_assets(store) if assets is None else assets):
+        root = store.root / "snapshots" / asset
+        root.fs.invalidate_cache()
+        whole = {snapshot.uri for snapshot in store.history(asset)}
+        for place in sorted(root.iterdir(), key=lambda path: path.name) if root.exists() else ():
+            newest = None if place.name.startswith("_") else store.find(asset, partition=place.name)
+            for folder in sorted(place.iterdir(), key=lambda path: path.name):
+                if folder.is_dir() and str(folder) not in whole:
+                    bad = () if newest is None or newest.uri != str(folder) else tuple(_bad_files(store, newest))
+                    yield f"{folder} ({', '.join(bad)})" if bad else str(folder)
+
+
+def _bad_files(store: SnapshotStore, snapshot: Snapshot) -> Iterator[str]:
+    for file in sorted(snapshot.files):
+        try:
+            store.read(snapshot, file)
+        except (SnapshotDamagedError, FileNotFoundError):
+            yield file
+
+
+def _rows_of(snapshot: Snapshot, content: bytes, digest: str) -> pl.DataFrame:
+    try:
+        return from_parquet(content, expected_digest=digest)
+    except DatasetDamagedError as error:
+        msg = f"{snapshot.uri}/{EXAMPLES_FILE}: {error}"
+        raise DatasetDamagedError(msg) from error
+
+
+def _order(one: StoredVersion) -> tuple[str, int, str, str, str]:
+    time = -1 if one.card.as_of_ms is None else one.card.as_of_ms
+    return (one.asset, time, one.snapshot.partition or "", one.version, one.snapshot.digest)

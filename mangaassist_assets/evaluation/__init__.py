@@ -1,0 +1,1 @@
+"""Evaluation: metrics, paired and unpaired statistics, latency, calibration."""

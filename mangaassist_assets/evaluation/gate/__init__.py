@@ -1,0 +1,1 @@
+"""The gate: may this challenger replace the champion?"""

@@ -1,0 +1,204 @@
+"""What the gate is told to count as proof, and what it answers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+Verdict = Literal["pass", "fail", "insufficient_evidence"]
+SliceJudgement = Literal["non_inferior", "worse", "undecided", "too_small"]
+GuardJudgement = Literal["held", "broken", "undecided", "not_judged", "not_measured"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GateConfig:
+    """What counts as proof.
+
+    Attributes:
+        alpha: One-sided level of the overall tests, of each proof of non-inferiority, and, after Holm's correction, of
+            the family of slices and of the family of guards.
+        power: Chance of proof that sample sizes are given for.
+        minimum_examples: With fewer test examples the verdict is never `pass`.
+        slice_margin: Largest loss, in the metric's unit, that a slice may have.
+        slice_power: Chance that a challenger which is as good as the champion on every slice proves that on all
+            slices which it is asked to; small slices are asked together, so that this holds.
+        known_margin: Largest loss on the examples whose answer the champion could know.
+        calibration_margin: Largest rise of the Brier score of the stated confidence.
+        scope_margin: Largest loss of refused out-of-scope, and of accepted in-scope examples.
+        max_latency_ratio: Challenger's p95 latency over the champion's.
+        minimum_requests: With fewer timed requests a p95 is not judged.
+        max_size_ratio: Challenger's artifact size over the champion's.
+        resamples: Of the bootstrap and the sign-flip test.
+        seed: Of the resampling.
+    """
+
+    alpha: float = 0.05
+    power: float = 0.8
+    minimum_examples: int = 30
+    slice_margin: float = 0.05
+    slice_power: float = 0.9
+    known_margin: float = 0.03
+    calibration_margin: float = 0.01
+    scope_margin: float = 0.05
+    max_latency_ratio: float = 1.25
+    minimum_requests: int = 40
+    max_size_ratio: float = 1.5
+    resamples: int = 10_000
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Refuse levels and limits that are none."""
+        if not 0 < self.alpha < 0.5 or not 0 < self.power < 1 or not 0 < self.slice_power < 1:
+            levels = f"{self.alpha}, {self.power}, {self.slice_power}"
+            raise ValueError(f"GateConfig: alpha must lie in (0, 0.5), power and slice_power in (0, 1): {levels}")
+        for name in ("slice_margin", "known_margin", "calibration_margin", "scope_margin"):
+            if not 0 < getattr(self, name) < 1:
+                raise ValueError(f"GateConfig: {name} must lie in (0, 1): {getattr(self, name)}")
+        for name in ("max_latency_ratio", "max_size_ratio"):
+            if not 0 < getattr(self, name) < float("inf"):
+                raise ValueError(f"GateConfig: {name} must be positive and finite: {getattr(self, name)}")
+        if self.minimum_examples < 1 or self.minimum_requests < 2 or self.resamples < 100 or self.seed < 0:
+            raise ValueError(
+                "GateConfig: minimum_examples must be at least 1, minimum_requests at least 2, resamples at least 100 "
+                "and seed at least 0"
+            )
+
+    @property
+    def confidence(self) -> float:
+        """Of the intervals: two-sided, so that an end on the right side of a limit is proof at level alpha."""
+        return 1.0 - 2.0 * self.alpha
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SliceFigures:
+    """One slice of the test set, or all small slices of a dimension together.
+
+    Attributes:
+        dimension: `intent`, `language`, …
+        name: The slice's, empty where `pooled` is not 0.
+        pooled: How many small slices are judged together here; 0 for a slice.
+        examples: Its size.
+        champion: Mean figure.
+        challenger: Mean figure.
+        difference: Challenger minus champion.
+        low: Of the difference's interval.
+        high: Of the difference's interval.
+        p_worse: One-sided p-value of "not worse".
+        p_worse_corrected: The same after Holm's correction over all slices of all dimensions on which the models differ
+            often enough for a proof; 1 for the others.
+        p_non_inferior: One-sided p-value of "worse by the margin or more".
+        judgement: `worse` and `non_inferior` are proofs, `undecided` is the lack of both where there should have been
+            one, `too_small` where there could hardly have been one.
+        needed_examples: About how many examples of this slice would prove it non-inferior; None where none would.
+    """
+
+    dimension: str
+    name: str
+    pooled: int = 0
+    examples: int
+    champion: float
+    challenger: float
+    difference: float
+    low: float
+    high: float
+    p_worse: float
+    p_worse_corrected: float
+    p_non_inferior: float
+    judgement: SliceJudgement
+    needed_examples: int | None = None
+
+    @property
+    def label(self) -> str:
+        """The slice's name, or what is pooled."""
+        return f"{self.pooled} small slices together" if self.pooled else self.name
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GuardFigures:
+    """One thing that a better challenger must not have paid with.
+
+    Attributes:
+        name: Of the figure.
+        judgement: `held` and `broken` are proofs (or, for sizes, facts).
+        limit: What is allowed, in words.
+        why: What the judgement rests on, or why there is none.
+        champion: Its figure, None where it was not measured.
+        challenger: Its figure, None where it was not measured.
+        low: Of the interval of the difference, or of the ratio.
+        high: Of the interval of the difference, or of the ratio.
+        p_broken: One-sided p-value of "not worse" (of "within the limit", for latency) after Holm's correction over the
+            guards; None where nothing was tested.
+        required: Whether `pass` needs `held`.
+        needed_examples: About how many examples would show that it holds, where that is known and needed.
+    """
+
+    name: str
+    judgement: GuardJudgement
+    limit: str
+    why: str
+    champion: float | None = None
+    challenger: float | None = None
+    low: float | None = None
+    high: float | None = None
+    p_broken: float | None = None
+    required: bool = False
+    needed_examples: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GateDecision:
+    """A verdict with everything it rests on.
+
+    `figures` holds the overall numbers; `needed_examples` is None where no number of examples is known to help (no
+    observed gain) or none is needed (a verdict was reached).
+    """
+
+    metric: str
+    verdict: Verdict
+    reasons: tuple[str, ...]
+    figures: Mapping[str, float]
+    slices: tuple[SliceFigures, ...] = ()
+    guards: tuple[GuardFigures, ...] = ()
+    needed_examples: int | None = None
+    champion_version: str = ""
+    challenger_version: str = ""
+    config: GateConfig = field(default_factory=GateConfig)
+
+    @property
+    def too_small_slices(self) -> tuple[str, ...]:
+        """Names of the slices that are too small to be proven non-inferior each."""
+        return tuple(item.label for item in self.slices if item.judgement == "too_small")
+
+    def guard(self, name: str) -> GuardFigures:
+        """Return a guard by name.
+
+        Raises:
+            KeyError: There is none of that name.
+        """
+        for item in self.guards:
+            if item.name == name:
+                return item
+        raise KeyError(f"the gate has no guard {name!r}: {', '.join(item.name for item in self.guards)}")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return JSON-ready values."""
+        return {
+            "metric": self.metric,
+            "verdict": self.verdict,
+            "reasons": list(self.reasons),
+            "figures": dict(self.figures),
+            "needed_examples": self.needed_examples,
+            "slices": [asdict(item) for item in self.slices],
+            "guards": [asdict(item) for item in self.guards],
+            "too_small_slices": list(self.too_small_slices),
+            "champion_version": self.champion_version,
+            "challenger_version": self.challenger_version,
+            "config": asdict(self.config),
+        }
+
+    def markdown(self) -> str:
+        """Return the verdict, its reasons, and tables of figures, guards and slices, the worst slices first."""
+        from mangaassist_assets.evaluation.gate.table import decision_table
+
+        return decision_table(self)

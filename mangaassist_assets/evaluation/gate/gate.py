@@ -1,0 +1,139 @@
+"""The gate: may this challenger replace the champion?
+
+`pass` needs proof that the challenger is better over all, proof on every slice that is large enough for one that it is
+at most a margin worse there, no slice on which it is provably worse, and no broken guard. `fail` needs proof of a loss:
+over all, on a slice, or of a guard. Everything else is `insufficient_evidence`, which never promotes and says how many
+examples would be needed.
+
+A challenger that is no better passes with a chance of at most alpha, whatever else is asked. One that is no worse fails
+with a chance of at most alpha over all, alpha on any slice, and alpha by any guard.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from mangaassist_assets.evaluation.gate.decision import (
+    GateConfig,
+    GateDecision,
+    GuardFigures,
+    SliceFigures,
+    Verdict,
+)
+from mangaassist_assets.evaluation.gate.guardrail_metrics import judge_guards
+from mangaassist_assets.evaluation.gate.input_validation import checked
+from mangaassist_assets.evaluation.gate.paired_groups import resampled_difference
+from mangaassist_assets.evaluation.gate.reasons import gain_proven, missing_proofs, proven_losses, remarks
+from mangaassist_assets.evaluation.gate.slices import judge_slices
+from mangaassist_assets.evaluation.non_inferiority import proportion_bounds
+from mangaassist_assets.evaluation.results import GateEvidence
+from mangaassist_assets.evaluation.significance import (
+    mcnemar_p_value,
+    mcnemar_sample_size,
+    mean_difference_sample_size,
+)
+
+__all__ = ["GateConfig", "GateDecision", "GuardFigures", "SliceFigures", "judge"]
+
+
+def judge(evidence: GateEvidence, *, config: GateConfig | None = None) -> GateDecision:
+    """Judge two models by what they did on the same examples; the order of the examples does not matter.
+
+    Overall, right or wrong is judged by McNemar's exact test, figures on a scale by the paired bootstrap. Slices and
+    guards are `gate_slices` and `gate_guards`. An empty test set is insufficient evidence.
+
+    Raises:
+        ValueError: Evidence that is not about the same examples, or holds numbers that are none.
+    """
+    settings = config or GateConfig()
+    evidence = checked(evidence)
+    if not len(evidence.champion.outcomes):
+        return GateDecision(
+            metric=evidence.metric,
+            verdict="insufficient_evidence",
+            reasons=(f"there are no test examples: at least {settings.minimum_examples} are needed",),
+            figures={"examples": 0.0},
+            needed_examples=settings.minimum_examples,
+            champion_version=evidence.champion.version,
+            challenger_version=evidence.challenger.version,
+            config=settings,
+        )
+    figures, needed = _overall(evidence, settings)
+    slices = judge_slices(
+        evidence.champion.outcomes,
+        evidence.challenger.outcomes,
+        evidence.slices,
+        binary=evidence.binary,
+        config=settings,
+    )
+    guards = judge_guards(evidence, config=settings)
+    losses = proven_losses(evidence.metric, figures, slices, guards, settings)
+    missing, wanted = missing_proofs(evidence.metric, figures, needed, slices, guards, settings)
+    verdict: Verdict = "fail" if losses else "insufficient_evidence" if missing else "pass"
+    better = gain_proven(evidence.metric, figures, slices, settings)
+    counts = [count for count in wanted if count is not None]
+    return GateDecision(
+        metric=evidence.metric,
+        verdict=verdict,
+        reasons=(*(losses or missing or [better]), *remarks(slices, guards)),
+        figures=figures,
+        slices=slices,
+        guards=guards,
+        needed_examples=max(counts) if verdict == "insufficient_evidence" and len(counts) == len(wanted) else None,
+        champion_version=evidence.champion.version,
+        challenger_version=evidence.challenger.version,
+        config=settings,
+    )
+
+
+def _overall(evidence: GateEvidence, config: GateConfig) -> tuple[dict[str, float], int | None]:
+    """Return the overall figures, and how many examples would show a gain that these do not, where there is one."""
+    champion, challenger = evidence.champion.outcomes, evidence.challenger.outcomes
+    size = len(champion)
+    gained, lost = int((challenger > champion).sum()), int((challenger < champion).sum())
+    if evidence.binary:
+        bounds = proportion_bounds(
+            *(np.array([float(count)]) for count in (gained, lost, size)),
+            margin=config.slice_margin,
+            confidence=config.confidence,
+        )
+        low, high = float(bounds.low[0]), float(bounds.high[0])
+        p_better = mcnemar_p_value(gained, lost, alternative="greater")
+        p_worse = mcnemar_p_value(gained, lost, alternative="less")
+        needed = None
+        if p_better > config.alpha:
+            needed = mcnemar_sample_size(
+                gain_rate=gained / size, loss_rate=lost / size, alpha=config.alpha, power=config.power
+            )
+    else:
+        result = resampled_difference(champion, challenger, config=config)
+        low, high, p_better, p_worse = result.low, result.high, result.p_better, result.p_worse
+        needed = mean_difference_sample_size(
+            difference=result.difference,
+            deviation=float((challenger - champion).std()),
+            alpha=config.alpha,
+            power=config.power,
+        )
+    figures = {
+        "examples": float(size),
+        "champion": float(champion.mean()),
+        "challenger": float(challenger.mean()),
+        "difference": float(challenger.mean() - champion.mean()),
+        "difference_low": low,
+        "difference_high": high,
+        "gained": float(gained),
+        "lost": float(lost),
+        "p_better": p_better,
+        "p_worse": p_worse,
+    }
+    for name in sorted(evidence.champion.other_figures):
+        figures[f"champion_{name}"] = float(evidence.champion.other_figures[name].mean())
+        figures[f"challenger_{name}"] = float(evidence.challenger.other_figures[name].mean())
+    unknown = evidence.unknown_to_champion
+    if unknown is not None and bool(unknown.any()):
+        figures["unknown_to_champion"] = float(unknown.sum())
+        figures["challenger_on_unknown"] = float(challenger[unknown].mean())
+        if not bool(unknown.all()):
+            figures["champion_on_known"] = float(champion[~unknown].mean())
+            figures["challenger_on_known"] = float(challenger[~unknown].mean())
+    return figures, needed

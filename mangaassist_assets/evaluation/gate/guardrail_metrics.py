@@ -1,0 +1,320 @@
+"""What a better challenger must not have paid with: what the champion knows, calibration, scope, latency, size.
+
+A guard is `broken` where the data prove that it is worse, and do not prove that the loss stays within the margin;
+`held` where they prove the latter; `undecided` where they prove neither. What was not measured is said, never held. The
+guards' proofs of a loss are one family, with Holm's correction.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from functools import partial
+
+import numpy as np
+
+from mangaassist_assets.evaluation.gate.decision import GateConfig, GuardFigures
+from mangaassist_assets.evaluation.gate.paired_groups import Floats, compare_groups, resampled_difference
+from mangaassist_assets.evaluation.metrics import expected_calibration_error
+from mangaassist_assets.evaluation.non_inferiority import non_inferiority_sample_size
+from mangaassist_assets.evaluation.results import GateEvidence, ModelEvidence, ScopeEvidence
+from mangaassist_assets.evaluation.significance import holm
+
+KNOWN = "known to the champion"
+CALIBRATION = "calibration (Brier score)"
+REFUSED = "out-of-scope refused"
+ACCEPTED = "in-scope accepted"
+LATENCY = "p95 latency (ms)"
+SIZE = "artifact size (bytes)"
+
+_LEAST_EXAMPLES = 10
+_LATENCY_RESAMPLES = 2_000
+_LATENCY_CELLS = 2_000_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Tested:
+    """A guard before Holm's correction. `within` is the proof that it holds; `strict` guards allow no proven loss."""
+
+    guard: GuardFigures
+    p_broken: float
+    within: bool
+    strict: bool = False
+
+
+def judge_guards(evidence: GateEvidence, *, config: GateConfig) -> tuple[GuardFigures, ...]:
+    """Judge all guards; the order is that of the report."""
+    drafts: list[_Tested | GuardFigures] = [
+        *_other_figures(evidence, config),
+        *_known(evidence, config),
+        _calibration(evidence, config),
+        *_scope(evidence, config),
+        _latency(evidence.champion, evidence.challenger, config),
+        _size(evidence.champion, evidence.challenger, config),
+    ]
+    corrected = iter(holm([draft.p_broken for draft in drafts if isinstance(draft, _Tested)]))
+    return tuple(_settled(draft, next(corrected), config) if isinstance(draft, _Tested) else draft for draft in drafts)
+
+
+def _settled(draft: _Tested, p_broken: float, config: GateConfig) -> GuardFigures:
+    guard = replace(draft.guard, p_broken=p_broken)
+    if p_broken <= config.alpha and (draft.strict or not draft.within):
+        return replace(guard, judgement="broken", needed_examples=None)
+    if draft.within:
+        return replace(guard, judgement="held", needed_examples=None)
+    return guard
+
+
+def _compared(
+    name: str,
+    champion: Floats,
+    challenger: Floats,
+    *,
+    margin: float,
+    binary: bool,
+    limit: str,
+    config: GateConfig,
+    required: bool = False,
+) -> _Tested | GuardFigures:
+    """Compare one figure per example, higher is better, over all of them."""
+    size = len(champion)
+    if size < _LEAST_EXAMPLES:
+        return GuardFigures(
+            name=name,
+            judgement="not_judged",
+            limit=limit,
+            why=f"{size} examples: at least {_LEAST_EXAMPLES} are needed",
+            champion=float(champion.mean()) if size else None,
+            challenger=float(challenger.mean()) if size else None,
+            required=required,
+            needed_examples=_LEAST_EXAMPLES if required else None,
+        )
+    item = compare_groups(champion, challenger, [np.arange(size)], margin=margin, binary=binary, config=config)[0]
+    needed = non_inferiority_sample_size(
+        variance=item.variance,
+        margin=margin,
+        alpha=config.alpha,
+        power=config.power,
+        difference=min(item.difference, 0.0),
+        binary=binary,
+    )
+    guard = GuardFigures(
+        name=name,
+        judgement="undecided",
+        limit=limit,
+        why=f"paired on {size} examples",
+        champion=item.champion,
+        challenger=item.challenger,
+        low=item.low,
+        high=item.high,
+        required=required,
+        needed_examples=None if needed is None else max(needed, size + 1),
+    )
+    return _Tested(guard=guard, p_broken=item.p_worse, within=item.p_non_inferior <= config.alpha)
+
+
+def _other_figures(evidence: GateEvidence, config: GateConfig) -> list[_Tested]:
+    """Test figures beside the deciding one by the paired bootstrap: a proven loss of any size breaks them.
+
+    They hold where a loss of a slice's margin is refuted.
+    """
+    tested = []
+    for name in sorted(evidence.champion.other_figures):
+        champion = evidence.champion.other_figures[name]
+        challenger = evidence.challenger.other_figures[name]
+        result = resampled_difference(champion, challenger, config=config)
+        guard = GuardFigures(
+            name=name,
+            judgement="undecided",
+            limit="not provably lower",
+            why=f"paired bootstrap on {result.examples} examples",
+            champion=float(champion.mean()),
+            challenger=float(challenger.mean()),
+            low=result.low,
+            high=result.high,
+        )
+        within = result.low > -config.slice_margin
+        tested.append(_Tested(guard=guard, p_broken=result.p_worse, within=within, strict=True))
+    return tested
+
+
+def _known(evidence: GateEvidence, config: GateConfig) -> list[_Tested | GuardFigures]:
+    """Ask for non-inferiority where the champion had a chance: new intents alone are no reason to replace it.
+
+    Like a slice it is asked for a proof if an equally good model would have one with `slice_power`. With fewer examples
+    `pass` needs at least that none were lost on balance, and with none there is no `pass`.
+    """
+    unknown = evidence.unknown_to_champion
+    if unknown is None or not bool(np.any(unknown)):
+        return []
+    champion, challenger = evidence.champion.outcomes[~unknown], evidence.challenger.outcomes[~unknown]
+    draft = _compared(
+        f"{evidence.metric} on examples {KNOWN}",
+        champion,
+        challenger,
+        margin=config.known_margin,
+        binary=evidence.binary,
+        limit=f"at most {config.known_margin:g} lower",
+        config=config,
+        required=True,
+    )
+    if not len(champion) or float(challenger.mean()) < float(champion.mean()):
+        return [draft]
+    least = non_inferiority_sample_size(
+        variance=float(np.square(challenger - champion).mean()),
+        margin=config.known_margin,
+        alpha=config.alpha,
+        power=config.slice_power,
+        binary=evidence.binary,
+    )
+    if least is not None and len(champion) >= least:
+        return [draft]
+    why = f"{len(champion)} examples: too few for a proof, but none were lost on balance"
+    guard = draft.guard if isinstance(draft, _Tested) else draft
+    lenient = replace(guard, required=False, why=why)
+    return [replace(draft, guard=lenient) if isinstance(draft, _Tested) else lenient]
+
+
+def _calibration(evidence: GateEvidence, config: GateConfig) -> _Tested | GuardFigures:
+    """Compare squared errors of the stated confidence, a proper score with a value per example; ECE has none."""
+    champion, challenger = evidence.champion.confidences, evidence.challenger.confidences
+    limit = f"at most {config.calibration_margin:g} higher"
+    if champion is None or challenger is None:
+        return _not_measured(CALIBRATION, limit, _missing(champion, challenger, "confidences"))
+    if not evidence.binary:
+        return _not_measured(CALIBRATION, limit, "confidence is about right and wrong answers, outcomes are on a scale")
+    scores = [
+        -((np.clip(confidences, 0.0, 1.0) - outcomes) ** 2)
+        for confidences, outcomes in (
+            (champion, evidence.champion.outcomes),
+            (challenger, evidence.challenger.outcomes),
+        )
+    ]
+    drawn = _compared(CALIBRATION, *scores, margin=config.calibration_margin, binary=False, limit=limit, config=config)
+    errors = [
+        expected_calibration_error(model.confidences, model.outcomes > 0.5)
+        for model in (evidence.champion, evidence.challenger)
+        if model.confidences is not None
+    ]
+    shown = f"expected calibration error {errors[0]:.4f} → {errors[1]:.4f}"
+    return _turned(drawn, shown)
+
+
+def _turned(drawn: _Tested | GuardFigures, shown: str) -> _Tested | GuardFigures:
+    """Show a figure of which lower is better, that was compared with its sign changed."""
+    guard = drawn.guard if isinstance(drawn, _Tested) else drawn
+    guard = replace(
+        guard,
+        why=f"{guard.why}; {shown}",
+        champion=None if guard.champion is None else -guard.champion,
+        challenger=None if guard.challenger is None else -guard.challenger,
+        low=None if guard.high is None else -guard.high,
+        high=None if guard.low is None else -guard.low,
+    )
+    return replace(drawn, guard=guard) if isinstance(drawn, _Tested) else guard
+
+
+def _scope(evidence: GateEvidence, config: GateConfig) -> list[_Tested | GuardFigures]:
+    champion, challenger = evidence.champion.scope, evidence.challenger.scope
+    limit = f"at most {config.scope_margin:g} lower"
+    if champion is None or challenger is None:
+        why = _missing(champion, challenger, "decisions on scope")
+        return [_not_measured(name, limit, why) for name in (REFUSED, ACCEPTED)]
+    compare = partial(_compared, margin=config.scope_margin, binary=True, limit=limit, config=config)
+    found = [
+        compare(REFUSED, champion.out_of_scope_refused.astype(float), challenger.out_of_scope_refused.astype(float))
+    ]
+    accepted = _accepted_by_both(champion, challenger)
+    if accepted is None:
+        return [*found, _not_measured(ACCEPTED, limit, "the models report on different in-scope examples")]
+    return [*found, compare(ACCEPTED, *accepted)]
+
+
+def _accepted_by_both(champion: ScopeEvidence, challenger: ScopeEvidence) -> tuple[Floats, Floats] | None:
+    """Return what each model accepted of the in-scope examples of both; None where it is not known which those are."""
+    if champion.in_scope is None or challenger.in_scope is None:
+        if len(champion.in_scope_accepted) != len(challenger.in_scope_accepted):
+            return None
+        return champion.in_scope_accepted.astype(float), challenger.in_scope_accepted.astype(float)
+    both = champion.in_scope & challenger.in_scope
+    return (
+        champion.in_scope_accepted[both[champion.in_scope]].astype(float),
+        challenger.in_scope_accepted[both[challenger.in_scope]].astype(float),
+    )
+
+
+def _latency(champion: ModelEvidence, challenger: ModelEvidence, config: GateConfig) -> _Tested | GuardFigures:
+    limit = f"at most {config.max_latency_ratio:g} times"
+    ours, theirs = challenger.latencies_ms, champion.latencies_ms
+    if ours is None or theirs is None:
+        return _not_measured(LATENCY, limit, _missing(theirs, ours, "timed requests"))
+    requests = min(len(ours), len(theirs))
+    if requests < config.minimum_requests:
+        why = f"{requests} requests: at least {config.minimum_requests} are needed"
+        return GuardFigures(name=LATENCY, judgement="not_judged", limit=limit, why=why)
+    slow, fast = float(_p95(ours)), float(_p95(theirs))
+    if fast <= 0:
+        why = "the champion's p95 is 0: the clock was too coarse"
+        return GuardFigures(name=LATENCY, judgement="not_judged", limit=limit, why=why)
+    ratios = _resampled_ratios(ours, theirs, config)
+    low, high = np.quantile(ratios, [config.alpha, 1 - config.alpha])
+    guard = GuardFigures(
+        name=LATENCY,
+        judgement="undecided",
+        limit=limit,
+        why=f"ratio {slow / fast:.3f} on {requests} requests",
+        champion=fast,
+        challenger=slow,
+        low=float(low),
+        high=float(high),
+    )
+    p_broken = (1 + int((ratios <= config.max_latency_ratio).sum())) / (len(ratios) + 1)
+    return _Tested(guard=guard, p_broken=p_broken, within=float(high) <= config.max_latency_ratio)
+
+
+def _resampled_ratios(ours: Floats, theirs: Floats, config: GateConfig) -> Floats:
+    """Return ratios of p95 in resamples of the requests, drawn in pairs where both models answered them in turns."""
+    paired = len(ours) == len(theirs)
+    order = np.lexsort((ours, theirs)) if paired else np.argsort(theirs)
+    theirs, ours = theirs[order], ours[order] if paired else np.sort(ours)
+    generator = np.random.default_rng(config.seed)
+    resamples = min(config.resamples, _LATENCY_RESAMPLES)
+    step = max(1, _LATENCY_CELLS // max(len(ours), len(theirs)))
+    parts = []
+    for start in range(0, resamples, step):
+        rows = min(step, resamples - start)
+        drawn = generator.integers(0, len(theirs), size=(rows, len(theirs)))
+        again = drawn if paired else generator.integers(0, len(ours), size=(rows, len(ours)))
+        parts.append(_p95(ours[again]) / np.maximum(_p95(theirs[drawn]), 1e-9))
+    return np.concatenate(parts)
+
+
+def _p95(latencies: Floats) -> Floats:
+    """Return the smallest latency that 95 % of the requests do not exceed, along the last axis."""
+    place = math.ceil(0.95 * latencies.shape[-1]) - 1
+    return np.asarray(np.partition(latencies, place, axis=-1)[..., place], dtype=np.float64)
+
+
+def _size(champion: ModelEvidence, challenger: ModelEvidence, config: GateConfig) -> GuardFigures:
+    limit = f"at most {config.max_size_ratio:g} times"
+    if champion.size_bytes is None or challenger.size_bytes is None:
+        why = _missing(champion.size_bytes, challenger.size_bytes, "artifact's size")
+        return _not_measured(SIZE, limit, why)
+    ratio = challenger.size_bytes / champion.size_bytes
+    return GuardFigures(
+        name=SIZE,
+        judgement="held" if ratio <= config.max_size_ratio else "broken",
+        limit=limit,
+        why=f"ratio {ratio:.3f}",
+        champion=float(champion.size_bytes),
+        challenger=float(challenger.size_bytes),
+    )
+
+
+def _not_measured(name: str, limit: str, why: str) -> GuardFigures:
+    return GuardFigures(name=name, judgement="not_measured", limit=limit, why=why)
+
+
+def _missing(champion: object, challenger: object, what: str) -> str:
+    who = [name for name, value in (("champion", champion), ("challenger", challenger)) if value is None]
+    return f"no {what} of the {' and the '.join(who)}"

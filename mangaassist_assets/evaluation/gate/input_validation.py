@@ -1,0 +1,107 @@
+"""What the gate refuses to judge: evidence that is not about the same examples, or holds numbers that are none."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mangaassist_assets.evaluation.results import GateEvidence, ModelEvidence, ScopeEvidence
+
+Floats = NDArray[np.float64]
+
+
+def checked(evidence: GateEvidence) -> GateEvidence:
+    """Return the evidence with arrays of float64 and bool.
+
+    Raises:
+        ValueError: Something is of the wrong length, not finite, out of range, or there for one model only that both
+            should have; the message names it.
+    """
+    size = len(evidence.champion.outcomes)
+    champion = _model("champion", evidence.champion, size, binary=evidence.binary)
+    challenger = _model("challenger", evidence.challenger, size, binary=evidence.binary)
+    if champion.other_figures.keys() != challenger.other_figures.keys():
+        both = f"{sorted(champion.other_figures)} and {sorted(challenger.other_figures)}"
+        raise ValueError(f"gate: champion and challenger need the same other figures, got {both}")
+    for dimension, names in evidence.slices.items():
+        _same_length(f"slices of {dimension!r}", len(names), size)
+    if champion.scope is not None and challenger.scope is not None:
+        refused = [len(scope.out_of_scope_refused) for scope in (challenger.scope, champion.scope)]
+        _same_length("the challenger's out_of_scope_refused", *refused)
+    unknown = evidence.unknown_to_champion
+    if unknown is not None:
+        _same_length("unknown_to_champion", len(unknown), size)
+        unknown = _flags("unknown_to_champion", unknown)
+    return replace(evidence, champion=champion, challenger=challenger, unknown_to_champion=unknown)
+
+
+def _model(who: str, model: ModelEvidence, size: int, *, binary: bool) -> ModelEvidence:
+    outcomes = _floats(f"the {who}'s outcomes", model.outcomes)
+    _same_length(f"the {who}'s outcomes", len(outcomes), size)
+    if binary and not bool(np.isin(outcomes, (0.0, 1.0)).all()):
+        raise ValueError(f"gate: the {who}'s outcomes are said to be binary and must be 0 or 1")
+    figures = {}
+    for name, values in model.other_figures.items():
+        figures[name] = _floats(f"the {who}'s {name!r}", values)
+        _same_length(f"the {who}'s {name!r}", len(values), size)
+    confidences = None
+    if model.confidences is not None:
+        confidences = _floats(f"the {who}'s confidences", model.confidences)
+        _same_length(f"the {who}'s confidences", len(confidences), size)
+        if not bool(np.all((confidences >= 0) & (confidences <= 1 + 1e-6))):
+            raise ValueError(f"gate: the {who}'s confidences must lie in [0, 1]")
+    latencies = None
+    if model.latencies_ms is not None:
+        latencies = _floats(f"the {who}'s latencies_ms", model.latencies_ms)
+        if bool(np.any(latencies < 0)):
+            raise ValueError(f"gate: the {who}'s latencies_ms must not be negative")
+    if model.size_bytes is not None and model.size_bytes <= 0:
+        raise ValueError(f"gate: the {who}'s size_bytes must be positive, got {model.size_bytes}")
+    scope = None if model.scope is None else _scope(who, model.scope, size)
+    return replace(
+        model,
+        outcomes=outcomes,
+        other_figures=figures,
+        confidences=confidences,
+        scope=scope,
+        latencies_ms=latencies,
+    )
+
+
+def _scope(who: str, scope: ScopeEvidence, size: int) -> ScopeEvidence:
+    accepted = _flags(f"the {who}'s in_scope_accepted", scope.in_scope_accepted)
+    in_scope = None
+    if scope.in_scope is not None:
+        in_scope = _flags(f"the {who}'s in_scope", scope.in_scope)
+        _same_length(f"the {who}'s in_scope", len(in_scope), size)
+        _same_length(f"the {who}'s in_scope_accepted", len(accepted), int(in_scope.sum()))
+    return ScopeEvidence(
+        in_scope_accepted=accepted,
+        out_of_scope_refused=_flags(f"the {who}'s out_of_scope_refused", scope.out_of_scope_refused),
+        in_scope=in_scope,
+    )
+
+
+def _floats(what: str, values: Sequence[float] | Floats) -> Floats:
+    array = np.asarray(values, dtype=np.float64)
+    if array.ndim != 1:
+        raise ValueError(f"gate: {what} must have one value an example, got shape {array.shape}")
+    bad = np.flatnonzero(~np.isfinite(array))
+    if len(bad):
+        raise ValueError(f"gate: {what} must be finite; {len(bad)} are not, the first at place {int(bad[0])}")
+    return array
+
+
+def _flags(what: str, values: Sequence[bool] | NDArray[np.bool_]) -> NDArray[np.bool_]:
+    array = np.asarray(values)
+    if array.ndim != 1 or not bool(np.isin(array, (0, 1)).all()):
+        raise ValueError(f"gate: {what} must be one flag an example")
+    return array.astype(np.bool_)
+
+
+def _same_length(what: str, length: int, size: int) -> None:
+    if length != size:
+        raise ValueError(f"gate: {what} must have one entry for each of {size} examples, got {length}")

@@ -1,0 +1,99 @@
+"""A decision of the gate as Markdown that a person reads on an asset's page."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from mangaassist_assets.evaluation.gate.decision import GateDecision, GuardFigures, SliceFigures
+
+_ROWS_SHOWN = 20
+_LONGEST_NAME = 80
+_MARKUP = re.compile(r"([\\`*_\[\]|~#!])")
+_FIRST = {"worse": 0, "undecided": 1}
+_WORDS = {"insufficient_evidence": "insufficient evidence", "not_judged": "not judged", "not_measured": "not measured"}
+
+
+def decision_table(decision: GateDecision) -> str:
+    """Return verdict, reasons and tables: figures, guards, and the slices of each dimension, the worst first."""
+    who = ""
+    if decision.champion_version or decision.challenger_version:
+        who = (
+            f": challenger {escaped(decision.challenger_version)} against champion {escaped(decision.champion_version)}"
+        )
+    lines = [f"**{_words(decision.verdict)}** ({escaped(decision.metric)}){who}", ""]
+    lines += [f"- {escaped(reason, longest=None)}" for reason in decision.reasons]
+    if decision.needed_examples is not None:
+        lines.append(f"- about {decision.needed_examples:,} test examples would be needed in all")
+    lines += ["", "| figure | value |", "|---|---:|"]
+    lines += [f"| {escaped(name.replace('_', ' '))} | {_number(value)} |" for name, value in decision.figures.items()]
+    if decision.guards:
+        lines += ["", "| guard | champion | challenger | limit | interval of the change | judgement | why |"]
+        lines += ["|---|---:|---:|---|---|---|---|"]
+        lines += [_guard_row(guard) for guard in decision.guards]
+    for dimension in sorted({item.dimension for item in decision.slices}):
+        lines += _slice_table(decision, dimension)
+    return "\n".join(lines) + "\n"
+
+
+def escaped(text: str, *, longest: int | None = _LONGEST_NAME) -> str:
+    """Return a text from outside as plain words of a table cell: no markup, no HTML, no line break, not endless."""
+    line = " ".join(text.split())
+    if longest is not None and len(line) > longest:
+        line = f"{line[: longest - 1]}…"
+    return _MARKUP.sub(r"\\\1", line.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;"))
+
+
+def worst_first(slices: Sequence[SliceFigures]) -> list[SliceFigures]:
+    """Return slices in the order in which a person wants to see them."""
+    return sorted(
+        slices,
+        key=lambda item: (_FIRST.get(item.judgement, 2), round(item.difference, 9), item.dimension, item.label),
+    )
+
+
+def _guard_row(guard: GuardFigures) -> str:
+    interval = "" if guard.low is None or guard.high is None else f"{guard.low:.4g} to {guard.high:.4g}"
+    cells = [
+        escaped(guard.name),
+        "" if guard.champion is None else _number(guard.champion),
+        "" if guard.challenger is None else _number(guard.challenger),
+        escaped(guard.limit),
+        interval,
+        f"**{guard.judgement}**" if guard.judgement == "broken" else _words(guard.judgement),
+        escaped(guard.why, longest=None),
+    ]
+    return f"| {' | '.join(cells)} |"
+
+
+def _slice_table(decision: GateDecision, dimension: str) -> list[str]:
+    ordered = worst_first([item for item in decision.slices if item.dimension == dimension])
+    heads = (
+        f"{escaped(dimension)} | examples | champion | challenger | change | {decision.config.confidence:.0%} interval"
+    )
+    lines = ["", f"| {heads} | p worse (Holm) | judgement |", "|---|---:|---:|---:|---:|---:|---:|---|"]
+    for item in ordered[:_ROWS_SHOWN]:
+        wanted = "" if item.needed_examples is None else f", about {item.needed_examples:,} needed"
+        lines.append(
+            f"| {escaped(item.label)} | {item.examples} | {item.champion:.3f} | {item.challenger:.3f} "
+            f"| {item.difference:+.3f} | {item.low:+.3f} to {item.high:+.3f} | {item.p_worse_corrected:.3g} "
+            f"| {_judgement(item)}{wanted} |"
+        )
+    hidden = ordered[_ROWS_SHOWN:]
+    if hidden:
+        kinds = sorted({item.judgement for item in hidden})
+        counts = ", ".join(f"{sum(item.judgement == kind for item in hidden)} {_words(kind)}" for kind in kinds)
+        lines += ["", f"{len(hidden)} more of {escaped(dimension)}, with smaller losses or gains: {counts}."]
+    return lines
+
+
+def _judgement(item: SliceFigures) -> str:
+    return f"**{item.judgement}**" if item.judgement == "worse" else _words(item.judgement)
+
+
+def _words(name: str) -> str:
+    return _WORDS.get(name, name.replace("_", "-" if name.startswith("non") else " "))
+
+
+def _number(value: float) -> str:
+    return f"{int(value):,}" if value == int(value) and abs(value) >= 10 else f"{value:.4g}"

@@ -1,1 +1,0 @@
-"""Knowledge documents, chunks, embeddings, index generations and their verification."""

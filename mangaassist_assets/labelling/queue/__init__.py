@@ -1,0 +1,1 @@
+"""The review queue: which turns people are asked about, and files for other labelling tools."""

@@ -1,0 +1,1 @@
+"""Lineage: from data to datasets and models, and back."""

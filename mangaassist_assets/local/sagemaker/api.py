@@ -1,0 +1,418 @@
+"""The operations of the SageMaker API that this project uses, from parsed request to answer.
+
+Names, texts of errors and statuses follow the service; where something exists there and not here, the answer says so
+instead of accepting it silently.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from mangaassist_assets.local.sagemaker.endpoints import Endpoints, require_changeable
+from mangaassist_assets.local.sagemaker.errors import ACCOUNT, ApiError, unsupported, validation
+from mangaassist_assets.local.sagemaker.model_data import check_uri
+from mangaassist_assets.local.sagemaker.state import Deployment, EndpointRecord, State, VariantPlan
+from mangaassist_assets.local.sagemaker.tags import check_number, checked_tags
+
+Parameters = Mapping[str, Any]
+Answer = dict[str, Any]
+
+REGION = "us-east-1"
+DEFAULT_START_SECONDS = 120
+NAME = re.compile(r"[a-zA-Z0-9](-*[a-zA-Z0-9]){0,62}")
+VARIABLE = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]{0,1023}")
+MAX_VARIABLES, MAX_VALUE_CHARACTERS = 100, 1024
+
+
+class SageMakerApi:
+    """Answers operations by name; one instance per process, used from the event loop's thread only."""
+
+    def __init__(self, state: State, endpoints: Endpoints) -> None:
+        self._state = state
+        self._endpoints = endpoints
+        self._operations: dict[str, Callable[[Parameters], Answer]] = {
+            "CreateModel": self._create_model,
+            "DescribeModel": lambda p: _described(self._model(p)),
+            "DeleteModel": self._delete_model,
+            "ListModels": self._list_models,
+            "CreateEndpointConfig": self._create_config,
+            "DescribeEndpointConfig": lambda p: _described(self._config(_text(p, "EndpointConfigName"))),
+            "DeleteEndpointConfig": self._delete_config,
+            "ListEndpointConfigs": self._list_configs,
+            "CreateEndpoint": self._create_endpoint,
+            "DescribeEndpoint": lambda p: self._describe_endpoint(self._endpoint(p)),
+            "UpdateEndpoint": self._update_endpoint,
+            "DeleteEndpoint": self._delete_endpoint,
+            "ListEndpoints": self._list_endpoints,
+            "AddTags": self._add_tags,
+            "ListTags": self._list_tags,
+            "DeleteTags": self._delete_tags,
+        }
+
+    def answer(self, operation: str, parameters: Parameters) -> Answer:
+        """Return the answer of one operation.
+
+        Raises:
+            ApiError: as the service would refuse it, or an operation that is not among those here.
+        """
+        handler = self._operations.get(operation)
+        if handler is None:
+            raise ApiError(
+                "UnknownOperationException",
+                f"{operation} is not supported by the local SageMaker of MangaAssist, which knows "
+                f"{', '.join(self._operations)}.",
+            )
+        return handler(parameters)
+
+    # Models
+
+    def _create_model(self, parameters: Parameters) -> Answer:
+        name = _name(parameters, "ModelName")
+        arn = _arn("model", name)
+        if name in self._state.models:
+            raise validation(f'Cannot create already existing model "{arn}".')
+        if parameters.get("Containers"):
+            raise unsupported("A model of several Containers")
+        self._check_container(_mapping(parameters, "PrimaryContainer"))
+        tags = checked_tags(parameters.get("Tags"))
+        self._state.models[name] = _kept(parameters) | {"ModelArn": arn, "CreationTime": time.time()}
+        self._state.tags[arn] = tags
+        self._state.save()
+        return {"ModelArn": arn}
+
+    def _check_container(self, container: Parameters) -> None:
+        _text(container, "Image")
+        variables = container.get("Environment") or {}
+        if not isinstance(variables, Mapping) or len(variables) > MAX_VARIABLES:
+            raise validation(f"Environment must be a map of at most {MAX_VARIABLES} entries.")
+        for name, value in variables.items():
+            if not VARIABLE.fullmatch(name):
+                raise validation(f"Environment has the key {name[:80]!r}, which is not the name of a variable.")
+            if not isinstance(value, str) or len(value) > MAX_VALUE_CHARACTERS or "\0" in value:
+                raise validation(f"Environment's {name} must be a text of at most {MAX_VALUE_CHARACTERS} characters.")
+        if "ModelDataUrl" in container:
+            raise unsupported("An archive in ModelDataUrl (name a prefix in ModelDataSource.S3DataSource instead)")
+        try:
+            check_uri(_model_uri(container))
+        except ValueError as error:
+            raise validation(str(error)) from error
+
+    def _model(self, parameters: Parameters) -> Answer:
+        name = _text(parameters, "ModelName")
+        if name not in self._state.models:
+            raise validation(f'Could not find model "{_arn("model", name)}".')
+        return self._state.models[name]
+
+    def _delete_model(self, parameters: Parameters) -> Answer:
+        model = self._model(parameters)
+        del self._state.models[model["ModelName"]]
+        self._state.tags.pop(model["ModelArn"], None)
+        self._state.save()
+        return {}
+
+    def _list_models(self, parameters: Parameters) -> Answer:
+        items = [_only(model, "ModelName", "ModelArn", "CreationTime") for model in self._state.models.values()]
+        return _page(parameters, items, key="Models", name="ModelName")
+
+    # Endpoint configurations
+
+    def _create_config(self, parameters: Parameters) -> Answer:
+        name = _name(parameters, "EndpointConfigName")
+        arn = _arn("endpoint-config", name)
+        if name in self._state.configs:
+            raise validation(f'Cannot create already existing endpoint configuration "{arn}".')
+        for refused in ("AsyncInferenceConfig", "ShadowProductionVariants", "ExplainerConfig"):
+            if parameters.get(refused):
+                raise unsupported(refused)
+        variants = parameters.get("ProductionVariants")
+        if not isinstance(variants, list) or not variants:
+            raise validation("ProductionVariants must be a list of at least one variant.")
+        for variant in variants:
+            self._check_variant(variant)
+        names = [variant["VariantName"] for variant in variants]
+        if len(set(names)) != len(names):
+            raise validation("The variant names of an endpoint configuration must differ.")
+        tags = checked_tags(parameters.get("Tags"))
+        self._state.configs[name] = _kept(parameters) | {"EndpointConfigArn": arn, "CreationTime": time.time()}
+        self._state.tags[arn] = tags
+        self._state.save()
+        return {"EndpointConfigArn": arn}
+
+    def _check_variant(self, variant: object) -> None:
+        if not isinstance(variant, Mapping):
+            raise validation("A production variant must be a structure.")
+        _name(variant, "VariantName")
+        self._model(variant)
+        if not variant.get("ServerlessConfig") and not (
+            variant.get("InstanceType") and variant.get("InitialInstanceCount")
+        ):
+            raise validation(
+                f"Production variant {variant['VariantName']} needs InstanceType and InitialInstanceCount, "
+                "or ServerlessConfig."
+            )
+        weight = variant.get("InitialVariantWeight", 1.0)
+        if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 <= weight < float("inf"):
+            raise validation(f"InitialVariantWeight of {variant['VariantName']} must be a number of at least 0.")
+        for key, least, most in (
+            ("InitialInstanceCount", 1, 1000),
+            ("ContainerStartupHealthCheckTimeoutInSeconds", 60, 3600),
+        ):
+            value = variant.get(key, least)
+            if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
+                raise validation(f"{key} of {variant['VariantName']} must be an integer from {least} to {most}.")
+
+    def _config(self, name: str) -> Answer:
+        if name not in self._state.configs:
+            raise validation(f'Could not find endpoint configuration "{_arn("endpoint-config", name)}".')
+        return self._state.configs[name]
+
+    def _delete_config(self, parameters: Parameters) -> Answer:
+        config = self._config(_text(parameters, "EndpointConfigName"))
+        del self._state.configs[config["EndpointConfigName"]]
+        self._state.tags.pop(config["EndpointConfigArn"], None)
+        self._state.save()
+        return {}
+
+    def _list_configs(self, parameters: Parameters) -> Answer:
+        items = [
+            _only(config, "EndpointConfigName", "EndpointConfigArn", "CreationTime")
+            for config in self._state.configs.values()
+        ]
+        return _page(parameters, items, key="EndpointConfigs", name="EndpointConfigName")
+
+    # Endpoints
+
+    def _create_endpoint(self, parameters: Parameters) -> Answer:
+        name = _name(parameters, "EndpointName")
+        arn = _arn("endpoint", name)
+        if name in self._state.endpoints:
+            raise validation(f'Cannot create already existing endpoint "{arn}".')
+        deployment = self._deployment(_text(parameters, "EndpointConfigName"))
+        tags = checked_tags(parameters.get("Tags"))
+        created = time.time()
+        record = EndpointRecord(
+            name=name,
+            arn=arn,
+            config_name=deployment.config_name,
+            created=created,
+            modified=created,
+            status="Creating",
+            deployment_config=_deployment_config(parameters),
+        )
+        self._state.tags[arn] = tags
+        self._endpoints.create(record, deployment)
+        return {"EndpointArn": arn}
+
+    def _update_endpoint(self, parameters: Parameters) -> Answer:
+        record = self._endpoint(parameters)
+        if parameters.get("RetainAllVariantProperties"):
+            raise unsupported("RetainAllVariantProperties")
+        deployment = self._deployment(_text(parameters, "EndpointConfigName"))
+        require_changeable(record, deleting=False)
+        if not parameters.get("RetainDeploymentConfig"):
+            record.deployment_config = _deployment_config(parameters)
+        self._endpoints.update(record, deployment)
+        return {"EndpointArn": record.arn}
+
+    def _delete_endpoint(self, parameters: Parameters) -> Answer:
+        record = self._endpoint(parameters)
+        require_changeable(record, deleting=True)
+        self._endpoints.delete(record)
+        return {}
+
+    def _endpoint(self, parameters: Parameters) -> EndpointRecord:
+        name = _text(parameters, "EndpointName")
+        if name not in self._state.endpoints:
+            raise validation(f'Could not find endpoint "{_arn("endpoint", name)}".')
+        return self._state.endpoints[name]
+
+    def _deployment(self, config_name: str) -> Deployment:
+        config = self._config(config_name)
+        return Deployment(config_name=config_name, variants=tuple(map(self._plan, config["ProductionVariants"])))
+
+    def _plan(self, variant: Parameters) -> VariantPlan:
+        container = self._model(variant)["PrimaryContainer"]
+        return VariantPlan(
+            name=variant["VariantName"],
+            model_name=variant["ModelName"],
+            image=container["Image"],
+            model_uri=_model_uri(container),
+            environment=dict(container.get("Environment") or {}),
+            weight=float(variant.get("InitialVariantWeight", 1.0)),
+            instance_count=int(variant.get("InitialInstanceCount", 1)),
+            start_seconds=int(variant.get("ContainerStartupHealthCheckTimeoutInSeconds", DEFAULT_START_SECONDS)),
+        )
+
+    def _describe_endpoint(self, record: EndpointRecord) -> Answer:
+        answer: Answer = {
+            "EndpointName": record.name,
+            "EndpointArn": record.arn,
+            "EndpointConfigName": record.config_name,
+            "EndpointStatus": record.status,
+            "CreationTime": record.created,
+            "LastModifiedTime": record.modified,
+        }
+        if record.failure_reason:
+            answer["FailureReason"] = record.failure_reason
+        if record.deployment_config:
+            answer["LastDeploymentConfig"] = record.deployment_config
+        if record.deployed and record.status != "Failed":
+            answer["ProductionVariants"] = [
+                _variant_summary(plan, record.modified, count=int(self._endpoints.serving(record, plan.name)))
+                for plan in record.deployed.variants
+            ]
+        if record.pending:
+            answer["PendingDeploymentSummary"] = {
+                "EndpointConfigName": record.pending.config_name,
+                "StartTime": record.pending_since,
+                "ProductionVariants": [
+                    {
+                        "VariantName": plan.name,
+                        "DesiredWeight": plan.weight,
+                        "DesiredInstanceCount": plan.instance_count,
+                    }
+                    for plan in record.pending.variants
+                ],
+            }
+        return answer
+
+    def _list_endpoints(self, parameters: Parameters) -> Answer:
+        status = parameters.get("StatusEquals")
+        items = [
+            {
+                "EndpointName": record.name,
+                "EndpointArn": record.arn,
+                "EndpointStatus": record.status,
+                "CreationTime": record.created,
+                "LastModifiedTime": record.modified,
+            }
+            for record in self._state.endpoints.values()
+            if status is None or status == record.status
+        ]
+        return _page(parameters, items, key="Endpoints", name="EndpointName")
+
+    # Tags
+
+    def _known_arn(self, parameters: Parameters) -> str:
+        arn = _text(parameters, "ResourceArn")
+        known = {
+            *(model["ModelArn"] for model in self._state.models.values()),
+            *(config["EndpointConfigArn"] for config in self._state.configs.values()),
+            *(record.arn for record in self._state.endpoints.values()),
+        }
+        if arn not in known:
+            raise validation(f'Could not find resource "{arn}".')
+        return arn
+
+    def _add_tags(self, parameters: Parameters) -> Answer:
+        arn = self._known_arn(parameters)
+        merged = self._state.tags.get(arn, {}) | checked_tags(parameters.get("Tags"))
+        check_number(merged)
+        self._state.tags[arn] = merged
+        self._state.save()
+        return self._list_tags(parameters)
+
+    def _list_tags(self, parameters: Parameters) -> Answer:
+        tags = self._state.tags.get(self._known_arn(parameters), {})
+        return {"Tags": [{"Key": key, "Value": value} for key, value in tags.items()]}
+
+    def _delete_tags(self, parameters: Parameters) -> Answer:
+        tags = self._state.tags.get(self._known_arn(parameters), {})
+        keys = parameters.get("TagKeys")
+        if not isinstance(keys, list) or not all(isinstance(key, str) for key in keys):
+            raise validation("TagKeys must be a list of texts.")
+        for key in keys:
+            tags.pop(key, None)
+        self._state.save()
+        return {}
+
+
+def _arn(kind: str, name: str) -> str:
+    return f"arn:aws:sagemaker:{REGION}:{ACCOUNT}:{kind}/{name.lower()}"
+
+
+def _text(parameters: Parameters, key: str) -> str:
+    value = parameters.get(key)
+    if not isinstance(value, str) or not value:
+        raise validation(
+            f"1 validation error detected: Value at '{key}' failed to satisfy constraint: Member must be a text"
+        )
+    return value
+
+
+def _name(parameters: Parameters, key: str) -> str:
+    value = _text(parameters, key)
+    if not NAME.fullmatch(value):
+        raise validation(
+            f"1 validation error detected: Value '{value[:100]}' at '{key[0].lower()}{key[1:]}' failed to satisfy "
+            f"constraint: Member must satisfy regular expression pattern: {NAME.pattern}"
+        )
+    return value
+
+
+def _mapping(parameters: Parameters, key: str) -> Parameters:
+    value = parameters.get(key)
+    if not isinstance(value, Mapping):
+        raise validation(f"{key} is required.")
+    return value
+
+
+def _deployment_config(parameters: Parameters) -> Answer | None:
+    return dict(_mapping(parameters, "DeploymentConfig")) if parameters.get("DeploymentConfig") else None
+
+
+def _model_uri(container: Parameters) -> str:
+    source = _mapping(_mapping(container, "ModelDataSource"), "S3DataSource")
+    if source.get("S3DataType") != "S3Prefix" or source.get("CompressionType") != "None":
+        raise unsupported("Model data other than S3DataType S3Prefix with CompressionType None")
+    return _text(source, "S3Uri")
+
+
+def _kept(parameters: Parameters) -> Answer:
+    return {key: value for key, value in parameters.items() if key != "Tags" and value is not None}
+
+
+def _described(record: Answer) -> Answer:
+    return dict(record)
+
+
+def _only(record: Parameters, *keys: str) -> Answer:
+    return {key: record[key] for key in keys}
+
+
+def _variant_summary(plan: VariantPlan, since: float, *, count: int) -> Answer:
+    return {
+        "VariantName": plan.name,
+        "DeployedImages": [{"SpecifiedImage": plan.image, "ResolvedImage": plan.image, "ResolutionTime": since}],
+        "CurrentWeight": plan.weight,
+        "DesiredWeight": plan.weight,
+        "CurrentInstanceCount": count * plan.instance_count,
+        "DesiredInstanceCount": plan.instance_count,
+    }
+
+
+def _page(parameters: Parameters, items: Iterable[Answer], *, key: str, name: str) -> Answer:
+    """Filter, sort and cut a listing as the List operations do: by default newest first, ten at a time."""
+    contains = str(parameters.get("NameContains") or "").lower()
+    field = {"Name": name, "CreationTime": "CreationTime", "Status": "EndpointStatus"}.get(
+        str(parameters.get("SortBy") or "CreationTime"), "CreationTime"
+    )
+    descending = (parameters.get("SortOrder") or "Descending") == "Descending"
+    found = sorted(
+        (item for item in items if contains in item[name].lower()), key=lambda item: (item[field], item[name])
+    )
+    if descending:
+        found.reverse()
+    limit, token = parameters.get("MaxResults", 10), parameters.get("NextToken") or "0"
+    if isinstance(limit, bool) or not isinstance(limit, int) or not 1 <= limit <= 100:
+        raise validation("MaxResults must be between 1 and 100.")
+    if not isinstance(token, str) or not re.fullmatch(r"[0-9]{1,9}", token):
+        raise validation("NextToken is not one that this service gave.")
+    start = int(token)
+    answer: Answer = {key: found[start : start + limit]}
+    if start + limit < len(found):
+        answer["NextToken"] = str(start + limit)
+    return answer

@@ -1,0 +1,201 @@
+"""Which stage a failure is blamed on, on what evidence, and the loop that this feeds.
+
+Stages are tried in the order in which a turn passes them: a later stage cannot be judged on what an earlier one
+spoiled. But evidence is of three firmnesses, and the firmest decides before the order does:
+
+1. what the trace says (an error, a block, nothing found) and what a person's review says;
+2. what a judging model or code says;
+3. guesses from behaviour (an unsure classifier, a reversed order, unusually low scores).
+
+So a review of the documents outranks an unsure classifier, although the classifier comes first. A stage that a person's
+review confirms is not blamed by a judge or a guess, one that a judge confirms is not blamed by a guess; a fact stands
+whatever is said. A stage that the trace tells nothing of is blamed by reviews only. Where nothing is left the stage is
+`unknown`: a review would tell.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from mangaassist_assets.mining.blame.evidence import Look, look_for
+from mangaassist_assets.mining.blame.rule_names import (
+    EVIDENCE_KINDS,
+    JUDGED_STAGES,
+    LOOP_OF_STAGE,
+    STAGES,
+    Basis,
+    Loop,
+    Stage,
+    Verdict,
+)
+from mangaassist_assets.mining.blame.rules import MiningRules, read_rules
+from mangaassist_assets.mining.blame.signals import Signal, signals_of
+from mangaassist_assets.mining.blame.silent_stages import MISSING, is_passed, mute_stages
+from mangaassist_assets.mining.blame.turn_context import NO_CONTEXT, TurnContext, context_of
+from mangaassist_assets.tracing.contract.turns import ChatTurn
+
+__all__ = [
+    "LOOP_OF_STAGE",
+    "STAGES",
+    "Blame",
+    "FailedTurn",
+    "Finding",
+    "Loop",
+    "Stage",
+    "blame_turn",
+    "consider",
+    "decide",
+    "find_failures",
+]
+
+_FIRMNESS: dict[Basis, int] = {"fact": 0, "review": 0, "judge": 1, "guess": 2}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """What one rule found for or against a stage.
+
+    Verdict `none` stands where no rule found anything about it, `untold` where the trace tells nothing to judge it by.
+    """
+
+    stage: Stage
+    verdict: Verdict
+    rule: str | None = None
+    basis: Basis | None = None
+    evidence: str = ""
+    confidence: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Blame:
+    """The blamed stage, the sentence that blames it, and how sure that is (0 to 1).
+
+    `rule` is the kind of evidence; `routed_to` is the loop under the rules in force, None for the packaged one.
+    """
+
+    stage: Stage
+    evidence: str
+    confidence: float
+    rule: str | None = None
+    basis: Basis | None = None
+    routed_to: Loop | None = None
+
+    @property
+    def loop(self) -> Loop:
+        """The loop this failure feeds."""
+        return self.routed_to or LOOP_OF_STAGE[self.stage]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FailedTurn:
+    """A turn with at least one explicit signal; `considered` has at least one finding of every stage, in order."""
+
+    turn: ChatTurn
+    signals: tuple[Signal, ...]
+    blame: Blame
+    considered: tuple[Finding, ...] = ()
+
+    @property
+    def severity(self) -> float:
+        """Rank among failures: one for every explicit signal, a quarter for every implicit one."""
+        return sum(1.0 if signal.explicit else 0.25 for signal in self.signals)
+
+
+def find_failures(turns: Iterable[ChatTurn], *, config: MiningRules | None = None) -> list[FailedTurn]:
+    """Return the failed turns with their blame, ordered by (timestamp_ms, trace_id).
+
+    Pass all turns of a bundle, not only the bad ones: a rephrased question is known by the message after it, an
+    unusual score by those of the turns that pleased. `config` are the rules, by default the packaged ones.
+    """
+    rules = config or read_rules()
+    all_turns = sorted(turns, key=lambda turn: (turn.timestamp_ms, turn.trace_id))
+    around = context_of(all_turns, rules)
+    failures: list[FailedTurn] = []
+    for turn in all_turns:
+        signals = signals_of(turn, rules, around)
+        if any(signal.explicit for signal in signals):
+            considered = consider(turn, rules, around)
+            blame = decide(considered, rules)
+            failures.append(FailedTurn(turn=turn, signals=signals, blame=blame, considered=considered))
+    return failures
+
+
+def blame_turn(turn: ChatTurn, *, config: MiningRules | None = None, around: TurnContext = NO_CONTEXT) -> Blame:
+    """Return the blame of one turn; `unknown` where nothing speaks against any stage."""
+    rules = config or read_rules()
+    return decide(consider(turn, rules, around), rules)
+
+
+def consider(turn: ChatTurn, rules: MiningRules, around: TurnContext = NO_CONTEXT) -> tuple[Finding, ...]:
+    """Return what every rule found, in the order of the stages and, within one, of the rules.
+
+    A stage that the trace tells nothing of is judged by what people and judges say only; where they say nothing, its
+    finding is `untold` and says what is missing.
+    """
+    mute = mute_stages(turn, rules)
+    found: list[Finding] = []
+    for rule in rules.evidence:
+        kind = EVIDENCE_KINDS[rule.name]
+        if rule.stage in mute and kind.verdict == "against" and kind.basis in ("fact", "guess"):
+            continue
+        seen = look_for(Look(turn, rule, rules, around))
+        if seen is not None:
+            what, basis, confidence = seen
+            found.append(
+                Finding(
+                    stage=rule.stage,
+                    verdict=kind.verdict,
+                    rule=rule.name,
+                    basis=basis,
+                    evidence=what.sentence,
+                    confidence=confidence,
+                )
+            )
+    spoken = {finding.stage for finding in found}
+    silent = [
+        Finding(stage=stage, verdict="untold", evidence=f"cannot be blamed: the trace tells {MISSING[stage]}")
+        if stage in mute and is_passed(turn, stage, rules)
+        else Finding(stage=stage, verdict="none")
+        for stage in JUDGED_STAGES
+        if stage not in spoken
+    ]
+    return tuple(sorted([*found, *silent], key=lambda finding: STAGES.index(finding.stage)))
+
+
+def decide(considered: Sequence[Finding], rules: MiningRules) -> Blame:
+    """Return the blame: the firmest evidence against a stage that nothing firmer clears, then the earliest stage.
+
+    Of several findings that are as firm, on one stage, the surest is told.
+    """
+    cleared: dict[Stage, int] = {}
+    for finding in considered:
+        if finding.verdict == "for" and finding.basis is not None:
+            firmness = _FIRMNESS[finding.basis]
+            cleared[finding.stage] = min(firmness, cleared.get(finding.stage, firmness))
+    against: list[tuple[tuple[int, int, float, str], Finding]] = []
+    for finding in considered:
+        if finding.verdict != "against" or finding.basis is None:
+            continue
+        firmness = _FIRMNESS[finding.basis]
+        if firmness <= cleared.get(finding.stage, firmness):
+            order = (firmness, STAGES.index(finding.stage), -finding.confidence, finding.rule or "")
+            against.append((order, finding))
+    if not against:
+        untold = [finding.stage for finding in considered if finding.verdict == "untold"]
+        return Blame(
+            stage="unknown",
+            evidence="no stage has evidence against it: a review would tell"
+            + (f"; the trace tells nothing to judge {', '.join(untold)} by" if untold else ""),
+            confidence=0.0,
+            routed_to=rules.loops["unknown"],
+        )
+    blamed = min(against, key=lambda one: one[0])[1]
+    return Blame(
+        stage=blamed.stage,
+        evidence=blamed.evidence,
+        confidence=blamed.confidence,
+        rule=blamed.rule,
+        basis=blamed.basis,
+        routed_to=rules.loops[blamed.stage],
+    )

@@ -1,0 +1,190 @@
+"""Failures and rules as rows that a person reads: blame, what could not be judged, signals, why, the rules."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+from mangaassist_assets.mining.blame.blame import STAGES, FailedTurn, Finding
+from mangaassist_assets.mining.blame.opinions import word_or_score
+from mangaassist_assets.mining.blame.rule_names import EVIDENCE_KINDS
+from mangaassist_assets.mining.blame.rules import MiningRules, SignalRule, Value
+from mangaassist_assets.mining.blame.silent_stages import MISSING
+from mangaassist_assets.mining.blame.turn_facts import shown
+from mangaassist_assets.mining.blame.verdicts import VerdictRules
+from mangaassist_assets.tracing.contract.turns import ChatTurn
+
+Row = dict[str, str | int | float | bool | None]
+
+
+def blame_rows(failures: Sequence[FailedTurn], rules: MiningRules) -> list[Row]:
+    """Return one row a blamed stage, in the order of the stages: turns, share, loop, mean confidence."""
+    confidences: defaultdict[str, list[float]] = defaultdict(list)
+    for failure in failures:
+        confidences[failure.blame.stage].append(failure.blame.confidence)
+    return [
+        {
+            "stage": stage,
+            "turns": len(confidences[stage]),
+            "share": round(len(confidences[stage]) / len(failures), 4),
+            "feeds": rules.loops[stage],
+            "mean_confidence": round(sum(confidences[stage]) / len(confidences[stage]), 3),
+        }
+        for stage in STAGES
+        if confidences[stage]
+    ]
+
+
+def signal_rows(failures: Sequence[FailedTurn]) -> list[Row]:
+    """Return one row a signal, the most frequent first."""
+    counts = Counter((signal.name, signal.explicit) for failure in failures for signal in failure.signals)
+    return [
+        {"signal": name, "explicit": explicit, "turns": count}
+        for (name, explicit), count in sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    ]
+
+
+def not_judged_rows(failures: Sequence[FailedTurn]) -> list[Row]:
+    """Return one row a stage that some failures could not be judged on: how many, and what their traces lack."""
+    counts = Counter(
+        finding.stage for failure in failures for finding in failure.considered if finding.verdict == "untold"
+    )
+    return [
+        {
+            "stage": stage,
+            "not_judged": counts[stage],
+            "failures": len(failures),
+            "share": round(counts[stage] / len(failures), 4),
+            "said": f"{stage}: {counts[stage]} of {len(failures)} failures could not be judged: the traces tell "
+            f"{MISSING[stage]}",
+        }
+        for stage in STAGES
+        if counts[stage]
+    ]
+
+
+def off_scale_rows(turns: Iterable[ChatTurn], rules: MiningRules) -> list[Row]:
+    """Return one row a name whose scores are off the scale of its threshold: they neither fail nor pass."""
+    found: defaultdict[str, list[float]] = defaultdict(list)
+    for turn in turns:
+        for name, score in _scores(turn, rules.verdicts):
+            if rules.verdicts.outcome(name, None, score) == "off_scale":
+                found[name].append(score)
+    return [
+        {
+            "name": name,
+            "threshold": rules.verdicts.below.get(name, rules.verdicts.above.get(name)),
+            "scores": len(scores),
+            "lowest": repr(min(scores)),
+            "highest": repr(max(scores)),
+            "said": f"{shown(name)}: {len(scores)} scores are off the scale of their threshold, so they neither fail "
+            "nor pass, while those from 0 to 1 count: write it on their scale into [verdicts] of the mining rules",
+        }
+        for name, scores in sorted(found.items())
+    ]
+
+
+def _scores(turn: ChatTurn, verdicts: VerdictRules) -> Iterator[tuple[str, float]]:
+    for verdict in turn.verdicts:
+        if verdict.score is not None:
+            yield verdicts.key(verdict.name, verdict.stage), verdict.score
+    for review in turn.reviews:
+        score = word_or_score(review.values[0])[1] if review.kind == "feedback" else None
+        if score is not None:
+            yield verdicts.key(review.name), score
+
+
+def worst(failures: Sequence[FailedTurn], count: int) -> list[FailedTurn]:
+    """Return the failures that most signals speak of, the surest blames first among equals."""
+    return sorted(failures, key=lambda one: (-one.severity, -one.blame.confidence, one.turn.trace_id))[:count]
+
+
+def why_rows(failures: Sequence[FailedTurn]) -> list[Row]:
+    """Return one row a failure: its signals, the blamed stage with evidence, and what else was considered."""
+    return [
+        {
+            "trace_id": failure.turn.trace_id,
+            "signals": "; ".join(signal.evidence for signal in failure.signals),
+            "stage": failure.blame.stage,
+            "feeds": failure.blame.loop,
+            "evidence": failure.blame.evidence,
+            "rule": failure.blame.rule or "",
+            "confidence": failure.blame.confidence,
+            "also_considered": _also_considered(failure),
+        }
+        for failure in failures
+    ]
+
+
+def rule_rows(rules: MiningRules) -> list[Row]:
+    """Return one row a signal and a kind of evidence, with what each counts for."""
+    signals: list[Row] = [
+        {
+            "rule": rule.name,
+            "about": "signal",
+            "speaks": _strength(rule),
+            "basis": "explicit" if rule.explicit else "implicit",
+            "parameters": _parameters(rule.parameters),
+            "confidence": rule.confidence,
+            "feeds": "",
+        }
+        for rule in rules.signals.values()
+    ]
+    evidence: list[Row] = [
+        {
+            "rule": rule.name,
+            "about": rule.stage,
+            "speaks": EVIDENCE_KINDS[rule.name].verdict,
+            "basis": EVIDENCE_KINDS[rule.name].basis,
+            "parameters": _parameters(rule.parameters),
+            "confidence": rule.confidence,
+            "feeds": rules.loops[rule.stage],
+        }
+        for rule in rules.evidence
+    ]
+    return signals + evidence
+
+
+def verdict_rows(rules: MiningRules) -> list[Row]:
+    """Return one row a name of a verdict, by name: the words and the scores that fail under it."""
+    verdicts = rules.verdicts
+    return [
+        {
+            "name": name,
+            "words_that_fail": ", ".join(sorted(verdicts.fails.get(name, ()))),
+            "fails_above": verdicts.above.get(name),
+            "fails_below": verdicts.below.get(name),
+        }
+        for name in sorted(verdicts.names)
+    ]
+
+
+def _also_considered(failure: FailedTurn) -> str:
+    told = [_told(finding) for finding in failure.considered if not _is_the_blame(finding, failure)]
+    return "; ".join(told)
+
+
+def _is_the_blame(finding: Finding, failure: FailedTurn) -> bool:
+    blame = failure.blame
+    return (finding.stage, finding.rule, finding.evidence) == (blame.stage, blame.rule, blame.evidence)
+
+
+def _told(finding: Finding) -> str:
+    if finding.verdict == "untold":
+        return f"{finding.stage}: {finding.evidence}"
+    if finding.verdict == "none":
+        return f"{finding.stage}: no evidence"
+    return f"{finding.stage}: {finding.verdict} ({finding.basis}, {finding.confidence:g}): {finding.evidence}"
+
+
+def _strength(rule: SignalRule) -> str:
+    if not rule.enabled:
+        return "switched off"
+    return "makes a failure" if rule.explicit else "ranks failures"
+
+
+def _parameters(parameters: Mapping[str, Value]) -> str:
+    return ", ".join(
+        f"{key} = {'[' + ', '.join(value) + ']' if isinstance(value, tuple) else format(value, 'g')}"
+        for key, value in parameters.items()
+    )

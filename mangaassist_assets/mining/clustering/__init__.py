@@ -1,0 +1,1 @@
+"""Groups of messages that mean alike: neighbours, communities, noise, maps."""

@@ -1,0 +1,1 @@
+"""Names of clusters: key terms, words, and titles that a language model proposes."""

@@ -1,0 +1,1 @@
+"""Clusters over release bundles: identity, events, growth, history."""

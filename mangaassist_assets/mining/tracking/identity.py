@@ -1,0 +1,181 @@
+"""Cluster identity: the same failure keeps its id from bundle to bundle, in whatever order the bundles are mined.
+
+An id is given once, when the group is first mined, and never changed by mining another bundle. For each group it comes
+from the first of these that has one to give, and no id is given twice within a bundle:
+
+1. this bundle as it was mined before: the group that shares most members (late traces do not rename a cluster);
+2. the bundle before: the cluster it carries on, of a merge or a split the one that shares most (`Links.heirs`);
+3. the next newer bundle that is already mined: a backfill takes the ids of the newer bundle, which keeps them;
+4. clusters that the bundle before has not, but an older one had: a failure that comes back;
+5. nothing: a new id, made of the bundle and the group's members, so that mining again gives the same one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from mangaassist_assets.mining.tracking.cluster_events import (
+    DEFAULT_IDENTITY,
+    IdentityConfig,
+    inheritance,
+    link_clusters,
+)
+from mangaassist_assets.mining.tracking.profiles import ClusterProfile
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MinedCluster:
+    """A cluster of this bundle as it was mined before: its id and its members."""
+
+    cluster_id: str
+    trace_ids: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Identities:
+    """Of each current group, in the order given: its id, its profile with that id, and where it comes from.
+
+    `continues` is the cluster of the bundle before whose heir the group is, None for none; it has another id than the
+    group where the two bundles had ids of their own before anything connected them. `similarities` are the cosines of
+    the two centroids. `inherits` gives the share of each previous cluster that the group took over, by its id.
+    """
+
+    ids: tuple[str, ...]
+    profiles: tuple[ClusterProfile, ...]
+    continues: tuple[str | None, ...]
+    similarities: tuple[float | None, ...]
+    inherits: tuple[Mapping[str, float], ...]
+
+
+def resolve_identities(
+    current: Sequence[ClusterProfile],
+    *,
+    release_bundle: str,
+    members: Sequence[Sequence[str]],
+    same_bundle: Sequence[MinedCluster] = (),
+    previous: Sequence[ClusterProfile] = (),
+    following: Sequence[ClusterProfile] = (),
+    dormant: Sequence[ClusterProfile] = (),
+    taken: frozenset[str] = frozenset(),
+    config: IdentityConfig = DEFAULT_IDENTITY,
+) -> Identities:
+    """Give each group of a bundle its id; the order of no argument matters.
+
+    Args:
+        current: the groups' profiles; their `cluster_id` is ignored.
+        release_bundle: the bundle they belong to.
+        members: the trace ids of each group.
+        same_bundle: the clusters of this bundle as it was mined before.
+        previous: the clusters of the bundle before.
+        following: those of the next newer bundle that was mined already.
+        dormant: the last profile of each cluster that older bundles had and `previous` has not.
+        taken: all ids in use anywhere; a new one is none of them.
+        config: thresholds.
+
+    Raises:
+        ValueError: groups and member lists do not fit together, a trace is in two groups, a bundle names an id twice,
+            or the embeddings differ in dimension.
+    """
+    _check(current, members)
+    for clusters, which in ((previous, "previous"), (following, "following"), (dormant, "dormant")):
+        _check_unique([cluster.cluster_id for cluster in clusters], f"the {which} clusters")
+    _check_unique([cluster.cluster_id for cluster in same_bundle], f"bundle {release_bundle!r} as mined before")
+    keys = [birth_id(release_bundle, group) for group in members]
+    order = sorted(range(len(current)), key=lambda place: (keys[place], sorted(members[place])))
+    groups = [replace(current[place], cluster_id=keys[place]) for place in order]
+    sets = [frozenset(members[place]) for place in order]
+    earlier = sorted(previous, key=lambda cluster: cluster.cluster_id)
+
+    links = link_clusters(groups, earlier, config=config.kinship)
+    heirs = links.heirs()
+    assigned = _kept_ids(sets, same_bundle, config.kept_overlap)
+    _assign(assigned, {row: earlier[column].cluster_id for row, column in heirs.items()})
+    for clusters in (following, dormant):
+        pool = sorted(clusters, key=lambda cluster: cluster.cluster_id)
+        open_rows = [row for row in range(len(groups)) if row not in assigned]
+        if not open_rows or not pool:
+            continue
+        # All groups are compared, not only the open ones: an id goes to a group because it is the heir, not the rest.
+        found = link_clusters(groups, pool, config=config.kinship).heirs()
+        _assign(assigned, {row: pool[found[row]].cluster_id for row in open_rows if row in found})
+    used = taken.union(
+        (cluster.cluster_id for cluster in (*previous, *following, *dormant)),
+        (cluster.cluster_id for cluster in same_bundle),
+    )
+    for row, group in enumerate(sets):
+        if row not in assigned:
+            assigned[row] = birth_id(release_bundle, group, taken=used | frozenset(assigned.values()))
+
+    inherits = inheritance(groups, earlier, links)
+    place_of = {place: row for row, place in enumerate(order)}
+    rows = [place_of[place] for place in range(len(current))]
+    return Identities(
+        ids=tuple(assigned[row] for row in rows),
+        profiles=tuple(replace(groups[row], cluster_id=assigned[row]) for row in rows),
+        continues=tuple(earlier[heirs[row]].cluster_id if row in heirs else None for row in rows),
+        similarities=tuple(float(links.similarity[row, heirs[row]]) if row in heirs else None for row in rows),
+        inherits=tuple(inherits[row] for row in rows),
+    )
+
+
+def birth_id(release_bundle: str, trace_ids: Iterable[str], *, taken: frozenset[str] = frozenset()) -> str:
+    """Return an id for a new group: a hash of the bundle it was born in and its member traces; never one in `taken`."""
+    content = "\n".join([release_bundle, *sorted(trace_ids)])
+    attempt = 0
+    while True:
+        digest = hashlib.sha256(f"{attempt}\n{content}".encode()).hexdigest()
+        identity = f"fc-{digest[:10]}"
+        if identity not in taken:
+            return identity
+        attempt += 1
+
+
+def _check(current: Sequence[ClusterProfile], members: Sequence[Sequence[str]]) -> None:
+    if len(current) != len(members):
+        msg = f"{len(current)} groups but {len(members)} lists of members"
+        raise ValueError(msg)
+    for cluster, group in zip(current, members, strict=True):
+        if len(group) != cluster.size:
+            msg = f"group {cluster.cluster_id!r} has size {cluster.size} but {len(group)} members"
+            raise ValueError(msg)
+    _check_unique([trace_id for group in members for trace_id in group], "the groups' members")
+
+
+def _check_unique(identities: Sequence[str], where: str) -> None:
+    seen: set[str] = set()
+    for identity in identities:
+        if identity in seen:
+            msg = f"{identity!r} stands twice in {where}"
+            raise ValueError(msg)
+        seen.add(identity)
+
+
+def _kept_ids(groups: Sequence[frozenset[str]], mined: Sequence[MinedCluster], kept_overlap: float) -> dict[int, str]:
+    """Return ids of this bundle as mined before, by row: the one-to-one matching of greatest overlap of members."""
+    from scipy.optimize import linear_sum_assignment
+
+    if not groups or not mined:
+        return {}
+    before = sorted(mined, key=lambda cluster: cluster.cluster_id)
+    shared = np.array([[len(group.intersection(old.trace_ids)) for old in before] for group in groups], dtype=float)
+    sizes = np.array([len(group) for group in groups], dtype=float)[:, None]
+    old_sizes = np.array([len(old.trace_ids) for old in before], dtype=float)[None, :]
+    # Of two groups that share alike the one that is more alike wins; a Jaccard index is at most one.
+    weights = np.round(shared + shared / np.maximum(sizes + old_sizes - shared, 1.0) / 2, 9)
+    enough = (shared >= kept_overlap * old_sizes) | (shared >= kept_overlap * sizes)
+    weights = np.where(enough & (shared > 0), weights, 0.0)
+    pairs = zip(*linear_sum_assignment(weights, maximize=True), strict=True)
+    return {int(row): before[column].cluster_id for row, column in pairs if weights[row, column] > 0}
+
+
+def _assign(assigned: dict[int, str], offered: Mapping[int, str]) -> None:
+    """Take over the offered ids of rows that have none, unless another row of the bundle has the id."""
+    used = set(assigned.values())
+    for row, identity in sorted(offered.items()):
+        if row not in assigned and identity not in used:
+            assigned[row] = identity
+            used.add(identity)

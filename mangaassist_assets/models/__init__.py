@@ -1,0 +1,1 @@
+"""Models: what a model type is, its artifacts, and the model pipelines."""

@@ -1,0 +1,1 @@
+"""Pretrained encoders: loading, running in parts, and embedding sentences."""

@@ -1,0 +1,91 @@
+"""The frozen lower part of an encoder, run once per example.
+
+Fine-tuning only the upper layers costs a fraction of the whole if what the lower layers say about each example is kept:
+they see no gradient and no dropout, so their output never changes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from mangaassist_assets.models.encoders.pretrained import length_batches, pad_ids
+
+if TYPE_CHECKING:
+    from torch import Tensor, device
+
+    from mangaassist_assets.models.encoders.network import Encoder
+
+_TOKENS_PER_BATCH = 4096
+_BYTES_KEPT = 512 * 1024 * 1024
+
+
+class FrozenTrunk:
+    """Hidden states after the first `layers` layers for a fixed list of token sequences.
+
+    They are kept in memory, on the encoder's device, up to 512 MiB of float32; a larger set is computed batch by batch
+    each time it is asked for.
+    """
+
+    def __init__(self, encoder: Encoder, sequences: Sequence[Sequence[int]], *, layers: int) -> None:
+        self._encoder = encoder
+        self._sequences = sequences
+        self._layers = layers
+        lengths = [len(sequence) for sequence in sequences]
+        self._starts = np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(lengths, dtype=np.int64)])
+        self._kept: Tensor | None = None
+        if int(self._starts[-1]) * encoder.shape.dim * 4 <= _BYTES_KEPT:
+            self._kept = self._compute_all()
+
+    def __len__(self) -> int:
+        return len(self._sequences)
+
+    def length(self, index: int) -> int:
+        """Return the number of tokens of one example."""
+        return len(self._sequences[index])
+
+    def hidden(self, indices: Sequence[int]) -> tuple[Tensor, Tensor]:
+        """Return hidden states (batch, longest, dim), zeros where there is padding, and the boolean mask of the rest.
+
+        The mask has the shape (batch, longest); both are on the encoder's device.
+        """
+        import torch
+
+        device = self._device()
+        if self._kept is None:
+            ids, mask = pad_ids([self._sequences[index] for index in indices])
+            return self._run(ids.to(device), mask.to(device)), mask.to(device)
+        lengths = np.array([len(self._sequences[index]) for index in indices])
+        places = np.arange(int(lengths.max()))
+        exists = places < lengths[:, None]
+        # The row after the last one is of zeros; all padding is taken from there.
+        rows = np.where(exists, self._starts[list(indices)][:, None] + places, self._starts[-1])
+        return self._kept[torch.from_numpy(rows).to(device)], torch.from_numpy(exists).to(device)
+
+    def _compute_all(self) -> Tensor:
+        import torch
+
+        device = self._device()
+        kept = torch.zeros(int(self._starts[-1]) + 1, self._encoder.shape.dim, device=device)
+        lengths = [len(sequence) for sequence in self._sequences]
+        for batch in length_batches(lengths, max_tokens=_TOKENS_PER_BATCH):
+            ids, mask = pad_ids([self._sequences[index] for index in batch])
+            states = self._run(ids.to(device), mask.to(device))
+            for row, index in enumerate(batch):
+                kept[self._starts[index] : self._starts[index + 1]] = states[row, : lengths[index]]
+        return kept
+
+    def _run(self, ids: Tensor, mask: Tensor) -> Tensor:
+        import torch
+
+        training = self._encoder.training
+        self._encoder.eval()
+        with torch.no_grad():
+            states = self._encoder.run_layers(self._encoder.embeddings(ids), mask, start=0, stop=self._layers)
+        self._encoder.train(training)
+        return states
+
+    def _device(self) -> device:
+        return self._encoder.embeddings.word_embeddings.weight.device

@@ -1,0 +1,102 @@
+"""What frozen lower layers say about texts, kept for the whole process.
+
+A store's passages are the same in every evaluation and request, and rerankers that were trained from one base share
+their lower layers. One bounded cache serves all of them: its key holds the digest of those layers, so models that
+differ never see each other's states. Training does not use it: the last bits of a state depend on the company it was
+computed in, and two trainings with one seed must give the same weights.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from mangaassist_assets.models.encoders.pretrained import length_batches, pad_ids
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from mangaassist_assets.models.encoders.network import Encoder
+
+CACHE_BYTES = 256 * 1024 * 1024
+_TOKENS_PER_BATCH = 4096
+
+TokenIds = tuple[int, ...]
+
+
+class LayerStates:
+    """Least-recently-used states by (layers' digest, token ids), up to `limit` bytes; for any number of threads."""
+
+    def __init__(self, limit: int = CACHE_BYTES) -> None:
+        self._limit = limit
+        self._states: OrderedDict[tuple[str, TokenIds], Tensor] = OrderedDict()
+        self._bytes = 0
+        self._lock = threading.Lock()
+
+    def get(
+        self, layers_digest: str, sequences: Sequence[TokenIds], compute: Callable[[list[TokenIds]], list[Tensor]]
+    ) -> dict[TokenIds, Tensor]:
+        """Return the states of distinct sequences; those that are not kept are computed at once and then kept.
+
+        Args:
+            layers_digest: What the states depend on besides the tokens.
+            sequences: Token ids; repeats are computed once.
+            compute: Gives one tensor of shape (len(sequence), dim) for each of the sequences it gets.
+        """
+        wanted = list(dict.fromkeys(sequences))
+        with self._lock:
+            found = {one: self._states[layers_digest, one] for one in wanted if (layers_digest, one) in self._states}
+            for one in found:
+                self._states.move_to_end((layers_digest, one))
+        missing = [one for one in wanted if one not in found]
+        computed = dict(zip(missing, compute(missing), strict=True)) if missing else {}
+        with self._lock:
+            for one, states in computed.items():
+                if (layers_digest, one) not in self._states:
+                    self._states[layers_digest, one] = states
+                    self._bytes += states.numel() * states.element_size()
+            while self._bytes > self._limit:
+                _, oldest = self._states.popitem(last=False)
+                self._bytes -= oldest.numel() * oldest.element_size()
+        return found | computed
+
+    @property
+    def kept_bytes(self) -> int:
+        """How many bytes of states are kept."""
+        return self._bytes
+
+
+SHARED = LayerStates()
+
+
+def layers_digest(encoder: Encoder, layers: int) -> str:
+    """Return the SHA-256 of the embeddings and the first `layers` layers: of all that their output depends on."""
+    digest = hashlib.sha256(str(layers).encode())
+    parts = [encoder.embeddings, *list(encoder.transformer.layer)[:layers]]
+    for part in parts:
+        for name, weight in sorted(part.state_dict().items()):
+            digest.update(name.encode())
+            digest.update(weight.detach().cpu().contiguous().numpy().data)
+    return digest.hexdigest()
+
+
+def run_lower_layers(encoder: Encoder, layers: int, sequences: Sequence[TokenIds]) -> list[Tensor]:
+    """Return the states after the first `layers` layers, shape (len(sequence), dim) for each, on the CPU."""
+    import torch
+
+    states: list[Tensor] = [torch.empty(0)] * len(sequences)
+    lengths = [len(sequence) for sequence in sequences]
+    training = encoder.training
+    device = next(encoder.parameters()).device
+    encoder.eval()
+    with torch.no_grad():
+        for batch in length_batches(lengths, max_tokens=_TOKENS_PER_BATCH):
+            ids, mask = (tensor.to(device) for tensor in pad_ids([sequences[index] for index in batch]))
+            after = encoder.run_layers(encoder.embeddings(ids), mask, start=0, stop=layers).float().cpu()
+            for row, index in enumerate(batch):
+                states[index] = after[row, : lengths[index]].clone()
+    encoder.train(training)
+    return states

@@ -1,0 +1,274 @@
+"""The intent models that may be kept: a logistic head on frozen features, from one start or another, or fine-tuned."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from mangaassist_assets.models.artifacts import ArtifactMismatchError
+from mangaassist_assets.models.encoders.frozen_layers import FrozenTrunk
+from mangaassist_assets.models.encoders.pretrained import PretrainedEncoder, load_base, tokenize
+from mangaassist_assets.models.examples import IntentExample
+from mangaassist_assets.models.intent.examples import IntentTrainingError, UsableExamples
+from mangaassist_assets.models.intent.fine_tuning import (
+    IntentObjective,
+    IntentTrainingConfig,
+    LabelledTrunk,
+    all_features,
+    layer_weights,
+)
+from mangaassist_assets.models.intent.heads import (
+    Features,
+    LinearHead,
+    fit_linear_head,
+    fit_temperature,
+    negative_log_likelihood,
+)
+from mangaassist_assets.models.intent.model import IntentClassifier
+from mangaassist_assets.training.checkpoints import Checkpoints
+from mangaassist_assets.training.compute import Compute
+from mangaassist_assets.training.loop import run_training_loop
+from mangaassist_assets.training.objective import LoopResult
+from mangaassist_assets.training.progress import ProgressCallback
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+    from torch import Tensor
+
+    from mangaassist_assets.models.encoders.network import Encoder
+
+CandidateName = Literal["frozen_head", "from_champion", "fine_tuned"]
+
+_SAME_LOSS_DIGITS = 6
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Start:
+    """An encoder to start from, with the examples after its frozen layers.
+
+    `name` is the base's name or the champion's digest; `head` is what the champion knew of the intents, None for a
+    base. `layers` is the number of frozen layers, `seconds` what preparing it took.
+    """
+
+    name: str
+    kind: Literal["frozen_head", "from_champion"]
+    encoder: Encoder
+    tokenizer: Tokenizer
+    head: LinearHead | None
+    layers: int
+    training: LabelledTrunk
+    validation: LabelledTrunk
+    out_of_scope: FrozenTrunk
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Candidate:
+    """A model that may be kept: the weights of its upper layers, its head, and its logits on validation.
+
+    `features` are those of the training messages, `seconds` what it cost, its start included.
+    """
+
+    name: CandidateName
+    start: Start
+    upper: dict[str, Tensor]
+    head: LinearHead
+    features: Features
+    validation_logits: Features
+    out_of_scope_logits: Features
+    seconds: float
+
+    def restored(self) -> Encoder:
+        """Return the start's encoder with this candidate's weights."""
+        self.start.encoder.load_state_dict(self.upper, strict=False)
+        return self.start.encoder
+
+    def calibrated_loss(self, examples: UsableExamples) -> float:
+        """Return the validation loss at the best temperature."""
+        logits, targets = self.validation_logits, examples.validation_targets
+        return negative_log_likelihood(logits, targets, temperature=fit_temperature(logits, targets))
+
+
+def prepare_starts(
+    base: str,
+    champion: Path | None,
+    examples: UsableExamples,
+    *,
+    config: IntentTrainingConfig,
+    compute: Compute,
+) -> tuple[list[Start], tuple[str, ...]]:
+    """Return the base and, where it can be used and validation can choose, the champion; and why not.
+
+    Raises:
+        BaseModelError: The base model is missing or changed.
+        IntentTrainingError: More layers should learn than the base has.
+    """
+    began = time.perf_counter()
+    pretrained = load_base(base)
+    if config.fine_tuned_layers > pretrained.encoder.shape.n_layers:
+        raise IntentTrainingError(
+            f"fine_tuned_layers is {config.fine_tuned_layers}, but {base!r} has {pretrained.encoder.shape.n_layers} "
+            "layers"
+        )
+    first = _start("frozen_head", pretrained, None, examples, config, compute, began=began)
+    if champion is None:
+        return [first], ()
+    if not examples.validation_decides:
+        notice = (
+            f"training starts from {base} alone: {len(examples.validation)} validation messages are too few to choose "
+            f"between it and the champion, {config.minimum_validation} are needed"
+        )
+        return [first], (notice,)
+    began = time.perf_counter()
+    try:
+        classifier = IntentClassifier.load(champion)
+    except ArtifactMismatchError as error:
+        reason = str(error).replace(str(champion), "its folder")
+        return [first], (f"training starts from {base} alone, the champion cannot be used: {reason}",)
+    theirs = classifier.pretrained()
+    if config.fine_tuned_layers > theirs.encoder.shape.n_layers:
+        return [first], (f"training starts from {base} alone: the champion has too few layers",)
+    head = classifier.head_for(examples.intents)
+    return [first, _start("from_champion", theirs, head, examples, config, compute, began=began, like=first)], ()
+
+
+def frozen_candidate(start: Start, examples: UsableExamples, *, config: IntentTrainingConfig) -> Candidate:
+    """Fit a logistic head on a start's features."""
+    return _candidate(start.kind, start, start.head, examples, config, began=time.perf_counter() - start.seconds)
+
+
+def fine_tuned_candidate(
+    first: Candidate,
+    examples: UsableExamples,
+    *,
+    config: IntentTrainingConfig,
+    compute: Compute,
+    checkpoints: Checkpoints | None,
+    progress: ProgressCallback,
+) -> tuple[Candidate, LoopResult]:
+    """Fine-tune a frozen candidate's upper layers from its head, and fit the head again.
+
+    A checkpoint is of use for one start only: the champion may be another one when a killed training goes on.
+    """
+    began = time.perf_counter() - first.seconds
+    start = first.start
+    if checkpoints is not None:
+        checkpoints = replace(checkpoints, fingerprint=f"{checkpoints.fingerprint}/{start.name}")
+    objective = IntentObjective(
+        start.encoder, first.head, start.training, start.validation, config=config, compute=compute
+    )
+    loop = run_training_loop(objective, config.loop(), progress=progress, compute=compute, checkpoints=checkpoints)
+    return _candidate("fine_tuned", start, first.head, examples, config, began=began), loop
+
+
+def better(candidates: Sequence[Candidate], examples: UsableExamples, compute: Compute) -> Candidate:
+    """Return the one with the higher validation accuracy, then the lower loss after calibration, then the earlier.
+
+    Without validation the first one. With several workers all take worker 0's.
+    """
+    best = candidates[0]
+    for candidate in candidates[1:]:
+        if compute.agreed(_quality(candidate, examples) > _quality(best, examples)):
+            best = candidate
+    return best
+
+
+def _quality(candidate: Candidate, examples: UsableExamples) -> tuple[float, float]:
+    targets = examples.validation_targets
+    if not len(targets):
+        return 0.0, 0.0
+    accuracy = float((candidate.validation_logits.argmax(axis=1) == targets).mean())
+    return accuracy, -round(candidate.calibrated_loss(examples), _SAME_LOSS_DIGITS)
+
+
+def _start(
+    kind: Literal["frozen_head", "from_champion"],
+    pretrained: PretrainedEncoder,
+    head: LinearHead | None,
+    examples: UsableExamples,
+    config: IntentTrainingConfig,
+    compute: Compute,
+    *,
+    began: float,
+    like: Start | None = None,
+) -> Start:
+    """Run the frozen layers over all examples, unless another start has the same ones: then its states are taken."""
+    encoder = pretrained.encoder.to(compute.device)
+    layers = encoder.shape.n_layers - config.fine_tuned_layers
+    shared = like if like is not None and _same_trunk(like, encoder, pretrained.tokenizer, layers) else None
+
+    def trunk(given: Sequence[IntentExample]) -> FrozenTrunk:
+        texts = [example.text for example in given]
+        sequences = tokenize(pretrained.tokenizer, texts, max_tokens=config.max_tokens)
+        return FrozenTrunk(encoder, sequences, layers=layers)
+
+    return Start(
+        name=pretrained.name,
+        kind=kind,
+        encoder=encoder,
+        tokenizer=pretrained.tokenizer,
+        head=head,
+        layers=layers,
+        training=shared.training
+        if shared
+        else LabelledTrunk(trunk(examples.train), examples.targets, examples.weights(config.class_balance)),
+        validation=shared.validation
+        if shared
+        else LabelledTrunk(
+            trunk(examples.validation),
+            examples.validation_targets,
+            np.ones(len(examples.validation), dtype=np.float32),
+        ),
+        out_of_scope=shared.out_of_scope if shared else trunk(examples.out_of_scope),
+        seconds=time.perf_counter() - began,
+    )
+
+
+def _same_trunk(other: Start, encoder: Encoder, tokenizer: Tokenizer, layers: int) -> bool:
+    """Whether two encoders have the same frozen layers and tokens; a champion was often trained from the same base."""
+    import torch
+
+    if other.layers != layers or other.encoder.shape != encoder.shape:
+        return False
+    if other.tokenizer.to_str() != tokenizer.to_str():
+        return False
+    upper = tuple(f"transformer.layer.{number}." for number in range(layers, encoder.shape.n_layers))
+    theirs = other.encoder.state_dict()
+    return all(
+        torch.equal(weight, theirs[name]) for name, weight in encoder.state_dict().items() if not name.startswith(upper)
+    )
+
+
+def _candidate(
+    name: CandidateName,
+    start: Start,
+    initial: LinearHead | None,
+    examples: UsableExamples,
+    config: IntentTrainingConfig,
+    *,
+    began: float,
+) -> Candidate:
+    features = all_features(start.encoder, start.training.trunk, start=start.layers)
+    head = fit_linear_head(
+        features,
+        start.training.targets,
+        classes=len(examples.intents),
+        weights=start.training.weights,
+        inverse_regularisation=config.inverse_regularisation,
+        initial=initial,
+    )
+    return Candidate(
+        name=name,
+        start=start,
+        upper=layer_weights(start.encoder, start.layers),
+        head=head,
+        features=features,
+        validation_logits=head.logits(all_features(start.encoder, start.validation.trunk, start=start.layers)),
+        out_of_scope_logits=head.logits(all_features(start.encoder, start.out_of_scope, start=start.layers)),
+        seconds=time.perf_counter() - began,
+    )

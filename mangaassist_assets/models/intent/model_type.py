@@ -1,0 +1,138 @@
+"""The intent classifier as one kind of model among others."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from mangaassist_assets.evaluation.results import Flags, ModelEvidence
+from mangaassist_assets.models.encoders.pretrained import PACKAGED_MINILM
+from mangaassist_assets.models.examples import IntentExample
+from mangaassist_assets.models.intent.charts import intent_charts
+from mangaassist_assets.models.intent.fine_tuning import IntentTrainingConfig
+from mangaassist_assets.models.intent.model import INTENT_CLASSIFIER, IntentClassifier
+from mangaassist_assets.models.intent.report import intent_rows
+from mangaassist_assets.models.intent.results import intent_evidence, intent_report, intent_slices, unknown_intents
+from mangaassist_assets.models.intent.training import IntentTrainingResult, train_intent_classifier
+from mangaassist_assets.models.model_types import ModelFamily, TrainedArtifact, TrainingRequest
+
+if TYPE_CHECKING:
+    import polars as pl
+
+_FEW_EXAMPLES = 10
+
+
+class IntentFamily(ModelFamily[IntentExample]):
+    """DistilBERT with a logistic head, which says what a shopper wants, or that it is none of what it knows."""
+
+    kind: ClassVar[str] = INTENT_CLASSIFIER
+    metric: ClassVar[str] = "accuracy"
+    binary: ClassVar[bool] = True
+    text_fields: ClassVar[tuple[str, ...]] = ("intent", "confidence", "in_scope")
+
+    def __init__(self, base: str = PACKAGED_MINILM, config: IntentTrainingConfig | None = None) -> None:
+        self._base = base
+        self._config = config or IntentTrainingConfig()
+
+    def settings(self) -> Mapping[str, Any]:
+        """Return the base and the configuration, without when checkpoints are written."""
+        return {"base": self._base, **self._config.deciding()}
+
+    def examples(self, frame: pl.DataFrame, side: str) -> list[IntentExample]:
+        """Return one side of the intent dataset, by id; the weight is the label's confidence.
+
+        Frames from before there were tenants have no such column.
+        """
+        import polars as pl
+
+        tenant = pl.col("tenant").fill_null("") if "tenant" in frame.columns else pl.lit("").alias("tenant")
+        rows = frame.filter(pl.col("split") == side).sort("example_id")
+        return [
+            IntentExample(example_id=example_id, text=text, intent=intent, weight=confidence, tenant=whose)
+            for example_id, text, intent, confidence, whose in rows.select(
+                "example_id", "text", "intent", "confidence", tenant
+            ).iter_rows()
+        ]
+
+    def train(self, request: TrainingRequest[IntentExample]) -> TrainedArtifact:
+        """Train, write and tell what came of it."""
+        result = train_intent_classifier(
+            request.train,
+            request.validation,
+            config=self._config,
+            output=request.output,
+            base=self._base,
+            start_from=request.champion,
+            checkpoints=request.checkpoints,
+            progress=request.progress,
+        )
+        return TrainedArtifact(
+            directory=result.directory,
+            digest=result.digest,
+            metrics=result.metrics,
+            history=result.history,
+            kept=result.kept,
+            started_from=result.started_from,
+            charts=intent_charts(
+                result.validation,
+                result.history,
+                threshold=result.scope.threshold,
+                kept_epoch=result.best_epoch,
+                step_losses=result.step_losses,
+            ),
+            tables=_tables(result),
+            limits=_limits(result, request.train),
+        )
+
+    def load(self, directory: Path, expected_digest: str | None = None) -> IntentClassifier:
+        """Verify and load an artifact."""
+        return IntentClassifier.load(directory, expected_digest)
+
+    def evidence(self, model: IntentClassifier, examples: Sequence[IntentExample], *, version: str) -> ModelEvidence:
+        """Let the classifier answer, see `intent_evidence`."""
+        return intent_evidence(model, examples, version=version)
+
+    def request_input(self, example: IntentExample) -> str:
+        """Return the message."""
+        return example.text
+
+    def slices(self, examples: Sequence[IntentExample]) -> Mapping[str, tuple[str, ...]]:
+        """Return intent, language, length, and tenant where there is any."""
+        return intent_slices(examples)
+
+    def unknown_to(self, model: IntentClassifier, examples: Sequence[IntentExample]) -> Flags | None:
+        """Return which messages have an intent that the classifier has no label for."""
+        return unknown_intents(model, examples)
+
+    def report(self, model: IntentClassifier, examples: Sequence[IntentExample]) -> Mapping[str, Any]:
+        """Return per-intent figures, confusions, calibration bins and scope figures."""
+        return intent_report(model, examples)
+
+
+def _tables(result: IntentTrainingResult) -> dict[str, Sequence[Mapping[str, str | int | float]]]:
+    """Return the kept model's figures on validation, an intent a row."""
+    told = result.validation
+    if told is None:
+        return {}
+    accepted = result.scope.accepts(told.scope_scores) if result.scope.threshold is not None else None
+    return {"validation_intents": intent_rows(told.truth, told.predictions, accepted=accepted)}
+
+
+def _limits(result: IntentTrainingResult, train: Sequence[IntentExample]) -> tuple[str, ...]:
+    """Return what the model should not be trusted with."""
+    limits = list(result.notices)
+    counts = Counter(example.intent for example in train)
+    few = sum(counts[intent] < _FEW_EXAMPLES for intent in result.intents)
+    if few:
+        limits.append(
+            f"{few} of {len(result.intents)} intents were learned from fewer than {_FEW_EXAMPLES} messages each"
+        )
+    if result.scope.threshold is None:
+        limits.append("there was too little validation for an out-of-scope threshold: it answers every message")
+    elif result.scope.source != "both_errors":
+        limits.append("no messages of no intent were at hand: how many it refuses is not known")
+    if result.validation is None:
+        limits.append("validation was too small to choose by: epoch, candidate and confidences were not checked on it")
+    return tuple(limits)

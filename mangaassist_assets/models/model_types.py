@@ -1,0 +1,157 @@
+"""What one kind of model is: how it is trained, loaded, asked, and judged. Everything else of its lane is shared.
+
+The platform registers, gates, deploys, serves and watches any `ModelFamily` alike. A new kind of model is one class of
+this form and one dataset asset: the rest of its lane is made from them.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeVar
+
+from mangaassist_assets.evaluation.results import Flags, ModelEvidence
+from mangaassist_assets.training.checkpoints import Checkpoints
+from mangaassist_assets.training.progress import ProgressCallback, ignore_progress
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from mangaassist_assets.training.loop import EpochRecord
+
+ExampleT = TypeVar("ExampleT")
+
+
+class InputError(ValueError):
+    """A request's input or parameter is of the wrong type or out of range; the message names it."""
+
+
+class ServableModel(Protocol):
+    """A loaded model, for one thread at a time."""
+
+    @property
+    def digest(self) -> str:
+        """The artifact's digest, verified when it was loaded."""
+
+    def answer(self, inputs: Sequence[Any], parameters: Mapping[str, Any]) -> Mapping[str, Sequence[Any]]:
+        """Answer the inputs of a request with lists of JSON values as long as `inputs`, `predictions` among them.
+
+        Raises:
+            InputError: An input or a parameter cannot be used.
+        """
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainingRequest(Generic[ExampleT]):
+    """What a family is asked to train.
+
+    Attributes:
+        train: Examples to learn from.
+        validation: Examples that choose epoch, start, temperature and thresholds; may be empty.
+        output: Empty folder of the artifact.
+        champion: Artifact of the present champion, which training may start from; None where there is none.
+        checkpoints: Where a killed training goes on from; None for none.
+        corpus: Texts of the store's knowledge, for families that want word frequencies.
+        progress: Told what happens.
+    """
+
+    train: Sequence[ExampleT]
+    validation: Sequence[ExampleT]
+    output: Path
+    champion: Path | None = None
+    checkpoints: Checkpoints | None = None
+    corpus: Sequence[str] = ()
+    progress: ProgressCallback = ignore_progress
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainedArtifact:
+    """What training left: a sealed artifact, and what is worth telling about it.
+
+    Attributes:
+        directory: The artifact.
+        digest: Of the artifact.
+        metrics: Figures of the whole training, under MLflow's names.
+        history: Its epochs.
+        kept: Which candidate is in the artifact: `frozen_head`, `fine_tuned`, `start` …
+        started_from: The base model's name, or the champion's digest.
+        charts: PNG files by name, for MLflow and the page.
+        tables: Rows by name, for MLflow and the page.
+        limits: What the model is known not to do well, a sentence each, for its card.
+    """
+
+    directory: Path
+    digest: str
+    metrics: Mapping[str, float]
+    history: tuple[EpochRecord, ...] = ()
+    kept: str = ""
+    started_from: str = ""
+    charts: Mapping[str, bytes] = field(default_factory=dict)
+    tables: Mapping[str, Sequence[Mapping[str, str | int | float]]] = field(default_factory=dict)
+    limits: tuple[str, ...] = ()
+
+
+class ModelFamily(ABC, Generic[ExampleT]):
+    """One kind of model. Methods do no I/O but on the folders they are given.
+
+    Attributes:
+        kind: What `artifact.json` says; lower case and underscores.
+        metric: What the gate decides on, the mean of `ModelEvidence.outcomes`.
+        binary: Whether outcomes are 0 or 1.
+        reads_knowledge: Whether training wants the texts of the store's knowledge.
+        request_forms: Forms of request that its models take, by the names in `serving.request_forms`.
+        text_fields: Members of an answer, besides `predictions`, that are a single value where one text was asked
+            instead of a list of them.
+    """
+
+    kind: ClassVar[str]
+    metric: ClassVar[str]
+    binary: ClassVar[bool]
+    reads_knowledge: ClassVar[bool] = False
+    request_forms: ClassVar[tuple[str, ...]] = ("text", "inputs")
+    text_fields: ClassVar[tuple[str, ...]] = ()
+
+    @abstractmethod
+    def settings(self) -> Mapping[str, Any]:
+        """Return all that decides the weights besides examples, champion and corpus: JSON values."""
+
+    @abstractmethod
+    def examples(self, frame: pl.DataFrame, side: str) -> list[ExampleT]:
+        """Return one side (`train`, `validation`, `test`) of the family's dataset frame, in a fixed order."""
+
+    @abstractmethod
+    def train(self, request: TrainingRequest[ExampleT]) -> TrainedArtifact:
+        """Train and write a sealed artifact."""
+
+    @abstractmethod
+    def load(self, directory: Path, expected_digest: str | None = None) -> ServableModel:
+        """Verify and load an artifact.
+
+        Raises:
+            ArtifactMismatchError: It is damaged, of another kind, or not the expected one.
+        """
+
+    @abstractmethod
+    def evidence(self, model: Any, examples: Sequence[ExampleT], *, version: str) -> ModelEvidence:  # noqa: ANN401
+        """Let a model that `load` returned answer held-out examples, and say how well it did, example by example."""
+
+    @abstractmethod
+    def request_input(self, example: ExampleT) -> Any:  # noqa: ANN401 - a JSON value of the family's own form
+        """Return the input of a request that asks about an example, for timing; a list where it takes several."""
+
+    def slices(self, examples: Sequence[ExampleT]) -> Mapping[str, tuple[str, ...]]:
+        """Return by dimension the slice that each example belongs to; an empty name for none."""
+        del examples
+        return {}
+
+    def unknown_to(self, model: Any, examples: Sequence[ExampleT]) -> Flags | None:  # noqa: ANN401
+        """Return which examples have an answer that a model never learned; None where that cannot be."""
+        del model, examples
+        return None
+
+    def report(self, model: Any, examples: Sequence[ExampleT]) -> Mapping[str, Any]:  # noqa: ANN401
+        """Return figures of one model worth keeping beside the verdict: JSON values."""
+        del model, examples
+        return {}

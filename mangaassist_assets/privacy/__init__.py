@@ -1,0 +1,47 @@
+"""Redaction of personal data in free text, English and Japanese, before anything is written.
+
+`redact` is pure, never raises and takes linear time: every pattern starts at a boundary or a literal and repeats
+without backtracking (possessive or bounded), so 100 kB of hostile text costs milliseconds. What it finds becomes a
+placeholder that no pattern matches again, which makes it idempotent.
+
+Bare cities, countries, organisations, dates and links stay: they decide what a shop answers and name nobody by
+themselves. A date stays unless it is called a birthday.
+"""
+
+from mangaassist_assets.privacy.conversation import conversation_key, plain_placeholders
+from mangaassist_assets.privacy.detections import Finding, Kind
+from mangaassist_assets.privacy.profile_text import is_profile_key
+from mangaassist_assets.privacy.prompts import (
+    PromptRecord,
+    is_pseudonym,
+    prompt_record,
+    pseudonym,
+    redact_json,
+)
+from mangaassist_assets.privacy.redaction import (
+    RedactedText,
+    find_personal_data,
+    redact,
+    redact_many,
+    residual,
+)
+from mangaassist_assets.privacy.vocabulary import Vocabulary
+
+__all__ = [
+    "Finding",
+    "Kind",
+    "PromptRecord",
+    "RedactedText",
+    "Vocabulary",
+    "conversation_key",
+    "find_personal_data",
+    "is_profile_key",
+    "is_pseudonym",
+    "plain_placeholders",
+    "prompt_record",
+    "pseudonym",
+    "redact",
+    "redact_json",
+    "redact_many",
+    "residual",
+]

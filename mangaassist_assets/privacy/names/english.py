@@ -1,0 +1,294 @@
+"""Person names in Latin, Greek and Cyrillic letters, found by evidence.
+
+A word of a name list is not yet a name, and a name need not be in a list. Each run of candidate words collects
+evidence: membership in the lists, a capital where none is due, a neighbouring name, the words around ("Dear", "Mr.",
+"said"), and evidence against ("in", "Ltd.", "volume"). What reaches `THRESHOLD` is a name. The weights were set on
+one half of the templates of a public set of sentences and measured on both (`benchmarks/bench_redaction.py`).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+
+from mangaassist_assets.privacy.detections import Finding, Kind
+from mangaassist_assets.privacy.names import cues
+from mangaassist_assets.privacy.names.introductions import find_introductions
+from mangaassist_assets.privacy.names.lexicon import Lexicon, lexicon
+from mangaassist_assets.privacy.names.weights import Casing, casing_of, word_weight
+
+THRESHOLD = 1.7
+_COORDINATION = 0.7
+_LONGEST_RUN = 6
+_TOKEN = re.compile(rf"[{cues.LETTERS}]+(?:['\-][{cues.LETTERS}]+)*\.?")
+_LINE_START = re.compile(r"(?:\A|\n)[ >?*]*\Z")
+
+Token = tuple[int, int, str]
+
+
+@dataclass(slots=True)
+class _Candidate:
+    """One word that may belong to a name, and what speaks for it."""
+
+    start: int
+    end: int
+    word: str
+    weight: float
+    listed: bool
+
+
+@dataclass(slots=True)
+class _Run:
+    """Neighbouring candidates, `first` and `after` as token numbers, and the evidence they collected."""
+
+    first: int
+    after: int
+    words: list[_Candidate]
+    score: float = 0.0
+
+    @property
+    def start(self) -> int:
+        return self.words[0].start
+
+    @property
+    def end(self) -> int:
+        return self.words[-1].end
+
+    @property
+    def listed(self) -> bool:
+        return any(word.listed for word in self.words)
+
+
+def find_english_names(text: str) -> Iterator[Finding]:
+    """Yield person names of a folded text."""
+    yield from find_introductions(text)
+    tokens = [(match.start(), match.end(), match.group()) for match in _TOKEN.finditer(text)]
+    if tokens:
+        yield from _Reader(text, tokens, lexicon()).names()
+
+
+class _Reader:
+    """Reads one text's words into runs of candidates and weighs them."""
+
+    def __init__(self, text: str, tokens: list[Token], lists: Lexicon) -> None:
+        self.text = text
+        self.tokens = tokens
+        self.lists = lists
+        self.folded = [token.rstrip(".").lower() for _, _, token in tokens]
+        self.casing = casing_of(text, [token for _, _, token in tokens], self.folded, lists)
+
+    def names(self) -> Iterator[Finding]:
+        runs = list(self._runs())
+        if not runs:
+            return
+        for run in runs:
+            run.score = self._score(run)
+        self._coordinate(runs)
+        against = 1.0 if max(run.score for run in runs) >= THRESHOLD and cues.CATALOGUE.search(self.text) else 0.0
+        for run in runs:
+            if run.score - against >= THRESHOLD:
+                yield self._finding(run)
+            elif self._is_street(run):
+                yield Finding(run.start, self.tokens[run.after][1], Kind.ADDRESS)
+
+    def _runs(self) -> Iterator[_Run]:
+        index = 0
+        while index < len(self.tokens):
+            first = self._candidate(index)
+            if first is None:
+                index += 1
+                continue
+            run = self._run(first, index)
+            yield run
+            index = run.after
+
+    def _run(self, first: _Candidate, index: int) -> _Run:
+        """Return the run of candidates that begins at a word, particles and initials between them."""
+        run = _Run(index, index + 1, [first])
+        while run.after < len(self.tokens) and len(run.words) < _LONGEST_RUN and self._adjacent(run.after):
+            place = run.after
+            following = self._candidate(place)
+            if following is None and (skipped := self._joined(place)):
+                place += skipped
+                following = self._candidate(place) or self._any_capital(place)
+            if following is None and run.words[-1].word in self.lists.clear_given:
+                following = self._any_capital(place)
+            if following is None:
+                break
+            run.words.append(following)
+            run.after = place + 1
+        return run
+
+    def _adjacent(self, index: int) -> bool:
+        """Return whether only a space parts a word from the one before; a full stop only behind "Dr." and "J."."""
+        gap = self.text[self.tokens[index - 1][1] : self.tokens[index][0]]
+        last = self.tokens[index - 1][2]
+        return gap in (" ", "  ", "\t") and not (last.endswith(".") and len(last) > 4)
+
+    def _joined(self, index: int) -> int:
+        """Return how many particles or initials ("van der", "J.") stand here before another word of the name."""
+        skipped = 0
+        while skipped < 3 and index + skipped + 1 < len(self.tokens):
+            word = self.folded[index + skipped]
+            initial = len(word) == 1 and self.tokens[index + skipped][2][0].isupper()
+            if not ((word in cues.PARTICLES or initial) and self._adjacent(index + skipped + 1)):
+                break
+            skipped += 1
+        return skipped
+
+    def _candidate(self, index: int) -> _Candidate | None:
+        start, end, token = self.tokens[index]
+        word = self.folded[index]
+        if word.endswith("'s"):
+            word, end = word[:-2], end - 2
+            token = self.text[start:end]
+        if len(word) < 2:
+            return None
+        begins = self._begins_sentence(index)
+        weight, listed = word_weight(word, token, self.lists, self.casing, begins=begins)
+        return _Candidate(start, end - token.endswith("."), word, weight, listed) if weight > 0 else None
+
+    def _leads(self, index: int) -> bool:
+        """Return whether a word belongs to the name behind it: a title ("Dr.") or an initial ("K.")."""
+        token = self.tokens[index][2]
+        initial = len(token) == 2 and token.endswith(".") and token[0].isupper()
+        return initial or self.folded[index] in cues.TITLES
+
+    def _any_capital(self, index: int) -> _Candidate | None:
+        """Return a family name that is an English word ("Luis Dill"): a capital right behind a given name."""
+        start, _, token = self.tokens[index]
+        word = self.folded[index].removesuffix("'s")
+        plain = token[0].isupper() and not (token.isupper() and len(token) > 1) and len(word) > 2
+        if self.casing is not Casing.WRITTEN or not plain or word in cues.ORGANIZATION or word in self.lists.never:
+            return None
+        return _Candidate(start, start + len(word), word, 0.2, listed=False)
+
+    def _begins_sentence(self, index: int) -> bool:
+        if index == 0:
+            return True
+        gap = self.text[self.tokens[index - 1][1] - 1 : self.tokens[index][0]]
+        return any(character in '.!?:;\n"“>|•([' for character in gap[:8])
+
+    def _score(self, run: _Run) -> float:
+        weights = sorted((word.weight for word in run.words), reverse=True)
+        score = weights[0] + (0.8 * weights[1] if len(weights) > 1 else 0.0)
+        if all(word.word in self.lists.doubtful for word in run.words):
+            # Two words of the dictionary in capitals ("Ferry Line") are a title as likely as a person.
+            score = min(score, weights[0] + 0.2)
+        if all(word.word in self.lists.places for word in run.words):
+            score = weights[0]
+        if run.listed and run.first == 0 and self.casing is Casing.ANSWER and self._only_codes_behind(run):
+            # The whole message is a name: the answer to "What is the name on the order?".
+            score += 1.3
+        if len(run.words) > 1 and self._fills_line(run):
+            score += 0.5
+        return score + self._left(run) + self._right(run) - self._titled(run)
+
+    def _left(self, run: _Run) -> float:
+        if run.first == 0:
+            return 0.0
+        gap = self.text[self.tokens[run.first - 1][1] : run.start]
+        word = self.folded[run.first - 1]
+        if "\n" in gap and word not in cues.LEFT_STRONG:
+            return 0.3
+        if word in cues.LEFT_STRONG and not gap.strip(" ,:\n"):
+            return 2.5
+        return self._left_word(run, word, gap)
+
+    def _left_word(self, run: _Run, word: str, gap: str) -> float:
+        if word in cues.LEFT_PERSON:
+            return 0.6
+        if word in cues.LEFT_LISTED and run.listed:
+            return 0.15 if self._is_spoken() else 0.6
+        before = self.folded[run.first - 2] if run.first > 1 else ""
+        if word == "this" or (word == "is" and before in {"this", "name"}):
+            return 0.8
+        if word in {"i'm", "im", "am"} or (word == "at" and before in cues.SPEAKING_AT):
+            return 0.5
+        if word in cues.LEFT_AGAINST:
+            given = run.words[0].word in self.lists.clear_given
+            return -0.5 if given else -1.0 if run.listed else -1.5
+        return -0.4 if word in cues.LEFT_DETERMINER and gap == " " else 0.0
+
+    def _right(self, run: _Run) -> float:
+        if self.text.startswith("'s", run.end):
+            owned = 0.8 if self._is_spoken() else 1.2
+            return owned if cues.OWNED.match(self.text, run.end) else 0.4
+        if run.after >= len(self.tokens):
+            return 0.0
+        gap = self.text[run.end : self.tokens[run.after][0]]
+        word = self.folded[run.after]
+        if word in cues.ORGANIZATION and gap.strip(" ,.") in ("", "&"):
+            return -3.0
+        if not self._is_spoken() and cues.PREDICATE.match(self.text, run.end):
+            return 1.2
+        return 0.4 if word in cues.RIGHT and gap in (" ", ", ") else 0.0
+
+    def _only_codes_behind(self, run: _Run) -> bool:
+        return all(len(word) <= 3 for word in self.folded[run.after :])
+
+    def _is_spoken(self) -> bool:
+        return self.casing in {Casing.SPOKEN, Casing.ANSWER}
+
+    def _titled(self, run: _Run) -> float:
+        """Return what speaks for a title: quotation marks or brackets around it, or particles of Japanese in romaji."""
+        before, behind = self.text[max(0, run.start - 1) : run.start], self.text[run.end : run.end + 1]
+        against = 0.6 if before in cues.OPENING and behind in cues.CLOSING and before and behind else 0.0
+        left = self.folded[run.first - 1] if run.first else ""
+        right = self.folded[run.after] if run.after < len(self.tokens) else ""
+        if (
+            left in cues.ROMAJI_PARTICLES
+            or right in cues.ROMAJI_PARTICLES
+            or run.words[-1].word.endswith(cues.CHARACTER_ENDINGS)
+        ):
+            against += 1.0
+        if self._in_title_case(run):
+            against += 1.0 if not run.listed else 0.5
+        return against + (0.5 if right in {"fan", "fans"} else 0.0)
+
+    def _in_title_case(self, run: _Run) -> bool:
+        """Return whether a capitalised word of the dictionary stands beside a run ("Salt Line", "Lady Barrow")."""
+        if self.casing is not Casing.WRITTEN:
+            return False
+        beside = [run.after] if run.after < len(self.tokens) and self._adjacent(run.after) else []
+        if run.first and self._adjacent(run.first) and not self._begins_sentence(run.first - 1):
+            beside.append(run.first - 1)
+        return any(self._is_capitalised_word(index) for index in beside)
+
+    def _is_capitalised_word(self, index: int) -> bool:
+        token, word = self.tokens[index][2], self.folded[index].removesuffix("'s")
+        plain = token[0].isupper() and not token.isupper() and word in self.lists.words
+        return plain and word not in cues.LEFT_PERSON | cues.LEFT_STRONG | cues.TITLES | cues.SUFFIXES | cues.STREETS
+
+    def _fills_line(self, run: _Run) -> bool:
+        """Return whether a run is a line of its own among others, as in a signature or on a label."""
+        behind = self.text[run.end : run.end + 1]
+        before = self.text[max(0, run.start - 8) : run.start]
+        return "\n" in self.text and behind in ("", "\n") and _LINE_START.search(before) is not None
+
+    def _coordinate(self, runs: list[_Run]) -> None:
+        """Let a name speak for its neighbours in an enumeration ("Nadbath, Smith and Stanton"), both ways."""
+        for order in (runs, runs[::-1]):
+            for one, other in pairwise(order):
+                first, second = (one, other) if one.start < other.start else (other, one)
+                if all(word.word in self.lists.places for word in other.words):
+                    continue
+                if one.score >= THRESHOLD and cues.COORDINATED.fullmatch(self.text, first.end, second.start):
+                    other.score += _COORDINATION * (other.score < THRESHOLD)
+
+    def _is_street(self, run: _Run) -> bool:
+        if run.after >= len(self.tokens) or self.folded[run.after] not in cues.STREETS:
+            return False
+        telling = any(word.weight >= 0.8 and word.word not in self.lists.words for word in run.words)
+        return telling and self._adjacent(run.after)
+
+    def _finding(self, run: _Run) -> Finding:
+        start, end = run.start, run.end
+        if run.first and self._adjacent(run.first) and self._leads(run.first - 1):
+            start = self.tokens[run.first - 1][0]
+        if run.after < len(self.tokens) and self.folded[run.after] in cues.SUFFIXES:
+            following = self.tokens[run.after]
+            end = following[1] if self.text[end : following[0]] in (" ", ", ") else end
+        return Finding(start, end, Kind.NAME)

@@ -1,0 +1,85 @@
+"""The satisfaction report as a picture: one dot per group with its interval, its count, and the bundle before."""
+
+from __future__ import annotations
+
+import io
+from typing import TYPE_CHECKING
+
+from mangaassist_assets.reporting.satisfaction.groups import chart_labels, printable
+from mangaassist_assets.reporting.warehouse.queries import OVERALL, SATISFACTION_DIMENSIONS
+
+if TYPE_CHECKING:
+    from mangaassist_assets.reporting.satisfaction.report import GroupSatisfaction, SatisfactionReport
+
+_GROUPS_SHOWN = 6
+_LONGEST_LABEL = 34
+_JAPANESE_FONTS = ("Noto Sans CJK JP", "IPAexGothic", "Hiragino Sans", "Yu Gothic")
+_TITLES = {
+    OVERALL: "all turns",
+    "prompt_version": "prompt",
+    "bedrock_model_id": "model",
+    "intent": "intent",
+    "routing_policy_version": "retrieval policy",
+    "intent_model_version": "intent model",
+    "tenant": "tenant",
+    "team": "team",
+}
+
+
+def satisfaction_chart(report: SatisfactionReport) -> bytes:
+    """Return a PNG; of each dimension the groups with the most ratings, at most six."""
+    from matplotlib.figure import Figure
+
+    shown = [group for dimension in (OVERALL, *SATISFACTION_DIMENSIONS) for group in _largest(report, dimension)]
+    figure = Figure(figsize=(8, 1.3 + 0.27 * max(1, len(shown))), layout="constrained", dpi=80)
+    axes = figure.subplots()
+    for row, group in enumerate(shown):
+        color = "#b3261e" if group.moved and (group.difference or 0) < 0 else "#1b7f3b" if group.moved else "#30507a"
+        if group.satisfaction is not None and group.low is not None and group.high is not None:
+            axes.plot([group.low, group.high], [row, row], color=color, linewidth=2, solid_capstyle="round")
+            axes.plot([group.satisfaction], [row], "o", color=color, markersize=6)
+        if group.satisfaction_before is not None:
+            axes.plot([group.satisfaction_before], [row], "d", color="#9aa4b2", markersize=5, zorder=1)
+        axes.text(1.02, row, f"{group.rated} of {group.turns}", va="center", fontsize=8)
+        if row and shown[row - 1].dimension != group.dimension:
+            axes.axhline(row - 0.5, color="#d6dbe2", linewidth=0.8)
+    axes.set_yticks(range(len(shown)), [_label(group) for group in shown], fontsize=8, fontfamily=name_fonts())
+    axes.set_ylim(len(shown) - 0.5, -0.5)
+    axes.set_xlim(0, 1)
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
+    axes.grid(axis="x", color="#e8ebef")
+    axes.set_xlabel(f"thumbs up of rated turns, {report.confidence:.0%} interval; at the right: rated of all turns")
+    against = f", diamonds: {report.compared_with}" if report.compared_with else ""
+    axes.set_title(f"Satisfaction of {report.release_bundle}{against}", fontsize=10, loc="left")
+    for side in ("top", "right"):
+        axes.spines[side].set_visible(False)
+    return png(figure)
+
+
+def png(figure: object) -> bytes:
+    """Return a matplotlib figure as PNG bytes that do not name the library's version."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", metadata={"Software": None})  # type: ignore[attr-defined]
+    return buffer.getvalue()
+
+
+def name_fonts() -> list[str]:
+    """Return the font families for names that shoppers' words made; later ones have the letters earlier ones lack."""
+    from matplotlib.font_manager import fontManager
+
+    there = set(fontManager.get_font_names())
+    return ["DejaVu Sans", *(name for name in _JAPANESE_FONTS if name in there)]
+
+
+def _largest(report: SatisfactionReport, dimension: str) -> list[GroupSatisfaction]:
+    if dimension != OVERALL and all(group.value is None for group in report.of(dimension)):
+        return []
+    return sorted(report.of(dimension), key=lambda group: (-group.rated, -group.turns, group.label))[:_GROUPS_SHOWN]
+
+
+def _label(group: GroupSatisfaction) -> str:
+    if group.dimension == OVERALL:
+        return _TITLES[OVERALL]
+    plain = printable(group.label)
+    value = plain if len(plain) <= _LONGEST_LABEL else f"…{plain[1 - _LONGEST_LABEL :]}"
+    return chart_labels([f"{_TITLES[group.dimension]}: {value}"])[0]

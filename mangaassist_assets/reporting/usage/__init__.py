@@ -1,0 +1,1 @@
+"""Usage: latency, tokens and cost, by prompt, model, experiment, tenant and team."""

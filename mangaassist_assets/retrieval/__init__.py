@@ -1,0 +1,1 @@
+"""Retrieval: chunks, embeddings, index generations, ranking and its evaluation."""

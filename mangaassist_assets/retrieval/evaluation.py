@@ -1,0 +1,189 @@
+"""How well a generation is searched: labelled queries against vector, keyword and fused rankings of documents."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from mangaassist_assets.retrieval.fusion import reciprocal_rank_fusion
+from mangaassist_assets.retrieval.tenants import TenantScope
+from mangaassist_assets.retrieval.types import Chunk, Embedder, SearchIndex
+
+Ranking = Literal["vector", "keyword", "fused"]
+RANKINGS: tuple[Ranking, ...] = get_args(Ranking)
+CUTOFF = 10
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LabelledQuery:
+    """A query with the ids of the documents that answer it, and the tenant of the shopper who would ask it."""
+
+    text: str
+    relevant_documents: tuple[str, ...]
+    tenant: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RetrievalMetrics:
+    """Means over the queries, all between 0 and 1.
+
+    `recall` is by cutoff: the share of a query's relevant documents among its first k. `mrr` is one over the rank of
+    the first relevant document, 0 beyond rank 10; `ndcg` the normalised discounted cumulative gain of the first 10.
+    """
+
+    recall: Mapping[int, float]
+    mrr: float
+    ndcg: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QueryOutcome:
+    """One query: the ids of its first ten documents, and the rank of its first relevant one, per ranking.
+
+    The rank counts from 1; None where no relevant document was among the hits at all.
+    """
+
+    query: LabelledQuery
+    documents: Mapping[Ranking, tuple[str, ...]]
+    first_relevant_rank: Mapping[Ranking, int | None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RetrievalReport:
+    """The evaluation of one generation. `skipped` queries had no relevant document named.
+
+    `search_ms` is the mean time of the two searches and their fusion for one query, `embed_ms` that of embedding one
+    query (in batches), in milliseconds.
+    """
+
+    generation: str
+    embedding_model_id: str
+    queries: int
+    skipped: int
+    metrics: Mapping[Ranking, RetrievalMetrics]
+    outcomes: tuple[QueryOutcome, ...]
+    embed_ms: float
+    search_ms: float
+
+
+def answerable_queries(queries: Sequence[LabelledQuery], chunks: Sequence[Chunk]) -> list[LabelledQuery]:
+    """Return the queries without those all of whose documents are there, but are another tenant's.
+
+    A document that is given to a tenant must be found by its shoppers only: that others miss it now is no worse search.
+    """
+    tenants = {chunk.document_id: chunk.tenant for chunk in chunks}
+
+    def is_answerable(query: LabelledQuery) -> bool:
+        scope = TenantScope.told(query.tenant)
+        known = [document for document in query.relevant_documents if document in tenants]
+        return not known or any(scope.admits(tenants[document]) for document in known)
+
+    return [query for query in queries if is_answerable(query)]
+
+
+def evaluate_retrieval(
+    queries: Sequence[LabelledQuery],
+    generation: str,
+    *,
+    index: SearchIndex,
+    embedder: Embedder,
+    depth: int = 50,
+    cutoffs: Sequence[int] = (1, 3, 5, 10),
+    rrf_k: int = 60,
+) -> RetrievalReport:
+    """Search a generation for every query by vector, by keywords, and by both fused, and measure the rankings.
+
+    Rankings are of documents: a document stands where its best chunk stands. Each query finds what a shopper of its
+    tenant would find.
+
+    Args:
+        queries: Labelled queries; those without a relevant document are left out and counted.
+        generation: The generation to search.
+        index: Where it is.
+        embedder: The model of the generation's vectors.
+        depth: Chunks taken from each search.
+        cutoffs: Where recall is measured.
+        rrf_k: The constant of reciprocal rank fusion.
+
+    Raises:
+        ValueError: If no query names a relevant document, or the embedder's dimension is not the generation's.
+        UnknownGenerationError: If there is no such generation.
+    """
+    labelled = [query for query in queries if query.relevant_documents]
+    if not labelled:
+        raise ValueError(f"none of {len(queries)} queries names a relevant document: there is nothing to measure")
+    state = index.state(generation)
+    if state is not None and state.dimension != embedder.dimension:
+        raise ValueError(
+            f"{embedder.model_id} makes vectors of dimension {embedder.dimension}, the generation {generation} has "
+            f"{state.dimension}: evaluate it with the model it was built with"
+        )
+    started = time.perf_counter()
+    vectors = embedder.embed([query.text for query in labelled])
+    embedded = time.perf_counter()
+    outcomes: list[QueryOutcome] = []
+    for query, vector in zip(labelled, vectors, strict=True):
+        scope = TenantScope.told(query.tenant)
+        by_vector = index.vector_search(generation, vector, scope=scope, limit=depth)
+        by_keyword = index.keyword_search(generation, query.text, scope=scope, limit=depth)
+        documents = {hit.chunk_id: hit.document_id for hit in (*by_vector, *by_keyword)}
+        chunk_rankings: dict[Ranking, list[str]] = {
+            "vector": [hit.chunk_id for hit in by_vector],
+            "keyword": [hit.chunk_id for hit in by_keyword],
+        }
+        fused = reciprocal_rank_fusion(list(chunk_rankings.values()), rrf_k)
+        chunk_rankings["fused"] = [chunk_id for chunk_id, _ in fused]
+        rankings = {
+            name: list(dict.fromkeys(documents[chunk_id] for chunk_id in ranking))
+            for name, ranking in chunk_rankings.items()
+        }
+        outcomes.append(
+            QueryOutcome(
+                query=query,
+                documents={name: tuple(ranking[: max(CUTOFF, *cutoffs)]) for name, ranking in rankings.items()},
+                first_relevant_rank={name: _first_relevant(query, ranking) for name, ranking in rankings.items()},
+            )
+        )
+    searched = time.perf_counter()
+    return RetrievalReport(
+        generation=generation,
+        embedding_model_id=embedder.model_id,
+        queries=len(labelled),
+        skipped=len(queries) - len(labelled),
+        metrics={name: _metrics(outcomes, name, cutoffs) for name in RANKINGS},
+        outcomes=tuple(outcomes),
+        embed_ms=1000 * (embedded - started) / len(labelled),
+        search_ms=1000 * (searched - embedded) / len(labelled),
+    )
+
+
+def _first_relevant(query: LabelledQuery, ranking: Sequence[str]) -> int | None:
+    relevant = set(query.relevant_documents)
+    return next((rank for rank, document in enumerate(ranking, start=1) if document in relevant), None)
+
+
+def _metrics(outcomes: Sequence[QueryOutcome], name: Ranking, cutoffs: Sequence[int]) -> RetrievalMetrics:
+    recalls = dict.fromkeys(cutoffs, 0.0)
+    mrr = ndcg = 0.0
+    for outcome in outcomes:
+        relevant = set(outcome.query.relevant_documents)
+        ranking = outcome.documents[name]
+        for cutoff in cutoffs:
+            recalls[cutoff] += len(relevant.intersection(ranking[:cutoff])) / len(relevant)
+        rank = outcome.first_relevant_rank[name]
+        mrr += 1.0 / rank if rank is not None and rank <= CUTOFF else 0.0
+        gains = sum(
+            _discount(place) for place, document in enumerate(ranking[:CUTOFF], start=1) if document in relevant
+        )
+        ndcg += gains / sum(_discount(place) for place in range(1, min(len(relevant), CUTOFF) + 1))
+    count = len(outcomes)
+    return RetrievalMetrics(
+        recall={cutoff: total / count for cutoff, total in recalls.items()}, mrr=mrr / count, ndcg=ndcg / count
+    )
+
+
+def _discount(rank: int) -> float:
+    return 1.0 / math.log2(rank + 1)

@@ -1,0 +1,275 @@
+"""Index generations: built from chunks and vectors, named by their content, verified before they go live, pruned.
+
+The same content makes the same name, so building again what is there does nothing, and a generation half built by
+a run that was killed is known by its missing seal and built anew.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+
+from mangaassist_assets.retrieval.chunking import embedding_text
+from mangaassist_assets.retrieval.errors import GenerationBuildError
+from mangaassist_assets.retrieval.tenants import TenantScope, tenant_key
+from mangaassist_assets.retrieval.types import Chunk, SearchIndex, Vectors
+
+_DIGEST_LENGTH = 16
+# Equal vectors may differ in the last digits of their scores.
+_SAME_SCORE = 1e-5
+_KEYWORD_CHARACTERS = 300
+_ABANDONED_AFTER_MS = 6 * 3_600_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GenerationSettings:
+    """How a generation is made: the embedding model of its vectors, the first part of its name, chunks added a time."""
+
+    embedding_model_id: str
+    prefix: str = "kb"
+    batch_size: int = 1_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GenerationReport:
+    """A finished generation; `built` is False where it was there already. `seconds` is what the building took."""
+
+    generation: str
+    embedding_model_id: str
+    dimension: int
+    chunks: int
+    documents: int
+    built: bool
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class VerificationCheck:
+    """One claim about a generation, whether it holds, and the figures."""
+
+    name: str
+    passed: bool
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class VerificationReport:
+    """What was checked of a generation, in order; later checks are missing where an earlier one makes them useless."""
+
+    generation: str
+    checks: tuple[VerificationCheck, ...]
+
+    @property
+    def passed(self) -> bool:
+        """Whether every check passed."""
+        return all(check.passed for check in self.checks)
+
+    @property
+    def problems(self) -> tuple[str, ...]:
+        """The failed checks, each as `name: figures`."""
+        return tuple(f"{check.name}: {check.detail}" for check in self.checks if not check.passed)
+
+
+def generation_name(
+    chunks: Sequence[Chunk], *, dimension: int, settings: GenerationSettings, index_settings: Mapping[str, str]
+) -> str:
+    """Return the name of the generation of some content, such as `kb-3f9a61c27d5e8b04`.
+
+    It depends on the chunks (ids, contents, metadata, tenants) in any order, the embedding model and dimension, and the
+    index's settings; on nothing else.
+    """
+    content = {
+        "schema": 1,
+        "chunks": sorted(
+            [chunk.chunk_id, chunk.content_hash, sorted(chunk.metadata.items()), tenant_key(chunk.tenant)]
+            for chunk in chunks
+        ),
+        "embedding_model_id": settings.embedding_model_id,
+        "dimension": dimension,
+        "index": dict(sorted(index_settings.items())),
+    }
+    canonical = json.dumps(content, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
+    return f"{settings.prefix}-{hashlib.sha256(canonical.encode()).hexdigest()[:_DIGEST_LENGTH]}"
+
+
+def build_generation(
+    chunks: Sequence[Chunk],
+    vectors: Vectors,
+    index: SearchIndex,
+    *,
+    settings: GenerationSettings,
+    progress: Callable[[int, int], None] | None = None,
+) -> GenerationReport:
+    """Build the generation of some chunks, unless a finished one is there.
+
+    Args:
+        chunks: At least one; their ids must differ.
+        vectors: float32 of shape (len(chunks), dimension), row i for chunks[i].
+        index: Where it is built. The alias is not touched.
+        settings: How.
+        progress: Called with the number of chunks added and their total.
+
+    Raises:
+        ValueError: If the chunks or the vectors are not as said.
+        GenerationBuildError: If the index holds another number of chunks in the end: somebody else built the same
+            generation at the same time, or the index lost some. It is left unfinished; build it again.
+    """
+    started = time.perf_counter()
+    if not chunks:
+        raise ValueError("there are no chunks to build an index generation of")
+    if vectors.ndim != 2 or len(vectors) != len(chunks):
+        raise ValueError(f"{len(chunks)} chunks need as many vectors, got an array of shape {vectors.shape}")
+    if len({chunk.chunk_id for chunk in chunks}) != len(chunks):
+        raise ValueError("the chunks' ids are not unique: two chunks have the same one")
+    dimension = int(vectors.shape[1])
+    name = generation_name(chunks, dimension=dimension, settings=settings, index_settings=index.settings)
+    state = index.state(name)
+    built = state is None or not state.sealed
+    if not built and (count := index.count(name)) != len(chunks):
+        raise GenerationBuildError(
+            f"the finished generation {name} holds {count} chunks instead of {len(chunks)}: something changed it. "
+            "Delete it (swap to another one first if it is live) and build again"
+        )
+    if built:
+        index.create_generation(name, dimension=dimension)
+        for start in range(0, len(chunks), settings.batch_size):
+            end = min(start + settings.batch_size, len(chunks))
+            index.add(name, chunks[start:end], vectors[start:end])
+            if progress is not None:
+                progress(end, len(chunks))
+        if (count := index.count(name)) != len(chunks):
+            raise GenerationBuildError(
+                f"the generation {name} holds {count} chunks instead of {len(chunks)}: was it built twice at once? "
+                "It is left unfinished, build it again"
+            )
+        index.seal(name)
+    return GenerationReport(
+        generation=name,
+        embedding_model_id=settings.embedding_model_id,
+        dimension=dimension,
+        chunks=len(chunks),
+        documents=len({chunk.document_id for chunk in chunks}),
+        built=built,
+        seconds=time.perf_counter() - started,
+    )
+
+
+def verify_generation(
+    generation: str,
+    chunks: Sequence[Chunk],
+    vectors: Vectors,
+    *,
+    index: SearchIndex,
+    sample: int = 50,
+    minimum_self_found: float = 0.98,
+    minimum_keyword_found: float = 0.8,
+) -> VerificationReport:
+    """Check a generation against what it was built from, before the alias moves to it.
+
+    Args:
+        generation: Its name.
+        chunks: What it was built from.
+        vectors: float32 of shape (len(chunks), dimension), row i for chunks[i].
+        index: Where it is.
+        sample: How many chunks are searched for, spread over all contents by their hashes: the same every time.
+        minimum_self_found: Share of them that a search by their own vector must find first (an approximate index may
+            miss one in a while; a chunk of equal content, or as near as makes no difference, counts).
+        minimum_keyword_found: Share of them that a search for their own first words must find among the first ten;
+            chunks that begin alike may push each other out.
+
+    Returns:
+        The checks, each with its figures; never raises because one fails.
+    """
+    state = index.state(generation)
+    sealed = state is not None and state.sealed
+    checks = [VerificationCheck("finished", sealed, "it is sealed" if sealed else "it was never finished, or is gone")]
+    if state is None or not sealed:
+        return VerificationReport(generation, tuple(checks))
+    count, dimension = index.count(generation), int(vectors.shape[1])
+    checks.append(VerificationCheck("count", count == len(chunks), f"{count} chunks, expected {len(chunks)}"))
+    detail = "it tells whose a chunk is" if state.knows_tenants else "built by a version that knew no tenants"
+    checks.append(VerificationCheck("tenants_known", state.knows_tenants, detail))
+    same = state.dimension == dimension
+    checks.append(VerificationCheck("dimension", same, f"{state.dimension}, the vectors have {dimension}"))
+    if not same or not state.knows_tenants:
+        return VerificationReport(generation, tuple(checks))
+    rows = sorted(range(len(chunks)), key=lambda row: (chunks[row].content_hash, chunks[row].chunk_id))[:sample]
+    by_id = {chunk.chunk_id: chunk.content_hash for chunk in chunks}
+
+    def found_by_vector(row: int) -> bool:
+        scope = TenantScope.of(chunks[row].tenant)
+        hits = index.vector_search(generation, vectors[row], scope=scope, limit=10)
+        first = [hit for hit in hits if hit.score >= hits[0].score - _SAME_SCORE]
+        return chunks[row].content_hash in [by_id.get(hit.chunk_id) for hit in first]
+
+    def found_by_keyword(row: int) -> bool:
+        words = embedding_text(chunks[row].title, chunks[row].text)[:_KEYWORD_CHARACTERS]
+        scope = TenantScope.of(chunks[row].tenant)
+        hits = index.keyword_search(generation, words, scope=scope, limit=10)
+        return chunks[row].content_hash in [by_id.get(hit.chunk_id) for hit in hits]
+
+    for name, found, minimum in (
+        ("vector_search", found_by_vector, minimum_self_found),
+        ("keyword_search", found_by_keyword, minimum_keyword_found),
+    ):
+        missed = [chunks[row].chunk_id for row in rows if not found(row)]
+        share = 1.0 - len(missed) / len(rows) if rows else 0.0
+        detail = f"{share:.1%} of {len(rows)} chunks found themselves, {minimum:.0%} needed"
+        detail += f"; not {', '.join(missed[:3])}" if missed else ""
+        checks.append(VerificationCheck(name, share >= minimum, detail))
+    shown = _shown_to_others(generation, [(chunks[row], vectors[row]) for row in rows], chunks, index)
+    detail = f"{len(rows)} chunks searched for by others than their tenants"
+    detail += f"; shown: {', '.join(shown[:3])}" if shown else ""
+    checks.append(VerificationCheck("tenants_apart", not shown, detail))
+    return VerificationReport(generation, tuple(checks))
+
+
+def _shown_to_others(
+    generation: str, sample: Sequence[tuple[Chunk, Vectors]], chunks: Sequence[Chunk], index: SearchIndex
+) -> list[str]:
+    """Return the ids of chunks that a search for the sampled ones finds, but must not: they are of another tenant."""
+    tenant_of = {chunk.chunk_id: chunk.tenant for chunk in chunks}
+    tenants = sorted({chunk.tenant for chunk in chunks if chunk.tenant is not None})
+    shown: set[str] = set()
+    for number, (chunk, vector) in enumerate(sample):
+        # Nobody's shopper, and each tenant's in turn.
+        for tenant in {None, tenants[number % len(tenants)]} if tenants else ():
+            scope = TenantScope.of(tenant)
+            words = embedding_text(chunk.title, chunk.text)[:_KEYWORD_CHARACTERS]
+            for hit in (
+                *index.vector_search(generation, vector, scope=scope, limit=10),
+                *index.keyword_search(generation, words, scope=scope, limit=10),
+            ):
+                if not scope.admits(tenant_of.get(hit.chunk_id)):
+                    shown.add(hit.chunk_id)
+    return sorted(shown)
+
+
+def prune_generations(
+    index: SearchIndex, *, keep: int, protect: Collection[str] = (), now_ms: int | None = None
+) -> list[str]:
+    """Delete old generations and return their names.
+
+    Kept are the live one, those of `protect` (what releases may be rolled back to), and the `keep` newest finished
+    ones. Unfinished ones go when they are six hours old: a younger one may be in the making.
+
+    Args:
+        index: The index.
+        keep: How many of the newest finished generations stay, the live one counted if it is among them.
+        protect: Generations that stay whatever their age.
+        now_ms: The present in milliseconds since the epoch (UTC); by default the clock's.
+    """
+    if keep < 0:
+        raise ValueError(f"keep must not be negative, got {keep}")
+    now = int(time.time() * 1000) if now_ms is None else now_ms
+    states = [state for name in index.generations() if (state := index.state(name)) is not None]
+    finished = [state.generation for state in states if state.sealed]
+    spared = {index.live_generation(), *protect, *finished[len(finished) - keep :]}
+    abandoned = [s.generation for s in states if not s.sealed and now - s.created_at > _ABANDONED_AFTER_MS]
+    doomed = [name for name in [*finished, *abandoned] if name not in spared]
+    for name in doomed:
+        index.delete_generation(name)
+    return doomed

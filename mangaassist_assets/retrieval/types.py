@@ -1,0 +1,147 @@
+"""The words of retrieval as plain values and protocols: chunks, hits, embedders, search indexes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mangaassist_assets.retrieval.tenants import TenantScope
+
+Vectors = NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Chunk:
+    """A passage of one knowledge document, the unit of retrieval.
+
+    `chunk_id` is `<document_id>::<position>`; `content_hash` is the SHA-256 of what is embedded (title, text and
+    context), so equal content is embedded once. `tenant` is whose passage it is, None where it is everybody's.
+    `context` is metadata that is embedded with the text and is no part of it, one `key: value` a line.
+    """
+
+    chunk_id: str
+    document_id: str
+    position: int
+    title: str
+    text: str
+    content_hash: str
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    tenant: str | None = None
+    context: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hit:
+    """One search result; `score` is the engine's own, higher is better, comparable only within one result list."""
+
+    chunk_id: str
+    document_id: str
+    title: str
+    text: str
+    score: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GenerationState:
+    """What an index knows about one of its generations.
+
+    `sealed` is False while it is being built, and for ever where its builder was killed. `created_at` is in
+    milliseconds since the epoch (UTC). `knows_tenants` is False for one that an earlier version built, which can tell
+    no tenant from another.
+    """
+
+    generation: str
+    dimension: int
+    sealed: bool
+    created_at: int
+    knows_tenants: bool
+
+
+class Embedder(Protocol):
+    """Turns texts into L2-normalised vectors."""
+
+    @property
+    def model_id(self) -> str:
+        """The name that goes into traces and index generations."""
+
+    @property
+    def dimension(self) -> int:
+        """Length of one vector."""
+
+    def embed(self, texts: Sequence[str]) -> Vectors:
+        """Return float32 of shape (len(texts), dimension), each row of length one."""
+
+
+class PassageSearch(Protocol):
+    """What the chatbot asks of a search index. Scores of keywords are BM25; any text is a valid query.
+
+    No search goes without a scope: what it does not admit is never found, and takes no place of what is. Every search
+    but one of all tenants raises `TenantlessGenerationError` on a generation that does not know tenants.
+    """
+
+    def live_generation(self) -> str | None:
+        """Return the generation in use, or None where there is none."""
+
+    def vector_search(
+        self,
+        generation: str,
+        vector: NDArray[np.float32],
+        *,
+        scope: TenantScope,
+        limit: int,
+        filters: Mapping[str, str] | None = None,
+    ) -> list[Hit]:
+        """Return the nearest chunks by cosine similarity, best first."""
+
+    def keyword_search(
+        self,
+        generation: str,
+        query: str,
+        *,
+        scope: TenantScope,
+        limit: int,
+        filters: Mapping[str, str] | None = None,
+    ) -> list[Hit]:
+        """Return the best chunks by their words, best first."""
+
+
+class SearchIndex(PassageSearch, Protocol):
+    """Index generations behind one alias. A generation is immutable once it is sealed.
+
+    Every method that names a generation raises `UnknownGenerationError` where there is none of that name.
+    """
+
+    @property
+    def settings(self) -> Mapping[str, str]:
+        """What shapes the search results (engine, analyzer, layout): part of a generation's identity."""
+
+    def create_generation(self, generation: str, *, dimension: int) -> None:
+        """Create an empty physical index; an unfinished one of the same name is replaced."""
+
+    def add(self, generation: str, chunks: Sequence[Chunk], vectors: Vectors) -> None:
+        """Add chunks with their vectors, shape (len(chunks), dimension)."""
+
+    def seal(self, generation: str) -> None:
+        """Finish a generation: build or refresh its vector and keyword indexes so that searches see all chunks."""
+
+    def state(self, generation: str) -> GenerationState | None:
+        """Return what is known of a generation, or None where there is none of that name."""
+
+    def count(self, generation: str) -> int:
+        """Return how many chunks a generation holds."""
+
+    def generations(self) -> list[str]:
+        """Return the names of all physical generations, oldest first."""
+
+    def swap_live(self, generation: str, *, expected: str | None) -> None:
+        """Point the alias at `generation` if it still names `expected`; raise `AliasMovedError` otherwise.
+
+        One that does not know tenants never goes live: it raises `TenantlessGenerationError`.
+        """
+
+    def delete_generation(self, generation: str) -> None:
+        """Remove a physical generation; refuses the live one."""

@@ -1,0 +1,1 @@
+"""Feedback events: parsed, joined with their traces, stored once each, recorded on the traces."""

@@ -1,0 +1,354 @@
+"""Where feedback events come to rest: a landing table, and the table of distinct events that is made of it.
+
+Events, rejected records and the position in the source are one commit, so a killed consumer reads the same records
+again from the last whole commit. The table of a bundle depends on nothing but the set of distinct events that were
+landed: not on repeats, order, batches, or the shards that they came through.
+
+An event that does not say its trace, bundle or session waits in a partition of its own until the trace tells them
+(`feedback_joining`). What is landed holds no id of a person: `feedback_identity` has seen to it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import polars as pl
+
+from mangaassist_assets.core.ingestion_tables import Checkpoint, LandingConflictError, LandingTable, storage_options
+from mangaassist_assets.tracing.feedback.events import CONTENT_DIGITS, CONTENT_ID, FeedbackRecord
+from mangaassist_assets.tracing.feedback.identity import StoredIds
+from mangaassist_assets.tracing.feedback.sources import FeedbackSource, RejectedRecord
+from mangaassist_assets.tracing.ingestion.turn_frames import SnapshotSchemaError, to_parquet
+
+_EVENT_COLUMNS: dict[str, pl.DataType | type[pl.DataType]] = {
+    "event_id": pl.String,
+    "trace_id": pl.String,
+    "session_id": pl.String,
+    "user_key": pl.String,
+    "release_bundle": pl.String,
+    "feedback": pl.String,
+    "timestamp": pl.String,
+}
+EVENT_SCHEMA = pl.Schema(_EVENT_COLUMNS)
+LANDING_SCHEMA = pl.Schema(
+    {
+        **_EVENT_COLUMNS,
+        "place": pl.String,
+        "size": pl.Int64,
+        "reason": pl.String,
+        "response_id": pl.String,
+        "stated_bundle": pl.String,
+    }
+)
+WAITING_COLUMNS = (*(name for name in _EVENT_COLUMNS if name != "release_bundle"), "response_id", "stated_bundle")
+_WAITING_SCHEMA = pl.Schema(dict.fromkeys(WAITING_COLUMNS, pl.String))
+_JOINED = ("trace_id", "release_bundle", "session_id")
+
+# No release bundle begins with an underscore, so these partitions can be nobody's bundle.
+_REJECTED = "_rejected"
+_GAPS = "_gaps"
+_ERASED = "_erased"
+_WAITING = "_waiting"
+_LIMIT = 50_000
+_CONFLICTS = 5
+_COMMITS_BEFORE_COMPACTION = 64
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FeedbackTable:
+    """The distinct events of one release bundle in EVENT_SCHEMA, sorted by (timestamp, event_id).
+
+    Events without an id of their own are distinct where another thumb of the trace stands between them.
+    `duplicates` counts repeated deliveries that were dropped; `conflicts` counts deliveries of an event id that said
+    something else than the one that was kept, which is the earliest, and of those the least in the order of columns.
+    """
+
+    frame: pl.DataFrame
+    duplicates: int
+    conflicts: int
+
+    @property
+    def events(self) -> tuple[FeedbackRecord, ...]:
+        """The events, oldest first."""
+        return tuple(FeedbackRecord(**row) for row in self.frame.iter_rows(named=True))
+
+    def count(self, feedback: str) -> int:
+        """Return how many events say `feedback` (`thumbs_up` or `thumbs_down`)."""
+        return int((self.frame["feedback"] == feedback).sum())
+
+    def to_parquet(self) -> bytes:
+        """Return the events as Parquet; the same events give the same bytes with the same version of polars."""
+        return to_parquet(self.frame)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Landed:
+    """What one reading of the source brought in; `erased` events were of users who were erased, and not kept.
+
+    `clipped` events named a time after they arrived, `unreadable_times` are those whose time was none: both have the
+    time of their arrival.
+    """
+
+    events: int = 0
+    rejects: int = 0
+    erased: int = 0
+    clipped: int = 0
+    unreadable_times: int = 0
+    gaps: tuple[RejectedRecord, ...] = ()
+
+
+def events_from_parquet(content: bytes) -> tuple[FeedbackRecord, ...]:
+    """Return the events stored by `FeedbackTable.to_parquet`, in their order.
+
+    Raises:
+        SnapshotSchemaError: the table has other columns or types.
+    """
+    frame = pl.read_parquet(io.BytesIO(content))
+    if frame.schema != EVENT_SCHEMA:
+        wrong = sorted(set(frame.schema.items()) ^ set(EVENT_SCHEMA.items()), key=str)
+        raise SnapshotSchemaError(
+            f"the frame holds no feedback events, these columns differ: {[name for name, _ in wrong]}; "
+            "materialize feedback_events again with this version"
+        )
+    return FeedbackTable(frame=frame, duplicates=0, conflicts=0).events
+
+
+class FeedbackLanding:
+    """Feedback events at rest."""
+
+    def __init__(self, table: LandingTable) -> None:
+        self._table = table
+
+    @classmethod
+    def at(cls, uri: str) -> FeedbackLanding:
+        """Name the landing in a directory or under an `s3://` URL; nothing is touched."""
+        return cls(LandingTable(uri, schema=LANDING_SCHEMA, storage_options=storage_options(uri)))
+
+    def checkpoint(self) -> Checkpoint:
+        """Return the position in the source, and the number of the commit that holds it."""
+        return self._table.checkpoint()
+
+    def cursor(self) -> dict[str, Any]:
+        """Return the position in the source after what was landed; empty at first."""
+        return dict(self.checkpoint().value)
+
+    def append(
+        self,
+        *,
+        events: Sequence[Mapping[str, Any]],
+        rejects: Sequence[RejectedRecord],
+        cursor: Mapping[str, Any],
+        gaps: Sequence[RejectedRecord] = (),
+        erased: Collection[str] = (),
+        after: Checkpoint | None = None,
+    ) -> bool:
+        """Land what was read, with the position after it, in one commit.
+
+        Args:
+            events: Events as `FeedbackRecord.to_dict` or `StoredIds.row` gives them; one that lacks its trace, bundle
+                or session waits.
+            rejects: Records that were none.
+            cursor: The position after all of them.
+            gaps: Places where records were lost.
+            erased: Keys of users whose events are not kept: only a hash of the event's id is.
+            after: The checkpoint that was read from; None takes the newest.
+
+        Returns:
+            Whether there was anything to commit.
+
+        Raises:
+            LandingConflictError: Somebody landed records since `after`; nothing was written.
+        """
+        start = self.checkpoint() if after is None else after
+        if not (events or rejects or gaps) and dict(cursor) == dict(start.value):
+            return False
+        rows = [_new_row(event, frozenset(erased)) for event in events]
+        rows += [_reject_row(reject, _REJECTED) for reject in rejects]
+        rows += [_reject_row(gap, _GAPS) for gap in gaps]
+        self._table.append(pl.DataFrame(rows, schema=LANDING_SCHEMA, orient="row"), after=start, value=dict(cursor))
+        return True
+
+    def table(self, release_bundle: str, *, erased: Collection[str] = ()) -> FeedbackTable:
+        """Return the distinct events of one bundle; what other bundles hold is not read.
+
+        Args:
+            release_bundle: The bundle.
+            erased: Keys of users whose events are left out, whatever is still at rest.
+        """
+        landed = self._table.rows(release_bundle).select(EVENT_SCHEMA.names()).collect()
+        if erased:
+            landed = landed.filter(~pl.col("user_key").is_in(sorted(erased)).fill_null(value=False))
+        distinct = landed.unique()
+        order = ["event_id", "timestamp", *(name for name in EVENT_SCHEMA if name not in ("event_id", "timestamp"))]
+        kept = distinct.sort(order, nulls_last=True).unique("event_id", keep="first", maintain_order=True)
+        said = _without_echoes(kept)
+        return FeedbackTable(
+            frame=said.sort("timestamp", "event_id"),
+            duplicates=landed.height - distinct.height + kept.height - said.height,
+            conflicts=distinct.height - kept.height,
+        )
+
+    def waiting(self) -> list[dict[str, Any]]:
+        """Return the distinct events that wait for their traces, in WAITING_COLUMNS, oldest first."""
+        rows = self._table.rows(_WAITING).select(WAITING_COLUMNS).collect()
+        return rows.unique().sort("timestamp", "event_id", nulls_last=True).to_dicts()
+
+    def settle(
+        self, waited: Sequence[Mapping[str, Any]], joined: Sequence[Mapping[str, Any]], *, erased: Collection[str] = ()
+    ) -> None:
+        """Move events that waited into their bundles; those of erased users leave only the hash of their id.
+
+        A process that is killed in between leaves some in both places: moved again, they fall away as repeats.
+
+        Args:
+            waited: Events as `waiting` gave them.
+            joined: The same events with their trace and bundle.
+            erased: Keys of users whose events are not kept.
+
+        Raises:
+            LandingConflictError: Others landed records meanwhile; run again.
+        """
+        if not joined:
+            return
+        start = self.checkpoint()
+        rows = [_landed_row(event, frozenset(erased)) for event in joined]
+        frame = pl.DataFrame(rows, schema=LANDING_SCHEMA, orient="row")
+        self._table.append(frame, after=start, value=dict(start.value))
+        settled = pl.DataFrame(list(waited), schema=_WAITING_SCHEMA, orient="row").unique()
+        left = self._table.rows(_WAITING).collect().join(settled, on=WAITING_COLUMNS, how="anti", nulls_equal=True)
+        self._table.replace(_WAITING, left)
+
+    def bundles(self) -> list[str]:
+        """Return the release bundles that have events, sorted."""
+        return [name for name in self._table.bundles() if not name.startswith("_")]
+
+    def rejects(self) -> list[RejectedRecord]:
+        """Return the records that were no feedback events, each place once."""
+        return self._records(_REJECTED)
+
+    def gaps(self) -> list[RejectedRecord]:
+        """Return the places where records were lost, each once."""
+        return self._records(_GAPS)
+
+    def dropped_of_erased_users(self) -> int:
+        """Return how many events of erased users arrived after the erasure and were dropped."""
+        return int(self._table.rows(_ERASED).select(pl.col("place").n_unique()).collect().item())
+
+    def erase(self, *, user_keys: Collection[str] = (), trace_ids: Collection[str] = ()) -> int:
+        """Remove the events of users, and those about traces, for good; returns how many rows there were."""
+        removed = self._table.erase("user_key", user_keys)
+        return removed + (self._table.erase("trace_id", trace_ids) if trace_ids else 0)
+
+    def trace_ids_of(self, user_keys: Collection[str]) -> frozenset[str]:
+        """Return the traces that events of these users are about."""
+        found = self._table.rows().filter(pl.col("user_key").is_in(sorted(user_keys))).select("trace_id").collect()
+        return frozenset(found["trace_id"].to_list())
+
+    def compact(self) -> None:
+        """Join small files; what is read stays the same."""
+        self._table.compact()
+
+    def _records(self, partition: str) -> list[RejectedRecord]:
+        rows = self._table.rows(partition).select("place", "size", "reason").unique().sort("place", "reason").collect()
+        found: list[RejectedRecord] = []
+        for place, size, reason in rows.iter_rows():
+            part, _, number = str(place).rpartition("/")
+            found.append(RejectedRecord(part=part, sequence_number=number, size=size, reason=reason))
+        return found
+
+
+def land_new(
+    source: FeedbackSource,
+    landing: FeedbackLanding,
+    *,
+    erased: Collection[str] = (),
+    pseudonym_key: bytes | None = None,
+    limit: int = _LIMIT,
+) -> Landed:
+    """Land everything new of a source, batch by batch.
+
+    Args:
+        source: The stream, or what is delivered of it.
+        landing: Where to.
+        erased: Keys of users whose events are dropped.
+        pseudonym_key: The installation's secret, which makes pseudonyms of people's ids; without it they are dropped.
+        limit: Records of one batch, and of one commit.
+
+    Raises:
+        LandingConflictError: Others landed records of the same source again and again meanwhile.
+    """
+    total = Landed()
+    conflicts = 0
+    ids = StoredIds(pseudonym_key)
+    while True:
+        start = landing.checkpoint()
+        batch = source.read_new(start.value, limit=limit)
+        rows = [ids.row(event) for event in batch.events]
+        try:
+            committed = landing.append(
+                events=rows,
+                rejects=batch.rejects,
+                gaps=batch.gaps,
+                cursor=batch.cursor,
+                erased=erased,
+                after=start,
+            )
+        except LandingConflictError:
+            # The other one landed these records: going on from its checkpoint is all that is left to do.
+            conflicts += 1
+            if conflicts >= _CONFLICTS:
+                raise
+            continue
+        if committed and (start.number + 1) % _COMMITS_BEFORE_COMPACTION == 0:
+            landing.compact()
+        dropped = sum(1 for row in rows if row["user_key"] in erased)
+        times = Counter(event.time_from for event in batch.events)
+        total = Landed(
+            events=total.events + len(batch.events) - dropped,
+            rejects=total.rejects + len(batch.rejects),
+            erased=total.erased + dropped,
+            clipped=total.clipped + times["clipped"],
+            unreadable_times=total.unreadable_times + times["unreadable"],
+            gaps=total.gaps + batch.gaps,
+        )
+        if batch.size < limit:
+            return total
+
+
+def _without_echoes(events: pl.DataFrame) -> pl.DataFrame:
+    """Return the events without those that say again what their trace's last event said, neither having an id."""
+    ordered = events.sort("trace_id", "timestamp", "event_id")
+    content = pl.when(pl.col("event_id").str.starts_with(CONTENT_ID)).then(pl.col("event_id").str.tail(CONTENT_DIGITS))
+    return ordered.filter((content == content.shift(1).over("trace_id")).fill_null(value=False).not_())
+
+
+def _landed_row(event: Mapping[str, Any], gone: frozenset[str]) -> dict[str, Any]:
+    if event.get("user_key") in gone:
+        return _erased_row(event)
+    return {name: event.get(name) for name in LANDING_SCHEMA}
+
+
+def _new_row(event: Mapping[str, Any], gone: frozenset[str]) -> dict[str, Any]:
+    row = _landed_row(event, gone)
+    if row["release_bundle"] == _ERASED or all(row[name] is not None for name in _JOINED):
+        return row
+    return {**row, "release_bundle": _WAITING, "stated_bundle": row["release_bundle"]}
+
+
+def _erased_row(event: Mapping[str, Any]) -> dict[str, Any]:
+    hashed = hashlib.sha256(str(event["event_id"]).encode("utf-8", "surrogatepass")).hexdigest()[:32]
+    return {
+        **dict.fromkeys(LANDING_SCHEMA),
+        "release_bundle": _ERASED,
+        "place": hashed,
+        "reason": "the user was erased",
+    }
+
+
+def _reject_row(reject: RejectedRecord, partition: str) -> dict[str, Any]:
+    return {"release_bundle": partition, "place": reject.place, "size": reject.size, "reason": reject.reason}

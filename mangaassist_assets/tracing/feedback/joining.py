@@ -1,0 +1,130 @@
+"""Joining events with their traces: what an event does not say of bundle, session and user, its trace does.
+
+An event names its trace by an id of the trace or of the response. Where neither is known yet, the event waits; it is
+looked for again at every joining, and how long it has waited is told, however long that is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, Protocol
+
+from mangaassist_assets.core.ingestion_tables import LandingConflictError
+from mangaassist_assets.privacy import is_pseudonym
+from mangaassist_assets.tracing.feedback.identity import StoredIds
+from mangaassist_assets.tracing.feedback.ingestion import FeedbackLanding
+
+OVERDUE = timedelta(days=7)
+"""Streams keep records a day and a year at most; a trace that is a week late will hardly come."""
+_ATTEMPTS = 5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TraceFacts:
+    """What a trace says of a thumb on it: its bundle, None where it names no valid one, its session and its user."""
+
+    trace_id: str
+    release_bundle: str | None
+    session_id: str | None
+    user: str | None
+
+
+class TraceFinder(Protocol):
+    """Where traces are looked up."""
+
+    def by_trace_id(self, trace_ids: Sequence[str]) -> Mapping[str, TraceFacts]:
+        """Return those of the traces that exist, by their ids."""
+
+    def by_response_id(self, response_ids: Sequence[str]) -> Mapping[str, TraceFacts]:
+        """Return the traces that gave these responses, by the responses' ids; one that two traces claim is left out."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Joined:
+    """What one joining did. `overdue` of those that still wait have waited for longer than OVERDUE."""
+
+    joined: int = 0
+    waiting: int = 0
+    overdue: int = 0
+    oldest: str | None = None
+    erased: int = 0
+
+
+def join_waiting(
+    landing: FeedbackLanding,
+    finders: Sequence[TraceFinder],
+    *,
+    pseudonym_key: bytes | None,
+    now: datetime,
+    erased: Collection[str] = (),
+) -> Joined:
+    """Give every event that waits what its trace says, and move it into its bundle.
+
+    Args:
+        landing: Where events wait.
+        finders: Where traces are looked up; a later one is asked for what the earlier ones do not know.
+        pseudonym_key: See `land_new`.
+        now: The time, for what is overdue.
+        erased: Keys of users whose events are dropped.
+
+    Raises:
+        LandingConflictError: Others landed records again and again meanwhile; nothing is lost, run again.
+    """
+    ids = StoredIds(pseudonym_key)
+    attempts = _ATTEMPTS
+    while waiting := landing.waiting():
+        found = _found(waiting, finders)
+        known = [(event, facts) for event, facts in zip(waiting, found, strict=True) if facts is not None]
+        joined = [_joined(event, facts, ids) for event, facts in known]
+        left = [event["timestamp"] for event, facts in zip(waiting, found, strict=True) if facts is None]
+        try:
+            landing.settle([event for event, _ in known], joined, erased=erased)
+        except LandingConflictError:
+            attempts -= 1
+            if not attempts:
+                raise
+            continue
+        dropped = sum(1 for event in joined if event["user_key"] in erased)
+        return Joined(
+            joined=len(joined) - dropped,
+            waiting=len(left),
+            overdue=sum(1 for timestamp in left if now - datetime.fromisoformat(timestamp) > OVERDUE),
+            oldest=min(left, default=None),
+            erased=dropped,
+        )
+    return Joined()
+
+
+def _found(waiting: Sequence[Mapping[str, Any]], finders: Sequence[TraceFinder]) -> list[TraceFacts | None]:
+    """Return what is known of each event's trace, None where it does not tell the bundle."""
+    found: list[TraceFacts | None] = [None] * len(waiting)
+    for finder in finders:
+        open_ones = [number for number, facts in enumerate(found) if facts is None]
+        traces = finder.by_trace_id(_distinct(waiting, open_ones, "trace_id"))
+        # A response is asked for where the trace's id is not given, or leads nowhere.
+        unknown = [number for number in open_ones if waiting[number]["trace_id"] not in traces]
+        responses = finder.by_response_id(_distinct(waiting, unknown, "response_id"))
+        for number in open_ones:
+            event = waiting[number]
+            facts = traces.get(event["trace_id"]) or responses.get(event["response_id"])
+            if facts is not None and (facts.release_bundle or event["stated_bundle"]):
+                found[number] = facts
+    return found
+
+
+def _distinct(waiting: Sequence[Mapping[str, Any]], numbers: Sequence[int], name: str) -> list[str]:
+    return sorted({waiting[number][name] for number in numbers if waiting[number][name] is not None})
+
+
+def _joined(event: Mapping[str, Any], facts: TraceFacts, ids: StoredIds) -> dict[str, Any]:
+    """Return the event with what it lacked; what it says itself stays."""
+    user = event["user_key"] or ids.user(facts.user)
+    return {
+        **event,
+        "trace_id": facts.trace_id,
+        "release_bundle": event["stated_bundle"] or facts.release_bundle,
+        "session_id": event["session_id"] or ids.session(facts.session_id, user=facts.user),
+        "user_key": user if is_pseudonym(user) else None,
+    }

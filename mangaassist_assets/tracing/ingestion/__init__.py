@@ -1,0 +1,1 @@
+"""Ingesting traces: read once in order, looked after when they change, stored by release bundle."""

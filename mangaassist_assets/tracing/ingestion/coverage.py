@@ -1,0 +1,312 @@
+"""How completely traces say what the contract asks for: the share of traces with each tag and each span.
+
+A share counts only traces of which the tag or span can be expected: a turn that was blocked before generation has no
+model call to trace, and nothing is reranked where retrieval found nothing. A falling share tells that an application
+or a tool stopped saying something, long before a model misses it.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from mangaassist_assets.tracing.contract.names import SpanName, Tag
+from mangaassist_assets.tracing.contract.records import TraceState
+
+Kind = Literal["tag", "span"]
+Severity = Literal["warn", "error"]
+_MOST_PROBLEMS = 200
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TracePresence:
+    """What one trace has.
+
+    `candidates` is how many chunks retrieval found, None where the trace does not say. `problems` are what was odd,
+    each beginning with the fact's name and a colon.
+    """
+
+    trace_id: str
+    tags: frozenset[str]
+    spans: frozenset[str]
+    state: TraceState
+    candidates: int | None = None
+    blocked: bool = False
+    problems: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Share:
+    """How many traces have a tag or span.
+
+    `present` counts among all `traces`, `met` among those of which it is `expected`; `example` is an id of an expected
+    one without it.
+    """
+
+    kind: Kind
+    name: str
+    traces: int
+    present: int
+    expected: int
+    met: int
+    example: str | None = None
+
+    @property
+    def value(self) -> float | None:
+        """The share among the traces of which it is expected, or None where those are none."""
+        return self.met / self.expected if self.expected else None
+
+    @property
+    def overall(self) -> float | None:
+        """The share among all finished traces, or None where there are none."""
+        return self.present / self.traces if self.traces else None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Problem:
+    """A part that cannot be read: what is wrong, in how many traces, and the id of one of them."""
+
+    what: str
+    traces: int
+    example: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Coverage:
+    """The shares over some traces; those in progress are counted apart and expected to have nothing yet.
+
+    `problems` are the parts that were there and could not be read, the most frequent first.
+    """
+
+    traces: int
+    in_progress: int
+    shares: tuple[Share, ...]
+    problems: tuple[Problem, ...] = ()
+
+    def share(self, kind: Kind, name: str) -> Share:
+        """Return the share of one tag or span.
+
+        Raises:
+            KeyError: It is none of the contract.
+        """
+        for one in self.shares:
+            if (one.kind, one.name) == (kind, name):
+                return one
+        raise KeyError(f"{kind} {name} is not in the trace contract")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Threshold:
+    """The least share that is right, and the least that is not yet an error; `error_below` None never is one."""
+
+    kind: Kind
+    name: str
+    warn_below: float
+    error_below: float | None = None
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.warn_below <= 1 or not 0 <= (self.error_below or 0) <= self.warn_below:
+            raise ValueError(
+                f"threshold of {self.kind} {self.name}: needs 0 <= error_below <= warn_below <= 1, "
+                f"not {self.error_below} and {self.warn_below}"
+            )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shortfall:
+    """A share below its threshold."""
+
+    share: Share
+    severity: Severity
+    threshold: float
+
+    def describe(self) -> str:
+        """Return the shortfall in one line."""
+        one = self.share
+        return (
+            f"{one.kind} {one.name}: {one.met} of {one.expected} traces ({(one.value or 0.0):.1%}), at least "
+            f"{self.threshold:.1%} expected; missing for example in {one.example}"
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CoverageJudgement:
+    """What thresholds say of a coverage. Too few traces are no evidence: then there are no shortfalls."""
+
+    traces: int
+    enough: bool
+    shortfalls: tuple[Shortfall, ...] = ()
+
+    @property
+    def severity(self) -> Severity | None:
+        """The worst severity, or None where all is well."""
+        found = {one.severity for one in self.shortfalls}
+        return "error" if "error" in found else "warn" if found else None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CoverageThresholds:
+    """The thresholds of all that is watched; `minimum_traces` finished traces are needed to judge."""
+
+    minimum_traces: int = 20
+    thresholds: Sequence[Threshold] = field(default_factory=lambda: DEFAULT_THRESHOLDS)
+
+
+# Without these no trace can be read: a single one without them is worth a word, one in ten means a broken writer.
+_REQUIRED = (("tag", Tag.RELEASE_BUNDLE), ("tag", Tag.SESSION_ID), ("span", SpanName.CHAT_TURN))
+# Other tools' traces know nothing of these, so a mixture of tools is no error.
+_WANTED = (
+    ("tag", Tag.INTENT),
+    ("tag", Tag.PROMPT_VERSION),
+    ("tag", Tag.BEDROCK_MODEL_ID),
+    ("tag", Tag.INTENT_MODEL_VERSION),
+    ("tag", Tag.RERANKER_VERSION),
+    ("tag", Tag.INDEX_GENERATION),
+    ("tag", Tag.EMBEDDING_MODEL_ID),
+    ("tag", Tag.GUARDRAIL_RULESET_VERSION),
+    ("tag", Tag.ROUTING_POLICY_VERSION),
+    ("span", SpanName.INTENT_CLASSIFICATION),
+    ("span", SpanName.RETRIEVE_CHUNKS),
+    ("span", SpanName.RERANK_CHUNKS),
+    ("span", SpanName.BUILD_PROMPT),
+    ("span", SpanName.BEDROCK_GENERATE),
+    ("span", SpanName.GUARDRAILS),
+)
+DEFAULT_THRESHOLDS: tuple[Threshold, ...] = (
+    *(Threshold(kind=kind, name=name, warn_below=1.0, error_below=0.9) for kind, name in _REQUIRED),  # type: ignore[arg-type]
+    *(Threshold(kind=kind, name=name, warn_below=0.95) for kind, name in _WANTED),  # type: ignore[arg-type]
+)
+
+
+def _always(_: TracePresence) -> bool:
+    return True
+
+
+def _went_well(trace: TracePresence) -> bool:
+    """An error ends a turn anywhere, so nothing after its beginning can be expected of it."""
+    return trace.state == "OK"
+
+
+def _retrieved(trace: TracePresence) -> bool:
+    """A turn without retrieval (a greeting, a blocked question) has no retrieval to tell of."""
+    return _went_well(trace) and SpanName.RETRIEVE_CHUNKS in trace.spans
+
+
+def _not_blocked(trace: TracePresence) -> bool:
+    return _went_well(trace) and not trace.blocked
+
+
+def _found_chunks(trace: TracePresence) -> bool:
+    return _retrieved(trace) and (trace.candidates or 0) > 0
+
+
+def _never(_: TracePresence) -> bool:
+    return False
+
+
+_EXPECTED: Mapping[tuple[Kind, str], Callable[[TracePresence], bool]] = {
+    ("tag", Tag.SESSION_ID): _always,
+    ("tag", Tag.RELEASE_BUNDLE): _always,
+    ("tag", Tag.INTENT): _not_blocked,
+    ("tag", Tag.INTENT_MODEL_VERSION): _not_blocked,
+    ("tag", Tag.PROMPT_VERSION): _not_blocked,
+    ("tag", Tag.BEDROCK_MODEL_ID): _not_blocked,
+    ("tag", Tag.RERANKER_VERSION): _found_chunks,
+    ("tag", Tag.GUARDRAIL_RULESET_VERSION): _went_well,
+    ("tag", Tag.ROUTING_POLICY_VERSION): _went_well,
+    ("tag", Tag.INDEX_GENERATION): _retrieved,
+    ("tag", Tag.EMBEDDING_MODEL_ID): _retrieved,
+    # Most turns have no experiment, no tenant, no cache and no thumb: nobody can expect them of any one trace.
+    ("tag", Tag.EXPERIMENT_ID): _never,
+    ("tag", Tag.TENANT): _never,
+    ("tag", Tag.CACHE_HIT): _never,
+    ("tag", Tag.USER_FEEDBACK): _never,
+    ("span", SpanName.CHAT_TURN): _always,
+    ("span", SpanName.INTENT_CLASSIFICATION): _not_blocked,
+    ("span", SpanName.RETRIEVE_CHUNKS): _not_blocked,
+    ("span", SpanName.EMBED_QUERY): _retrieved,
+    ("span", SpanName.VECTOR_SEARCH): _retrieved,
+    ("span", SpanName.KEYWORD_SEARCH): _retrieved,
+    ("span", SpanName.RERANK_CHUNKS): _found_chunks,
+    ("span", SpanName.BUILD_PROMPT): _not_blocked,
+    ("span", SpanName.BEDROCK_GENERATE): _not_blocked,
+    ("span", SpanName.GUARDRAILS): _went_well,
+    # Only agents call tools.
+    ("span", SpanName.TOOL_CALL): _never,
+}
+
+
+@dataclass(slots=True)
+class _Tally:
+    present: int = 0
+    expected: int = 0
+    met: int = 0
+    example: str | None = None
+
+
+def coverage(rows: Iterable[TracePresence]) -> Coverage:
+    """Return the shares over traces, each trace given once; the rows are read once and not kept."""
+    tallies = {key: _Tally() for key in _EXPECTED}
+    odd: Counter[str] = Counter()
+    examples: dict[str, str] = {}
+    traces = in_progress = 0
+    for row in rows:
+        if row.state == "IN_PROGRESS":
+            in_progress += 1
+            continue
+        traces += 1
+        for what in dict.fromkeys(row.problems):
+            # What is odd comes from outside: of a thousand kinds the first are counted.
+            if what in odd or len(odd) < _MOST_PROBLEMS:
+                odd[what] += 1
+                examples.setdefault(what, row.trace_id)
+        for (kind, name), expects in _EXPECTED.items():
+            tally = tallies[kind, name]
+            there = name in (row.tags if kind == "tag" else row.spans)
+            tally.present += there
+            if not expects(row):
+                continue
+            tally.expected += 1
+            tally.met += there
+            if not there and tally.example is None:
+                tally.example = row.trace_id
+    return Coverage(
+        traces=traces,
+        in_progress=in_progress,
+        shares=tuple(
+            Share(
+                kind=kind,
+                name=str(name),
+                traces=traces,
+                present=one.present,
+                expected=one.expected,
+                met=one.met,
+                example=one.example,
+            )
+            for (kind, name), one in tallies.items()
+        ),
+        problems=tuple(Problem(what=what, traces=count, example=examples[what]) for what, count in odd.most_common()),
+    )
+
+
+def judge(found: Coverage, thresholds: CoverageThresholds | None = None) -> CoverageJudgement:
+    """Return which shares are too low, errors first.
+
+    Raises:
+        KeyError: A threshold names what is not in the contract.
+    """
+    rules = thresholds or CoverageThresholds()
+    if found.traces < rules.minimum_traces:
+        return CoverageJudgement(traces=found.traces, enough=False)
+    shortfalls: list[Shortfall] = []
+    for rule in rules.thresholds:
+        share = found.share(rule.kind, rule.name)
+        if share.value is None or share.value >= rule.warn_below:
+            continue
+        failed = rule.error_below is not None and share.value < rule.error_below
+        severity: Severity = "error" if failed else "warn"
+        shortfalls.append(Shortfall(share=share, severity=severity, threshold=rule.warn_below))
+    shortfalls.sort(key=lambda one: (one.severity != "error", one.share.value, one.share.kind, one.share.name))
+    return CoverageJudgement(traces=found.traces, enough=True, shortfalls=tuple(shortfalls))

@@ -1,0 +1,1 @@
+"""AppConfig, SageMaker and Bedrock."""

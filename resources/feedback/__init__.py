@@ -1,0 +1,1 @@
+"""The feedback stream: Kinesis, and what Firehose delivered to S3."""

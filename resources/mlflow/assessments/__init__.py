@@ -1,0 +1,1 @@
+"""Assessments on MLflow traces: feedback, reviews, review queues."""

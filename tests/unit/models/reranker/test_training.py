@@ -1,0 +1,241 @@
+"""Claims about training and asking the reranker. All texts are invented."""
+
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from mangaassist_assets.models.artifacts import ArtifactMismatchError
+from mangaassist_assets.models.encoders.layer_states import LayerStates, run_lower_layers
+from mangaassist_assets.models.encoders.pretrained import load_base, sentence_features, tokenize
+from mangaassist_assets.models.examples import RankingExample
+from mangaassist_assets.models.reranker.model import idf_weights
+from mangaassist_assets.models.reranker.training import (
+    Reranker,
+    RerankerTrainingConfig,
+    RerankerTrainingError,
+    RerankerTrainingResult,
+    train_reranker,
+)
+
+PASSAGES = [
+    "Books can be returned within thirty days of delivery if they are unread.",
+    "Parcels within the country arrive in three to five working days.",
+    "A gift card never expires and can be used for any order.",
+    "Lantern of the Deep: divers find a sunken city and its last librarian. Complete in four volumes.",
+    "Paper Moon Courier: a comedy about a delivery girl who flies an origami crane.",
+    "Members collect one point for every coin they spend and get a free volume for two hundred.",
+]
+QUESTIONS = {
+    "how long do i have to send a book back": 0,
+    "when will my parcel be here": 1,
+    "does a voucher run out": 2,
+    "manga about people under water": 3,
+    "something funny with paper birds": 4,
+    "what do i get for loyalty points": 5,
+}
+QUICK = RerankerTrainingConfig(max_training_pairs=24, negatives=2, batch_queries=3)
+
+
+def ranking_examples() -> list[RankingExample]:
+    return [
+        RankingExample(
+            example_id=f"q{number}",
+            query=query,
+            passages=tuple(PASSAGES),
+            relevances=tuple(float(place == answer) for place in range(len(PASSAGES))),
+            first_stage_ranks=tuple(range(1, len(PASSAGES) + 1)),
+        )
+        for number, (query, answer) in enumerate(QUESTIONS.items())
+    ]
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> RerankerTrainingResult:
+    output = tmp_path_factory.mktemp("reranker") / "model"
+    return train_reranker(ranking_examples(), [], config=QUICK, output=output)
+
+
+@pytest.fixture(scope="module")
+def reranker(trained: RerankerTrainingResult) -> Reranker:
+    return Reranker.load(trained.directory, trained.digest)
+
+
+def test_the_trained_reranker_puts_the_answer_first(reranker: Reranker) -> None:
+    for query, answer in QUESTIONS.items():
+        scores = reranker.score([(query, passage) for passage in PASSAGES])
+        assert scores.argmax() == answer
+
+
+def test_scores_are_probabilities_that_separate(reranker: Reranker) -> None:
+    scores = reranker.score([(query, passage) for query in QUESTIONS for passage in PASSAGES])
+    assert scores.dtype == np.float32
+    assert ((scores >= 0) & (scores <= 1)).all()
+    answers = [number * len(PASSAGES) + answer for number, answer in enumerate(QUESTIONS.values())]
+    assert scores[answers].mean() > 0.5 > np.delete(scores, answers).mean()
+
+
+def test_an_untrained_network_with_closed_gates_ranks_by_what_the_sentence_encoder_knows() -> None:
+
+    from mangaassist_assets.models.reranker.model import stack_segments
+    from mangaassist_assets.models.reranker.pair_network import PairNetwork
+
+    base = load_base()
+    network = PairNetwork(base.encoder.shape, joint_layers=2).eval()
+    network.encoder.load_state_dict(base.encoder.state_dict())
+    network.gates.data.fill_(-1e9)
+    network.interactions.data.copy_(torch.tensor([1.0, 0.0, 0.0]))
+    ids = tokenize(base.tokenizer, ["how long do i have to send a book back", *PASSAGES], max_tokens=64)
+    features = sentence_features(base.encoder, ids)
+    features /= np.linalg.norm(features, axis=1, keepdims=True)
+    with torch.no_grad():
+        lower = [network.lower(torch.tensor([row]), torch.ones(1, len(row), dtype=torch.bool)).states[0] for row in ids]
+        queries = stack_segments([(ids[0], lower[0])] * len(PASSAGES))
+        passages = stack_segments(list(zip(ids[1:], lower[1:], strict=True)))
+        logits = network(queries, passages).numpy()
+    assert np.abs(logits - features[1:] @ features[0]).max() < 1e-5
+
+
+def test_training_changes_the_model_and_repeats_exactly(trained: RerankerTrainingResult, tmp_path: Path) -> None:
+    untrained = train_reranker(
+        ranking_examples(), [], config=RerankerTrainingConfig(epochs=0), output=tmp_path / "untrained"
+    )
+    again = train_reranker(ranking_examples(), [], config=QUICK, output=tmp_path / "again")
+    assert again.digest == trained.digest != untrained.digest
+    assert (trained.kept, untrained.kept) == ("trained", "start")
+    assert len(trained.training_losses) == 2
+
+
+def test_training_that_hurts_validation_is_undone(tmp_path: Path) -> None:
+    contrary = [
+        RankingExample(
+            example_id=example.example_id,
+            query=example.query,
+            passages=example.passages,
+            relevances=tuple(1.0 - relevance for relevance in example.relevances),
+            first_stage_ranks=example.first_stage_ranks,
+        )
+        for example in ranking_examples()
+    ]
+    config = RerankerTrainingConfig(epochs=3, learning_rate=1e-3, minimum_validation=6, negatives=1)
+    result = train_reranker(contrary, ranking_examples(), config=config, output=tmp_path / "model")
+    assert result.kept == "start"
+    assert result.metrics["validation_loss_trained"] > result.metrics["validation_loss_start"]
+    assert result.metrics["validation_mrr"] == result.metrics["validation_mrr_start"] > 0.8
+    untrained = train_reranker(
+        contrary, [], config=RerankerTrainingConfig(epochs=0), output=tmp_path / "untrained"
+    ).directory
+    kept, start = Reranker.load(result.directory).network, Reranker.load(untrained).network
+    assert all(
+        (kept.state_dict()[name] == value).all() for name, value in start.state_dict().items() if name != "calibration"
+    )
+
+
+def test_training_goes_on_from_a_champion(trained: RerankerTrainingResult, tmp_path: Path) -> None:
+    config = RerankerTrainingConfig(epochs=0)
+    result = train_reranker(
+        ranking_examples(), [], config=config, output=tmp_path / "model", start_from=trained.directory
+    )
+    champion, challenger = Reranker.load(trained.directory), Reranker.load(result.directory)
+    pairs = [(query, passage) for query in QUESTIONS for passage in PASSAGES]
+    order = np.argsort(champion.score(pairs))
+    assert (np.argsort(challenger.score(pairs)) == order).all()
+
+
+def test_company_and_the_cache_do_not_change_a_score(reranker: Reranker) -> None:
+    pairs = [(query, passage) for query in QUESTIONS for passage in PASSAGES]
+    together = reranker.score(pairs)
+    fresh = Reranker(
+        network=reranker.network, tokenizer=reranker.tokenizer, query_tokens=48, passage_tokens=96, digest=""
+    )
+    alone = np.concatenate([fresh.score([pair]) for pair in pairs])
+    assert np.abs(together - alone).max() < 1e-5
+    assert np.abs(fresh.score(pairs) - alone).max() < 1e-5
+
+
+def test_the_cache_stays_within_its_bytes(reranker: Reranker) -> None:
+    cache = LayerStates(limit=50_000)
+    small = Reranker(
+        network=reranker.network,
+        tokenizer=reranker.tokenizer,
+        query_tokens=48,
+        passage_tokens=96,
+        digest="",
+        passages=cache,
+    )
+    small.score([("gift", passage) for passage in PASSAGES])
+    assert 0 < cache.kept_bytes <= 50_000
+    assert cache.kept_bytes == sum(states.numel() * 4 for states in cache._states.values())
+
+
+def test_models_with_other_lower_layers_do_not_share_states(reranker: Reranker) -> None:
+    import copy
+
+    other = copy.deepcopy(reranker.network)
+    with torch.no_grad():
+        next(iter(other.encoder.transformer.layer[0].parameters())).add_(0.5)
+    cache = LayerStates()
+    pairs = [("gift", passage) for passage in PASSAGES]
+    sizes = {"query_tokens": 48, "passage_tokens": 96, "digest": "", "tokenizer": reranker.tokenizer}
+    Reranker(network=reranker.network, passages=cache, **sizes).score(pairs)
+    beside = Reranker(network=other, passages=cache, **sizes).score(pairs)
+    alone = Reranker(network=other, passages=LayerStates(), **sizes).score(pairs)
+    assert np.abs(beside - alone).max() < 1e-5
+
+
+def test_what_was_computed_once_is_not_computed_again(reranker: Reranker) -> None:
+    cache = LayerStates()
+    asked: list[int] = []
+
+    def compute(sequences: list[tuple[int, ...]]) -> list[torch.Tensor]:
+        asked.append(len(sequences))
+        return run_lower_layers(reranker.network.encoder, 2, sequences)
+
+    cache.get("one", [(101, 102), (101, 2000, 102), (101, 102)], compute)
+    cache.get("one", [(101, 102)], compute)
+    cache.get("two", [(101, 102)], compute)
+    assert asked == [2, 1]
+
+
+@pytest.mark.parametrize("text", ["", " ", "\x00", "\ud800", "返品", "word " * 20_000])
+def test_any_pair_gets_a_score(reranker: Reranker, text: str) -> None:
+    started = time.process_time()
+    scores = reranker.score([(text, PASSAGES[0]), (next(iter(QUESTIONS)), text), (text, text)])
+    assert np.isfinite(scores).all()
+    assert time.process_time() - started < 2.0
+
+
+def test_no_pairs_get_no_scores(reranker: Reranker) -> None:
+    assert reranker.score([]).shape == (0,)
+
+
+def test_examples_that_teach_nothing_are_counted_and_refused_when_alone(tmp_path: Path) -> None:
+    idle = RankingExample(
+        example_id="idle", query="gift", passages=(PASSAGES[2],), relevances=(1.0,), first_stage_ranks=(1,)
+    )
+    with pytest.raises(RerankerTrainingError, match="none of the 1 training examples"):
+        train_reranker([idle], [], config=QUICK, output=tmp_path / "model")
+    config = RerankerTrainingConfig(epochs=0)
+    result = train_reranker([idle, *ranking_examples()], [], config=config, output=tmp_path / "model")
+    assert result.metrics["train_queries_that_teach_nothing"] == 1
+
+
+def test_an_example_whose_fields_do_not_fit_is_named(tmp_path: Path) -> None:
+    broken = RankingExample(
+        example_id="broken-7", query="x", passages=("a", "b"), relevances=(1.0,), first_stage_ranks=(1, 2)
+    )
+    with pytest.raises(RerankerTrainingError, match="broken-7"):
+        train_reranker([broken], [], config=QUICK, output=tmp_path / "model")
+
+
+def test_another_artifact_is_not_loaded(trained: RerankerTrainingResult) -> None:
+    with pytest.raises(ArtifactMismatchError, match="not the one that was registered"):
+        Reranker.load(trained.directory, "f" * 64)
+
+
+def test_rare_tokens_weigh_more_and_special_ones_nothing() -> None:
+    weights = idf_weights([[1, 5, 6], [1, 5, 7], [1, 5, 8]], vocab_size=10, special=[1])
+    assert weights[1] == 0.0
+    assert weights[9] > weights[6] == weights[7] > weights[5] >= 0.0

@@ -1,0 +1,122 @@
+"""Claims about sealed model artifacts."""
+
+import hashlib
+import json
+from pathlib import Path
+
+import pytest
+
+from mangaassist_assets.models.artifacts import (
+    MANIFEST_FILE,
+    ArtifactMismatchError,
+    artifact_kind,
+    seal_artifact,
+    verify_artifact,
+)
+
+
+@pytest.fixture
+def artifact(tmp_path: Path) -> Path:
+    directory = tmp_path / "model"
+    (directory / "sub").mkdir(parents=True)
+    (directory / "config.json").write_text("{}")
+    (directory / "sub" / "model.safetensors").write_bytes(b"weights")
+    return directory
+
+
+def test_the_digest_is_the_hash_of_the_canonical_files_map(artifact: Path) -> None:
+    digest = seal_artifact(artifact, "reranker")
+    files = {
+        "config.json": hashlib.sha256(b"{}").hexdigest(),
+        "sub/model.safetensors": hashlib.sha256(b"weights").hexdigest(),
+    }
+    canonical = json.dumps(files, sort_keys=True, separators=(",", ":"))
+    assert digest == hashlib.sha256(canonical.encode()).hexdigest()
+    assert json.loads((artifact / MANIFEST_FILE).read_text()) == {"schema": 1, "kind": "reranker", "files": files}
+
+
+def test_equal_content_has_an_equal_digest_wherever_it_lies(artifact: Path, tmp_path: Path) -> None:
+    copy = artifact.rename(tmp_path / "elsewhere")
+    first = seal_artifact(copy, "reranker")
+    assert seal_artifact(copy, "reranker") == first
+    assert verify_artifact(copy, first.upper()) == first
+
+
+def test_a_changed_file_is_named(artifact: Path) -> None:
+    digest = seal_artifact(artifact, "intent_classifier")
+    (artifact / "sub" / "model.safetensors").write_bytes(b"other weights")
+    with pytest.raises(ArtifactMismatchError, match=r"sub/model\.safetensors has SHA-256"):
+        verify_artifact(artifact, digest)
+
+
+def test_a_missing_file_is_named(artifact: Path) -> None:
+    seal_artifact(artifact, "intent_classifier")
+    (artifact / "config.json").unlink()
+    with pytest.raises(ArtifactMismatchError, match=r"config\.json is listed .* missing"):
+        verify_artifact(artifact)
+
+
+def test_an_extra_file_is_named(artifact: Path) -> None:
+    seal_artifact(artifact, "intent_classifier")
+    (artifact / "pytorch_model.bin").write_bytes(b"pickle")
+    with pytest.raises(ArtifactMismatchError, match=r"pytorch_model\.bin is not listed"):
+        verify_artifact(artifact)
+
+
+def test_another_whole_artifact_is_not_the_expected_one(artifact: Path) -> None:
+    digest = seal_artifact(artifact, "intent_classifier")
+    (artifact / "config.json").write_text('{"changed": true}')
+    seal_artifact(artifact, "intent_classifier")
+    with pytest.raises(ArtifactMismatchError, match="not the one that was registered"):
+        verify_artifact(artifact, digest)
+
+
+@pytest.mark.parametrize("name", ["../outside.json", "/etc/hosts", "sub/../../outside.json", "a\\b.json"])
+def test_a_name_that_leaves_the_directory_is_refused(artifact: Path, name: str) -> None:
+    (artifact.parent / "outside.json").write_text("{}")
+    files = {name: hashlib.sha256(b"{}").hexdigest()}
+    (artifact / MANIFEST_FILE).write_text(json.dumps({"schema": 1, "kind": "reranker", "files": files}))
+    with pytest.raises(ArtifactMismatchError, match="leaves the artifact"):
+        verify_artifact(artifact)
+
+
+def test_a_link_is_refused(artifact: Path) -> None:
+    seal_artifact(artifact, "reranker")
+    (artifact / "config.json").unlink()
+    (artifact.parent / "config.json").write_text("{}")
+    (artifact / "config.json").symlink_to(artifact.parent / "config.json")
+    with pytest.raises(ArtifactMismatchError, match=r"config\.json is a link"):
+        verify_artifact(artifact)
+
+
+def test_pickled_weights_cannot_be_sealed(artifact: Path) -> None:
+    (artifact / "pytorch_model.bin").write_bytes(b"pickle")
+    with pytest.raises(ArtifactMismatchError, match=r"pytorch_model\.bin may not be part"):
+        seal_artifact(artifact, "reranker")
+
+
+@pytest.mark.parametrize(
+    "manifest",
+    ["", "{", "[]", "{}", '{"schema": 2, "files": {"config.json": "x"}}', '{"schema": 1, "files": {}}', "NaN"],
+)
+def test_a_malformed_manifest_is_refused_by_name(artifact: Path, manifest: str) -> None:
+    (artifact / MANIFEST_FILE).write_text(manifest)
+    with pytest.raises(ArtifactMismatchError, match=r"artifact\.json"):
+        verify_artifact(artifact)
+
+
+def test_a_directory_without_manifest_is_no_artifact(artifact: Path) -> None:
+    with pytest.raises(ArtifactMismatchError, match="is not a model artifact"):
+        verify_artifact(artifact)
+
+
+@pytest.mark.parametrize("kind", ['"../pickle"', '""', "7", "null", '"Reranker"', '"os:system"'])
+def test_a_kind_that_names_no_model_is_refused(artifact: Path, kind: str) -> None:
+    (artifact / MANIFEST_FILE).write_text(f'{{"schema": 1, "kind": {kind}, "files": {{"config.json": "x"}}}}')
+    with pytest.raises(ArtifactMismatchError, match="names no kind of model"):
+        artifact_kind(artifact)
+
+
+def test_an_empty_directory_cannot_be_sealed(tmp_path: Path) -> None:
+    with pytest.raises(ArtifactMismatchError, match="no files"):
+        seal_artifact(tmp_path, "reranker")

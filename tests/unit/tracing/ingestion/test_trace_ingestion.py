@@ -1,0 +1,275 @@
+"""Landing traces: whatever happens on the way, the snapshot is that of one clean read."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from mangaassist_assets.core.ingestion_tables import LandingTable
+from mangaassist_assets.privacy import Vocabulary
+from mangaassist_assets.tracing.contract.names import Tag
+from mangaassist_assets.tracing.contract.records import AssessmentRecord
+from mangaassist_assets.tracing.contract.turn_reader import read_turns
+from mangaassist_assets.tracing.ingestion.ingested_rows import LANDED_SCHEMA
+from mangaassist_assets.tracing.ingestion.trace_ingestion import GIVE_UP_MS, OVERLAP_MS, TraceLanding
+from mangaassist_assets.tracing.ingestion.turn_frames import (
+    TURN_SCHEMA,
+    quarantine_frame,
+    turns_frame,
+    turns_from_frame,
+)
+from tests.support.trace_source import MemorySource, chat_trace
+
+NOW = 1_700_000_000_000
+BUNDLES = ("b1", "b2")
+
+
+def landing_at(folder: Path, source: MemorySource, *, page: int = 3, **options: object) -> TraceLanding:
+    table = LandingTable(str(folder), schema=LANDED_SCHEMA, skipping=("timestamp_ms",))
+    return TraceLanding(table, source, page=page, now_ms=lambda: NOW, **options)  # type: ignore[arg-type]
+
+
+def thumb(value: str, at: int) -> AssessmentRecord:
+    return AssessmentRecord(
+        name="user_feedback", kind="feedback", value=value, source_type="HUMAN", source_id="u", timestamp_ms=at
+    )
+
+
+def ids(frame: pl.DataFrame) -> list[str]:
+    return frame["trace_id"].to_list()
+
+
+@pytest.fixture
+def source() -> MemorySource:
+    return MemorySource()
+
+
+@pytest.fixture
+def landing(tmp_path: Path, source: MemorySource) -> TraceLanding:
+    return landing_at(tmp_path / "landing", source)
+
+
+def test_the_bundle_is_what_the_contract_reads(landing: TraceLanding, source: MemorySource) -> None:
+    for n in range(10):
+        source.put(chat_trace(f"t{n}", NOW - n, "b1"))
+    source.put(replace(chat_trace("broken", NOW, "b1"), spans=()))
+    landing.advance()
+    found = landing.bundle("b1")
+    expected = read_turns(source.traces.values())
+    assert found.turns.equals(turns_frame(expected.turns))
+    assert found.quarantined.equals(quarantine_frame(expected.quarantined))
+    assert found.turns.schema == TURN_SCHEMA
+    assert turns_from_frame(found.turns)[0].message == "where is it"
+
+
+def test_more_traces_in_one_millisecond_than_a_page_are_all_read(landing: TraceLanding, source: MemorySource) -> None:
+    for n in range(20):
+        source.put(chat_trace(f"t{n:02}", NOW, "b1"))
+    landing.advance()
+    assert len(ids(landing.bundle("b1").turns)) == 20
+
+
+def test_what_is_read_is_not_read_again(landing: TraceLanding, source: MemorySource) -> None:
+    for n in range(50):
+        source.put(chat_trace(f"t{n:02}", NOW - OVERLAP_MS * n, "b1"))
+    landing.advance()
+    source.spans_read = source.headers_read = 0
+    source.put(chat_trace("new", NOW + 1, "b1"))
+    assert landing.advance().turns == 1
+    assert source.spans_read == 1
+    assert source.headers_read < 5
+
+
+def test_a_trace_in_progress_is_landed_when_it_ends(landing: TraceLanding, source: MemorySource) -> None:
+    source.put(replace(chat_trace("slow", NOW - 5, "b1"), state="IN_PROGRESS", spans=()))
+    for n in range(5):
+        source.put(chat_trace(f"t{n}", NOW + OVERLAP_MS + n, "b1"))
+    assert landing.advance().waiting == 1
+    assert landing.advance().waiting == 1
+    source.put(chat_trace("slow", NOW - 5, "b1"))
+    assert landing.advance().waiting == 0
+    assert "slow" in ids(landing.bundle("b1").turns)
+
+
+def test_a_trace_that_never_ends_goes_to_quarantine_and_comes_back_when_it_does(
+    landing: TraceLanding, source: MemorySource
+) -> None:
+    started = NOW - GIVE_UP_MS - 1
+    source.put(replace(chat_trace("stuck", started, "b1"), state="IN_PROGRESS", spans=()))
+    assert landing.advance().quarantined == 1
+    assert "IN_PROGRESS" in landing.bundle("b1").quarantined["reason"][0]
+    source.put(chat_trace("stuck", started, "b1"))
+    landing.reconcile("b1")
+    assert ids(landing.bundle("b1").turns) == ["stuck"]
+    assert ids(landing.bundle("b1").quarantined) == []
+
+
+def test_a_trace_that_was_deleted_while_it_was_written_is_not_waited_for(
+    landing: TraceLanding, source: MemorySource
+) -> None:
+    source.put(replace(chat_trace("slow", NOW, "b1"), state="IN_PROGRESS", spans=()))
+    landing.advance()
+    del source.traces["slow"]
+    assert landing.advance().waiting == 0
+
+
+def test_a_trace_that_ended_before_its_spans_were_stored_leaves_quarantine(
+    landing: TraceLanding, source: MemorySource
+) -> None:
+    whole = chat_trace("t1", NOW, "b1")
+    source.put(replace(whole, spans=()))
+    assert landing.advance().quarantined == 1
+    source.put(whole)
+    assert landing.advance().turns == 1
+    assert ids(landing.bundle("b1").turns) == ["t1"]
+    assert ids(landing.bundle("b1").quarantined) == []
+
+
+def test_an_assessment_by_a_clock_that_is_behind_is_picked_up(landing: TraceLanding, source: MemorySource) -> None:
+    for n in range(3):
+        source.put(chat_trace(f"t{n}", NOW - 100 * OVERLAP_MS * n, "b1"))
+    landing.advance()
+    source.assess("t1", thumb("thumbs_up", NOW + 50_000))
+    landing.advance()
+    source.assess("t2", thumb("thumbs_down", NOW + 10_000))
+    landing.advance()
+    assert landing.bundle("b1").turns["user_feedback"].to_list() == ["thumbs_down", "thumbs_up", None]
+
+
+def test_a_late_trace_within_the_overlap_is_found_by_the_next_reading(
+    landing: TraceLanding, source: MemorySource
+) -> None:
+    source.put(chat_trace("first", NOW, "b1"))
+    landing.advance()
+    source.put(chat_trace("late", NOW - OVERLAP_MS + 1, "b1"))
+    landing.advance()
+    assert ids(landing.bundle("b1").turns) == ["late", "first"]
+
+
+def test_a_trace_of_long_ago_is_found_when_its_bundle_is_compared(landing: TraceLanding, source: MemorySource) -> None:
+    source.put(chat_trace("first", NOW, "b1"))
+    landing.advance()
+    source.put(chat_trace("imported", NOW - 100 * OVERLAP_MS, "b1"))
+    landing.advance()
+    assert ids(landing.bundle("b1").turns) == ["first"]
+    landing.reconcile("b1")
+    assert ids(landing.bundle("b1").turns) == ["imported", "first"]
+
+
+def test_a_late_tag_on_an_old_trace_is_picked_up(landing: TraceLanding, source: MemorySource) -> None:
+    source.put(chat_trace("old", NOW - 100 * OVERLAP_MS, "b1"))
+    source.put(chat_trace("new", NOW, "b1"))
+    landing.advance()
+    source.tag("old", Tag.USER_FEEDBACK, "thumbs_down")
+    source.spans_read = 0
+    landing.reconcile("b1")
+    assert source.spans_read == 1
+    assert landing.bundle("b1").turns["user_feedback"].to_list() == ["thumbs_down", None]
+
+
+def test_an_assessment_of_an_old_trace_is_picked_up_without_comparing_its_bundle(
+    landing: TraceLanding, source: MemorySource
+) -> None:
+    for n in range(30):
+        source.put(chat_trace(f"t{n:02}", NOW - 100 * OVERLAP_MS * n, "b1"))
+    landing.advance()
+    source.assess("t20", thumb("thumbs_up", NOW + 1))
+    source.spans_read = source.headers_read = 0
+    landing.advance()
+    assert landing.bundle("b1").turns.filter(trace_id="t20")["user_feedback"].to_list() == ["thumbs_up"]
+    assert source.spans_read == 1
+    assert source.headers_read < 5
+
+
+def test_a_trace_that_moves_leaves_its_old_bundle(landing: TraceLanding, source: MemorySource) -> None:
+    source.put(chat_trace("t1", NOW, "b1"))
+    landing.advance()
+    source.tag("t1", Tag.RELEASE_BUNDLE, "b2")
+    landing.reconcile("b1")
+    assert ids(landing.bundle("b1").turns) == []
+    assert ids(landing.bundle("b2").turns) == ["t1"]
+
+
+def test_a_trace_without_a_bundle_is_kept_and_joins_the_bundle_it_is_given(
+    landing: TraceLanding, source: MemorySource
+) -> None:
+    source.put(chat_trace("t1", NOW, None))
+    landing.advance()
+    (reason,) = landing.unassigned()["reason"].to_list()
+    assert reason.startswith("release_bundle is missing")
+    source.tag("t1", Tag.RELEASE_BUNDLE, "b1")
+    landing.reconcile("b1")
+    assert landing.unassigned().is_empty()
+    assert ids(landing.bundle("b1").turns) == ["t1"]
+
+
+def test_a_late_trace_of_no_bundle_is_found_by_a_sweep(landing: TraceLanding, source: MemorySource) -> None:
+    source.put(chat_trace("first", NOW, "b1"))
+    landing.advance()
+    source.put(chat_trace("imported", NOW - 100 * OVERLAP_MS, None))
+    landing.reconcile("b1")
+    assert landing.unassigned().is_empty()
+    source.spans_read = 0
+    landing.sweep()
+    assert ids(landing.unassigned()) == ["imported"]
+    assert source.spans_read == 1
+
+
+def test_a_deleted_trace_leaves_the_bundle(landing: TraceLanding, source: MemorySource) -> None:
+    source.put(chat_trace("t1", NOW, "b1"))
+    source.put(chat_trace("t2", NOW, "b1"))
+    landing.advance()
+    del source.traces["t1"]
+    assert landing.reconcile("b1").gone == 1
+    assert ids(landing.bundle("b1").turns) == ["t2"]
+
+
+def test_a_trace_that_was_deleted_and_is_written_again_comes_back(landing: TraceLanding, source: MemorySource) -> None:
+    trace = chat_trace("t1", NOW, "b1")
+    source.put(trace)
+    landing.advance()
+    del source.traces["t1"]
+    landing.reconcile("b1")
+    source.put(trace)
+    landing.advance()
+    assert ids(landing.bundle("b1").turns) == ["t1"]
+
+
+def test_of_an_erased_user_nothing_is_landed_and_nothing_is_read_twice(tmp_path: Path, source: MemorySource) -> None:
+    user = "u-" + "0" * 20
+    source.put(replace(chat_trace("t1", NOW, "b1", message="from the erased user"), user_key=user))
+    source.put(chat_trace("t2", NOW, "b1"))
+    landing = landing_at(tmp_path / "landing", source, erased_users=frozenset({user}))
+    assert landing.advance().erased == 1
+    assert ids(landing.bundle("b1").turns) == ["t2"]
+    source.spans_read = 0
+    landing.reconcile("b1")
+    assert source.spans_read == 0
+    stored = pl.read_parquet(list((tmp_path / "landing").rglob("*.parquet")), hive_partitioning=False)
+    assert user not in str(stored.to_dicts())
+    assert "from the erased user" not in str(stored.to_dicts())
+
+
+def test_what_was_read_with_other_words_is_read_again_when_it_is_compared(tmp_path: Path, source: MemorySource) -> None:
+    source.put(chat_trace("t1", NOW, "b1", message="anything by Naoko Example in stock?"))
+    folder = tmp_path / "landing"
+    before = landing_at(folder, source)
+    before.advance()
+    assert "[NAME]" in before.bundle("b1").turns["message"][0]
+    after = landing_at(folder, source, vocabulary=Vocabulary(["Naoko Example"]))
+    after.reconcile("b1")
+    assert after.bundle("b1").turns["message"][0] == "anything by Naoko Example in stock?"
+    source.spans_read = 0
+    after.reconcile("b1")
+    assert source.spans_read == 0
+
+
+def test_presence_says_which_parts_of_the_contract_a_trace_has(landing: TraceLanding, source: MemorySource) -> None:
+    source.put(chat_trace("t1", NOW, "b1"))
+    landing.advance()
+    row = landing.bundle("b1").presence.row(0, named=True)
+    assert row["tags_present"] == ["release_bundle", "session_id"]
+    assert row["spans_present"] == ["chat_turn"]
