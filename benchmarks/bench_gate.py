@@ -31,11 +31,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from mangaassist_assets.evaluation.gate.gate import GateConfig, GateDecision, judge
 from mangaassist_assets.evaluation.non_inferiority import least_examples
-from mangaassist_assets.evaluation.results import GateEvidence
+from mangaassist_assets.evaluation.results import GateInput
 from mangaassist_assets.evaluation.significance import holm
-from tests.support.gate_simulation import Planted, intent_evidence, ranking_evidence
+from tests.support.gate_simulation import Planted, intent_results, ranking_results
 
-Draw = Callable[[Planted, np.random.Generator], GateEvidence]
+Draw = Callable[[Planted, np.random.Generator], GateInput]
 RESAMPLES = 2_000
 EIGHTEEN = (1,) * 18
 
@@ -75,12 +75,12 @@ def equals(trials: int) -> dict[str, dict[str, Any]]:
     from scipy.stats import binom
 
     plans: dict[str, tuple[Draw, Planted]] = {
-        f"intent_{examples}_{disagreement:g}": (intent_evidence, Planted(examples=examples, disagreement=disagreement))
+        f"intent_{examples}_{disagreement:g}": (intent_results, Planted(examples=examples, disagreement=disagreement))
         for examples, disagreement in ((3000, 0.06), (3000, 0.08), (3000, 0.1), (1076, 0.08), (300, 0.08))
     }
-    plans["intent_3000_0.08_guards"] = (intent_evidence, Planted(guards=True))
-    plans["ranking_1000_0.3"] = (ranking_evidence, Planted(examples=1000, disagreement=0.3))
-    plans["ranking_200_0.3"] = (ranking_evidence, Planted(examples=200, disagreement=0.3))
+    plans["intent_3000_0.08_guards"] = (intent_results, Planted(guards=True))
+    plans["ranking_1000_0.3"] = (ranking_results, Planted(examples=1000, disagreement=0.3))
+    plans["ranking_200_0.3"] = (ranking_results, Planted(examples=200, disagreement=0.3))
     bound = float(binom.ppf(0.99, trials, GateConfig().alpha)) / trials
     found: dict[str, dict[str, Any]] = {}
     for seed, (name, (draw, planted)) in enumerate(plans.items()):
@@ -93,23 +93,23 @@ def losses_and_gains(trials: int) -> dict[str, dict[str, float]]:
     """Plant losses that must be stopped, and gains that should pass."""
     plans: dict[str, tuple[Draw, Planted]] = {}
     for disagreement in (0.04, 0.06, 0.1):
-        plans[f"loss_2_points_{disagreement:g}"] = (intent_evidence, Planted(disagreement=disagreement, gain=-0.02))
+        plans[f"loss_2_points_{disagreement:g}"] = (intent_results, Planted(disagreement=disagreement, gain=-0.02))
         for points in (2, 3):
             for examples in (3000, 1076):
                 planted = Planted(examples=examples, disagreement=disagreement, gain=points / 100)
-                plans[f"gain_{points}_points_{examples}_{disagreement:g}"] = (intent_evidence, planted)
+                plans[f"gain_{points}_points_{examples}_{disagreement:g}"] = (intent_results, planted)
     for points in (5, 8, 12):
         planted = Planted(gain=0.03, hurt=("language", "ja"), hurt_gain=-points / 100)
-        plans[f"gain_3_but_japanese_loses_{points}"] = (intent_evidence, planted)
+        plans[f"gain_3_but_japanese_loses_{points}"] = (intent_results, planted)
     for points in (20, 40):
         planted = Planted(gain=0.03, hurt=("intent", "intent 03"), hurt_gain=-points / 100)
-        plans[f"gain_3_but_one_intent_of_53_examples_loses_{points}"] = (intent_evidence, planted)
-    plans["gain_5_points_400_in_18_intents"] = (intent_evidence, Planted(examples=400, gain=0.05, intents=EIGHTEEN))
+        plans[f"gain_3_but_one_intent_of_53_examples_loses_{points}"] = (intent_results, planted)
+    plans["gain_5_points_400_in_18_intents"] = (intent_results, Planted(examples=400, gain=0.05, intents=EIGHTEEN))
     for sign, word in ((1, "gain"), (-1, "loss")):
         planted = Planted(examples=1000, disagreement=0.3, gain=0.1 * sign)
-        plans[f"ranking_{word}_2.7_points"] = (ranking_evidence, planted)
+        plans[f"ranking_{word}_2.7_points"] = (ranking_results, planted)
     for examples in (20, 60, 100):
-        plans[f"equals_{examples}_examples"] = (intent_evidence, Planted(examples=examples))
+        plans[f"equals_{examples}_examples"] = (intent_results, Planted(examples=examples))
     return {
         name: simulate(draw, planted, trials=trials, seed=100 + seed)
         for seed, (name, (draw, planted)) in enumerate(plans.items())
@@ -120,15 +120,15 @@ def speed(repeats: int) -> dict[str, float]:
     """Return milliseconds a call takes on 3,000 examples with 73 slices and 10,000 resamples."""
     generator = np.random.default_rng(0)
     cases = {
-        "intent_all_guards": intent_evidence(Planted(guards=True), generator),
-        "ranking": ranking_evidence(Planted(disagreement=0.3), generator),
+        "intent_all_guards": intent_results(Planted(guards=True), generator),
+        "ranking": ranking_results(Planted(disagreement=0.3), generator),
     }
     found = {}
-    for name, evidence in cases.items():
+    for name, results in cases.items():
         times = []
         for _ in range(repeats):
             start = time.perf_counter()
-            judge(evidence)
+            judge(results)
             times.append(time.perf_counter() - start)
         found[name] = round(1000 * statistics.median(times), 1)
     return found

@@ -5,29 +5,29 @@ from typing import Any
 
 import dagster as dg
 
-from mangaassist_assets.models.pipelines import LANES, Lane
+from mangaassist_assets.models.pipelines import MODEL_PIPELINES, ModelPipeline
 
 
-def build_promotion_job(lane: Lane) -> Any:  # noqa: ANN401 - Dagster gives the type no public name
+def build_promotion_job(pipeline: ModelPipeline) -> Any:  # noqa: ANN401 - Dagster gives the type no public name
     """Return the job that promotes and deploys: `mangaassist models promote` runs it with an override."""
     return dg.define_asset_job(
-        f"{lane.group}_promotion",
-        selection=dg.AssetSelection.assets(*lane.deployment_assets),
+        f"{pipeline.group}_promotion",
+        selection=dg.AssetSelection.assets(*pipeline.deployment_assets),
         description=(
-            f"The champion {lane.title} and its endpoint, by the stored verdicts, or by an override in the champion's "
-            "configuration."
+            f"The champion {pipeline.title} and its endpoint, by the stored verdicts, or by an override in the "
+            "champion's configuration."
         ),
     )
 
 
-def promotion_jobs(lanes: Sequence[Lane] = LANES) -> tuple[Any, ...]:
-    """Return the promotion jobs of lanes."""
-    return tuple(build_promotion_job(lane) for lane in lanes)
+def promotion_jobs(pipelines: Sequence[ModelPipeline] = MODEL_PIPELINES) -> tuple[Any, ...]:
+    """Return the promotion jobs of model pipelines."""
+    return tuple(build_promotion_job(pipeline) for pipeline in pipelines)
 
 
 champion_evaluation = dg.define_asset_job(
     "champion_evaluation",
-    selection=dg.AssetSelection.assets(*(lane.health_asset for lane in LANES)),
+    selection=dg.AssetSelection.assets(*(pipeline.health_asset for pipeline in MODEL_PIPELINES)),
     description="Every champion on what people reviewed since its dataset was closed. Changes nothing.",
 )
 

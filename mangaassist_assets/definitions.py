@@ -11,13 +11,13 @@ from typing import Any, TypeAlias
 import dagster as dg
 
 from mangaassist_assets.assets import ALL_ASSETS
-from mangaassist_assets.assets.model_pipeline import build_lane_assets
+from mangaassist_assets.assets.model_pipeline import build_pipeline_assets
 from mangaassist_assets.champion_jobs import promotion_jobs
-from mangaassist_assets.checks.gates import ALL_CHECKS, build_lane_checks
+from mangaassist_assets.checks.gates import ALL_CHECKS, build_pipeline_checks
 from mangaassist_assets.core.environment import ENVIRONMENT_VARIABLE, Environment, parse_environment
-from mangaassist_assets.jobs import ALL_JOBS, build_lane_job
+from mangaassist_assets.jobs import ALL_JOBS, build_pipeline_job
 from mangaassist_assets.loggers import console_lines
-from mangaassist_assets.models.pipelines import Lane
+from mangaassist_assets.models.pipelines import ModelPipeline
 from mangaassist_assets.schedules import ALL_SCHEDULES
 from resources.aws.app_config import AppConfigResource
 from resources.aws.clients import AwsResource
@@ -45,7 +45,7 @@ Resource: TypeAlias = "dg.ConfigurableResource[Any]"
 def build_definitions(
     environment: Environment = "local",
     *,
-    lanes: Sequence[Lane] = (),
+    pipelines: Sequence[ModelPipeline] = (),
     assets: Sequence[dg.AssetsDefinition] = (),
     **overrides: Resource,
 ) -> dg.Definitions:
@@ -53,8 +53,8 @@ def build_definitions(
 
     Args:
         environment: `local` (one machine, stand-ins for AWS) or `aws`.
-        lanes: further model lanes; of each the assets, the gate and the job are made.
-        assets: further assets, such as the datasets of those lanes.
+        pipelines: further model pipelines; of each the assets, the gate and the job are made.
+        assets: further assets, such as the datasets of those model pipelines.
         overrides: resources by name that replace the environment's own.
 
     Raises:
@@ -66,9 +66,9 @@ def build_definitions(
         msg = f"no resource is named {unknown[0]!r}; there are {', '.join(sorted(resources))}"
         raise KeyError(msg)
     return dg.Definitions(
-        assets=[*ALL_ASSETS, *assets, *(asset for lane in lanes for asset in build_lane_assets(lane))],
-        asset_checks=[*ALL_CHECKS, *build_lane_checks(lanes)],
-        jobs=[*ALL_JOBS, *(build_lane_job(lane) for lane in lanes), *promotion_jobs(lanes)],
+        assets=[*ALL_ASSETS, *assets, *(asset for pipeline in pipelines for asset in build_pipeline_assets(pipeline))],
+        asset_checks=[*ALL_CHECKS, *build_pipeline_checks(pipelines)],
+        jobs=[*ALL_JOBS, *(build_pipeline_job(pipeline) for pipeline in pipelines), *promotion_jobs(pipelines)],
         sensors=ALL_SENSORS,
         schedules=ALL_SCHEDULES,
         resources=resources | overrides,

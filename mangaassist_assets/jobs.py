@@ -1,7 +1,7 @@
 """Jobs: which assets are materialized together, and in which run.
 
-One job is one lane of the loop. A gate is a blocking check inside its lane's run, so a lane that says no stops its own
-deployment and nothing else. Everything that touches production is unpartitioned and in no job that backfills.
+One job is one model pipeline of the loop. A gate is a blocking check inside its pipeline's run, so one that says no
+stops its own deployment and nothing else. What touches production is unpartitioned and in no job that backfills.
 """
 
 from typing import Any
@@ -9,14 +9,14 @@ from typing import Any
 import dagster as dg
 
 from mangaassist_assets.champion_jobs import champion_evaluation, promotion_jobs
-from mangaassist_assets.models.pipelines import INTENT, LANES, RERANKER, Lane
+from mangaassist_assets.models.pipelines import INTENT, MODEL_PIPELINES, RERANKER, ModelPipeline
 
 MINING = dg.AssetSelection.assets(
     "feedback_events", "recorded_feedback", "tagged_traces", "failed_traces", "failure_clusters", "review_queue"
 )
 REPORTS = dg.AssetSelection.assets("satisfaction_report", "usage_report")
-LEARNING = dg.AssetSelection.assets(*(asset for lane in LANES for asset in lane.learning_assets))
-DEPLOYMENT = dg.AssetSelection.assets(*(asset for lane in LANES for asset in lane.deployment_assets))
+LEARNING = dg.AssetSelection.assets(*(asset for pipeline in MODEL_PIPELINES for asset in pipeline.learning_assets))
+DEPLOYMENT = dg.AssetSelection.assets(*(asset for pipeline in MODEL_PIPELINES for asset in pipeline.deployment_assets))
 INDEX_BUILD = dg.AssetSelection.assets("knowledge_chunks", "chunk_embeddings", "search_index", "retrieval_evaluation")
 INDEX_DEPLOYMENT = dg.AssetSelection.assets("live_index")
 CONFIGURATION = dg.AssetSelection.assets("runtime_configuration")
@@ -36,22 +36,22 @@ reports = dg.define_asset_job(
 )
 
 
-def build_lane_job(lane: Lane) -> Any:  # noqa: ANN401 - Dagster gives the type no public name
-    """Return the job that takes a lane from its dataset to its endpoint."""
+def build_pipeline_job(pipeline: ModelPipeline) -> Any:  # noqa: ANN401 - Dagster gives the type no public name
+    """Return the job that takes a model pipeline from its dataset to its endpoint."""
     return dg.define_asset_job(
-        lane.job,
-        selection=dg.AssetSelection.assets(*lane.learning_assets, *lane.deployment_assets),
-        description=f"Dataset, challenger, gate and, if the gate says pass, deployment of the {lane.title}.",
+        pipeline.job,
+        selection=dg.AssetSelection.assets(*pipeline.learning_assets, *pipeline.deployment_assets),
+        description=f"Dataset, challenger, gate and, if the gate says pass, deployment of the {pipeline.title}.",
     )
 
 
-intent_retraining = build_lane_job(INTENT)
-reranker_retraining = build_lane_job(RERANKER)
+intent_retraining = build_pipeline_job(INTENT)
+reranker_retraining = build_pipeline_job(RERANKER)
 
 retraining = dg.define_asset_job(
     "retraining",
     selection=MINING | LEARNING | DEPLOYMENT,
-    description="Mining and both retraining lanes of one release bundle in one run: what sensors and schedules start.",
+    description="Mining and all model pipelines of one release bundle in one run: what sensors and schedules start.",
 )
 
 bundle_backfill = dg.define_asset_job(

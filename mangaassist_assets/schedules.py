@@ -3,14 +3,22 @@
 import dagster as dg
 
 from mangaassist_assets.champion_jobs import weekly_champion_evaluation
+from mangaassist_assets.core.bundles import bundles_by_start, newest_bundle
 from mangaassist_assets.jobs import failure_mining, index_refresh, retraining
 from mangaassist_assets.partitions import release_bundles
+from resources.mlflow.tracking import MlflowResource
+from resources.store import StoreResource
 
 
-def newest_bundle(context: dg.ScheduleEvaluationContext) -> str | None:
-    """Return the release bundle that was discovered last, or None before the first one."""
-    bundles = release_bundles.get_partition_keys(dynamic_partitions_store=context.instance)
-    return bundles[-1] if bundles else None
+def _newest(instance: dg.DagsterInstance, mlflow: MlflowResource, store: StoreResource) -> str | None:
+    """Return the known release bundle whose first trace started last, or None before the first one.
+
+    Imports register old bundles late: the order in which partitions were added says nothing. Bundles whose traces are
+    stored tell their start; of others the tracking server is asked.
+    """
+    known = release_bundles.get_partition_keys(dynamic_partitions_store=instance)
+    stored = bundles_by_start(store.snapshots()) if known else {}
+    return newest_bundle(known, stored, mlflow.bundle_start_ms)
 
 
 @dg.schedule(
@@ -20,11 +28,13 @@ def newest_bundle(context: dg.ScheduleEvaluationContext) -> str | None:
     default_status=dg.DefaultScheduleStatus.RUNNING,
     description="Every night: mine the newest release bundle, so that the morning starts with its failure clusters.",
 )
-def nightly_mining(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
+def nightly_mining(
+    context: dg.ScheduleEvaluationContext, mlflow: MlflowResource, store: StoreResource
+) -> dg.RunRequest | dg.SkipReason:
     """Request one mining run of the newest bundle; the run key is the night."""
-    bundle = newest_bundle(context)
+    bundle = _newest(context.instance, mlflow, store)
     if bundle is None:
-        return dg.SkipReason("no release bundle is known yet: none was seen in the traces")
+        return dg.SkipReason("no release bundle with a trace is known yet")
     return dg.RunRequest(run_key=f"nightly-{context.scheduled_execution_time:%Y-%m-%d}-{bundle}", partition_key=bundle)
 
 
@@ -35,11 +45,13 @@ def nightly_mining(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.
     default_status=dg.DefaultScheduleStatus.RUNNING,
     description="Every Sunday: retrain and gate both models on the newest release bundle.",
 )
-def weekly_retraining(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
+def weekly_retraining(
+    context: dg.ScheduleEvaluationContext, mlflow: MlflowResource, store: StoreResource
+) -> dg.RunRequest | dg.SkipReason:
     """Request one retraining run of the newest bundle; the run key is the week."""
-    bundle = newest_bundle(context)
+    bundle = _newest(context.instance, mlflow, store)
     if bundle is None:
-        return dg.SkipReason("no release bundle is known yet: none was seen in the traces")
+        return dg.SkipReason("no release bundle with a trace is known yet")
     return dg.RunRequest(
         run_key=f"weekly-{context.scheduled_execution_time:%G-W%V}-{bundle}",
         partition_key=bundle,

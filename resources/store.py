@@ -1,4 +1,4 @@
-"""The platform's files: snapshots, datasets, caches, feedback landing; a directory locally, a bucket on AWS."""
+"""The platform's files: snapshots, datasets, caches, feedback ingestion; a directory locally, a bucket on AWS."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -9,9 +9,9 @@ from pydantic import Field
 if TYPE_CHECKING:
     from upath import UPath
 
-    from mangaassist_assets.core.ingestion_tables import LandingTable
+    from mangaassist_assets.core.ingestion_tables import IngestionTable
     from mangaassist_assets.core.snapshots import SnapshotStore
-    from mangaassist_assets.tracing.feedback.ingestion import FeedbackLanding
+    from mangaassist_assets.tracing.feedback.ingestion import FeedbackIngestion
 
 
 class StoreResource(dg.ConfigurableResource):  # type: ignore[type-arg]
@@ -32,19 +32,21 @@ class StoreResource(dg.ConfigurableResource):  # type: ignore[type-arg]
 
         return SnapshotStore(self.path())
 
-    def feedback_landing(self) -> "FeedbackLanding":
+    def feedback_ingestion(self) -> "FeedbackIngestion":
         """Return where feedback events come to rest."""
-        from mangaassist_assets.tracing.feedback.ingestion import FeedbackLanding
+        from mangaassist_assets.tracing.feedback.ingestion import FeedbackIngestion
 
-        return FeedbackLanding.at(str(self.path() / "landing" / "feedback"))
+        return FeedbackIngestion.at(str(self.path() / "ingestion" / "feedback"))
 
-    def trace_landing_table(self) -> "LandingTable":
+    def trace_ingestion_table(self) -> "IngestionTable":
         """Return the table in which traces come to rest; nothing is touched."""
-        from mangaassist_assets.core.ingestion_tables import LandingTable, storage_options
-        from mangaassist_assets.tracing.ingestion.ingested_rows import LANDED_SCHEMA
+        from mangaassist_assets.core.ingestion_tables import IngestionTable, storage_options
+        from mangaassist_assets.tracing.ingestion.ingested_rows import INGESTED_SCHEMA
 
-        uri = str(self.path() / "landing" / "traces")
-        return LandingTable(uri, schema=LANDED_SCHEMA, skipping=("timestamp_ms",), storage_options=storage_options(uri))
+        uri = str(self.path() / "ingestion" / "traces")
+        return IngestionTable(
+            uri, schema=INGESTED_SCHEMA, skipping=("timestamp_ms",), storage_options=storage_options(uri)
+        )
 
     def cache(self, name: str) -> Path:
         """Return a local folder for what can be made again; it exists afterwards."""

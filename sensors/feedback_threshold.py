@@ -49,7 +49,7 @@ class SensorState:
 
 
 def state_of(cursor: str | None, store: StoreResource) -> SensorState:
-    """Return the state that a cursor holds; at the first tick, that after what was landed and mined.
+    """Return the state that a cursor holds; at the first tick, that after what was ingested and mined.
 
     Raises:
         CursorError: the cursor is of another sensor or version, or damaged.
@@ -66,7 +66,7 @@ def state_of(cursor: str | None, store: StoreResource) -> SensorState:
 
     mined = read_mined_thumbs(store.snapshots())
     return SensorState(
-        positions=store.feedback_landing().cursor(),
+        positions=store.feedback_ingestion().cursor(),
         history=ThumbHistory(),
         counts=FeedbackState.beginning({bundle: Votes(up=up, down=down) for bundle, (up, down) in mined.items()}),
     )

@@ -7,11 +7,11 @@ partitions as well. A mining that failed is not asked for again; the reason of t
 import dagster as dg
 
 from mangaassist_assets.jobs import failure_mining
-from mangaassist_assets.mined_bundles import SENSOR, mined_bundles, mining_runs_of_unmined
 from mangaassist_assets.partitions import release_bundles
 from mangaassist_assets.triggers.cursors import cursor_from_json, cursor_to_json
 from mangaassist_assets.triggers.new_bundles import find_new_bundles
 from resources.mlflow.tracking import MlflowResource
+from sensors.mined_bundles import SENSOR, mined_bundles, mining_runs_of_unmined
 
 _KIND = "new_release_bundles"
 _VERSION = 1

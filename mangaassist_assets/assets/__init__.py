@@ -14,12 +14,12 @@ from mangaassist_assets.assets.knowledge import (
     search_index,
 )
 from mangaassist_assets.assets.labels import intent_labels, review_queue
-from mangaassist_assets.assets.model_pipeline import build_lane_assets
+from mangaassist_assets.assets.model_pipeline import build_pipeline_assets
 from mangaassist_assets.assets.release import active_release, release_manifest, runtime_configuration
 from mangaassist_assets.assets.reports import satisfaction_report, usage_report
 from mangaassist_assets.assets.reranker_dataset import reranker_dataset
 from mangaassist_assets.assets.traces import tagged_traces
-from mangaassist_assets.models.pipelines import LANES
+from mangaassist_assets.models.pipelines import MODEL_PIPELINES
 
 ALL_ASSETS = (
     training_corpus,
@@ -37,7 +37,7 @@ ALL_ASSETS = (
     intent_labels,
     intent_dataset,
     reranker_dataset,
-    *(asset for lane in LANES for asset in build_lane_assets(lane)),
+    *(asset for pipeline in MODEL_PIPELINES for asset in build_pipeline_assets(pipeline)),
     knowledge_chunks,
     chunk_embeddings,
     search_index,

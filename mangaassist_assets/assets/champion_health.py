@@ -6,7 +6,7 @@ import dagster as dg
 from pydantic import Field
 
 from mangaassist_assets.assets.common import ML_ENGINEERING, image, materialized, table
-from mangaassist_assets.models.pipelines import Lane
+from mangaassist_assets.models.pipelines import ModelPipeline
 from resources.mlflow.tracking import MlflowResource
 from resources.settings.learning import LearningResource
 from resources.store import StoreResource
@@ -14,7 +14,7 @@ from resources.store import StoreResource
 if TYPE_CHECKING:
     from mangaassist_assets.assets.fresh_reviews import FreshReviews, ReviewRows
     from mangaassist_assets.core.snapshots import SnapshotStore
-    from mangaassist_assets.models.model_types import ModelFamily
+    from mangaassist_assets.models.model_types import ModelType
     from mangaassist_assets.monitoring.decay_report import DecayConfig, DecayReport, Reviews
     from resources.mlflow.registry import ModelVersion
 
@@ -33,18 +33,18 @@ class ChampionHealthConfig(dg.Config):
     )
 
 
-def build_champion_health_asset(lane: Lane) -> dg.AssetsDefinition:
-    """Return the asset that judges a lane's present champion on what people reviewed since."""
+def build_champion_health_asset(pipeline: ModelPipeline) -> dg.AssetsDefinition:
+    """Return the asset that judges a model pipeline's present champion on what people reviewed since."""
 
     @dg.asset(
-        name=lane.health_asset,
-        deps=[lane.champion_asset, lane.dataset_asset],
-        group_name=lane.group,
+        name=pipeline.health_asset,
+        deps=[pipeline.champion_asset, pipeline.dataset_asset],
+        group_name=pipeline.group,
         owners=[ML_ENGINEERING],
         kinds={"mlflow", "json"},
         code_version="1",
         description=(
-            f"Whether the champion {lane.title} still answers reviewed messages as well as before: `holding`, "
+            f"Whether the champion {pipeline.title} still answers reviewed messages as well as before: `holding`, "
             "`decayed` or `too_few`, with figures of each bundle.\n\n"
             "Fresh are messages that people reviewed since its dataset was closed and that are nothing it learned "
             "from. Reviews are mostly complaints and no sample of the traffic, so they are compared with earlier "
@@ -63,13 +63,13 @@ def build_champion_health_asset(lane: Lane) -> dg.AssetsDefinition:
         from mangaassist_assets.core.snapshots import canonical_json
         from mangaassist_assets.monitoring.decay_report import DecayConfig
 
-        champion = mlflow.version_by_alias(lane.model_name, "champion")
+        champion = mlflow.version_by_alias(pipeline.model_name, "champion")
         if champion is None:
-            context.log.info(f"{lane.model_name} has no champion yet: there is nothing to judge")
+            context.log.info(f"{pipeline.model_name} has no champion yet: there is nothing to judge")
             return dg.MaterializeResult(metadata={"outcome": dg.MetadataValue.text("no champion yet")})
         snapshots = store.snapshots()
         settings = DecayConfig(alpha=config.alpha, power=config.power, loss=config.loss)
-        judged = judge_champion(mlflow, snapshots, lane, learning.family(lane), champion, config=settings)
+        judged = judge_champion(mlflow, snapshots, pipeline, learning.model_type(pipeline), champion, config=settings)
         report, gathered, unknown = judged
         text = report.markdown()
         content = {
@@ -81,10 +81,10 @@ def build_champion_health_asset(lane: Lane) -> dg.AssetsDefinition:
             "unknown_to_champion": unknown,
         }
         snapshot = snapshots.write(
-            lane.health_asset, {HEALTH_FILE: canonical_json(content), HEALTH_TEXT_FILE: text.encode()}
+            pipeline.health_asset, {HEALTH_FILE: canonical_json(content), HEALTH_TEXT_FILE: text.encode()}
         )
-        chart = _chart(report, lane)
-        run_id = _log(context, mlflow, lane, champion, report, text, chart)
+        chart = _chart(report, pipeline)
+        run_id = _log(context, mlflow, pipeline, champion, report, text, chart)
         context.log.info(f"version {champion.version}: {report.outcome}: {'; '.join(report.reasons)}")
         return materialized(
             snapshot,
@@ -100,7 +100,7 @@ def build_champion_health_asset(lane: Lane) -> dg.AssetsDefinition:
                 "chart": image(f"{report.metric} on reviews, bundle by bundle", chart),
                 "left_out": table([{"why": why, "reviews": count} for why, count in gathered.excluded.items()]),
                 "mlflow_run": dg.MetadataValue.url(mlflow.run_url(run_id, experiment=mlflow.evaluation_experiment)),
-                "model_version": dg.MetadataValue.url(mlflow.model_version_url(lane.model_name, champion.version)),
+                "model_version": dg.MetadataValue.url(mlflow.model_version_url(pipeline.model_name, champion.version)),
             },
         )
 
@@ -110,8 +110,8 @@ def build_champion_health_asset(lane: Lane) -> dg.AssetsDefinition:
 def judge_champion(
     mlflow: MlflowResource,
     snapshots: "SnapshotStore",
-    lane: Lane,
-    family: "ModelFamily[Any]",
+    pipeline: ModelPipeline,
+    model_type: "ModelType[Any]",
     champion: "ModelVersion",
     *,
     config: "DecayConfig | None" = None,
@@ -129,65 +129,65 @@ def judge_champion(
     from mangaassist_assets.assets.fresh_reviews import fresh_reviews
     from mangaassist_assets.monitoring.decay import judge_decay, with_references
 
-    gathered = fresh_reviews(snapshots, lane, champion)
+    gathered = fresh_reviews(snapshots, pipeline, champion)
     groups = [*gathered.promotion, *gathered.later]
     promotion: list[Reviews] = []
     later: list[Reviews] = []
     unknown = 0
     if groups:
-        model = family.load(mlflow.artifact_directory(champion), champion.artifact_sha256)
-        promotion = [_answered(family, model, rows, champion.version)[0] for rows in gathered.promotion]
+        model = model_type.load(mlflow.artifact_directory(champion), champion.artifact_sha256)
+        promotion = [_answered(model_type, model, rows, champion.version)[0] for rows in gathered.promotion]
         for rows in gathered.later:
-            reviews, never_learned = _answered(family, model, rows, champion.version)
+            reviews, never_learned = _answered(model_type, model, rows, champion.version)
             later.append(reviews)
             unknown += never_learned
     report = judge_decay(
         with_references(promotion, later, config=config),
-        metric=family.metric,
-        binary=family.binary,
-        promotion_score=_promotion_score(snapshots, lane, champion),
+        metric=model_type.metric,
+        binary=model_type.binary,
+        promotion_score=_promotion_score(snapshots, pipeline, champion),
         config=config,
     )
     return report, gathered, unknown
 
 
-def _answered(family: "ModelFamily[Any]", model: object, rows: "ReviewRows", version: str) -> "tuple[Reviews, int]":
+def _answered(model_type: "ModelType[Any]", model: object, rows: "ReviewRows", version: str) -> "tuple[Reviews, int]":
     from mangaassist_assets.monitoring.decay_report import Reviews
 
-    examples = family.examples(rows.frame, "test")
-    evidence = family.evidence(model, examples, version=version)
-    never_learned = family.unknown_to(model, examples)
+    examples = model_type.examples(rows.frame, "test")
+    results = model_type.evaluate(model, examples, version=version)
+    never_learned = model_type.unknown_to(model, examples)
     reviews = Reviews(
         release_bundle=rows.release_bundle,
         selection=rows.selection,
-        outcomes=evidence.outcomes,
-        confidences=evidence.confidences,
+        outcomes=results.outcomes,
+        confidences=results.confidences,
     )
     return reviews, 0 if never_learned is None else int(never_learned.sum())
 
 
-def _promotion_score(snapshots: "SnapshotStore", lane: Lane, champion: "ModelVersion") -> float | None:
+def _promotion_score(snapshots: "SnapshotStore", pipeline: ModelPipeline, champion: "ModelVersion") -> float | None:
     """Return what a champion scored in the evaluation by which it was promoted; None where there is none."""
     from mangaassist_assets.assets.reading import EVALUATION_FILE, read_json
 
     bundle = champion.tags.get("release_bundle")
-    if bundle is None or bundle not in set(snapshots.partitions(lane.evaluation_asset)):
+    if bundle is None or bundle not in set(snapshots.partitions(pipeline.evaluation_asset)):
         return None
-    evaluation = read_json(snapshots, snapshots.latest(lane.evaluation_asset, partition=bundle), EVALUATION_FILE)
+    evaluation = read_json(snapshots, snapshots.latest(pipeline.evaluation_asset, partition=bundle), EVALUATION_FILE)
     same = evaluation["challenger_version"] == champion.version
     return float(evaluation["challenger_score"]) if same else None
 
 
-def _chart(report: "DecayReport", lane: Lane) -> bytes:
+def _chart(report: "DecayReport", pipeline: ModelPipeline) -> bytes:
     from mangaassist_assets.monitoring.decay_chart import decay_chart
 
-    return decay_chart(report, title=f"champion {lane.title}")
+    return decay_chart(report, title=f"champion {pipeline.title}")
 
 
 def _log(
     context: dg.AssetExecutionContext,
     mlflow: MlflowResource,
-    lane: Lane,
+    pipeline: ModelPipeline,
     champion: "ModelVersion",
     report: "DecayReport",
     text: str,
@@ -212,12 +212,12 @@ def _log(
     tags = {
         "dagster_run_id": context.run.run_id,
         "champion_version": champion.version,
-        "registered_model": lane.model_name,
+        "registered_model": pipeline.model_name,
         HEALTH_TAG: report.outcome,
     }
     params = {"alpha": report.config.alpha, "power": report.config.power, "loss": report.config.loss}
     with mlflow.training_run(
-        f"{lane.health_asset} of version {champion.version}",
+        f"{pipeline.health_asset} of version {champion.version}",
         tags=tags,
         params=params,
         experiment=mlflow.evaluation_experiment,
@@ -230,7 +230,7 @@ def _log(
     found = {HEALTH_TAG: report.outcome, f"{HEALTH_TAG}_reviews": str(report.compared_reviews)}
     if report.fresh_score is not None:
         found[f"{HEALTH_TAG}_score"] = f"{report.fresh_score:.4f}"
-    mlflow.registry().set_tags(lane.model_name, champion.version, found)
+    mlflow.registry().set_tags(pipeline.model_name, champion.version, found)
     return run.run_id
 
 

@@ -12,7 +12,7 @@ PLATFORM = "team:platform-engineering"
 RELEASE_MANAGEMENT = "team:release-management"
 
 FEEDBACK_STREAM_POOL = "feedback_stream"
-TRACE_LANDING_POOL = "trace_landing"
+TRACE_INGESTION_POOL = "trace_ingestion"
 TRAINING_POOL = "training"
 PRODUCTION_POOL = "production"
 

@@ -1,4 +1,4 @@
-"""Promotion and deployment, the same for every model lane: the registry's `champion` alias, then the endpoint."""
+"""Promotion and deployment, the same for every model pipeline: the registry's `champion` alias, then the endpoint."""
 
 from typing import TYPE_CHECKING
 
@@ -7,7 +7,7 @@ import dagster as dg
 from mangaassist_assets.assets.common import LEFT_OUT, ML_ENGINEERING, PLATFORM, PRODUCTION_POOL
 from mangaassist_assets.assets.endpoint_contract import require_contract
 from mangaassist_assets.assets.promoting import ChampionConfig, champion_result, promote, requested_override
-from mangaassist_assets.models.pipelines import Lane
+from mangaassist_assets.models.pipelines import ModelPipeline
 from resources.aws.endpoints import SageMakerResource
 from resources.mlflow.tracking import MlflowResource
 from resources.store import StoreResource
@@ -17,24 +17,24 @@ if TYPE_CHECKING:
     from resources.mlflow.registry import ModelVersion
 
 
-def first_asset(lane: Lane) -> tuple[str, ...]:
-    """Return the asset of the bootstrap that makes a lane's first champion, if it has one."""
-    return (lane.first_asset,) if lane.first_asset else ()
+def first_asset(pipeline: ModelPipeline) -> tuple[str, ...]:
+    """Return the asset of the bootstrap that makes a model pipeline's first champion, if it has one."""
+    return (pipeline.first_asset,) if pipeline.first_asset else ()
 
 
-def build_champion_asset(lane: Lane) -> dg.AssetsDefinition:
-    """Return the asset that moves the `champion` alias of a lane's registered model."""
+def build_champion_asset(pipeline: ModelPipeline) -> dg.AssetsDefinition:
+    """Return the asset that moves the `champion` alias of a model pipeline's registered model."""
 
     @dg.asset(
-        name=lane.champion_asset,
-        deps=[lane.evaluation_asset, "tagged_traces", *first_asset(lane)],
-        group_name=lane.group,
+        name=pipeline.champion_asset,
+        deps=[pipeline.evaluation_asset, "tagged_traces", *first_asset(pipeline)],
+        group_name=pipeline.group,
         owners=[ML_ENGINEERING],
         kinds={"mlflow"},
         pool=PRODUCTION_POOL,
         code_version="3",
         description=(
-            f"The {lane.title} that the registry alias `champion` names.\n\n"
+            f"The {pipeline.title} that the registry alias `champion` names.\n\n"
             "Moves to the newest challenger that passed its gate against the present champion, and never to one of an "
             "older bundle. Without such a challenger it stays, and says why. A person may override the gate in the run "
             "configuration, with a reason that is kept. A version that does not answer as production asks becomes no "
@@ -51,29 +51,29 @@ def build_champion_asset(lane: Lane) -> dg.AssetsDefinition:
         promoted = promote(
             mlflow,
             store,
-            lane,
+            pipeline,
             override=requested_override(config, store),
-            admit=lambda version: require_contract(mlflow, store, endpoints, lane, version),
+            admit=lambda version: require_contract(mlflow, store, endpoints, pipeline, version),
         )
         context.log.info(promoted.reason)
-        return champion_result(mlflow, lane, promoted)
+        return champion_result(mlflow, pipeline, promoted)
 
     return champion
 
 
-def build_endpoint_asset(lane: Lane) -> dg.AssetsDefinition:
-    """Return the asset that keeps a lane's SageMaker endpoint on the champion."""
+def build_endpoint_asset(pipeline: ModelPipeline) -> dg.AssetsDefinition:
+    """Return the asset that keeps a model pipeline's SageMaker endpoint on the champion."""
 
     @dg.asset(
-        name=lane.endpoint_asset,
-        deps=[lane.champion_asset, "tagged_traces", *first_asset(lane)],
-        group_name=lane.group,
+        name=pipeline.endpoint_asset,
+        deps=[pipeline.champion_asset, "tagged_traces", *first_asset(pipeline)],
+        group_name=pipeline.group,
         owners=[PLATFORM],
         kinds={"sagemaker"},
         pool=PRODUCTION_POOL,
         code_version="2",
         description=(
-            f"The SageMaker endpoint `{lane.endpoint_name}`, serving the champion {lane.title}.\n\n"
+            f"The SageMaker endpoint `{pipeline.endpoint_name}`, serving the champion {pipeline.title}.\n\n"
             "Deploys what the registry alias names, once it answered as production asks, by the endpoint's response "
             "schema; a version that serves already is left alone. The container checks the artifact's hash before it "
             "loads. The registered version and the SageMaker model then name each other. Without a champion there is "
@@ -86,24 +86,24 @@ def build_endpoint_asset(lane: Lane) -> dg.AssetsDefinition:
         from mangaassist_assets.releases.deployment_record import model_tags
         from resources.mlflow.registry import artifact_uri
 
-        version = mlflow.version_by_alias(lane.model_name, "champion")
-        if version is None and endpoints.describe(lane.endpoint_name) is None:
-            reason = f"{lane.model_name} has no champion: {lane.endpoint_name} serves nothing"
+        version = mlflow.version_by_alias(pipeline.model_name, "champion")
+        if version is None and endpoints.describe(pipeline.endpoint_name) is None:
+            reason = f"{pipeline.model_name} has no champion: {pipeline.endpoint_name} serves nothing"
             context.log.warning(reason)
             return dg.MaterializeResult(
                 data_version=dg.DataVersion("none"), metadata={LEFT_OUT: dg.MetadataValue.text(reason)}
             )
         if version is None or version.artifact_sha256 is None:
-            msg = f"{lane.model_name} has no champion to deploy: run `mangaassist bootstrap` first"
+            msg = f"{pipeline.model_name} has no champion to deploy: run `mangaassist bootstrap` first"
             raise dg.Failure(msg)
 
         def admit() -> None:
-            required = require_contract(mlflow, store, endpoints, lane, version)
+            required = require_contract(mlflow, store, endpoints, pipeline, version)
             context.log.info(f"version {version.version} answers as production asks, with {required.told()}")
 
         deployment = endpoints.deploy(
-            endpoint_name=lane.endpoint_name,
-            model_name=lane.model_name,
+            endpoint_name=pipeline.endpoint_name,
+            model_name=pipeline.model_name,
             model_version=version.version,
             artifact_uri=artifact_uri(version),
             artifact_sha256=version.artifact_sha256,
@@ -112,7 +112,8 @@ def build_endpoint_asset(lane: Lane) -> dg.AssetsDefinition:
         )
         _record(mlflow, version, deployment)
         context.log.info(
-            f"{lane.endpoint_name} serves version {version.version}" + ("" if deployment.changed else " (as before)")
+            f"{pipeline.endpoint_name} serves version {version.version}"
+            + ("" if deployment.changed else " (as before)")
         )
         return dg.MaterializeResult(
             data_version=dg.DataVersion(f"{version.version}-{version.artifact_sha256[:12]}"),
@@ -122,7 +123,7 @@ def build_endpoint_asset(lane: Lane) -> dg.AssetsDefinition:
                 "changed": dg.MetadataValue.bool(deployment.changed),
                 "version": dg.MetadataValue.text(version.version),
                 "artifact_sha256": dg.MetadataValue.text(version.artifact_sha256 or "unknown"),
-                "model_version": dg.MetadataValue.url(mlflow.model_version_url(lane.model_name, version.version)),
+                "model_version": dg.MetadataValue.url(mlflow.model_version_url(pipeline.model_name, version.version)),
             },
         )
 

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 
-from mangaassist_assets.models.pipelines import INTENT, RERANKER, Lane
+from mangaassist_assets.models.pipelines import INTENT, RERANKER, ModelPipeline
 from mangaassist_assets.tracing.contract.names import SpanName
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ def require_contract(
     mlflow: "MlflowResource",
     store: "StoreResource",
     endpoints: "SageMakerResource",
-    lane: Lane,
+    pipeline: ModelPipeline,
     version: "ModelVersion",
 ) -> "RequiredForms":
     """Let a version answer in the forms that production asks in, and return them.
@@ -37,12 +37,12 @@ def require_contract(
     from mangaassist_assets.serving.endpoint_schemas import EndpointSchemaError
     from mangaassist_assets.serving.request_forms import UnknownFormError, required_forms
 
-    subject = f"{lane.model_name} version {version.version} is not deployed to {lane.endpoint_name}"
+    subject = f"{pipeline.model_name} version {version.version} is not deployed to {pipeline.endpoint_name}"
     try:
-        schemas = lane.endpoint_schemas()
+        schemas = pipeline.endpoint_schemas()
         required = required_forms(
-            observed_requests(newest_turns(store.snapshots()), lane),
-            configured=endpoints.request_forms.get(lane.endpoint_name, lane.request_forms),
+            observed_requests(newest_turns(store.snapshots()), pipeline),
+            configured=endpoints.request_forms.get(pipeline.endpoint_name, pipeline.request_forms),
             known=schemas.forms,
         )
     except (EndpointSchemaError, UnknownFormError) as error:
@@ -51,7 +51,7 @@ def require_contract(
         mlflow.artifact_directory(version),
         schemas,
         required.forms,
-        name=lane.model_name,
+        name=pipeline.model_name,
         version=version.version,
         sha256=version.artifact_sha256,
     )
@@ -73,18 +73,19 @@ def require_contract(
 
 def newest_turns(snapshots: "SnapshotStore") -> "list[ChatTurn]":
     """Return the turns of the bundle that began last: how production asks now; none before there are traces."""
-    from mangaassist_assets.assets.reading import bundles_by_start, read_turns
+    from mangaassist_assets.assets.reading import read_turns
+    from mangaassist_assets.core.bundles import bundles_by_start
 
     bundles = list(bundles_by_start(snapshots))
     return read_turns(snapshots, bundles[-1]) if bundles else []
 
 
-def observed_requests(turns: "Iterable[ChatTurn]", lane: Lane) -> Iterator[tuple[str, ...]]:
-    """Yield by which members turns asked the lane's endpoint, for each stage that named it or is the lane's own.
+def observed_requests(turns: "Iterable[ChatTurn]", pipeline: ModelPipeline) -> Iterator[tuple[str, ...]]:
+    """Yield by which members turns asked the endpoint, for each stage that named it or is the pipeline's own.
 
     Empty where a trace does not tell.
     """
     for turn in turns:
         for stage in turn.stages:
-            if stage.endpoint_name == lane.endpoint_name or stage.name == _STAGE_OF_KIND.get(lane.kind):
+            if stage.endpoint_name == pipeline.endpoint_name or stage.name == _STAGE_OF_KIND.get(pipeline.kind):
                 yield stage.request_keys

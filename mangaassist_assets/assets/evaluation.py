@@ -1,4 +1,4 @@
-"""Champion against challenger on one lane's held-out side, the gate's verdict, and what is stored of it."""
+"""Champion against challenger on one model pipeline's held-out side, the gate's verdict, and what is stored of it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from mangaassist_assets.assets.common import image, materialized
 from mangaassist_assets.assets.promoting import no_champion
 from mangaassist_assets.assets.reading import EVALUATION_FILE, TrainedModel, read_dataset, read_json
 from mangaassist_assets.core.snapshots import SnapshotStore, canonical_json
-from mangaassist_assets.models.pipelines import Lane
+from mangaassist_assets.models.pipelines import ModelPipeline
 
 if TYPE_CHECKING:
     from mangaassist_assets.evaluation.gate.gate import GateDecision
@@ -27,7 +27,7 @@ _TIMED_EXAMPLES = 30
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evaluation:
-    """What a lane's evaluation stores. Scores are means over the test examples; `details` is what the lane adds."""
+    """What a model pipeline's evaluation stores. Scores are means over the test examples; `details` is its own."""
 
     release_bundle: str
     bundle_start_ms: int
@@ -53,45 +53,45 @@ class Judged:
 
 
 def evaluate(
-    mlflow: MlflowResource, store: StoreResource, learning: LearningResource, lane: Lane, *, bundle: str
+    mlflow: MlflowResource, store: StoreResource, learning: LearningResource, pipeline: ModelPipeline, *, bundle: str
 ) -> Judged:
-    """Let champion and challenger answer the test side of the lane's dataset, and ask the gate.
+    """Let champion and challenger answer the test side of the model pipeline's dataset, and ask the gate.
 
     Raises:
         dg.Failure: There is no champion to compare with.
         ArtifactMismatchError: One of the artifacts is damaged.
     """
     from mangaassist_assets.evaluation.gate.gate import judge
-    from mangaassist_assets.evaluation.results import GateEvidence
+    from mangaassist_assets.evaluation.results import GateInput
 
     snapshots = store.snapshots()
-    challenger = TrainedModel.read(snapshots, lane.model_asset, bundle)
-    champion = _champion(mlflow, lane)
-    if (standing := _standing_evaluation(snapshots, lane, challenger, champion)) is not None:
+    challenger = TrainedModel.read(snapshots, pipeline.model_asset, bundle)
+    champion = _champion(mlflow, pipeline)
+    if (standing := _standing_evaluation(snapshots, pipeline, challenger, champion)) is not None:
         return Judged(evaluation=standing, decision=None)
-    family = learning.family(lane)
-    frame, _ = read_dataset(snapshots, lane.dataset_asset, bundle)
-    test = family.examples(frame, "test")
+    model_type = learning.model_type(pipeline)
+    frame, _ = read_dataset(snapshots, pipeline.dataset_asset, bundle)
+    test = model_type.examples(frame, "test")
 
     def load(version: ModelVersion) -> ServableModel:
-        return family.load(mlflow.artifact_directory(version), version.artifact_sha256)
+        return model_type.load(mlflow.artifact_directory(version), version.artifact_sha256)
 
-    ours = load(mlflow.registry().get(lane.model_name, challenger.version))
+    ours = load(mlflow.registry().get(pipeline.model_name, challenger.version))
     theirs = load(champion)
-    challenger_evidence = family.evidence(ours, test, version=challenger.version)
-    champion_evidence = family.evidence(theirs, test, version=champion.version)
-    latencies = _latencies(theirs, ours, [family.request_input(example) for example in test[:_TIMED_EXAMPLES]])
+    challenger_results = model_type.evaluate(ours, test, version=challenger.version)
+    champion_results = model_type.evaluate(theirs, test, version=champion.version)
+    latencies = _latencies(theirs, ours, [model_type.request_input(example) for example in test[:_TIMED_EXAMPLES]])
     if latencies is not None:
-        champion_evidence = replace(champion_evidence, latencies_ms=latencies[0])
-        challenger_evidence = replace(challenger_evidence, latencies_ms=latencies[1])
+        champion_results = replace(champion_results, latencies_ms=latencies[0])
+        challenger_results = replace(challenger_results, latencies_ms=latencies[1])
     decision = judge(
-        GateEvidence(
-            metric=family.metric,
-            binary=family.binary,
-            champion=champion_evidence,
-            challenger=challenger_evidence,
-            slices=family.slices(test),
-            unknown_to_champion=family.unknown_to(theirs, test),
+        GateInput(
+            metric=model_type.metric,
+            binary=model_type.binary,
+            champion=champion_results,
+            challenger=challenger_results,
+            slices=model_type.slices(test),
+            unknown_to_champion=model_type.unknown_to(theirs, test),
         ),
         config=learning.gate(),
     )
@@ -101,38 +101,38 @@ def evaluate(
         dataset_digest=challenger.dataset_digest,
         champion_version=champion.version,
         challenger_version=challenger.version,
-        metric=family.metric,
-        champion_score=_mean(champion_evidence.outcomes),
-        challenger_score=_mean(challenger_evidence.outcomes),
+        metric=model_type.metric,
+        champion_score=_mean(champion_results.outcomes),
+        challenger_score=_mean(challenger_results.outcomes),
         test_examples=len(test),
         verdict=decision.verdict,
         reasons=tuple(decision.reasons),
         table=decision.markdown(),
         details={
             "decision": decision.to_dict(),
-            "challenger": family.report(ours, test) if test else {},
-            "champion": family.report(theirs, test) if test else {},
+            "challenger": model_type.report(ours, test) if test else {},
+            "champion": model_type.report(theirs, test) if test else {},
         },
     )
     return Judged(evaluation=evaluation, decision=decision)
 
 
-def _champion(mlflow: MlflowResource, lane: Lane) -> ModelVersion:
-    champion = mlflow.version_by_alias(lane.model_name, "champion")
+def _champion(mlflow: MlflowResource, pipeline: ModelPipeline) -> ModelVersion:
+    champion = mlflow.version_by_alias(pipeline.model_name, "champion")
     if champion is None:
-        msg = f"{lane.model_name} has no champion to compare with: {no_champion(lane)}"
+        msg = f"{pipeline.model_name} has no champion to compare with: {no_champion(pipeline)}"
         raise dg.Failure(msg)
     return champion
 
 
 def _standing_evaluation(
-    snapshots: SnapshotStore, lane: Lane, challenger: TrainedModel, champion: ModelVersion
+    snapshots: SnapshotStore, pipeline: ModelPipeline, challenger: TrainedModel, champion: ModelVersion
 ) -> Evaluation | None:
     """Return the evaluation by which a challenger became the champion, or None where it is not champion by one.
 
     Compared with itself it could only lose that verdict, which the manifest of its bundle and its registry tags keep.
     """
-    stored = snapshots.find(lane.evaluation_asset, partition=challenger.release_bundle)
+    stored = snapshots.find(pipeline.evaluation_asset, partition=challenger.release_bundle)
     if champion.version != challenger.version or stored is None:
         return None
     values = read_json(snapshots, stored, EVALUATION_FILE)
@@ -156,17 +156,17 @@ def evaluation_result(
     context: dg.AssetExecutionContext,
     mlflow: MlflowResource,
     store: StoreResource,
-    lane: Lane,
+    pipeline: ModelPipeline,
     judged: Judged,
 ) -> dg.MaterializeResult[None]:
     """Store an evaluation, log the verdict with the challenger in MLflow, and return the materialization."""
     evaluation = judged.evaluation
     snapshot = store.snapshots().write(
-        lane.evaluation_asset,
+        pipeline.evaluation_asset,
         {EVALUATION_FILE: canonical_json(asdict(evaluation))},
         partition=evaluation.release_bundle,
     )
-    challenger = mlflow.registry().get(lane.model_name, evaluation.challenger_version)
+    challenger = mlflow.registry().get(pipeline.model_name, evaluation.challenger_version)
     chart = None
     if judged.decision is not None:
         from mangaassist_assets.evaluation.gate.chart import gate_chart
@@ -199,10 +199,10 @@ def evaluation_result(
             "test_examples": dg.MetadataValue.int(evaluation.test_examples),
             "decision": dg.MetadataValue.md(evaluation.table),
             "champion_version": dg.MetadataValue.url(
-                mlflow.model_version_url(lane.model_name, evaluation.champion_version)
+                mlflow.model_version_url(pipeline.model_name, evaluation.champion_version)
             ),
             "challenger_version": dg.MetadataValue.url(
-                mlflow.model_version_url(lane.model_name, evaluation.challenger_version)
+                mlflow.model_version_url(pipeline.model_name, evaluation.challenger_version)
             ),
             "mlflow_run": dg.MetadataValue.url(mlflow.run_url(challenger.run_id or "")),
             **_logged_model(mlflow, challenger),

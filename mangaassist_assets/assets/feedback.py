@@ -31,7 +31,7 @@ def feedback_events(
     """Thumbs of one release bundle, distinct by event id, oldest first.
 
     One row is one feedback event from the Kinesis stream `mangaassist-feedback`, or from what Firehose delivers of it.
-    Materializing any bundle first lands what is new of all bundles, with the position in the source; records that are
+    Materializing any bundle first ingests what is new of all bundles, with the position in the source; records that are
     no events are kept with their reasons, events of erased users are not kept. An event that does not say its bundle
     or session is joined with its trace, and waits as long as there is none.
     """
@@ -39,35 +39,35 @@ def feedback_events(
 
     from mangaassist_assets.assets.reading import EVENTS_FILE
     from mangaassist_assets.tracing.erasure import erased_users
-    from mangaassist_assets.tracing.feedback.ingestion import land_new
+    from mangaassist_assets.tracing.feedback.ingestion import ingest_new
     from mangaassist_assets.tracing.feedback.joining import OVERDUE, join_waiting
-    from mangaassist_assets.tracing.ingestion.ingested_facts import LandedFacts
+    from mangaassist_assets.tracing.ingestion.ingested_facts import IngestedFacts
     from resources.mlflow.traces.trace_finder import MlflowTraceFinder
 
     snapshots = store.snapshots()
-    landing = store.feedback_landing()
+    ingestion = store.feedback_ingestion()
     erased = erased_users(snapshots)
     key = privacy.pseudonym_key()
-    landed = land_new(feedback_stream, landing, erased=erased, pseudonym_key=key)
+    ingested = ingest_new(feedback_stream, ingestion, erased=erased, pseudonym_key=key)
     joined = join_waiting(
-        landing,
-        [MlflowTraceFinder.of(mlflow), LandedFacts(store.trace_landing_table())],
+        ingestion,
+        [MlflowTraceFinder.of(mlflow), IngestedFacts(store.trace_ingestion_table())],
         pseudonym_key=key,
         now=datetime.now(UTC),
         erased=erased,
     )
-    # A user may have been erased while events were being landed.
+    # A user may have been erased while events were being ingested.
     late = erased_users(snapshots) - erased
     if late:
-        landing.erase(user_keys=late)
-    found = landing.table(context.partition_key, erased=erased | late)
-    context.log.info(f"landed {landed.events} new events of all bundles, {landed.rejects} unreadable records")
+        ingestion.erase(user_keys=late)
+    found = ingestion.table(context.partition_key, erased=erased | late)
+    context.log.info(f"ingested {ingested.events} new events of all bundles, {ingested.rejects} unreadable records")
     if joined.overdue:
         context.log.warning(
             f"{joined.overdue} feedback events have waited for their traces for more than {OVERDUE.days} days (the "
             f"oldest is of {joined.oldest}): they are kept, and joined if the traces are imported"
         )
-    for gap in landed.gaps:
+    for gap in ingested.gaps:
         context.log.warning(f"feedback records may be lost at {gap.place}: {gap.reason}")
     snapshot = snapshots.write("feedback_events", {EVENTS_FILE: found.to_parquet()}, partition=context.partition_key)
     return materialized(
@@ -78,16 +78,16 @@ def feedback_events(
             "thumbs_down": dg.MetadataValue.int(found.count("thumbs_down")),
             "duplicates_dropped": dg.MetadataValue.int(found.duplicates),
             "conflicting_events": dg.MetadataValue.int(found.conflicts),
-            "newly_landed": dg.MetadataValue.int(landed.events),
-            "newly_rejected": dg.MetadataValue.int(landed.rejects),
-            "dropped_of_erased_users": dg.MetadataValue.int(landed.erased + joined.erased),
+            "newly_ingested": dg.MetadataValue.int(ingested.events),
+            "newly_rejected": dg.MetadataValue.int(ingested.rejects),
+            "dropped_of_erased_users": dg.MetadataValue.int(ingested.erased + joined.erased),
             "newly_joined": dg.MetadataValue.int(joined.joined),
             "waiting_for_a_trace": dg.MetadataValue.int(joined.waiting),
             "oldest_waiting": dg.MetadataValue.text(joined.oldest or "none"),
             "waiting_too_long": dg.MetadataValue.int(joined.overdue),
-            "times_clipped_to_arrival": dg.MetadataValue.int(landed.clipped),
-            "times_unreadable": dg.MetadataValue.int(landed.unreadable_times),
-            "gaps": table([{"place": gap.place, "reason": gap.reason} for gap in landed.gaps]),
+            "times_clipped_to_arrival": dg.MetadataValue.int(ingested.clipped),
+            "times_unreadable": dg.MetadataValue.int(ingested.unreadable_times),
+            "gaps": table([{"place": gap.place, "reason": gap.reason} for gap in ingested.gaps]),
         },
     )
 

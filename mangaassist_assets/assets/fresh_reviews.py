@@ -1,7 +1,7 @@
 """Which reviewed messages a champion can be judged on again: what people labelled after its dataset was closed.
 
-They are read out of the lane's newest dataset version, so they went through the same redaction, agreement, trust and
-caps as what it was promoted on; what it learned from, or nearly, is left out and counted.
+They are read out of the newest dataset version, so they went through the same redaction, agreement, trust and caps as
+what it was promoted on; what it learned from, or nearly, is left out and counted.
 """
 
 from __future__ import annotations
@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
-from mangaassist_assets.assets.reading import TURNS_FILE, bundles_by_start, read_corpus, read_dataset
-from mangaassist_assets.models.pipelines import Lane
+from mangaassist_assets.assets.reading import TURNS_FILE, read_corpus, read_dataset
+from mangaassist_assets.core.bundles import bundles_by_start
+from mangaassist_assets.models.pipelines import ModelPipeline
 
 if TYPE_CHECKING:
     from mangaassist_assets.core.snapshots import SnapshotStore
@@ -34,7 +35,7 @@ class ChampionDatasetGoneError(LookupError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReviewSource:
-    """Where a lane's datasets keep what is asked, which sides can be judged, and which trace tag names the model.
+    """Where the datasets of a model pipeline keep what is asked, which sides can be judged, which tag names the model.
 
     A ranking dataset gives its training queries other passages than the retriever found: those cannot be judged.
     """
@@ -52,7 +53,7 @@ SOURCES: Mapping[str, ReviewSource] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReviewRows:
-    """Rows of the lane's dataset on the side `test`, of one bundle, that came to be reviewed in one way."""
+    """Rows of the model pipeline's dataset on the side `test`, of one bundle, that came to be reviewed in one way."""
 
     release_bundle: str
     selection: str
@@ -77,25 +78,25 @@ class FreshReviews:
 
 
 def fresh_reviews(
-    store: SnapshotStore, lane: Lane, champion: ModelVersion, *, source: ReviewSource | None = None
+    store: SnapshotStore, pipeline: ModelPipeline, champion: ModelVersion, *, source: ReviewSource | None = None
 ) -> FreshReviews:
     """Gather what a champion can be judged on.
 
     Args:
         store: datasets and turns.
-        lane: whose champion.
+        pipeline: whose champion.
         champion: the present one, as it is registered.
-        source: how to read the lane's datasets; by default what is known of its kind.
+        source: how to read the model pipeline's datasets; by default what is known of its kind.
 
     Raises:
         ChampionDatasetGoneError: the dataset version it was trained on is not in the store.
     """
-    how = source or SOURCES.get(lane.kind, ReviewSource())
-    own, as_of_ms = _own_dataset(store, lane, champion)
+    how = source or SOURCES.get(pipeline.kind, ReviewSource())
+    own, as_of_ms = _own_dataset(store, pipeline, champion)
     learned = _Learned.of(own, how) if own is not None else _Learned.of_corpus(store)
     excluded: Counter[str] = Counter()
     kept: list[ReviewRows] = []
-    newest = _newest_dataset(store, lane)
+    newest = _newest_dataset(store, pipeline)
     if newest is not None:
         reviewed = newest.filter(pl.col("label_kind") == "human")
         fresh = _since(reviewed, own, as_of_ms)
@@ -119,18 +120,20 @@ def fresh_reviews(
     )
 
 
-def _own_dataset(store: SnapshotStore, lane: Lane, champion: ModelVersion) -> tuple[pl.DataFrame | None, int | None]:
+def _own_dataset(
+    store: SnapshotStore, pipeline: ModelPipeline, champion: ModelVersion
+) -> tuple[pl.DataFrame | None, int | None]:
     """Return the rows a champion was made and judged with, and their as-of time; None for the bootstrap's."""
     from mangaassist_assets.datasets.versions.stored_versions import read_rows, stored_versions
 
     bundle, digest = champion.tags.get("release_bundle"), champion.tags.get("dataset_digest")
     if bundle in (None, _BOOTSTRAP):
         return None, None
-    stored = [one for one in stored_versions(store, (lane.dataset_asset,)) if one.card.digest == digest]
+    stored = [one for one in stored_versions(store, (pipeline.dataset_asset,)) if one.card.digest == digest]
     of_bundle = [one for one in stored if one.snapshot.partition == bundle] or stored
     if not of_bundle:
         msg = (
-            f"{lane.dataset_asset} {(digest or 'unknown')[:12]} of {bundle}, which version {champion.version} of "
+            f"{pipeline.dataset_asset} {(digest or 'unknown')[:12]} of {bundle}, which version {champion.version} of "
             f"{champion.name} was trained on, is not in the store: restore its snapshot, or promote a version whose "
             "dataset is there"
         )
@@ -139,11 +142,11 @@ def _own_dataset(store: SnapshotStore, lane: Lane, champion: ModelVersion) -> tu
     return _of_others(store, read_rows(store, chosen)), chosen.card.as_of_ms
 
 
-def _newest_dataset(store: SnapshotStore, lane: Lane) -> pl.DataFrame | None:
+def _newest_dataset(store: SnapshotStore, pipeline: ModelPipeline) -> pl.DataFrame | None:
     """Return the dataset of the newest bundle that has one; each holds the reviews of those before."""
     for bundle in reversed(bundles_by_start(store)):
-        if store.find(lane.dataset_asset, partition=bundle) is not None:
-            return _of_others(store, read_dataset(store, lane.dataset_asset, bundle)[0])
+        if store.find(pipeline.dataset_asset, partition=bundle) is not None:
+            return _of_others(store, read_dataset(store, pipeline.dataset_asset, bundle)[0])
     return None
 
 

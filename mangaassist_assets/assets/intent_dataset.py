@@ -1,4 +1,4 @@
-"""The dataset of the intent lane."""
+"""The dataset of the intent model pipeline."""
 
 from collections.abc import Iterator
 

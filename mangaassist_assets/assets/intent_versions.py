@@ -9,13 +9,12 @@ from typing import TYPE_CHECKING
 
 from mangaassist_assets.assets.reading import (
     TURNS_FILE,
-    bundles_by_start,
-    previous_bundle,
     read_corpus,
     read_dataset,
     read_golden,
     read_vocabulary,
 )
+from mangaassist_assets.core.bundles import bundles_by_start, previous_bundle
 from mangaassist_assets.datasets.building.earlier_versions import earlier_versions
 
 if TYPE_CHECKING:

@@ -260,7 +260,8 @@ def _corpus_messages(store: "SnapshotStore") -> dict[str, list[str]]:
 
 def _turns_until(store: "SnapshotStore", release_bundle: str) -> "list[ChatTurn]":
     """Return the reviewed turns of a bundle and of those that began before it."""
-    from mangaassist_assets.assets.reading import bundles_by_start, read_turns
+    from mangaassist_assets.assets.reading import read_turns
+    from mangaassist_assets.core.bundles import bundles_by_start
 
     starts = bundles_by_start(store)
     own = starts.get(release_bundle)

@@ -1,11 +1,11 @@
-"""The assets of a model lane, made from its names; only its dataset is an asset of its own."""
+"""The assets of a model pipeline, made from its names; only its dataset is an asset of its own."""
 
 import dagster as dg
 
 from mangaassist_assets.assets.champion_health import build_champion_health_asset
 from mangaassist_assets.assets.common import ML_ENGINEERING, TRAINING_POOL
 from mangaassist_assets.assets.deployment import build_champion_asset, build_endpoint_asset
-from mangaassist_assets.models.pipelines import Lane
+from mangaassist_assets.models.pipelines import ModelPipeline
 from mangaassist_assets.partitions import release_bundles
 from resources.mlflow.tracking import MlflowResource
 from resources.ray.trainers import TrainerResource
@@ -13,31 +13,32 @@ from resources.settings.learning import LearningResource
 from resources.store import StoreResource
 
 
-def build_lane_assets(lane: Lane) -> tuple[dg.AssetsDefinition, ...]:
-    """Return a lane's assets after its dataset: challenger, evaluation, champion, its endpoint and its health."""
+def build_pipeline_assets(pipeline: ModelPipeline) -> tuple[dg.AssetsDefinition, ...]:
+    """Return the assets after a pipeline's dataset: challenger, evaluation, champion, endpoint, champion health."""
     return (
-        build_challenger_asset(lane),
-        build_evaluation_asset(lane),
-        build_champion_asset(lane),
-        build_endpoint_asset(lane),
-        build_champion_health_asset(lane),
+        build_challenger_asset(pipeline),
+        build_evaluation_asset(pipeline),
+        build_champion_asset(pipeline),
+        build_endpoint_asset(pipeline),
+        build_champion_health_asset(pipeline),
     )
 
 
-def build_challenger_asset(lane: Lane) -> dg.AssetsDefinition:
-    """Return the asset that trains and registers a lane's challenger."""
+def build_challenger_asset(pipeline: ModelPipeline) -> dg.AssetsDefinition:
+    """Return the asset that trains and registers a model pipeline's challenger."""
 
     @dg.asset(
-        name=lane.model_asset,
+        name=pipeline.model_asset,
         partitions_def=release_bundles,
-        deps=[lane.dataset_asset],
-        group_name=lane.group,
+        deps=[pipeline.dataset_asset],
+        group_name=pipeline.group,
         owners=[ML_ENGINEERING],
         kinds={"pytorch", "mlflow"},
         pool=TRAINING_POOL,
         code_version="2",
         description=(
-            f"The challenger: {lane.about}; fine-tuned on this bundle's dataset, tracked and registered in MLflow.\n\n"
+            f"The challenger: {pipeline.about}; fine-tuned on this bundle's dataset, tracked and registered in "
+            "MLflow.\n\n"
             "Training is repeated only if the dataset or the settings changed: the same content is the same model "
             "version. A training that was killed goes on from its last checkpoint."
         ),
@@ -54,10 +55,10 @@ def build_challenger_asset(lane: Lane) -> dg.AssetsDefinition:
         from mangaassist_assets.assets.training import train_model
 
         bundle = context.partition_key
-        version = read_dataset_version(store.snapshots(), lane, bundle)
+        version = read_dataset_version(store.snapshots(), pipeline, bundle)
         model = train_model(
             context,
-            lane,
+            pipeline,
             learning=learning,
             mlflow=mlflow,
             store=store,
@@ -65,24 +66,24 @@ def build_challenger_asset(lane: Lane) -> dg.AssetsDefinition:
             dataset=version,
             bundle=bundle,
         )
-        return challenger_result(context, mlflow, store, lane, model)
+        return challenger_result(context, mlflow, store, pipeline, model)
 
     return challenger
 
 
-def build_evaluation_asset(lane: Lane) -> dg.AssetsDefinition:
-    """Return the asset that compares a lane's challenger with its champion."""
+def build_evaluation_asset(pipeline: ModelPipeline) -> dg.AssetsDefinition:
+    """Return the asset that compares a model pipeline's challenger with its champion."""
 
     @dg.asset(
-        name=lane.evaluation_asset,
+        name=pipeline.evaluation_asset,
         partitions_def=release_bundles,
-        deps=[lane.model_asset, lane.dataset_asset],
-        group_name=lane.group,
+        deps=[pipeline.model_asset, pipeline.dataset_asset],
+        group_name=pipeline.group,
         owners=[ML_ENGINEERING],
         kinds={"mlflow", "json"},
         code_version="2",
         description=(
-            f"Champion and challenger of the {lane.title} on the same held-out examples, and the gate's verdict on "
+            f"Champion and challenger of the {pipeline.title} on the same held-out examples, and the gate's verdict on "
             "them.\n\n"
             "Paired: both answer every example of the dataset's test side, which neither was trained on, and both are "
             "timed in turns. The verdict is `pass`, `fail` or `insufficient_evidence`, with figures, slices and guards."
@@ -93,7 +94,7 @@ def build_evaluation_asset(lane: Lane) -> dg.AssetsDefinition:
     ) -> dg.MaterializeResult[None]:
         from mangaassist_assets.assets.evaluation import evaluate, evaluation_result
 
-        judged = evaluate(mlflow, store, learning, lane, bundle=context.partition_key)
-        return evaluation_result(context, mlflow, store, lane, judged)
+        judged = evaluate(mlflow, store, learning, pipeline, bundle=context.partition_key)
+        return evaluation_result(context, mlflow, store, pipeline, judged)
 
     return evaluation

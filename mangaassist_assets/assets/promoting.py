@@ -1,4 +1,4 @@
-"""The body of a lane's champion asset: by the gate's verdict, or by a person's override that is recorded."""
+"""The body of a model pipeline's champion asset: by the gate's verdict, or by a person's override that is recorded."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ import dagster as dg
 from pydantic import Field
 
 from mangaassist_assets.assets.common import table
-from mangaassist_assets.models.pipelines import Lane
+from mangaassist_assets.models.pipelines import ModelPipeline
 from mangaassist_assets.releases.overrides import DEFAULT_BY, NO_CHAMPION, Override, OverrideRequest
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ def requested_override(config: ChampionConfig, store: "StoreResource") -> Overri
 def promote(
     mlflow: "MlflowResource",
     store: "StoreResource",
-    lane: Lane,
+    pipeline: ModelPipeline,
     *,
     override: OverrideRequest | None = None,
     admit: "Callable[[ModelVersion], object]" = lambda _: None,
@@ -95,7 +95,7 @@ def promote(
     Args:
         mlflow: the registry.
         store: verdicts and overrides.
-        lane: whose champion.
+        pipeline: whose champion.
         override: what a person asks for; None lets the verdicts decide.
         admit: is asked about the version that would become champion, and raises where it must not.
         now: the clock.
@@ -110,47 +110,47 @@ def promote(
     from mangaassist_assets.releases.promotion import Champion, choose_promotion
     from resources.mlflow.registry import RegistryError
 
-    present = mlflow.version_by_alias(lane.model_name, "champion")
+    present = mlflow.version_by_alias(pipeline.model_name, "champion")
     if present is None and override is None:
-        raise dg.Failure(f"{lane.model_name} has no champion to compare with: {no_champion(lane)}")
+        raise dg.Failure(f"{pipeline.model_name} has no champion to compare with: {no_champion(pipeline)}")
     snapshots = store.snapshots()
-    overrides = read_overrides(snapshots, lane.model_name)
+    overrides = read_overrides(snapshots, pipeline.model_name)
     champion = Champion(version=NO_CHAMPION, bundle_start_ms=0)
     if present is not None:
         champion = Champion(version=present.version, bundle_start_ms=int(present.tags.get("bundle_start_ms", "0")))
     try:
-        wanted = None if override is None else _registered(mlflow, lane, override.version)
+        wanted = None if override is None else _registered(mlflow, pipeline, override.version)
         promotion = choose_promotion(
-            read_verdicts(snapshots, lane),
+            read_verdicts(snapshots, pipeline),
             champion,
             request=override,
             overrides=overrides,
             carried_out=() if wanted is None else {wanted.tags.get(ID_TAG, "")},
         )
         if override is not None and wanted is not None:
-            digest = _verified(mlflow, wanted, lane)
+            digest = _verified(mlflow, wanted, pipeline)
             admit(wanted)
-            decided = promotion.begun or _decide(snapshots, lane, override, digest, len(overrides), now())
-            moved = mlflow.set_alias(lane.model_name, "champion", override.version)
-            mlflow.registry().set_tags(lane.model_name, override.version, decided.tags())
+            decided = promotion.begun or _decide(snapshots, pipeline, override, digest, len(overrides), now())
+            moved = mlflow.set_alias(pipeline.model_name, "champion", override.version)
+            mlflow.registry().set_tags(pipeline.model_name, override.version, decided.tags())
             return Promoted(
-                version=mlflow.registry().get(lane.model_name, override.version),
+                version=mlflow.registry().get(pipeline.model_name, override.version),
                 previous=None
                 if decided.replaced == NO_CHAMPION
-                else mlflow.registry().get(lane.model_name, decided.replaced),
+                else mlflow.registry().get(pipeline.model_name, decided.replaced),
                 moved=moved,
                 reason=promotion.reason,
                 override=decided,
-                overrides=tuple(read_overrides(snapshots, lane.model_name)),
+                overrides=tuple(read_overrides(snapshots, pipeline.model_name)),
             )
     except (OverrideRefusedError, RegistryError, ArtifactMismatchError) as error:
         raise dg.Failure(f"no override, nothing was moved: {error}", allow_retries=False) from error
     if promotion.promoted is not None:
-        admit(mlflow.registry().get(lane.model_name, promotion.promoted.challenger_version))
-        mlflow.set_alias(lane.model_name, "champion", promotion.promoted.challenger_version)
+        admit(mlflow.registry().get(pipeline.model_name, promotion.promoted.challenger_version))
+        mlflow.set_alias(pipeline.model_name, "champion", promotion.promoted.challenger_version)
     return Promoted(
         version=mlflow.registry().get(
-            lane.model_name, promotion.promoted.challenger_version if promotion.promoted else champion.version
+            pipeline.model_name, promotion.promoted.challenger_version if promotion.promoted else champion.version
         ),
         previous=present,
         moved=promotion.promoted is not None,
@@ -160,8 +160,10 @@ def promote(
     )
 
 
-def champion_result(mlflow: "MlflowResource", lane: Lane, promoted: Promoted) -> dg.MaterializeResult[None]:
-    """Return the materialization of a lane's champion."""
+def champion_result(
+    mlflow: "MlflowResource", pipeline: ModelPipeline, promoted: Promoted
+) -> dg.MaterializeResult[None]:
+    """Return the materialization of a model pipeline's champion."""
     version, override = promoted.version, promoted.override
     metadata: dict[str, Any] = {
         "version": dg.MetadataValue.text(version.version),
@@ -169,7 +171,7 @@ def champion_result(mlflow: "MlflowResource", lane: Lane, promoted: Promoted) ->
         "promoted": dg.MetadataValue.bool(promoted.moved),
         "reason": dg.MetadataValue.text(promoted.reason),
         "artifact_sha256": dg.MetadataValue.text(version.artifact_sha256 or "unknown"),
-        "model_version": dg.MetadataValue.url(mlflow.model_version_url(lane.model_name, version.version)),
+        "model_version": dg.MetadataValue.url(mlflow.model_version_url(pipeline.model_name, version.version)),
     }
     if override is not None:
         metadata |= {
@@ -195,29 +197,29 @@ def champion_result(mlflow: "MlflowResource", lane: Lane, promoted: Promoted) ->
     return dg.MaterializeResult(data_version=dg.DataVersion(version.version), metadata=metadata)
 
 
-def _registered(mlflow: "MlflowResource", lane: Lane, version: str) -> "ModelVersion":
+def _registered(mlflow: "MlflowResource", pipeline: ModelPipeline, version: str) -> "ModelVersion":
     from mangaassist_assets.releases.overrides import OverrideRefusedError
 
-    known = mlflow.registry().versions(lane.model_name)
+    known = mlflow.registry().versions(pipeline.model_name)
     found = next((one for one in known if one.version == version), None)
     if found is None:
         names = ", ".join(one.version for one in known)
-        msg = f"{lane.model_name} has no version {version}; its versions are {names}"
+        msg = f"{pipeline.model_name} has no version {version}; its versions are {names}"
         raise OverrideRefusedError(msg)
     return found
 
 
-def no_champion(lane: Lane) -> str:
-    """Return what to do about a lane without a champion."""
-    by_hand = f"promote a first version by hand (`mangaassist models promote --model {lane.group} …`)"
-    return f"run `mangaassist bootstrap`, which makes the first one, or {by_hand}" if lane.first_asset else by_hand
+def no_champion(pipeline: ModelPipeline) -> str:
+    """Return what to do about a model pipeline without a champion."""
+    by_hand = f"promote a first version by hand (`mangaassist models promote --model {pipeline.group} …`)"
+    return f"run `mangaassist bootstrap`, which makes the first one, or {by_hand}" if pipeline.first_asset else by_hand
 
 
-def _verified(mlflow: "MlflowResource", version: "ModelVersion", lane: Lane) -> str:
+def _verified(mlflow: "MlflowResource", version: "ModelVersion", pipeline: ModelPipeline) -> str:
     """Return the digest of a version's artifact after looking at every file.
 
     Raises:
-        OverrideRefusedError: it has no hash to compare with, or is not of the lane's kind.
+        OverrideRefusedError: it has no hash to compare with, or is not of the model pipeline's kind.
         ArtifactMismatchError: a file is not what was registered.
         RegistryError: the artifact is gone.
     """
@@ -229,28 +231,33 @@ def _verified(mlflow: "MlflowResource", version: "ModelVersion", lane: Lane) -> 
         raise OverrideRefusedError(msg)
     directory = mlflow.artifact_directory(version)
     digest = verify_artifact(directory, version.artifact_sha256)
-    if (kind := artifact_kind(directory)) != lane.kind:
-        msg = f"version {version.version} of {version.name} is of kind {kind}, not {lane.kind}"
+    if (kind := artifact_kind(directory)) != pipeline.kind:
+        msg = f"version {version.version} of {version.name} is of kind {kind}, not {pipeline.kind}"
         raise OverrideRefusedError(msg)
     return digest
 
 
 def _decide(
-    snapshots: "SnapshotStore", lane: Lane, request: OverrideRequest, digest: str, sequence: int, now: datetime
+    snapshots: "SnapshotStore",
+    pipeline: ModelPipeline,
+    request: OverrideRequest,
+    digest: str,
+    sequence: int,
+    now: datetime,
 ) -> Override:
     from mangaassist_assets.assets.reading import EVALUATION_FILE, read_json, read_verdicts
     from mangaassist_assets.releases.overrides import record_override
 
-    verdicts = read_verdicts(snapshots, lane)
+    verdicts = read_verdicts(snapshots, pipeline)
     own = [one for one in verdicts if one.challenger_version == request.version]
     judged = max(own, key=lambda one: (one.bundle_start_ms, one.release_bundle), default=None)
     reasons: tuple[str, ...] = ()
     if judged is not None:
-        stored = snapshots.latest(lane.evaluation_asset, partition=judged.release_bundle)
+        stored = snapshots.latest(pipeline.evaluation_asset, partition=judged.release_bundle)
         reasons = tuple(read_json(snapshots, stored, EVALUATION_FILE).get("reasons", ()))
     override = Override(
         request_id=request.request_id,
-        model_name=lane.model_name,
+        model_name=pipeline.model_name,
         sequence=sequence,
         version=request.version,
         replaced=request.against,

@@ -7,7 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from mangaassist_assets.assets.reading import bundles_by_start, read_chunks, read_corpus, read_golden, read_turns
+from mangaassist_assets.assets.reading import read_chunks, read_corpus, read_golden, read_turns
+from mangaassist_assets.core.bundles import bundles_by_start
 from mangaassist_assets.datasets.building.earlier_versions import earlier_versions
 
 if TYPE_CHECKING:

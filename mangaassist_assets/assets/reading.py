@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from mangaassist_assets.core.bundles import bundles_by_start
 from mangaassist_assets.core.snapshots import Snapshot, SnapshotStore, canonical_json
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from mangaassist_assets.mining.blame.blame import Blame, FailedTurn
     from mangaassist_assets.mining.blame.signals import Signal
     from mangaassist_assets.mining.tracking.clusters import FailureCluster
-    from mangaassist_assets.models.pipelines import Lane
+    from mangaassist_assets.models.pipelines import ModelPipeline
     from mangaassist_assets.privacy import Vocabulary
     from mangaassist_assets.releases.manifest import LearnedModel
     from mangaassist_assets.releases.promotion import StoredVerdict
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
     from mangaassist_assets.tracing.ingestion.coverage import TracePresence
 
 TURNS_FILE = "turns.parquet"
-TURNS_CARD_FILE = "card.json"
 QUARANTINE_FILE = "quarantine.parquet"
 PRESENCE_FILE = "presence.parquet"
 EVENTS_FILE = "events.parquet"
@@ -97,26 +97,6 @@ def read_mined_thumbs(store: SnapshotStore) -> dict[str, tuple[int, int]]:
         said = pl.read_parquet(io.BytesIO(content), columns=["user_feedback"])["user_feedback"]
         thumbs[bundle] = (int((said == "thumbs_up").sum()), int((said == "thumbs_down").sum()))
     return thumbs
-
-
-def bundles_by_start(store: SnapshotStore) -> dict[str, int]:
-    """Return the bundles with traces and the start of their first one (ms since the epoch), oldest first."""
-    starts: dict[str, int] = {}
-    for bundle in store.partitions("tagged_traces"):
-        card = json.loads(store.read(store.latest("tagged_traces", partition=bundle), TURNS_CARD_FILE))
-        if card["first_timestamp_ms"] is not None:
-            starts[bundle] = card["first_timestamp_ms"]
-    return dict(sorted(starts.items(), key=lambda item: (item[1], item[0])))
-
-
-def previous_bundle(store: SnapshotStore, release_bundle: str, *, having: str) -> str | None:
-    """Return the newest bundle that began before this one and has a snapshot of the asset `having`."""
-    starts = bundles_by_start(store)
-    own = starts.get(release_bundle)
-    if own is None:
-        return None
-    earlier = [bundle for bundle, start in starts.items() if (start, bundle) < (own, release_bundle)]
-    return next((bundle for bundle in reversed(earlier) if store.find(having, partition=bundle)), None)
 
 
 def failures_to_json(failures: Sequence[FailedTurn]) -> bytes:
@@ -337,24 +317,24 @@ def retrieval_figures(report: RetrievalReport) -> dict[str, dict[str, float]]:
     }
 
 
-def read_dataset_version(store: SnapshotStore, lane: Lane, release_bundle: str) -> DatasetVersion:
+def read_dataset_version(store: SnapshotStore, pipeline: ModelPipeline, release_bundle: str) -> DatasetVersion:
     """Return a stored dataset version as the training functions take it, checked against its digest."""
     from pydantic import TypeAdapter
 
     from mangaassist_assets.datasets.versions.versions import DataCard, DatasetVersion
 
-    frame, card = read_dataset(store, lane.dataset_asset, release_bundle)
+    frame, card = read_dataset(store, pipeline.dataset_asset, release_bundle)
     fields = {name: value for name, value in card.items() if name != "schema"}
     return DatasetVersion(digest=card["digest"], frame=frame, card=TypeAdapter(DataCard).validate_python(fields))
 
 
-def read_verdicts(store: SnapshotStore, lane: Lane) -> list[StoredVerdict]:
-    """Return the stored verdicts of a lane, one a bundle."""
+def read_verdicts(store: SnapshotStore, pipeline: ModelPipeline) -> list[StoredVerdict]:
+    """Return the stored verdicts of a model pipeline, one a bundle."""
     from mangaassist_assets.releases.promotion import StoredVerdict
 
     verdicts: list[StoredVerdict] = []
-    for bundle in store.partitions(lane.evaluation_asset):
-        stored = read_json(store, store.latest(lane.evaluation_asset, partition=bundle), EVALUATION_FILE)
+    for bundle in store.partitions(pipeline.evaluation_asset):
+        stored = read_json(store, store.latest(pipeline.evaluation_asset, partition=bundle), EVALUATION_FILE)
         verdicts.append(
             StoredVerdict(
                 release_bundle=bundle,
@@ -367,13 +347,13 @@ def read_verdicts(store: SnapshotStore, lane: Lane) -> list[StoredVerdict]:
     return verdicts
 
 
-def read_learned_model(store: SnapshotStore, lane: Lane, release_bundle: str) -> LearnedModel:
-    """Return what a lane made of a bundle, as far as it got."""
+def read_learned_model(store: SnapshotStore, pipeline: ModelPipeline, release_bundle: str) -> LearnedModel:
+    """Return what a model pipeline made of a bundle, as far as it got."""
     from mangaassist_assets.releases.manifest import LearnedModel
 
-    dataset = store.find(lane.dataset_asset, partition=release_bundle)
-    model = store.find(lane.model_asset, partition=release_bundle)
-    evaluation = store.find(lane.evaluation_asset, partition=release_bundle)
+    dataset = store.find(pipeline.dataset_asset, partition=release_bundle)
+    model = store.find(pipeline.model_asset, partition=release_bundle)
+    evaluation = store.find(pipeline.evaluation_asset, partition=release_bundle)
     trained = read_json(store, model, MODEL_FILE) if model else {}
     verdict = read_json(store, evaluation, EVALUATION_FILE) if evaluation else {}
     card = read_json(store, dataset, "card.json") if dataset else {}

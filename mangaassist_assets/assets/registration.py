@@ -13,7 +13,7 @@ import dagster as dg
 from mangaassist_assets.assets.common import image, materialized, table
 from mangaassist_assets.assets.reading import MODEL_FILE, TrainedModel
 from mangaassist_assets.core.snapshots import canonical_json
-from mangaassist_assets.models.pipelines import Lane
+from mangaassist_assets.models.pipelines import ModelPipeline
 from mangaassist_assets.models.registration.finished_training import TrainingFolder
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ def train_and_register(
     context: dg.AssetExecutionContext,
     mlflow: MlflowResource,
     store: StoreResource,
-    lane: Lane,
+    pipeline: ModelPipeline,
     *,
     dataset: DatasetVersion,
     bundle: str | None,
@@ -65,7 +65,7 @@ def train_and_register(
         context: for the log.
         mlflow: tracking and registry.
         store: where the scratch folder lies.
-        lane: whose model.
+        pipeline: whose model.
         dataset: the sealed dataset version.
         bundle: the release bundle, None for a first champion.
         start_ms: when the bundle's first trace began, 0 for a first champion.
@@ -73,7 +73,7 @@ def train_and_register(
         train: trains into an empty folder.
     """
     key = training_key(dataset, settings)
-    known = version_of_training(mlflow, lane, key)
+    known = version_of_training(mlflow, pipeline, key)
     if known is not None:
         context.log.info(f"version {known.version} was trained on these very examples: nothing to train")
         return Registered(model=_trained_model(known, dataset.digest, bundle, start_ms))
@@ -90,12 +90,12 @@ def train_and_register(
         TRAINING_KEY_TAG: key,
     }
     folder = TrainingFolder(store.cache("training"), key)
-    taught = _dataset_input(store, lane, dataset, bundle)
+    taught = _dataset_input(store, pipeline, dataset, bundle)
     with (
         # Two runs that train the same thing share its checkpoints and its scratch folder: one after the other.
         FileLock(folder.path.with_suffix(".lock")),
         mlflow.training_run(
-            f"{lane.model_asset} {bundle or 'bootstrap'}",
+            f"{pipeline.model_asset} {bundle or 'bootstrap'}",
             tags=tags,
             params={**settings, "examples": dataset.card.examples},
             dataset=taught,
@@ -103,19 +103,19 @@ def train_and_register(
         ) as run,
     ):
         trained = _trained(context, folder, run, key, train)
-        card = _model_card(lane, trained, dataset, settings, bundle)
+        card = _model_card(pipeline, trained, dataset, settings, bundle)
         _log(run, trained, dataset, card)
         logged = log_model(
             run,
             trained.directory,
-            kind=lane.kind,
+            kind=pipeline.kind,
             digest=trained.digest,
             card=card.to_markdown(),
-            schemas=lane.endpoint_schemas().files,
+            schemas=pipeline.endpoint_schemas().files,
         )
         run.log_metrics(trained.metrics, model_id=logged.model_id, dataset=taught)
         version = mlflow.register_version(
-            lane.model_name,
+            pipeline.model_name,
             run_id=run.run_id,
             artifact_uri=logged.uri,
             artifact_sha256=logged.digest,
@@ -132,7 +132,7 @@ def train_and_register(
             },
         )
         folder.remove()
-    context.log.info(f"registered {lane.model_name} version {version.version}")
+    context.log.info(f"registered {pipeline.model_name} version {version.version}")
     return Registered(model=_trained_model(version, dataset.digest, bundle, start_ms), trained=trained)
 
 
@@ -147,9 +147,9 @@ def training_key(dataset: DatasetVersion, settings: Mapping[str, Any]) -> str:
     return hashlib.sha256(canonical_json({"taught": taught, "settings": dict(settings)})).hexdigest()
 
 
-def version_of_training(mlflow: MlflowResource, lane: Lane, key: str) -> ModelVersion | None:
+def version_of_training(mlflow: MlflowResource, pipeline: ModelPipeline, key: str) -> ModelVersion | None:
     """Return the oldest version that a training made."""
-    versions = mlflow.registry().versions(lane.model_name)
+    versions = mlflow.registry().versions(pipeline.model_name)
     return next((one for one in versions if one.tags.get(TRAINING_KEY_TAG) == key), None)
 
 
@@ -176,12 +176,14 @@ def _trained(
     return trained
 
 
-def _dataset_input(store: StoreResource, lane: Lane, dataset: DatasetVersion, bundle: str | None) -> DatasetInput:
+def _dataset_input(
+    store: StoreResource, pipeline: ModelPipeline, dataset: DatasetVersion, bundle: str | None
+) -> DatasetInput:
     from resources.mlflow.runs import DatasetInput
 
-    source = store.snapshots().find(lane.dataset_asset, partition=bundle) if bundle else None
+    source = store.snapshots().find(pipeline.dataset_asset, partition=bundle) if bundle else None
     return DatasetInput(
-        name=lane.dataset_asset,
+        name=pipeline.dataset_asset,
         sha256=dataset.digest,
         source=source.uri if source else "bootstrap corpus",
         schema=_column_types(dataset),
@@ -210,7 +212,11 @@ def _profile(dataset: DatasetVersion) -> dict[str, int | str]:
 
 
 def _model_card(
-    lane: Lane, trained: TrainedArtifact, dataset: DatasetVersion, settings: Mapping[str, Any], bundle: str | None
+    pipeline: ModelPipeline,
+    trained: TrainedArtifact,
+    dataset: DatasetVersion,
+    settings: Mapping[str, Any],
+    bundle: str | None,
 ) -> ModelCard:
     from mangaassist_assets.models.registration.model_card import ModelCard, TrainingData
     from mangaassist_assets.training.compute import Compute
@@ -219,9 +225,9 @@ def _model_card(
     compute = Compute.detect()
     return ModelCard.of(
         trained,
-        name=lane.model_name,
-        kind=lane.kind,
-        data=TrainingData.of(lane.dataset_asset, dataset.card),
+        name=pipeline.model_name,
+        kind=pipeline.kind,
+        data=TrainingData.of(pipeline.dataset_asset, dataset.card),
         settings=settings,
         release_bundle=bundle,
         environment=training_environment(
@@ -265,27 +271,27 @@ def challenger_result(
     context: dg.AssetExecutionContext,
     mlflow: MlflowResource,
     store: StoreResource,
-    lane: Lane,
+    pipeline: ModelPipeline,
     registered: Registered,
 ) -> dg.MaterializeResult[None]:
     """Store what was registered; let the alias `challenger` name it unless a newer bundle's challenger holds it."""
     model = registered.model
-    holder = mlflow.version_by_alias(lane.model_name, "challenger")
+    holder = mlflow.version_by_alias(pipeline.model_name, "challenger")
     if holder is None or int(holder.tags.get(BUNDLE_START_TAG, "0")) <= model.bundle_start_ms:
-        mlflow.set_alias(lane.model_name, "challenger", model.version)
+        mlflow.set_alias(pipeline.model_name, "challenger", model.version)
     else:
         context.log.info(f"the alias challenger stays with version {holder.version} of a newer bundle")
     snapshot = store.snapshots().write(
-        lane.model_asset, {MODEL_FILE: canonical_json(asdict(model))}, partition=model.release_bundle
+        pipeline.model_asset, {MODEL_FILE: canonical_json(asdict(model))}, partition=model.release_bundle
     )
     return materialized(snapshot, {**_model_links(mlflow, model), **_story(registered.trained)})
 
 
 def present_champion(
-    context: dg.AssetExecutionContext, mlflow: MlflowResource, lane: Lane
+    context: dg.AssetExecutionContext, mlflow: MlflowResource, pipeline: ModelPipeline
 ) -> dg.MaterializeResult[None] | None:
-    """Return the materialization that leaves a lane's champion as it is; None where there is none."""
-    champion = mlflow.version_by_alias(lane.model_name, "champion")
+    """Return the materialization that leaves a model pipeline's champion as it is; None where there is none."""
+    champion = mlflow.version_by_alias(pipeline.model_name, "champion")
     if champion is None:
         return None
     context.log.info(f"version {champion.version} is champion: only a gate replaces it, there is nothing to train")
@@ -294,18 +300,18 @@ def present_champion(
         metadata={
             "version": dg.MetadataValue.text(champion.version),
             "artifact_sha256": dg.MetadataValue.text(champion.artifact_sha256 or "unknown"),
-            "model_version": dg.MetadataValue.url(mlflow.model_version_url(lane.model_name, champion.version)),
+            "model_version": dg.MetadataValue.url(mlflow.model_version_url(pipeline.model_name, champion.version)),
         },
     )
 
 
 def become_first_champion(
-    context: dg.AssetExecutionContext, mlflow: MlflowResource, lane: Lane, registered: Registered
+    context: dg.AssetExecutionContext, mlflow: MlflowResource, pipeline: ModelPipeline, registered: Registered
 ) -> dg.MaterializeResult[None]:
     """Let the alias `champion` name the model if it names none yet; only a gate moves it after that."""
     model = registered.model
-    if mlflow.version_by_alias(lane.model_name, "champion") is None:
-        mlflow.set_alias(lane.model_name, "champion", model.version)
+    if mlflow.version_by_alias(pipeline.model_name, "champion") is None:
+        mlflow.set_alias(pipeline.model_name, "champion", model.version)
         context.log.info(f"version {model.version} is the first champion")
     return dg.MaterializeResult(
         data_version=dg.DataVersion(model.artifact_sha256[:16]),

@@ -104,14 +104,14 @@ def active_release(
     from mangaassist_assets.models.pipelines import INTENT, RERANKER
 
     rows: list[dict[str, str | int | float | bool | None]] = []
-    for lane in (INTENT, RERANKER):
-        deployed = endpoints.describe(lane.endpoint_name)
-        champion = mlflow.version_by_alias(lane.model_name, "champion")
+    for pipeline in (INTENT, RERANKER):
+        deployed = endpoints.describe(pipeline.endpoint_name)
+        champion = mlflow.version_by_alias(pipeline.model_name, "champion")
         serving = deployed.model_version if deployed else None
         registered = champion.version if champion else None
         rows.append(
             {
-                "component": lane.endpoint_name,
+                "component": pipeline.endpoint_name,
                 "version": serving,
                 "state": deployed.status if deployed else "no endpoint",
                 "agrees_with_registry": serving == registered,
@@ -163,7 +163,9 @@ def release_manifest(context: dg.AssetExecutionContext, store: StoreResource) ->
     manifest = build_manifest(
         bundle,
         read_turns(snapshots, bundle),
-        learned={lane.model_asset: read_learned_model(snapshots, lane, bundle) for lane in (INTENT, RERANKER)},
+        learned={
+            pipeline.model_asset: read_learned_model(snapshots, pipeline, bundle) for pipeline in (INTENT, RERANKER)
+        },
     )
     snapshot = snapshots.write(
         "release_manifest", {"manifest.json": canonical_json(manifest.to_dict())}, partition=bundle

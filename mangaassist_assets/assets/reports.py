@@ -79,7 +79,7 @@ def satisfaction_report(
     """
     from contextlib import closing
 
-    from mangaassist_assets.assets.reading import previous_bundle
+    from mangaassist_assets.core.bundles import previous_bundle
     from mangaassist_assets.core.snapshots import canonical_json
     from mangaassist_assets.reporting.satisfaction.chart import satisfaction_chart
     from mangaassist_assets.reporting.satisfaction.groups import shown_name

@@ -1,4 +1,4 @@
-"""The dataset of the reranker lane."""
+"""The dataset of the reranker model pipeline."""
 
 from collections.abc import Iterator
 

@@ -3,7 +3,7 @@
 import dagster as dg
 from pydantic import Field
 
-from mangaassist_assets.assets.common import PLATFORM, TRACE_LANDING_POOL, materialized, table
+from mangaassist_assets.assets.common import PLATFORM, TRACE_INGESTION_POOL, materialized, table
 from mangaassist_assets.assets.feedback import feedback_events, recorded_feedback
 from mangaassist_assets.assets.knowledge import knowledge_chunks
 from mangaassist_assets.partitions import release_bundles
@@ -36,7 +36,7 @@ class TraceReadingConfig(dg.Config):
     group_name="mining",
     owners=[PLATFORM],
     kinds={"mlflow", "deltalake", "parquet"},
-    pool=TRACE_LANDING_POOL,
+    pool=TRACE_INGESTION_POOL,
     code_version="3",
 )
 def tagged_traces(
@@ -51,7 +51,7 @@ def tagged_traces(
 
     One row is one finished MLflow trace with its tags, candidates, stages, model and tool calls, verdicts, feedback
     and reviews, found by the trace mapping. A trace without bundle, session or message is in the quarantine file with
-    its reason; one that is still being written waits for the next reading. Materializing any bundle lands what is new
+    its reason; one that is still being written waits for the next reading. Materializing any bundle ingests what is new
     of all bundles first. Redaction leaves the words of `knowledge_chunks` alone.
     """
     from collections import Counter
@@ -59,21 +59,21 @@ def tagged_traces(
     from mangaassist_assets.assets.reading import (
         PRESENCE_FILE,
         QUARANTINE_FILE,
-        TURNS_CARD_FILE,
         TURNS_FILE,
         read_feedback,
         read_vocabulary,
     )
+    from mangaassist_assets.core.bundles import TURNS_CARD_FILE
     from mangaassist_assets.core.snapshots import canonical_json
     from mangaassist_assets.tracing.erasure import erased_users
     from mangaassist_assets.tracing.feedback.events import latest_feedback
-    from mangaassist_assets.tracing.ingestion.trace_ingestion import TraceLanding
+    from mangaassist_assets.tracing.ingestion.trace_ingestion import TraceIngestion
     from mangaassist_assets.tracing.ingestion.turn_frames import to_parquet, with_feedback
 
     bundle = context.partition_key
     snapshots = store.snapshots()
-    landing = TraceLanding(
-        store.trace_landing_table(),
+    ingestion = TraceIngestion(
+        store.trace_ingestion_table(),
         mlflow.trace_source(),
         erased_users=erased_users(snapshots),
         pseudonym_key=privacy.pseudonym_key(),
@@ -82,11 +82,11 @@ def tagged_traces(
         page=config.page,
         progress=lambda traces: context.log.info(f"{traces} traces read"),
     )
-    new = landing.advance()
-    changed = landing.reconcile(bundle) if config.compare_with_source else None
+    new = ingestion.advance()
+    changed = ingestion.reconcile(bundle) if config.compare_with_source else None
     if config.sweep:
-        landing.sweep()
-    found = landing.bundle(bundle)
+        ingestion.sweep()
+    found = ingestion.bundle(bundle)
     turns = with_feedback(found.turns, latest_feedback(read_feedback(snapshots, bundle)))
     card = {
         "schema": 2,
@@ -106,7 +106,7 @@ def tagged_traces(
         },
         partition=bundle,
     )
-    unassigned = landing.unassigned()
+    unassigned = ingestion.unassigned()
     context.log.info(f"{turns.height} turns, {found.quarantined.height} quarantined, {new.waiting} still being written")
     shapes = turns["shape"].value_counts().sort("shape")
     reasons = Counter(found.quarantined["reason"].to_list())

@@ -1,4 +1,4 @@
-"""How a lane's model is trained from a sealed dataset: settings in, registered version out."""
+"""How a model pipeline's model is trained from a sealed dataset: settings in, registered version out."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
-from mangaassist_assets.assets.reading import bundles_by_start, read_chunks
+from mangaassist_assets.assets.reading import read_chunks
 from mangaassist_assets.assets.registration import BUNDLE_START_TAG, Registered, train_and_register
-from mangaassist_assets.models.pipelines import Lane
+from mangaassist_assets.core.bundles import bundles_by_start
+from mangaassist_assets.models.pipelines import ModelPipeline
 
 if TYPE_CHECKING:
     from mangaassist_assets.datasets.versions.versions import DatasetVersion
@@ -40,7 +41,7 @@ def log_progress(context: dg.AssetExecutionContext) -> Callable[[TrainingProgres
 
 def train_model(
     context: dg.AssetExecutionContext,
-    lane: Lane,
+    pipeline: ModelPipeline,
     *,
     learning: LearningResource,
     mlflow: MlflowResource,
@@ -49,7 +50,7 @@ def train_model(
     dataset: DatasetVersion,
     bundle: str | None,
 ) -> Registered:
-    """Train a lane's model on a dataset version and register it.
+    """Train a model pipeline's model on a dataset version and register it.
 
     The same dataset and settings are the same model version: what was trained before is found, not trained again. So
     the champion that training may start from is no part of the key; its digest is a tag of the version.
@@ -57,38 +58,46 @@ def train_model(
     from mangaassist_assets.models.model_types import TrainingRequest
     from mangaassist_assets.retrieval.chunking import embedding_text
 
-    family = learning.family(lane)
+    model_type = learning.model_type(pipeline)
     snapshots = store.snapshots()
-    settings: dict[str, Any] = {"kind": family.kind, **family.settings()}
+    settings: dict[str, Any] = {"kind": model_type.kind, **model_type.settings()}
     corpus: list[str] = []
-    if family.reads_knowledge:
+    if model_type.reads_knowledge:
         # Word frequencies come from the whole knowledge, not from the passages that happen to be in the dataset.
         settings["knowledge_digest"] = snapshots.latest("knowledge_chunks").digest
         corpus = [embedding_text(chunk.title, chunk.text) for chunk in read_chunks(snapshots, tenantless=True)]
     start_ms = 0 if bundle is None else bundles_by_start(snapshots).get(bundle, 0)
 
     def train(folder: Path, checkpoints: Checkpoints, progress: ProgressCallback) -> TrainedArtifact:
-        champion = _champion_to_start_from(mlflow, lane, start_ms) if bundle else None
+        champion = _champion_to_start_from(mlflow, pipeline, start_ms) if bundle else None
         request = TrainingRequest(
-            train=family.examples(dataset.frame, "train"),
-            validation=family.examples(dataset.frame, "validation"),
+            train=model_type.examples(dataset.frame, "train"),
+            validation=model_type.examples(dataset.frame, "validation"),
             output=folder,
             champion=champion,
             checkpoints=checkpoints,
             corpus=corpus,
         )
-        return trainer.run(_Training(family, request), progress=progress)
+        return trainer.run(_Training(model_type, request), progress=progress)
 
     return train_and_register(
-        context, mlflow, store, lane, dataset=dataset, bundle=bundle, start_ms=start_ms, settings=settings, train=train
+        context,
+        mlflow,
+        store,
+        pipeline,
+        dataset=dataset,
+        bundle=bundle,
+        start_ms=start_ms,
+        settings=settings,
+        train=train,
     )
 
 
 class _Training:
     """One training as workers take it: called with what it should tell its progress."""
 
-    def __init__(self, family: Any, request: Any) -> None:  # noqa: ANN401 - a family and a request of its examples
-        self._family = family
+    def __init__(self, model_type: Any, request: Any) -> None:  # noqa: ANN401 - a model type and a request of its examples
+        self._model_type = model_type
         self._request = request
 
     def __call__(self, progress: ProgressCallback) -> TrainedArtifact:
@@ -100,16 +109,16 @@ class _Training:
         if Compute.detect().leads:
             # A worker that was lost after it had written leaves an artifact, which nobody returned.
             shutil.rmtree(self._request.output, ignore_errors=True)
-        trained: TrainedArtifact = self._family.train(replace(self._request, progress=progress))
+        trained: TrainedArtifact = self._model_type.train(replace(self._request, progress=progress))
         return trained
 
 
-def _champion_to_start_from(mlflow: MlflowResource, lane: Lane, start_ms: int) -> Path | None:
+def _champion_to_start_from(mlflow: MlflowResource, pipeline: ModelPipeline, start_ms: int) -> Path | None:
     """Return the champion's artifact; None where there is none, or where it learned from a later bundle.
 
     A backfill of an old bundle shall make what that bundle could have made.
     """
-    champion = mlflow.version_by_alias(lane.model_name, "champion")
+    champion = mlflow.version_by_alias(pipeline.model_name, "champion")
     if champion is None or int(champion.tags.get(BUNDLE_START_TAG, "0")) > start_ms:
         return None
     from mangaassist_assets.models.artifacts import verify_artifact

@@ -32,10 +32,10 @@ from mangaassist_assets.chatbot.prompts import Prompt, build_prompt
 from mangaassist_assets.chatbot.retrieval import Retrieved, Retriever
 from mangaassist_assets.chatbot.shadow import Shadows, TurnShadows
 from mangaassist_assets.chatbot.tracer import ActiveSpan, TurnTracer
+from mangaassist_assets.core.bundles import validate_bundle
 from mangaassist_assets.privacy import Kind, Vocabulary, conversation_key, prompt_record, pseudonym, redact
 from mangaassist_assets.retrieval.tenants import TenantScope
 from mangaassist_assets.tracing.contract.names import NO_EXPERIMENT, Attribute, SpanName, Tag
-from mangaassist_assets.tracing.contract.turn_reader import validate_bundle
 
 _SESSION = re.compile(r"[0-9A-Za-z][0-9A-Za-z._:-]{0,127}")
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")

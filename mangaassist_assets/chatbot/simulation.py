@@ -20,9 +20,9 @@ from typing import Any, Protocol
 
 from mangaassist_assets.chatbot.orchestrator import Chatbot, ChatReply, ChatRequest
 from mangaassist_assets.chatbot.shopper import AnswerCheck, Judgement, ShopperBehaviour, generator_for, judge
+from mangaassist_assets.core.bundles import validate_bundle
 from mangaassist_assets.datasets.sources.utterances import Utterance
 from mangaassist_assets.tracing.contract.names import ANSWER_CORRECTNESS
-from mangaassist_assets.tracing.contract.turn_reader import validate_bundle
 from mangaassist_assets.tracing.contract.turns import ChatTurn, Feedback
 from mangaassist_assets.tracing.feedback.events import FeedbackRecord, feedback_record
 

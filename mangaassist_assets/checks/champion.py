@@ -4,24 +4,24 @@ from collections.abc import Sequence
 
 import dagster as dg
 
-from mangaassist_assets.models.pipelines import LANES, Lane
+from mangaassist_assets.models.pipelines import MODEL_PIPELINES, ModelPipeline
 from resources.store import StoreResource
 
 
-def build_champion_checks(lanes: Sequence[Lane] = LANES) -> tuple[dg.AssetChecksDefinition, ...]:
-    """Return the checks of lanes' champions."""
-    return tuple(build_champion_check(lane) for lane in lanes)
+def build_champion_checks(pipelines: Sequence[ModelPipeline] = MODEL_PIPELINES) -> tuple[dg.AssetChecksDefinition, ...]:
+    """Return the checks of model pipelines' champions."""
+    return tuple(build_champion_check(pipeline) for pipeline in pipelines)
 
 
-def build_champion_check(lane: Lane) -> dg.AssetChecksDefinition:
-    """Return the check that warns where a lane's champion was found to have decayed."""
+def build_champion_check(pipeline: ModelPipeline) -> dg.AssetChecksDefinition:
+    """Return the check that warns where a model pipeline's champion was found to have decayed."""
 
     @dg.asset_check(
-        asset=lane.health_asset,
+        asset=pipeline.health_asset,
         name="champion_not_decayed",
         blocking=False,
         description=(
-            f"On fresh reviewed messages the champion {lane.title} is not proven to be right less often than on "
+            f"On fresh reviewed messages the champion {pipeline.title} is not proven to be right less often than on "
             "earlier ones that came about in the same way. A warning: retrain, or look at what shoppers ask now."
         ),
     )
@@ -30,7 +30,7 @@ def build_champion_check(lane: Lane) -> dg.AssetChecksDefinition:
         from mangaassist_assets.assets.reading import read_json
 
         snapshots = store.snapshots()
-        snapshot = snapshots.find(lane.health_asset)
+        snapshot = snapshots.find(pipeline.health_asset)
         if snapshot is None:
             return dg.AssetCheckResult(passed=True, description="there is no champion to judge yet")
         health = read_json(snapshots, snapshot, HEALTH_FILE)

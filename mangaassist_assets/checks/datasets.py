@@ -9,7 +9,7 @@ import dagster as dg
 
 from mangaassist_assets.assets.common import table
 from mangaassist_assets.datasets.guards.limits import INTENT_LIMITS, RANKING_LIMITS, DatasetLimits
-from mangaassist_assets.models.pipelines import INTENT, RERANKER, Lane
+from mangaassist_assets.models.pipelines import INTENT, RERANKER, ModelPipeline
 from mangaassist_assets.partitions import release_bundles
 from resources.search.embeddings import EmbeddingsResource
 from resources.store import StoreResource
@@ -34,11 +34,11 @@ def build_dataset_checks() -> tuple[dg.AssetChecksDefinition, ...]:
     )
 
 
-def build_size_check(lane: Lane, *, limits: DatasetLimits) -> dg.AssetChecksDefinition:
+def build_size_check(pipeline: ModelPipeline, *, limits: DatasetLimits) -> dg.AssetChecksDefinition:
     """Return the blocking check that refuses a dataset with too few examples on a side."""
 
     @dg.asset_check(
-        asset=lane.dataset_asset,
+        asset=pipeline.dataset_asset,
         name="enough_examples",
         blocking=True,
         partitions_def=release_bundles,
@@ -51,17 +51,17 @@ def build_size_check(lane: Lane, *, limits: DatasetLimits) -> dg.AssetChecksDefi
         from mangaassist_assets.assets.reading import read_dataset
         from mangaassist_assets.datasets.guards.health import judge_size
 
-        frame, _ = read_dataset(store.snapshots(), lane.dataset_asset, context.partition_key)
+        frame, _ = read_dataset(store.snapshots(), pipeline.dataset_asset, context.partition_key)
         return _result(judge_size(frame, limits), "sides")
 
     return enough_examples
 
 
-def build_balance_check(lane: Lane, *, limits: DatasetLimits) -> dg.AssetChecksDefinition:
+def build_balance_check(pipeline: ModelPipeline, *, limits: DatasetLimits) -> dg.AssetChecksDefinition:
     """Return the blocking check that refuses a dataset about one intent, or with too many that cannot be learned."""
 
     @dg.asset_check(
-        asset=lane.dataset_asset,
+        asset=pipeline.dataset_asset,
         name="balanced_intents",
         blocking=True,
         partitions_def=release_bundles,
@@ -71,17 +71,19 @@ def build_balance_check(lane: Lane, *, limits: DatasetLimits) -> dg.AssetChecksD
         from mangaassist_assets.assets.reading import read_dataset
         from mangaassist_assets.datasets.guards.health import judge_balance
 
-        frame, _ = read_dataset(store.snapshots(), lane.dataset_asset, context.partition_key)
+        frame, _ = read_dataset(store.snapshots(), pipeline.dataset_asset, context.partition_key)
         return _result(judge_balance(frame, limits), "intents, the smallest first")
 
     return balanced_intents
 
 
-def build_repetition_check(lane: Lane, *, limits: DatasetLimits, text_column: str) -> dg.AssetChecksDefinition:
+def build_repetition_check(
+    pipeline: ModelPipeline, *, limits: DatasetLimits, text_column: str
+) -> dg.AssetChecksDefinition:
     """Return the blocking check that refuses a dataset which says the same again and again."""
 
     @dg.asset_check(
-        asset=lane.dataset_asset,
+        asset=pipeline.dataset_asset,
         name="few_duplicates",
         blocking=True,
         partitions_def=release_bundles,
@@ -93,17 +95,17 @@ def build_repetition_check(lane: Lane, *, limits: DatasetLimits, text_column: st
         from mangaassist_assets.assets.reading import read_dataset
         from mangaassist_assets.datasets.guards.health import judge_repetition
 
-        frame, _ = read_dataset(store.snapshots(), lane.dataset_asset, context.partition_key)
+        frame, _ = read_dataset(store.snapshots(), pipeline.dataset_asset, context.partition_key)
         return _result(judge_repetition(frame, limits, text_column=text_column), "sides")
 
     return few_duplicates
 
 
-def build_leakage_check(lane: Lane, *, text_column: str) -> dg.AssetChecksDefinition:
+def build_leakage_check(pipeline: ModelPipeline, *, text_column: str) -> dg.AssetChecksDefinition:
     """Return the blocking check that refuses a dataset which leaks, between its sides or from what judges models."""
 
     @dg.asset_check(
-        asset=lane.dataset_asset,
+        asset=pipeline.dataset_asset,
         name="no_leakage",
         blocking=True,
         partitions_def=release_bundles,
@@ -119,9 +121,9 @@ def build_leakage_check(lane: Lane, *, text_column: str) -> dg.AssetChecksDefini
         from mangaassist_assets.datasets.guards.leakage import LeakageError, find_leaks, leak_counts, refuse_crossings
 
         snapshots = store.snapshots()
-        frame, card = read_dataset(snapshots, lane.dataset_asset, context.partition_key)
+        frame, card = read_dataset(snapshots, pipeline.dataset_asset, context.partition_key)
         as_of_ms = card.get("as_of_ms")
-        earlier = earlier_versions(snapshots, lane.dataset_asset, context.partition_key, as_of_ms=as_of_ms)
+        earlier = earlier_versions(snapshots, pipeline.dataset_asset, context.partition_key, as_of_ms=as_of_ms)
         leaks = find_leaks(
             frame, text_column=text_column, golden=read_golden(snapshots), earlier=earlier, as_of_ms=as_of_ms
         )
@@ -135,7 +137,7 @@ def build_leakage_check(lane: Lane, *, text_column: str) -> dg.AssetChecksDefini
             found = [*crossings[:3], *(leak.describe() for leak in leaks[:5])]
             description = (
                 f"{len(leaks)} leaks and {len(crossings)} versions with other sides: {'; '.join(found)}. Materialize "
-                f"{lane.dataset_asset} again; if that does not help, report the example ids"
+                f"{pipeline.dataset_asset} again; if that does not help, report the example ids"
             )
         else:
             description = f"no leak; compared with the golden set and {len(earlier)} earlier versions"
@@ -163,11 +165,11 @@ def build_leakage_check(lane: Lane, *, text_column: str) -> dg.AssetChecksDefini
     return no_leakage
 
 
-def build_noise_check(lane: Lane, *, limits: DatasetLimits) -> dg.AssetChecksDefinition:
+def build_noise_check(pipeline: ModelPipeline, *, limits: DatasetLimits) -> dg.AssetChecksDefinition:
     """Return the blocking check that refuses a dataset of which too many labels are probably wrong."""
 
     @dg.asset_check(
-        asset=lane.dataset_asset,
+        asset=pipeline.dataset_asset,
         name="little_label_noise",
         blocking=True,
         partitions_def=release_bundles,
@@ -181,7 +183,7 @@ def build_noise_check(lane: Lane, *, limits: DatasetLimits) -> dg.AssetChecksDef
         from mangaassist_assets.datasets.guards.health import judge_noise
         from mangaassist_assets.datasets.guards.label_noise import find_label_noise
 
-        frame, _ = read_dataset(store.snapshots(), lane.dataset_asset, context.partition_key)
+        frame, _ = read_dataset(store.snapshots(), pipeline.dataset_asset, context.partition_key)
         vectors, _ = message_vectors(frame["text"].to_list(), embeddings, store)
         report = find_label_noise(frame["example_id"].to_list(), frame["intent"].to_list(), vectors)
         context.log.info(f"{report.examples} labels judged, {len(report.suspects)} suspects")
@@ -190,11 +192,11 @@ def build_noise_check(lane: Lane, *, limits: DatasetLimits) -> dg.AssetChecksDef
     return little_label_noise
 
 
-def build_redaction_check(lane: Lane, *, text_columns: tuple[str, ...]) -> dg.AssetChecksDefinition:
+def build_redaction_check(pipeline: ModelPipeline, *, text_columns: tuple[str, ...]) -> dg.AssetChecksDefinition:
     """Return the blocking check that refuses a dataset in which personal data is left."""
 
     @dg.asset_check(
-        asset=lane.dataset_asset,
+        asset=pipeline.dataset_asset,
         name="no_personal_data",
         blocking=True,
         partitions_def=release_bundles,
@@ -207,7 +209,7 @@ def build_redaction_check(lane: Lane, *, text_columns: tuple[str, ...]) -> dg.As
         from mangaassist_assets.privacy import residual
 
         snapshots = store.snapshots()
-        frame, _ = read_dataset(snapshots, lane.dataset_asset, context.partition_key)
+        frame, _ = read_dataset(snapshots, pipeline.dataset_asset, context.partition_key)
         words = read_vocabulary(snapshots)
         left: Counter[str] = Counter()
         examples: set[str] = set()
@@ -222,8 +224,8 @@ def build_redaction_check(lane: Lane, *, text_columns: tuple[str, ...]) -> dg.As
             passed=not left,
             severity=dg.AssetCheckSeverity.ERROR,
             description=(
-                f"{len(examples)} texts still hold personal data: materialize {lane.dataset_asset} again; if that does "
-                "not help, report the example ids"
+                f"{len(examples)} texts still hold personal data: materialize {pipeline.dataset_asset} again; if that "
+                "does not help, report the example ids"
                 if left
                 else "a second pass finds nothing"
             ),

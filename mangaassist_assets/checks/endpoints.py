@@ -4,25 +4,25 @@ from collections.abc import Sequence
 
 import dagster as dg
 
-from mangaassist_assets.models.pipelines import LANES, Lane
+from mangaassist_assets.models.pipelines import MODEL_PIPELINES, ModelPipeline
 from resources.aws.endpoints import SageMakerResource
 from resources.mlflow.tracking import MlflowResource
 
 
-def build_endpoint_checks(lanes: Sequence[Lane] = LANES) -> tuple[dg.AssetChecksDefinition, ...]:
-    """Return the checks of lanes' endpoints."""
-    return tuple(build_endpoint_check(lane) for lane in lanes)
+def build_endpoint_checks(pipelines: Sequence[ModelPipeline] = MODEL_PIPELINES) -> tuple[dg.AssetChecksDefinition, ...]:
+    """Return the checks of model pipelines' endpoints."""
+    return tuple(build_endpoint_check(pipeline) for pipeline in pipelines)
 
 
-def build_endpoint_check(lane: Lane) -> dg.AssetChecksDefinition:
-    """Return the check that reads both sides of a lane's deployment."""
+def build_endpoint_check(pipeline: ModelPipeline) -> dg.AssetChecksDefinition:
+    """Return the check that reads both sides of a model pipeline's deployment."""
 
     @dg.asset_check(
-        asset=lane.endpoint_asset,
+        asset=pipeline.endpoint_asset,
         name="registry_and_endpoint_agree",
         blocking=False,
         description=(
-            f"The version in the registry says that `{lane.endpoint_name}` serves it, and the endpoint's SageMaker "
+            f"The version in the registry says that `{pipeline.endpoint_name}` serves it, and the endpoint's SageMaker "
             "model names that version, its run, its dataset and its artifact. Materialize the endpoint to write both "
             "again."
         ),
@@ -30,12 +30,12 @@ def build_endpoint_check(lane: Lane) -> dg.AssetChecksDefinition:
     def registry_and_endpoint_agree(endpoints: SageMakerResource, mlflow: MlflowResource) -> dg.AssetCheckResult:
         from mangaassist_assets.releases.deployment_record import disagreements
 
-        served = endpoints.served_version(lane.endpoint_name)
+        served = endpoints.served_version(pipeline.endpoint_name)
         found = disagreements(
             served,
-            mlflow.registry().versions(lane.model_name),
-            model_name=lane.model_name,
-            endpoint_name=lane.endpoint_name,
+            mlflow.registry().versions(pipeline.model_name),
+            model_name=pipeline.model_name,
+            endpoint_name=pipeline.endpoint_name,
         )
         return dg.AssetCheckResult(
             passed=not found,

@@ -10,27 +10,27 @@ from mangaassist_assets.checks.configuration import configuration_is_valid
 from mangaassist_assets.checks.coverage import build_coverage_check
 from mangaassist_assets.checks.datasets import build_dataset_checks
 from mangaassist_assets.checks.endpoints import build_endpoint_checks
-from mangaassist_assets.models.pipelines import LANES, Lane
+from mangaassist_assets.models.pipelines import MODEL_PIPELINES, ModelPipeline
 from mangaassist_assets.partitions import release_bundles
 from resources.search.indexes import SearchResource
 from resources.store import StoreResource
 
 
-def build_gate(lane: Lane) -> dg.AssetChecksDefinition:
-    """Return the blocking check that lets a lane's challenger through only with the verdict `pass`."""
+def build_gate(pipeline: ModelPipeline) -> dg.AssetChecksDefinition:
+    """Return the blocking check that lets a model pipeline's challenger through only with the verdict `pass`."""
 
     @dg.asset_check(
-        asset=lane.evaluation_asset,
-        name=lane.gate,
+        asset=pipeline.evaluation_asset,
+        name=pipeline.gate,
         blocking=True,
         partitions_def=release_bundles,
-        description=f"The {lane.title}'s challenger is better than the champion, with proof, and worse on no intent.",
+        description=f"The challenger {pipeline.title} is better than the champion, with proof, and worse on no slice.",
     )
     def gate(context: dg.AssetCheckExecutionContext, store: StoreResource) -> dg.AssetCheckResult:
         from mangaassist_assets.assets.reading import EVALUATION_FILE, read_json
 
         snapshots = store.snapshots()
-        snapshot = snapshots.latest(lane.evaluation_asset, partition=context.partition_key)
+        snapshot = snapshots.latest(pipeline.evaluation_asset, partition=context.partition_key)
         evaluation = read_json(snapshots, snapshot, EVALUATION_FILE)
         return dg.AssetCheckResult(
             passed=evaluation["verdict"] == "pass",
@@ -109,12 +109,12 @@ def retrieval_not_worse(context: dg.AssetCheckExecutionContext, store: StoreReso
 RECALL_TOLERANCE = 0.02
 
 
-def build_lane_checks(lanes: Sequence[Lane]) -> tuple[dg.AssetChecksDefinition, ...]:
-    """Return the gates of model lanes, and the checks of their champions and endpoints."""
+def build_pipeline_checks(pipelines: Sequence[ModelPipeline]) -> tuple[dg.AssetChecksDefinition, ...]:
+    """Return the gates of model pipelines, and the checks of their champions and endpoints."""
     return (
-        *_partitioned(lambda: tuple(build_gate(lane) for lane in lanes)),
-        *build_champion_checks(lanes),
-        *build_endpoint_checks(lanes),
+        *_partitioned(lambda: tuple(build_gate(pipeline) for pipeline in pipelines)),
+        *build_champion_checks(pipelines),
+        *build_endpoint_checks(pipelines),
     )
 
 
@@ -133,7 +133,7 @@ def _partitioned(build: Callable[[], tuple[dg.AssetChecksDefinition, ...]]) -> t
 
 ALL_CHECKS = (
     *_partitioned(build_dataset_checks),
-    *build_lane_checks(LANES),
+    *build_pipeline_checks(MODEL_PIPELINES),
     *_partitioned(lambda: (build_coverage_check(),)),
     configuration_is_valid,
     generation_verified,

@@ -38,7 +38,8 @@ def _expected_errors() -> tuple[type[Exception], ...]:
     from mangaassist_assets.chatbot.configuration.fields import ConfigurationDocumentError
     from mangaassist_assets.chatbot.simulation import LostTracesError, SimulationError
     from mangaassist_assets.cli.session import CommandError
-    from mangaassist_assets.core.ingestion_tables import LandingConflictError
+    from mangaassist_assets.core.bundles import InvalidBundleError
+    from mangaassist_assets.core.ingestion_tables import IngestionConflictError
     from mangaassist_assets.core.snapshots import SnapshotMissingError
     from mangaassist_assets.datasets.sources.utterances import UtteranceFileError
     from mangaassist_assets.datasets.versions.stored_versions import UnknownVersionError
@@ -49,7 +50,6 @@ def _expected_errors() -> tuple[type[Exception], ...]:
     from mangaassist_assets.models.artifacts import ArtifactMismatchError
     from mangaassist_assets.retrieval.errors import KnowledgeError
     from mangaassist_assets.tracing.contract.mapping import TraceMappingError
-    from mangaassist_assets.tracing.contract.turn_reader import InvalidBundleError
     from mangaassist_assets.tracing.erasure import InvalidUserKeyError
     from mangaassist_assets.tracing.importing.files import ImportFileError
     from mangaassist_assets.tracing.importing.import_run import ImportIncompleteError
@@ -77,7 +77,7 @@ def _expected_errors() -> tuple[type[Exception], ...]:
         InvalidUserKeyError,
         KnowledgeError,
         LabelFileError,
-        LandingConflictError,
+        IngestionConflictError,
         LostTracesError,
         PortInUseError,
         RegistryError,

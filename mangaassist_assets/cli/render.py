@@ -74,23 +74,23 @@ def _clusters(report: dict[str, Any]) -> Table:
     return table
 
 
-def _lanes(report: dict[str, Any]) -> Group:
+def _pipelines(report: dict[str, Any]) -> Group:
     columns = ("model", "train / validation / test", "champion", "challenger", "verdict", "serving")
     table = _table("Champion against challenger, on the same held-out examples", *columns)
     whys: list[Text] = []
-    for lane in report["lanes"]:
-        judged = lane["verdict"] is not None
+    for pipeline in report["pipelines"]:
+        judged = pipeline["verdict"] is not None
         table.add_row(
-            lane["model"],
-            " / ".join(str(lane["examples"].get(side, 0)) for side in ("train", "validation", "test")),
-            f"v{lane['champion_version']}  {_figure(lane['champion_score'])}" if judged else "–",
-            f"v{lane['challenger_version']}  {_figure(lane['challenger_score'])}" if judged else "–",
-            _verdict(lane["verdict"]),
-            f"v{lane['deployed_version']}" if lane["deployed_version"] else "–",
+            pipeline["model"],
+            " / ".join(str(pipeline["examples"].get(side, 0)) for side in ("train", "validation", "test")),
+            f"v{pipeline['champion_version']}  {_figure(pipeline['champion_score'])}" if judged else "–",
+            f"v{pipeline['challenger_version']}  {_figure(pipeline['challenger_score'])}" if judged else "–",
+            _verdict(pipeline["verdict"]),
+            f"v{pipeline['deployed_version']}" if pipeline["deployed_version"] else "–",
         )
-        left_out = f"left out: {lane['left_out']}" if lane["left_out"] else ""
-        why = lane["error"] or left_out or "; ".join(lane["reasons"])
-        whys.append(Text(f"  {lane['model']} ({lane['metric'] or 'not measured'}): {why}", style="dim"))
+        left_out = f"left out: {pipeline['left_out']}" if pipeline["left_out"] else ""
+        why = pipeline["error"] or left_out or "; ".join(pipeline["reasons"])
+        whys.append(Text(f"  {pipeline['model']} ({pipeline['metric'] or 'not measured'}): {why}", style="dim"))
     return Group(table, *whys)
 
 
@@ -102,7 +102,7 @@ def _loop(report: dict[str, Any]) -> Group:
     same = report["generation"] == report["generation_before"]
     head.add_row("index generation", f"{report['generation']}{' (unchanged)' if same else ' (new)'}")
     head.add_row("release manifest", (report["manifest_digest"] or "not written")[:16])
-    parts: list[Any] = [head, _clusters(report), _lanes(report)]
+    parts: list[Any] = [head, _clusters(report), _pipelines(report)]
     parts += [Text(error, style="red") for error in report["errors"]]
     return Group(*parts)
 

@@ -1,8 +1,8 @@
-"""Landing tables: where records from outside come to rest, together with how far the outside was read.
+"""Ingestion tables: where records from outside come to rest, together with how far the outside was read.
 
-A landing table is a Delta Lake table, in a directory or a bucket. Rows and checkpoint are one commit: whoever is
+An ingestion table is a Delta Lake table, in a directory or a bucket. Rows and checkpoint are one commit: whoever is
 killed reads the same records again from the last whole commit, and nobody sees rows without their checkpoint. Two
-processes that land at the same time are told apart by the transaction number of the commit: one of them is refused
+processes that ingest at the same time are told apart by the transaction number of the commit: one of them is refused
 before it writes a row.
 """
 
@@ -24,8 +24,8 @@ _CHECKPOINT = "mangaassist.checkpoint"
 _NEVER = "interval 36500 days"
 
 
-class LandingConflictError(RuntimeError):
-    """Another process landed records from the same checkpoint first."""
+class IngestionConflictError(RuntimeError):
+    """Another process ingested records from the same checkpoint first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +36,7 @@ class Checkpoint:
     number: int
 
 
-class LandingTable:
+class IngestionTable:
     """One table, partitioned by release bundle."""
 
     def __init__(
@@ -57,7 +57,7 @@ class LandingTable:
             storage_options: How the object store is reached, in delta-rs' words; see `storage_options`.
         """
         if schema.get(PARTITION) != pl.String:
-            msg = f"a landing table is partitioned by {PARTITION}: its schema needs that column as String"
+            msg = f"an ingestion table is partitioned by {PARTITION}: its schema needs that column as String"
             raise ValueError(msg)
         self._uri = uri
         self._schema = schema
@@ -83,7 +83,7 @@ class LandingTable:
         """
         table = self._open() or self._create()
         if _number(table) != after.number:
-            raise LandingConflictError(self._conflict())
+            raise IngestionConflictError(self._conflict())
         return self._commit(table, frame, after=after, value=value, bundle=None)
 
     def replace(self, release_bundle: str, frame: pl.DataFrame) -> None:
@@ -116,7 +116,7 @@ class LandingTable:
             How many rows were removed.
 
         Raises:
-            LandingConflictError: Somebody landed rows meanwhile; what is erased so far stays erased, run again.
+            LandingConflictError: Somebody ingested rows meanwhile; what is erased so far stays erased, run again.
         """
         removed = 0
         for bundle in self.bundles():
@@ -176,7 +176,7 @@ class LandingTable:
         except CommitFailedError as error:
             if "oncurrent" not in str(error):
                 raise
-            raise LandingConflictError(self._conflict()) from error
+            raise IngestionConflictError(self._conflict()) from error
         return Checkpoint(dict(value), number)
 
     def _open(self) -> DeltaTable | None:
@@ -218,7 +218,7 @@ class LandingTable:
 
     def _conflict(self) -> str:
         return (
-            f"another process landed records at {self._uri} at the same time: nothing was written here, "
+            f"another process ingested records at {self._uri} at the same time: nothing was written here, "
             "run again and it goes on from there"
         )
 
@@ -243,7 +243,7 @@ def _checkpoint(table: DeltaTable) -> Checkpoint:
                 stored = json.loads(commit[_CHECKPOINT])
                 if stored["number"] == number:
                     return Checkpoint(stored["value"], number)
-    msg = "the log of the landing table lost the commit of its checkpoint: restore the folder _delta_log"
+    msg = "the log of the ingestion table lost the commit of its checkpoint: restore the folder _delta_log"
     raise LookupError(msg)
 
 

@@ -1,6 +1,6 @@
 """What a gate needs to know about two models that answered the same held-out examples, as plain values.
 
-A model family fills these in; the gate reads them and knows no model.
+A model type fills these in; the gate reads them and knows no model.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ Flags = NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ScopeEvidence:
+class ScopeResults:
     """How a model told messages of its intents from others.
 
     Attributes:
@@ -32,7 +32,7 @@ class ScopeEvidence:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ModelEvidence:
+class ModelResults:
     """One model on the test examples.
 
     Attributes:
@@ -51,13 +51,13 @@ class ModelEvidence:
     outcomes: Floats
     other_figures: Mapping[str, Floats] = field(default_factory=dict)
     confidences: Floats | None = None
-    scope: ScopeEvidence | None = None
+    scope: ScopeResults | None = None
     latencies_ms: Floats | None = None
     size_bytes: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class GateEvidence:
+class GateInput:
     """Two models on the same examples.
 
     Attributes:
@@ -73,7 +73,7 @@ class GateEvidence:
 
     metric: str
     binary: bool
-    champion: ModelEvidence
-    challenger: ModelEvidence
+    champion: ModelResults
+    challenger: ModelResults
     slices: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     unknown_to_champion: Flags | None = None

@@ -133,7 +133,7 @@ def sign_flip_p_value(
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Return Holm-adjusted p-values in the given order (Holm 1979): comparing them with alpha controls the family."""
+    """Return Holm-adjusted p-values in the given order (Holm 1979): below alpha is significant, all tests together."""
     adjusted = [0.0] * len(p_values)
     running = 0.0
     for place, index in enumerate(sorted(range(len(p_values)), key=lambda index: p_values[index])):

@@ -10,29 +10,31 @@ from importlib import import_module
 from importlib.metadata import entry_points
 from typing import Any
 
-from mangaassist_assets.models.model_types import ModelFamily
+from mangaassist_assets.models.model_types import ModelType
 
 ENTRY_POINT_GROUP = "mangaassist_assets.model_families"
 
 _OWN = {
-    "intent_classifier": "mangaassist_assets.models.intent.model_type:IntentFamily",
-    "reranker": "mangaassist_assets.models.reranker.model_type:RerankerFamily",
+    "intent_classifier": "mangaassist_assets.models.intent.model_type:IntentModelType",
+    "reranker": "mangaassist_assets.models.reranker.model_type:RerankerModelType",
 }
 
 
-class UnknownFamilyError(LookupError):
+class UnknownModelTypeError(LookupError):
     """No class knows this kind of artifact; the message names those that are known."""
 
 
-def load_family(kind: str, **options: Any) -> ModelFamily[Any]:  # noqa: ANN401 - a family's own options
-    """Return the family of a kind, made with its options.
+def load_model_type(kind: str, **options: Any) -> ModelType[Any]:  # noqa: ANN401 - a model type's own options
+    """Return the model type of a kind, made with its options.
 
     Raises:
         UnknownFamilyError: Nobody knows the kind, or the class says another one of itself.
     """
     found = _class_of(kind)
-    if not (isinstance(found, type) and issubclass(found, ModelFamily) and found.kind == kind):
-        raise UnknownFamilyError(f"{found!r} is registered for models of kind {kind!r}, but is no family of that kind")
+    if not (isinstance(found, type) and issubclass(found, ModelType) and found.kind == kind):
+        raise UnknownModelTypeError(
+            f"{found!r} is registered for models of kind {kind!r}, but is no model type of that kind"
+        )
     return found(**options)
 
 
@@ -43,8 +45,8 @@ def _class_of(kind: str) -> object:
     others = {point.name: point for point in entry_points(group=ENTRY_POINT_GROUP)}
     if kind not in others:
         known = ", ".join(sorted({*_OWN, *others}))
-        raise UnknownFamilyError(
-            f"no model family is known for artifacts of kind {kind!r} (known: {known}): install the package that "
+        raise UnknownModelTypeError(
+            f"no model type is known for artifacts of kind {kind!r} (known: {known}): install the package that "
             f"brings it, with an entry point {kind!r} in the group {ENTRY_POINT_GROUP}"
         )
     return others[kind].load()

@@ -1,7 +1,7 @@
-"""What one kind of model is: how it is trained, loaded, asked, and judged. Everything else of its lane is shared.
+"""What one kind of model is: how it is trained, loaded, asked, and judged. All else of its model pipeline is shared.
 
-The platform registers, gates, deploys, serves and watches any `ModelFamily` alike. A new kind of model is one class of
-this form and one dataset asset: the rest of its lane is made from them.
+The platform registers, gates, deploys, serves and watches any `ModelType` alike. A new kind of model is one class of
+this form and one dataset asset: the rest of its model pipeline is made from them.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeVar
 
-from mangaassist_assets.evaluation.results import Flags, ModelEvidence
+from mangaassist_assets.evaluation.results import Flags, ModelResults
 from mangaassist_assets.training.checkpoints import Checkpoints
 from mangaassist_assets.training.progress import ProgressCallback, ignore_progress
 
@@ -45,7 +45,7 @@ class ServableModel(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainingRequest(Generic[ExampleT]):
-    """What a family is asked to train.
+    """What a model type is asked to train.
 
     Attributes:
         train: Examples to learn from.
@@ -53,7 +53,7 @@ class TrainingRequest(Generic[ExampleT]):
         output: Empty folder of the artifact.
         champion: Artifact of the present champion, which training may start from; None where there is none.
         checkpoints: Where a killed training goes on from; None for none.
-        corpus: Texts of the store's knowledge, for families that want word frequencies.
+        corpus: Texts of the store's knowledge, for model types that want word frequencies.
         progress: Told what happens.
     """
 
@@ -93,12 +93,12 @@ class TrainedArtifact:
     limits: tuple[str, ...] = ()
 
 
-class ModelFamily(ABC, Generic[ExampleT]):
+class ModelType(ABC, Generic[ExampleT]):
     """One kind of model. Methods do no I/O but on the folders they are given.
 
     Attributes:
         kind: What `artifact.json` says; lower case and underscores.
-        metric: What the gate decides on, the mean of `ModelEvidence.outcomes`.
+        metric: What the gate decides on, the mean of `ModelResults.outcomes`.
         binary: Whether outcomes are 0 or 1.
         reads_knowledge: Whether training wants the texts of the store's knowledge.
         request_forms: Forms of request that its models take, by the names in `serving.request_forms`.
@@ -119,7 +119,7 @@ class ModelFamily(ABC, Generic[ExampleT]):
 
     @abstractmethod
     def examples(self, frame: pl.DataFrame, side: str) -> list[ExampleT]:
-        """Return one side (`train`, `validation`, `test`) of the family's dataset frame, in a fixed order."""
+        """Return one side (`train`, `validation`, `test`) of the model type's dataset frame, in a fixed order."""
 
     @abstractmethod
     def train(self, request: TrainingRequest[ExampleT]) -> TrainedArtifact:
@@ -134,11 +134,11 @@ class ModelFamily(ABC, Generic[ExampleT]):
         """
 
     @abstractmethod
-    def evidence(self, model: Any, examples: Sequence[ExampleT], *, version: str) -> ModelEvidence:  # noqa: ANN401
+    def evaluate(self, model: Any, examples: Sequence[ExampleT], *, version: str) -> ModelResults:  # noqa: ANN401
         """Let a model that `load` returned answer held-out examples, and say how well it did, example by example."""
 
     @abstractmethod
-    def request_input(self, example: ExampleT) -> Any:  # noqa: ANN401 - a JSON value of the family's own form
+    def request_input(self, example: ExampleT) -> Any:  # noqa: ANN401 - a JSON value of the model type's own form
         """Return the input of a request that asks about an example, for timing; a list where it takes several."""
 
     def slices(self, examples: Sequence[ExampleT]) -> Mapping[str, tuple[str, ...]]:

@@ -1,7 +1,7 @@
-"""Model lanes by name: which registered model, endpoint and assets belong together.
+"""Model pipelines by name: which registered model, endpoint and assets belong together.
 
-The assets of a lane are made by `model_lane`; only its dataset is an asset of its own, for where examples come from is
-what differs.
+The assets of a model pipeline are made by `model_pipeline`; only its dataset is an asset of its own, for where
+examples come from is what differs.
 """
 
 from __future__ import annotations
@@ -11,25 +11,25 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from mangaassist_assets.models.model_types import ModelFamily
+    from mangaassist_assets.models.model_types import ModelType
     from mangaassist_assets.serving.endpoint_schemas import EndpointSchemas
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Lane:
+class ModelPipeline:
     """One model from dataset to endpoint.
 
     Attributes:
         title: What people call the model.
         about: One clause on what the challenger is, for its description.
-        group: Asset group, and the beginning of the lane's names.
-        kind: Kind of artifact; says which `ModelFamily` trains, judges and serves it.
+        group: Asset group, and the beginning of the model pipeline's names.
+        kind: Kind of artifact; says which `ModelType` trains, judges and serves it.
         model_name: Registered model in MLflow.
         endpoint_name: SageMaker endpoint.
         dataset_asset: The asset that its dataset versions come from.
         model_asset: The challenger.
         first_asset: The first champion of the bootstrap; None where a person promotes the first version.
-        label_assets: What is materialized before the dataset when the lane runs.
+        label_assets: What is materialized before the dataset when the model pipeline runs.
         request_forms: How production asks the endpoint where traces do not tell, by names in `serving.request_forms`.
         schemas: Folder with the endpoint's request and response schema; None takes the packaged ones of its kind.
     """
@@ -74,7 +74,7 @@ class Lane:
 
     @property
     def job(self) -> str:
-        """The job that takes the lane from dataset to endpoint."""
+        """The job that takes the model pipeline from dataset to endpoint."""
         return f"{self.group}_retraining"
 
     @property
@@ -87,24 +87,24 @@ class Lane:
         """What a passed gate changes in production."""
         return (self.champion_asset, self.endpoint_asset)
 
-    def family(self, **options: Any) -> ModelFamily[Any]:  # noqa: ANN401 - a family's own options
+    def model_type(self, **options: Any) -> ModelType[Any]:  # noqa: ANN401 - a model type's own options
         """Return the class that knows this kind of model."""
-        from mangaassist_assets.models.model_type_registry import load_family
+        from mangaassist_assets.models.model_type_registry import load_model_type
 
-        return load_family(self.kind, **options)
+        return load_model_type(self.kind, **options)
 
     def endpoint_schemas(self) -> EndpointSchemas:
         """Return what the endpoint takes and answers.
 
         Raises:
-            EndpointSchemaError: The lane's own schemas cannot be used.
+            EndpointSchemaError: The model pipeline's own schemas cannot be used.
         """
         from mangaassist_assets.serving.endpoint_schemas import packaged_schemas, read_schemas
 
         return packaged_schemas(self.kind) if self.schemas is None else read_schemas(self.schemas)
 
 
-INTENT = Lane(
+INTENT = ModelPipeline(
     title="intent classifier",
     about="a DistilBERT with a logistic head, calibrated, that refuses what is none of its intents",
     group="intent",
@@ -118,7 +118,7 @@ INTENT = Lane(
     request_forms=("text",),
 )
 
-RERANKER = Lane(
+RERANKER = ModelPipeline(
     title="reranker",
     about="a cross-encoder that orders the retriever's passages",
     group="reranker",
@@ -130,4 +130,4 @@ RERANKER = Lane(
     first_asset="first_reranker",
 )
 
-LANES = (INTENT, RERANKER)
+MODEL_PIPELINES = (INTENT, RERANKER)

@@ -210,8 +210,8 @@ def _bundles(
             )
         )
     tested = [one for one in figures if one.p_lower is not None]
-    family = [one.p_lower for one in tested if one.p_lower is not None] + ([trend.p_falling] if trend else [])
-    corrected = dict(zip((one.release_bundle for one in tested), holm(family), strict=False))
+    model_type = [one.p_lower for one in tested if one.p_lower is not None] + ([trend.p_falling] if trend else [])
+    corrected = dict(zip((one.release_bundle for one in tested), holm(model_type), strict=False))
     return tuple(
         replace(
             one,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mangaassist_assets.reporting.satisfaction.chart import png
+from mangaassist_assets.core.plotting import png
 
 if TYPE_CHECKING:
     from mangaassist_assets.monitoring.decay_report import BundleFigures, DecayReport

@@ -37,7 +37,7 @@ class ServedVersion:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LearnedModel:
-    """What one model lane made of the bundle; None where the lane did not get there."""
+    """What one model pipeline made of the bundle; None where the model pipeline did not get there."""
 
     dataset_digest: str | None
     challenger_version: str | None
@@ -78,7 +78,7 @@ class ReleaseManifest:
 def build_manifest(
     release_bundle: str, turns: Iterable[ChatTurn], *, learned: Mapping[str, LearnedModel]
 ) -> ReleaseManifest:
-    """Count which versions served the turns of a bundle and join what the lanes learned from them.
+    """Count which versions served the turns of a bundle and join what the model pipelines learned from them.
 
     Raises:
         ValueError: a turn belongs to another bundle.

@@ -12,7 +12,7 @@ Requests and answers are JSON. The files in `schemas` describe them, a folder a 
   Asked with a list, `intent`, `confidence` and `in_scope` are lists too; `predictions` and `decisions` always are.
 * reranker: `{"query": "…", "passages": ["…", …]}` or `{"inputs": [{"text": "query", "text_pair": "passage"}, …]}`
   → `{"scores": [0.87, …], "predictions": [{"label": "relevant", "score": 0.87}, …], "model": {…}}`, in their order
-* any other family: what its model's `answer` says, and `"model"`
+* any other model type: what its model's `answer` says, and `"model"`
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from mangaassist_assets.models.artifacts import artifact_kind
-from mangaassist_assets.models.model_type_registry import load_family
+from mangaassist_assets.models.model_type_registry import load_model_type
 from mangaassist_assets.models.model_types import InputError, ServableModel
 from mangaassist_assets.serving.request_forms import FORMS
 from mangaassist_assets.serving.request_parsing import (
@@ -57,7 +57,7 @@ MAX_BODY_BYTES = 6 * 1024 * 1024
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServedModel:
-    """A loaded model with the identity that every answer carries, and what its family says of requests and answers."""
+    """A loaded model with the identity that every answer carries, and its model type."""
 
     model: ServableModel
     name: str
@@ -98,15 +98,15 @@ def load_served_model(directory: Path, *, name: str, version: str, sha256: str |
         ArtifactMismatchError: The artifact is damaged, or its digest is not `sha256`.
         UnknownFamilyError: No class knows artifacts of its kind.
     """
-    family = load_family(artifact_kind(directory))
-    model = family.load(directory, sha256)
+    model_type = load_model_type(artifact_kind(directory))
+    model = model_type.load(directory, sha256)
     return ServedModel(
         model=model,
         name=name,
         version=version,
         sha256=model.digest,
-        request_forms=family.request_forms,
-        text_fields=family.text_fields,
+        request_forms=model_type.request_forms,
+        text_fields=model_type.text_fields,
     )
 
 

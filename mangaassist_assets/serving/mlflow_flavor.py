@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mangaassist_assets.models.artifacts import ArtifactMismatchError, artifact_kind
-from mangaassist_assets.models.model_type_registry import load_family
+from mangaassist_assets.models.model_type_registry import load_model_type
 from mangaassist_assets.models.model_types import ServableModel
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ DIGEST_OPTION = "artifact_sha256"
 
 
 class TextModel:
-    """Any family that is asked one text a row: a frame with the column `text`."""
+    """Any model type that is asked one text a row: a frame with the column `text`."""
 
     def __init__(self, model: ServableModel) -> None:
         """Take a loaded model."""
@@ -49,7 +49,7 @@ class TextModel:
         return frame["text"].tolist()  # type: ignore[no-any-return]
 
     def columns(self, answer: Mapping[str, Sequence[Any]]) -> dict[str, list[Any]]:
-        """Return an answer as columns; of a family we know nothing about, each prediction as JSON."""
+        """Return an answer as columns; of a model type we know nothing about, each prediction as JSON."""
         return {"prediction": [json.dumps(one, ensure_ascii=False) for one in answer["predictions"]]}
 
 
@@ -100,4 +100,4 @@ def _load_pyfunc(path: str, model_config: Mapping[str, Any] | None = None) -> Te
             "not loaded"
         )
     kind = artifact_kind(directory)
-    return _MODELS.get(kind, TextModel)(load_family(kind).load(directory, digest))
+    return _MODELS.get(kind, TextModel)(load_model_type(kind).load(directory, digest))

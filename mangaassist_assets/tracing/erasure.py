@@ -1,6 +1,6 @@
 """Erasing a user: what is recorded of the request, what is removed, and what must be made again without the user.
 
-The request is recorded first, so what arrives of the user later is dropped wherever feedback and traces are landed.
+The request is recorded first, so what arrives of the user later is dropped wherever feedback and traces are ingested.
 Everything after that may be killed and run again. Only pseudonyms are kept and said here, never a user id.
 """
 
@@ -21,7 +21,7 @@ from mangaassist_assets.privacy import is_pseudonym
 if TYPE_CHECKING:
     from upath import UPath
 
-    from mangaassist_assets.tracing.feedback.ingestion import FeedbackLanding
+    from mangaassist_assets.tracing.feedback.ingestion import FeedbackIngestion
 
 _FOLDER = "erasures"
 _SUFFIX = ".json"
@@ -46,7 +46,7 @@ class UserTraces(Protocol):
 
 
 class UserRows(Protocol):
-    """A landing table whose rows name their trace, and their user where known: `trace_id` and `user_key`."""
+    """An ingestion table whose rows name their trace, and their user where known: `trace_id` and `user_key`."""
 
     def erase(self, column: str, values: Collection[str]) -> int:
         """Remove the rows with one of the values for good; returns how many."""
@@ -112,7 +112,7 @@ def erase_user(
     *,
     requested_at: str,
     store: SnapshotStore,
-    feedback: FeedbackLanding,
+    feedback: FeedbackIngestion,
     traces: UserTraces,
     tables: Mapping[str, UserRows] | None = None,
 ) -> ErasureReport:
@@ -124,7 +124,7 @@ def erase_user(
         store: Keeps the request; its snapshots are searched, not changed.
         feedback: Events of the user and about the user's traces are removed from it.
         traces: The user's traces are deleted there, last: they tell what else belongs to the user.
-        tables: Other landing tables, by name.
+        tables: Other ingestion tables, by name.
 
     Raises:
         InvalidUserKeyError: the key is no pseudonym.

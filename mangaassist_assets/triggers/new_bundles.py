@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
-_BUNDLE = re.compile(r"[0-9A-Za-z][0-9A-Za-z._-]{0,62}")
+from mangaassist_assets.core.bundles import bundle_defect
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,17 +41,6 @@ def find_new_bundles(known: Collection[str], seen: Iterable[str]) -> NewBundles:
         new=tuple(sorted(new)),
         rejected=tuple(RejectedBundle(key=key, reason=reason) for key, reason in sorted(rejected.items())),
     )
-
-
-def bundle_defect(key: object) -> str | None:
-    """Return why a key is no release bundle, or None if it is one."""
-    if not isinstance(key, str):
-        return f"a release bundle is a string, not {type(key).__name__}"
-    if ".." in key:
-        return "a release bundle has no '..'"
-    if _BUNDLE.fullmatch(key) is None:
-        return "a release bundle has 1 to 63 letters, digits, '.', '_' or '-' and begins with a letter or digit"
-    return None
 
 
 def _printable(key: object) -> str:

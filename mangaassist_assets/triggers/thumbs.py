@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from mangaassist_assets.triggers.new_bundles import bundle_defect
+from mangaassist_assets.core.bundles import bundle_defect
 
 Thumb = Literal["thumbs_up", "thumbs_down"]
 

@@ -92,8 +92,8 @@ class SageMakerResource(dg.ConfigurableResource):  # type: ignore[type-arg]
     )
     request_forms: dict[str, list[str]] = Field(
         default={},
-        description="By endpoint name the forms of request that production uses, in place of the lane's own: text, "
-        "inputs, query_passages. They count where traces do not tell.",
+        description="By endpoint name the forms of request that production uses, in place of the model pipeline's own: "
+        "text, inputs, query_passages. They count where traces do not tell.",
     )
     deployment_timeout_s: float = Field(default=1_800.0, gt=0, description="Seconds a deployment may take.")
     poll_interval_s: float = Field(default=0.5, gt=0, description="Seconds between two looks at a deployment.")

@@ -177,7 +177,7 @@ def _quietly() -> Iterator[None]:
 
 
 def model_signature(kind: str) -> ModelSignature:
-    """Return what a model takes and answers, row by row; of another family's a text, and its prediction as JSON."""
+    """Return what a model takes and answers, row by row; of another model type's a text, and its prediction as JSON."""
     from mlflow.models import ModelSignature
     from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema
     from mlflow.types.schema import Array, Object, Property

@@ -102,7 +102,7 @@ class MlflowResource(dg.ConfigurableResource):  # type: ignore[type-arg]
         Raises:
             InvalidBundleError: The key is not valid, so no trace can carry it.
         """
-        from mangaassist_assets.tracing.contract.turn_reader import validate_bundle
+        from mangaassist_assets.core.bundles import validate_bundle
 
         validate_bundle(release_bundle)
         return self._reader().read(release_bundle)
@@ -115,6 +115,20 @@ class MlflowResource(dg.ConfigurableResource):  # type: ignore[type-arg]
             experiment_id = self.ensure_experiment(self.traces_experiment)
             return SqlBundles(self._tracking_store(), experiment_id).bundles_since(timestamp_ms, known=known)
         return self._reader().bundles_since(timestamp_ms, known=known)
+
+    def bundle_start_ms(self, release_bundle: str) -> int | None:
+        """Return when the first trace of a bundle started (ms since the epoch), or None if it has none."""
+        from mangaassist_assets.core.bundles import validate_bundle
+        from mangaassist_assets.tracing.contract.names import Tag
+
+        first = self.client().search_traces(
+            locations=[self.ensure_experiment(self.traces_experiment)],
+            filter_string=f"tags.{Tag.RELEASE_BUNDLE} = '{validate_bundle(release_bundle)}'",
+            order_by=["timestamp_ms ASC"],
+            max_results=1,
+            include_spans=False,
+        )
+        return first[0].info.timestamp_ms if first else None
 
     def thumbs(self) -> "MlflowThumbs":
         """Return what counts the thumbs on the chatbot's traces."""

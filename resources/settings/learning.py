@@ -8,14 +8,14 @@ from pydantic import Field
 
 if TYPE_CHECKING:
     from mangaassist_assets.evaluation.gate.decision import GateConfig
-    from mangaassist_assets.models.model_types import ModelFamily
-    from mangaassist_assets.models.pipelines import Lane
+    from mangaassist_assets.models.model_types import ModelType
+    from mangaassist_assets.models.pipelines import ModelPipeline
 
 BASE_MODEL_VARIABLE = "MANGAASSIST_BASE_MODEL_"
 
 
 class LearningResource(dg.ConfigurableResource):  # type: ignore[type-arg]
-    """Hands out model families with their base models, and the gate's levels."""
+    """Hands out model types with their base models, and the gate's levels."""
 
     base_models: dict[str, str] = Field(
         default={},
@@ -43,10 +43,10 @@ class LearningResource(dg.ConfigurableResource):  # type: ignore[type-arg]
         default=1.5, gt=0, description="The challenger's artifact size over the champion's, at most."
     )
 
-    def family(self, lane: "Lane") -> "ModelFamily[Any]":
-        """Return a lane's family with the base model that is configured for it."""
-        base = self.base_models.get(lane.kind) or os.environ.get(BASE_MODEL_VARIABLE + lane.kind.upper())
-        return lane.family(base=base) if base else lane.family()
+    def model_type(self, pipeline: "ModelPipeline") -> "ModelType[Any]":
+        """Return a model pipeline's model type with the base model that is configured for it."""
+        base = self.base_models.get(pipeline.kind) or os.environ.get(BASE_MODEL_VARIABLE + pipeline.kind.upper())
+        return pipeline.model_type(base=base) if base else pipeline.model_type()
 
     def gate(self) -> "GateConfig":
         """Return what the gate counts as proof."""

@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 import polars as pl
 
+from mangaassist_assets.core.bundles import validate_bundle
 from mangaassist_assets.core.snapshots import canonical_json
 from mangaassist_assets.reporting.warehouse.queries import LOADED
 from mangaassist_assets.reporting.warehouse.rows import checked_rows, rows_digest
@@ -29,7 +30,6 @@ from mangaassist_assets.reporting.warehouse.tables import (
     probe_statement,
 )
 from mangaassist_assets.reporting.warehouse.types import WarehouseError
-from mangaassist_assets.tracing.contract.turn_reader import validate_bundle
 from resources.aws.clients import AwsResource, DeadlineExceededError, error_code, error_message, poll_until
 
 _ENDED = {"FINISHED", "FAILED", "ABORTED"}

@@ -96,6 +96,7 @@ class DuckDbWarehouse:
 
     def load(self, rows: "Mapping[str, pl.DataFrame]", *, release_bundle: str) -> bool:
         """Replace a bundle's rows in every table, in one transaction; see `Warehouse.load`."""
+        from mangaassist_assets.core.bundles import validate_bundle
         from mangaassist_assets.reporting.warehouse.queries import LOADED
         from mangaassist_assets.reporting.warehouse.rows import checked_rows, rows_digest
         from mangaassist_assets.reporting.warehouse.tables import (
@@ -107,7 +108,6 @@ class DuckDbWarehouse:
             insert_statement,
             probe_statement,
         )
-        from mangaassist_assets.tracing.contract.turn_reader import validate_bundle
 
         bundle = {"release_bundle": validate_bundle(release_bundle)}
         tables = checked_rows(rows, release_bundle=release_bundle)

@@ -178,7 +178,7 @@ def test_a_backfill_from_the_command_line_leaves_production_alone(settled):
         if bundle == FIRST:
             assert asset_steps(settled, run) >= {"intent_classifier", "reranker", "intent_evaluation"}
         else:
-            # Fourteen messages are too few to judge an intent classifier with, and that stops this lane alone.
+            # Fourteen messages are too few to judge an intent classifier with: that stops this model pipeline alone.
             assert TOO_FEW in asset_steps(settled, run, status="FAILURE")
     assert_untouched(settled, before)
 
@@ -266,7 +266,7 @@ def test_limits_retries_and_monitoring_of_dagster_yaml_are_in_force(settled):
     assert instance["runQueueConfig"]["maxConcurrentRuns"] == 2
     assert "applyLimitPerUniqueValue" in instance["runQueueConfig"]["tagConcurrencyLimitsYaml"]
     pools = {pool["concurrencyKey"]: pool["slotCount"] for pool in instance["concurrencyLimits"]}
-    assert pools == {"feedback_stream": 1, "production": 1, "trace_landing": 1, "training": 1, "warehouse": 1}
+    assert pools == {"feedback_stream": 1, "production": 1, "trace_ingestion": 1, "training": 1, "warehouse": 1}
     assert "retry_on_asset_or_op_failure: false" in instance["info"]
     daemons = {one["daemonType"]: one for one in instance["daemonHealth"]["allDaemonStatuses"]}
     assert daemons["MONITORING"]["required"]

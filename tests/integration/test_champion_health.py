@@ -14,13 +14,13 @@ from mangaassist_assets.assets.reading import EVALUATION_FILE, read_json
 from mangaassist_assets.champion_jobs import champion_evaluation, promotion_jobs, weekly_champion_evaluation
 from mangaassist_assets.checks.champion import build_champion_check
 from mangaassist_assets.core.snapshots import canonical_json
-from mangaassist_assets.models.pipelines import INTENT, LANES
+from mangaassist_assets.models.pipelines import INTENT, MODEL_PIPELINES
 from resources.mlflow.tracking import MlflowResource
 from resources.settings.learning import LearningResource
 from resources.store import StoreResource
 from tests.support.registry import stored_verdict
 from tests.support.reviewed_traffic import (
-    PhrasebookFamily,
+    PhrasebookModelType,
     bundle_name,
     fill_corpus,
     phrasebook,
@@ -34,15 +34,15 @@ WHY = "it answers gift cards, which matter most now"
 
 
 class PhrasebookLearning(LearningResource):
-    def family(self, lane):
-        del lane
-        return PhrasebookFamily()
+    def model_type(self, pipeline):
+        del pipeline
+        return PhrasebookModelType()
 
 
 @pytest.fixture
 def platform(stand_ins_environment, tmp_path):  # noqa: ARG001 - the environment of clients
     own = uuid4().hex[:8]
-    lane = replace(INTENT, model_name=f"intent-{own}", endpoint_name=f"intent-{own}")
+    pipeline = replace(INTENT, model_name=f"intent-{own}", endpoint_name=f"intent-{own}")
     mlflow = MlflowResource(
         training_experiment=f"training-{own}",
         evaluation_experiment=f"evaluation-{own}",
@@ -55,43 +55,43 @@ def platform(stand_ins_environment, tmp_path):  # noqa: ARG001 - the environment
         directory, digest = phrasebook(tmp_path / "artifacts", name)
         with mlflow.training_run(name, tags={}, params={}) as run:
             version = mlflow.register_version(
-                lane.model_name,
+                pipeline.model_name,
                 run_id=run.run_id,
                 artifact_uri=run.log_directory(directory, "model"),
                 artifact_sha256=digest,
                 tags=tags,
             )
         if alias:
-            mlflow.set_alias(lane.model_name, alias, version.version)
+            mlflow.set_alias(pipeline.model_name, alias, version.version)
         return version
 
     def judge():
         with dg.DagsterInstance.ephemeral() as instance:
             return dg.materialize(
-                [build_champion_health_asset(lane), build_champion_check(lane)],
+                [build_champion_health_asset(pipeline), build_champion_check(pipeline)],
                 resources={"learning": PhrasebookLearning(), "mlflow": mlflow, "store": store},
                 instance=instance,
                 raise_on_error=False,
             )
 
-    @dg.asset(name=lane.champion_asset)
+    @dg.asset(name=pipeline.champion_asset)
     def champion(context: dg.AssetExecutionContext, config: ChampionConfig) -> dg.MaterializeResult:
-        promoted = promote(mlflow, store, lane, override=requested_override(config, store))
+        promoted = promote(mlflow, store, pipeline, override=requested_override(config, store))
         context.log.info(promoted.reason)
-        return champion_result(mlflow, lane, promoted)
+        return champion_result(mlflow, pipeline, promoted)
 
     def override(**values):
         config = {"override": {"reason": WHY, **values}} if values else {}
         with dg.DagsterInstance.ephemeral() as instance:
             return dg.materialize(
                 [champion],
-                run_config={"ops": {lane.champion_asset: {"config": config}}},
+                run_config={"ops": {pipeline.champion_asset: {"config": config}}},
                 instance=instance,
                 raise_on_error=False,
             )
 
     return SimpleNamespace(
-        lane=lane,
+        pipeline=pipeline,
         mlflow=mlflow,
         store=store,
         snapshots=store.snapshots(),
@@ -114,7 +114,7 @@ def promoted_on_reviews(platform):
     )
     verdict = stored_verdict(bundle_name(0), 1, "pass", challenger=champion.version, champion="0")
     files = {EVALUATION_FILE: canonical_json({**verdict, "metric": "accuracy", "challenger_score": 0.93})}
-    platform.snapshots.write(platform.lane.evaluation_asset, files, partition=bundle_name(0))
+    platform.snapshots.write(platform.pipeline.evaluation_asset, files, partition=bundle_name(0))
     return champion
 
 
@@ -124,8 +124,10 @@ def put_fresh(platform, *, wrong):
         put_intent_dataset(platform.snapshots, number)
 
 
-def metadata_of(result, lane):
-    (event,) = [one for one in result.get_asset_materialization_events() if one.asset_key.path == [lane.health_asset]]
+def metadata_of(result, pipeline):
+    (event,) = [
+        one for one in result.get_asset_materialization_events() if one.asset_key.path == [pipeline.health_asset]
+    ]
     return event.materialization.metadata
 
 
@@ -138,7 +140,7 @@ def test_decay_is_a_warning_with_figures_in_dagster_and_mlflow(platform):
     assert (check.passed, check.severity, check.blocking) == (False, dg.AssetCheckSeverity.WARN, False)
     assert check.description.startswith(f"version {champion.version}: decayed: lower than on earlier reviews")
 
-    metadata = metadata_of(result, platform.lane)
+    metadata = metadata_of(result, platform.pipeline)
     assert metadata["outcome"].value == "decayed"
     assert (metadata["fresh_reviews"].value, metadata["compared_reviews"].value) == (150, 150)
     assert "Reviewed messages are mostly complaints" in metadata["report"].value
@@ -158,9 +160,9 @@ def test_decay_is_a_warning_with_figures_in_dagster_and_mlflow(platform):
         0.36,
     ]
     assert {one.path for one in client.list_artifacts(run.info.run_id)} == {"health.md", "health.png"}
-    tags = platform.mlflow.registry().get(platform.lane.model_name, champion.version).tags
+    tags = platform.mlflow.registry().get(platform.pipeline.model_name, champion.version).tags
     assert (tags["champion_health"], tags["champion_health_reviews"]) == ("decayed", "150")
-    assert platform.mlflow.version_by_alias(platform.lane.model_name, "champion").version == champion.version
+    assert platform.mlflow.version_by_alias(platform.pipeline.model_name, "champion").version == champion.version
 
 
 def test_complaints_far_below_the_score_at_promotion_are_no_alarm_where_they_always_were(platform):
@@ -169,7 +171,7 @@ def test_complaints_far_below_the_score_at_promotion_are_no_alarm_where_they_alw
     result = platform.judge()
     (check,) = result.get_asset_check_evaluations()
     assert check.passed
-    stored = read_json(platform.snapshots, platform.snapshots.latest(platform.lane.health_asset), HEALTH_FILE)
+    stored = read_json(platform.snapshots, platform.snapshots.latest(platform.pipeline.health_asset), HEALTH_FILE)
     assert stored["promotion_score"] == 0.93
     assert stored["fresh_score"] < 0.65
     assert stored["outcome"] == "too_few"
@@ -179,9 +181,9 @@ def test_judged_twice_on_the_same_reviews_the_answer_is_the_same(platform):
     promoted_on_reviews(platform)
     put_fresh(platform, wrong=(10, 12))
     platform.judge()
-    once = platform.snapshots.latest(platform.lane.health_asset)
+    once = platform.snapshots.latest(platform.pipeline.health_asset)
     platform.judge()
-    assert platform.snapshots.latest(platform.lane.health_asset).digest == once.digest
+    assert platform.snapshots.latest(platform.pipeline.health_asset).digest == once.digest
 
 
 def test_without_a_champion_there_is_nothing_to_judge_and_no_alarm(platform):
@@ -189,7 +191,7 @@ def test_without_a_champion_there_is_nothing_to_judge_and_no_alarm(platform):
     assert result.success
     (check,) = result.get_asset_check_evaluations()
     assert check.passed
-    assert metadata_of(result, platform.lane)["outcome"].value == "no champion yet"
+    assert metadata_of(result, platform.pipeline)["outcome"].value == "no champion yet"
 
 
 def test_a_damaged_champion_is_not_judged(platform):
@@ -198,7 +200,7 @@ def test_a_damaged_champion_is_not_judged(platform):
     (platform.mlflow.artifact_directory(champion) / "phrases.txt").write_text("other phrases")
     result = platform.judge()
     assert not result.success
-    assert platform.snapshots.find(platform.lane.health_asset) is None
+    assert platform.snapshots.find(platform.pipeline.health_asset) is None
 
 
 def test_an_override_goes_through_dagster_into_the_registry_and_is_judged_against_from_then_on(platform):
@@ -206,20 +208,20 @@ def test_an_override_goes_through_dagster_into_the_registry_and_is_judged_agains
     second = platform.register("two", bundle_start_ms="200", release_bundle="rc2")
     verdict = stored_verdict("rc2", 200, "fail", challenger=second.version, champion=first.version)
     platform.snapshots.write(
-        platform.lane.evaluation_asset, {EVALUATION_FILE: canonical_json(verdict)}, partition="rc2"
+        platform.pipeline.evaluation_asset, {EVALUATION_FILE: canonical_json(verdict)}, partition="rc2"
     )
     result = platform.override(version=second.version, against=first.version, by="release manager")
     assert result.success
     (event,) = result.get_asset_materialization_events()
     assert event.materialization.metadata["override_by"].value == "release manager"
     assert event.materialization.metadata["overridden_verdict"].value == "fail"
-    champion = platform.mlflow.version_by_alias(platform.lane.model_name, "champion")
+    champion = platform.mlflow.version_by_alias(platform.pipeline.model_name, "champion")
     assert (champion.version, champion.tags["override_reason"]) == (second.version, WHY)
 
     assert platform.override().success
     stale = platform.override(version=second.version, against="7")
     assert not stale.success
-    champion = platform.mlflow.version_by_alias(platform.lane.model_name, "champion")
+    champion = platform.mlflow.version_by_alias(platform.pipeline.model_name, "champion")
     assert champion.version == second.version
     assert datetime.fromisoformat(champion.tags["override_at"]).tzinfo == UTC
 
@@ -228,4 +230,4 @@ def test_champions_are_judged_every_monday_and_the_jobs_touch_what_they_say():
     assert weekly_champion_evaluation.cron_schedule == "0 4 * * 1"
     assert weekly_champion_evaluation.execution_timezone == "UTC"
     assert weekly_champion_evaluation.job_name == champion_evaluation.name
-    assert [job.name for job in promotion_jobs()] == [f"{lane.group}_promotion" for lane in LANES]
+    assert [job.name for job in promotion_jobs()] == [f"{pipeline.group}_promotion" for pipeline in MODEL_PIPELINES]

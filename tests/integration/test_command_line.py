@@ -184,8 +184,8 @@ class TestEvaluate:
 
     def test_messages_without_labels_are_nothing_to_compare_with(self, looped_store, tmp_path):
         data = write_lines(tmp_path / "data.jsonl", [{"text": "hello"}])
-        for lane, need in (("intent", "intent"), ("reranker", "relevant_documents")):
-            said = complaint(run_here(looped_store.home, "evaluate", lane, "--data", data))
+        for pipeline, need in (("intent", "intent"), ("reranker", "relevant_documents")):
+            said = complaint(run_here(looped_store.home, "evaluate", pipeline, "--data", data))
             assert f"no message with '{need}'" in said
 
     def test_an_intent_that_the_model_does_not_know_counts_as_an_error(self, looped_store, tmp_path):

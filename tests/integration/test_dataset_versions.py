@@ -77,7 +77,7 @@ def platform(stand_ins_environment, tmp_path):  # noqa: ARG001 - the environment
             mlflow=mlflow,
             generation=generation,
             make_live=make_live,
-            lane=replace(RERANKER, model_name=f"reranker-{own}"),
+            pipeline=replace(RERANKER, model_name=f"reranker-{own}"),
         )
 
 
@@ -95,7 +95,7 @@ def materialize(platform, bundle=BUNDLE):
 
 def train(platform, bundle=BUNDLE):
     """Register something that stands in for a trained model, the way the training asset does."""
-    version = read_dataset_version(platform.snapshots, platform.lane, bundle)
+    version = read_dataset_version(platform.snapshots, platform.pipeline, bundle)
 
     def write(folder, checkpoints, progress):
         assert checkpoints.fingerprint
@@ -109,7 +109,7 @@ def train(platform, bundle=BUNDLE):
         SimpleNamespace(log=logging.getLogger(__name__), run=SimpleNamespace(run_id="of-a-test")),
         platform.mlflow,
         platform.store,
-        platform.lane,
+        platform.pipeline,
         dataset=version,
         bundle=bundle,
         start_ms=0,
@@ -188,7 +188,7 @@ def test_an_erased_user_leaves_the_next_version_and_the_report_names_versions_ru
     user = user_on("train")
     said = materialize(platform)
     model = train(platform)
-    platform.mlflow.set_alias(platform.lane.model_name, "champion", model.version)
+    platform.mlflow.set_alias(platform.pipeline.model_name, "champion", model.version)
     session = Session(
         home=platform.home,
         environment={},
@@ -209,7 +209,7 @@ def test_an_erased_user_leaves_the_next_version_and_the_report_names_versions_ru
     assert set(held["examples"]) == set(own["example_id"])
     (trained,) = report["trail"]["models"]
     assert (trained["model"], trained["version"], trained["run_id"]) == (
-        platform.lane.model_name,
+        platform.pipeline.model_name,
         model.version,
         model.run_id,
     )

@@ -22,7 +22,7 @@ from mangaassist_assets.releases.deployment_record import (
 from mangaassist_assets.serving.endpoint_schemas import PACKAGED
 from resources.mlflow.registry import ModelRegistry
 from tests.support.sentiment import FIRST_BUNDLE, SECOND_BUNDLE, SentimentModel
-from tests.support.sentiment_platform import SentimentPlatform, sentiment_lane
+from tests.support.sentiment_platform import SentimentPlatform, sentiment_pipeline
 
 pytestmark = pytest.mark.integration
 
@@ -38,17 +38,17 @@ def failure_of(result: dg.ExecuteInProcessResult, asset: str) -> str:
 
 def checked(platform: SentimentPlatform) -> tuple[bool, str]:
     """Read both sides as the asset check does."""
-    found: Any = build_endpoint_check(platform.lane)(endpoints=platform.endpoints, mlflow=platform.mlflow)
+    found: Any = build_endpoint_check(platform.pipeline)(endpoints=platform.endpoints, mlflow=platform.mlflow)
     return bool(found.passed), str(found.description)
 
 
 def sagemaker_model(platform: SentimentPlatform) -> str:
-    described = platform.endpoints.describe(platform.lane.endpoint_name)
+    described = platform.endpoints.describe(platform.pipeline.endpoint_name)
     return str(boto3.client("sagemaker").describe_model(ModelName=described.config_name)["ModelArn"])
 
 
 def tags_of(platform: SentimentPlatform, version: str) -> dict[str, str]:
-    return dict(platform.mlflow.registry().get(platform.lane.model_name, version).tags)
+    return dict(platform.mlflow.registry().get(platform.pipeline.model_name, version).tags)
 
 
 def test_a_foreign_model_whose_answers_break_the_schema_is_neither_champion_nor_deployed(
@@ -58,26 +58,28 @@ def test_a_foreign_model_whose_answers_break_the_schema_is_neither_champion_nor_
 ):
     # It says `predictions`, and no `intent` and `confidence`, which the caller of this endpoint reads.
     read_by_the_caller = {"schemas": PACKAGED / "intent_classifier", "request_forms": ("text",)}
-    with sentiment_lane(sentiment_package, tmp_path, **read_by_the_caller) as platform:
-        lane, mlflow = platform.lane, platform.mlflow
+    with sentiment_pipeline(sentiment_package, tmp_path, **read_by_the_caller) as platform:
+        pipeline, mlflow = platform.pipeline, platform.mlflow
         platform.retrain(FIRST_BUNDLE)
         promoted = platform.promote(FIRST)
         assert not promoted.success
-        why = failure_of(promoted, lane.champion_asset)
-        assert f"version 1 is not deployed to {lane.endpoint_name}: production asks with text by configuration" in why
+        why = failure_of(promoted, pipeline.champion_asset)
+        assert (
+            f"version 1 is not deployed to {pipeline.endpoint_name}: production asks with text by configuration" in why
+        )
         assert "'intent' is a required property" in why
-        assert mlflow.version_by_alias(lane.model_name, "champion") is None
+        assert mlflow.version_by_alias(pipeline.model_name, "champion") is None
 
-        mlflow.set_alias(lane.model_name, "champion", "1")  # by hand, around the asset
+        mlflow.set_alias(pipeline.model_name, "champion", "1")  # by hand, around the asset
         deployed = platform.deploy()
         assert not deployed.success
-        assert "'confidence' is a required property" in failure_of(deployed, lane.endpoint_asset)
-        assert platform.endpoints.describe(lane.endpoint_name) is None
-        assert boto3.client("sagemaker").list_models(NameContains=lane.endpoint_name)["Models"] == []
+        assert "'confidence' is a required property" in failure_of(deployed, pipeline.endpoint_asset)
+        assert platform.endpoints.describe(pipeline.endpoint_name) is None
+        assert boto3.client("sagemaker").list_models(NameContains=pipeline.endpoint_name)["Models"] == []
 
 
 def test_what_serves_goes_on_when_the_next_version_breaks_the_contract(sentiment_platform, monkeypatch):
-    platform, lane = sentiment_platform, sentiment_platform.lane
+    platform, pipeline = sentiment_platform, sentiment_platform.pipeline
     platform.retrain(FIRST_BUNDLE)
     assert platform.promote(FIRST).success
     with monkeypatch.context() as patch:
@@ -90,29 +92,29 @@ def test_what_serves_goes_on_when_the_next_version_breaks_the_contract(sentiment
         platform.retrain(SECOND_BUNDLE)
         refused = platform.promote(SECOND)
     assert not refused.success
-    assert "$.predictions: 1 items in answer to 2" in failure_of(refused, lane.champion_asset)
-    assert platform.mlflow.version_by_alias(lane.model_name, "champion").version == "1"
-    assert platform.endpoints.describe(lane.endpoint_name).model_version == "1"
+    assert "$.predictions: 1 items in answer to 2" in failure_of(refused, pipeline.champion_asset)
+    assert platform.mlflow.version_by_alias(pipeline.model_name, "champion").version == "1"
+    assert platform.endpoints.describe(pipeline.endpoint_name).model_version == "1"
 
 
 def test_version_and_sagemaker_model_name_each_other_and_a_replaced_version_says_so(sentiment_platform):
-    platform, lane = sentiment_platform, sentiment_platform.lane
+    platform, pipeline = sentiment_platform, sentiment_platform.pipeline
     platform.retrain(FIRST_BUNDLE)
     first = platform.promote(FIRST)
     checks = {one.check_name: one.passed for one in first.get_asset_check_evaluations()}
     assert checks["registry_and_endpoint_agree"] is True
-    described = platform.endpoints.describe(lane.endpoint_name)
+    described = platform.endpoints.describe(pipeline.endpoint_name)
     tags = tags_of(platform, "1")
     assert (tags[ENDPOINT_TAG], tags[CONFIG_TAG], tags[STAGE_TAG]) == (
-        lane.endpoint_name,
+        pipeline.endpoint_name,
         described.config_name,
         PRODUCTION,
     )
     assert tags[SINCE_TAG].endswith("+00:00")
-    version = platform.mlflow.registry().get(lane.model_name, "1")
-    served = platform.endpoints.served_version(lane.endpoint_name)
+    version = platform.mlflow.registry().get(pipeline.model_name, "1")
+    served = platform.endpoints.served_version(pipeline.endpoint_name)
     assert served.tags == {
-        "mlflow_registered_model": lane.model_name,
+        "mlflow_registered_model": pipeline.model_name,
         "mlflow_model_version": "1",
         "mlflow_run_id": version.run_id,
         "dataset_digest": version.tags["dataset_digest"],
@@ -121,7 +123,7 @@ def test_version_and_sagemaker_model_name_each_other_and_a_replaced_version_says
 
     # By hand: whether the gate lets it pass depends on how busy the machine is that times both.
     platform.retrain(SECOND_BUNDLE)
-    if platform.mlflow.version_by_alias(lane.model_name, "champion").version == "1":
+    if platform.mlflow.version_by_alias(pipeline.model_name, "champion").version == "1":
         assert platform.promote(SECOND).success
     former, present = tags_of(platform, "1"), tags_of(platform, "2")
     assert (former[STAGE_TAG], former[REPLACED_BY_TAG]) == (REPLACED, "2")
@@ -138,7 +140,7 @@ def test_version_and_sagemaker_model_name_each_other_and_a_replaced_version_says
 
 
 def test_the_check_sees_each_side_that_was_changed_and_materializing_mends_both(sentiment_platform):
-    platform, lane = sentiment_platform, sentiment_platform.lane
+    platform, pipeline = sentiment_platform, sentiment_platform.pipeline
     platform.retrain(FIRST_BUNDLE)
     platform.promote(FIRST)
     since = tags_of(platform, "1")[SINCE_TAG]
@@ -149,24 +151,24 @@ def test_the_check_sees_each_side_that_was_changed_and_materializing_mends_both(
     assert not passed
     assert "tag dataset_digest of the model of" in why
     mended = platform.deploy()
-    (materialized,) = mended.asset_materializations_for_node(lane.endpoint_asset)
+    (materialized,) = mended.asset_materializations_for_node(pipeline.endpoint_asset)
     assert materialized.metadata["changed"].value is False
     assert checked(platform)[0]
 
     sagemaker.delete_tags(ResourceArn=sagemaker_model(platform), TagKeys=["mlflow_model_version"])
-    assert "which " + lane.model_name + " does not have" in checked(platform)[1]
+    assert "which " + pipeline.model_name + " does not have" in checked(platform)[1]
     platform.deploy()
     assert checked(platform)[0]
 
-    platform.mlflow.registry().delete_tags(lane.model_name, "1", [CONFIG_TAG])
+    platform.mlflow.registry().delete_tags(pipeline.model_name, "1", [CONFIG_TAG])
     passed, why = checked(platform)
     assert not passed
-    assert f"tag {CONFIG_TAG} of {lane.model_name} version 1 is missing" in why
+    assert f"tag {CONFIG_TAG} of {pipeline.model_name} version 1 is missing" in why
     platform.deploy()
     assert checked(platform)[0]
 
-    sagemaker.delete_endpoint(EndpointName=lane.endpoint_name)
-    sagemaker.get_waiter("endpoint_deleted").wait(EndpointName=lane.endpoint_name, WaiterConfig={"Delay": 1})
+    sagemaker.delete_endpoint(EndpointName=pipeline.endpoint_name)
+    sagemaker.get_waiter("endpoint_deleted").wait(EndpointName=pipeline.endpoint_name, WaiterConfig={"Delay": 1})
     assert "there is no such endpoint" in checked(platform)[1]
     assert platform.deploy().success
     assert checked(platform)[0]
@@ -176,9 +178,9 @@ def test_the_check_sees_each_side_that_was_changed_and_materializing_mends_both(
 def test_a_deployment_that_was_killed_before_it_was_recorded_is_recorded_by_the_next_run(
     sentiment_platform, monkeypatch
 ):
-    platform, lane = sentiment_platform, sentiment_platform.lane
+    platform, pipeline = sentiment_platform, sentiment_platform.pipeline
     platform.retrain(FIRST_BUNDLE)
-    platform.mlflow.set_alias(lane.model_name, "champion", "1")
+    platform.mlflow.set_alias(pipeline.model_name, "champion", "1")
 
     def gone(*_: object) -> None:
         raise ConnectionError("the registry is gone")
@@ -186,14 +188,14 @@ def test_a_deployment_that_was_killed_before_it_was_recorded_is_recorded_by_the_
     with monkeypatch.context() as patch:
         patch.setattr(ModelRegistry, "set_tags", gone)
         assert not platform.deploy().success
-    served_since = boto3.client("sagemaker").describe_endpoint(EndpointName=lane.endpoint_name)["LastModifiedTime"]
+    served_since = boto3.client("sagemaker").describe_endpoint(EndpointName=pipeline.endpoint_name)["LastModifiedTime"]
     assert not checked(platform)[0]
 
     again = platform.deploy()
-    (materialized,) = again.asset_materializations_for_node(lane.endpoint_asset)
+    (materialized,) = again.asset_materializations_for_node(pipeline.endpoint_asset)
     assert materialized.metadata["changed"].value is False
     assert checked(platform)[0]
-    after = boto3.client("sagemaker").describe_endpoint(EndpointName=lane.endpoint_name)["LastModifiedTime"]
+    after = boto3.client("sagemaker").describe_endpoint(EndpointName=pipeline.endpoint_name)["LastModifiedTime"]
     assert after == served_since
-    models = boto3.client("sagemaker").list_models(NameContains=lane.endpoint_name)["Models"]
+    models = boto3.client("sagemaker").list_models(NameContains=pipeline.endpoint_name)["Models"]
     assert len(models) == 1

@@ -10,7 +10,7 @@ from uuid import uuid4
 import pytest
 
 from mangaassist_assets.tracing.feedback.events import FeedbackRecord
-from mangaassist_assets.tracing.feedback.ingestion import FeedbackLanding, land_new
+from mangaassist_assets.tracing.feedback.ingestion import FeedbackIngestion, ingest_new
 from resources.aws.clients import AwsResource
 from resources.feedback.feedback_stream import KinesisFeedbackResource
 from resources.feedback.firehose_delivery import DeliveredFeedback
@@ -91,15 +91,15 @@ class TestDelivery:
         delivered = KinesisFeedbackResource(
             aws=stream.aws, stream_name=stream.stream_name, delivery_url=f"s3://{bucket}/feedback/"
         )
-        by_stream = FeedbackLanding.at(str(tmp_path / "stream"))
-        by_bucket = FeedbackLanding.at(str(tmp_path / "bucket"))
-        land_new(stream, by_stream)
-        landed = land_new(delivered, by_bucket)
-        assert (landed.events, landed.rejects) == (30, 1)
+        by_stream = FeedbackIngestion.at(str(tmp_path / "stream"))
+        by_bucket = FeedbackIngestion.at(str(tmp_path / "bucket"))
+        ingest_new(stream, by_stream)
+        ingested = ingest_new(delivered, by_bucket)
+        assert (ingested.events, ingested.rejects) == (30, 1)
         assert by_bucket.table(BUNDLE).to_parquet() == by_stream.table(BUNDLE).to_parquet()
-        assert land_new(delivered, by_bucket).events == 0
+        assert ingest_new(delivered, by_bucket).events == 0
         # From the stream's position the bucket is read from its beginning, and repeats fall away.
-        land_new(delivered, by_stream)
+        ingest_new(delivered, by_stream)
         assert by_stream.table(BUNDLE).to_parquet() == by_bucket.table(BUNDLE).to_parquet()
         assert by_stream.table(BUNDLE).duplicates == 30
 
@@ -174,11 +174,14 @@ class TestDelivery:
         assert batch.cursor["delivery"]["hour"] == "2026/03/24/10"
         assert source.read_new(batch.cursor).size == 0
 
-    def test_the_landing_in_a_bucket_is_the_landing_in_a_folder(self, stream, bucket, tmp_path):
+    def test_the_ingestion_in_a_bucket_is_the_ingestion_in_a_folder(self, stream, bucket, tmp_path):
         stream.publish([event(number, user=USER if number % 3 else OTHER) for number in range(20)])
-        remote, local = FeedbackLanding.at(f"s3://{bucket}/landing/feedback"), FeedbackLanding.at(str(tmp_path / "x"))
-        for landing in (remote, local):
-            land_new(stream, landing, limit=6)
+        remote, local = (
+            FeedbackIngestion.at(f"s3://{bucket}/ingestion/feedback"),
+            FeedbackIngestion.at(str(tmp_path / "x")),
+        )
+        for ingestion in (remote, local):
+            ingest_new(stream, ingestion, limit=6)
         assert remote.table(BUNDLE).to_parquet() == local.table(BUNDLE).to_parquet()
         assert remote.checkpoint().number == local.checkpoint().number == 4
         assert remote.erase(user_keys=[USER]) == local.erase(user_keys=[USER]) == 13

@@ -156,7 +156,7 @@ class TestErasure:
             USER,
             requested_at="2026-03-24T10:00:00Z",
             store=store.snapshots(),
-            feedback=store.feedback_landing(),
+            feedback=store.feedback_ingestion(),
             traces=MlflowUserTraces.of(mlflow),
         )
         assert (report.events_removed, report.traces_deleted) == (1, 2)
@@ -170,7 +170,7 @@ class TestErasure:
             USER,
             requested_at="2026-03-25T10:00:00Z",
             store=store.snapshots(),
-            feedback=store.feedback_landing(),
+            feedback=store.feedback_ingestion(),
             traces=MlflowUserTraces.of(mlflow),
         )
         assert not any(one.latest for one in again.snapshots)

@@ -16,7 +16,7 @@ import pytest
 
 from mangaassist_assets.core.snapshots import SnapshotStore
 from mangaassist_assets.core.text_keys import normalise_text
-from mangaassist_assets.models.pipelines import INTENT, LANES, RERANKER
+from mangaassist_assets.models.pipelines import INTENT, MODEL_PIPELINES, RERANKER
 from mangaassist_assets.tracing.contract.names import SpanName, Tag
 from tests.support.command_line import environment, resources_of, run_here
 from tests.support.tiny_store import BUNDLE, EMAIL, KNOWN_INTENTS, NEW_INTENTS, PERSONAL_DATA
@@ -55,8 +55,8 @@ def traces(resources):
     return list(resources["mlflow"].read_traces(BUNDLE))
 
 
-def dataset(snapshots: SnapshotStore, lane) -> pl.DataFrame:
-    snapshot = snapshots.latest(lane.dataset_asset, partition=BUNDLE)
+def dataset(snapshots: SnapshotStore, pipeline) -> pl.DataFrame:
+    snapshot = snapshots.latest(pipeline.dataset_asset, partition=BUNDLE)
     return pl.read_parquet(io.BytesIO(snapshots.read(snapshot, "examples.parquet")))
 
 
@@ -140,9 +140,9 @@ def readable(path: Path) -> str:
 
 class TestDatasets:
     def test_no_message_session_or_shopper_is_on_two_sides(self, snapshots):
-        for lane, text in ((INTENT, "text"), (RERANKER, "query")):
+        for pipeline, text in ((INTENT, "text"), (RERANKER, "query")):
             sides: dict[tuple[str, str], set[str]] = defaultdict(set)
-            for row in dataset(snapshots, lane).to_dicts():
+            for row in dataset(snapshots, pipeline).to_dicts():
                 sides["message", normalise_text(row[text])].add(row["split"])
                 for owner in ("session_id", "user_key"):
                     if row[owner]:
@@ -169,8 +169,8 @@ class TestDatasets:
 
 class TestModels:
     def test_a_version_says_what_it_was_made_of_and_what_the_gate_said(self, looped_store, resources):
-        for lane, report in zip(LANES, looped_store.report("loop")["lanes"], strict=True):
-            challenger = resources["mlflow"].registry().get(lane.model_name, report["challenger_version"])
+        for pipeline, report in zip(MODEL_PIPELINES, looped_store.report("loop")["pipelines"], strict=True):
+            challenger = resources["mlflow"].registry().get(pipeline.model_name, report["challenger_version"])
             assert challenger.tags["dataset_digest"] == report["dataset_digest"]
             assert challenger.tags["release_bundle"] == BUNDLE
             assert challenger.tags["evaluation_verdict"] == report["verdict"]
@@ -179,8 +179,8 @@ class TestModels:
             canonical = json.dumps(artifact["files"], sort_keys=True, separators=(",", ":"), ensure_ascii=False)
             assert hashlib.sha256(canonical.encode()).hexdigest() == challenger.artifact_sha256
 
-    def test_champion_moves_in_the_lane_whose_gate_says_pass_and_in_no_other(self, looped_store):
-        intent, reranker = looped_store.report("loop")["lanes"]
+    def test_champion_moves_in_the_pipeline_whose_gate_says_pass_and_in_no_other(self, looped_store):
+        intent, reranker = looped_store.report("loop")["pipelines"]
         before, after = looped_store.after["bootstrap"].champions, looped_store.after["loop"].champions
         assert (intent["verdict"], reranker["verdict"]) == ("pass", "insufficient_evidence")
         assert (before[INTENT.model_name], before[RERANKER.model_name]) == ("1", "1")
@@ -188,7 +188,7 @@ class TestModels:
         assert after[RERANKER.model_name] == reranker["deployed_version"] == "1"
         assert reranker["challenger_version"] != "1"
 
-    def test_a_gate_that_says_no_leaves_its_endpoint_and_stops_no_other_lane(self, looped_store):
+    def test_a_gate_that_says_no_leaves_its_endpoint_and_stops_no_other_pipeline(self, looped_store):
         before, after = looped_store.after["bootstrap"].endpoints, looped_store.after["loop"].endpoints
         assert after[RERANKER.endpoint_name] == before[RERANKER.endpoint_name]
         assert after[INTENT.endpoint_name] != before[INTENT.endpoint_name]
@@ -207,14 +207,14 @@ class TestModels:
             INTENT: {"text": "could you put ribbon and paper around it"},
             RERANKER: {"query": "opening hours", "passages": ["The shop opens at ten."]},
         }
-        for lane, request in requests.items():
-            champion = resources["mlflow"].version_by_alias(lane.model_name, "champion")
-            described = resources["endpoints"].describe(lane.endpoint_name)
-            answer = resources["endpoints"].invoke(lane.endpoint_name, request)
-            expected = {"name": lane.model_name, "version": champion.version, "sha256": champion.artifact_sha256}
+        for pipeline, request in requests.items():
+            champion = resources["mlflow"].version_by_alias(pipeline.model_name, "champion")
+            described = resources["endpoints"].describe(pipeline.endpoint_name)
+            answer = resources["endpoints"].invoke(pipeline.endpoint_name, request)
+            expected = {"name": pipeline.model_name, "version": champion.version, "sha256": champion.artifact_sha256}
             assert (described.status, described.model_version) == ("InService", champion.version)
             assert answer["model"] == expected
-            if lane is INTENT:
+            if pipeline is INTENT:
                 assert answer["intent"] == answer["predictions"][0][0]["label"] == "gift_wrapping"
                 assert 0 < answer["confidence"] <= 1
             else:
@@ -223,7 +223,7 @@ class TestModels:
     def test_without_deployment_everything_is_judged_and_nothing_in_production_changes(self, looped_store):
         before, after = looped_store.after["bootstrap"], looped_store.after["loop --no-deploy"]
         report = looped_store.report("loop --no-deploy")
-        assert [lane["verdict"] for lane in report["lanes"]] == ["pass", "insufficient_evidence"]
+        assert [pipeline["verdict"] for pipeline in report["pipelines"]] == ["pass", "insufficient_evidence"]
         assert (after.champions, after.endpoints, after.live_generation) == (
             before.champions,
             before.endpoints,
@@ -235,7 +235,7 @@ class TestModels:
         first, second = looped_store.report("loop"), looped_store.report("loop again")
         assert looped_store.after["loop again"] == looped_store.after["loop"]
         assert looped_store.after["loop"].versions == looped_store.after["loop --no-deploy"].versions
-        for one, other in zip(first["lanes"], second["lanes"], strict=True):
+        for one, other in zip(first["pipelines"], second["pipelines"], strict=True):
             assert one["dataset_digest"] == other["dataset_digest"]
             assert one["challenger_version"] == other["challenger_version"]
             assert one["verdict"] == other["verdict"]
@@ -255,8 +255,8 @@ class TestManifest:
         for component, versions in manifest["served"].items():
             assert [one["turns"] for one in versions] == [looped_store.store.messages], component
         assert manifest["served"]["intent_model_version"][0]["version"] == "1"
-        for lane, report in zip(LANES, looped_store.report("loop again")["lanes"], strict=True):
-            learned = manifest["learned"][lane.model_asset]
+        for pipeline, report in zip(MODEL_PIPELINES, looped_store.report("loop again")["pipelines"], strict=True):
+            learned = manifest["learned"][pipeline.model_asset]
             assert learned["dataset_digest"] == report["dataset_digest"]
             assert learned["verdict"] == report["verdict"]
 
@@ -275,7 +275,10 @@ class TestEvaluate:
         assert scores["2"] > scores["1"]
 
     def test_figures_are_printed_for_people_too(self, looped_store):
-        for lane, words in (("intent", ("accuracy", "macro F1", "gift_wrapping")), ("reranker", ("mrr@10", "ndcg@10"))):
-            ran = run_here(looped_store.home, "evaluate", lane, "--data", looped_store.store.unseen)
+        for pipeline, words in (
+            ("intent", ("accuracy", "macro F1", "gift_wrapping")),
+            ("reranker", ("mrr@10", "ndcg@10")),
+        ):
+            ran = run_here(looped_store.home, "evaluate", pipeline, "--data", looped_store.store.unseen)
             assert ran.code == 0
             assert [word for word in words if word not in ran.stdout] == []

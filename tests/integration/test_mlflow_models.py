@@ -23,7 +23,7 @@ import requests
 from mangaassist_assets.models.artifacts import ArtifactMismatchError, seal_artifact, verify_artifact
 from mangaassist_assets.models.examples import IntentExample
 from mangaassist_assets.models.intent.fine_tuning import IntentTrainingConfig
-from mangaassist_assets.models.model_type_registry import load_family
+from mangaassist_assets.models.model_type_registry import load_model_type
 from mangaassist_assets.models.model_types import TrainingRequest
 from mangaassist_assets.training.environment import environment_tags, training_environment
 from resources.mlflow.model_files import LoggedArtifact, log_model, stored_model
@@ -57,8 +57,8 @@ class KeywordModel:
         }
 
 
-class KeywordFamily:
-    """Loads what `artifact` made, verifying it as every family does."""
+class KeywordModelType:
+    """Loads what `artifact` made, verifying it as every model type does."""
 
     def load(self, directory: Path, expected_digest: str | None = None) -> KeywordModel:
         return KeywordModel(verify_artifact(directory, expected_digest))
@@ -66,7 +66,7 @@ class KeywordFamily:
 
 @pytest.fixture(autouse=True)
 def keyword_family(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mangaassist_assets.serving.mlflow_flavor.load_family", lambda _: KeywordFamily())
+    monkeypatch.setattr("mangaassist_assets.serving.mlflow_flavor.load_model_type", lambda _: KeywordModelType())
 
 
 @pytest.fixture
@@ -217,11 +217,11 @@ class TestModel:
             def answer(self, inputs, _parameters):
                 return {"predictions": [{"label": "relevant", "score": len(one["text_pair"]) / 100} for one in inputs]}
 
-        class PairFamily(KeywordFamily):
+        class PairModelType(KeywordModelType):
             def load(self, directory, expected_digest=None):
                 return Pairs(verify_artifact(directory, expected_digest))
 
-        monkeypatch.setattr("mangaassist_assets.serving.mlflow_flavor.load_family", lambda _: PairFamily())
+        monkeypatch.setattr("mangaassist_assets.serving.mlflow_flavor.load_model_type", lambda _: PairModelType())
         directory, digest = artifact(tmp_path / "model", kind="reranker")
         with mlflow_resource.training_run("train", tags={}, params={}) as run:
             logged = log_model(run, directory, kind="reranker", digest=digest)
@@ -233,23 +233,23 @@ class TestModel:
     ):
         import mlflow
 
-        from mangaassist_assets.models.intent.model_type import IntentFamily
+        from mangaassist_assets.models.intent.model_type import IntentModelType
 
-        monkeypatch.setattr("mangaassist_assets.serving.mlflow_flavor.load_family", load_family)
+        monkeypatch.setattr("mangaassist_assets.serving.mlflow_flavor.load_model_type", load_model_type)
         texts = {"order_tracking": "where is my parcel {}", "return_request": "i want to send volume {} back"}
         examples = [
             IntentExample(example_id=f"{intent}-{number}", text=text.format(number), intent=intent)
             for intent, text in texts.items()
             for number in range(8)
         ]
-        family = IntentFamily(config=IntentTrainingConfig(fine_tune=False))
-        trained = family.train(TrainingRequest(train=examples, validation=[], output=tmp_path / "model"))
+        model_type = IntentModelType(config=IntentTrainingConfig(fine_tune=False))
+        trained = model_type.train(TrainingRequest(train=examples, validation=[], output=tmp_path / "model"))
         with mlflow_resource.training_run("train", tags={}, params={}) as run:
-            logged = log_model(run, trained.directory, kind=family.kind, digest=trained.digest)
+            logged = log_model(run, trained.directory, kind=model_type.kind, digest=trained.digest)
         model = mlflow.pyfunc.load_model(f"models:/{logged.model_id}")
         asked = ["where is parcel 3?", "返品したい", ""]
         answer = model.predict(pd.DataFrame({"text": asked}), params={"top_k": 2})
-        served = family.load(trained.directory, trained.digest).answer(asked, {"top_k": 2})
+        served = model_type.load(trained.directory, trained.digest).answer(asked, {"top_k": 2})
         assert answer["best"].tolist() == served["predictions"]
         assert answer["label"].tolist() == served["intent"]
         assert answer["score"].tolist() == served["confidence"]
@@ -263,11 +263,11 @@ class TestModel:
             def answer(self, inputs, _parameters):
                 return {"predictions": [{"feeling": "glad"} for _ in inputs]}
 
-        class FeelingFamily(KeywordFamily):
+        class FeelingModelType(KeywordModelType):
             def load(self, directory, expected_digest=None):
                 return Feeling(verify_artifact(directory, expected_digest))
 
-        monkeypatch.setattr("mangaassist_assets.serving.mlflow_flavor.load_family", lambda _: FeelingFamily())
+        monkeypatch.setattr("mangaassist_assets.serving.mlflow_flavor.load_model_type", lambda _: FeelingModelType())
         directory, digest = artifact(tmp_path / "model", kind="sentiment")
         with mlflow_resource.training_run("train", tags={}, params={}) as run:
             logged = log_model(run, directory, kind="sentiment", digest=digest)

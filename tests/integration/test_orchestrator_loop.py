@@ -249,7 +249,7 @@ class TestLoop:
         assert turn.intent is not None
 
     def test_the_classifier_learns_the_new_intents_and_its_gate_says_pass(self, story):
-        intent, reranker = story.report["lanes"]
+        intent, reranker = story.report["pipelines"]
         assert (intent["verdict"], intent["champion_version"], intent["challenger_version"]) == ("pass", "1", "2")
         assert intent["challenger_score"] > intent["champion_score"]
         assert intent["test_examples"] >= 30
@@ -258,7 +258,7 @@ class TestLoop:
         assert reranker["verdict"] != "pass"
 
     def test_what_passed_is_deployed_and_the_manifest_names_what_served(self, story):
-        intent, reranker = story.report["lanes"]
+        intent, reranker = story.report["pipelines"]
         assert (intent["deployed_version"], reranker["deployed_version"]) == ("2", "1")
         assert story.resources["mlflow"].version_by_alias(INTENT.model_name, "champion").version == "2"
         assert story.report["succeeded"]

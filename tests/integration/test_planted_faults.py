@@ -13,7 +13,6 @@ from mangaassist_assets.assets.failures import failed_traces
 from mangaassist_assets.assets.reading import (
     FAILURES_FILE,
     RULES_FILE,
-    TURNS_CARD_FILE,
     TURNS_FILE,
     read_failures,
     read_json,
@@ -22,6 +21,7 @@ from mangaassist_assets.chatbot.answer_check import ExtractCheck
 from mangaassist_assets.chatbot.faults import InvertedScores, WrongAnswers
 from mangaassist_assets.chatbot.shopper import ShopperBehaviour
 from mangaassist_assets.chatbot.simulation import simulate
+from mangaassist_assets.core.bundles import TURNS_CARD_FILE
 from mangaassist_assets.core.snapshots import canonical_json
 from mangaassist_assets.mining.blame.blame import find_failures
 from mangaassist_assets.mining.blame.rules import read_rules

@@ -12,10 +12,11 @@ import dagster as dg
 import polars as pl
 import pytest
 
-from mangaassist_assets.assets.reading import QUARANTINE_FILE, TURNS_CARD_FILE, TURNS_FILE, read_json
+from mangaassist_assets.assets.reading import QUARANTINE_FILE, TURNS_FILE, read_json
 from mangaassist_assets.assets.reports import REPORT_FILE, satisfaction_report, usage_report
 from mangaassist_assets.cli.commands.report import render_report, run_report
 from mangaassist_assets.cli.session import CommandError, Session
+from mangaassist_assets.core.bundles import TURNS_CARD_FILE
 from mangaassist_assets.core.snapshots import canonical_json
 from mangaassist_assets.local.home import Home
 from mangaassist_assets.partitions import release_bundles

@@ -22,9 +22,9 @@ from mangaassist_assets.assets.labels import IntentLabelsConfig, ReviewQueueConf
 from mangaassist_assets.assets.reading import (
     PRESENCE_FILE,
     QUARANTINE_FILE,
-    TURNS_CARD_FILE,
     TURNS_FILE,
 )
+from mangaassist_assets.core.bundles import TURNS_CARD_FILE
 from mangaassist_assets.core.snapshots import canonical_json
 from mangaassist_assets.labelling.intent_labels import LABELS_FILE, labels_from_parquet
 from mangaassist_assets.labelling.judge_answers import IntentJudgement

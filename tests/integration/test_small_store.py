@@ -134,17 +134,19 @@ class TestTheChatbotWithoutAReranker:
 
 
 class TestTheLoopWithoutAReranker:
-    def test_it_succeeds_and_each_lane_says_why_it_made_nothing(self, small):
+    def test_it_succeeds_and_each_pipeline_says_why_it_made_nothing(self, small):
         report = small.report("loop")
         assert report["errors"] == []
-        lanes = {lane["model"]: lane for lane in report["lanes"]}
-        assert "no other passage" in lanes["reranker"]["left_out"]
-        assert (lanes["reranker"]["verdict"], lanes["reranker"]["error"]) == (None, None)
-        assert lanes["reranker"]["deployed_version"] is None
-        assert lanes["intent_classifier"]["verdict"] is None
-        (why,) = [reason for reason in lanes["intent_classifier"]["reasons"] if reason.startswith("enough_examples")]
+        pipelines = {pipeline["model"]: pipeline for pipeline in report["pipelines"]}
+        assert "no other passage" in pipelines["reranker"]["left_out"]
+        assert (pipelines["reranker"]["verdict"], pipelines["reranker"]["error"]) == (None, None)
+        assert pipelines["reranker"]["deployed_version"] is None
+        assert pipelines["intent_classifier"]["verdict"] is None
+        (why,) = [
+            reason for reason in pipelines["intent_classifier"]["reasons"] if reason.startswith("enough_examples")
+        ]
         assert "train" in why
-        assert lanes["intent_classifier"]["deployed_version"] == "1"
+        assert pipelines["intent_classifier"]["deployed_version"] == "1"
 
     def test_people_read_it_too(self, small):
         said = " ".join(small.ran["loop for people"].stdout.split())

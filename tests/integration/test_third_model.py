@@ -6,55 +6,55 @@ import dagster as dg
 import pytest
 
 from mangaassist_assets.assets.reading import EVALUATION_FILE, read_json
-from mangaassist_assets.models.model_type_registry import UnknownFamilyError, load_family
+from mangaassist_assets.models.model_type_registry import UnknownModelTypeError, load_model_type
 from resources.aws.endpoints import EndpointInvocationError
-from tests.support.sentiment import FIRST_BUNDLE, SECOND_BUNDLE, SentimentFamily
+from tests.support.sentiment import FIRST_BUNDLE, SECOND_BUNDLE, SentimentModelType
 
 pytestmark = pytest.mark.integration
 
 
 def verdict_of(platform, bundle):
     snapshots = platform.store.snapshots()
-    snapshot = snapshots.find(platform.lane.evaluation_asset, partition=bundle)
+    snapshot = snapshots.find(platform.pipeline.evaluation_asset, partition=bundle)
     return None if snapshot is None else read_json(snapshots, snapshot, EVALUATION_FILE)
 
 
 def test_a_kind_nobody_brought_is_refused_with_the_way_to_bring_it():
-    with pytest.raises(UnknownFamilyError, match=r"'sentiment' in the group mangaassist_assets\.model_families"):
-        load_family("sentiment")
+    with pytest.raises(UnknownModelTypeError, match=r"'sentiment' in the group mangaassist_assets\.model_families"):
+        load_model_type("sentiment")
 
 
 def test_the_class_of_another_package_is_found_by_its_entry_point(sentiment_package):  # noqa: ARG001 - it is installed
-    assert isinstance(load_family("sentiment"), SentimentFamily)
+    assert isinstance(load_model_type("sentiment"), SentimentModelType)
 
 
 def test_a_third_model_is_trained_gated_promoted_and_served_without_touching_the_platform(sentiment_platform):
     platform = sentiment_platform
     dg.Definitions.validate_loadable(platform.definitions)
-    mlflow, lane = platform.mlflow, platform.lane
+    mlflow, pipeline = platform.mlflow, platform.pipeline
 
     first = platform.retrain(FIRST_BUNDLE)
     assert not first.success
     assert verdict_of(platform, FIRST_BUNDLE) is None
-    challenger = mlflow.version_by_alias(lane.model_name, "challenger")
+    challenger = mlflow.version_by_alias(pipeline.model_name, "challenger")
     assert (challenger.version, challenger.tags["release_bundle"]) == ("1", FIRST_BUNDLE)
     promoted = platform.promote(
         {"version": "1", "against": "none", "reason": "the first of its kind: nothing before it"}
     )
     assert promoted.success
-    assert mlflow.version_by_alias(lane.model_name, "champion").version == "1"
+    assert mlflow.version_by_alias(pipeline.model_name, "champion").version == "1"
 
     second = platform.retrain(SECOND_BUNDLE)
     evaluation = verdict_of(platform, SECOND_BUNDLE)
     assert second.success, evaluation
-    (judged,) = second.asset_materializations_for_node(lane.evaluation_asset)
+    (judged,) = second.asset_materializations_for_node(pipeline.evaluation_asset)
     assert "/models/m-" in judged.metadata["logged_model"].url
     assert (evaluation["verdict"], evaluation["champion_version"]) == ("pass", "1")
     assert evaluation["challenger_score"] > evaluation["champion_score"] + 0.2
-    champion = mlflow.version_by_alias(lane.model_name, "champion")
+    champion = mlflow.version_by_alias(pipeline.model_name, "champion")
     assert (champion.version, champion.tags["evaluation_verdict"]) == ("2", "pass")
 
-    endpoint = platform.endpoints.endpoint(lane.endpoint_name)
+    endpoint = platform.endpoints.endpoint(pipeline.endpoint_name)
     answer = endpoint.invoke(
         {"inputs": ["awful volume 3 of akira never again", "wonderful volume 4 of akira well done"]}
     )
@@ -65,5 +65,5 @@ def test_a_third_model_is_trained_gated_promoted_and_served_without_touching_the
     with pytest.raises(EndpointInvocationError, match=r"text.* and .*inputs.* at once"):
         endpoint.invoke({"text": "awful", "inputs": "awful"})
 
-    health = platform.definitions.resolve_asset_graph().get(dg.AssetKey(lane.health_asset))
+    health = platform.definitions.resolve_asset_graph().get(dg.AssetKey(pipeline.health_asset))
     assert health.group_name == "sentiment"

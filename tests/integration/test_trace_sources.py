@@ -234,6 +234,13 @@ class TestBundles:
         assert sql.release_bundles_since(BUSY_MS - 1, known=["b1"]).bundles == ("b'4", "b1", "b2", "b3")
         many = [f"known-{number}" for number in range(2_000)]
         assert sql.release_bundles_since(BUSY_MS + 9, known=[*many, "b1", "b3", "b'4"]).bundles == ("b2",)
+        headers = {
+            bundle: filled.sql.headers_after(None, limit=1, release_bundle=bundle) for bundle in ("b1", "b2", "b")
+        }
+        first = {bundle: found[0].timestamp_ms if found else None for bundle, found in headers.items()}
+        assert {bundle: sql.bundle_start_ms(bundle) for bundle in first} == first
+        assert first["b1"] is not None
+        assert first["b"] is None
         assert isinstance(sql.trace_source(), SqlTraceSource)
         assert isinstance(rest.trace_source(), RestTraceSource)
         assert sql.trace_source().headers_after(None, limit=3) == rest.trace_source().headers_after(None, limit=3)

@@ -16,7 +16,7 @@ from mangaassist_assets.datasets.versions.versions import seal_version
 from mangaassist_assets.models.model_types import TrainingRequest
 from resources.mlflow.tracking import MlflowResource
 from resources.store import StoreResource
-from tests.support.sentiment import SENTIMENT, SentimentFamily
+from tests.support.sentiment import SENTIMENT, SentimentModelType
 from tests.support.tracking_process import TrackingProcess
 
 pytestmark = pytest.mark.integration
@@ -77,11 +77,11 @@ def register(server, tmp_path, dataset, train, **settings):
 
 
 def train_on(dataset):
-    family = SentimentFamily()
+    model_type = SentimentModelType()
 
     def train(folder, checkpoints, progress):
-        request = TrainingRequest(train=family.examples(dataset.frame, "train"), validation=[], output=folder)
-        return family.train(replace(request, checkpoints=checkpoints, progress=progress))
+        request = TrainingRequest(train=model_type.examples(dataset.frame, "train"), validation=[], output=folder)
+        return model_type.train(replace(request, checkpoints=checkpoints, progress=progress))
 
     return train
 

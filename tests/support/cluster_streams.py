@@ -60,13 +60,13 @@ def clouds(
     topics: int,
     dimension: int = 384,
     families: int = 12,
-    kinship: float = 0.45,
+    matching: float = 0.45,
     tightness: float = 0.5,
     drift: float = 0.0,
 ) -> tuple[Draw, Callable[[], None]]:
     """Return a source of synthetic messages and what moves its topics by one bundle.
 
-    Topics of a family have centres of cosine about `kinship`; a message has cosine about `tightness` ** 0.5 to its
+    Topics of a family have centres of cosine about `matching`; a message has cosine about `tightness` ** 0.5 to its
     centre, so two of a topic about `tightness`; `drift` is the sine of the angle a centre moves by a bundle.
     """
 
@@ -75,7 +75,7 @@ def clouds(
 
     roots = unit(rng.normal(size=(families, dimension)))
     own = unit(rng.normal(size=(topics, dimension)))
-    centres = unit(np.sqrt(kinship) * roots[np.arange(topics) % families] + np.sqrt(1 - kinship) * own)
+    centres = unit(np.sqrt(matching) * roots[np.arange(topics) % families] + np.sqrt(1 - matching) * own)
 
     def draw(topic: int, count: int) -> np.ndarray:
         noise = unit(rng.normal(size=(count, dimension)))

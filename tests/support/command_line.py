@@ -14,7 +14,7 @@ from typing import Any
 from click.testing import CliRunner
 
 from mangaassist_assets.local.supervisor import Supervisor
-from mangaassist_assets.models.pipelines import LANES
+from mangaassist_assets.models.pipelines import MODEL_PIPELINES
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,7 +120,9 @@ def production(supervisor: Supervisor) -> Production:
         mlflow = resources["mlflow"]
         sagemaker = resources["endpoints"].aws.client("sagemaker")
         aliases = {
-            alias: {lane.model_name: mlflow.version_by_alias(lane.model_name, alias) for lane in LANES}
+            alias: {
+                pipeline.model_name: mlflow.version_by_alias(pipeline.model_name, alias) for pipeline in MODEL_PIPELINES
+            }
             for alias in ("champion", "challenger")
         }
         named = {
@@ -133,7 +135,8 @@ def production(supervisor: Supervisor) -> Production:
         }
         return Production(
             versions={
-                lane.model_name: [one.version for one in mlflow.registry().versions(lane.model_name)] for lane in LANES
+                pipeline.model_name: [one.version for one in mlflow.registry().versions(pipeline.model_name)]
+                for pipeline in MODEL_PIPELINES
             },
             champions=named["champion"],
             challengers=named["challenger"],

@@ -10,11 +10,11 @@ from mangaassist_assets.assets.ranking_versions import SEARCHES_FILE, BuiltRanki
 from mangaassist_assets.assets.reading import (
     CHUNKS_FILE,
     CORPUS_FILE,
-    TURNS_CARD_FILE,
     TURNS_FILE,
     VOCABULARY_FILE,
     corpus_to_json,
 )
+from mangaassist_assets.core.bundles import TURNS_CARD_FILE
 from mangaassist_assets.core.snapshots import SnapshotStore, canonical_json
 from mangaassist_assets.datasets.building.intent_dataset import DEFAULT_INTENT_DATASET
 from mangaassist_assets.datasets.building.reranker_dataset import RankingDatasetConfig

@@ -1,4 +1,4 @@
-"""Processes that land or record feedback and kill themselves at a chosen step, as a power cut would."""
+"""Processes that ingest or record feedback and kill themselves at a chosen step, as a power cut would."""
 
 from __future__ import annotations
 
@@ -12,12 +12,17 @@ from typing import Any
 import polars as pl
 from upath import UPath
 
-from mangaassist_assets.core.ingestion_tables import Checkpoint, LandingTable
+from mangaassist_assets.core.ingestion_tables import Checkpoint, IngestionTable
 from mangaassist_assets.core.snapshots import SnapshotStore
 from mangaassist_assets.tracing.contract.turns import Feedback
 from mangaassist_assets.tracing.erasure import erase_user
 from mangaassist_assets.tracing.feedback.events import FeedbackRecord
-from mangaassist_assets.tracing.feedback.ingestion import LANDING_SCHEMA, FeedbackLanding, events_from_parquet, land_new
+from mangaassist_assets.tracing.feedback.ingestion import (
+    INGESTION_SCHEMA,
+    FeedbackIngestion,
+    events_from_parquet,
+    ingest_new,
+)
 from mangaassist_assets.tracing.feedback.recording import TraceFeedback, record_events, recorded_before
 from mangaassist_assets.tracing.feedback.sources import FeedbackBatch, FeedbackSource
 from resources.aws.clients import AwsResource
@@ -51,9 +56,9 @@ class FusedSource:
         return batch
 
 
-class FusedTable(LandingTable):
+class FusedTable(IngestionTable):
     def __init__(self, uri: str, fuse: Fuse) -> None:
-        super().__init__(uri, schema=LANDING_SCHEMA)
+        super().__init__(uri, schema=INGESTION_SCHEMA)
         self._fuse = fuse
 
     def append(self, frame: pl.DataFrame, *, after: Checkpoint, value: Mapping[str, Any]) -> Checkpoint:
@@ -109,10 +114,10 @@ class FusedTraces(MlflowUserTraces):
         return deleted + super().delete(trace_ids)
 
 
-def land(uri: str, stream_name: str, limit: int, steps: int) -> None:
+def ingest(uri: str, stream_name: str, limit: int, steps: int) -> None:
     fuse = Fuse(steps)
     stream = KinesisFeedbackResource(aws=AwsResource(), stream_name=stream_name)
-    land_new(FusedSource(stream, fuse), FeedbackLanding(FusedTable(uri, fuse)), limit=limit)
+    ingest_new(FusedSource(stream, fuse), FeedbackIngestion(FusedTable(uri, fuse)), limit=limit)
 
 
 def record(store_root: str, experiment: str, bundle: str, steps: int) -> None:
@@ -140,7 +145,7 @@ def erase(store_root: str, uri: str, experiment: str, user_key: str, steps: int)
         user_key,
         requested_at="2026-03-24T10:00:00Z",
         store=SnapshotStore(UPath(store_root)),
-        feedback=FeedbackLanding(FusedTable(uri, fuse)),
+        feedback=FeedbackIngestion(FusedTable(uri, fuse)),
         traces=traces,
     )
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from mangaassist_assets.evaluation.results import GateEvidence, ModelEvidence, ScopeEvidence
+from mangaassist_assets.evaluation.results import GateInput, ModelResults, ScopeResults
 
 Floats = NDArray[np.float64]
 
@@ -48,13 +48,13 @@ class Planted:
     guards: bool = False
 
 
-def intent_evidence(planted: Planted, generator: np.random.Generator) -> GateEvidence:
+def intent_results(planted: Planted, generator: np.random.Generator) -> GateInput:
     """Draw a test set and what two classifiers did on it."""
     slices = _slices(planted, generator)
     champion_right, direction = _disagreements(planted, slices, generator)
     champion = np.where(direction == 0, champion_right, (direction < 0).astype(float))
     challenger = np.where(direction == 0, champion_right, (direction > 0).astype(float))
-    return GateEvidence(
+    return GateInput(
         metric="accuracy",
         binary=True,
         champion=_model("1", champion, planted, generator),
@@ -63,7 +63,7 @@ def intent_evidence(planted: Planted, generator: np.random.Generator) -> GateEvi
     )
 
 
-def ranking_evidence(planted: Planted, generator: np.random.Generator) -> GateEvidence:
+def ranking_results(planted: Planted, generator: np.random.Generator) -> GateInput:
     """Draw queries and where two rerankers put the relevant passage."""
     slices = _slices(planted, generator)
     _, direction = _disagreements(planted, slices, generator)
@@ -71,7 +71,7 @@ def ranking_evidence(planted: Planted, generator: np.random.Generator) -> GateEv
     better, worse = ranks.min(axis=0), ranks.max(axis=0)
     champion = np.where(direction == 0, ranks[0], np.where(direction > 0, worse, better))
     challenger = np.where(direction == 0, ranks[0], np.where(direction > 0, better, worse))
-    return GateEvidence(
+    return GateInput(
         metric="ndcg@10",
         binary=False,
         champion=_ranker("1", champion),
@@ -109,15 +109,15 @@ def _disagreements(
     return (generator.random(planted.examples) < easiness).astype(float), direction
 
 
-def _model(version: str, outcomes: Floats, planted: Planted, generator: np.random.Generator) -> ModelEvidence:
+def _model(version: str, outcomes: Floats, planted: Planted, generator: np.random.Generator) -> ModelResults:
     if not planted.guards:
-        return ModelEvidence(version=version, outcomes=outcomes)
+        return ModelResults(version=version, outcomes=outcomes)
     size = planted.examples
-    return ModelEvidence(
+    return ModelResults(
         version=version,
         outcomes=outcomes,
         confidences=np.clip(0.6 * outcomes + 0.3 + 0.15 * generator.standard_normal(size), 0.0, 1.0),
-        scope=ScopeEvidence(
+        scope=ScopeResults(
             in_scope_accepted=generator.random(size) < 0.97, out_of_scope_refused=generator.random(size // 5) < 0.8
         ),
         latencies_ms=generator.gamma(8.0, 1.5, size=200),
@@ -125,9 +125,9 @@ def _model(version: str, outcomes: Floats, planted: Planted, generator: np.rando
     )
 
 
-def _ranker(version: str, ranks: NDArray[np.int64]) -> ModelEvidence:
+def _ranker(version: str, ranks: NDArray[np.int64]) -> ModelResults:
     seen = ranks <= 10
-    return ModelEvidence(
+    return ModelResults(
         version=version,
         outcomes=np.where(seen, 1 / np.log2(ranks + 1), 0.0),
         other_figures={"mrr@10": np.where(seen, 1 / ranks, 0.0)},

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from mangaassist_assets.assets.reading import CORPUS_FILE, TURNS_CARD_FILE, TURNS_FILE, corpus_to_json
+from mangaassist_assets.assets.reading import CORPUS_FILE, TURNS_FILE, corpus_to_json
+from mangaassist_assets.core.bundles import TURNS_CARD_FILE
 from mangaassist_assets.core.snapshots import SnapshotStore, canonical_json
 from mangaassist_assets.datasets.sources.utterances import Utterance
 from mangaassist_assets.labelling.intent_labels import CONFLICTS_FILE, LABELS_FILE, IntentLabel, labels_to_parquet

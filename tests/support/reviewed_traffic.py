@@ -15,11 +15,11 @@ from mangaassist_assets.datasets.building.intent_dataset import DEFAULT_INTENT_D
 from mangaassist_assets.datasets.sources.utterances import Utterance
 from mangaassist_assets.datasets.versions.stored_versions import write_version
 from mangaassist_assets.datasets.versions.versions import DatasetVersion
-from mangaassist_assets.evaluation.results import Flags, ModelEvidence
+from mangaassist_assets.evaluation.results import Flags, ModelResults
 from mangaassist_assets.labelling.intent_labels import IntentLabel
 from mangaassist_assets.models.artifacts import artifact_kind, seal_artifact, verify_artifact
 from mangaassist_assets.models.examples import IntentExample
-from mangaassist_assets.models.model_types import ModelFamily, TrainedArtifact, TrainingRequest
+from mangaassist_assets.models.model_types import ModelType, TrainedArtifact, TrainingRequest
 from mangaassist_assets.tracing.contract.turns import ChatTurn
 from tests.support.dataset_store import put_labels, put_turns
 from tests.support.labelled_store import write_corpus
@@ -42,7 +42,7 @@ class PhrasebookModel:
         return {"predictions": [[{"label": "" if NOVEL in text else "known", "score": 0.9}] for text in inputs]}
 
 
-class PhrasebookFamily(ModelFamily[IntentExample]):
+class PhrasebookModelType(ModelType[IntentExample]):
     """A kind of model that costs nothing to train and to ask."""
 
     kind = "intent_classifier"
@@ -63,9 +63,9 @@ class PhrasebookFamily(ModelFamily[IntentExample]):
         assert artifact_kind(directory) == self.kind
         return PhrasebookModel(verify_artifact(directory, expected_digest))
 
-    def evidence(self, model: Any, examples: Sequence[IntentExample], *, version: str) -> ModelEvidence:
+    def evaluate(self, model: Any, examples: Sequence[IntentExample], *, version: str) -> ModelResults:
         answers = model.answer([one.text for one in examples], {})["predictions"]
-        return ModelEvidence(
+        return ModelResults(
             version=version,
             outcomes=np.array([float(one[0]["label"] == "known") for one in answers]),
             confidences=np.array([one[0]["score"] for one in answers]),
@@ -84,7 +84,7 @@ def phrasebook(folder: Path, name: str) -> tuple[Path, str]:
     directory = folder / name
     directory.mkdir(parents=True)
     (directory / "phrases.txt").write_text(name)
-    return directory, seal_artifact(directory, PhrasebookFamily.kind)
+    return directory, seal_artifact(directory, PhrasebookModelType.kind)
 
 
 def bundle_name(number: int) -> str:

@@ -14,11 +14,11 @@ import dagster as dg
 import numpy as np
 import polars as pl
 
-from mangaassist_assets.evaluation.results import ModelEvidence
+from mangaassist_assets.evaluation.results import ModelResults
 from mangaassist_assets.models.artifacts import artifact_kind, seal_artifact, verify_artifact
 from mangaassist_assets.models.intent.heads import LinearHead, fit_linear_head, softmax
-from mangaassist_assets.models.model_types import InputError, ModelFamily, TrainedArtifact, TrainingRequest
-from mangaassist_assets.models.pipelines import Lane
+from mangaassist_assets.models.model_types import InputError, ModelType, TrainedArtifact, TrainingRequest
+from mangaassist_assets.models.pipelines import ModelPipeline
 from mangaassist_assets.partitions import release_bundles
 from resources.store import StoreResource
 
@@ -57,7 +57,7 @@ def features(texts: Sequence[str]) -> np.ndarray:
     return found
 
 
-class SentimentFamily(ModelFamily[SentimentExample]):
+class SentimentModelType(ModelType[SentimentExample]):
     kind = "sentiment"
     metric = "accuracy"
     binary = True
@@ -99,10 +99,10 @@ class SentimentFamily(ModelFamily[SentimentExample]):
         weights = load_file(directory / "model.safetensors")
         return SentimentModel(LinearHead(weights["weight"], weights["bias"]), digest)
 
-    def evidence(self, model: Any, examples: Sequence[SentimentExample], *, version: str) -> ModelEvidence:
+    def evaluate(self, model: Any, examples: Sequence[SentimentExample], *, version: str) -> ModelResults:
         best = [answer[0] for answer in model.answer([one.text for one in examples], {})["predictions"]]
         right = [one["label"] == example.label for one, example in zip(best, examples, strict=True)]
-        return ModelEvidence(
+        return ModelResults(
             version=version,
             outcomes=np.array(right, dtype=np.float64),
             confidences=np.array([one["score"] for one in best]),
@@ -115,11 +115,11 @@ class SentimentFamily(ModelFamily[SentimentExample]):
         return {"sentiment": tuple(one.label for one in examples)}
 
 
-SENTIMENT = Lane(
+SENTIMENT = ModelPipeline(
     title="sentiment model",
     about="hashed words with a logistic head",
     group="sentiment",
-    kind=SentimentFamily.kind,
+    kind=SentimentModelType.kind,
     model_name="sentiment",
     endpoint_name="sentiment",
     dataset_asset="sentiment_dataset",

@@ -1,4 +1,4 @@
-"""A platform whose one lane is the sentiment model, with the real MLflow, SageMaker and store of the stand-ins."""
+"""A platform whose one pipeline is the sentiment model, with the real MLflow, SageMaker and store of the stand-ins."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import pytest
 
 from mangaassist_assets.definitions import build_definitions
 from mangaassist_assets.models.model_type_registry import ENTRY_POINT_GROUP
-from mangaassist_assets.models.pipelines import Lane
+from mangaassist_assets.models.pipelines import ModelPipeline
 from mangaassist_assets.partitions import release_bundles
 from resources.aws.clients import AwsResource
 from resources.aws.endpoints import SageMakerResource
@@ -25,7 +25,7 @@ from tests.support.sentiment import FIRST_BUNDLE, SECOND_BUNDLE, SENTIMENT, sent
 
 @dataclass(frozen=True, kw_only=True)
 class SentimentPlatform:
-    lane: Lane
+    pipeline: ModelPipeline
     endpoints: SageMakerResource
     mlflow: MlflowResource
     store: StoreResource
@@ -40,35 +40,35 @@ class SentimentPlatform:
         job = self.definitions.resolve_job_def("sentiment_promotion")
         config: dict[str, Any] = {}
         if override is not None:
-            config = {"ops": {self.lane.champion_asset: {"config": {"override": override}}}}
+            config = {"ops": {self.pipeline.champion_asset: {"config": {"override": override}}}}
         return job.execute_in_process(run_config=config, instance=self.instance, raise_on_error=False)
 
     def deploy(self) -> dg.ExecuteInProcessResult:
         """Materialize the endpoint alone."""
         job = self.definitions.resolve_job_def("sentiment_promotion")
-        chosen = [dg.AssetKey(self.lane.endpoint_asset)]
+        chosen = [dg.AssetKey(self.pipeline.endpoint_asset)]
         return job.execute_in_process(instance=self.instance, raise_on_error=False, asset_selection=chosen)
 
 
 @pytest.fixture
 def sentiment_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An installed package that brings the family, as far as Python is concerned."""
+    """An installed package that brings the model type, as far as Python is concerned."""
     folder = tmp_path / "site-packages"
     info = folder / "sentiment_model-1.0.dist-info"
     info.mkdir(parents=True)
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: sentiment-model\nVersion: 1.0\n")
     (info / "entry_points.txt").write_text(
-        f"[{ENTRY_POINT_GROUP}]\nsentiment = tests.support.sentiment:SentimentFamily\n"
+        f"[{ENTRY_POINT_GROUP}]\nsentiment = tests.support.sentiment:SentimentModelType\n"
     )
     monkeypatch.syspath_prepend(str(folder))
     return folder
 
 
 @contextmanager
-def sentiment_lane(package: Path, folder: Path, **changes: Any) -> Iterator[SentimentPlatform]:
-    """Build the platform around the lane with some of its fields changed."""
+def sentiment_pipeline(package: Path, folder: Path, **changes: Any) -> Iterator[SentimentPlatform]:
+    """Build the platform around the model pipeline with some of its fields changed."""
     own = uuid4().hex[:8]
-    lane = replace(SENTIMENT, model_name=f"sentiment-{own}", endpoint_name=f"sentiment-{own}", **changes)
+    pipeline = replace(SENTIMENT, model_name=f"sentiment-{own}", endpoint_name=f"sentiment-{own}", **changes)
     repository = Path(__file__).parents[2]
     resources: dict[str, Any] = {
         "endpoints": SageMakerResource(
@@ -77,10 +77,10 @@ def sentiment_lane(package: Path, folder: Path, **changes: Any) -> Iterator[Sent
         "mlflow": MlflowResource(training_experiment=f"training-{own}", traces_experiment=f"traces-{own}"),
         "store": StoreResource(root=str(folder / "store"), cache_folder=str(folder / "cache")),
     }
-    definitions = build_definitions("local", lanes=[lane], assets=[sentiment_dataset], **resources)
+    definitions = build_definitions("local", pipelines=[pipeline], assets=[sentiment_dataset], **resources)
     with dg.DagsterInstance.ephemeral() as instance:
         instance.add_dynamic_partitions(release_bundles.name, [FIRST_BUNDLE, SECOND_BUNDLE])
-        yield SentimentPlatform(lane=lane, definitions=definitions, instance=instance, **resources)
+        yield SentimentPlatform(pipeline=pipeline, definitions=definitions, instance=instance, **resources)
 
 
 @pytest.fixture
@@ -90,5 +90,5 @@ def sentiment_platform(
     tmp_path: Path,
 ) -> Iterator[SentimentPlatform]:
     """The platform as another package would use it."""
-    with sentiment_lane(sentiment_package, tmp_path) as platform:
+    with sentiment_pipeline(sentiment_package, tmp_path) as platform:
         yield platform

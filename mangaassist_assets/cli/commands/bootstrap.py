@@ -63,7 +63,7 @@ def run_bootstrap(
     """
     from mangaassist_assets.chatbot.configuration.documents import default_documents
     from mangaassist_assets.datasets.sources.utterances import read_utterances
-    from mangaassist_assets.models.pipelines import LANES
+    from mangaassist_assets.models.pipelines import MODEL_PIPELINES
     from mangaassist_assets.privacy import Vocabulary
     from mangaassist_assets.retrieval.documents.documents import read_knowledge
     from mangaassist_assets.retrieval.vocabulary import store_phrases
@@ -103,10 +103,10 @@ def run_bootstrap(
     from mangaassist_assets.assets.reading import read_chunks
 
     champions = {}
-    for lane in LANES:
-        champion = resources.mlflow.version_by_alias(lane.model_name, "champion")
+    for pipeline in MODEL_PIPELINES:
+        champion = resources.mlflow.version_by_alias(pipeline.model_name, "champion")
         if champion is not None:
-            champions[lane.model_asset] = str(champion.version)
+            champions[pipeline.model_asset] = str(champion.version)
     return BootstrapReport(
         utterances=len(reading.utterances),
         rejected_lines=len(reading.rejects),
@@ -117,9 +117,9 @@ def run_bootstrap(
         configuration={name: str(version) for name, version in resources.app_config.deployed_versions().items()},
         champions=champions,
         left_out={
-            lane.model_asset: models.left_out[lane.first_asset]
-            for lane in LANES
-            if lane.first_asset and lane.first_asset in models.left_out
+            pipeline.model_asset: models.left_out[pipeline.first_asset]
+            for pipeline in MODEL_PIPELINES
+            if pipeline.first_asset and pipeline.first_asset in models.left_out
         },
         generation=resources.search.index().live_generation(),
         runs=(index.run_id, models.run_id),

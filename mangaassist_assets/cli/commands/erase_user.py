@@ -47,10 +47,10 @@ def run_erasure(session: Session, *, user_id: str | None = None, user_key: str |
         key,
         requested_at=now.isoformat(timespec="seconds").replace("+00:00", "Z"),
         store=snapshots,
-        feedback=store.feedback_landing(),
+        feedback=store.feedback_ingestion(),
         traces=traces,
         tables={
-            "landed_traces": store.trace_landing_table(),
+            "ingested_traces": store.trace_ingestion_table(),
             "warehouse": session.resources.warehouse.open(),
         },
     )

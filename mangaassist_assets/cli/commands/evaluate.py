@@ -6,19 +6,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mangaassist_assets.cli.session import CommandError, Session
-from mangaassist_assets.models.pipelines import INTENT, RERANKER, Lane
+from mangaassist_assets.models.pipelines import INTENT, RERANKER, ModelPipeline
 
 if TYPE_CHECKING:
     from mangaassist_assets.datasets.sources.utterances import Utterance
 
 
-def _artifact(session: Session, lane: Lane, model: str) -> tuple[str, Path, str]:
+def _artifact(session: Session, pipeline: ModelPipeline, model: str) -> tuple[str, Path, str]:
     """Return version, local artifact folder and expected digest of `champion`, `challenger` or a version number."""
     mlflow = session.resources.mlflow
-    versions = {one.version: one for one in mlflow.registry().versions(lane.model_name)}
-    version = versions.get(model) or mlflow.version_by_alias(lane.model_name, model)
+    versions = {one.version: one for one in mlflow.registry().versions(pipeline.model_name)}
+    version = versions.get(model) or mlflow.version_by_alias(pipeline.model_name, model)
     if version is None or version.artifact_sha256 is None:
-        msg = f"{lane.model_name} has no {model!r}: name champion, challenger, or one of its versions"
+        msg = f"{pipeline.model_name} has no {model!r}: name champion, challenger, or one of its versions"
         raise CommandError(msg)
     return version.version, mlflow.artifact_directory(version), version.artifact_sha256
 

@@ -163,7 +163,7 @@ def _store(session: Session) -> Iterator[MlflowTraceStore]:
 
 def _register(session: Session, counts: ImportCounts) -> dict[str, int]:
     """Make the valid release bundles of the traces partitions; returns how many traces each has."""
-    from mangaassist_assets.tracing.contract.turn_reader import InvalidBundleError, validate_bundle
+    from mangaassist_assets.core.bundles import InvalidBundleError, validate_bundle
 
     known: dict[str, int] = {}
     for bundle, traces in sorted(counts.bundles.items()):
@@ -178,7 +178,7 @@ def _register(session: Session, counts: ImportCounts) -> dict[str, int]:
 
 def _mining_of(session: Session, bundles: Iterable[str]) -> dict[str, str]:
     """Say for each bundle what will become of its traces."""
-    from mangaassist_assets.mined_bundles import SENSOR, mined_bundles, mining_run, sensor_is_on
+    from sensors.mined_bundles import SENSOR, mined_bundles, mining_run, sensor_is_on
 
     mined, on = mined_bundles(session.instance), sensor_is_on(session.instance)
     said: dict[str, str] = {}

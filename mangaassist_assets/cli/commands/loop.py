@@ -1,4 +1,4 @@
-"""`mangaassist loop`: one turn of the loop for one release bundle, lane by lane."""
+"""`mangaassist loop`: one turn of the loop for one release bundle, model pipeline by model pipeline."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from mangaassist_assets.cli.session import CommandError, RunOutcome, Session
-from mangaassist_assets.models.pipelines import LANES, Lane
+from mangaassist_assets.models.pipelines import MODEL_PIPELINES, ModelPipeline
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class LaneReport:
-    """One model lane: what was compared, the verdict with its reasons, and what came of it.
+class PipelineReport:
+    """One model pipeline: what was compared, the verdict with its reasons, and what came of it.
 
-    `verdict` is None where the lane did not get as far as the gate: `left_out` says why there is nothing to train on,
-    `reasons` which check stopped it, `error` what broke.
+    `verdict` is None where the pipeline did not get as far as the gate: `left_out` says why there is nothing to train
+    on, `reasons` which check stopped it, `error` what broke.
     """
 
     model: str
@@ -45,7 +45,7 @@ class LoopReport:
     failures: int
     blame: dict[str, int]
     clusters: tuple[dict[str, Any], ...]
-    lanes: tuple[LaneReport, ...]
+    pipelines: tuple[PipelineReport, ...]
     generation_before: str | None
     generation: str | None
     retrieval: dict[str, Any]
@@ -67,12 +67,12 @@ INDEX_BUILD_ASSETS = ("knowledge_chunks", "chunk_embeddings", "search_index", "r
 
 
 def run_loop(session: Session, *, release_bundle: str, deploy: bool = True) -> LoopReport:
-    """Run the lanes of the loop one after the other; a lane that fails or is gated stops no other.
+    """Run the model pipelines of the loop one after the other; a model pipeline that fails or is gated stops no other.
 
     Raises:
         CommandError: the bundle has no traces, or its key is none.
     """
-    from mangaassist_assets.tracing.contract.turn_reader import InvalidBundleError, validate_bundle
+    from mangaassist_assets.core.bundles import InvalidBundleError, validate_bundle
 
     try:
         validate_bundle(release_bundle)
@@ -96,13 +96,13 @@ def run_loop(session: Session, *, release_bundle: str, deploy: bool = True) -> L
     session.progress(f"mining {release_bundle}")
     outcomes.append(session.run_job("failure_mining", partition=release_bundle))
     if outcomes[0].succeeded:
-        for lane in LANES:
-            session.progress(f"retraining the {lane.title}")
+        for pipeline in MODEL_PIPELINES:
+            session.progress(f"retraining the {pipeline.title}")
             outcomes.append(
                 session.run_job(
-                    lane.job,
+                    pipeline.job,
                     partition=release_bundle,
-                    assets=None if deploy else lane.learning_assets,
+                    assets=None if deploy else pipeline.learning_assets,
                 )
             )
         session.progress("refreshing the index")
@@ -115,7 +115,8 @@ def run_loop(session: Session, *, release_bundle: str, deploy: bool = True) -> L
 def _report(
     session: Session, bundle: str, outcomes: list[RunOutcome], generation_before: str | None, *, deploy: bool
 ) -> LoopReport:
-    from mangaassist_assets.assets.reading import TURNS_CARD_FILE, read_clusters, read_failures, read_json
+    from mangaassist_assets.assets.reading import read_clusters, read_failures, read_json
+    from mangaassist_assets.core.bundles import TURNS_CARD_FILE
 
     store = session.resources.store.snapshots()
     errors = [f"{one.job}: {error}" for one in outcomes for error in one.errors]
@@ -148,7 +149,10 @@ def _report(
             }
             for cluster in clusters
         ),
-        lanes=tuple(_lane_report(session, lane, bundle, by_job.get(lane.job), deploy=deploy) for lane in LANES),
+        pipelines=tuple(
+            _pipeline_report(session, pipeline, bundle, by_job.get(pipeline.job), deploy=deploy)
+            for pipeline in MODEL_PIPELINES
+        ),
         generation_before=generation_before,
         generation=session.resources.search.index().live_generation(),
         retrieval=read_json(store, retrieval, "evaluation.json") if retrieval else {},
@@ -159,25 +163,27 @@ def _report(
     )
 
 
-def _lane_report(session: Session, lane: Lane, bundle: str, outcome: RunOutcome | None, *, deploy: bool) -> LaneReport:
+def _pipeline_report(
+    session: Session, pipeline: ModelPipeline, bundle: str, outcome: RunOutcome | None, *, deploy: bool
+) -> PipelineReport:
     from mangaassist_assets.assets.reading import EVALUATION_FILE, read_json
 
     store = session.resources.store.snapshots()
-    left_out = outcome.left_out.get(lane.dataset_asset) if outcome else None
-    # A lane that has nothing to train on now may have had something earlier, which is not this report's.
-    dataset = None if left_out else store.find(lane.dataset_asset, partition=bundle)
+    left_out = outcome.left_out.get(pipeline.dataset_asset) if outcome else None
+    # A model pipeline that has nothing to train on now may have had something earlier, which is not this report's.
+    dataset = None if left_out else store.find(pipeline.dataset_asset, partition=bundle)
     card = json.loads(store.read(dataset, "card.json")) if dataset else {}
-    evaluation = store.find(lane.evaluation_asset, partition=bundle)
+    evaluation = store.find(pipeline.evaluation_asset, partition=bundle)
     reached_gate = (
         outcome is not None
         and left_out is None
-        and lane.evaluation_asset not in outcome.failed_assets
-        and not ({lane.dataset_asset, lane.model_asset} & set(outcome.failed_assets))
+        and pipeline.evaluation_asset not in outcome.failed_assets
+        and not ({pipeline.dataset_asset, pipeline.model_asset} & set(outcome.failed_assets))
     )
     verdict = read_json(store, evaluation, EVALUATION_FILE) if evaluation and reached_gate else {}
-    deployed = session.resources.endpoints.describe(lane.endpoint_name) if deploy else None
-    return LaneReport(
-        model=lane.model_asset,
+    deployed = session.resources.endpoints.describe(pipeline.endpoint_name) if deploy else None
+    return PipelineReport(
+        model=pipeline.model_asset,
         dataset_digest=card.get("digest"),
         examples=card.get("by_split", {}),
         champion_version=verdict.get("champion_version"),

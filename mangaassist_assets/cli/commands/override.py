@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from mangaassist_assets.cli.session import CommandError, Session
-from mangaassist_assets.models.pipelines import LANES, Lane
+from mangaassist_assets.models.pipelines import MODEL_PIPELINES, ModelPipeline
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from mangaassist_assets.releases.overrides import OverrideRequest
     from resources.mlflow.registry import ModelVersion
 
-MODELS = {lane.group: lane for lane in LANES}
+MODELS = {pipeline.group: pipeline for pipeline in MODEL_PIPELINES}
 _VERDICT_TAG, _EXAMPLES_TAG = "evaluation_verdict", "evaluation_examples"
 _EVALUATION = "evaluation_"
 _NO_FIGURES = (_VERDICT_TAG, _EXAMPLES_TAG, "evaluation_dataset_sha256")
@@ -22,8 +22,8 @@ _DIGITS = 12
 _ALIASES = ("champion", "challenger")
 
 
-def lane_of(model: str) -> Lane:
-    """Return the lane of a model by its short name.
+def pipeline_of(model: str) -> ModelPipeline:
+    """Return the model pipeline of a model by its short name.
 
     Raises:
         CommandError: there is no such model.
@@ -42,12 +42,12 @@ def list_models(session: Session, *, model: str | None = None) -> dict[str, Any]
     store = session.resources.store.snapshots()
     versions: list[dict[str, Any]] = []
     overrides: list[dict[str, Any]] = []
-    for name, lane in MODELS.items() if model is None else [(model, lane_of(model))]:
-        named = {alias: mlflow.version_by_alias(lane.model_name, alias) for alias in _ALIASES}
-        for version in mlflow.registry().versions(lane.model_name):
+    for name, pipeline in MODELS.items() if model is None else [(model, pipeline_of(model))]:
+        named = {alias: mlflow.version_by_alias(pipeline.model_name, alias) for alias in _ALIASES}
+        for version in mlflow.registry().versions(pipeline.model_name):
             aliases = [alias for alias, held in named.items() if held is not None and held.version == version.version]
             versions.append({"model": name, **_summary(version), "aliases": aliases})
-        overrides += [{"model": name, **one.to_dict()} for one in read_overrides(store, lane.model_name)]
+        overrides += [{"model": name, **one.to_dict()} for one in read_overrides(store, pipeline.model_name)]
     return {"versions": versions, "overrides": overrides}
 
 
@@ -69,12 +69,12 @@ def run_override(session: Session, *, model: str, version: str, reason: str, by:
         read_overrides,
     )
 
-    lane = lane_of(model)
+    pipeline = pipeline_of(model)
     mlflow = session.resources.mlflow
     store = session.resources.store.snapshots()
-    present = mlflow.version_by_alias(lane.model_name, "champion")
+    present = mlflow.version_by_alias(pipeline.model_name, "champion")
     champion = present.version if present is not None else NO_CHAMPION
-    past = read_overrides(store, lane.model_name)
+    past = read_overrides(store, pipeline.model_name)
     goes_on = past and past[-1].version == version.strip() == champion
     against = past[-1].replaced if goes_on else champion
     try:
@@ -87,14 +87,14 @@ def run_override(session: Session, *, model: str, version: str, reason: str, by:
         )
     except OverrideRefusedError as error:
         raise CommandError(str(error)) from error
-    session.progress(f"version {request.version} in place of champion {request.against} of {lane.model_name}")
-    run_id = _run(session, lane, request)
-    decided = next(one for one in read_overrides(store, lane.model_name) if one.request_id == request.request_id)
-    deployed = session.resources.endpoints.describe(lane.endpoint_name)
+    session.progress(f"version {request.version} in place of champion {request.against} of {pipeline.model_name}")
+    run_id = _run(session, pipeline, request)
+    decided = next(one for one in read_overrides(store, pipeline.model_name) if one.request_id == request.request_id)
+    deployed = session.resources.endpoints.describe(pipeline.endpoint_name)
     return {
         "model": model,
         **decided.to_dict(),
-        "champion_version": mlflow.version_by_alias(lane.model_name, "champion").version,
+        "champion_version": mlflow.version_by_alias(pipeline.model_name, "champion").version,
         "deployed_version": deployed.model_version if deployed else None,
         "run_id": run_id,
     }
@@ -183,13 +183,13 @@ def _summary(version: ModelVersion) -> dict[str, Any]:
     }
 
 
-def _run(session: Session, lane: Lane, request: OverrideRequest) -> str:
+def _run(session: Session, pipeline: ModelPipeline, request: OverrideRequest) -> str:
     """Materialize the champion and its endpoint with the override as configuration; return the run's id."""
     override = {name: getattr(request, name) for name in ("version", "against", "reason", "by")}
-    outcome = session.run_job(f"{lane.group}_promotion", config={lane.champion_asset: {"override": override}})
+    outcome = session.run_job(f"{pipeline.group}_promotion", config={pipeline.champion_asset: {"override": override}})
     if not outcome.succeeded:
         msg = "; ".join(outcome.errors) or f"the run {outcome.run_id} failed: see its log"
-        holder = session.resources.mlflow.version_by_alias(lane.model_name, "champion")
+        holder = session.resources.mlflow.version_by_alias(pipeline.model_name, "champion")
         if holder is not None and holder.version == request.version:
             msg = f"version {request.version} is champion, but not all of it is done; give the command again: {msg}"
         raise CommandError(msg)

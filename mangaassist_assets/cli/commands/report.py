@@ -28,7 +28,7 @@ def run_report(session: Session, *, release_bundle: str, kind: Kind = "all") -> 
     """
     from mangaassist_assets.assets.reading import read_json
     from mangaassist_assets.assets.reports import REPORT_FILE
-    from mangaassist_assets.tracing.contract.turn_reader import InvalidBundleError, validate_bundle
+    from mangaassist_assets.core.bundles import InvalidBundleError, validate_bundle
 
     try:
         validate_bundle(release_bundle)

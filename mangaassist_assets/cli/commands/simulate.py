@@ -29,7 +29,9 @@ def build_chatbot(session: Session, sink: TraceSink) -> Chatbot:
     resources = session.resources
     reranks = resources.mlflow.version_by_alias(RERANKER.model_name, "champion") is not None
     needed = (INTENT, RERANKER) if reranks else (INTENT,)
-    missing = [lane.endpoint_name for lane in needed if resources.endpoints.describe(lane.endpoint_name) is None]
+    missing = [
+        pipeline.endpoint_name for pipeline in needed if resources.endpoints.describe(pipeline.endpoint_name) is None
+    ]
     if missing or resources.search.index().live_generation() is None:
         what = ", ".join(missing) or "no live search index"
         msg = f"this home cannot answer yet ({what}): run `mangaassist bootstrap --training FILE --knowledge DIR` first"
@@ -70,8 +72,9 @@ def run_simulation(
     """
     from mangaassist_assets.chatbot.simulation import simulate
     from mangaassist_assets.cli.commands.bootstrap import report_rejects
+    from mangaassist_assets.core.bundles import validate_bundle
     from mangaassist_assets.datasets.sources.utterances import read_utterances
-    from mangaassist_assets.tracing.contract.turn_reader import read_turns, validate_bundle
+    from mangaassist_assets.tracing.contract.turn_reader import read_turns
 
     validate_bundle(release_bundle)
     reading = read_utterances(utterances)

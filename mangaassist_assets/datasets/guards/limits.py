@@ -1,4 +1,4 @@
-"""What a dataset must have to be trained on: the limits of both lanes, here and nowhere else."""
+"""What a dataset must have to be trained on: the limits of both model pipelines, here and nowhere else."""
 
 from __future__ import annotations
 

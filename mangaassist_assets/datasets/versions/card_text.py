@@ -55,7 +55,7 @@ def counts_chart(card: DataCard) -> bytes:
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
 
-    from mangaassist_assets.reporting.satisfaction.chart import png
+    from mangaassist_assets.core.plotting import png
 
     counts = card.by_intent or card.by_negative_kind
     names = sorted(counts, key=lambda name: (-sum(counts[name].values()), name))[:_BARS_SHOWN]

@@ -18,7 +18,7 @@ from mangaassist_assets.datasets.guards.redaction_pass import RedactionReport
 from mangaassist_assets.labelling.intent_labels import LabelConflict
 from mangaassist_assets.privacy.folding import PLACEHOLDER
 
-# `intent`, `ranking`, or what a further lane calls its own.
+# `intent`, `ranking`, or what a further model pipeline calls its own.
 DatasetKind = str
 CARD_SCHEMA = 2
 _BOOTSTRAP = "bootstrap"

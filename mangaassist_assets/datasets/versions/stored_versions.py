@@ -94,7 +94,7 @@ def write_version(
 
 
 def dataset_assets(store: SnapshotStore) -> tuple[str, ...]:
-    """Return the assets that dataset versions are stored under: those with rows and a card, of whatever lane."""
+    """Return the assets that dataset versions are stored under: those with rows and a card, of any model pipeline."""
     return tuple(name for name in store.names() if any(_is_dataset(store, name, one) for one in store.partitions(name)))
 
 

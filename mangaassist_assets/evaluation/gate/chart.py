@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from mangaassist_assets.core.plotting import name_fonts, png
 from mangaassist_assets.evaluation.gate.decision import GateDecision, SliceFigures
 from mangaassist_assets.evaluation.gate.table import worst_first
-from mangaassist_assets.reporting.satisfaction.chart import name_fonts, png
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -26,7 +26,7 @@ from mangaassist_assets.evaluation.gate.paired_groups import resampled_differenc
 from mangaassist_assets.evaluation.gate.reasons import gain_proven, missing_proofs, proven_losses, remarks
 from mangaassist_assets.evaluation.gate.slices import judge_slices
 from mangaassist_assets.evaluation.non_inferiority import proportion_bounds
-from mangaassist_assets.evaluation.results import GateEvidence
+from mangaassist_assets.evaluation.results import GateInput
 from mangaassist_assets.evaluation.significance import (
     mcnemar_p_value,
     mcnemar_sample_size,
@@ -36,7 +36,7 @@ from mangaassist_assets.evaluation.significance import (
 __all__ = ["GateConfig", "GateDecision", "GuardFigures", "SliceFigures", "judge"]
 
 
-def judge(evidence: GateEvidence, *, config: GateConfig | None = None) -> GateDecision:
+def judge(results: GateInput, *, config: GateConfig | None = None) -> GateDecision:
     """Judge two models by what they did on the same examples; the order of the examples does not matter.
 
     Overall, right or wrong is judged by McNemar's exact test, figures on a scale by the paired bootstrap. Slices and
@@ -46,52 +46,52 @@ def judge(evidence: GateEvidence, *, config: GateConfig | None = None) -> GateDe
         ValueError: Evidence that is not about the same examples, or holds numbers that are none.
     """
     settings = config or GateConfig()
-    evidence = checked(evidence)
-    if not len(evidence.champion.outcomes):
+    results = checked(results)
+    if not len(results.champion.outcomes):
         return GateDecision(
-            metric=evidence.metric,
+            metric=results.metric,
             verdict="insufficient_evidence",
             reasons=(f"there are no test examples: at least {settings.minimum_examples} are needed",),
             figures={"examples": 0.0},
             needed_examples=settings.minimum_examples,
-            champion_version=evidence.champion.version,
-            challenger_version=evidence.challenger.version,
+            champion_version=results.champion.version,
+            challenger_version=results.challenger.version,
             config=settings,
         )
-    figures, needed = _overall(evidence, settings)
+    figures, needed = _overall(results, settings)
     slices = judge_slices(
-        evidence.champion.outcomes,
-        evidence.challenger.outcomes,
-        evidence.slices,
-        binary=evidence.binary,
+        results.champion.outcomes,
+        results.challenger.outcomes,
+        results.slices,
+        binary=results.binary,
         config=settings,
     )
-    guards = judge_guards(evidence, config=settings)
-    losses = proven_losses(evidence.metric, figures, slices, guards, settings)
-    missing, wanted = missing_proofs(evidence.metric, figures, needed, slices, guards, settings)
+    guards = judge_guards(results, config=settings)
+    losses = proven_losses(results.metric, figures, slices, guards, settings)
+    missing, wanted = missing_proofs(results.metric, figures, needed, slices, guards, settings)
     verdict: Verdict = "fail" if losses else "insufficient_evidence" if missing else "pass"
-    better = gain_proven(evidence.metric, figures, slices, settings)
+    better = gain_proven(results.metric, figures, slices, settings)
     counts = [count for count in wanted if count is not None]
     return GateDecision(
-        metric=evidence.metric,
+        metric=results.metric,
         verdict=verdict,
         reasons=(*(losses or missing or [better]), *remarks(slices, guards)),
         figures=figures,
         slices=slices,
         guards=guards,
         needed_examples=max(counts) if verdict == "insufficient_evidence" and len(counts) == len(wanted) else None,
-        champion_version=evidence.champion.version,
-        challenger_version=evidence.challenger.version,
+        champion_version=results.champion.version,
+        challenger_version=results.challenger.version,
         config=settings,
     )
 
 
-def _overall(evidence: GateEvidence, config: GateConfig) -> tuple[dict[str, float], int | None]:
+def _overall(results: GateInput, config: GateConfig) -> tuple[dict[str, float], int | None]:
     """Return the overall figures, and how many examples would show a gain that these do not, where there is one."""
-    champion, challenger = evidence.champion.outcomes, evidence.challenger.outcomes
+    champion, challenger = results.champion.outcomes, results.challenger.outcomes
     size = len(champion)
     gained, lost = int((challenger > champion).sum()), int((challenger < champion).sum())
-    if evidence.binary:
+    if results.binary:
         bounds = proportion_bounds(
             *(np.array([float(count)]) for count in (gained, lost, size)),
             margin=config.slice_margin,
@@ -126,10 +126,10 @@ def _overall(evidence: GateEvidence, config: GateConfig) -> tuple[dict[str, floa
         "p_better": p_better,
         "p_worse": p_worse,
     }
-    for name in sorted(evidence.champion.other_figures):
-        figures[f"champion_{name}"] = float(evidence.champion.other_figures[name].mean())
-        figures[f"challenger_{name}"] = float(evidence.challenger.other_figures[name].mean())
-    unknown = evidence.unknown_to_champion
+    for name in sorted(results.champion.other_figures):
+        figures[f"champion_{name}"] = float(results.champion.other_figures[name].mean())
+        figures[f"challenger_{name}"] = float(results.challenger.other_figures[name].mean())
+    unknown = results.unknown_to_champion
     if unknown is not None and bool(unknown.any()):
         figures["unknown_to_champion"] = float(unknown.sum())
         figures["challenger_on_unknown"] = float(challenger[unknown].mean())

@@ -17,7 +17,7 @@ from mangaassist_assets.evaluation.gate.decision import GateConfig, GuardFigures
 from mangaassist_assets.evaluation.gate.paired_groups import Floats, compare_groups, resampled_difference
 from mangaassist_assets.evaluation.metrics import expected_calibration_error
 from mangaassist_assets.evaluation.non_inferiority import non_inferiority_sample_size
-from mangaassist_assets.evaluation.results import GateEvidence, ModelEvidence, ScopeEvidence
+from mangaassist_assets.evaluation.results import GateInput, ModelResults, ScopeResults
 from mangaassist_assets.evaluation.significance import holm
 
 KNOWN = "known to the champion"
@@ -42,15 +42,15 @@ class _Tested:
     strict: bool = False
 
 
-def judge_guards(evidence: GateEvidence, *, config: GateConfig) -> tuple[GuardFigures, ...]:
+def judge_guards(results: GateInput, *, config: GateConfig) -> tuple[GuardFigures, ...]:
     """Judge all guards; the order is that of the report."""
     drafts: list[_Tested | GuardFigures] = [
-        *_other_figures(evidence, config),
-        *_known(evidence, config),
-        _calibration(evidence, config),
-        *_scope(evidence, config),
-        _latency(evidence.champion, evidence.challenger, config),
-        _size(evidence.champion, evidence.challenger, config),
+        *_other_figures(results, config),
+        *_known(results, config),
+        _calibration(results, config),
+        *_scope(results, config),
+        _latency(results.champion, results.challenger, config),
+        _size(results.champion, results.challenger, config),
     ]
     corrected = iter(holm([draft.p_broken for draft in drafts if isinstance(draft, _Tested)]))
     return tuple(_settled(draft, next(corrected), config) if isinstance(draft, _Tested) else draft for draft in drafts)
@@ -113,15 +113,15 @@ def _compared(
     return _Tested(guard=guard, p_broken=item.p_worse, within=item.p_non_inferior <= config.alpha)
 
 
-def _other_figures(evidence: GateEvidence, config: GateConfig) -> list[_Tested]:
+def _other_figures(results: GateInput, config: GateConfig) -> list[_Tested]:
     """Test figures beside the deciding one by the paired bootstrap: a proven loss of any size breaks them.
 
     They hold where a loss of a slice's margin is refuted.
     """
     tested = []
-    for name in sorted(evidence.champion.other_figures):
-        champion = evidence.champion.other_figures[name]
-        challenger = evidence.challenger.other_figures[name]
+    for name in sorted(results.champion.other_figures):
+        champion = results.champion.other_figures[name]
+        challenger = results.challenger.other_figures[name]
         result = resampled_difference(champion, challenger, config=config)
         guard = GuardFigures(
             name=name,
@@ -138,22 +138,22 @@ def _other_figures(evidence: GateEvidence, config: GateConfig) -> list[_Tested]:
     return tested
 
 
-def _known(evidence: GateEvidence, config: GateConfig) -> list[_Tested | GuardFigures]:
+def _known(results: GateInput, config: GateConfig) -> list[_Tested | GuardFigures]:
     """Ask for non-inferiority where the champion had a chance: new intents alone are no reason to replace it.
 
     Like a slice it is asked for a proof if an equally good model would have one with `slice_power`. With fewer examples
     `pass` needs at least that none were lost on balance, and with none there is no `pass`.
     """
-    unknown = evidence.unknown_to_champion
+    unknown = results.unknown_to_champion
     if unknown is None or not bool(np.any(unknown)):
         return []
-    champion, challenger = evidence.champion.outcomes[~unknown], evidence.challenger.outcomes[~unknown]
+    champion, challenger = results.champion.outcomes[~unknown], results.challenger.outcomes[~unknown]
     draft = _compared(
-        f"{evidence.metric} on examples {KNOWN}",
+        f"{results.metric} on examples {KNOWN}",
         champion,
         challenger,
         margin=config.known_margin,
-        binary=evidence.binary,
+        binary=results.binary,
         limit=f"at most {config.known_margin:g} lower",
         config=config,
         required=True,
@@ -165,7 +165,7 @@ def _known(evidence: GateEvidence, config: GateConfig) -> list[_Tested | GuardFi
         margin=config.known_margin,
         alpha=config.alpha,
         power=config.slice_power,
-        binary=evidence.binary,
+        binary=results.binary,
     )
     if least is not None and len(champion) >= least:
         return [draft]
@@ -175,25 +175,25 @@ def _known(evidence: GateEvidence, config: GateConfig) -> list[_Tested | GuardFi
     return [replace(draft, guard=lenient) if isinstance(draft, _Tested) else lenient]
 
 
-def _calibration(evidence: GateEvidence, config: GateConfig) -> _Tested | GuardFigures:
+def _calibration(results: GateInput, config: GateConfig) -> _Tested | GuardFigures:
     """Compare squared errors of the stated confidence, a proper score with a value per example; ECE has none."""
-    champion, challenger = evidence.champion.confidences, evidence.challenger.confidences
+    champion, challenger = results.champion.confidences, results.challenger.confidences
     limit = f"at most {config.calibration_margin:g} higher"
     if champion is None or challenger is None:
         return _not_measured(CALIBRATION, limit, _missing(champion, challenger, "confidences"))
-    if not evidence.binary:
+    if not results.binary:
         return _not_measured(CALIBRATION, limit, "confidence is about right and wrong answers, outcomes are on a scale")
     scores = [
         -((np.clip(confidences, 0.0, 1.0) - outcomes) ** 2)
         for confidences, outcomes in (
-            (champion, evidence.champion.outcomes),
-            (challenger, evidence.challenger.outcomes),
+            (champion, results.champion.outcomes),
+            (challenger, results.challenger.outcomes),
         )
     ]
     drawn = _compared(CALIBRATION, *scores, margin=config.calibration_margin, binary=False, limit=limit, config=config)
     errors = [
         expected_calibration_error(model.confidences, model.outcomes > 0.5)
-        for model in (evidence.champion, evidence.challenger)
+        for model in (results.champion, results.challenger)
         if model.confidences is not None
     ]
     shown = f"expected calibration error {errors[0]:.4f} → {errors[1]:.4f}"
@@ -214,8 +214,8 @@ def _turned(drawn: _Tested | GuardFigures, shown: str) -> _Tested | GuardFigures
     return replace(drawn, guard=guard) if isinstance(drawn, _Tested) else guard
 
 
-def _scope(evidence: GateEvidence, config: GateConfig) -> list[_Tested | GuardFigures]:
-    champion, challenger = evidence.champion.scope, evidence.challenger.scope
+def _scope(results: GateInput, config: GateConfig) -> list[_Tested | GuardFigures]:
+    champion, challenger = results.champion.scope, results.challenger.scope
     limit = f"at most {config.scope_margin:g} lower"
     if champion is None or challenger is None:
         why = _missing(champion, challenger, "decisions on scope")
@@ -230,7 +230,7 @@ def _scope(evidence: GateEvidence, config: GateConfig) -> list[_Tested | GuardFi
     return [*found, compare(ACCEPTED, *accepted)]
 
 
-def _accepted_by_both(champion: ScopeEvidence, challenger: ScopeEvidence) -> tuple[Floats, Floats] | None:
+def _accepted_by_both(champion: ScopeResults, challenger: ScopeResults) -> tuple[Floats, Floats] | None:
     """Return what each model accepted of the in-scope examples of both; None where it is not known which those are."""
     if champion.in_scope is None or challenger.in_scope is None:
         if len(champion.in_scope_accepted) != len(challenger.in_scope_accepted):
@@ -243,7 +243,7 @@ def _accepted_by_both(champion: ScopeEvidence, challenger: ScopeEvidence) -> tup
     )
 
 
-def _latency(champion: ModelEvidence, challenger: ModelEvidence, config: GateConfig) -> _Tested | GuardFigures:
+def _latency(champion: ModelResults, challenger: ModelResults, config: GateConfig) -> _Tested | GuardFigures:
     limit = f"at most {config.max_latency_ratio:g} times"
     ours, theirs = challenger.latencies_ms, champion.latencies_ms
     if ours is None or theirs is None:
@@ -295,7 +295,7 @@ def _p95(latencies: Floats) -> Floats:
     return np.asarray(np.partition(latencies, place, axis=-1)[..., place], dtype=np.float64)
 
 
-def _size(champion: ModelEvidence, challenger: ModelEvidence, config: GateConfig) -> GuardFigures:
+def _size(champion: ModelResults, challenger: ModelResults, config: GateConfig) -> GuardFigures:
     limit = f"at most {config.max_size_ratio:g} times"
     if champion.size_bytes is None or challenger.size_bytes is None:
         why = _missing(champion.size_bytes, challenger.size_bytes, "artifact's size")

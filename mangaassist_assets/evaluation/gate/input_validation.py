@@ -8,37 +8,37 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from mangaassist_assets.evaluation.results import GateEvidence, ModelEvidence, ScopeEvidence
+from mangaassist_assets.evaluation.results import GateInput, ModelResults, ScopeResults
 
 Floats = NDArray[np.float64]
 
 
-def checked(evidence: GateEvidence) -> GateEvidence:
+def checked(results: GateInput) -> GateInput:
     """Return the evidence with arrays of float64 and bool.
 
     Raises:
         ValueError: Something is of the wrong length, not finite, out of range, or there for one model only that both
             should have; the message names it.
     """
-    size = len(evidence.champion.outcomes)
-    champion = _model("champion", evidence.champion, size, binary=evidence.binary)
-    challenger = _model("challenger", evidence.challenger, size, binary=evidence.binary)
+    size = len(results.champion.outcomes)
+    champion = _model("champion", results.champion, size, binary=results.binary)
+    challenger = _model("challenger", results.challenger, size, binary=results.binary)
     if champion.other_figures.keys() != challenger.other_figures.keys():
         both = f"{sorted(champion.other_figures)} and {sorted(challenger.other_figures)}"
         raise ValueError(f"gate: champion and challenger need the same other figures, got {both}")
-    for dimension, names in evidence.slices.items():
+    for dimension, names in results.slices.items():
         _same_length(f"slices of {dimension!r}", len(names), size)
     if champion.scope is not None and challenger.scope is not None:
         refused = [len(scope.out_of_scope_refused) for scope in (challenger.scope, champion.scope)]
         _same_length("the challenger's out_of_scope_refused", *refused)
-    unknown = evidence.unknown_to_champion
+    unknown = results.unknown_to_champion
     if unknown is not None:
         _same_length("unknown_to_champion", len(unknown), size)
         unknown = _flags("unknown_to_champion", unknown)
-    return replace(evidence, champion=champion, challenger=challenger, unknown_to_champion=unknown)
+    return replace(results, champion=champion, challenger=challenger, unknown_to_champion=unknown)
 
 
-def _model(who: str, model: ModelEvidence, size: int, *, binary: bool) -> ModelEvidence:
+def _model(who: str, model: ModelResults, size: int, *, binary: bool) -> ModelResults:
     outcomes = _floats(f"the {who}'s outcomes", model.outcomes)
     _same_length(f"the {who}'s outcomes", len(outcomes), size)
     if binary and not bool(np.isin(outcomes, (0.0, 1.0)).all()):
@@ -71,14 +71,14 @@ def _model(who: str, model: ModelEvidence, size: int, *, binary: bool) -> ModelE
     )
 
 
-def _scope(who: str, scope: ScopeEvidence, size: int) -> ScopeEvidence:
+def _scope(who: str, scope: ScopeResults, size: int) -> ScopeResults:
     accepted = _flags(f"the {who}'s in_scope_accepted", scope.in_scope_accepted)
     in_scope = None
     if scope.in_scope is not None:
         in_scope = _flags(f"the {who}'s in_scope", scope.in_scope)
         _same_length(f"the {who}'s in_scope", len(in_scope), size)
         _same_length(f"the {who}'s in_scope_accepted", len(accepted), int(in_scope.sum()))
-    return ScopeEvidence(
+    return ScopeResults(
         in_scope_accepted=accepted,
         out_of_scope_refused=_flags(f"the {who}'s out_of_scope_refused", scope.out_of_scope_refused),
         in_scope=in_scope,

@@ -1,11 +1,11 @@
 """The gate's slices: is the challenger worse on one, and is it proven not to be?
 
-Two questions, two rules. *Worse* is tested with Holm's correction, all slices of all dimensions in one family: among 70
-slices chance alone would else find a loss. The family leaves out slices in which the models differ too rarely for any
-proof (Tarone 1990, Biometrics 46); the tests are conditional on how often they differ, so that count may choose, and
-who won may not. *Non-inferior* is asked of slices that are large enough for an answer, and `pass` needs it of all of
-them; such an intersection-union test has its level without correction (Berger 1982), for a challenger that is bad on
-one slice must slip through that one's own test.
+Two questions, two rules. *Worse* is tested with Holm's correction, all slices of all dimensions in one family of
+tests: among 70 slices chance alone would else find a loss. The family leaves out slices in which the models differ
+too rarely for any proof (Tarone 1990, Biometrics 46); the tests are conditional on how often they differ, so that
+count may choose, and who won may not. *Non-inferior* is asked of slices that are large enough for an answer, and
+`pass` needs it of all of them; such an intersection-union test has its level without correction (Berger 1982), for a
+challenger that is bad on one slice must slip through that one's own test.
 
 Which slices are asked follows from their sizes and from how often the models differ over all, never from how a slice
 turned out. The largest slices are taken for as long as an equally good challenger would prove itself on all of them

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from mangaassist_assets.core.plotting import name_fonts, png
 from mangaassist_assets.mining.clustering.communities import Labels
 from mangaassist_assets.mining.clustering.layout import Points
-from mangaassist_assets.reporting.satisfaction.chart import name_fonts, png
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -13,7 +13,12 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from mangaassist_assets.mining.tracking.cluster_matching import DEFAULT_KINSHIP, KinshipConfig, check_dimensions, cover
+from mangaassist_assets.mining.tracking.cluster_matching import (
+    DEFAULT_CLUSTER_MATCHING,
+    ClusterMatchingConfig,
+    check_dimensions,
+    cover,
+)
 from mangaassist_assets.mining.tracking.profiles import ClusterProfile
 
 EventKind = Literal["birth", "return", "continuation", "merge", "split", "death", "unseen"]
@@ -32,7 +37,7 @@ class IdentityConfig:
     old or of the new cluster, that makes a cluster of a bundle mined again the same one.
     """
 
-    kinship: KinshipConfig = field(default_factory=KinshipConfig)
+    matching: ClusterMatchingConfig = field(default_factory=ClusterMatchingConfig)
     death_chance: float = 0.01
     scattered_share: float = 0.5
     kept_overlap: float = 0.5
@@ -59,7 +64,7 @@ class IdentityEvent:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Links:
-    """Kinship of n current and m previous clusters, in the order they were given.
+    """Cluster matching of n current and m previous clusters, in the order they were given.
 
     `kin` (n, m) says who is kin of whom, `mutual` (n, m) how much they share, `similarity` (n, m) the cosine of the
     centroids. `inherited` (n, m): which share of a previous cluster's members a current one took over; a column sums
@@ -83,7 +88,10 @@ class Links:
 
 
 def link_clusters(
-    current: Sequence[ClusterProfile], previous: Sequence[ClusterProfile], *, config: KinshipConfig = DEFAULT_KINSHIP
+    current: Sequence[ClusterProfile],
+    previous: Sequence[ClusterProfile],
+    *,
+    config: ClusterMatchingConfig = DEFAULT_CLUSTER_MATCHING,
 ) -> Links:
     """Return who of `current` is kin of whom of `previous`: first within a stage, then what is left across stages.
 
@@ -148,7 +156,7 @@ def bundle_events(
             raise ValueError(msg)
     current = sorted(current, key=lambda cluster: cluster.cluster_id)
     previous = sorted(previous, key=lambda cluster: cluster.cluster_id)
-    links = link_clusters(current, previous, config=config.kinship)
+    links = link_clusters(current, previous, config=config.matching)
     _join_same_ids(current, previous, links)
     exposure = turns / previous_turns if previous_turns else 0.0
     events = [

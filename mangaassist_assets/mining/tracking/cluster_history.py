@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from mangaassist_assets.assets.reading import bundles_by_start
+from mangaassist_assets.core.bundles import bundles_by_start
 
 if TYPE_CHECKING:
     from mangaassist_assets.core.snapshots import SnapshotStore

@@ -24,7 +24,7 @@ _ROUNDS = 30  # of expectation maximisation; shares move by less than a hundredt
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class KinshipConfig:
+class ClusterMatchingConfig:
     """When two clusters are of one kin; set on simulated streams, see benchmarks/bench_identity.py.
 
     `concentration` is the kernel's: exp(concentration × cosine). The part "new" has the density that an exemplar has in
@@ -55,7 +55,7 @@ class KinshipConfig:
             raise ValueError(msg)
 
 
-DEFAULT_KINSHIP = KinshipConfig()
+DEFAULT_CLUSTER_MATCHING = ClusterMatchingConfig()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -69,7 +69,7 @@ class Coverage:
     backward: NDArray[np.float64]
     similarity: NDArray[np.float64]
 
-    def kin(self, config: KinshipConfig) -> NDArray[np.bool_]:
+    def kin(self, config: ClusterMatchingConfig) -> NDArray[np.bool_]:
         """Return which pairs, shape (n, m), hold the same failure in whole or in part."""
         forward, backward = self.forward, self.backward.T
         main = np.maximum(forward, backward) >= config.main_share
@@ -86,7 +86,10 @@ class Coverage:
 
 
 def cover(
-    current: Sequence[ClusterProfile], previous: Sequence[ClusterProfile], *, config: KinshipConfig = DEFAULT_KINSHIP
+    current: Sequence[ClusterProfile],
+    previous: Sequence[ClusterProfile],
+    *,
+    config: ClusterMatchingConfig = DEFAULT_CLUSTER_MATCHING,
 ) -> Coverage:
     """Return how far the clusters of two bundles are made of one another.
 

@@ -90,7 +90,7 @@ def resolve_identities(
     sets = [frozenset(members[place]) for place in order]
     earlier = sorted(previous, key=lambda cluster: cluster.cluster_id)
 
-    links = link_clusters(groups, earlier, config=config.kinship)
+    links = link_clusters(groups, earlier, config=config.matching)
     heirs = links.heirs()
     assigned = _kept_ids(sets, same_bundle, config.kept_overlap)
     _assign(assigned, {row: earlier[column].cluster_id for row, column in heirs.items()})
@@ -100,7 +100,7 @@ def resolve_identities(
         if not open_rows or not pool:
             continue
         # All groups are compared, not only the open ones: an id goes to a group because it is the heir, not the rest.
-        found = link_clusters(groups, pool, config=config.kinship).heirs()
+        found = link_clusters(groups, pool, config=config.matching).heirs()
         _assign(assigned, {row: pool[found[row]].cluster_id for row in open_rows if row in found})
     used = taken.union(
         (cluster.cluster_id for cluster in (*previous, *following, *dormant)),

@@ -12,7 +12,7 @@ from collections import defaultdict
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from mangaassist_assets.reporting.satisfaction.chart import name_fonts, png
+from mangaassist_assets.core.plotting import name_fonts, png
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

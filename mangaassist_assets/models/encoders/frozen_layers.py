@@ -22,7 +22,7 @@ _TOKENS_PER_BATCH = 4096
 _BYTES_KEPT = 512 * 1024 * 1024
 
 
-class FrozenTrunk:
+class FrozenLayers:
     """Hidden states after the first `layers` layers for a fixed list of token sequences.
 
     They are kept in memory, on the encoder's device, up to 512 MiB of float32; a larger set is computed batch by batch

@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from mangaassist_assets.models.artifacts import ArtifactMismatchError
-from mangaassist_assets.models.encoders.frozen_layers import FrozenTrunk
+from mangaassist_assets.models.encoders.frozen_layers import FrozenLayers
 from mangaassist_assets.models.encoders.pretrained import PretrainedEncoder, load_base, tokenize
 from mangaassist_assets.models.examples import IntentExample
 from mangaassist_assets.models.intent.examples import IntentTrainingError, UsableExamples
 from mangaassist_assets.models.intent.fine_tuning import (
     IntentObjective,
     IntentTrainingConfig,
-    LabelledTrunk,
+    LabelledFrozenLayers,
     all_features,
     layer_weights,
 )
@@ -61,9 +61,9 @@ class Start:
     tokenizer: Tokenizer
     head: LinearHead | None
     layers: int
-    training: LabelledTrunk
-    validation: LabelledTrunk
-    out_of_scope: FrozenTrunk
+    training: LabelledFrozenLayers
+    validation: LabelledFrozenLayers
+    out_of_scope: FrozenLayers
     seconds: float
 
 
@@ -200,12 +200,12 @@ def _start(
     """Run the frozen layers over all examples, unless another start has the same ones: then its states are taken."""
     encoder = pretrained.encoder.to(compute.device)
     layers = encoder.shape.n_layers - config.fine_tuned_layers
-    shared = like if like is not None and _same_trunk(like, encoder, pretrained.tokenizer, layers) else None
+    shared = like if like is not None and _same_frozen_layers(like, encoder, pretrained.tokenizer, layers) else None
 
-    def trunk(given: Sequence[IntentExample]) -> FrozenTrunk:
+    def frozen(given: Sequence[IntentExample]) -> FrozenLayers:
         texts = [example.text for example in given]
         sequences = tokenize(pretrained.tokenizer, texts, max_tokens=config.max_tokens)
-        return FrozenTrunk(encoder, sequences, layers=layers)
+        return FrozenLayers(encoder, sequences, layers=layers)
 
     return Start(
         name=pretrained.name,
@@ -216,20 +216,20 @@ def _start(
         layers=layers,
         training=shared.training
         if shared
-        else LabelledTrunk(trunk(examples.train), examples.targets, examples.weights(config.class_balance)),
+        else LabelledFrozenLayers(frozen(examples.train), examples.targets, examples.weights(config.class_balance)),
         validation=shared.validation
         if shared
-        else LabelledTrunk(
-            trunk(examples.validation),
+        else LabelledFrozenLayers(
+            frozen(examples.validation),
             examples.validation_targets,
             np.ones(len(examples.validation), dtype=np.float32),
         ),
-        out_of_scope=shared.out_of_scope if shared else trunk(examples.out_of_scope),
+        out_of_scope=shared.out_of_scope if shared else frozen(examples.out_of_scope),
         seconds=time.perf_counter() - began,
     )
 
 
-def _same_trunk(other: Start, encoder: Encoder, tokenizer: Tokenizer, layers: int) -> bool:
+def _same_frozen_layers(other: Start, encoder: Encoder, tokenizer: Tokenizer, layers: int) -> bool:
     """Whether two encoders have the same frozen layers and tokens; a champion was often trained from the same base."""
     import torch
 
@@ -253,7 +253,7 @@ def _candidate(
     *,
     began: float,
 ) -> Candidate:
-    features = all_features(start.encoder, start.training.trunk, start=start.layers)
+    features = all_features(start.encoder, start.training.frozen, start=start.layers)
     head = fit_linear_head(
         features,
         start.training.targets,
@@ -268,7 +268,7 @@ def _candidate(
         upper=layer_weights(start.encoder, start.layers),
         head=head,
         features=features,
-        validation_logits=head.logits(all_features(start.encoder, start.validation.trunk, start=start.layers)),
+        validation_logits=head.logits(all_features(start.encoder, start.validation.frozen, start=start.layers)),
         out_of_scope_logits=head.logits(all_features(start.encoder, start.out_of_scope, start=start.layers)),
         seconds=time.perf_counter() - began,
     )

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mangaassist_assets.models.encoders.frozen_layers import FrozenTrunk
+from mangaassist_assets.models.encoders.frozen_layers import FrozenLayers
 from mangaassist_assets.models.encoders.pretrained import length_batches
 from mangaassist_assets.models.intent.heads import Features, LinearHead, negative_log_likelihood
 from mangaassist_assets.training.objective import LoopSettings, ParameterGroup, Validation
@@ -108,37 +108,37 @@ class IntentTrainingConfig:
 
 
 @dataclass(frozen=True, slots=True)
-class LabelledTrunk:
+class LabelledFrozenLayers:
     """Messages after the frozen layers, with their class numbers and loss weights, both of shape (examples,)."""
 
-    trunk: FrozenTrunk
+    frozen: FrozenLayers
     targets: NDArray[np.int64]
     weights: NDArray[np.float32]
 
     def __len__(self) -> int:
-        return len(self.trunk)
+        return len(self.frozen)
 
 
-def pooled_features(encoder: Encoder, trunk: FrozenTrunk, indices: Sequence[int], *, start: int) -> Tensor:
+def pooled_features(encoder: Encoder, frozen: FrozenLayers, indices: Sequence[int], *, start: int) -> Tensor:
     """Run the layers from `start` on: mean-pooled features of length one, shape (len(indices), dim)."""
     from torch.nn import functional
 
     from mangaassist_assets.models.encoders.network import mean_pool
 
-    states, mask = trunk.hidden(indices)
+    states, mask = frozen.hidden(indices)
     return functional.normalize(mean_pool(encoder.run_layers(states, mask, start=start), mask), dim=-1)
 
 
-def all_features(encoder: Encoder, trunk: FrozenTrunk, *, start: int) -> Features:
+def all_features(encoder: Encoder, frozen: FrozenLayers, *, start: int) -> Features:
     """Return the features of every example, without dropout or gradient: float32 of shape (examples, dim)."""
     import torch
 
     encoder.eval()
-    features = np.zeros((len(trunk), encoder.shape.dim), dtype=np.float32)
-    lengths = [trunk.length(index) for index in range(len(trunk))]
+    features = np.zeros((len(frozen), encoder.shape.dim), dtype=np.float32)
+    lengths = [frozen.length(index) for index in range(len(frozen))]
     with torch.no_grad():
         for batch in length_batches(lengths, max_tokens=_FEATURE_TOKENS_PER_BATCH):
-            features[batch] = pooled_features(encoder, trunk, batch, start=start).float().cpu().numpy()
+            features[batch] = pooled_features(encoder, frozen, batch, start=start).float().cpu().numpy()
     return features
 
 
@@ -159,8 +159,8 @@ class IntentObjective:
         self,
         encoder: Encoder,
         head: LinearHead,
-        training: LabelledTrunk,
-        validation: LabelledTrunk,
+        training: LabelledFrozenLayers,
+        validation: LabelledFrozenLayers,
         *,
         config: IntentTrainingConfig,
         compute: Compute,
@@ -176,7 +176,7 @@ class IntentObjective:
         self._bias = torch.tensor(head.bias, device=compute.device, requires_grad=True)
         self._targets = torch.from_numpy(training.targets).to(compute.device)
         self._weights = torch.from_numpy(training.weights).to(compute.device)
-        self._lengths = np.array([training.trunk.length(index) for index in range(len(training))])
+        self._lengths = np.array([training.frozen.length(index) for index in range(len(training))])
         batches = len(token_batches(self._lengths, max_tokens=config.batch_tokens, seed=(config.seed, 0)))
         self._normaliser = float(training.weights.sum(dtype=np.float64)) / batches
 
@@ -209,7 +209,7 @@ class IntentObjective:
         """Return the weighted sum of cross-entropies."""
         from torch.nn import functional
 
-        features = pooled_features(self._encoder, self._training.trunk, share, start=self._start)
+        features = pooled_features(self._encoder, self._training.frozen, share, start=self._start)
         logits = functional.linear(features, self._weight, self._bias).float()
         each = functional.cross_entropy(logits, self._targets[share], reduction="none")
         return (each * self._weights[share]).sum()
@@ -223,7 +223,7 @@ class IntentObjective:
         if len(self._validation) < self._config.minimum_validation:
             return None
         head = LinearHead(self._weight.detach().cpu().numpy(), self._bias.detach().cpu().numpy())
-        logits = head.logits(all_features(self._encoder, self._validation.trunk, start=self._start))
+        logits = head.logits(all_features(self._encoder, self._validation.frozen, start=self._start))
         accuracy = float((logits.argmax(axis=1) == self._validation.targets).mean())
         loss = negative_log_likelihood(logits, self._validation.targets)
         return Validation(

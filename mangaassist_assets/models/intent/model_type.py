@@ -7,16 +7,16 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from mangaassist_assets.evaluation.results import Flags, ModelEvidence
+from mangaassist_assets.evaluation.results import Flags, ModelResults
 from mangaassist_assets.models.encoders.pretrained import PACKAGED_MINILM
 from mangaassist_assets.models.examples import IntentExample
 from mangaassist_assets.models.intent.charts import intent_charts
 from mangaassist_assets.models.intent.fine_tuning import IntentTrainingConfig
 from mangaassist_assets.models.intent.model import INTENT_CLASSIFIER, IntentClassifier
 from mangaassist_assets.models.intent.report import intent_rows
-from mangaassist_assets.models.intent.results import intent_evidence, intent_report, intent_slices, unknown_intents
+from mangaassist_assets.models.intent.results import intent_report, intent_results, intent_slices, unknown_intents
 from mangaassist_assets.models.intent.training import IntentTrainingResult, train_intent_classifier
-from mangaassist_assets.models.model_types import ModelFamily, TrainedArtifact, TrainingRequest
+from mangaassist_assets.models.model_types import ModelType, TrainedArtifact, TrainingRequest
 
 if TYPE_CHECKING:
     import polars as pl
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 _FEW_EXAMPLES = 10
 
 
-class IntentFamily(ModelFamily[IntentExample]):
+class IntentModelType(ModelType[IntentExample]):
     """DistilBERT with a logistic head, which says what a shopper wants, or that it is none of what it knows."""
 
     kind: ClassVar[str] = INTENT_CLASSIFIER
@@ -90,9 +90,9 @@ class IntentFamily(ModelFamily[IntentExample]):
         """Verify and load an artifact."""
         return IntentClassifier.load(directory, expected_digest)
 
-    def evidence(self, model: IntentClassifier, examples: Sequence[IntentExample], *, version: str) -> ModelEvidence:
-        """Let the classifier answer, see `intent_evidence`."""
-        return intent_evidence(model, examples, version=version)
+    def evaluate(self, model: IntentClassifier, examples: Sequence[IntentExample], *, version: str) -> ModelResults:
+        """Let the classifier answer, see `intent_results`."""
+        return intent_results(model, examples, version=version)
 
     def request_input(self, example: IntentExample) -> str:
         """Return the message."""

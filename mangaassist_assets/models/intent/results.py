@@ -10,7 +10,7 @@ import numpy as np
 
 from mangaassist_assets.evaluation.metrics import classification_figures
 from mangaassist_assets.evaluation.reliability import reliability
-from mangaassist_assets.evaluation.results import Flags, ModelEvidence, ScopeEvidence
+from mangaassist_assets.evaluation.results import Flags, ModelResults, ScopeResults
 from mangaassist_assets.evaluation.text_slices import language_of, length_slice
 from mangaassist_assets.models.examples import OUT_OF_SCOPE, IntentExample
 from mangaassist_assets.models.intent.model import IntentClassifier
@@ -18,7 +18,7 @@ from mangaassist_assets.models.intent.out_of_scope import separation
 from mangaassist_assets.models.intent.report import intent_rows
 
 
-def intent_evidence(classifier: IntentClassifier, examples: Sequence[IntentExample], *, version: str) -> ModelEvidence:
+def intent_results(classifier: IntentClassifier, examples: Sequence[IntentExample], *, version: str) -> ModelResults:
     """Let a classifier answer held-out messages.
 
     A message of an intent is answered rightly if the best intent is the right one, whether it was refused or not: the
@@ -32,10 +32,10 @@ def intent_evidence(classifier: IntentClassifier, examples: Sequence[IntentExamp
     surest = judged.probabilities.max(axis=1).astype(np.float64) if len(examples) else np.zeros(0)
     labels = frozenset(classifier.labels)
     known = np.array([example.intent in labels for example in examples], dtype=np.bool_)
-    scope = ScopeEvidence(
+    scope = ScopeResults(
         in_scope_accepted=judged.in_scope[known], out_of_scope_refused=~judged.in_scope[none], in_scope=known
     )
-    return ModelEvidence(
+    return ModelResults(
         version=version,
         outcomes=np.where(none, ~judged.in_scope, named).astype(np.float64),
         confidences=np.where(none & ~judged.in_scope, 1.0 - surest, surest),

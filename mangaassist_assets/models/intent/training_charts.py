@@ -15,9 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mangaassist_assets.core.intervals import wilson_interval
+from mangaassist_assets.core.plotting import name_fonts, png
 from mangaassist_assets.evaluation.metrics import check_parallel
 from mangaassist_assets.evaluation.reliability import Reliability
-from mangaassist_assets.reporting.satisfaction.chart import name_fonts, png
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

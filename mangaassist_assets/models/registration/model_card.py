@@ -138,7 +138,7 @@ class ModelCard:
         release_bundle: str | None,
         environment: Mapping[str, str | int | None],
     ) -> ModelCard:
-        """Return the card of what a family trained; `base` of the settings is its base model.
+        """Return the card of what a model type trained; `base` of the settings is its base model.
 
         Folders of a machine are left out: of a base model that lies in one, only its name is said.
         """

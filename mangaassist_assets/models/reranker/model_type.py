@@ -1,4 +1,4 @@
-"""The reranker as a model family: what the platform needs to train, gate, serve and watch it."""
+"""The reranker as a model type: what the platform needs to train, gate, serve and watch it."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from mangaassist_assets.evaluation.metrics import expected_calibration_error, ndcg, order_by_scores, reciprocal_rank
-from mangaassist_assets.evaluation.results import ModelEvidence
+from mangaassist_assets.evaluation.results import ModelResults
 from mangaassist_assets.evaluation.text_slices import language_of, length_slice
 from mangaassist_assets.models.encoders.pretrained import PACKAGED_MINILM
 from mangaassist_assets.models.examples import RankingExample
-from mangaassist_assets.models.model_types import ModelFamily, TrainedArtifact, TrainingRequest
+from mangaassist_assets.models.model_types import ModelType, TrainedArtifact, TrainingRequest
 from mangaassist_assets.models.reranker.model import ARTIFACT_KIND, Reranker
 from mangaassist_assets.models.reranker.pair_training import RerankerTrainingConfig
 from mangaassist_assets.models.reranker.ranking_losses import RankingLoss
@@ -29,7 +29,7 @@ _MRR = "mrr@10"
 _TENANT = "tenant"
 
 
-class RerankerFamily(ModelFamily[RankingExample]):
+class RerankerModelType(ModelType[RankingExample]):
     """Cross-encoders that order a query's passages; the gate decides on nDCG@10.
 
     Args:
@@ -110,14 +110,14 @@ class RerankerFamily(ModelFamily[RankingExample]):
         """Verify and load an artifact."""
         return Reranker.load(directory, expected_digest)
 
-    def evidence(self, model: Any, examples: Sequence[RankingExample], *, version: str) -> ModelEvidence:  # noqa: ANN401
+    def evaluate(self, model: Any, examples: Sequence[RankingExample], *, version: str) -> ModelResults:  # noqa: ANN401
         """Let a reranker order each query's passages.
 
         It states no confidence in an order, so `confidences` is None; `report` judges its probabilities pair by pair.
         """
         scores = _scores(model, examples)
         ranked = [_ranked(example, row) for example, row in zip(examples, scores, strict=True)]
-        return ModelEvidence(
+        return ModelResults(
             version=version,
             outcomes=np.array([ndcg(relevances) for relevances in ranked], dtype=np.float64),
             other_figures={

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from mangaassist_assets.models.encoders.frozen_layers import FrozenTrunk
+from mangaassist_assets.models.encoders.frozen_layers import FrozenLayers
 from mangaassist_assets.models.encoders.pretrained import length_batches, pad_ids, tokenize
 from mangaassist_assets.models.examples import RankingExample
 from mangaassist_assets.models.reranker.ranking_losses import RANKING_LOSSES, RankingLoss
@@ -175,8 +175,8 @@ class EncodedTexts:
         self.passage_places = {text: place for place, text in enumerate(read)}
         self.query_ids = tokenize(tokenizer, asked, max_tokens=config.query_tokens)
         self.passage_ids = tokenize(tokenizer, read, max_tokens=config.passage_tokens)
-        self.queries = FrozenTrunk(network.encoder, self.query_ids, layers=network.apart_layers)
-        self.passages = FrozenTrunk(network.encoder, self.passage_ids, layers=network.apart_layers)
+        self.queries = FrozenLayers(network.encoder, self.query_ids, layers=network.apart_layers)
+        self.passages = FrozenLayers(network.encoder, self.passage_ids, layers=network.apart_layers)
 
 
 class PairTable:
@@ -239,11 +239,11 @@ class PairTable:
         for batch in length_batches(lengths, max_tokens=_TOKENS_PER_BATCH):
             order += batch
             segments = []
-            for ids, trunk, places in (
+            for ids, frozen, places in (
                 (texts.query_ids, texts.queries, [pairs[index][0] for index in batch]),
                 (texts.passage_ids, texts.passages, [pairs[index][1] for index in batch]),
             ):
-                states, mask = trunk.hidden(places)
+                states, mask = frozen.hidden(places)
                 tokens, _ = pad_ids([ids[place] for place in places])
                 segments.append(Segments(states, tokens, mask).to(device))
             parts.append(self._network(*segments).float())

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import io
 from typing import TYPE_CHECKING
 
+from mangaassist_assets.core.plotting import name_fonts, png
 from mangaassist_assets.reporting.satisfaction.groups import chart_labels, printable
 from mangaassist_assets.reporting.warehouse.queries import OVERALL, SATISFACTION_DIMENSIONS
 
@@ -13,7 +13,6 @@ if TYPE_CHECKING:
 
 _GROUPS_SHOWN = 6
 _LONGEST_LABEL = 34
-_JAPANESE_FONTS = ("Noto Sans CJK JP", "IPAexGothic", "Hiragino Sans", "Yu Gothic")
 _TITLES = {
     OVERALL: "all turns",
     "prompt_version": "prompt",
@@ -54,21 +53,6 @@ def satisfaction_chart(report: SatisfactionReport) -> bytes:
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
     return png(figure)
-
-
-def png(figure: object) -> bytes:
-    """Return a matplotlib figure as PNG bytes that do not name the library's version."""
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", metadata={"Software": None})  # type: ignore[attr-defined]
-    return buffer.getvalue()
-
-
-def name_fonts() -> list[str]:
-    """Return the font families for names that shoppers' words made; later ones have the letters earlier ones lack."""
-    from matplotlib.font_manager import fontManager
-
-    there = set(fontManager.get_font_names())
-    return ["DejaVu Sans", *(name for name in _JAPANESE_FONTS if name in there)]
 
 
 def _largest(report: SatisfactionReport, dimension: str) -> list[GroupSatisfaction]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from mangaassist_assets.reporting.satisfaction.chart import name_fonts, png
+from mangaassist_assets.core.plotting import name_fonts, png
 from mangaassist_assets.reporting.satisfaction.groups import chart_labels, largest_groups, shown_name
 
 if TYPE_CHECKING:

@@ -7,12 +7,12 @@ Any other fact of a wrong type is a missing part, told as a problem of the readi
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Literal
 
+from mangaassist_assets.core.bundles import bundle_defect
 from mangaassist_assets.privacy import Kind, Vocabulary, conversation_key, is_pseudonym, pseudonym, redact
 from mangaassist_assets.tracing.adapters import Converted, in_contract_shape
 from mangaassist_assets.tracing.adapters.building import is_made_up, why_failed
@@ -44,16 +44,11 @@ from mangaassist_assets.tracing.contract.typed_values import (
     share_of,
 )
 
-_BUNDLE = re.compile(r"[0-9A-Za-z][0-9A-Za-z._-]{0,62}")
 CONTRACT_VERSION = 6
-"""Goes up when the same trace would be read as another turn: what is landed is then read again."""
+"""Goes up when the same trace would be read as another turn: what is ingested is then read again."""
 _READ_APART = (Tag.RELEASE_BUNDLE, Tag.SESSION_ID, Tag.CACHE_HIT, Tag.USER_FEEDBACK)
 _MODELS = (Tag.BEDROCK_MODEL_ID, Tag.EMBEDDING_MODEL_ID)
 _NAMED_TAGS = tuple(tag for tag in Tag if tag not in _READ_APART)
-
-
-class InvalidBundleError(ValueError):
-    """A release bundle key that cannot be a partition, a path or a tag."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,22 +68,6 @@ class TurnReading:
     turns: tuple[ChatTurn, ...]
     quarantined: tuple[Quarantined, ...]
     in_progress: int
-
-
-def validate_bundle(key: str) -> str:
-    """Return the release bundle key unchanged.
-
-    Raises:
-        InvalidBundleError: It is not 1 to 63 letters, digits, dots, dashes and underscores beginning with a letter
-            or digit, or it contains `..`.
-    """
-    if not isinstance(key, str) or not _BUNDLE.fullmatch(key) or ".." in key:
-        shown = repr(key)[:80]
-        raise InvalidBundleError(
-            f"release bundle {shown} is not valid: use 1 to 63 letters, digits, '.', '-' or '_', beginning with a "
-            "letter or digit, without '..' (for example 2026.03.24-rc2)"
-        )
-    return key
 
 
 def read_turns(records: Iterable[TraceRecord]) -> TurnReading:
@@ -203,7 +182,7 @@ def _kept_id(identifier: str, key: bytes, prefix: str) -> str:
 
 
 def _valid_bundle_or_none(key: str | None) -> str | None:
-    return key if key is not None and _BUNDLE.fullmatch(key) and ".." not in key else None
+    return key if bundle_defect(key) is None else None
 
 
 def _user_key(user: str | None, key: bytes | None) -> str | None:

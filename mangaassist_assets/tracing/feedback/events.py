@@ -13,9 +13,9 @@ from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
+from mangaassist_assets.core.bundles import InvalidBundleError, validate_bundle
 from mangaassist_assets.privacy import is_pseudonym
 from mangaassist_assets.tracing.contract.trace_ids import TraceIdError, mlflow_trace_id
-from mangaassist_assets.tracing.contract.turn_reader import InvalidBundleError, validate_bundle
 from mangaassist_assets.tracing.contract.turns import Feedback
 from mangaassist_assets.tracing.feedback.fields import EventParts, FieldError, feedback_fields
 from mangaassist_assets.tracing.feedback.times import TimeSource, event_time, iso
@@ -66,7 +66,7 @@ class FeedbackEvent:
     """What one record of the stream says; None is what it does not say.
 
     `trace_id` is in MLflow's form. One of `trace_id` and `response_id` is there. `session_id` and `user` are as the
-    publisher wrote them, so neither may be stored or shown before `feedback_landing` has looked at them.
+    publisher wrote them, so neither may be stored or shown before `feedback_ingestion` has looked at them.
     """
 
     event_id: str

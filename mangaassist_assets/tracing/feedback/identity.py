@@ -23,7 +23,7 @@ class StoredIds:
     key: bytes | None
 
     def row(self, event: FeedbackEvent) -> dict[str, Any]:
-        """Return an event as a row to land, in the columns of events and the response's id."""
+        """Return an event as a row to ingest, in the columns of events and the response's id."""
         return {
             "event_id": self._event(event.event_id),
             "trace_id": event.trace_id,

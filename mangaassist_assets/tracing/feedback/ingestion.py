@@ -1,11 +1,11 @@
-"""Where feedback events come to rest: a landing table, and the table of distinct events that is made of it.
+"""Where feedback events come to rest: an ingestion table, and the table of distinct events that is made of it.
 
 Events, rejected records and the position in the source are one commit, so a killed consumer reads the same records
 again from the last whole commit. The table of a bundle depends on nothing but the set of distinct events that were
-landed: not on repeats, order, batches, or the shards that they came through.
+ingested: not on repeats, order, batches, or the shards that they came through.
 
 An event that does not say its trace, bundle or session waits in a partition of its own until the trace tells them
-(`feedback_joining`). What is landed holds no id of a person: `feedback_identity` has seen to it.
+(`feedback_joining`). What is ingested holds no id of a person: `feedback_identity` has seen to it.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Any
 
 import polars as pl
 
-from mangaassist_assets.core.ingestion_tables import Checkpoint, LandingConflictError, LandingTable, storage_options
+from mangaassist_assets.core.ingestion_tables import Checkpoint, IngestionConflictError, IngestionTable, storage_options
 from mangaassist_assets.tracing.feedback.events import CONTENT_DIGITS, CONTENT_ID, FeedbackRecord
 from mangaassist_assets.tracing.feedback.identity import StoredIds
 from mangaassist_assets.tracing.feedback.sources import FeedbackSource, RejectedRecord
@@ -35,7 +35,7 @@ _EVENT_COLUMNS: dict[str, pl.DataType | type[pl.DataType]] = {
     "timestamp": pl.String,
 }
 EVENT_SCHEMA = pl.Schema(_EVENT_COLUMNS)
-LANDING_SCHEMA = pl.Schema(
+INGESTION_SCHEMA = pl.Schema(
     {
         **_EVENT_COLUMNS,
         "place": pl.String,
@@ -87,7 +87,7 @@ class FeedbackTable:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Landed:
+class Ingested:
     """What one reading of the source brought in; `erased` events were of users who were erased, and not kept.
 
     `clipped` events named a time after they arrived, `unreadable_times` are those whose time was none: both have the
@@ -118,23 +118,23 @@ def events_from_parquet(content: bytes) -> tuple[FeedbackRecord, ...]:
     return FeedbackTable(frame=frame, duplicates=0, conflicts=0).events
 
 
-class FeedbackLanding:
+class FeedbackIngestion:
     """Feedback events at rest."""
 
-    def __init__(self, table: LandingTable) -> None:
+    def __init__(self, table: IngestionTable) -> None:
         self._table = table
 
     @classmethod
-    def at(cls, uri: str) -> FeedbackLanding:
-        """Name the landing in a directory or under an `s3://` URL; nothing is touched."""
-        return cls(LandingTable(uri, schema=LANDING_SCHEMA, storage_options=storage_options(uri)))
+    def at(cls, uri: str) -> FeedbackIngestion:
+        """Name the ingestion in a directory or under an `s3://` URL; nothing is touched."""
+        return cls(IngestionTable(uri, schema=INGESTION_SCHEMA, storage_options=storage_options(uri)))
 
     def checkpoint(self) -> Checkpoint:
         """Return the position in the source, and the number of the commit that holds it."""
         return self._table.checkpoint()
 
     def cursor(self) -> dict[str, Any]:
-        """Return the position in the source after what was landed; empty at first."""
+        """Return the position in the source after what was ingested; empty at first."""
         return dict(self.checkpoint().value)
 
     def append(
@@ -162,7 +162,7 @@ class FeedbackLanding:
             Whether there was anything to commit.
 
         Raises:
-            LandingConflictError: Somebody landed records since `after`; nothing was written.
+            LandingConflictError: Somebody ingested records since `after`; nothing was written.
         """
         start = self.checkpoint() if after is None else after
         if not (events or rejects or gaps) and dict(cursor) == dict(start.value):
@@ -170,7 +170,7 @@ class FeedbackLanding:
         rows = [_new_row(event, frozenset(erased)) for event in events]
         rows += [_reject_row(reject, _REJECTED) for reject in rejects]
         rows += [_reject_row(gap, _GAPS) for gap in gaps]
-        self._table.append(pl.DataFrame(rows, schema=LANDING_SCHEMA, orient="row"), after=start, value=dict(cursor))
+        self._table.append(pl.DataFrame(rows, schema=INGESTION_SCHEMA, orient="row"), after=start, value=dict(cursor))
         return True
 
     def table(self, release_bundle: str, *, erased: Collection[str] = ()) -> FeedbackTable:
@@ -180,16 +180,16 @@ class FeedbackLanding:
             release_bundle: The bundle.
             erased: Keys of users whose events are left out, whatever is still at rest.
         """
-        landed = self._table.rows(release_bundle).select(EVENT_SCHEMA.names()).collect()
+        ingested = self._table.rows(release_bundle).select(EVENT_SCHEMA.names()).collect()
         if erased:
-            landed = landed.filter(~pl.col("user_key").is_in(sorted(erased)).fill_null(value=False))
-        distinct = landed.unique()
+            ingested = ingested.filter(~pl.col("user_key").is_in(sorted(erased)).fill_null(value=False))
+        distinct = ingested.unique()
         order = ["event_id", "timestamp", *(name for name in EVENT_SCHEMA if name not in ("event_id", "timestamp"))]
         kept = distinct.sort(order, nulls_last=True).unique("event_id", keep="first", maintain_order=True)
         said = _without_echoes(kept)
         return FeedbackTable(
             frame=said.sort("timestamp", "event_id"),
-            duplicates=landed.height - distinct.height + kept.height - said.height,
+            duplicates=ingested.height - distinct.height + kept.height - said.height,
             conflicts=distinct.height - kept.height,
         )
 
@@ -211,13 +211,13 @@ class FeedbackLanding:
             erased: Keys of users whose events are not kept.
 
         Raises:
-            LandingConflictError: Others landed records meanwhile; run again.
+            LandingConflictError: Others ingested records meanwhile; run again.
         """
         if not joined:
             return
         start = self.checkpoint()
-        rows = [_landed_row(event, frozenset(erased)) for event in joined]
-        frame = pl.DataFrame(rows, schema=LANDING_SCHEMA, orient="row")
+        rows = [_ingested_row(event, frozenset(erased)) for event in joined]
+        frame = pl.DataFrame(rows, schema=INGESTION_SCHEMA, orient="row")
         self._table.append(frame, after=start, value=dict(start.value))
         settled = pl.DataFrame(list(waited), schema=_WAITING_SCHEMA, orient="row").unique()
         left = self._table.rows(_WAITING).collect().join(settled, on=WAITING_COLUMNS, how="anti", nulls_equal=True)
@@ -262,35 +262,35 @@ class FeedbackLanding:
         return found
 
 
-def land_new(
+def ingest_new(
     source: FeedbackSource,
-    landing: FeedbackLanding,
+    ingestion: FeedbackIngestion,
     *,
     erased: Collection[str] = (),
     pseudonym_key: bytes | None = None,
     limit: int = _LIMIT,
-) -> Landed:
+) -> Ingested:
     """Land everything new of a source, batch by batch.
 
     Args:
         source: The stream, or what is delivered of it.
-        landing: Where to.
+        ingestion: Where to.
         erased: Keys of users whose events are dropped.
         pseudonym_key: The installation's secret, which makes pseudonyms of people's ids; without it they are dropped.
         limit: Records of one batch, and of one commit.
 
     Raises:
-        LandingConflictError: Others landed records of the same source again and again meanwhile.
+        LandingConflictError: Others ingested records of the same source again and again meanwhile.
     """
-    total = Landed()
+    total = Ingested()
     conflicts = 0
     ids = StoredIds(pseudonym_key)
     while True:
-        start = landing.checkpoint()
+        start = ingestion.checkpoint()
         batch = source.read_new(start.value, limit=limit)
         rows = [ids.row(event) for event in batch.events]
         try:
-            committed = landing.append(
+            committed = ingestion.append(
                 events=rows,
                 rejects=batch.rejects,
                 gaps=batch.gaps,
@@ -298,17 +298,17 @@ def land_new(
                 erased=erased,
                 after=start,
             )
-        except LandingConflictError:
-            # The other one landed these records: going on from its checkpoint is all that is left to do.
+        except IngestionConflictError:
+            # The other one ingested these records: going on from its checkpoint is all that is left to do.
             conflicts += 1
             if conflicts >= _CONFLICTS:
                 raise
             continue
         if committed and (start.number + 1) % _COMMITS_BEFORE_COMPACTION == 0:
-            landing.compact()
+            ingestion.compact()
         dropped = sum(1 for row in rows if row["user_key"] in erased)
         times = Counter(event.time_from for event in batch.events)
-        total = Landed(
+        total = Ingested(
             events=total.events + len(batch.events) - dropped,
             rejects=total.rejects + len(batch.rejects),
             erased=total.erased + dropped,
@@ -327,14 +327,14 @@ def _without_echoes(events: pl.DataFrame) -> pl.DataFrame:
     return ordered.filter((content == content.shift(1).over("trace_id")).fill_null(value=False).not_())
 
 
-def _landed_row(event: Mapping[str, Any], gone: frozenset[str]) -> dict[str, Any]:
+def _ingested_row(event: Mapping[str, Any], gone: frozenset[str]) -> dict[str, Any]:
     if event.get("user_key") in gone:
         return _erased_row(event)
-    return {name: event.get(name) for name in LANDING_SCHEMA}
+    return {name: event.get(name) for name in INGESTION_SCHEMA}
 
 
 def _new_row(event: Mapping[str, Any], gone: frozenset[str]) -> dict[str, Any]:
-    row = _landed_row(event, gone)
+    row = _ingested_row(event, gone)
     if row["release_bundle"] == _ERASED or all(row[name] is not None for name in _JOINED):
         return row
     return {**row, "release_bundle": _WAITING, "stated_bundle": row["release_bundle"]}
@@ -343,7 +343,7 @@ def _new_row(event: Mapping[str, Any], gone: frozenset[str]) -> dict[str, Any]:
 def _erased_row(event: Mapping[str, Any]) -> dict[str, Any]:
     hashed = hashlib.sha256(str(event["event_id"]).encode("utf-8", "surrogatepass")).hexdigest()[:32]
     return {
-        **dict.fromkeys(LANDING_SCHEMA),
+        **dict.fromkeys(INGESTION_SCHEMA),
         "release_bundle": _ERASED,
         "place": hashed,
         "reason": "the user was erased",

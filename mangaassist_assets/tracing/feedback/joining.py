@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Protocol
 
-from mangaassist_assets.core.ingestion_tables import LandingConflictError
+from mangaassist_assets.core.ingestion_tables import IngestionConflictError
 from mangaassist_assets.privacy import is_pseudonym
 from mangaassist_assets.tracing.feedback.identity import StoredIds
-from mangaassist_assets.tracing.feedback.ingestion import FeedbackLanding
+from mangaassist_assets.tracing.feedback.ingestion import FeedbackIngestion
 
 OVERDUE = timedelta(days=7)
 """Streams keep records a day and a year at most; a trace that is a week late will hardly come."""
@@ -53,7 +53,7 @@ class Joined:
 
 
 def join_waiting(
-    landing: FeedbackLanding,
+    ingestion: FeedbackIngestion,
     finders: Sequence[TraceFinder],
     *,
     pseudonym_key: bytes | None,
@@ -63,25 +63,25 @@ def join_waiting(
     """Give every event that waits what its trace says, and move it into its bundle.
 
     Args:
-        landing: Where events wait.
+        ingestion: Where events wait.
         finders: Where traces are looked up; a later one is asked for what the earlier ones do not know.
-        pseudonym_key: See `land_new`.
+        pseudonym_key: See `ingest_new`.
         now: The time, for what is overdue.
         erased: Keys of users whose events are dropped.
 
     Raises:
-        LandingConflictError: Others landed records again and again meanwhile; nothing is lost, run again.
+        LandingConflictError: Others ingested records again and again meanwhile; nothing is lost, run again.
     """
     ids = StoredIds(pseudonym_key)
     attempts = _ATTEMPTS
-    while waiting := landing.waiting():
+    while waiting := ingestion.waiting():
         found = _found(waiting, finders)
         known = [(event, facts) for event, facts in zip(waiting, found, strict=True) if facts is not None]
         joined = [_joined(event, facts, ids) for event, facts in known]
         left = [event["timestamp"] for event, facts in zip(waiting, found, strict=True) if facts is None]
         try:
-            landing.settle([event for event, _ in known], joined, erased=erased)
-        except LandingConflictError:
+            ingestion.settle([event for event, _ in known], joined, erased=erased)
+        except IngestionConflictError:
             attempts -= 1
             if not attempts:
                 raise

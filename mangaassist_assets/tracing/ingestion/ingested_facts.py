@@ -1,4 +1,4 @@
-"""What the landed traces know of a thumb's trace: also bundles and sessions that stand in no tag of MLflow."""
+"""What the ingested traces know of a thumb's trace: also bundles and sessions that stand in no tag of MLflow."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from typing import Any
 
 import polars as pl
 
-from mangaassist_assets.core.ingestion_tables import PARTITION, LandingTable
+from mangaassist_assets.core.ingestion_tables import PARTITION, IngestionTable
 from mangaassist_assets.tracing.feedback.joining import TraceFacts
 
 
-class LandedFacts:
-    """Looks traces up in the landing table of traces, as a `TraceFinder`."""
+class IngestedFacts:
+    """Looks traces up in the ingestion table of traces, as a `TraceFinder`."""
 
-    def __init__(self, table: LandingTable) -> None:
+    def __init__(self, table: IngestionTable) -> None:
         self._table = table
 
     def by_trace_id(self, trace_ids: Sequence[str]) -> Mapping[str, TraceFacts]:
-        """Return those of the traces that are landed as turns, by their ids."""
+        """Return those of the traces that are ingested as turns, by their ids."""
         return {row["trace_id"]: _facts(row) for row in self._newest("trace_id", trace_ids)}
 
     def by_response_id(self, response_ids: Sequence[str]) -> Mapping[str, TraceFacts]:

@@ -1,4 +1,4 @@
-"""One landed row: a turn, a quarantined trace, or the mark of one that is gone or was erased."""
+"""One ingested row: a turn, a quarantined trace, or the mark of one that is gone or was erased."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ _COLUMNS: dict[str, pl.DataType | type[pl.DataType]] = {
     "spans_present": pl.List(pl.String),
     "problems": pl.List(pl.String),
 }
-LANDED_SCHEMA = pl.Schema(_COLUMNS)
+INGESTED_SCHEMA = pl.Schema(_COLUMNS)
 
 
-def landed_row(
+def ingested_row(
     reading: TraceReading, *, sequence: int, fingerprint: str, erased_users: Collection[str]
 ) -> dict[str, Any]:
     """Return the row of a trace.

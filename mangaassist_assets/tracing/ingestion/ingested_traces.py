@@ -1,4 +1,4 @@
-"""What is landed of traces: the newest row of each, by release bundle."""
+"""What is ingested of traces: the newest row of each, by release bundle."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from mangaassist_assets.core.ingestion_tables import PARTITION, LandingTable
+from mangaassist_assets.core.ingestion_tables import PARTITION, IngestionTable
 from mangaassist_assets.tracing.ingestion.ingested_rows import NO_BUNDLE
 from mangaassist_assets.tracing.ingestion.trace_sources import TraceHeader
 from mangaassist_assets.tracing.ingestion.turn_frames import QUARANTINE_SCHEMA, TURN_SCHEMA
@@ -33,18 +33,18 @@ class BundleTraces:
     erased: int
 
 
-class LandedTraces:
-    """Reads a landing table of traces."""
+class IngestedTraces:
+    """Reads an ingestion table of traces."""
 
-    def __init__(self, table: LandingTable, *, erased_users: Collection[str] = frozenset()) -> None:
+    def __init__(self, table: IngestionTable, *, erased_users: Collection[str] = frozenset()) -> None:
         """Name the table, and the users of whom nothing may be shown."""
         self._table = table
         self._erased = erased_users
 
     def bundle(self, release_bundle: str) -> BundleTraces:
-        """Return what is landed of a bundle."""
+        """Return what is ingested of a bundle."""
         rows = self.newest(release_bundle).collect(engine="streaming").sort("timestamp_ms", "trace_id")
-        # A user may have been erased after the trace was landed.
+        # A user may have been erased after the trace was ingested.
         erased = (pl.col("kind") == "erased") | pl.col("user_key").is_in(sorted(self._erased)).fill_null(value=False)
         kept = rows.filter(~erased)
         quarantined = kept.filter(pl.col("kind") == "quarantined")
@@ -90,5 +90,5 @@ class LandedTraces:
             .collect()
         )
         newest = rows.filter(pl.col("sequence") == pl.col("sequence").max().over("trace_id"))
-        # A trace that moved has two rows of one commit: gone from one bundle, landed in another.
+        # A trace that moved has two rows of one commit: gone from one bundle, ingested in another.
         return dict(newest.filter(pl.col("kind").is_in(list(kinds))).select("trace_id", "fingerprint").iter_rows())

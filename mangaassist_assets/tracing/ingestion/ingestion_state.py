@@ -6,14 +6,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from mangaassist_assets.core.ingestion_tables import LandingConflictError
+from mangaassist_assets.core.ingestion_tables import IngestionConflictError
 from mangaassist_assets.tracing.ingestion.trace_sources import AssessmentPosition, TracePosition
 
 _SCHEMA = 1
 
 
 @dataclass(slots=True, kw_only=True)
-class Landed:
+class Ingested:
     """What one reading did, in traces. `waiting` are those still being written, `erased` those of erased users."""
 
     turns: int = 0
@@ -23,7 +23,7 @@ class Landed:
     waiting: int = 0
 
     def count(self, kind: Literal["turn", "quarantined", "erased", "gone"]) -> None:
-        """Count one landed row."""
+        """Count one ingested row."""
         match kind:
             case "turn":
                 self.turns += 1
@@ -36,7 +36,7 @@ class Landed:
 
 
 @dataclass(frozen=True, slots=True)
-class LandingState:
+class IngestionState:
     """The checkpoint's value. `open` are traces in progress by id, with their start time."""
 
     frontier: TracePosition | None = None
@@ -53,19 +53,19 @@ class LandingState:
         }
 
     @staticmethod
-    def from_json(value: Mapping[str, Any]) -> LandingState:
+    def from_json(value: Mapping[str, Any]) -> IngestionState:
         """Return the state that a checkpoint holds.
 
         Raises:
-            LandingConflictError: Another version of this program landed traces there.
+            LandingConflictError: Another version of this program ingested traces there.
         """
         if not value:
-            return LandingState()
+            return IngestionState()
         if value.get("schema") != _SCHEMA:
-            msg = f"the trace landing is of schema {value.get('schema')}, this version reads {_SCHEMA}: move it away"
-            raise LandingConflictError(msg)
+            msg = f"the trace ingestion is of schema {value.get('schema')}, this version reads {_SCHEMA}: move it away"
+            raise IngestionConflictError(msg)
         frontier, assessed = value["frontier"], value["assessed"]
-        return LandingState(
+        return IngestionState(
             frontier=None if frontier is None else TracePosition(timestamp_ms=frontier[0], trace_id=frontier[1]),
             assessed=None
             if assessed is None

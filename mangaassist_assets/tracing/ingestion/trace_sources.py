@@ -1,7 +1,7 @@
 """Where traces are read from: one protocol, whatever stands behind it.
 
 A source yields traces in the order of (timestamp_ms, trace_id) from a position, so that a reading stops and goes on
-at any page. It promises nothing about traces that are written behind the position: `tracing.landing` looks back for
+at any page. It promises nothing about traces that are written behind the position: `tracing.ingestion` looks back for
 them.
 """
 

@@ -7,9 +7,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar
 
+from mangaassist_assets.core.bundles import validate_bundle
 from mangaassist_assets.tracing.contract.names import Tag
 from mangaassist_assets.tracing.contract.records import TraceRecord
-from mangaassist_assets.tracing.contract.turn_reader import validate_bundle
 from mangaassist_assets.tracing.ingestion.trace_sources import (
     AssessmentPosition,
     TraceHeader,

@@ -7,8 +7,8 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from mangaassist_assets.core.bundles import InvalidBundleError, validate_bundle
 from mangaassist_assets.tracing.contract.names import Tag
-from mangaassist_assets.tracing.contract.turn_reader import InvalidBundleError, validate_bundle
 from mangaassist_assets.tracing.feedback.joining import TraceFacts
 from resources.mlflow.traces.records import USER
 

@@ -58,10 +58,10 @@ def require(tmp_path):
     mlflow = MemoryMlflow(tmp_path / "models")
     store = SimpleNamespace(snapshots=lambda: SnapshotStore(tmp_path / "store"))
 
-    def run(lane=INTENT, **fields):
-        version = mlflow.add(lane.model_name, kind=lane.kind)
+    def run(pipeline=INTENT, **fields):
+        version = mlflow.add(pipeline.model_name, kind=pipeline.kind)
         endpoints = SageMakerResource(aws=AwsResource(), **fields)
-        return require_contract(mlflow, store, endpoints, lane, version)  # type: ignore[arg-type]
+        return require_contract(mlflow, store, endpoints, pipeline, version)  # type: ignore[arg-type]
 
     return run
 

@@ -10,10 +10,11 @@ from mangaassist_assets.chatbot.configuration.documents import GuardrailsDocumen
 from mangaassist_assets.chatbot.orchestrator import ChatRequest
 from mangaassist_assets.chatbot.parts import Generation, GenerationRequest
 from mangaassist_assets.chatbot.tracer import TurnTracer
+from mangaassist_assets.core.bundles import InvalidBundleError
 from mangaassist_assets.privacy import pseudonym
 from mangaassist_assets.tracing.contract.names import SpanName, Tag
 from mangaassist_assets.tracing.contract.records import SpanRecord, TraceRecord
-from mangaassist_assets.tracing.contract.turn_reader import InvalidBundleError, parse_turn
+from mangaassist_assets.tracing.contract.turn_reader import parse_turn
 from mangaassist_assets.tracing.contract.turns import ChatTurn
 from tests.support.store_chatbot import (
     KEY,

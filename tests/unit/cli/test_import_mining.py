@@ -11,7 +11,7 @@ import pytest
 
 from mangaassist_assets.cli.commands.import_traces import _mining_of
 from mangaassist_assets.jobs import failure_mining
-from mangaassist_assets.mined_bundles import SENSOR, sensor_is_on
+from sensors.mined_bundles import SENSOR, sensor_is_on
 
 
 @pytest.fixture

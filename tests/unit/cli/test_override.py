@@ -10,7 +10,13 @@ from click.testing import CliRunner
 from upath import UPath
 
 from mangaassist_assets.assets.promoting import ChampionConfig, champion_result, promote, requested_override
-from mangaassist_assets.cli.commands.override import lane_of, list_models, render_list, render_override, run_override
+from mangaassist_assets.cli.commands.override import (
+    list_models,
+    pipeline_of,
+    render_list,
+    render_override,
+    run_override,
+)
 from mangaassist_assets.cli.models import models
 from mangaassist_assets.cli.session import CommandError, Session
 from mangaassist_assets.core.snapshots import SnapshotStore
@@ -146,7 +152,7 @@ def test_the_list_says_of_every_version_what_the_registry_knows(session, capsys)
     render_list(list_models(session))
     assert "Model versions" in capsys.readouterr().out
     assert {one["model"] for one in list_models(session, model="reranker")["versions"]} == {"reranker"}
-    assert lane_of("intent") is INTENT
+    assert pipeline_of("intent") is INTENT
 
 
 def test_markup_in_a_reason_is_shown_and_not_obeyed(session, capsys):

@@ -66,9 +66,9 @@ class TestOutcome:
             return dg.AssetCheckResult(passed=passes, description="not better")
 
         job = dg.Definitions(
-            assets=[judged, deployed], asset_checks=[gate], jobs=[dg.define_asset_job("lane")]
-        ).resolve_job_def("lane")
-        return _outcome("lane", job.execute_in_process(instance=instance, raise_on_error=False))
+            assets=[judged, deployed], asset_checks=[gate], jobs=[dg.define_asset_job("pipeline")]
+        ).resolve_job_def("pipeline")
+        return _outcome("pipeline", job.execute_in_process(instance=instance, raise_on_error=False))
 
     def test_a_gate_that_says_no_is_no_error(self, instance):
         outcome = self.outcome(instance, passes=False)
@@ -102,9 +102,9 @@ class TestOutcome:
             raise AssertionError("there is nothing to count")
 
         definitions = dg.Definitions(
-            assets=[dataset, model], asset_checks=[enough_examples], jobs=[dg.define_asset_job("lane")]
+            assets=[dataset, model], asset_checks=[enough_examples], jobs=[dg.define_asset_job("pipeline")]
         )
-        job = definitions.resolve_job_def("lane")
-        outcome = _outcome("lane", job.execute_in_process(instance=instance, raise_on_error=False))
+        job = definitions.resolve_job_def("pipeline")
+        outcome = _outcome("pipeline", job.execute_in_process(instance=instance, raise_on_error=False))
         assert (outcome.succeeded, outcome.errors, outcome.failed_checks) == (True, (), ())
         assert outcome.left_out == {"dataset": "nothing to learn from"}

@@ -1,4 +1,4 @@
-"""Landing tables: rows and checkpoint in one commit, one writer at a time, erasure for good."""
+"""Ingestion tables: rows and checkpoint in one commit, one writer at a time, erasure for good."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from mangaassist_assets.core.ingestion_tables import LandingConflictError, LandingTable, storage_options
+from mangaassist_assets.core.ingestion_tables import IngestionConflictError, IngestionTable, storage_options
 
 SCHEMA = pl.Schema({"id": pl.String, "release_bundle": pl.String, "n": pl.Int64, "tags": pl.List(pl.String)})
 
@@ -19,21 +19,21 @@ def frame(*rows: tuple[str, str, int]) -> pl.DataFrame:
 
 
 @pytest.fixture
-def table(tmp_path: Path) -> LandingTable:
-    return LandingTable(str(tmp_path / "landing"), schema=SCHEMA)
+def table(tmp_path: Path) -> IngestionTable:
+    return IngestionTable(str(tmp_path / "ingestion"), schema=SCHEMA)
 
 
-def ids(table: LandingTable, bundle: str | None = None) -> list[str]:
+def ids(table: IngestionTable, bundle: str | None = None) -> list[str]:
     return sorted(table.rows(bundle).collect()["id"])
 
 
-def test_a_table_that_was_never_written_is_empty_and_has_no_checkpoint(table: LandingTable) -> None:
+def test_a_table_that_was_never_written_is_empty_and_has_no_checkpoint(table: IngestionTable) -> None:
     assert table.checkpoint().number == 0
     assert table.rows("b1").collect().schema == SCHEMA
     assert table.bundles() == []
 
 
-def test_rows_and_checkpoint_arrive_together(table: LandingTable) -> None:
+def test_rows_and_checkpoint_arrive_together(table: IngestionTable) -> None:
     table.append(frame(("x", "b1", 1), ("y", "b2", 2)), after=table.checkpoint(), value={"shard": "42"})
     assert table.checkpoint().value == {"shard": "42"}
     assert ids(table) == ["x", "y"]
@@ -42,24 +42,24 @@ def test_rows_and_checkpoint_arrive_together(table: LandingTable) -> None:
     assert table.rows().collect().schema == SCHEMA
 
 
-def test_the_checkpoint_moves_without_rows(table: LandingTable) -> None:
+def test_the_checkpoint_moves_without_rows(table: IngestionTable) -> None:
     table.append(frame(), after=table.checkpoint(), value={"at": 1})
     table.append(frame(), after=table.checkpoint(), value={"at": 2})
     assert table.checkpoint().value == {"at": 2}
     assert table.checkpoint().number == 2
 
 
-def test_of_two_writers_from_one_checkpoint_the_second_writes_nothing(table: LandingTable, tmp_path: Path) -> None:
-    other = LandingTable(str(tmp_path / "landing"), schema=SCHEMA)
+def test_of_two_writers_from_one_checkpoint_the_second_writes_nothing(table: IngestionTable, tmp_path: Path) -> None:
+    other = IngestionTable(str(tmp_path / "ingestion"), schema=SCHEMA)
     start = table.checkpoint()
     table.append(frame(("x", "b1", 1)), after=start, value={"at": 1})
-    with pytest.raises(LandingConflictError, match="run again"):
+    with pytest.raises(IngestionConflictError, match="run again"):
         other.append(frame(("x", "b1", 1)), after=start, value={"at": 1})
     assert ids(table) == ["x"]
     assert other.append(frame(("y", "b1", 1)), after=other.checkpoint(), value={"at": 2}).number == 2
 
 
-def test_erasing_and_compacting_keep_the_checkpoint(table: LandingTable) -> None:
+def test_erasing_and_compacting_keep_the_checkpoint(table: IngestionTable) -> None:
     for n in range(20):
         table.append(frame((f"x{n}", "b1", n)), after=table.checkpoint(), value={"at": n})
     assert table.erase("id", ["x3", "x4", "nobody's"]) == 2
@@ -72,18 +72,18 @@ def test_erasing_and_compacting_keep_the_checkpoint(table: LandingTable) -> None
     assert table.checkpoint().value == {"at": 20}
 
 
-def test_what_was_erased_is_in_no_file_any_more(table: LandingTable, tmp_path: Path) -> None:
+def test_what_was_erased_is_in_no_file_any_more(table: IngestionTable, tmp_path: Path) -> None:
     table.append(frame(("secret-user", "b1", 1), ("other", "b1", 2)), after=table.checkpoint(), value={})
     table.erase("id", ["secret-user"])
-    stored = pl.concat([pl.read_parquet(one)["id"] for one in (tmp_path / "landing").rglob("*.parquet")])
+    stored = pl.concat([pl.read_parquet(one)["id"] for one in (tmp_path / "ingestion").rglob("*.parquet")])
     assert stored.to_list() == ["other"]
-    log = "".join(one.read_text("utf-8") for one in (tmp_path / "landing" / "_delta_log").glob("*.json"))
+    log = "".join(one.read_text("utf-8") for one in (tmp_path / "ingestion" / "_delta_log").glob("*.json"))
     assert "secret-user" not in log
 
 
 def test_a_schema_without_the_partition_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="release_bundle"):
-        LandingTable(str(tmp_path), schema=pl.Schema({"id": pl.String}))
+        IngestionTable(str(tmp_path), schema=pl.Schema({"id": pl.String}))
 
 
 def test_plain_http_is_allowed_only_for_an_endpoint_that_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -102,16 +102,16 @@ def test_plain_http_is_allowed_only_for_an_endpoint_that_says_so(monkeypatch: py
 
 
 def test_a_table_of_an_earlier_version_gets_the_columns_that_came_since(tmp_path: Path) -> None:
-    earlier = LandingTable(str(tmp_path / "landing"), schema=SCHEMA)
+    earlier = IngestionTable(str(tmp_path / "ingestion"), schema=SCHEMA)
     earlier.append(frame(("x", "b1", 1)), after=earlier.checkpoint(), value={"at": 1})
     grown = pl.Schema({**SCHEMA, "reviews": pl.List(pl.Struct({"name": pl.String, "values": pl.List(pl.String)}))})
-    table = LandingTable(str(tmp_path / "landing"), schema=grown)
+    table = IngestionTable(str(tmp_path / "ingestion"), schema=grown)
     assert table.checkpoint().value == {"at": 1}
     rows = pl.DataFrame(
         [{"id": "y", "release_bundle": "b1", "n": 2, "tags": [], "reviews": [{"name": "a", "values": ["b"]}]}],
         schema=grown,
     )
     table.append(rows, after=table.checkpoint(), value={"at": 2})
-    found = LandingTable(str(tmp_path / "landing"), schema=grown).rows("b1").sort("id").collect()
+    found = IngestionTable(str(tmp_path / "ingestion"), schema=grown).rows("b1").sort("id").collect()
     assert found.schema == grown
     assert found["reviews"].to_list() == [None, [{"name": "a", "values": ["b"]}]]

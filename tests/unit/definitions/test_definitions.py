@@ -73,12 +73,12 @@ def test_people_are_asked_by_mining_and_their_labels_are_gathered_before_the_dat
     assert dg.AssetKey("review_queue") in graph.get(dg.AssetKey("intent_labels")).parent_keys
 
 
-def test_every_lane_has_its_gate_between_evaluation_and_champion(graph):
-    for lane in ("intent", "reranker"):
-        key = dg.AssetCheckKey(dg.AssetKey(f"{lane}_evaluation"), f"{lane}_gate")
+def test_every_pipeline_has_its_gate_between_evaluation_and_champion(graph):
+    for pipeline in ("intent", "reranker"):
+        key = dg.AssetCheckKey(dg.AssetKey(f"{pipeline}_evaluation"), f"{pipeline}_gate")
         assert graph.get(key).blocking
-        assert dg.AssetKey(f"{lane}_evaluation") in graph.get(dg.AssetKey(f"{lane}_champion")).parent_keys
-        assert dg.AssetKey(f"{lane}_champion") in graph.get(dg.AssetKey(f"{lane}_endpoint")).parent_keys
+        assert dg.AssetKey(f"{pipeline}_evaluation") in graph.get(dg.AssetKey(f"{pipeline}_champion")).parent_keys
+        assert dg.AssetKey(f"{pipeline}_champion") in graph.get(dg.AssetKey(f"{pipeline}_endpoint")).parent_keys
 
 
 def test_both_datasets_have_their_blocking_checks_before_anything_is_trained(graph):

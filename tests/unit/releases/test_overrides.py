@@ -208,14 +208,14 @@ class TestRefusals:
 def test_the_first_champion_of_a_model_without_a_bootstrap_is_promoted_by_hand(store, tmp_path):
     first = MemoryMlflow(tmp_path / "first")
     first.add(MODEL)
-    lane = replace(INTENT, first_asset=None)
+    pipeline = replace(INTENT, first_asset=None)
     with pytest.raises(dg.Failure, match="models promote --model intent"):
-        promote(first, store, lane)
+        promote(first, store, pipeline)
     with pytest.raises(dg.Failure, match="version none is champion now"):
-        promote(first, store, lane, override=ask(version="1", against="2"))
-    promoted = promote(first, store, lane, override=ask(version="1", against="none"))
+        promote(first, store, pipeline, override=ask(version="1", against="2"))
+    promoted = promote(first, store, pipeline, override=ask(version="1", against="none"))
     assert (champion_of(first), promoted.previous, promoted.override.replaced) == ("1", None, "none")
-    assert champion_result(first, lane, promoted).metadata["previous_version"].value == "none"
+    assert champion_result(first, pipeline, promoted).metadata["previous_version"].value == "none"
 
 
 def test_a_damaged_champion_can_be_overridden(mlflow, store):

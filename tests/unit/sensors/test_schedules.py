@@ -4,9 +4,14 @@ from datetime import UTC, datetime
 
 import dagster as dg
 import pytest
+from pydantic import Field
 
+from mangaassist_assets.core.bundles import TURNS_ASSET, TURNS_CARD_FILE
+from mangaassist_assets.core.snapshots import canonical_json
 from mangaassist_assets.partitions import release_bundles
 from mangaassist_assets.schedules import ALL_SCHEDULES, nightly_index_refresh, nightly_mining, weekly_retraining
+from resources.mlflow.tracking import MlflowResource
+from resources.store import StoreResource
 
 NIGHT = datetime(2026, 3, 29, 3, tzinfo=UTC)
 
@@ -24,13 +29,36 @@ def instance(shared_instance):
     return shared_instance
 
 
-def evaluate(schedule, instance, at=NIGHT):
-    return schedule(dg.build_schedule_context(instance=instance, scheduled_execution_time=at))
+class Traces(MlflowResource):
+    """Starts of bundles that nobody has stored yet, as the tracking server would tell them."""
+
+    starts: dict[str, int] = Field(default={})
+
+    def bundle_start_ms(self, release_bundle):
+        return self.starts.get(release_bundle)
+
+
+@pytest.fixture
+def store(tmp_path):
+    return StoreResource(root=str(tmp_path / "store"), cache_folder=str(tmp_path / "cache"))
+
+
+def evaluate(schedule, instance, store, at=NIGHT, **starts):
+    resources = {"mlflow": Traces(starts=starts), "store": store}
+    with dg.build_schedule_context(instance=instance, resources=resources, scheduled_execution_time=at) as context:
+        return schedule(context)
+
+
+def keep(store, bundle, start_ms):
+    card = {"turns": 1, "first_timestamp_ms": start_ms}
+    store.snapshots().write(TURNS_ASSET, {TURNS_CARD_FILE: canonical_json(card)}, partition=bundle)
 
 
 @pytest.mark.parametrize("schedule", [nightly_mining, weekly_retraining])
-def test_without_a_bundle_nothing_is_requested(schedule, instance):
-    assert "no release bundle is known yet" in evaluate(schedule, instance).skip_message
+def test_without_a_bundle_with_a_trace_nothing_is_requested(schedule, instance, store):
+    assert "no release bundle with a trace" in evaluate(schedule, instance, store).skip_message
+    instance.add_dynamic_partitions(release_bundles.name, ["b1"])
+    assert "no release bundle with a trace" in evaluate(schedule, instance, store).skip_message
 
 
 @pytest.mark.parametrize(
@@ -40,18 +68,27 @@ def test_without_a_bundle_nothing_is_requested(schedule, instance):
         (weekly_retraining, "retraining", "weekly-2026-W13-b2"),
     ],
 )
-def test_the_bundle_that_was_discovered_last_is_taken(schedule, job, key, instance):
-    # Discovered last, not last in the alphabet.
-    instance.add_dynamic_partitions(release_bundles.name, ["b9"])
-    instance.add_dynamic_partitions(release_bundles.name, ["b2"])
-    request = evaluate(schedule, instance)
+def test_the_bundle_whose_first_trace_started_last_is_taken(schedule, job, key, instance, store):
+    # Neither the last in the alphabet nor the one whose partition an import added last.
+    instance.add_dynamic_partitions(release_bundles.name, ["b9", "b2", "b5"])
+    for bundle, start_ms in {"b9": 1_000, "b2": 3_000, "b5": 2_000}.items():
+        keep(store, bundle, start_ms)
+    request = evaluate(schedule, instance, store)
     assert (request.partition_key, request.run_key) == ("b2", key)
     assert schedule.job.name == job
 
 
-def test_two_weeks_have_two_run_keys(instance):
+@pytest.mark.parametrize(("start_ms", "newest"), [(500, "b1"), (1_500, "b7")])
+def test_a_bundle_that_nobody_mined_yet_is_asked_for_at_the_tracking_server(start_ms, newest, instance, store):
+    instance.add_dynamic_partitions(release_bundles.name, ["b1", "b7"])
+    keep(store, "b1", 1_000)
+    assert evaluate(nightly_mining, instance, store, b7=start_ms).partition_key == newest
+
+
+def test_two_weeks_have_two_run_keys(instance, store):
     instance.add_dynamic_partitions(release_bundles.name, ["b1"])
-    keys = {evaluate(weekly_retraining, instance, NIGHT.replace(day=day)).run_key for day in (22, 29)}
+    keep(store, "b1", 1_000)
+    keys = {evaluate(weekly_retraining, instance, store, NIGHT.replace(day=day)).run_key for day in (22, 29)}
     assert len(keys) == 2
 
 

@@ -275,7 +275,7 @@ def test_a_run_after_a_reset_of_the_cursor_is_not_taken_for_an_old_one(feedback,
     stream.thumbs(down=20)
     (first,) = feedback.requests()
     stream.thumbs(down=20)
-    store.feedback_landing().append(events=[], rejects=[], cursor={SHARD: "20"})
+    store.feedback_ingestion().append(events=[], rejects=[], cursor={SHARD: "20"})
     feedback.cursor = None
     (after,) = feedback.requests()
     assert after.run_key != first.run_key
@@ -283,7 +283,7 @@ def test_a_run_after_a_reset_of_the_cursor_is_not_taken_for_an_old_one(feedback,
 
 def test_the_first_look_starts_where_the_feedback_asset_has_read_to(feedback, stream, store):
     stream.thumbs(down=30)
-    store.feedback_landing().append(
+    store.feedback_ingestion().append(
         events=[StoredIds(None).row(event) for event in stream.read_new({}).events], rejects=[], cursor={SHARD: "30"}
     )
     assert "0 new events" in feedback.skip_reason()

@@ -114,7 +114,7 @@ def test_the_platforms_own_models_keep_the_contract_in_every_form(tmp_path: Path
 
 @pytest.mark.parametrize(
     ("kind", "sha256", "why"),
-    [("reranker", "0" * 64, "not the one that was registered"), ("unheard_of", None, "no model family is known")],
+    [("reranker", "0" * 64, "not the one that was registered"), ("unheard_of", None, "no model type is known")],
 )
 def test_what_cannot_be_loaded_cannot_be_deployed(tmp_path: Path, kind: str, sha256: str | None, why: str):
     (tmp_path / "weights.txt").write_text("x")

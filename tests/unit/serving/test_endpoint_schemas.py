@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
-from mangaassist_assets.models.model_type_registry import load_family
+from mangaassist_assets.models.model_type_registry import load_model_type
 from mangaassist_assets.models.reranker.model import _pair
 from mangaassist_assets.serving.endpoint_schemas import (
     GENERAL,
@@ -59,7 +59,7 @@ class AnyTexts:
 
 
 def takes(kind: str, body: object) -> bool:
-    forms = load_family(kind).request_forms
+    forms = load_model_type(kind).request_forms
     model = ServedModel(model=AnyTexts(kind), name="", version="", sha256="0" * 64, request_forms=forms)
     try:
         predict_fn(body, model)  # type: ignore[arg-type]
@@ -104,7 +104,7 @@ def test_a_request_of_two_forms_is_of_none_by_the_schema_either(good, other):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_kind_is_asked_in_the_forms_of_its_schema(kind):
-    assert packaged_schemas(kind).forms == load_family(kind).request_forms
+    assert packaged_schemas(kind).forms == load_model_type(kind).request_forms
 
 
 def test_a_kind_without_schemas_gets_the_general_ones():

@@ -20,7 +20,7 @@ from mangaassist_assets.tracing.erasure import (
     record_erasure,
     snapshots_holding,
 )
-from mangaassist_assets.tracing.feedback.ingestion import FeedbackLanding
+from mangaassist_assets.tracing.feedback.ingestion import FeedbackIngestion
 from mangaassist_assets.tracing.ingestion.turn_frames import to_parquet
 
 USER = pseudonym("someone", b"key")
@@ -64,7 +64,7 @@ def event(number: int, user: str | None, trace: str) -> dict[str, object]:
 class Place:
     def __init__(self, folder: Path) -> None:
         self.store = SnapshotStore(UPath(folder / "store"))
-        self.feedback = FeedbackLanding.at(str(folder / "landing"))
+        self.feedback = FeedbackIngestion.at(str(folder / "ingestion"))
         self.traces = MemoryUserTraces(t1=USER, t2=USER, t3=OTHER)
         self.rows = Rows(
             {"trace_id": "t1", "user_key": USER},
@@ -79,7 +79,7 @@ class Place:
             store=self.store,
             feedback=self.feedback,
             traces=self.traces,
-            tables={"landed_traces": self.rows},
+            tables={"ingested_traces": self.rows},
         )
 
 
@@ -102,7 +102,7 @@ def place(tmp_path: Path) -> Place:
 
 def test_everything_of_the_user_goes_and_nothing_of_others(place):
     report = place.erase()
-    assert (report.events_removed, report.traces_deleted, report.rows_removed) == (3, 2, {"landed_traces": 2})
+    assert (report.events_removed, report.traces_deleted, report.rows_removed) == (3, 2, {"ingested_traces": 2})
     assert place.traces.traces == {"t3": OTHER}
     assert [one.event_id for one in place.feedback.table("rc1").events] == ["event-2"]
     assert [row["trace_id"] for row in place.rows.rows] == ["t3"]
@@ -131,7 +131,7 @@ def test_an_older_snapshot_is_named_as_one(place):
 def test_a_second_erasure_finds_nothing_and_keeps_the_first_time(place):
     place.erase()
     again = place.erase(at="2027-01-01T00:00:00Z")
-    assert (again.events_removed, again.traces_deleted, again.rows_removed) == (0, 0, {"landed_traces": 0})
+    assert (again.events_removed, again.traces_deleted, again.rows_removed) == (0, 0, {"ingested_traces": 0})
     assert again.requested_at == AT
     assert len(again.snapshots) == 2
 

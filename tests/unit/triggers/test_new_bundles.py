@@ -1,6 +1,7 @@
 import pytest
 
-from mangaassist_assets.triggers.new_bundles import bundle_defect, find_new_bundles
+from mangaassist_assets.core.bundles import bundle_defect
+from mangaassist_assets.triggers.new_bundles import find_new_bundles
 
 
 def test_only_bundles_without_a_partition_are_new_and_they_come_sorted_once():

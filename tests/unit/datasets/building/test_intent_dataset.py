@@ -17,7 +17,7 @@ from mangaassist_assets.datasets.guards.holdout_history import EarlierVersion, e
 from mangaassist_assets.datasets.guards.leakage import LeakageError, find_leaks, refuse_crossings, refuse_leaks
 from mangaassist_assets.datasets.guards.poisoning import TrustConfig, shopper_history
 from mangaassist_assets.datasets.sources.utterances import Utterance
-from mangaassist_assets.models.intent.model_type import IntentFamily
+from mangaassist_assets.models.intent.model_type import IntentModelType
 from tests.support.intent_labels import BASE, make_label, session_on, user_on
 
 
@@ -40,7 +40,7 @@ def test_bootstrap_messages_and_labels_meet_in_one_frame_with_their_provenance()
         "gift_card",
         "return_item",
     }
-    assert {one.example_id for one in IntentFamily().examples(dataset.examples, "train")} == ids(
+    assert {one.example_id for one in IntentModelType().examples(dataset.examples, "train")} == ids(
         dataset.examples.filter(pl.col("split") == "train")
     )
 
@@ -48,7 +48,7 @@ def test_bootstrap_messages_and_labels_meet_in_one_frame_with_their_provenance()
 def test_examples_know_whose_shopper_wrote_them_and_a_later_bundle_still_does():
     label = replace(make_label("t1", "send it back"), tenant="store-berlin")
     dataset = build_intent_dataset(BASE, [label])
-    tenants = {one.example_id: one.tenant for one in IntentFamily().examples(dataset.examples, "train")}
+    tenants = {one.example_id: one.tenant for one in IntentModelType().examples(dataset.examples, "train")}
     assert (tenants.pop("trace-t1"), set(tenants.values())) == ("store-berlin", {""})
     assert [one.tenant for one in carried_labels(dataset.examples.filter(pl.col("label_kind") == "human"))] == [
         "store-berlin"
@@ -62,7 +62,7 @@ def test_a_guess_weighs_its_confidence_and_never_judges():
     ]
     dataset = build_intent_dataset(BASE, labels)
     assert dataset.excluded["propagated label outside train"] == 1
-    weights = {one.example_id: one.weight for one in IntentFamily().examples(dataset.examples, "train")}
+    weights = {one.example_id: one.weight for one in IntentModelType().examples(dataset.examples, "train")}
     assert weights["trace-t1"] == 0.7
 
 

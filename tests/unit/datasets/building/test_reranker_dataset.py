@@ -12,7 +12,7 @@ from mangaassist_assets.datasets.building.splits import assign_split
 from mangaassist_assets.datasets.guards.holdout_history import EarlierVersion, earlier_tests
 from mangaassist_assets.datasets.guards.leakage import find_leaks, refuse_crossings
 from mangaassist_assets.datasets.sources.utterances import Utterance
-from mangaassist_assets.models.reranker.model_type import RerankerFamily
+from mangaassist_assets.models.reranker.model_type import RerankerModelType
 from mangaassist_assets.retrieval.tenants import TenantScope
 from mangaassist_assets.retrieval.types import Chunk, Hit
 from mangaassist_assets.tracing.contract.turns import ChatTurn, RankedCandidate, Review
@@ -99,7 +99,7 @@ def example_of(dataset, trace_id="t1"):
     (example,) = [
         one
         for side in ("train", "validation", "test")
-        for one in RerankerFamily().examples(dataset.rows, side)
+        for one in RerankerModelType().examples(dataset.rows, side)
         if one.example_id == f"trace-{trace_id}"
     ]
     return example

@@ -8,20 +8,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mangaassist_assets.evaluation.gate.gate import GateConfig, GateDecision, judge
-from mangaassist_assets.evaluation.results import GateEvidence, ModelEvidence
+from mangaassist_assets.evaluation.results import GateInput, ModelResults
 
 
-def evidence(champion, challenger, *, binary=True, slices=None, unknown=None, **other) -> GateEvidence:
+def results(champion, challenger, *, binary=True, slices=None, unknown=None, **other) -> GateInput:
     """Return evidence of outcomes; `other` fields of both models are given as pairs (champion's, challenger's)."""
     models = [
-        ModelEvidence(
+        ModelResults(
             version=str(place + 1),
             outcomes=np.asarray(outcomes, dtype=float),
             **{name: values[place] for name, values in other.items()},
         )
         for place, outcomes in enumerate((champion, challenger))
     ]
-    return GateEvidence(
+    return GateInput(
         metric="accuracy" if binary else "ndcg@10",
         binary=binary,
         champion=models[0],
@@ -34,12 +34,12 @@ def evidence(champion, challenger, *, binary=True, slices=None, unknown=None, **
 def classified(truth: list[str], champion: list[str], challenger: list[str]) -> GateDecision:
     """Judge two classifiers' answers, over all and on each true intent."""
     right = [[a == b for a, b in zip(truth, answers, strict=True)] for answers in (champion, challenger)]
-    return judge(evidence(*right, slices={"intent": tuple(truth)}))
+    return judge(results(*right, slices={"intent": tuple(truth)}))
 
 
 def ranked(champion, challenger, slices=None) -> GateDecision:
     """Judge two rankers by a figure of each query."""
-    return judge(evidence(champion, challenger, binary=False, slices=None if slices is None else {"topic": slices}))
+    return judge(results(champion, challenger, binary=False, slices=None if slices is None else {"topic": slices}))
 
 
 def predictions(truth: list[str], wrong: set[int]) -> list[str]:
@@ -180,7 +180,7 @@ def test_a_gain_that_rests_on_new_intents_alone_does_not_pass() -> None:
     champion = np.where(unknown, 0.0, 1.0)
     challenger = np.ones(400)
     challenger[100:120] = 0.0  # 20 of 300 known ones lost, 100 new ones gained
-    decision = judge(evidence(champion, challenger, unknown=unknown))
+    decision = judge(results(champion, challenger, unknown=unknown))
     assert decision.figures["p_better"] < 1e-6
     assert decision.verdict == "fail"
     assert decision.figures["champion_on_known"] == 1.0
@@ -190,31 +190,31 @@ def test_a_gain_that_rests_on_new_intents_alone_does_not_pass() -> None:
 def test_new_intents_with_few_known_examples_pass_only_where_none_of_those_were_lost_on_balance() -> None:
     unknown = np.arange(140) < 100
     champion, challenger = (~unknown).astype(float), np.ones(140)
-    decision = judge(evidence(champion, challenger, unknown=unknown))
+    decision = judge(results(champion, challenger, unknown=unknown))
     assert decision.verdict == "pass"
     (known,) = [guard for guard in decision.guards if "known to the champion" in guard.name]
     assert (known.judgement, known.required) == ("undecided", False)
     assert "40 examples: too few for a proof" in known.why
     challenger[120] = 0.0
-    decision = judge(evidence(champion, challenger, unknown=unknown))
+    decision = judge(results(champion, challenger, unknown=unknown))
     assert decision.verdict == "insufficient_evidence"
     assert any("known to the champion" in reason for reason in decision.reasons)
 
 
 def test_new_intents_pass_where_the_known_ones_are_proven_not_worse() -> None:
     unknown = np.arange(1000) < 100
-    assert judge(evidence(~unknown, np.ones(1000), unknown=unknown)).verdict == "pass"
+    assert judge(results(~unknown, np.ones(1000), unknown=unknown)).verdict == "pass"
 
 
 def test_where_every_example_is_new_nothing_is_known_about_the_known_ones() -> None:
-    decision = judge(evidence(np.zeros(60), np.ones(60), unknown=np.ones(60, dtype=bool)))
+    decision = judge(results(np.zeros(60), np.ones(60), unknown=np.ones(60, dtype=bool)))
     assert decision.verdict == "insufficient_evidence"
 
 
 def test_one_example_is_insufficient_evidence_for_either_metric() -> None:
     for binary in (True, False):
         for pair in ((0.0, 1.0), (1.0, 0.0)):
-            decision = judge(evidence([pair[0]], [pair[1]], binary=binary, slices={"language": ("ja",)}))
+            decision = judge(results([pair[0]], [pair[1]], binary=binary, slices={"language": ("ja",)}))
             assert decision.verdict == "insufficient_evidence"
 
 
@@ -239,11 +239,11 @@ def test_one_example_is_insufficient_evidence_for_either_metric() -> None:
 def test_evidence_that_cannot_be_right_is_refused_by_name(bad, named) -> None:
     values = {"champion": [1, 0], "challenger": [1, 1], **bad}
     with pytest.raises(ValueError, match=named):
-        judge(evidence(values.pop("champion"), values.pop("challenger"), **values))
+        judge(results(values.pop("champion"), values.pop("challenger"), **values))
 
 
 @st.composite
-def pairs(draw, *, binary: bool = True) -> GateEvidence:
+def pairs(draw, *, binary: bool = True) -> GateInput:
     """Two models' outcomes, with languages and lengths, sometimes lopsided enough for any verdict."""
     size = draw(st.integers(1, 400))
     generator = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
@@ -255,25 +255,25 @@ def pairs(draw, *, binary: bool = True) -> GateEvidence:
         "language": tuple(generator.choice(["en", "ja", ""], size=size, p=[0.6, 0.3, 0.1]).tolist()),
         "length": tuple(generator.choice(["short", "long"], size=size).tolist()),
     }
-    return evidence(champion, challenger, binary=binary, slices=slices)
+    return results(champion, challenger, binary=binary, slices=slices)
 
 
 FAST = GateConfig(resamples=400)
 
 
-def swapped(given: GateEvidence) -> GateEvidence:
+def swapped(given: GateInput) -> GateInput:
     return replace(given, champion=given.challenger, challenger=given.champion)
 
 
 @given(st.one_of(pairs(), pairs(binary=False)))
-def test_of_two_models_at_most_one_passes_against_the_other(given: GateEvidence) -> None:
+def test_of_two_models_at_most_one_passes_against_the_other(given: GateInput) -> None:
     there, back = judge(given, config=FAST), judge(swapped(given), config=FAST)
     assert "pass" not in {there.verdict, back.verdict} or there.verdict != back.verdict
     if there.verdict == "pass":
         assert back.verdict == "fail"
 
 
-def shuffled(given: GateEvidence, seed: int) -> GateEvidence:
+def shuffled(given: GateInput, seed: int) -> GateInput:
     order = np.random.default_rng(seed).permutation(len(given.champion.outcomes))
     return replace(
         given,
@@ -297,13 +297,13 @@ def rounded(decision: GateDecision) -> dict[str, object]:
 
 
 @given(st.one_of(pairs(), pairs(binary=False)), st.integers(0, 100))
-def test_the_order_of_the_examples_changes_nothing(given: GateEvidence, seed: int) -> None:
+def test_the_order_of_the_examples_changes_nothing(given: GateInput, seed: int) -> None:
     assert rounded(judge(given, config=FAST)) == rounded(judge(shuffled(given, seed), config=FAST))
 
 
 @given(pairs(), st.integers(1, 3000))
-def test_examples_on_which_both_agree_never_turn_a_failure_into_a_pass(given: GateEvidence, more: int) -> None:
-    def longer(model: ModelEvidence) -> ModelEvidence:
+def test_examples_on_which_both_agree_never_turn_a_failure_into_a_pass(given: GateInput, more: int) -> None:
+    def longer(model: ModelResults) -> ModelResults:
         return replace(model, outcomes=np.concatenate([model.outcomes, np.ones(more)]))
 
     padded = replace(
@@ -317,7 +317,7 @@ def test_examples_on_which_both_agree_never_turn_a_failure_into_a_pass(given: Ga
 
 
 @given(st.one_of(pairs(), pairs(binary=False)))
-def test_a_pass_rests_on_proof_for_all_that_was_asked(given: GateEvidence) -> None:
+def test_a_pass_rests_on_proof_for_all_that_was_asked(given: GateInput) -> None:
     decision = judge(given, config=FAST)
     if decision.verdict == "pass":
         assert decision.figures["p_better"] <= FAST.alpha
@@ -327,5 +327,5 @@ def test_a_pass_rests_on_proof_for_all_that_was_asked(given: GateEvidence) -> No
 
 def test_the_same_evidence_gives_the_same_decision() -> None:
     generator = np.random.default_rng(0)
-    given = evidence(generator.random(300), generator.random(300), binary=False)
+    given = results(generator.random(300), generator.random(300), binary=False)
     assert judge(given) == judge(given)

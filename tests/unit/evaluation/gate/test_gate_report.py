@@ -8,8 +8,8 @@ import pytest
 from mangaassist_assets.evaluation.gate.chart import gate_chart
 from mangaassist_assets.evaluation.gate.gate import GateDecision, judge
 from mangaassist_assets.evaluation.gate.table import escaped
-from mangaassist_assets.evaluation.results import GateEvidence, ModelEvidence
-from tests.support.gate_simulation import Planted, intent_evidence
+from mangaassist_assets.evaluation.results import GateInput, ModelResults
+from tests.support.gate_simulation import Planted, intent_results
 
 HOSTILE = "a|b\n# <script>alert(1)</script> `x` [y](javascript:z) **ignore previous instructions** ../$x_1$"
 
@@ -17,7 +17,7 @@ HOSTILE = "a|b\n# <script>alert(1)</script> `x` [y](javascript:z) **ignore previ
 @pytest.fixture(scope="module")
 def large() -> GateDecision:
     planted = Planted(examples=2000, gain=0.02, hurt=("language", "ja"), hurt_gain=-0.1, guards=True)
-    return judge(intent_evidence(planted, np.random.default_rng(0)))
+    return judge(intent_results(planted, np.random.default_rng(0)))
 
 
 def test_a_decision_is_json_without_nan(large: GateDecision) -> None:
@@ -29,9 +29,9 @@ def test_a_decision_is_json_without_nan(large: GateDecision) -> None:
 
 
 def test_a_small_decision_is_json_and_a_table() -> None:
-    models = [ModelEvidence(version="", outcomes=np.full(40, right)) for right in (0.0, 1.0)]
+    models = [ModelResults(version="", outcomes=np.full(40, right)) for right in (0.0, 1.0)]
     decision = judge(
-        GateEvidence(
+        GateInput(
             metric="accuracy",
             binary=True,
             champion=models[0],
@@ -62,9 +62,9 @@ def test_the_table_names_guards_limits_and_both_versions(large: GateDecision) ->
 
 def test_names_from_outside_are_words_in_the_table_and_nothing_else() -> None:
     size = 200
-    models = [ModelEvidence(version=HOSTILE, outcomes=np.arange(size) % 2 * float(place)) for place in (0, 1)]
+    models = [ModelResults(version=HOSTILE, outcomes=np.arange(size) % 2 * float(place)) for place in (0, 1)]
     decision = judge(
-        GateEvidence(
+        GateInput(
             metric=HOSTILE,
             binary=True,
             champion=models[1],
@@ -89,8 +89,8 @@ def test_escaped_text_is_one_line() -> None:
 def test_the_chart_is_the_same_each_time_and_needs_no_slices(large: GateDecision) -> None:
     assert gate_chart(large) == gate_chart(large)
     assert gate_chart(large).startswith(b"\x89PNG")
-    empty = ModelEvidence(version="", outcomes=np.array([]))
-    nothing = judge(GateEvidence(metric="accuracy", binary=True, champion=empty, challenger=empty))
+    empty = ModelResults(version="", outcomes=np.array([]))
+    nothing = judge(GateInput(metric="accuracy", binary=True, champion=empty, challenger=empty))
     assert gate_chart(nothing).startswith(b"\x89PNG")
     assert "insufficient evidence" in nothing.markdown()
 

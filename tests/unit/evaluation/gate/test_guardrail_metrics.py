@@ -5,7 +5,7 @@ import pytest
 
 from mangaassist_assets.evaluation.gate.gate import GateConfig, GateDecision, judge
 from mangaassist_assets.evaluation.gate.guardrail_metrics import ACCEPTED, CALIBRATION, LATENCY, REFUSED, SIZE
-from mangaassist_assets.evaluation.results import GateEvidence, ModelEvidence, ScopeEvidence
+from mangaassist_assets.evaluation.results import GateInput, ModelResults, ScopeResults
 
 EXAMPLES = 1000
 CHAMPION = np.where(np.arange(EXAMPLES) < 100, 0.0, 1.0)
@@ -15,19 +15,19 @@ CHALLENGER = np.where(np.arange(EXAMPLES) < 50, 0.0, 1.0)
 def decide(champion=None, challenger=None, *, binary=True, **settings) -> GateDecision:
     """Judge a challenger that is better over all, with these further fields of both models."""
     return judge(
-        GateEvidence(
+        GateInput(
             metric="accuracy",
             binary=binary,
-            champion=ModelEvidence(version="1", outcomes=CHAMPION, **(champion or {})),
-            challenger=ModelEvidence(version="2", outcomes=CHALLENGER, **(challenger or {})),
+            champion=ModelResults(version="1", outcomes=CHAMPION, **(champion or {})),
+            challenger=ModelResults(version="2", outcomes=CHALLENGER, **(challenger or {})),
         ),
         config=GateConfig(**settings),
     )
 
 
-def scope(refused: int, *, of: int, accepted: int = EXAMPLES) -> dict[str, ScopeEvidence]:
+def scope(refused: int, *, of: int, accepted: int = EXAMPLES) -> dict[str, ScopeResults]:
     return {
-        "scope": ScopeEvidence(
+        "scope": ScopeResults(
             in_scope_accepted=np.arange(EXAMPLES) < accepted, out_of_scope_refused=np.arange(of) < refused
         )
     }
@@ -107,10 +107,10 @@ def test_scope_of_different_examples_is_refused() -> None:
         decide(scope(5, of=20), scope(5, of=21))
 
 
-def knows(intents: np.ndarray, accepted: np.ndarray, *, said: bool = True) -> dict[str, ScopeEvidence]:
+def knows(intents: np.ndarray, accepted: np.ndarray, *, said: bool = True) -> dict[str, ScopeResults]:
     """Return the scope of a model that knows some examples' intents and accepts some of those."""
     return {
-        "scope": ScopeEvidence(
+        "scope": ScopeResults(
             in_scope_accepted=accepted[intents],
             out_of_scope_refused=np.ones(20, dtype=bool),
             in_scope=intents if said else None,
@@ -137,7 +137,7 @@ def test_where_it_is_not_said_which_examples_are_in_scope_unequal_numbers_are_no
 
 def test_flags_of_scope_must_fit_the_examples() -> None:
     places = np.arange(EXAMPLES)
-    scope = ScopeEvidence(
+    scope = ScopeResults(
         in_scope_accepted=np.ones(5, dtype=bool),
         out_of_scope_refused=np.ones(5, dtype=bool),
         in_scope=places < 6,
@@ -208,18 +208,18 @@ def test_chance_rarely_breaks_any_of_many_guards() -> None:
             {
                 "confidences": np.clip(0.8 + 0.1 * generator.standard_normal(EXAMPLES), 0, 1),
                 "other_figures": {name: generator.random(EXAMPLES) for name in ("mrr@10", "recall@3")},
-                "scope": ScopeEvidence(
+                "scope": ScopeResults(
                     in_scope_accepted=generator.random(EXAMPLES) < 0.9, out_of_scope_refused=generator.random(60) < 0.7
                 ),
             }
             for _ in range(2)
         ]
         decision = judge(
-            GateEvidence(
+            GateInput(
                 metric="accuracy",
                 binary=True,
-                champion=ModelEvidence(version="1", outcomes=CHAMPION, **models[0]),
-                challenger=ModelEvidence(version="2", outcomes=CHAMPION, **models[1]),
+                champion=ModelResults(version="1", outcomes=CHAMPION, **models[0]),
+                challenger=ModelResults(version="2", outcomes=CHAMPION, **models[1]),
             ),
             config=GateConfig(resamples=500),
         )

@@ -6,8 +6,8 @@ import pytest
 from mangaassist_assets.evaluation.gate.gate import GateConfig, judge
 from mangaassist_assets.evaluation.gate.slices import judge_slices
 from mangaassist_assets.evaluation.gate.slices import testable as slices_to_test
-from mangaassist_assets.evaluation.results import GateEvidence, ModelEvidence
-from tests.support.gate_simulation import Planted, intent_evidence, ranking_evidence
+from mangaassist_assets.evaluation.results import GateInput, ModelResults
+from tests.support.gate_simulation import Planted, intent_results, ranking_results
 
 
 def judged(champion, challenger, slices, *, binary=True, **settings):
@@ -54,9 +54,9 @@ def test_a_loss_that_is_neither_proven_nor_refuted_is_undecided_and_says_how_man
     assert item.needed_examples > 500
 
 
-def evidence(champion, challenger, slices) -> GateEvidence:
-    models = [ModelEvidence(version=str(place), outcomes=values) for place, values in enumerate((champion, challenger))]
-    return GateEvidence(metric="accuracy", binary=True, champion=models[0], challenger=models[1], slices=slices)
+def results(champion, challenger, slices) -> GateInput:
+    models = [ModelResults(version=str(place), outcomes=values) for place, values in enumerate((champion, challenger))]
+    return GateInput(metric="accuracy", binary=True, champion=models[0], challenger=models[1], slices=slices)
 
 
 def test_a_gain_over_all_does_not_pass_while_a_slice_is_undecided() -> None:
@@ -64,7 +64,7 @@ def test_a_gain_over_all_does_not_pass_while_a_slice_is_undecided() -> None:
     champion[:80] = 0.0
     champion[1000:1026] = 0.0
     challenger[1026:1066] = 0.0
-    decision = judge(evidence(champion, challenger, LANGUAGES))
+    decision = judge(results(champion, challenger, LANGUAGES))
     assert decision.figures["p_better"] < 0.001
     assert decision.verdict == "insufficient_evidence"
     assert any("'ja'" in reason for reason in decision.reasons)
@@ -141,7 +141,7 @@ def test_chance_rarely_finds_any_slice_worse() -> None:
     generator = np.random.default_rng(5)
     found = 0
     for _ in range(100):
-        drawn = intent_evidence(Planted(examples=800, disagreement=0.2), generator)
+        drawn = intent_results(Planted(examples=800, disagreement=0.2), generator)
         found += any(item.judgement == "worse" for item in judge(drawn).slices)
     assert found <= 11  # 5 % of 100, and three standard deviations
 
@@ -167,7 +167,7 @@ def test_a_slice_in_which_no_query_differs_is_judged_with_the_variance_of_all() 
     assert quiet.low < 0.0 < quiet.high
 
 
-@pytest.mark.parametrize("draw", [intent_evidence, ranking_evidence])
+@pytest.mark.parametrize("draw", [intent_results, ranking_results])
 def test_a_challenger_that_is_much_worse_in_one_language_never_passes(draw) -> None:
     generator = np.random.default_rng(0)
     planted = Planted(examples=2000, disagreement=0.2, gain=0.1, hurt=("language", "ja"), hurt_gain=-0.15)

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mangaassist_assets.mining.tracking.cluster_events import bundle_events, chance_of_none, link_clusters
-from mangaassist_assets.mining.tracking.cluster_matching import KinshipConfig
+from mangaassist_assets.mining.tracking.cluster_matching import ClusterMatchingConfig
 from mangaassist_assets.mining.tracking.identity import MinedCluster, birth_id, resolve_identities
 from mangaassist_assets.mining.tracking.profiles import ClusterProfile, choose_exemplars, profile_of
 from tests.support.cluster_streams import Planted, StreamPlan, clouds, stream
@@ -347,7 +347,7 @@ def test_what_does_not_fit_together_is_refused():
     with pytest.raises(ValueError, match="newer bundle cannot have more failed turns"):
         bundle_events(bundle.profiles, [], turns=9, previous_turns=0)
     with pytest.raises(ValueError, match="lowest"):
-        KinshipConfig(lowest=0.9)
+        ClusterMatchingConfig(lowest=0.9)
 
 
 def test_exemplars_do_not_depend_on_the_order_of_members_and_one_late_trace_changes_at_most_one():
@@ -405,7 +405,7 @@ def test_a_cluster_that_is_mostly_new_carries_nothing_on():
     later = Bundle("b2", {(0, 1): [3, 27]})
     found = link_clusters(later.profiles, earlier.profiles)
     assert not found.kin.any()
-    assert link_clusters(later.profiles, earlier.profiles, config=KinshipConfig(known_share=0.05)).kin.all()
+    assert link_clusters(later.profiles, earlier.profiles, config=ClusterMatchingConfig(known_share=0.05)).kin.all()
 
 
 def test_a_cluster_that_is_half_known_is_carried_on():

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from mangaassist_assets.models.artifacts import seal_artifact
-from mangaassist_assets.models.encoders.frozen_layers import FrozenTrunk
+from mangaassist_assets.models.encoders.frozen_layers import FrozenLayers
 from mangaassist_assets.models.intent import candidates as intent_candidates
 from mangaassist_assets.models.intent.training import IntentClassifier, IntentTrainingResult, train_intent_classifier
 from mangaassist_assets.training.checkpoints import Checkpoints
@@ -55,13 +55,13 @@ def test_a_champion_of_the_same_base_costs_no_second_pass_through_the_frozen_lay
     champion: IntentTrainingResult, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made: list[int] = []
-    build = FrozenTrunk.__init__
+    build = FrozenLayers.__init__
 
-    def counted(self: FrozenTrunk, *arguments: object, **options: object) -> None:
+    def counted(self: FrozenLayers, *arguments: object, **options: object) -> None:
         made.append(1)
         build(self, *arguments, **options)
 
-    monkeypatch.setattr(FrozenTrunk, "__init__", counted)
+    monkeypatch.setattr(FrozenLayers, "__init__", counted)
     config = replace(QUICK, fine_tune=False)
     train_intent_classifier(
         examples(MESSAGES), validation(), config=config, output=tmp_path / "model", start_from=champion.directory

@@ -1,4 +1,4 @@
-"""Claims about batches by token budget, the frozen trunk, and what fine-tuning may change."""
+"""Claims about batches by token budget, the frozen frozen layers, and what fine-tuning may change."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -9,13 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mangaassist_assets.models.artifact_output import ArtifactWriteError, whole_or_nothing
-from mangaassist_assets.models.encoders import frozen_layers as trunk_module
-from mangaassist_assets.models.encoders.frozen_layers import FrozenTrunk
+from mangaassist_assets.models.encoders import frozen_layers as frozen_layers_module
+from mangaassist_assets.models.encoders.frozen_layers import FrozenLayers
 from mangaassist_assets.models.encoders.pretrained import PretrainedEncoder, load_base, tokenize
 from mangaassist_assets.models.intent.fine_tuning import (
     IntentObjective,
     IntentTrainingConfig,
-    LabelledTrunk,
+    LabelledFrozenLayers,
     token_batches,
 )
 from mangaassist_assets.models.intent.heads import LinearHead, fit_linear_head
@@ -52,8 +52,8 @@ def test_batches_of_one_length_are_nearly_free_of_padding_and_differ_from_epoch_
 
 def test_every_message_counts_the_same_whatever_batch_it_is_in(base: PretrainedEncoder) -> None:
     texts = ["hi", "hello", "where is my parcel", "please tell me when the parcel that i ordered will arrive at home"]
-    trunk = FrozenTrunk(base.encoder, tokenize(base.tokenizer, texts, max_tokens=64), layers=5)
-    training = LabelledTrunk(trunk, np.array([0, 0, 1, 1]), np.ones(4, dtype=np.float32))
+    frozen = FrozenLayers(base.encoder, tokenize(base.tokenizer, texts, max_tokens=64), layers=5)
+    training = LabelledFrozenLayers(frozen, np.array([0, 0, 1, 1]), np.ones(4, dtype=np.float32))
     head = LinearHead(np.zeros((2, 384), dtype=np.float32), np.zeros(2, dtype=np.float32))
     config = IntentTrainingConfig(fine_tuned_layers=1, batch_tokens=20)
     objective = IntentObjective(base.encoder, head, training, training, config=config, compute=Compute())
@@ -69,9 +69,9 @@ def test_states_that_are_too_many_to_keep_are_computed_again_and_are_the_same(
     base: PretrainedEncoder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sequences = tokenize(base.tokenizer, ["hi", "where is my parcel", "good morning to you"], max_tokens=64)
-    kept = FrozenTrunk(base.encoder, sequences, layers=2)
-    monkeypatch.setattr(trunk_module, "_BYTES_KEPT", 0)
-    computed = FrozenTrunk(base.encoder, sequences, layers=2)
+    kept = FrozenLayers(base.encoder, sequences, layers=2)
+    monkeypatch.setattr(frozen_layers_module, "_BYTES_KEPT", 0)
+    computed = FrozenLayers(base.encoder, sequences, layers=2)
     (states, mask), (again, same_mask) = kept.hidden([2, 0]), computed.hidden([2, 0])
     assert states.shape == again.shape == (2, 6, 384)
     assert (mask == same_mask).all()

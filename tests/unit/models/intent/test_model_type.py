@@ -1,4 +1,4 @@
-"""Claims about the intent classifier as a family: what it reads, trains, proves and reports."""
+"""Claims about the intent classifier as a model type: what it reads, trains, proves and reports."""
 
 import json
 from pathlib import Path
@@ -11,12 +11,12 @@ from mangaassist_assets.models.artifacts import artifact_kind
 from mangaassist_assets.models.examples import IntentExample
 from mangaassist_assets.models.intent.fine_tuning import IntentTrainingConfig
 from mangaassist_assets.models.intent.model import IntentClassifier
-from mangaassist_assets.models.intent.model_type import IntentFamily
-from mangaassist_assets.models.model_type_registry import load_family
+from mangaassist_assets.models.intent.model_type import IntentModelType
+from mangaassist_assets.models.model_type_registry import load_model_type
 from mangaassist_assets.models.model_types import TrainedArtifact, TrainingRequest
 from tests.support.intent_training import MESSAGES, QUICK, UNSEEN, examples, of_no_intent, validation
 
-FAMILY = IntentFamily(config=QUICK)
+FAMILY = IntentModelType(config=QUICK)
 HELD_OUT = [
     *[IntentExample(example_id=f"h{n}", text=text, intent=intent) for n, (text, intent) in enumerate(UNSEEN.items())],
     IntentExample(example_id="h8", text="歌を歌って", intent="karaoke", tenant="osaka"),
@@ -29,7 +29,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> TrainedArtifact:
     request = TrainingRequest(
         train=examples(MESSAGES),
         validation=[*validation(), *of_no_intent(6)],
-        output=tmp_path_factory.mktemp("family") / "model",
+        output=tmp_path_factory.mktemp("model_type") / "model",
     )
     return FAMILY.train(request)
 
@@ -43,7 +43,7 @@ def test_settings_decide_the_weights_and_nothing_else() -> None:
     settings = FAMILY.settings()
     assert json.loads(json.dumps(settings)) == settings
     assert settings["base"] == "packaged-minilm"
-    assert IntentFamily(config=IntentTrainingConfig(checkpoint_steps=7)).settings() == IntentFamily().settings()
+    assert IntentModelType(config=IntentTrainingConfig(checkpoint_steps=7)).settings() == IntentModelType().settings()
 
 
 @pytest.mark.parametrize("with_tenant", [True, False])
@@ -72,23 +72,23 @@ def test_what_training_tells_can_be_stored_as_json(trained: TrainedArtifact) -> 
 
 
 def test_a_message_of_no_intent_is_right_when_it_is_refused(model: IntentClassifier) -> None:
-    evidence = FAMILY.evidence(model, HELD_OUT, version="3")
+    results = FAMILY.evaluate(model, HELD_OUT, version="3")
     decisions = model.answer([example.text for example in HELD_OUT], {})["decisions"]
-    assert evidence.outcomes[-6:].tolist() == [float(not decision["in_scope"]) for decision in decisions[-6:]]
-    assert evidence.outcomes[:8].tolist() == [1.0] * 8
+    assert results.outcomes[-6:].tolist() == [float(not decision["in_scope"]) for decision in decisions[-6:]]
+    assert results.outcomes[:8].tolist() == [1.0] * 8
 
 
 def test_confidence_is_in_the_answer_that_was_given(model: IntentClassifier) -> None:
-    evidence = FAMILY.evidence(model, HELD_OUT, version="3")
+    results = FAMILY.evaluate(model, HELD_OUT, version="3")
     decisions = model.answer([example.text for example in HELD_OUT], {})["decisions"]
-    assert evidence.confidences is not None
-    for example, decision, confidence in zip(HELD_OUT, decisions, evidence.confidences, strict=True):
+    assert results.confidences is not None
+    for example, decision, confidence in zip(HELD_OUT, decisions, results.confidences, strict=True):
         refused_rightly = example.intent == "out_of_scope" and not decision["in_scope"]
         assert confidence == pytest.approx(1 - decision["score"] if refused_rightly else decision["score"], abs=1e-5)
 
 
 def test_an_intent_the_model_never_learned_is_an_error_and_marked(model: IntentClassifier) -> None:
-    assert FAMILY.evidence(model, HELD_OUT, version="3").outcomes[8] == 0.0
+    assert FAMILY.evaluate(model, HELD_OUT, version="3").outcomes[8] == 0.0
     unknown = FAMILY.unknown_to(model, HELD_OUT)
     assert unknown is not None
     assert np.flatnonzero(unknown).tolist() == [8]
@@ -96,18 +96,18 @@ def test_an_intent_the_model_never_learned_is_an_error_and_marked(model: IntentC
 
 
 def test_scope_evidence_is_about_known_intents_and_messages_of_none(model: IntentClassifier) -> None:
-    evidence = FAMILY.evidence(model, HELD_OUT, version="3")
-    assert evidence.scope is not None
-    assert evidence.scope.in_scope_accepted.shape == (8,)
-    assert evidence.scope.in_scope is not None
-    assert np.flatnonzero(evidence.scope.in_scope).tolist() == list(range(8))
-    assert evidence.scope.out_of_scope_refused.shape == (6,)
-    assert evidence.scope.out_of_scope_refused.tolist() == [bool(one) for one in evidence.outcomes[-6:]]
+    results = FAMILY.evaluate(model, HELD_OUT, version="3")
+    assert results.scope is not None
+    assert results.scope.in_scope_accepted.shape == (8,)
+    assert results.scope.in_scope is not None
+    assert np.flatnonzero(results.scope.in_scope).tolist() == list(range(8))
+    assert results.scope.out_of_scope_refused.shape == (6,)
+    assert results.scope.out_of_scope_refused.tolist() == [bool(one) for one in results.outcomes[-6:]]
 
 
 def test_the_size_is_that_of_all_files(model: IntentClassifier, trained: TrainedArtifact) -> None:
     size = sum(path.stat().st_size for path in trained.directory.iterdir())
-    assert FAMILY.evidence(model, HELD_OUT, version="3").size_bytes == size
+    assert FAMILY.evaluate(model, HELD_OUT, version="3").size_bytes == size
 
 
 def test_slices_name_the_tenant_only_where_there_is_one() -> None:
@@ -134,12 +134,12 @@ def test_a_report_about_messages_of_no_intent_alone_has_scope_figures_only(model
 
 
 def test_no_examples_give_empty_evidence(model: IntentClassifier) -> None:
-    evidence = FAMILY.evidence(model, [], version="3")
-    assert evidence.outcomes.shape == (0,)
+    results = FAMILY.evaluate(model, [], version="3")
+    assert results.outcomes.shape == (0,)
 
 
 def test_the_family_is_found_by_the_kind_of_its_artifacts(trained: TrainedArtifact) -> None:
-    assert isinstance(load_family(artifact_kind(trained.directory), base="packaged-minilm"), IntentFamily)
+    assert isinstance(load_model_type(artifact_kind(trained.directory), base="packaged-minilm"), IntentModelType)
 
 
 def test_a_request_asks_about_the_message() -> None:
@@ -148,5 +148,5 @@ def test_a_request_asks_about_the_message() -> None:
 
 def test_a_model_that_refuses_nothing_has_no_scope_evidence_and_says_so(tmp_path: Path) -> None:
     trained = FAMILY.train(TrainingRequest(train=examples(MESSAGES), validation=[], output=tmp_path / "model"))
-    assert FAMILY.evidence(FAMILY.load(trained.directory), HELD_OUT, version="1").scope is None
+    assert FAMILY.evaluate(FAMILY.load(trained.directory), HELD_OUT, version="1").scope is None
     assert any("answers every message" in limit for limit in trained.limits)

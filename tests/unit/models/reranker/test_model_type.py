@@ -1,4 +1,4 @@
-"""Claims about the reranker as a model family: trained, loaded, asked and judged without knowing what it is."""
+"""Claims about the reranker as a model type: trained, loaded, asked and judged without knowing what it is."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -8,33 +8,33 @@ import pytest
 
 from mangaassist_assets.models.artifacts import ArtifactMismatchError, artifact_kind
 from mangaassist_assets.models.examples import RankingExample
-from mangaassist_assets.models.model_type_registry import load_family
+from mangaassist_assets.models.model_type_registry import load_model_type
 from mangaassist_assets.models.model_types import TrainedArtifact, TrainingRequest
 from mangaassist_assets.models.reranker.model import Reranker
-from mangaassist_assets.models.reranker.model_type import RerankerFamily
+from mangaassist_assets.models.reranker.model_type import RerankerModelType
 from tests.support.tiny_ranker import TINY, WORDS, tiny_examples, write_tiny_base
 
 
 @pytest.fixture(scope="module")
-def family(tmp_path_factory: pytest.TempPathFactory) -> RerankerFamily:
+def model_type(tmp_path_factory: pytest.TempPathFactory) -> RerankerModelType:
     base = write_tiny_base(tmp_path_factory.mktemp("tiny") / "base")
-    return RerankerFamily(base=base, config=TINY, checkpoint_steps=2)
+    return RerankerModelType(base=base, config=TINY, checkpoint_steps=2)
 
 
 @pytest.fixture(scope="module")
-def trained(family: RerankerFamily, tmp_path_factory: pytest.TempPathFactory) -> TrainedArtifact:
+def trained(model_type: RerankerModelType, tmp_path_factory: pytest.TempPathFactory) -> TrainedArtifact:
     request = TrainingRequest(
         train=tiny_examples(),
         validation=tiny_examples("v"),
-        output=tmp_path_factory.mktemp("family") / "model",
+        output=tmp_path_factory.mktemp("model_type") / "model",
         corpus=[passage for one in tiny_examples() for passage in one.passages],
     )
-    return family.train(request)
+    return model_type.train(request)
 
 
 @pytest.fixture(scope="module")
-def model(family: RerankerFamily, trained: TrainedArtifact) -> Reranker:
-    return family.load(trained.directory, trained.digest)
+def model(model_type: RerankerModelType, trained: TrainedArtifact) -> Reranker:
+    return model_type.load(trained.directory, trained.digest)
 
 
 def frame(examples: list[RankingExample], *, tenants: dict[str, str] | None = None) -> pl.DataFrame:
@@ -59,21 +59,21 @@ def frame(examples: list[RankingExample], *, tenants: dict[str, str] | None = No
 
 
 def test_the_registry_finds_the_family_by_its_kind(trained: TrainedArtifact) -> None:
-    assert isinstance(load_family(artifact_kind(trained.directory)), RerankerFamily)
+    assert isinstance(load_model_type(artifact_kind(trained.directory)), RerankerModelType)
 
 
-def test_settings_decide_the_weights_and_name_the_base(family: RerankerFamily) -> None:
-    assert family.settings()["epochs"] == TINY.epochs
-    assert RerankerFamily().settings()["base"] == "packaged-minilm"
-    assert RerankerFamily(loss="binary").settings() == {**RerankerFamily().settings(), "loss": "binary"}
-    assert "checkpoint_steps" not in family.settings()
+def test_settings_decide_the_weights_and_name_the_base(model_type: RerankerModelType) -> None:
+    assert model_type.settings()["epochs"] == TINY.epochs
+    assert RerankerModelType().settings()["base"] == "packaged-minilm"
+    assert RerankerModelType(loss="binary").settings() == {**RerankerModelType().settings(), "loss": "binary"}
+    assert "checkpoint_steps" not in model_type.settings()
 
 
-def test_examples_come_back_from_a_frame_with_tenants_or_without(family: RerankerFamily) -> None:
+def test_examples_come_back_from_a_frame_with_tenants_or_without(model_type: RerankerModelType) -> None:
     examples = tiny_examples()
-    assert family.examples(frame(examples), "test") == examples
-    assert family.examples(frame(examples), "train") == []
-    tenanted = family.examples(frame(examples, tenants={"q0": "north"}), "test")
+    assert model_type.examples(frame(examples), "test") == examples
+    assert model_type.examples(frame(examples), "train") == []
+    tenanted = model_type.examples(frame(examples, tenants={"q0": "north"}), "test")
     assert [one.tenant for one in tenanted] == ["north", *[""] * 9]
     assert [replace(one, tenant="") for one in tenanted] == examples
 
@@ -88,10 +88,10 @@ def test_training_says_what_it_had_to_choose_from(trained: TrainedArtifact) -> N
 
 
 def test_a_champion_of_the_family_can_teach_and_be_gone_on_from(
-    family: RerankerFamily, trained: TrainedArtifact, tmp_path: Path
+    model_type: RerankerModelType, trained: TrainedArtifact, tmp_path: Path
 ) -> None:
-    settings = family.settings()
-    distilling = RerankerFamily(base=str(settings["base"]), config=TINY, loss="distillation")
+    settings = model_type.settings()
+    distilling = RerankerModelType(base=str(settings["base"]), config=TINY, loss="distillation")
     request = TrainingRequest(
         train=tiny_examples(), validation=tiny_examples("v"), output=tmp_path / "model", champion=trained.directory
     )
@@ -100,43 +100,43 @@ def test_a_champion_of_the_family_can_teach_and_be_gone_on_from(
     assert result.metrics["validation_loss"] <= trained.metrics["validation_loss"] + 1e-6
 
 
-def test_an_artifact_with_another_digest_is_not_loaded(family: RerankerFamily, trained: TrainedArtifact) -> None:
+def test_an_artifact_with_another_digest_is_not_loaded(model_type: RerankerModelType, trained: TrainedArtifact) -> None:
     with pytest.raises(ArtifactMismatchError):
-        family.load(trained.directory, "0" * 64)
+        model_type.load(trained.directory, "0" * 64)
 
 
 def test_evidence_has_a_figure_per_query_and_the_artifacts_size(
-    family: RerankerFamily, model: Reranker, trained: TrainedArtifact
+    model_type: RerankerModelType, model: Reranker, trained: TrainedArtifact
 ) -> None:
     nothing_relevant = replace(tiny_examples()[0], example_id="lost", relevances=(0.0,) * len(WORDS))
-    evidence = family.evidence(model, [*tiny_examples(), nothing_relevant], version="7")
-    assert evidence.version == "7"
-    assert evidence.outcomes.shape == evidence.other_figures["mrr@10"].shape == (11,)
-    assert evidence.outcomes[-1] == 0.0
-    assert ((evidence.outcomes >= 0) & (evidence.outcomes <= 1)).all()
+    results = model_type.evaluate(model, [*tiny_examples(), nothing_relevant], version="7")
+    assert results.version == "7"
+    assert results.outcomes.shape == results.other_figures["mrr@10"].shape == (11,)
+    assert results.outcomes[-1] == 0.0
+    assert ((results.outcomes >= 0) & (results.outcomes <= 1)).all()
     size = sum(path.stat().st_size for path in trained.directory.rglob("*") if path.is_file())
-    assert evidence.size_bytes == size
-    again = family.evidence(model, tiny_examples()[:1], version="7")
-    assert again.outcomes[0] == evidence.outcomes[0]
+    assert results.size_bytes == size
+    again = model_type.evaluate(model, tiny_examples()[:1], version="7")
+    assert again.outcomes[0] == results.outcomes[0]
 
 
-def test_a_timed_request_is_what_the_model_answers(family: RerankerFamily, model: Reranker) -> None:
-    request = family.request_input(tiny_examples()[0])
+def test_a_timed_request_is_what_the_model_answers(model_type: RerankerModelType, model: Reranker) -> None:
+    request = model_type.request_input(tiny_examples()[0])
     assert len(model.answer(request, {})["predictions"]) == len(WORDS)
 
 
-def test_slices_are_language_length_and_tenant_where_there_is_one(family: RerankerFamily) -> None:
+def test_slices_are_language_length_and_tenant_where_there_is_one(model_type: RerankerModelType) -> None:
     english, japanese = tiny_examples()[:2]
     japanese = replace(japanese, query="返品はできますか")
-    assert family.slices([english, japanese]) == {"language": ("en", "ja"), "length": ("short", "short")}
-    assert family.slices([replace(english, tenant="north"), japanese])["tenant"] == ("north", "")
+    assert model_type.slices([english, japanese]) == {"language": ("en", "ja"), "length": ("short", "short")}
+    assert model_type.slices([replace(english, tenant="north"), japanese])["tenant"] == ("north", "")
 
 
-def test_the_report_sets_the_retriever_beside_the_model(family: RerankerFamily, model: Reranker) -> None:
+def test_the_report_sets_the_retriever_beside_the_model(model_type: RerankerModelType, model: Reranker) -> None:
     lost = replace(tiny_examples()[0], example_id="lost", relevances=(0.0,) * len(WORDS))
-    report = family.report(model, [*tiny_examples(), lost])
+    report = model_type.report(model, [*tiny_examples(), lost])
     assert report["queries"] == 11
     assert report["queries_without_a_relevant_candidate"] == pytest.approx(1 / 11)
     assert report["retriever"]["mrr@10"] == pytest.approx(sum(1 / rank for rank in range(1, 11)) / 11)
     assert set(report["model"]) > {"ndcg@10", "mrr@10", "brier"}
-    assert family.report(model, []) == {"queries": 0}
+    assert model_type.report(model, []) == {"queries": 0}

@@ -12,8 +12,8 @@ from mangaassist_assets.models.pipelines import INTENT, RERANKER
 from resources.settings.learning import LearningResource
 
 
-def base_of(resource, lane):
-    return resource.family(lane).settings()["base"]
+def base_of(resource, pipeline):
+    return resource.model_type(pipeline).settings()["base"]
 
 
 def test_a_base_model_is_named_by_the_field_then_by_the_variable_then_by_the_family(monkeypatch):

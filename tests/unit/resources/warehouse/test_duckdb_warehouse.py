@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mangaassist_assets.core.bundles import InvalidBundleError
 from mangaassist_assets.reporting.warehouse.queries import LOADED
 from mangaassist_assets.reporting.warehouse.types import WarehouseBusyError, WarehouseError
-from mangaassist_assets.tracing.contract.turn_reader import InvalidBundleError
 from resources.warehouse.warehouse import DuckDbWarehouseResource, dollar_parameters
 from tests.support.reports import BUNDLE, EARLIER, bundle_rows, chat_turn, event
 

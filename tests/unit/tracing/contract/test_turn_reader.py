@@ -7,15 +7,14 @@ from typing import Any
 
 import pytest
 
+from mangaassist_assets.core.bundles import InvalidBundleError, validate_bundle
 from mangaassist_assets.privacy import pseudonym
 from mangaassist_assets.tracing.contract.records import AssessmentRecord, SpanRecord, TraceRecord
 from mangaassist_assets.tracing.contract.turn_reader import (
-    InvalidBundleError,
     Quarantined,
     parse_turn,
     read_trace,
     read_turns,
-    validate_bundle,
 )
 from mangaassist_assets.tracing.contract.turns import ChatTurn
 

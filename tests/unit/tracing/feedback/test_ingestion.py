@@ -1,4 +1,4 @@
-"""Landing feedback: the table of a bundle is a function of the set of events, whatever happened on their way."""
+"""Ingestion feedback: the table of a bundle is a function of the set of events, whatever happened on their way."""
 
 from __future__ import annotations
 
@@ -15,9 +15,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mangaassist_assets.core.ingestion_tables import LandingConflictError
+from mangaassist_assets.core.ingestion_tables import IngestionConflictError
 from mangaassist_assets.tracing.feedback.events import FeedbackEvent, FeedbackRecord, latest_feedback
-from mangaassist_assets.tracing.feedback.ingestion import EVENT_SCHEMA, FeedbackLanding, events_from_parquet, land_new
+from mangaassist_assets.tracing.feedback.ingestion import (
+    EVENT_SCHEMA,
+    FeedbackIngestion,
+    events_from_parquet,
+    ingest_new,
+)
 from mangaassist_assets.tracing.feedback.sources import FeedbackBatch, RejectedRecord
 from mangaassist_assets.tracing.ingestion.turn_frames import SnapshotSchemaError, to_parquet
 from resources.feedback.kinesis_shards import ShardReader
@@ -66,73 +71,73 @@ class ListSource:
 
 
 @pytest.fixture
-def landing(tmp_path: Path) -> FeedbackLanding:
-    return FeedbackLanding.at(str(tmp_path / "landing"))
+def ingestion(tmp_path: Path) -> FeedbackIngestion:
+    return FeedbackIngestion.at(str(tmp_path / "ingestion"))
 
 
-def test_an_empty_landing_starts_at_the_beginning_of_the_stream(landing):
-    assert landing.cursor() == {}
-    assert landing.table("rc1").events == ()
-    assert landing.bundles() == []
+def test_an_empty_ingestion_starts_at_the_beginning_of_the_stream(ingestion):
+    assert ingestion.cursor() == {}
+    assert ingestion.table("rc1").events == ()
+    assert ingestion.bundles() == []
 
 
-def test_events_and_position_arrive_together(landing):
-    assert landing.append(events=[event(1)], rejects=[], cursor={"shard-0": "17"})
-    assert landing.cursor() == {"shard-0": "17"}
-    assert landing.table("rc1").count("thumbs_down") == 1
+def test_events_and_position_arrive_together(ingestion):
+    assert ingestion.append(events=[event(1)], rejects=[], cursor={"shard-0": "17"})
+    assert ingestion.cursor() == {"shard-0": "17"}
+    assert ingestion.table("rc1").count("thumbs_down") == 1
 
 
-def test_nothing_new_writes_nothing_and_a_position_alone_is_kept(landing):
-    landing.append(events=[event(1)], rejects=[], cursor={"shard-0": "17"})
-    assert not landing.append(events=[], rejects=[], cursor={"shard-0": "17"})
-    assert landing.checkpoint().number == 1
-    assert landing.append(events=[], rejects=[], cursor={"shard-0": "SHARD_END"})
-    assert landing.cursor() == {"shard-0": "SHARD_END"}
+def test_nothing_new_writes_nothing_and_a_position_alone_is_kept(ingestion):
+    ingestion.append(events=[event(1)], rejects=[], cursor={"shard-0": "17"})
+    assert not ingestion.append(events=[], rejects=[], cursor={"shard-0": "17"})
+    assert ingestion.checkpoint().number == 1
+    assert ingestion.append(events=[], rejects=[], cursor={"shard-0": "SHARD_END"})
+    assert ingestion.cursor() == {"shard-0": "SHARD_END"}
 
 
-def test_a_repeated_delivery_counts_once(landing):
-    landing.append(events=[event(1), event(2)], rejects=[], cursor={"s": "2"})
-    landing.append(events=[event(2), event(3)], rejects=[], cursor={"s": "3"})
-    table = landing.table("rc1")
+def test_a_repeated_delivery_counts_once(ingestion):
+    ingestion.append(events=[event(1), event(2)], rejects=[], cursor={"s": "2"})
+    ingestion.append(events=[event(2), event(3)], rejects=[], cursor={"s": "3"})
+    table = ingestion.table("rc1")
     assert [one.event_id for one in table.events] == ["event-1", "event-2", "event-3"]
     assert (table.duplicates, table.conflicts) == (1, 0)
 
 
-def test_one_id_with_two_contents_keeps_the_earlier_and_counts_the_conflict(landing):
+def test_one_id_with_two_contents_keeps_the_earlier_and_counts_the_conflict(ingestion):
     late = event(1, feedback="thumbs_up", timestamp="2026-03-24T11:00:00.000Z")
-    landing.append(events=[late, event(1), late], rejects=[], cursor={"s": "2"})
-    table = landing.table("rc1")
+    ingestion.append(events=[late, event(1), late], rejects=[], cursor={"s": "2"})
+    table = ingestion.table("rc1")
     assert [one.feedback for one in table.events] == ["thumbs_down"]
     assert (table.duplicates, table.conflicts) == (1, 1)
 
 
-def test_bundles_are_kept_apart_and_rejects_are_kept_once_for_each_place(landing):
-    landing.append(events=[event(1), event(2, bundle="rc2")], rejects=[reject(1)], cursor={"s": "2"})
-    landing.append(events=[], rejects=[reject(1), reject(2, "schema is not 1")], gaps=[reject(9, "lost")], cursor={})
-    assert len(landing.table("rc2").events) == 1
-    assert landing.bundles() == ["rc1", "rc2"]
-    assert landing.rejects() == [reject(1), reject(2, "schema is not 1")]
-    assert landing.gaps() == [reject(9, "lost")]
+def test_bundles_are_kept_apart_and_rejects_are_kept_once_for_each_place(ingestion):
+    ingestion.append(events=[event(1), event(2, bundle="rc2")], rejects=[reject(1)], cursor={"s": "2"})
+    ingestion.append(events=[], rejects=[reject(1), reject(2, "schema is not 1")], gaps=[reject(9, "lost")], cursor={})
+    assert len(ingestion.table("rc2").events) == 1
+    assert ingestion.bundles() == ["rc1", "rc2"]
+    assert ingestion.rejects() == [reject(1), reject(2, "schema is not 1")]
+    assert ingestion.gaps() == [reject(9, "lost")]
 
 
-def test_the_table_of_a_bundle_reads_no_file_of_another(landing, tmp_path):
-    landing.append(events=[event(1), event(2, bundle="rc2")], rejects=[reject(1)], cursor={"s": "2"})
+def test_the_table_of_a_bundle_reads_no_file_of_another(ingestion, tmp_path):
+    ingestion.append(events=[event(1), event(2, bundle="rc2")], rejects=[reject(1)], cursor={"s": "2"})
     for folder in ("release_bundle=rc2", "release_bundle=_rejected"):
-        shutil.rmtree(tmp_path / "landing" / folder)
-    assert len(landing.table("rc1").events) == 1
+        shutil.rmtree(tmp_path / "ingestion" / folder)
+    assert len(ingestion.table("rc1").events) == 1
     with pytest.raises(Exception, match=r"rc2|No such file|not found"):
-        landing.table("rc2")
+        ingestion.table("rc2")
 
 
-def test_two_writers_from_one_position_do_not_both_land(landing):
-    start = landing.checkpoint()
-    landing.append(events=[event(1)], rejects=[], cursor={"s": "1"}, after=start)
-    with pytest.raises(LandingConflictError, match="run again"):
-        landing.append(events=[event(1)], rejects=[], cursor={"s": "1"}, after=start)
-    assert landing.table("rc1").duplicates == 0
+def test_two_writers_from_one_position_do_not_both_ingest(ingestion):
+    start = ingestion.checkpoint()
+    ingestion.append(events=[event(1)], rejects=[], cursor={"s": "1"}, after=start)
+    with pytest.raises(IngestionConflictError, match="run again"):
+        ingestion.append(events=[event(1)], rejects=[], cursor={"s": "1"}, after=start)
+    assert ingestion.table("rc1").duplicates == 0
 
 
-def test_a_reader_that_lost_the_race_goes_on_from_the_other_ones_position(landing):
+def test_a_reader_that_lost_the_race_goes_on_from_the_other_ones_position(ingestion):
     source = ListSource([record(number) for number in range(6)])
 
     class Racing(ListSource):
@@ -142,61 +147,61 @@ def test_a_reader_that_lost_the_race_goes_on_from_the_other_ones_position(landin
             batch = super().read_new(cursor, limit)
             if not self.raced:
                 self.raced = True
-                land_new(source, landing, limit=4)
+                ingest_new(source, ingestion, limit=4)
             return batch
 
-    landed = land_new(Racing(source.records), landing, limit=4)
-    assert landed.events == 0
-    assert len(landing.table("rc1").events) == 6
-    assert landing.table("rc1").duplicates == 0
+    ingested = ingest_new(Racing(source.records), ingestion, limit=4)
+    assert ingested.events == 0
+    assert len(ingestion.table("rc1").events) == 6
+    assert ingestion.table("rc1").duplicates == 0
 
 
-def test_landing_goes_on_until_the_source_ends_and_counts(landing):
+def test_ingestion_goes_on_until_the_source_ends_and_counts(ingestion):
     source = ListSource([*(record(number) for number in range(25)), reject(1)])
-    landed = land_new(source, landing, limit=10)
-    assert (landed.events, landed.rejects, landed.gaps) == (25, 1, ())
-    assert landing.checkpoint().number == 3
-    assert land_new(source, landing, limit=10).events == 0
-    assert landing.checkpoint().number == 3
+    ingested = ingest_new(source, ingestion, limit=10)
+    assert (ingested.events, ingested.rejects, ingested.gaps) == (25, 1, ())
+    assert ingestion.checkpoint().number == 3
+    assert ingest_new(source, ingestion, limit=10).events == 0
+    assert ingestion.checkpoint().number == 3
 
 
-def test_many_commits_are_compacted_and_read_the_same(landing, tmp_path):
+def test_many_commits_are_compacted_and_read_the_same(ingestion, tmp_path):
     source = ListSource([record(number % 50) for number in range(140)])
-    land_new(source, landing, limit=2)
-    assert landing.cursor() == {"at": 140}
-    table = landing.table("rc1")
+    ingest_new(source, ingestion, limit=2)
+    assert ingestion.cursor() == {"at": 140}
+    table = ingestion.table("rc1")
     assert (len(table.events), table.duplicates) == (50, 90)
-    assert list((tmp_path / "landing" / "_delta_log").glob("*.checkpoint.parquet"))
+    assert list((tmp_path / "ingestion" / "_delta_log").glob("*.checkpoint.parquet"))
 
 
 # Erasure
 
 
-def test_events_of_erased_users_are_dropped_on_landing_with_a_hash_of_their_place(landing, tmp_path):
+def test_events_of_erased_users_are_dropped_on_ingestion_with_a_hash_of_their_place(ingestion, tmp_path):
     source = ListSource([record(1, user_key=KEY), record(2, user_key=OTHER), record(1, user_key=KEY), record(3)])
-    landed = land_new(source, landing, erased={KEY})
-    assert (landed.events, landed.erased) == (2, 2)
-    assert [one.event_id for one in landing.table("rc1").events] == ["event-2", "event-3"]
-    assert landing.dropped_of_erased_users() == 1
-    assert not files_with(tmp_path / "landing", KEY) | files_with(tmp_path / "landing", "event-1")
+    ingested = ingest_new(source, ingestion, erased={KEY})
+    assert (ingested.events, ingested.erased) == (2, 2)
+    assert [one.event_id for one in ingestion.table("rc1").events] == ["event-2", "event-3"]
+    assert ingestion.dropped_of_erased_users() == 1
+    assert not files_with(tmp_path / "ingestion", KEY) | files_with(tmp_path / "ingestion", "event-1")
 
 
-def test_an_erasure_removes_the_events_of_a_user_and_about_traces_for_good(landing, tmp_path):
+def test_an_erasure_removes_the_events_of_a_user_and_about_traces_for_good(ingestion, tmp_path):
     events = [event(1, user_key=KEY), event(2, bundle="rc2", user_key=KEY), event(3, user_key=OTHER), event(4)]
-    landing.append(events=events, rejects=[reject(1)], cursor={"s": "4"})
-    assert landing.trace_ids_of([KEY]) == {"tr-1", "tr-2"}
-    assert landing.erase(user_keys=[KEY], trace_ids=["tr-4"]) == 3
-    assert [one.event_id for one in landing.table("rc1").events] == ["event-3"]
-    assert landing.bundles() in (["rc1"], ["rc1", "rc2"])
-    assert landing.rejects() == [reject(1)]
-    assert landing.cursor() == {"s": "4"}
-    assert not files_with(tmp_path / "landing", KEY)
-    assert landing.erase(user_keys=[KEY], trace_ids=["tr-4"]) == 0
+    ingestion.append(events=events, rejects=[reject(1)], cursor={"s": "4"})
+    assert ingestion.trace_ids_of([KEY]) == {"tr-1", "tr-2"}
+    assert ingestion.erase(user_keys=[KEY], trace_ids=["tr-4"]) == 3
+    assert [one.event_id for one in ingestion.table("rc1").events] == ["event-3"]
+    assert ingestion.bundles() in (["rc1"], ["rc1", "rc2"])
+    assert ingestion.rejects() == [reject(1)]
+    assert ingestion.cursor() == {"s": "4"}
+    assert not files_with(tmp_path / "ingestion", KEY)
+    assert ingestion.erase(user_keys=[KEY], trace_ids=["tr-4"]) == 0
 
 
-def test_a_table_without_erased_users_leaves_out_what_is_still_at_rest(landing):
-    landing.append(events=[event(1, user_key=KEY), event(2)], rejects=[], cursor={"s": "4"})
-    assert [one.event_id for one in landing.table("rc1", erased={KEY}).events] == ["event-2"]
+def test_a_table_without_erased_users_leaves_out_what_is_still_at_rest(ingestion):
+    ingestion.append(events=[event(1, user_key=KEY), event(2)], rejects=[], cursor={"s": "4"})
+    assert [one.event_id for one in ingestion.table("rc1", erased={KEY}).events] == ["event-2"]
 
 
 def files_with(folder: Path, text: str) -> set[Path]:
@@ -212,9 +217,9 @@ def files_with(folder: Path, text: str) -> set[Path]:
 # The table as a function of the set
 
 
-def test_parquet_brings_the_events_back_and_another_table_is_refused(landing):
-    landing.append(events=[event(2), event(1, user_key=KEY)], rejects=[], cursor={})
-    table = landing.table("rc1")
+def test_parquet_brings_the_events_back_and_another_table_is_refused(ingestion):
+    ingestion.append(events=[event(2), event(1, user_key=KEY)], rejects=[], cursor={})
+    table = ingestion.table("rc1")
     assert events_from_parquet(table.to_parquet()) == table.events == (record(1, user_key=KEY), record(2))
     with pytest.raises(SnapshotSchemaError, match="materialize feedback_events again"):
         events_from_parquet(to_parquet(table.frame.drop("trace_id")))
@@ -242,8 +247,8 @@ contents = st.builds(
 def test_any_duplication_order_batches_and_resharding_give_the_same_table(events, seed, limit, every):
     chance = random.Random(seed)
     with tempfile.TemporaryDirectory() as folder:
-        clean = FeedbackLanding.at(f"{folder}/clean")
-        messy = FeedbackLanding.at(f"{folder}/messy")
+        clean = FeedbackIngestion.at(f"{folder}/clean")
+        messy = FeedbackIngestion.at(f"{folder}/messy")
         clean.append(events=[one.to_dict() for one in dict.fromkeys(events)], rejects=[], cursor={"done": True})
         deliveries = events + chance.sample(events, len(events) // 2)
         chance.shuffle(deliveries)
@@ -254,8 +259,8 @@ def test_any_duplication_order_batches_and_resharding_give_the_same_table(events
                 shards = kinesis.open_shards
                 kinesis.split(shards[0]) if len(shards) < 3 else kinesis.merge(*shards[:2])
             if chance.random() < 0.2:
-                land_new(ShardReaderSource(kinesis), messy, limit=limit)
-        land_new(ShardReaderSource(kinesis), messy, limit=limit)
+                ingest_new(ShardReaderSource(kinesis), messy, limit=limit)
+        ingest_new(ShardReaderSource(kinesis), messy, limit=limit)
         for bundle in ("rc1", "rc2"):
             assert messy.table(bundle).to_parquet() == clean.table(bundle).to_parquet()
             kept = messy.table(bundle).events

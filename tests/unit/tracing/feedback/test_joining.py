@@ -16,10 +16,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mangaassist_assets.core.ingestion_tables import LandingConflictError
+from mangaassist_assets.core.ingestion_tables import IngestionConflictError
 from mangaassist_assets.privacy import pseudonym
 from mangaassist_assets.tracing.feedback.events import FeedbackEvent, latest_feedback, parse_feedback
-from mangaassist_assets.tracing.feedback.ingestion import FeedbackLanding, land_new
+from mangaassist_assets.tracing.feedback.ingestion import FeedbackIngestion, ingest_new
 from mangaassist_assets.tracing.feedback.joining import Joined, TraceFacts, join_waiting
 from mangaassist_assets.tracing.feedback.sources import FeedbackBatch
 
@@ -76,8 +76,8 @@ class Traces:
 
 
 @pytest.fixture
-def landing(tmp_path: Path) -> FeedbackLanding:
-    return FeedbackLanding.at(str(tmp_path / "landing"))
+def ingestion(tmp_path: Path) -> FeedbackIngestion:
+    return FeedbackIngestion.at(str(tmp_path / "ingestion"))
 
 
 @pytest.fixture
@@ -85,66 +85,68 @@ def traces() -> Traces:
     return Traces()
 
 
-def land(landing: FeedbackLanding, *events: FeedbackEvent, **options: Any) -> None:
+def ingest(ingestion: FeedbackIngestion, *events: FeedbackEvent, **options: Any) -> None:
     source = Events(list(events))
-    source.events = [*[said(trace_id=hexadecimal(0), thumb="up")] * int(landing.cursor().get("at", 0)), *events]
-    land_new(source, landing, pseudonym_key=KEY, **options)
+    source.events = [*[said(trace_id=hexadecimal(0), thumb="up")] * int(ingestion.cursor().get("at", 0)), *events]
+    ingest_new(source, ingestion, pseudonym_key=KEY, **options)
 
 
-def join(landing: FeedbackLanding, *finders: Traces, **options: Any) -> Joined:
-    return join_waiting(landing, finders, pseudonym_key=KEY, **{"now": ARRIVED, **options})
+def join(ingestion: FeedbackIngestion, *finders: Traces, **options: Any) -> Joined:
+    return join_waiting(ingestion, finders, pseudonym_key=KEY, **{"now": ARRIVED, **options})
 
 
-def test_what_an_event_leaves_out_comes_from_its_trace(landing, traces):
+def test_what_an_event_leaves_out_comes_from_its_trace(ingestion, traces):
     traces.put(1, user=USER)
-    land(landing, said(response_id="r-1", trace_id=hexadecimal(1), thumb="down"))
-    assert landing.bundles() == []
-    assert join(landing, traces) == Joined(joined=1)
-    (event,) = landing.table(BUNDLE).events
+    ingest(ingestion, said(response_id="r-1", trace_id=hexadecimal(1), thumb="down"))
+    assert ingestion.bundles() == []
+    assert join(ingestion, traces) == Joined(joined=1)
+    (event,) = ingestion.table(BUNDLE).events
     assert (event.trace_id, event.session_id, event.user_key) == (trace_id(1), "s-1", USER_KEY)
     assert (event.feedback, event.timestamp) == ("thumbs_down", "2026-03-24T12:00:00.000Z")
-    assert landing.waiting() == []
+    assert ingestion.waiting() == []
 
 
-def test_an_event_that_says_everything_does_not_wait(landing, traces):
-    land(landing, said(trace_id=hexadecimal(1), thumb="up", session_id="s", release_bundle=BUNDLE))
-    assert len(landing.table(BUNDLE).events) == 1
-    assert join(landing, traces) == Joined()
+def test_an_event_that_says_everything_does_not_wait(ingestion, traces):
+    ingest(ingestion, said(trace_id=hexadecimal(1), thumb="up", session_id="s", release_bundle=BUNDLE))
+    assert len(ingestion.table(BUNDLE).events) == 1
+    assert join(ingestion, traces) == Joined()
     assert traces.asked == []
 
 
-def test_an_event_waits_for_its_trace_however_long_and_says_so(landing, traces):
-    land(landing, said(trace_id=hexadecimal(1), thumb="up"), said(trace_id=hexadecimal(2), thumb="up"))
+def test_an_event_waits_for_its_trace_however_long_and_says_so(ingestion, traces):
+    ingest(ingestion, said(trace_id=hexadecimal(1), thumb="up"), said(trace_id=hexadecimal(2), thumb="up"))
     traces.put(2)
-    assert join(landing, traces) == Joined(joined=1, waiting=1, oldest="2026-03-24T12:00:00.000Z")
+    assert join(ingestion, traces) == Joined(joined=1, waiting=1, oldest="2026-03-24T12:00:00.000Z")
     late = ARRIVED + timedelta(days=400)
-    assert join(landing, traces, now=late).overdue == 1
+    assert join(ingestion, traces, now=late).overdue == 1
     traces.put(1)
-    assert join(landing, traces, now=late) == Joined(joined=1)
-    assert {one.trace_id for one in landing.table(BUNDLE).events} == {trace_id(1), trace_id(2)}
+    assert join(ingestion, traces, now=late) == Joined(joined=1)
+    assert {one.trace_id for one in ingestion.table(BUNDLE).events} == {trace_id(1), trace_id(2)}
 
 
-def test_a_response_leads_to_its_trace_where_the_event_names_none_or_one_that_is_not_there(landing, traces):
+def test_a_response_leads_to_its_trace_where_the_event_names_none_or_one_that_is_not_there(ingestion, traces):
     traces.put(1, response="r-1")
-    land(landing, said(response_id="r-1", thumb="up"), said(response_id="r-1", trace_id=hexadecimal(9), thumb="down"))
-    assert join(landing, traces).joined == 2
-    assert {one.trace_id for one in landing.table(BUNDLE).events} == {trace_id(1)}
+    ingest(
+        ingestion, said(response_id="r-1", thumb="up"), said(response_id="r-1", trace_id=hexadecimal(9), thumb="down")
+    )
+    assert join(ingestion, traces).joined == 2
+    assert {one.trace_id for one in ingestion.table(BUNDLE).events} == {trace_id(1)}
 
 
-def test_a_trace_without_a_bundle_is_looked_up_elsewhere(landing, traces):
+def test_a_trace_without_a_bundle_is_looked_up_elsewhere(ingestion, traces):
     elsewhere = Traces()
     traces.put(1, bundle=None)
     elsewhere.put(1)
-    land(landing, said(trace_id=hexadecimal(1), thumb="up"))
-    assert join(landing, traces).waiting == 1
-    assert join(landing, traces, elsewhere).joined == 1
+    ingest(ingestion, said(trace_id=hexadecimal(1), thumb="up"))
+    assert join(ingestion, traces).waiting == 1
+    assert join(ingestion, traces, elsewhere).joined == 1
 
 
-def test_what_an_event_says_itself_stays(landing, traces):
+def test_what_an_event_says_itself_stays(ingestion, traces):
     traces.put(1, user="someone else")
-    land(landing, said(trace_id=hexadecimal(1), thumb="up", release_bundle="stated", user_id=USER))
-    assert join(landing, traces).joined == 1
-    (event,) = landing.table("stated").events
+    ingest(ingestion, said(trace_id=hexadecimal(1), thumb="up", release_bundle="stated", user_id=USER))
+    assert join(ingestion, traces).joined == 1
+    (event,) = ingestion.table("stated").events
     assert (event.session_id, event.user_key) == ("s-1", USER_KEY)
 
 
@@ -160,61 +162,63 @@ def test_what_an_event_says_itself_stays(landing, traces):
         {"response_id": "Jane U-4711"},
     ],
 )
-def test_no_id_of_a_person_is_kept(landing, traces, tmp_path, content):
+def test_no_id_of_a_person_is_kept(ingestion, traces, tmp_path, content):
     traces.put(1, user=USER)
-    land(landing, said(trace_id=hexadecimal(1), thumb="up", **content))
-    join(landing, traces)
-    (event,) = landing.table(BUNDLE).events
+    ingest(ingestion, said(trace_id=hexadecimal(1), thumb="up", **content))
+    join(ingestion, traces)
+    (event,) = ingestion.table(BUNDLE).events
     assert event.session_id
     kept = "".join(
         str(pl.read_parquet(path).to_dicts()) if path.suffix == ".parquet" else path.read_text("latin-1")
-        for path in (tmp_path / "landing").rglob("*")
+        for path in (tmp_path / "ingestion").rglob("*")
         if path.is_file()
     )
     assert not any(one in kept for one in (USER, "U-4711", "1234-5678"))
 
 
-def test_a_session_of_an_ordinary_form_stays_and_the_same_person_is_the_same_pseudonym(landing):
+def test_a_session_of_an_ordinary_form_stays_and_the_same_person_is_the_same_pseudonym(ingestion):
     ordinary = ("sess_9", "550e8400-e29b-41d4-a716-446655440000", "2f1c9d3e4b5a69788796a5b4c3d2e1f0")
     everything = {"thumb": "up", "release_bundle": BUNDLE}
-    land(landing, *(said(trace_id=hexadecimal(n), session_id=one, **everything) for n, one in enumerate(ordinary)))
-    land(landing, *(said(trace_id=hexadecimal(9 + n), session_id=USER, **everything) for n in range(2)))
-    sessions = [one.session_id for one in landing.table(BUNDLE).events]
+    ingest(ingestion, *(said(trace_id=hexadecimal(n), session_id=one, **everything) for n, one in enumerate(ordinary)))
+    ingest(ingestion, *(said(trace_id=hexadecimal(9 + n), session_id=USER, **everything) for n in range(2)))
+    sessions = [one.session_id for one in ingestion.table(BUNDLE).events]
     assert set(ordinary) <= set(sessions)
     assert len(set(sessions) - set(ordinary)) == 1
 
 
-def test_events_of_erased_users_are_dropped_when_the_trace_tells_who_they_are(landing, traces):
+def test_events_of_erased_users_are_dropped_when_the_trace_tells_who_they_are(ingestion, traces):
     traces.put(1, user=USER)
-    land(landing, said(trace_id=hexadecimal(1), thumb="up"))
-    assert join(landing, traces, erased={USER_KEY}) == Joined(erased=1)
-    assert landing.table(BUNDLE).events == ()
-    assert landing.dropped_of_erased_users() == 1
+    ingest(ingestion, said(trace_id=hexadecimal(1), thumb="up"))
+    assert join(ingestion, traces, erased={USER_KEY}) == Joined(erased=1)
+    assert ingestion.table(BUNDLE).events == ()
+    assert ingestion.dropped_of_erased_users() == 1
 
 
-def test_an_erasure_reaches_events_that_wait(landing):
-    land(landing, said(trace_id=hexadecimal(1), thumb="up", user_id=USER), said(trace_id=hexadecimal(2), thumb="up"))
-    assert landing.erase(user_keys=[USER_KEY], trace_ids=[trace_id(2)]) == 2
-    assert landing.waiting() == []
+def test_an_erasure_reaches_events_that_wait(ingestion):
+    ingest(
+        ingestion, said(trace_id=hexadecimal(1), thumb="up", user_id=USER), said(trace_id=hexadecimal(2), thumb="up")
+    )
+    assert ingestion.erase(user_keys=[USER_KEY], trace_ids=[trace_id(2)]) == 2
+    assert ingestion.waiting() == []
 
 
-def test_one_id_on_two_traces_waits_for_both(landing, traces):
+def test_one_id_on_two_traces_waits_for_both(ingestion, traces):
     traces.put(1)
-    land(landing, *(said(event_id="same", trace_id=hexadecimal(number), thumb="up") for number in (1, 2)))
-    assert join(landing, traces).waiting == 1
-    assert [one["trace_id"] for one in landing.waiting()] == [trace_id(2)]
+    ingest(ingestion, *(said(event_id="same", trace_id=hexadecimal(number), thumb="up") for number in (1, 2)))
+    assert join(ingestion, traces).waiting == 1
+    assert [one["trace_id"] for one in ingestion.waiting()] == [trace_id(2)]
 
 
-def test_a_joining_that_was_cut_off_is_done_again_without_a_second_event(landing, traces, monkeypatch):
+def test_a_joining_that_was_cut_off_is_done_again_without_a_second_event(ingestion, traces, monkeypatch):
     traces.put(1)
-    land(landing, said(trace_id=hexadecimal(1), thumb="up"))
+    ingest(ingestion, said(trace_id=hexadecimal(1), thumb="up"))
     with monkeypatch.context() as cut:
-        cut.setattr("mangaassist_assets.core.ingestion_tables.LandingTable.replace", _cut)
+        cut.setattr("mangaassist_assets.core.ingestion_tables.IngestionTable.replace", _cut)
         with pytest.raises(ConnectionError):
-            join(landing, traces)
-    assert len(landing.waiting()) == 1
-    assert join(landing, traces).joined == 1
-    table = landing.table(BUNDLE)
+            join(ingestion, traces)
+    assert len(ingestion.waiting()) == 1
+    assert join(ingestion, traces).joined == 1
+    table = ingestion.table(BUNDLE)
     assert (len(table.events), table.duplicates) == (1, 1)
 
 
@@ -222,27 +226,27 @@ def _cut(*_: object) -> None:
     raise ConnectionError
 
 
-def test_a_joining_that_loses_the_race_begins_again(landing, traces, monkeypatch):
+def test_a_joining_that_loses_the_race_begins_again(ingestion, traces, monkeypatch):
     traces.put(1)
-    land(landing, said(trace_id=hexadecimal(1), thumb="up"))
-    settle, raced = FeedbackLanding.settle, []
+    ingest(ingestion, said(trace_id=hexadecimal(1), thumb="up"))
+    settle, raced = FeedbackIngestion.settle, []
 
-    def racing(self: FeedbackLanding, *arguments: Any, **options: Any) -> None:
+    def racing(self: FeedbackIngestion, *arguments: Any, **options: Any) -> None:
         if not raced:
             raced.append(True)
-            raise LandingConflictError
+            raise IngestionConflictError
         settle(self, *arguments, **options)
 
-    monkeypatch.setattr(FeedbackLanding, "settle", racing)
-    assert join(landing, traces) == Joined(joined=1)
+    monkeypatch.setattr(FeedbackIngestion, "settle", racing)
+    assert join(ingestion, traces) == Joined(joined=1)
 
 
-def test_one_thumb_repeated_by_the_stream_counts_once_and_a_mind_changed_back_is_a_new_one(landing, traces):
+def test_one_thumb_repeated_by_the_stream_counts_once_and_a_mind_changed_back_is_a_new_one(ingestion, traces):
     traces.put(1)
     presses = [(0, "up"), (0, "up"), (0.4, "up"), (5, "down"), (5.1, "down"), (9, "up")]
-    land(landing, *(said(seconds, trace_id=hexadecimal(1), thumb=thumb) for seconds, thumb in presses))
-    join(landing, traces)
-    table = landing.table(BUNDLE)
+    ingest(ingestion, *(said(seconds, trace_id=hexadecimal(1), thumb=thumb) for seconds, thumb in presses))
+    join(ingestion, traces)
+    table = ingestion.table(BUNDLE)
     assert [one.feedback for one in table.events] == ["thumbs_up", "thumbs_down", "thumbs_up"]
     assert latest_feedback(table.events) == {trace_id(1): "thumbs_up"}
 
@@ -264,8 +268,8 @@ def test_any_order_repetition_and_time_of_joining_give_the_same_table(pressed, s
     for number in range(3):
         traces.put(number)
     with tempfile.TemporaryDirectory() as folder:
-        clean, messy = FeedbackLanding.at(f"{folder}/clean"), FeedbackLanding.at(f"{folder}/messy")
-        land_new(Events(events), clean, pseudonym_key=KEY)
+        clean, messy = FeedbackIngestion.at(f"{folder}/clean"), FeedbackIngestion.at(f"{folder}/messy")
+        ingest_new(Events(events), clean, pseudonym_key=KEY)
         join(clean, traces)
         deliveries = events + chance.sample(events, len(events) // 2)
         chance.shuffle(deliveries)
@@ -273,9 +277,9 @@ def test_any_order_repetition_and_time_of_joining_give_the_same_table(pressed, s
         for event in deliveries:
             source.events.append(event)
             if chance.random() < 0.2:
-                land_new(source, messy, pseudonym_key=KEY)
+                ingest_new(source, messy, pseudonym_key=KEY)
                 join(messy, *([traces] if chance.random() < 0.5 else []))
-        land_new(source, messy, pseudonym_key=KEY)
+        ingest_new(source, messy, pseudonym_key=KEY)
         join(messy, traces)
         assert messy.table(BUNDLE).to_parquet() == clean.table(BUNDLE).to_parquet()
         assert {one["event_id"] for one in messy.waiting()} == {

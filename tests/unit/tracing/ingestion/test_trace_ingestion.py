@@ -1,4 +1,4 @@
-"""Landing traces: whatever happens on the way, the snapshot is that of one clean read."""
+"""Ingestion traces: whatever happens on the way, the snapshot is that of one clean read."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from mangaassist_assets.core.ingestion_tables import LandingTable
+from mangaassist_assets.core.ingestion_tables import IngestionTable
 from mangaassist_assets.privacy import Vocabulary
 from mangaassist_assets.tracing.contract.names import Tag
 from mangaassist_assets.tracing.contract.records import AssessmentRecord
 from mangaassist_assets.tracing.contract.turn_reader import read_turns
-from mangaassist_assets.tracing.ingestion.ingested_rows import LANDED_SCHEMA
-from mangaassist_assets.tracing.ingestion.trace_ingestion import GIVE_UP_MS, OVERLAP_MS, TraceLanding
+from mangaassist_assets.tracing.ingestion.ingested_rows import INGESTED_SCHEMA
+from mangaassist_assets.tracing.ingestion.trace_ingestion import GIVE_UP_MS, OVERLAP_MS, TraceIngestion
 from mangaassist_assets.tracing.ingestion.turn_frames import (
     TURN_SCHEMA,
     quarantine_frame,
@@ -27,9 +27,9 @@ NOW = 1_700_000_000_000
 BUNDLES = ("b1", "b2")
 
 
-def landing_at(folder: Path, source: MemorySource, *, page: int = 3, **options: object) -> TraceLanding:
-    table = LandingTable(str(folder), schema=LANDED_SCHEMA, skipping=("timestamp_ms",))
-    return TraceLanding(table, source, page=page, now_ms=lambda: NOW, **options)  # type: ignore[arg-type]
+def ingestion_at(folder: Path, source: MemorySource, *, page: int = 3, **options: object) -> TraceIngestion:
+    table = IngestionTable(str(folder), schema=INGESTED_SCHEMA, skipping=("timestamp_ms",))
+    return TraceIngestion(table, source, page=page, now_ms=lambda: NOW, **options)  # type: ignore[arg-type]
 
 
 def thumb(value: str, at: int) -> AssessmentRecord:
@@ -48,16 +48,16 @@ def source() -> MemorySource:
 
 
 @pytest.fixture
-def landing(tmp_path: Path, source: MemorySource) -> TraceLanding:
-    return landing_at(tmp_path / "landing", source)
+def ingestion(tmp_path: Path, source: MemorySource) -> TraceIngestion:
+    return ingestion_at(tmp_path / "ingestion", source)
 
 
-def test_the_bundle_is_what_the_contract_reads(landing: TraceLanding, source: MemorySource) -> None:
+def test_the_bundle_is_what_the_contract_reads(ingestion: TraceIngestion, source: MemorySource) -> None:
     for n in range(10):
         source.put(chat_trace(f"t{n}", NOW - n, "b1"))
     source.put(replace(chat_trace("broken", NOW, "b1"), spans=()))
-    landing.advance()
-    found = landing.bundle("b1")
+    ingestion.advance()
+    found = ingestion.bundle("b1")
     expected = read_turns(source.traces.values())
     assert found.turns.equals(turns_frame(expected.turns))
     assert found.quarantined.equals(quarantine_frame(expected.quarantined))
@@ -65,201 +65,207 @@ def test_the_bundle_is_what_the_contract_reads(landing: TraceLanding, source: Me
     assert turns_from_frame(found.turns)[0].message == "where is it"
 
 
-def test_more_traces_in_one_millisecond_than_a_page_are_all_read(landing: TraceLanding, source: MemorySource) -> None:
+def test_more_traces_in_one_millisecond_than_a_page_are_all_read(
+    ingestion: TraceIngestion, source: MemorySource
+) -> None:
     for n in range(20):
         source.put(chat_trace(f"t{n:02}", NOW, "b1"))
-    landing.advance()
-    assert len(ids(landing.bundle("b1").turns)) == 20
+    ingestion.advance()
+    assert len(ids(ingestion.bundle("b1").turns)) == 20
 
 
-def test_what_is_read_is_not_read_again(landing: TraceLanding, source: MemorySource) -> None:
+def test_what_is_read_is_not_read_again(ingestion: TraceIngestion, source: MemorySource) -> None:
     for n in range(50):
         source.put(chat_trace(f"t{n:02}", NOW - OVERLAP_MS * n, "b1"))
-    landing.advance()
+    ingestion.advance()
     source.spans_read = source.headers_read = 0
     source.put(chat_trace("new", NOW + 1, "b1"))
-    assert landing.advance().turns == 1
+    assert ingestion.advance().turns == 1
     assert source.spans_read == 1
     assert source.headers_read < 5
 
 
-def test_a_trace_in_progress_is_landed_when_it_ends(landing: TraceLanding, source: MemorySource) -> None:
+def test_a_trace_in_progress_is_ingested_when_it_ends(ingestion: TraceIngestion, source: MemorySource) -> None:
     source.put(replace(chat_trace("slow", NOW - 5, "b1"), state="IN_PROGRESS", spans=()))
     for n in range(5):
         source.put(chat_trace(f"t{n}", NOW + OVERLAP_MS + n, "b1"))
-    assert landing.advance().waiting == 1
-    assert landing.advance().waiting == 1
+    assert ingestion.advance().waiting == 1
+    assert ingestion.advance().waiting == 1
     source.put(chat_trace("slow", NOW - 5, "b1"))
-    assert landing.advance().waiting == 0
-    assert "slow" in ids(landing.bundle("b1").turns)
+    assert ingestion.advance().waiting == 0
+    assert "slow" in ids(ingestion.bundle("b1").turns)
 
 
 def test_a_trace_that_never_ends_goes_to_quarantine_and_comes_back_when_it_does(
-    landing: TraceLanding, source: MemorySource
+    ingestion: TraceIngestion, source: MemorySource
 ) -> None:
     started = NOW - GIVE_UP_MS - 1
     source.put(replace(chat_trace("stuck", started, "b1"), state="IN_PROGRESS", spans=()))
-    assert landing.advance().quarantined == 1
-    assert "IN_PROGRESS" in landing.bundle("b1").quarantined["reason"][0]
+    assert ingestion.advance().quarantined == 1
+    assert "IN_PROGRESS" in ingestion.bundle("b1").quarantined["reason"][0]
     source.put(chat_trace("stuck", started, "b1"))
-    landing.reconcile("b1")
-    assert ids(landing.bundle("b1").turns) == ["stuck"]
-    assert ids(landing.bundle("b1").quarantined) == []
+    ingestion.reconcile("b1")
+    assert ids(ingestion.bundle("b1").turns) == ["stuck"]
+    assert ids(ingestion.bundle("b1").quarantined) == []
 
 
 def test_a_trace_that_was_deleted_while_it_was_written_is_not_waited_for(
-    landing: TraceLanding, source: MemorySource
+    ingestion: TraceIngestion, source: MemorySource
 ) -> None:
     source.put(replace(chat_trace("slow", NOW, "b1"), state="IN_PROGRESS", spans=()))
-    landing.advance()
+    ingestion.advance()
     del source.traces["slow"]
-    assert landing.advance().waiting == 0
+    assert ingestion.advance().waiting == 0
 
 
 def test_a_trace_that_ended_before_its_spans_were_stored_leaves_quarantine(
-    landing: TraceLanding, source: MemorySource
+    ingestion: TraceIngestion, source: MemorySource
 ) -> None:
     whole = chat_trace("t1", NOW, "b1")
     source.put(replace(whole, spans=()))
-    assert landing.advance().quarantined == 1
+    assert ingestion.advance().quarantined == 1
     source.put(whole)
-    assert landing.advance().turns == 1
-    assert ids(landing.bundle("b1").turns) == ["t1"]
-    assert ids(landing.bundle("b1").quarantined) == []
+    assert ingestion.advance().turns == 1
+    assert ids(ingestion.bundle("b1").turns) == ["t1"]
+    assert ids(ingestion.bundle("b1").quarantined) == []
 
 
-def test_an_assessment_by_a_clock_that_is_behind_is_picked_up(landing: TraceLanding, source: MemorySource) -> None:
+def test_an_assessment_by_a_clock_that_is_behind_is_picked_up(ingestion: TraceIngestion, source: MemorySource) -> None:
     for n in range(3):
         source.put(chat_trace(f"t{n}", NOW - 100 * OVERLAP_MS * n, "b1"))
-    landing.advance()
+    ingestion.advance()
     source.assess("t1", thumb("thumbs_up", NOW + 50_000))
-    landing.advance()
+    ingestion.advance()
     source.assess("t2", thumb("thumbs_down", NOW + 10_000))
-    landing.advance()
-    assert landing.bundle("b1").turns["user_feedback"].to_list() == ["thumbs_down", "thumbs_up", None]
+    ingestion.advance()
+    assert ingestion.bundle("b1").turns["user_feedback"].to_list() == ["thumbs_down", "thumbs_up", None]
 
 
 def test_a_late_trace_within_the_overlap_is_found_by_the_next_reading(
-    landing: TraceLanding, source: MemorySource
+    ingestion: TraceIngestion, source: MemorySource
 ) -> None:
     source.put(chat_trace("first", NOW, "b1"))
-    landing.advance()
+    ingestion.advance()
     source.put(chat_trace("late", NOW - OVERLAP_MS + 1, "b1"))
-    landing.advance()
-    assert ids(landing.bundle("b1").turns) == ["late", "first"]
+    ingestion.advance()
+    assert ids(ingestion.bundle("b1").turns) == ["late", "first"]
 
 
-def test_a_trace_of_long_ago_is_found_when_its_bundle_is_compared(landing: TraceLanding, source: MemorySource) -> None:
+def test_a_trace_of_long_ago_is_found_when_its_bundle_is_compared(
+    ingestion: TraceIngestion, source: MemorySource
+) -> None:
     source.put(chat_trace("first", NOW, "b1"))
-    landing.advance()
+    ingestion.advance()
     source.put(chat_trace("imported", NOW - 100 * OVERLAP_MS, "b1"))
-    landing.advance()
-    assert ids(landing.bundle("b1").turns) == ["first"]
-    landing.reconcile("b1")
-    assert ids(landing.bundle("b1").turns) == ["imported", "first"]
+    ingestion.advance()
+    assert ids(ingestion.bundle("b1").turns) == ["first"]
+    ingestion.reconcile("b1")
+    assert ids(ingestion.bundle("b1").turns) == ["imported", "first"]
 
 
-def test_a_late_tag_on_an_old_trace_is_picked_up(landing: TraceLanding, source: MemorySource) -> None:
+def test_a_late_tag_on_an_old_trace_is_picked_up(ingestion: TraceIngestion, source: MemorySource) -> None:
     source.put(chat_trace("old", NOW - 100 * OVERLAP_MS, "b1"))
     source.put(chat_trace("new", NOW, "b1"))
-    landing.advance()
+    ingestion.advance()
     source.tag("old", Tag.USER_FEEDBACK, "thumbs_down")
     source.spans_read = 0
-    landing.reconcile("b1")
+    ingestion.reconcile("b1")
     assert source.spans_read == 1
-    assert landing.bundle("b1").turns["user_feedback"].to_list() == ["thumbs_down", None]
+    assert ingestion.bundle("b1").turns["user_feedback"].to_list() == ["thumbs_down", None]
 
 
 def test_an_assessment_of_an_old_trace_is_picked_up_without_comparing_its_bundle(
-    landing: TraceLanding, source: MemorySource
+    ingestion: TraceIngestion, source: MemorySource
 ) -> None:
     for n in range(30):
         source.put(chat_trace(f"t{n:02}", NOW - 100 * OVERLAP_MS * n, "b1"))
-    landing.advance()
+    ingestion.advance()
     source.assess("t20", thumb("thumbs_up", NOW + 1))
     source.spans_read = source.headers_read = 0
-    landing.advance()
-    assert landing.bundle("b1").turns.filter(trace_id="t20")["user_feedback"].to_list() == ["thumbs_up"]
+    ingestion.advance()
+    assert ingestion.bundle("b1").turns.filter(trace_id="t20")["user_feedback"].to_list() == ["thumbs_up"]
     assert source.spans_read == 1
     assert source.headers_read < 5
 
 
-def test_a_trace_that_moves_leaves_its_old_bundle(landing: TraceLanding, source: MemorySource) -> None:
+def test_a_trace_that_moves_leaves_its_old_bundle(ingestion: TraceIngestion, source: MemorySource) -> None:
     source.put(chat_trace("t1", NOW, "b1"))
-    landing.advance()
+    ingestion.advance()
     source.tag("t1", Tag.RELEASE_BUNDLE, "b2")
-    landing.reconcile("b1")
-    assert ids(landing.bundle("b1").turns) == []
-    assert ids(landing.bundle("b2").turns) == ["t1"]
+    ingestion.reconcile("b1")
+    assert ids(ingestion.bundle("b1").turns) == []
+    assert ids(ingestion.bundle("b2").turns) == ["t1"]
 
 
 def test_a_trace_without_a_bundle_is_kept_and_joins_the_bundle_it_is_given(
-    landing: TraceLanding, source: MemorySource
+    ingestion: TraceIngestion, source: MemorySource
 ) -> None:
     source.put(chat_trace("t1", NOW, None))
-    landing.advance()
-    (reason,) = landing.unassigned()["reason"].to_list()
+    ingestion.advance()
+    (reason,) = ingestion.unassigned()["reason"].to_list()
     assert reason.startswith("release_bundle is missing")
     source.tag("t1", Tag.RELEASE_BUNDLE, "b1")
-    landing.reconcile("b1")
-    assert landing.unassigned().is_empty()
-    assert ids(landing.bundle("b1").turns) == ["t1"]
+    ingestion.reconcile("b1")
+    assert ingestion.unassigned().is_empty()
+    assert ids(ingestion.bundle("b1").turns) == ["t1"]
 
 
-def test_a_late_trace_of_no_bundle_is_found_by_a_sweep(landing: TraceLanding, source: MemorySource) -> None:
+def test_a_late_trace_of_no_bundle_is_found_by_a_sweep(ingestion: TraceIngestion, source: MemorySource) -> None:
     source.put(chat_trace("first", NOW, "b1"))
-    landing.advance()
+    ingestion.advance()
     source.put(chat_trace("imported", NOW - 100 * OVERLAP_MS, None))
-    landing.reconcile("b1")
-    assert landing.unassigned().is_empty()
+    ingestion.reconcile("b1")
+    assert ingestion.unassigned().is_empty()
     source.spans_read = 0
-    landing.sweep()
-    assert ids(landing.unassigned()) == ["imported"]
+    ingestion.sweep()
+    assert ids(ingestion.unassigned()) == ["imported"]
     assert source.spans_read == 1
 
 
-def test_a_deleted_trace_leaves_the_bundle(landing: TraceLanding, source: MemorySource) -> None:
+def test_a_deleted_trace_leaves_the_bundle(ingestion: TraceIngestion, source: MemorySource) -> None:
     source.put(chat_trace("t1", NOW, "b1"))
     source.put(chat_trace("t2", NOW, "b1"))
-    landing.advance()
+    ingestion.advance()
     del source.traces["t1"]
-    assert landing.reconcile("b1").gone == 1
-    assert ids(landing.bundle("b1").turns) == ["t2"]
+    assert ingestion.reconcile("b1").gone == 1
+    assert ids(ingestion.bundle("b1").turns) == ["t2"]
 
 
-def test_a_trace_that_was_deleted_and_is_written_again_comes_back(landing: TraceLanding, source: MemorySource) -> None:
+def test_a_trace_that_was_deleted_and_is_written_again_comes_back(
+    ingestion: TraceIngestion, source: MemorySource
+) -> None:
     trace = chat_trace("t1", NOW, "b1")
     source.put(trace)
-    landing.advance()
+    ingestion.advance()
     del source.traces["t1"]
-    landing.reconcile("b1")
+    ingestion.reconcile("b1")
     source.put(trace)
-    landing.advance()
-    assert ids(landing.bundle("b1").turns) == ["t1"]
+    ingestion.advance()
+    assert ids(ingestion.bundle("b1").turns) == ["t1"]
 
 
-def test_of_an_erased_user_nothing_is_landed_and_nothing_is_read_twice(tmp_path: Path, source: MemorySource) -> None:
+def test_of_an_erased_user_nothing_is_ingested_and_nothing_is_read_twice(tmp_path: Path, source: MemorySource) -> None:
     user = "u-" + "0" * 20
     source.put(replace(chat_trace("t1", NOW, "b1", message="from the erased user"), user_key=user))
     source.put(chat_trace("t2", NOW, "b1"))
-    landing = landing_at(tmp_path / "landing", source, erased_users=frozenset({user}))
-    assert landing.advance().erased == 1
-    assert ids(landing.bundle("b1").turns) == ["t2"]
+    ingestion = ingestion_at(tmp_path / "ingestion", source, erased_users=frozenset({user}))
+    assert ingestion.advance().erased == 1
+    assert ids(ingestion.bundle("b1").turns) == ["t2"]
     source.spans_read = 0
-    landing.reconcile("b1")
+    ingestion.reconcile("b1")
     assert source.spans_read == 0
-    stored = pl.read_parquet(list((tmp_path / "landing").rglob("*.parquet")), hive_partitioning=False)
+    stored = pl.read_parquet(list((tmp_path / "ingestion").rglob("*.parquet")), hive_partitioning=False)
     assert user not in str(stored.to_dicts())
     assert "from the erased user" not in str(stored.to_dicts())
 
 
 def test_what_was_read_with_other_words_is_read_again_when_it_is_compared(tmp_path: Path, source: MemorySource) -> None:
     source.put(chat_trace("t1", NOW, "b1", message="anything by Naoko Example in stock?"))
-    folder = tmp_path / "landing"
-    before = landing_at(folder, source)
+    folder = tmp_path / "ingestion"
+    before = ingestion_at(folder, source)
     before.advance()
     assert "[NAME]" in before.bundle("b1").turns["message"][0]
-    after = landing_at(folder, source, vocabulary=Vocabulary(["Naoko Example"]))
+    after = ingestion_at(folder, source, vocabulary=Vocabulary(["Naoko Example"]))
     after.reconcile("b1")
     assert after.bundle("b1").turns["message"][0] == "anything by Naoko Example in stock?"
     source.spans_read = 0
@@ -267,9 +273,9 @@ def test_what_was_read_with_other_words_is_read_again_when_it_is_compared(tmp_pa
     assert source.spans_read == 0
 
 
-def test_presence_says_which_parts_of_the_contract_a_trace_has(landing: TraceLanding, source: MemorySource) -> None:
+def test_presence_says_which_parts_of_the_contract_a_trace_has(ingestion: TraceIngestion, source: MemorySource) -> None:
     source.put(chat_trace("t1", NOW, "b1"))
-    landing.advance()
-    row = landing.bundle("b1").presence.row(0, named=True)
+    ingestion.advance()
+    row = ingestion.bundle("b1").presence.row(0, named=True)
     assert row["tags_present"] == ["release_bundle", "session_id"]
     assert row["spans_present"] == ["chat_turn"]

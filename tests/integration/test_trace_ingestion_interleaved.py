@@ -1,4 +1,4 @@
-"""Landing traces: any interleaving of changes, failures and page sizes gives the snapshot of one clean read."""
+"""Ingestion traces: any interleaving of changes, failures and page sizes gives the snapshot of one clean read."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mangaassist_assets.core.ingestion_tables import LandingTable
+from mangaassist_assets.core.ingestion_tables import IngestionTable
 from mangaassist_assets.tracing.contract.names import Tag
 from mangaassist_assets.tracing.contract.records import AssessmentRecord
 from mangaassist_assets.tracing.contract.turn_reader import read_turns
-from mangaassist_assets.tracing.ingestion.ingested_rows import LANDED_SCHEMA
-from mangaassist_assets.tracing.ingestion.trace_ingestion import OVERLAP_MS, TraceLanding
+from mangaassist_assets.tracing.ingestion.ingested_rows import INGESTED_SCHEMA
+from mangaassist_assets.tracing.ingestion.trace_ingestion import OVERLAP_MS, TraceIngestion
 from mangaassist_assets.tracing.ingestion.turn_frames import to_parquet, turns_frame
 from tests.support.trace_source import MemorySource, SourceGoneError, chat_trace
 
@@ -27,9 +27,9 @@ NOW = 1_700_000_000_000
 BUNDLES = ("b1", "b2")
 
 
-def landing_at(folder: Path, source: MemorySource, *, page: int) -> TraceLanding:
-    table = LandingTable(str(folder), schema=LANDED_SCHEMA, skipping=("timestamp_ms",))
-    return TraceLanding(table, source, page=page, now_ms=lambda: NOW)
+def ingestion_at(folder: Path, source: MemorySource, *, page: int) -> TraceIngestion:
+    table = IngestionTable(str(folder), schema=INGESTED_SCHEMA, skipping=("timestamp_ms",))
+    return TraceIngestion(table, source, page=page, now_ms=lambda: NOW)
 
 
 def thumb(value: str, at: int) -> AssessmentRecord:
@@ -53,7 +53,7 @@ CHANGE = st.one_of(
 )
 
 
-def apply(change: tuple[object, ...], source: MemorySource, at: Callable[[int], TraceLanding], clock: int) -> None:
+def apply(change: tuple[object, ...], source: MemorySource, at: Callable[[int], TraceIngestion], clock: int) -> None:
     match change:
         case ("insert", str(one), int(time), bundle, bool(open_)):
             if one not in source.traces:
@@ -89,8 +89,8 @@ def interrupted(source: MemorySource, fails_at: object, reading: Callable[[], ob
         source.fails_at = None
 
 
-def snapshot(landing: TraceLanding, bundle: str) -> tuple[bytes, bytes]:
-    found = landing.bundle(bundle)
+def snapshot(ingestion: TraceIngestion, bundle: str) -> tuple[bytes, bytes]:
+    found = ingestion.bundle(bundle)
     return to_parquet(found.turns), to_parquet(found.quarantined)
 
 
@@ -102,9 +102,9 @@ def test_any_interleaving_gives_the_snapshot_of_one_clean_read(
     source = MemorySource(keeps_assessment_order=ordered)
     with tempfile.TemporaryDirectory() as folder:
         for clock, change in enumerate(changes):
-            apply(change, source, lambda size: landing_at(Path(folder) / "used", source, page=size), NOW + clock)
-        used = landing_at(Path(folder) / "used", source, page=page)
-        clean = landing_at(Path(folder) / "clean", source, page=100)
+            apply(change, source, lambda size: ingestion_at(Path(folder) / "used", source, page=size), NOW + clock)
+        used = ingestion_at(Path(folder) / "used", source, page=page)
+        clean = ingestion_at(Path(folder) / "clean", source, page=100)
         for one in (used, clean):
             one.advance()
             for bundle in BUNDLES:

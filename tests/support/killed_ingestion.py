@@ -1,4 +1,4 @@
-"""A process that lands traces and kills itself at one of its steps: `python -m tests.support.killed_landing FOLDER N`.
+"""Ingests traces and kills itself at one of its steps: `python -m tests.support.killed_ingestion FOLDER N`.
 
 Steps are counted over every answer of the source and over both sides of every commit. Without N nobody dies.
 """
@@ -15,11 +15,11 @@ from typing import Any
 
 import polars as pl
 
-from mangaassist_assets.core.ingestion_tables import Checkpoint, LandingTable
+from mangaassist_assets.core.ingestion_tables import Checkpoint, IngestionTable
 from mangaassist_assets.tracing.contract.names import Tag
 from mangaassist_assets.tracing.contract.records import AssessmentRecord
-from mangaassist_assets.tracing.ingestion.ingested_rows import LANDED_SCHEMA
-from mangaassist_assets.tracing.ingestion.trace_ingestion import OVERLAP_MS, TraceLanding
+from mangaassist_assets.tracing.ingestion.ingested_rows import INGESTED_SCHEMA
+from mangaassist_assets.tracing.ingestion.trace_ingestion import OVERLAP_MS, TraceIngestion
 from tests.support.trace_source import MemorySource, chat_trace
 
 NOW = 1_700_000_000_000
@@ -39,8 +39,8 @@ class Countdown:
             os.kill(os.getpid(), signal.SIGKILL)
 
 
-class MortalTable(LandingTable):
-    """A landing table that may die before or after each commit."""
+class MortalTable(IngestionTable):
+    """An ingestion table that may die before or after each commit."""
 
     countdown = Countdown(None)
 
@@ -91,31 +91,31 @@ def change(source: MortalSource) -> None:
     )
 
 
-def land(folder: Path, steps: Callable[[TraceLanding], None], source: MemorySource) -> TraceLanding:
-    """Take steps on the landing in a folder."""
-    table = MortalTable(str(folder), schema=LANDED_SCHEMA, skipping=("timestamp_ms",))
-    landing = TraceLanding(table, source, page=4, now_ms=lambda: NOW)
-    steps(landing)
-    return landing
+def ingest(folder: Path, steps: Callable[[TraceIngestion], None], source: MemorySource) -> TraceIngestion:
+    """Take steps on the ingestion in a folder."""
+    table = MortalTable(str(folder), schema=INGESTED_SCHEMA, skipping=("timestamp_ms",))
+    ingestion = TraceIngestion(table, source, page=4, now_ms=lambda: NOW)
+    steps(ingestion)
+    return ingestion
 
 
-def everything(landing: TraceLanding) -> None:
+def everything(ingestion: TraceIngestion) -> None:
     """Read what is new, then compare both bundles."""
-    landing.advance()
+    ingestion.advance()
     for bundle in ("b1", "b2"):
-        landing.reconcile(bundle)
+        ingestion.reconcile(bundle)
 
 
 def main() -> None:
-    """Land, change, land again, with one death on the way."""
+    """Land, change, ingest again, with one death on the way."""
     folder = Path(sys.argv[1])
     step = int(sys.argv[2]) if len(sys.argv) > 2 else None
     countdown = Countdown(step)
     MortalTable.countdown = MortalSource.countdown = countdown
     source = filled_source()
-    land(folder, everything, source)
+    ingest(folder, everything, source)
     change(source)
-    land(folder, everything, source)
+    ingest(folder, everything, source)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""A reader of traces that is killed at any of its steps, and run again, lands the snapshot of one clean read."""
+"""A reader of traces that is killed at any of its steps, and run again, ingests the snapshot of one clean read."""
 
 from __future__ import annotations
 
@@ -10,32 +10,32 @@ from pathlib import Path
 
 import pytest
 
-from mangaassist_assets.tracing.ingestion.trace_ingestion import TraceLanding
+from mangaassist_assets.tracing.ingestion.trace_ingestion import TraceIngestion
 from mangaassist_assets.tracing.ingestion.turn_frames import to_parquet
-from tests.support.killed_landing import change, everything, filled_source, land
+from tests.support.killed_ingestion import change, everything, filled_source, ingest
 
 pytestmark = pytest.mark.integration
 
 MOST_STEPS = 80
 
 
-def read(landing: TraceLanding) -> list[bytes]:
+def read(ingestion: TraceIngestion) -> list[bytes]:
     return [
         content
         for bundle in ("b1", "b2")
-        for content in (to_parquet(landing.bundle(bundle).turns), to_parquet(landing.bundle(bundle).quarantined))
+        for content in (to_parquet(ingestion.bundle(bundle).turns), to_parquet(ingestion.bundle(bundle).quarantined))
     ]
 
 
 def run(repository_root: Path, folder: Path, step: int) -> int:
-    command = [sys.executable, "-m", "tests.support.killed_landing", str(folder), str(step)]
+    command = [sys.executable, "-m", "tests.support.killed_ingestion", str(folder), str(step)]
     return subprocess.run(command, cwd=repository_root, check=False, timeout=120).returncode
 
 
 def test_a_reader_killed_at_any_step_finishes_when_it_is_run_again(repository_root: Path, tmp_path: Path) -> None:
     after = filled_source()
     change(after)
-    clean = read(land(tmp_path / "clean", everything, after))
+    clean = read(ingest(tmp_path / "clean", everything, after))
     steps = range(1, MOST_STEPS, 3)
     with ThreadPoolExecutor(2) as pool:
         codes = list(pool.map(lambda step: run(repository_root, tmp_path / f"killed-{step}", step), steps))
@@ -43,4 +43,4 @@ def test_a_reader_killed_at_any_step_finishes_when_it_is_run_again(repository_ro
     assert set(codes) == {-signal.SIGKILL, 0}, "every step must be reached, and the last ones must be past the end"
     assert len(killed) >= 15
     for step in killed:
-        assert read(land(tmp_path / f"killed-{step}", everything, after)) == clean, f"killed at step {step}"
+        assert read(ingest(tmp_path / f"killed-{step}", everything, after)) == clean, f"killed at step {step}"
