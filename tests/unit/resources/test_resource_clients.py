@@ -27,11 +27,20 @@ def credentials(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_importing_the_resources_imports_no_heavy_library():
-    registry = ["mlflow_live", "mlflow_models", "mlflow_registry", "mlflow_runs", "mlflow_verdicts"]
-    modules = ["aws", "app_config", "feedback_stream", "endpoints", "generation", "mlflow_tracking", "mlflow_traces"]
+    registry = [
+        "live_metrics",
+        "model_files",
+        "registry",
+        "runs",
+        "verdicts",
+        "tracking",
+        "traces.reader",
+        "traces.sink",
+    ]
+    modules = ["aws.clients", "aws.app_config", "aws.endpoints", "aws.generation", "feedback.feedback_stream"]
     code = (
         "import sys, dagster; before = set(sys.modules)\n"
-        + "".join(f"import resources.{name}\n" for name in [*modules, *registry, "trace_sink"])
+        + "".join(f"import resources.{name}\n" for name in [*modules, *(f"mlflow.{name}" for name in registry)])
         + "new = set(sys.modules) - before\n"
         "heavy = {'boto3', 'botocore', 'mlflow', 'numpy', 'polars', 'torch', 'transformers', 'requests'} & new\n"
         "sys.exit(', '.join(sorted(heavy)) or 0)"

@@ -93,7 +93,7 @@ def test_the_fields_are_described() -> None:
 
 def test_the_resource_imports_neither_ray_nor_torch() -> None:
     heavy = "{'ray', 'torch', 'dagster_ray'}"
-    code = f"import sys, resources.trainers, resources.ray_training; print({heavy} & {{*sys.modules}})"
+    code = f"import sys, resources.ray.trainers, resources.ray.ray_training; print({heavy} & {{*sys.modules}})"
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
     assert ended.stdout.strip() == "set()"
 

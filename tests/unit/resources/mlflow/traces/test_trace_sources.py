@@ -363,10 +363,10 @@ class TestConfiguration:
     """Which reader is taken."""
 
     def test_importing_the_readers_imports_no_heavy_library(self):
-        names = ["rest_source", "sql_source", "bundles", "wire", "store", "span_locations", "tracking"]
+        names = ["traces.rest_source", "traces.sql_source", "traces.wire", "traces.store", "bundles", "tracking"]
         code = (
             "import sys, dagster; before = set(sys.modules)\n"
-            + "".join(f"import resources.mlflow_{name}\n" for name in names)
+            + "".join(f"import resources.mlflow.{name}\n" for name in names)
             + "heavy = {'boto3', 'mlflow', 'numpy', 'polars', 'requests', 'sqlalchemy.orm', 'psycopg2'}\n"
             "sys.exit(', '.join(sorted(heavy & (set(sys.modules) - before))) or 0)"
         )
