@@ -37,12 +37,14 @@ def failure_clusters(
     examples. Mining a bundle again, or an older one late, renames nothing.
     """
     from mangaassist_assets.assets.message_vectors import message_vectors
-    from mangaassist_assets.assets.reading import read_failures, read_turns, read_vocabulary
+    from mangaassist_assets.mining.blame.stored_failures import read_failures
     from mangaassist_assets.mining.cluster_building import ClustersConfig, mine_clusters
     from mangaassist_assets.mining.tracking.cluster_files import bundle_to_files
     from mangaassist_assets.mining.tracking.cluster_history import read_history
     from mangaassist_assets.mining.tracking.timeline import cluster_timeline, timeline_rows
     from mangaassist_assets.mining.tracking.timeline_chart import timeline_chart
+    from mangaassist_assets.retrieval.stored_knowledge import read_vocabulary
+    from mangaassist_assets.tracing.ingestion.stored_turns import read_turns
 
     bundle = context.partition_key
     snapshots = store.snapshots()

@@ -30,7 +30,6 @@ def failed_traces(
     failure feeds: retrain, reindex, or a configuration change. The rules it was made under lie beside it. `experiments`
     compares the arms of the bundle's experiments, `shadow` the champion with the challenger that answered beside it.
     """
-    from mangaassist_assets.assets.reading import FAILURES_FILE, RULES_FILE, failures_to_json, read_turns
     from mangaassist_assets.core.snapshots import canonical_json
     from mangaassist_assets.mining.blame.blame import find_failures
     from mangaassist_assets.mining.blame.explanations import (
@@ -43,7 +42,9 @@ def failed_traces(
         why_rows,
         worst,
     )
+    from mangaassist_assets.mining.blame.stored_failures import FAILURES_FILE, RULES_FILE, failures_to_json
     from mangaassist_assets.reporting.experiments import arm_rows, shadow_rows
+    from mangaassist_assets.tracing.ingestion.stored_turns import read_turns
 
     bundle = context.partition_key
     snapshots = store.snapshots()

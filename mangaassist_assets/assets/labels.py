@@ -55,10 +55,11 @@ def review_queue(
     MLflow's reviewers see the same traces as a review queue of the bundle, with questions for the
     intent and for the documents that answer.
     """
-    from mangaassist_assets.assets.reading import read_clusters, read_turns
     from mangaassist_assets.labelling.known_intents import known_intents
     from mangaassist_assets.labelling.queue.review_queue import QueueConfig, pick_for_review, review_candidates
     from mangaassist_assets.labelling.queue.stored_queue import QUEUE_FILE, queue_to_json
+    from mangaassist_assets.mining.tracking.cluster_files import read_clusters
+    from mangaassist_assets.tracing.ingestion.stored_turns import read_turns
     from resources.mlflow.assessments.review_queues import MlflowReviewQueues
 
     bundle = context.partition_key
@@ -159,7 +160,6 @@ def intent_labels(
     One row is one label: a person's review (an MLflow expectation), a judge's answer, or what the reviews of a failure
     cluster say of its other members, with a confidence that was measured. Beside it, every disagreement by name.
     """
-    from mangaassist_assets.assets.reading import read_clusters, read_turns, read_vocabulary
     from mangaassist_assets.labelling.cluster_reviews import PropagationConfig
     from mangaassist_assets.labelling.gathering import gather_labels
     from mangaassist_assets.labelling.judge import NO_JUDGE, JudgingConfig, judge_labels
@@ -167,6 +167,9 @@ def intent_labels(
     from mangaassist_assets.labelling.queue.stored_queue import QUEUE_FILE, queue_from_json
     from mangaassist_assets.labelling.reviews import labels_from_reviews
     from mangaassist_assets.labelling.stored_labels import JUDGEMENTS_FILE, judgements_from_json, label_files
+    from mangaassist_assets.mining.tracking.cluster_files import read_clusters
+    from mangaassist_assets.retrieval.stored_knowledge import read_vocabulary
+    from mangaassist_assets.tracing.ingestion.stored_turns import read_turns
 
     bundle = context.partition_key
     snapshots = store.snapshots()
@@ -252,7 +255,7 @@ def _is_reviewed(turn: "ChatTurn") -> bool:
 
 def _corpus_messages(store: "SnapshotStore") -> dict[str, list[str]]:
     """Return the messages of the training corpus by intent; none before the bootstrap."""
-    from mangaassist_assets.assets.reading import read_corpus
+    from mangaassist_assets.datasets.sources.training_corpus import read_corpus
     from mangaassist_assets.labelling.known_intents import messages_by_intent
 
     return messages_by_intent(read_corpus(store) if store.find("training_corpus") else [])
@@ -260,8 +263,8 @@ def _corpus_messages(store: "SnapshotStore") -> dict[str, list[str]]:
 
 def _turns_until(store: "SnapshotStore", release_bundle: str) -> "list[ChatTurn]":
     """Return the reviewed turns of a bundle and of those that began before it."""
-    from mangaassist_assets.assets.reading import read_turns
     from mangaassist_assets.core.bundles import bundles_by_start
+    from mangaassist_assets.tracing.ingestion.stored_turns import read_turns
 
     starts = bundles_by_start(store)
     own = starts.get(release_bundle)

@@ -56,17 +56,13 @@ def tagged_traces(
     """
     from collections import Counter
 
-    from mangaassist_assets.assets.reading import (
-        PRESENCE_FILE,
-        QUARANTINE_FILE,
-        TURNS_FILE,
-        read_feedback,
-        read_vocabulary,
-    )
     from mangaassist_assets.core.bundles import TURNS_CARD_FILE
     from mangaassist_assets.core.snapshots import canonical_json
+    from mangaassist_assets.retrieval.stored_knowledge import read_vocabulary
     from mangaassist_assets.tracing.erasure import erased_users
     from mangaassist_assets.tracing.feedback.events import latest_feedback
+    from mangaassist_assets.tracing.feedback.stored_events import read_feedback
+    from mangaassist_assets.tracing.ingestion.stored_turns import PRESENCE_FILE, QUARANTINE_FILE, TURNS_FILE
     from mangaassist_assets.tracing.ingestion.trace_ingestion import TraceIngestion
     from mangaassist_assets.tracing.ingestion.turn_frames import to_parquet, with_feedback
 
