@@ -113,10 +113,10 @@ def first_reranker(
     Without a second passage there is nothing to tell apart: no reranker is made then, and the chatbot keeps the order
     of retrieval.
     """
-    from mangaassist_assets.assets.ranking_versions import ranking_version
     from mangaassist_assets.assets.registration import become_first_champion, present_champion
     from mangaassist_assets.assets.training import train_model
     from mangaassist_assets.datasets.building.intent_dataset import EmptyDatasetError
+    from mangaassist_assets.datasets.building.ranking_versions import ranking_version
     from mangaassist_assets.datasets.sources.golden_set import read_golden
     from mangaassist_assets.datasets.sources.training_corpus import read_corpus
     from mangaassist_assets.retrieval.stored_knowledge import read_chunks

@@ -45,8 +45,8 @@ def intent_dataset(
     is written where no message is left to train on: an observation says why.
     """
     from mangaassist_assets.assets.dataset_results import dataset_result
-    from mangaassist_assets.assets.intent_versions import build_intent_version
     from mangaassist_assets.datasets.building.intent_dataset import EmptyDatasetError, IntentDatasetConfig
+    from mangaassist_assets.datasets.building.intent_versions import build_intent_version
     from mangaassist_assets.datasets.versions.stored_versions import write_version
 
     bundle = context.partition_key

@@ -54,13 +54,13 @@ def reranker_dataset(
     Nothing is written where no query is left to train on, as in a store of one passage: an observation says why.
     """
     from mangaassist_assets.assets.dataset_results import dataset_result
-    from mangaassist_assets.assets.ranking_versions import (
+    from mangaassist_assets.datasets.building.intent_dataset import EmptyDatasetError
+    from mangaassist_assets.datasets.building.ranking_versions import (
         SEARCHES_FILE,
         build_ranking_version,
         first_stage_settings,
         live_search,
     )
-    from mangaassist_assets.datasets.building.intent_dataset import EmptyDatasetError
     from mangaassist_assets.datasets.building.reranker_dataset import RankingDatasetConfig
     from mangaassist_assets.datasets.versions.stored_versions import write_version
 

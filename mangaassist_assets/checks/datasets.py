@@ -116,9 +116,9 @@ def build_leakage_check(pipeline: ModelPipeline, *, text_column: str) -> dg.Asse
         ),
     )
     def no_leakage(context: dg.AssetCheckExecutionContext, store: StoreResource) -> dg.AssetCheckResult:
-        from mangaassist_assets.datasets.building.earlier_versions import earlier_versions
         from mangaassist_assets.datasets.guards.leakage import LeakageError, find_leaks, leak_counts, refuse_crossings
         from mangaassist_assets.datasets.sources.golden_set import read_golden
+        from mangaassist_assets.datasets.versions.earlier_versions import earlier_versions
         from mangaassist_assets.datasets.versions.stored_versions import read_dataset
 
         snapshots = store.snapshots()

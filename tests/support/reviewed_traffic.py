@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from mangaassist_assets.assets.intent_versions import build_intent_version
 from mangaassist_assets.core.snapshots import SnapshotStore
 from mangaassist_assets.datasets.building.intent_dataset import DEFAULT_INTENT_DATASET
+from mangaassist_assets.datasets.building.intent_versions import build_intent_version
 from mangaassist_assets.datasets.sources.utterances import Utterance
 from mangaassist_assets.datasets.versions.stored_versions import write_version
 from mangaassist_assets.datasets.versions.versions import DatasetVersion

@@ -70,7 +70,7 @@ def rebuild_dataset(store: SnapshotStore, name: str) -> dict[str, Any]:
     Raises:
         UnknownVersionError: no version has this name, or several have.
     """
-    from mangaassist_assets.assets.rebuilding import rebuild
+    from mangaassist_assets.datasets.building.rebuilding import rebuild
     from mangaassist_assets.datasets.versions.stored_versions import find_version
 
     return rebuild(store, find_version(store, name)).to_dict()

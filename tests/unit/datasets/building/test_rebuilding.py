@@ -10,8 +10,8 @@ import polars as pl
 import pytest
 from upath import UPath
 
-from mangaassist_assets.assets.rebuilding import rebuild
 from mangaassist_assets.core.snapshots import SnapshotMissingError, SnapshotStore
+from mangaassist_assets.datasets.building.rebuilding import rebuild
 from mangaassist_assets.datasets.versions.recorded_inputs import (
     InputGoneError,
     PinnedStore,

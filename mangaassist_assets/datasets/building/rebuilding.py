@@ -101,7 +101,11 @@ def _compared(store: SnapshotStore, stored: StoredVersion, files: Mapping[str, b
 
 
 def _ranking(store: SnapshotStore, stored: StoredVersion) -> Mapping[str, bytes]:
-    from mangaassist_assets.assets.ranking_versions import SEARCHES_FILE, build_ranking_version, recorded_search
+    from mangaassist_assets.datasets.building.ranking_versions import (
+        SEARCHES_FILE,
+        build_ranking_version,
+        recorded_search,
+    )
     from mangaassist_assets.datasets.building.reranker_dataset import RankingDatasetConfig
 
     config = RankingDatasetConfig.from_settings(stored.card.settings, as_of_ms=stored.card.as_of_ms)
@@ -116,8 +120,8 @@ def _ranking(store: SnapshotStore, stored: StoredVersion) -> Mapping[str, bytes]
 
 
 def _intent(store: SnapshotStore, stored: StoredVersion) -> Mapping[str, bytes]:
-    from mangaassist_assets.assets.intent_versions import build_intent_version
     from mangaassist_assets.datasets.building.intent_dataset import IntentDatasetConfig
+    from mangaassist_assets.datasets.building.intent_versions import build_intent_version
 
     built = build_intent_version(
         PinnedStore(store, stored.card.inputs),
