@@ -26,9 +26,10 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from mangaassist_assets.core.text_keys import normalise_text  # noqa: E402
-from mangaassist_assets.datasets.building.selection import Candidate, Caps, select  # noqa: E402
+from mangaassist_assets.datasets.building.selection import DatasetCandidate, select  # noqa: E402
 from mangaassist_assets.datasets.building.splits import assign_split  # noqa: E402
 from mangaassist_assets.datasets.guards.leakage import find_leaks  # noqa: E402
+from mangaassist_assets.datasets.guards.limits import Caps  # noqa: E402
 from mangaassist_assets.datasets.guards.near_duplicates import THRESHOLD, Fingerprints, NearDuplicateIndex  # noqa: E402
 
 DATA = ROOT.parent / "shared" / "data"
@@ -99,7 +100,7 @@ def pairs(name: str, keys: Sequence[str]) -> dict[str, object]:
 def selection(keys: Sequence[str], real: int) -> dict[str, object]:
     """Choose a dataset out of messages of as many sessions, then look for leaks in it."""
     candidates = [
-        Candidate(
+        DatasetCandidate(
             example_id=f"e{number}",
             key=key,
             split=assign_split(key, f"s{number // 3}"),

@@ -113,27 +113,17 @@ def first_reranker(
     Without a second passage there is nothing to tell apart: no reranker is made then, and the chatbot keeps the order
     of retrieval.
     """
+    from mangaassist_assets.assets.first_stage import live_search
     from mangaassist_assets.assets.registration import become_first_champion, present_champion
     from mangaassist_assets.assets.training import train_model
     from mangaassist_assets.datasets.building.intent_dataset import EmptyDatasetError
-    from mangaassist_assets.datasets.building.ranking_versions import ranking_version
-    from mangaassist_assets.datasets.sources.golden_set import read_golden
-    from mangaassist_assets.datasets.sources.training_corpus import read_corpus
-    from mangaassist_assets.retrieval.stored_knowledge import read_chunks
+    from mangaassist_assets.datasets.building.ranking_versions import first_ranking_version
 
     if (present := present_champion(context, mlflow, RERANKER)) is not None:
         return present
-    snapshots = store.snapshots()
+    live = live_search(search=search, embeddings=embeddings, app_config=app_config)
     try:
-        version = ranking_version(
-            read_corpus(snapshots),
-            [],
-            read_chunks(snapshots),
-            search=search,
-            embeddings=embeddings,
-            app_config=app_config,
-            golden_texts=read_golden(snapshots),
-        )
+        version = first_ranking_version(store.snapshots(), search_for=live)
     except EmptyDatasetError as error:
         leave_out(context, str(error))
         # Materialized all the same: without it, what production runs would not be written down.

@@ -255,8 +255,7 @@ def _is_reviewed(turn: "ChatTurn") -> bool:
 
 def _corpus_messages(store: "SnapshotStore") -> dict[str, list[str]]:
     """Return the messages of the training corpus by intent; none before the bootstrap."""
-    from mangaassist_assets.datasets.sources.training_corpus import read_corpus
-    from mangaassist_assets.labelling.known_intents import messages_by_intent
+    from mangaassist_assets.datasets.sources.training_corpus import messages_by_intent, read_corpus
 
     return messages_by_intent(read_corpus(store) if store.find("training_corpus") else [])
 

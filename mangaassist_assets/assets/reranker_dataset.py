@@ -1,5 +1,6 @@
 """The dataset of the reranker model pipeline."""
 
+import logging
 from collections.abc import Iterator
 
 import dagster as dg
@@ -54,41 +55,34 @@ def reranker_dataset(
     Nothing is written where no query is left to train on, as in a store of one passage: an observation says why.
     """
     from mangaassist_assets.assets.dataset_results import dataset_result
+    from mangaassist_assets.assets.first_stage import first_stage_settings, live_search
     from mangaassist_assets.datasets.building.intent_dataset import EmptyDatasetError
-    from mangaassist_assets.datasets.building.ranking_versions import (
-        SEARCHES_FILE,
-        build_ranking_version,
-        first_stage_settings,
-        live_search,
-    )
+    from mangaassist_assets.datasets.building.ranking_versions import build_ranking_version
+    from mangaassist_assets.datasets.building.recorded_searches import SEARCHES_FILE
     from mangaassist_assets.datasets.building.reranker_dataset import RankingDatasetConfig
     from mangaassist_assets.datasets.versions.stored_versions import write_version
 
-    def report(done: int, total: int) -> None:
-        if done == total or done % max(1, total // 10) == 0:
-            context.log.info(f"{done} of {total} queries have their passages")
-
-    bundle = context.partition_key
     snapshots = store.snapshots()
     try:
         built = build_ranking_version(
             snapshots,
-            bundle,
+            context.partition_key,
             search_for=live_search(search=search, embeddings=embeddings, app_config=app_config),
-            config=RankingDatasetConfig(
-                train_negatives=config.train_negatives,
-                random_negatives=config.random_negatives,
-                as_of_ms=config.as_of_ms,
-            ),
+            config=RankingDatasetConfig(**config.model_dump()),
             settings=first_stage_settings(search=search, embeddings=embeddings, app_config=app_config),
-            progress=report,
+            progress=lambda done, of: _log_tenths(context.log, done, of),
         )
     except EmptyDatasetError as error:
         leave_out(context, str(error))
         return
-    version = built.version
+    files = {SEARCHES_FILE: built.searches}
     snapshot = write_version(
-        snapshots, "reranker_dataset", version, partition=bundle, other_files={SEARCHES_FILE: built.searches}
+        snapshots, "reranker_dataset", built.version, partition=context.partition_key, other_files=files
     )
-    context.log.info(f"{version.card.examples} queries with {version.card.rows} passages")
-    yield dataset_result(snapshot, version)
+    context.log.info(f"{built.version.card.examples} queries with {built.version.card.rows} passages")
+    yield dataset_result(snapshot, built.version)
+
+
+def _log_tenths(log: logging.Logger, done: int, total: int) -> None:
+    if done == total or done % max(1, total // 10) == 0:
+        log.info(f"{done} of {total} queries have their passages")

@@ -15,7 +15,7 @@ from resources.search.embeddings import EmbeddingsResource
 from resources.store import StoreResource
 
 if TYPE_CHECKING:
-    from mangaassist_assets.datasets.guards.health import Finding
+    from mangaassist_assets.datasets.guards.health import HealthResult
 
 
 def build_dataset_checks() -> tuple[dg.AssetChecksDefinition, ...]:
@@ -240,7 +240,7 @@ def build_redaction_check(pipeline: ModelPipeline, *, text_columns: tuple[str, .
     return no_personal_data
 
 
-def _result(finding: "Finding", rows: str) -> dg.AssetCheckResult:
+def _result(finding: "HealthResult", rows: str) -> dg.AssetCheckResult:
     return dg.AssetCheckResult(
         passed=finding.passed,
         severity=dg.AssetCheckSeverity.ERROR,

@@ -11,22 +11,12 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 
 from mangaassist_assets.core.text_keys import normalise_text
-from mangaassist_assets.datasets.sources.utterances import Utterance
 from mangaassist_assets.labelling.reviews import spelling_key
 from mangaassist_assets.tracing.contract.turns import ChatTurn
 
 MINIMUM_MESSAGES = 3
 _NAME = re.compile(r"[^\W_][\w \-]{0,63}")
 _EXAMPLES = 3
-
-
-def messages_by_intent(corpus: Iterable[Utterance]) -> dict[str, list[str]]:
-    """Return the messages of a training corpus by intent; messages without one are left out."""
-    messages: dict[str, list[str]] = {}
-    for utterance in corpus:
-        if utterance.intent is not None:
-            messages.setdefault(utterance.intent, []).append(utterance.text)
-    return messages
 
 
 def known_intents(

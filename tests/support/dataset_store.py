@@ -9,7 +9,8 @@ from mangaassist_assets.core.bundles import TURNS_CARD_FILE
 from mangaassist_assets.core.snapshots import SnapshotStore, canonical_json
 from mangaassist_assets.datasets.building.intent_dataset import DEFAULT_INTENT_DATASET
 from mangaassist_assets.datasets.building.intent_versions import build_intent_version
-from mangaassist_assets.datasets.building.ranking_versions import SEARCHES_FILE, BuiltRanking, build_ranking_version
+from mangaassist_assets.datasets.building.ranking_versions import BuiltRanking, build_ranking_version
+from mangaassist_assets.datasets.building.recorded_searches import SEARCHES_FILE
 from mangaassist_assets.datasets.building.reranker_dataset import RankingDatasetConfig
 from mangaassist_assets.datasets.building.splits import assign_split
 from mangaassist_assets.datasets.sources.training_corpus import CORPUS_FILE, corpus_to_json

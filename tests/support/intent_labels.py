@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from functools import cache
 
-from mangaassist_assets.datasets.building.splits import Split, assign_split
+from mangaassist_assets.datasets.building.splits import assign_split
+from mangaassist_assets.datasets.schema import Split
 from mangaassist_assets.datasets.sources.utterances import Utterance
 from mangaassist_assets.labelling.intent_labels import IntentLabel
 

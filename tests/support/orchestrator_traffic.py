@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from itertools import product
 from typing import Literal
 
-from mangaassist_assets.datasets.building.splits import Split
+from mangaassist_assets.datasets.schema import Split
 from tests.support.orchestrator_process import MODEL_FAILS_ON
 from tests.support.tiny_store import DOCUMENT_OF, EMAIL, ORDER, PHONE, sessions_on
 

@@ -14,7 +14,8 @@ from itertools import count, product
 from pathlib import Path
 from typing import Any
 
-from mangaassist_assets.datasets.building.splits import Split, assign_split
+from mangaassist_assets.datasets.building.splits import assign_split
+from mangaassist_assets.datasets.schema import Split
 
 BUNDLE = "2026.01.12-rc1"
 KNOWN_INTENTS = ("order_status", "return_item", "shipping_cost", "store_hours")

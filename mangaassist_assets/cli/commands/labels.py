@@ -154,8 +154,8 @@ def _said(found: LabelFile, release_bundle: str, file: Path, chosen: Format) -> 
 
 
 def _known_intents(store: SnapshotStore, turns: Iterable[ChatTurn]) -> set[str]:
-    from mangaassist_assets.datasets.sources.training_corpus import read_corpus
-    from mangaassist_assets.labelling.known_intents import known_intents, messages_by_intent
+    from mangaassist_assets.datasets.sources.training_corpus import messages_by_intent, read_corpus
+    from mangaassist_assets.labelling.known_intents import known_intents
 
     corpus = read_corpus(store) if store.find("training_corpus") else []
     return set(known_intents(messages_by_intent(corpus), turns))

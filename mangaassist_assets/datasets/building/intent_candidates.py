@@ -7,8 +7,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from mangaassist_assets.core.text_keys import normalise_text, text_digest
-from mangaassist_assets.datasets.building.selection import TRUST, Candidate
-from mangaassist_assets.datasets.building.splits import Split, SplitShares, assign_base_splits, assign_split
+from mangaassist_assets.datasets.building.selection import DatasetCandidate
+from mangaassist_assets.datasets.building.splits import SplitShares, assign_base_splits, assign_split
+from mangaassist_assets.datasets.schema import TRUST, Split
 from mangaassist_assets.datasets.sources.utterances import Utterance
 from mangaassist_assets.labelling.intent_labels import IntentLabel, LabelConflict, LabelKind
 
@@ -18,7 +19,7 @@ class Gathered:
     """Examples before selection, by id, with what was noticed on the way."""
 
     conflicts: list[LabelConflict]
-    examples: dict[str, tuple[Candidate, dict[str, object]]] = field(default_factory=dict)
+    examples: dict[str, tuple[DatasetCandidate, dict[str, object]]] = field(default_factory=dict)
     excluded: Counter[str] = field(default_factory=Counter)
 
 
@@ -62,7 +63,10 @@ def gather_base(
             "confidence": 1.0,
             "label_sources": [],
         }
-        gathered.examples[example_id] = (Candidate(example_id=example_id, key=key, split=split, kind="base"), row)
+        gathered.examples[example_id] = (
+            DatasetCandidate(example_id=example_id, key=key, split=split, kind="base"),
+            row,
+        )
     return {key: intent for key, _, intent in agreed}
 
 
@@ -97,7 +101,7 @@ def gather_labels(
             gathered.excluded["label contradicts one of the same message"] += 1
             continue
         example_id = f"trace-{label.trace_id}"
-        candidate = Candidate(
+        candidate = DatasetCandidate(
             example_id=example_id,
             key=key,
             split=assign_split(label.text, label.session_id, label.user_key, shares=shares),

@@ -11,36 +11,17 @@ import polars as pl
 
 from mangaassist_assets.core.text_keys import normalise_text
 from mangaassist_assets.datasets.building.intent_candidates import Gathered, gather_base, gather_labels, usable_labels
-from mangaassist_assets.datasets.building.selection import Caps, held_out_keys, select
-from mangaassist_assets.datasets.building.splits import DEFAULT_SHARES, Split, SplitShares
-from mangaassist_assets.datasets.guards.holdout_history import NO_EARLIER_TESTS, EarlierTests
+from mangaassist_assets.datasets.building.selection import select
+from mangaassist_assets.datasets.building.splits import DEFAULT_SHARES, SplitShares
+from mangaassist_assets.datasets.guards.holdout_history import NO_HOLDOUT_HISTORY, HoldoutHistory
+from mangaassist_assets.datasets.guards.limits import Caps
 from mangaassist_assets.datasets.guards.poisoning import ShopperHistory, TrustConfig, admit
 from mangaassist_assets.datasets.guards.redaction_pass import RedactionPass, RedactionReport
+from mangaassist_assets.datasets.schema import INTENT_SCHEMA, Split
 from mangaassist_assets.datasets.sources.utterances import Utterance
 from mangaassist_assets.datasets.versions.versions import DatasetVersion, seal_version
 from mangaassist_assets.labelling.intent_labels import IntentLabel, LabelConflict
 from mangaassist_assets.privacy import Vocabulary
-
-_STRING = pl.String()
-INTENT_SCHEMA = pl.Schema(
-    {
-        "example_id": _STRING,
-        "text": _STRING,
-        "intent": _STRING,
-        "split": _STRING,
-        "label_kind": _STRING,
-        "confidence": pl.Float64(),
-        "source_trace_id": _STRING,
-        "label_sources": pl.List(pl.String()),
-        "labeller": _STRING,
-        "labelled_ms": pl.Int64(),
-        "release_bundle": _STRING,
-        "session_id": _STRING,
-        "user_key": _STRING,
-        "timestamp_ms": pl.Int64(),
-        "tenant": _STRING,
-    }
-)
 
 
 class EmptyDatasetError(ValueError):
@@ -114,7 +95,7 @@ def build_intent_dataset(
     conflicts: Sequence[LabelConflict] = (),
     golden_texts: Sequence[str] = (),
     pinned: Mapping[str, Split] | None = None,
-    tested: EarlierTests = NO_EARLIER_TESTS,
+    holdout_history: HoldoutHistory = NO_HOLDOUT_HISTORY,
     history: ShopperHistory | None = None,
     config: IntentDatasetConfig = DEFAULT_INTENT_DATASET,
 ) -> IntentDataset:
@@ -128,7 +109,7 @@ def build_intent_dataset(
         conflicts: contradicting reviews that are already excluded, for the card.
         golden_texts: messages that must not be in it, nor anything nearly the same.
         pinned: sides an earlier version gave bootstrap messages, by near-duplicate key (`pinned_sides`).
-        tested: what earlier versions were tested on (`earlier_tests`), which must not be trained on.
+        holdout_history: what earlier versions were tested on (`holdout_history_of`), which must not be trained on.
         history: since when shoppers are known, and who wrote which trace; None to trust all alike.
         config: sides, limits and time.
 
@@ -147,7 +128,7 @@ def build_intent_dataset(
     excluded.update(admission.excluded)
     gather_labels(gathered, admission.labels, base_intents, shares=config.shares)
     candidates = [candidate for candidate, _ in gathered.examples.values()]
-    chosen = select(candidates, caps=config.caps, held_out=held_out_keys(golden_texts), tested=tested)
+    chosen = select(candidates, caps=config.caps, golden_texts=golden_texts, holdout_history=holdout_history)
     excluded.update(chosen.excluded)
     examples = pl.DataFrame(
         [row for example_id, (_, row) in gathered.examples.items() if example_id in chosen.kept],

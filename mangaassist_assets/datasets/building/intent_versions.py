@@ -5,21 +5,37 @@ from __future__ import annotations
 import io
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
-from mangaassist_assets.core.bundles import bundles_by_start, previous_bundle
+import polars as pl
+
+from mangaassist_assets.core.bundles import TURNS_ASSET, bundles_until, previous_bundle
+from mangaassist_assets.core.snapshots import SnapshotStore
+from mangaassist_assets.datasets.building.intent_dataset import (
+    IntentDatasetConfig,
+    build_intent_dataset,
+    carried_labels,
+    pinned_sides,
+)
+from mangaassist_assets.datasets.guards.holdout_history import holdout_history_of
+from mangaassist_assets.datasets.guards.leakage import refuse_leaks
+from mangaassist_assets.datasets.guards.poisoning import shopper_history
 from mangaassist_assets.datasets.sources.golden_set import read_golden
 from mangaassist_assets.datasets.sources.training_corpus import read_corpus
 from mangaassist_assets.datasets.versions.earlier_versions import earlier_versions
+from mangaassist_assets.datasets.versions.recorded_inputs import RecordingStore
 from mangaassist_assets.datasets.versions.stored_versions import read_dataset
+from mangaassist_assets.datasets.versions.versions import DatasetVersion, to_parquet
+from mangaassist_assets.labelling.intent_labels import (
+    CONFLICTS_FILE,
+    LABELS_FILE,
+    IntentLabel,
+    LabelConflict,
+    labels_from_parquet,
+)
+from mangaassist_assets.labelling.stored_labels import conflicts_from_json
 from mangaassist_assets.retrieval.stored_knowledge import read_vocabulary
+from mangaassist_assets.tracing.erasure import erased_users
 from mangaassist_assets.tracing.ingestion.stored_turns import TURNS_FILE
-
-if TYPE_CHECKING:
-    from mangaassist_assets.core.snapshots import SnapshotStore
-    from mangaassist_assets.datasets.building.intent_dataset import IntentDatasetConfig
-    from mangaassist_assets.datasets.versions.versions import DatasetVersion
-    from mangaassist_assets.labelling.intent_labels import IntentLabel, LabelConflict
 
 Trace = tuple[str, "str | None", str, int]
 
@@ -48,20 +64,8 @@ def build_intent_version(snapshots: SnapshotStore, bundle: str, *, config: Inten
         SnapshotMissingError: the labels of the bundle were never materialized.
         LeakageError: what was built leaks all the same; names the examples.
     """
-    from mangaassist_assets.datasets.building.intent_dataset import build_intent_dataset, carried_labels, pinned_sides
-    from mangaassist_assets.datasets.guards.holdout_history import earlier_tests
-    from mangaassist_assets.datasets.guards.leakage import refuse_leaks
-    from mangaassist_assets.datasets.guards.poisoning import shopper_history
-    from mangaassist_assets.datasets.versions.recorded_inputs import RecordingStore
-    from mangaassist_assets.datasets.versions.versions import to_parquet
-    from mangaassist_assets.labelling.intent_labels import CONFLICTS_FILE, LABELS_FILE, labels_from_parquet
-    from mangaassist_assets.labelling.stored_labels import conflicts_from_json
-    from mangaassist_assets.tracing.erasure import erased_users
-
     reads = RecordingStore(snapshots)
-    starts = bundles_by_start(reads)
-    own = starts.get(bundle)
-    included = [name for name, start in starts.items() if own is not None and (start, name) <= (own, bundle)]
+    included = bundles_until(reads, bundle)
     erased = erased_users(snapshots)
     stored = reads.latest("intent_labels", partition=bundle)
     labels = _of_others(labels_from_parquet(reads.read(stored, LABELS_FILE)), erased)
@@ -83,7 +87,7 @@ def build_intent_version(snapshots: SnapshotStore, bundle: str, *, config: Inten
         conflicts=_still_there(conflicts_from_json(reads.read(stored, CONFLICTS_FILE)), there),
         golden_texts=golden,
         pinned=pinned_sides(last) if last is not None else None,
-        tested=earlier_tests(earlier),
+        holdout_history=holdout_history_of(earlier),
         history=shopper_history(known) if known else None,
         config=config,
     )
@@ -127,9 +131,7 @@ def _still_there(conflicts: Collection[LabelConflict], there: Collection[str]) -
 
 def _traces(store: SnapshotStore, bundle: str) -> Iterator[Trace]:
     """Yield who wrote which trace of a bundle and when; of the turns only these columns are read."""
-    import polars as pl
-
-    content = store.read(store.latest("tagged_traces", partition=bundle), TURNS_FILE)
+    content = store.read(store.latest(TURNS_ASSET, partition=bundle), TURNS_FILE)
     columns = ["trace_id", "user_key", "session_id", "timestamp_ms"]
     yield from pl.read_parquet(io.BytesIO(content), columns=columns).select(columns).iter_rows()
 

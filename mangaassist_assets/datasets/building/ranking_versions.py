@@ -1,36 +1,40 @@
-"""How a ranking dataset is put together from the store and the live index, now or as it was."""
+"""How a ranking dataset is put together from the store and the first stage of retrieval, now or as it was."""
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, replace
+from typing import Any
 
-from mangaassist_assets.core.bundles import bundles_by_start
+from mangaassist_assets.core.bundles import bundles_until
+from mangaassist_assets.core.snapshots import SnapshotStore
+from mangaassist_assets.datasets.building.recorded_searches import SearchFor, searches_to_parquet
+from mangaassist_assets.datasets.building.reranker_dataset import (
+    DEFAULT_RANKING_DATASET,
+    RankingDataset,
+    RankingDatasetConfig,
+    build_ranking_dataset,
+)
+from mangaassist_assets.datasets.building.reviewed_queries import newest_review_ms
+from mangaassist_assets.datasets.guards.holdout_history import NO_HOLDOUT_HISTORY, HoldoutHistory, holdout_history_of
+from mangaassist_assets.datasets.guards.leakage import refuse_leaks
 from mangaassist_assets.datasets.sources.golden_set import read_golden
 from mangaassist_assets.datasets.sources.training_corpus import read_corpus
+from mangaassist_assets.datasets.sources.utterances import Utterance
 from mangaassist_assets.datasets.versions.earlier_versions import earlier_versions
+from mangaassist_assets.datasets.versions.recorded_inputs import RecordingStore
+from mangaassist_assets.datasets.versions.versions import DatasetVersion, to_parquet
+from mangaassist_assets.privacy import Vocabulary
+from mangaassist_assets.retrieval.chunking import embedding_text
 from mangaassist_assets.retrieval.stored_knowledge import read_chunks
+from mangaassist_assets.retrieval.types import Chunk
+from mangaassist_assets.retrieval.vocabulary import store_phrases
+from mangaassist_assets.tracing.contract.turns import ChatTurn
+from mangaassist_assets.tracing.erasure import erased_users
 from mangaassist_assets.tracing.ingestion.stored_turns import read_turns
 
-if TYPE_CHECKING:
-    from mangaassist_assets.core.snapshots import SnapshotStore
-    from mangaassist_assets.datasets.building.reranker_dataset import RankingDataset, RankingDatasetConfig
-    from mangaassist_assets.datasets.guards.holdout_history import EarlierTests
-    from mangaassist_assets.datasets.sources.utterances import Utterance
-    from mangaassist_assets.datasets.versions.versions import DatasetVersion
-    from mangaassist_assets.retrieval.tenants import TenantScope
-    from mangaassist_assets.retrieval.types import Chunk, Hit
-    from mangaassist_assets.tracing.contract.turns import ChatTurn
-    from resources.aws.app_config import AppConfigResource
-    from resources.search.embeddings import EmbeddingsResource
-    from resources.search.indexes import SearchResource
-
 MAX_TITLE_QUERIES = 200
-SEARCHES_FILE = "searches.parquet"
-
-Search = Callable[[str, "TenantScope"], "Sequence[Hit]"]
+_TITLES_NOTE = "the corpus names no relevant documents: titles of the knowledge stand in as queries"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,7 +49,7 @@ def build_ranking_version(
     snapshots: SnapshotStore,
     bundle: str,
     *,
-    search_for: Callable[[Sequence[str]], Search],
+    search_for: SearchFor,
     config: RankingDatasetConfig,
     settings: Mapping[str, Any],
     progress: Callable[[int, int], None] | None = None,
@@ -64,40 +68,29 @@ def build_ranking_version(
         EmptyDatasetError: no query is left in train.
         LeakageError: what was built leaks all the same; names the examples.
     """
-    from dataclasses import replace
-
-    from mangaassist_assets.datasets.building.reviewed_queries import newest_review_ms
-    from mangaassist_assets.datasets.guards.holdout_history import earlier_tests
-    from mangaassist_assets.datasets.guards.leakage import refuse_leaks
-    from mangaassist_assets.datasets.versions.recorded_inputs import RecordingStore
-    from mangaassist_assets.datasets.versions.versions import to_parquet
-    from mangaassist_assets.tracing.erasure import erased_users
-
     reads = RecordingStore(snapshots)
-    starts = bundles_by_start(reads)
-    own = starts.get(bundle)
-    included = [name for name, start in starts.items() if own is not None and (start, name) <= (own, bundle)]
+    included = bundles_until(reads, bundle)
     erased = erased_users(snapshots)
     turns = [turn for name in included for turn in read_turns(reads, name) if turn.user_key not in erased]
     if config.as_of_ms is None:
         config = replace(config, as_of_ms=newest_review_ms(turns))
-    base, base_source = base_of(read_corpus(reads), chunks := read_chunks(reads, tenantless=True))
+    base, base_source = _base_queries(read_corpus(reads), chunks := read_chunks(reads, tenantless=True))
     golden = read_golden(reads)
     earlier = earlier_versions(reads, "reranker_dataset", bundle, as_of_ms=config.as_of_ms)
-    dataset = ranking_dataset(
+    dataset = _ranking_dataset(
         base,
         turns,
         chunks,
         search_for=search_for,
         golden_texts=golden,
-        tested=earlier_tests(earlier, text_column="query"),
+        holdout_history=holdout_history_of(earlier, text_column="query"),
         config=config,
         progress=progress,
     )
     refuse_leaks(dataset.rows, text_column="query", golden=golden, earlier=earlier, as_of_ms=config.as_of_ms)
     version = dataset.seal(
         as_of=bundle,
-        notes=[*notes_of(base_source), *([] if golden else ["there is no golden set"])],
+        notes=[*_notes(base_source), *([] if golden else ["there is no golden set"])],
         inputs=reads.inputs(bundles=included, own_rows=to_parquet(dataset.rows)),
         settings=settings,
         base_source=base_source,
@@ -105,147 +98,55 @@ def build_ranking_version(
     return BuiltRanking(version=version, searches=searches_to_parquet(dataset.searches))
 
 
-def ranking_version(
-    corpus: Sequence[Utterance],
-    turns: Sequence[ChatTurn],
-    chunks: Sequence[Chunk],
-    *,
-    search: SearchResource,
-    embeddings: EmbeddingsResource,
-    app_config: AppConfigResource,
-    golden_texts: Sequence[str] = (),
-    as_of: str | None = None,
-) -> DatasetVersion:
-    """Seal the ranking dataset of a corpus and reviewed turns; the first stage is the live index."""
-    base, base_source = base_of(corpus, chunks)
-    dataset = ranking_dataset(
-        base,
-        turns,
-        chunks,
-        search_for=live_search(search=search, embeddings=embeddings, app_config=app_config),
-        golden_texts=golden_texts,
-    )
-    return dataset.seal(as_of=as_of, notes=notes_of(base_source), base_source=base_source)
+def first_ranking_version(snapshots: SnapshotStore, *, search_for: SearchFor) -> DatasetVersion:
+    """Seal the ranking dataset of the bootstrap: the corpus alone, of no bundle.
+
+    Raises:
+        EmptyDatasetError: no query is left in train.
+    """
+    base, base_source = _base_queries(read_corpus(snapshots), chunks := read_chunks(snapshots))
+    dataset = _ranking_dataset(base, [], chunks, search_for=search_for, golden_texts=read_golden(snapshots))
+    return dataset.seal(notes=_notes(base_source), base_source=base_source)
 
 
-def ranking_dataset(
+def _ranking_dataset(
     base: Sequence[Utterance],
     turns: Sequence[ChatTurn],
     chunks: Sequence[Chunk],
     *,
-    search_for: Callable[[Sequence[str]], Search],
-    golden_texts: Sequence[str] = (),
-    tested: EarlierTests | None = None,
-    config: RankingDatasetConfig | None = None,
+    search_for: SearchFor,
+    golden_texts: Sequence[str],
+    holdout_history: HoldoutHistory = NO_HOLDOUT_HISTORY,
+    config: RankingDatasetConfig = DEFAULT_RANKING_DATASET,
     progress: Callable[[int, int], None] | None = None,
 ) -> RankingDataset:
     """Build a ranking dataset whose passages and vocabulary are those of the knowledge."""
-    from dataclasses import replace
-
-    from mangaassist_assets.datasets.building.reranker_dataset import DEFAULT_RANKING_DATASET, build_ranking_dataset
-    from mangaassist_assets.datasets.guards.holdout_history import NO_EARLIER_TESTS
-    from mangaassist_assets.privacy import Vocabulary
-    from mangaassist_assets.retrieval.chunking import embedding_text
-    from mangaassist_assets.retrieval.vocabulary import store_phrases
-
-    asked = [one.text for one in base if one.relevant_documents]
-    asked += [turn.learnable_text for turn in turns if turn.expected_documents]
+    queries = [one.text for one in base if one.relevant_documents]
+    queries += [turn.learnable_text for turn in turns if turn.expected_documents]
     return build_ranking_dataset(
         base,
         turns,
         chunks={chunk.chunk_id: chunk for chunk in chunks},
-        search=search_for(list(dict.fromkeys(asked))),
+        search=search_for(list(dict.fromkeys(queries))),
         golden_texts=golden_texts,
-        tested=tested or NO_EARLIER_TESTS,
+        holdout_history=holdout_history,
         passage_of=lambda chunk: embedding_text(chunk.title, chunk.text),
-        config=replace(config or DEFAULT_RANKING_DATASET, vocabulary=Vocabulary(store_phrases(chunks))),
+        config=replace(config, vocabulary=Vocabulary(store_phrases(chunks))),
         progress=progress,
     )
 
 
-def live_search(
-    *, search: SearchResource, embeddings: EmbeddingsResource, app_config: AppConfigResource
-) -> Callable[[Sequence[str]], Search]:
-    """Return what prepares the first stage on the live index for queries, which are embedded at once."""
-    from mangaassist_assets.assets.retrieving import first_stage
-
-    return lambda queries: first_stage(search=search, embeddings=embeddings, app_config=app_config, queries=queries)
-
-
-def first_stage_settings(
-    *, search: SearchResource, embeddings: EmbeddingsResource, app_config: AppConfigResource
-) -> dict[str, Any]:
-    """Return what decides the searches of the first stage, for the data card."""
-    routing = app_config.configuration().routing()
-    return {
-        "index_generation": search.index().live_generation(),
-        "embedding_model_id": embeddings.embedder().model_id,
-        "vector_candidates": routing.vector_candidates,
-        "keyword_candidates": routing.keyword_candidates,
-        "rerank_candidates": routing.rerank_candidates,
-    }
-
-
-def recorded_search(content: bytes) -> Callable[[Sequence[str]], Search]:
-    """Return the first stage as it answered when a version was built, out of its `SEARCHES_FILE`."""
-    import polars as pl
-
-    from mangaassist_assets.datasets.versions.recorded_inputs import InputGoneError
-    from mangaassist_assets.retrieval.types import Hit
-
-    found: dict[tuple[str, str | None], list[Hit]] = {}
-    for row in pl.read_parquet(io.BytesIO(content)).sort("query", "rank").iter_rows(named=True):
-        hits = found.setdefault((row["query"], row.get("tenant")), [])
-        if (chunk_id := row["chunk_id"]) is not None:
-            hits.append(Hit(chunk_id=chunk_id, document_id="", title="", text="", score=0.0))
-
-    def search(query: str, scope: TenantScope) -> list[Hit]:
-        if (query, scope.tenant) not in found:
-            msg = (
-                "a query is to be searched for that was not searched for when the version was built: the code that "
-                "builds the dataset changed; rebuild with the release of this repository that built it"
-            )
-            raise InputGoneError(msg)
-        return found[query, scope.tenant]
-
-    return lambda _: search
-
-
-def searches_to_parquet(searches: Mapping[tuple[str, str | None], Sequence[str]]) -> bytes:
-    """Return searches as rows of query, rank (from 1; 0 and no chunk where nothing was found), chunk id, and tenant.
-
-    Without any tenant there is no such column: what earlier versions stored comes out as it was.
-    """
-    import polars as pl
-
-    rows = [
-        (query, rank, chunk_id, tenant)
-        for (query, tenant), chunk_ids in sorted(searches.items(), key=lambda item: (item[0][0], item[0][1] or ""))
-        for rank, chunk_id in (enumerate(chunk_ids, start=1) if chunk_ids else [(0, None)])
-    ]
-    buffer = io.BytesIO()
-    schema = {"query": pl.String, "rank": pl.Int64, "chunk_id": pl.String, "tenant": pl.String}
-    frame = pl.DataFrame(rows, schema=schema, orient="row")
-    if frame["tenant"].is_null().all():
-        frame = frame.drop("tenant")
-    frame.write_parquet(buffer, compression="zstd", compression_level=3)
-    return buffer.getvalue()
-
-
-def base_of(corpus: Sequence[Utterance], chunks: Sequence[Chunk]) -> tuple[Sequence[Utterance], str]:
+def _base_queries(corpus: Sequence[Utterance], chunks: Sequence[Chunk]) -> tuple[Sequence[Utterance], str]:
     """Return the queries to begin with, and where they are from.
 
     A corpus that names no relevant documents is replaced by the knowledge's own titles, each asking for its text.
     """
-    named = [one for one in corpus if one.relevant_documents]
+    named = any(one.relevant_documents for one in corpus)
     return (corpus, "corpus") if named else (title_queries(chunks), "titles")
 
 
-def notes_of(base_source: str) -> list[str]:
-    """Return what the card says of where the queries to begin with are from."""
-    if base_source == "corpus":
-        return []
-    return ["the corpus names no relevant documents: titles of the knowledge stand in as queries"]
+def _notes(base_source: str) -> list[str]:
+    return [_TITLES_NOTE] if base_source == "titles" else []
 
 
 def title_queries(chunks: Sequence[Chunk]) -> list[Utterance]:
@@ -253,8 +154,6 @@ def title_queries(chunks: Sequence[Chunk]) -> list[Utterance]:
 
     Weak supervision, but in the store's own words.
     """
-    from mangaassist_assets.datasets.sources.utterances import Utterance
-
     documents: dict[tuple[str, str], set[str]] = {}
     for chunk in chunks:
         if chunk.title.strip():

@@ -10,11 +10,16 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from mangaassist_assets.core.snapshots import SnapshotMissingError, SnapshotStore
-from mangaassist_assets.datasets.building.intent_dataset import EmptyDatasetError
+from mangaassist_assets.datasets.building.intent_dataset import EmptyDatasetError, IntentDatasetConfig
+from mangaassist_assets.datasets.building.intent_versions import build_intent_version
+from mangaassist_assets.datasets.building.ranking_versions import build_ranking_version
+from mangaassist_assets.datasets.building.recorded_searches import SEARCHES_FILE, recorded_search
+from mangaassist_assets.datasets.building.reranker_dataset import RankingDatasetConfig
 from mangaassist_assets.datasets.guards.leakage import LeakageError
 from mangaassist_assets.datasets.versions.recorded_inputs import InputGoneError, PinnedStore
 from mangaassist_assets.datasets.versions.stored_versions import StoredVersion, problems_of, read_rows
 from mangaassist_assets.datasets.versions.versions import EXAMPLES_FILE, content_digest, from_parquet
+from mangaassist_assets.tracing.erasure import erased_users
 
 Outcome = Literal["identical", "different", "impossible"]
 
@@ -61,8 +66,6 @@ def rebuild(store: SnapshotStore, stored: StoredVersion) -> Rebuilt:
 
 
 def _built_again(store: SnapshotStore, stored: StoredVersion) -> tuple[Mapping[str, bytes] | None, str | None]:
-    from mangaassist_assets.tracing.erasure import erased_users
-
     if problems := problems_of(store, stored):
         return None, f"the stored version is damaged: {'; '.join(problems)}"
     if not stored.card.inputs:
@@ -83,31 +86,24 @@ def _built_again(store: SnapshotStore, stored: StoredVersion) -> tuple[Mapping[s
 
 
 def _compared(store: SnapshotStore, stored: StoredVersion, files: Mapping[str, bytes]) -> dict[str, str]:
-    said: dict[str, str] = {}
+    found: dict[str, str] = {}
     for file in sorted({*stored.snapshot.files, *files}):
         if file not in files:
-            said[file] = "not built again"
+            found[file] = "not built again"
         elif file not in stored.snapshot.files:
-            said[file] = "was not stored"
+            found[file] = "was not stored"
         elif (before := store.read(stored.snapshot, file)) == files[file]:
-            said[file] = "identical"
+            found[file] = "identical"
         elif file == EXAMPLES_FILE and content_digest(from_parquet(before)) == content_digest(
             from_parquet(files[file])
         ):
-            said[file] = "the same rows in other bytes: another version of Polars wrote it"
+            found[file] = "the same rows in other bytes: another version of Polars wrote it"
         else:
-            said[file] = "different"
-    return said
+            found[file] = "different"
+    return found
 
 
 def _ranking(store: SnapshotStore, stored: StoredVersion) -> Mapping[str, bytes]:
-    from mangaassist_assets.datasets.building.ranking_versions import (
-        SEARCHES_FILE,
-        build_ranking_version,
-        recorded_search,
-    )
-    from mangaassist_assets.datasets.building.reranker_dataset import RankingDatasetConfig
-
     config = RankingDatasetConfig.from_settings(stored.card.settings, as_of_ms=stored.card.as_of_ms)
     built = build_ranking_version(
         PinnedStore(store, stored.card.inputs),
@@ -120,9 +116,6 @@ def _ranking(store: SnapshotStore, stored: StoredVersion) -> Mapping[str, bytes]
 
 
 def _intent(store: SnapshotStore, stored: StoredVersion) -> Mapping[str, bytes]:
-    from mangaassist_assets.datasets.building.intent_dataset import IntentDatasetConfig
-    from mangaassist_assets.datasets.building.intent_versions import build_intent_version
-
     built = build_intent_version(
         PinnedStore(store, stored.card.inputs),
         stored.snapshot.partition or "",

@@ -23,10 +23,12 @@ from mangaassist_assets.datasets.building.hard_negatives import DEFAULT_GUARD, F
 from mangaassist_assets.datasets.building.intent_dataset import EmptyDatasetError
 from mangaassist_assets.datasets.building.passages import Passage, PassageChoice, scope_of
 from mangaassist_assets.datasets.building.reviewed_queries import KnownQuery, base_queries, reviewed_queries
-from mangaassist_assets.datasets.building.selection import Caps, held_out_keys, select
+from mangaassist_assets.datasets.building.selection import select
 from mangaassist_assets.datasets.building.splits import DEFAULT_SHARES, SplitShares
-from mangaassist_assets.datasets.guards.holdout_history import NO_EARLIER_TESTS, EarlierTests
+from mangaassist_assets.datasets.guards.holdout_history import NO_HOLDOUT_HISTORY, HoldoutHistory
+from mangaassist_assets.datasets.guards.limits import Caps
 from mangaassist_assets.datasets.guards.redaction_pass import RedactionPass, RedactionReport
+from mangaassist_assets.datasets.schema import RANKING_SCHEMA
 from mangaassist_assets.datasets.sources.utterances import Utterance
 from mangaassist_assets.datasets.versions.versions import DatasetVersion, seal_version
 from mangaassist_assets.labelling.intent_labels import LabelConflict
@@ -34,28 +36,6 @@ from mangaassist_assets.privacy import Vocabulary
 from mangaassist_assets.retrieval.tenants import TenantScope
 from mangaassist_assets.retrieval.types import Chunk, Hit
 from mangaassist_assets.tracing.contract.turns import ChatTurn
-
-_STRING = pl.String()
-RANKING_SCHEMA = pl.Schema(
-    {
-        "example_id": _STRING,
-        "query": _STRING,
-        "chunk_id": _STRING,
-        "document_id": _STRING,
-        "passage": _STRING,
-        "relevance": pl.Float64(),
-        "negative_kind": _STRING,
-        "first_stage_rank": pl.Int64(),
-        "split": _STRING,
-        "label_kind": _STRING,
-        "source_trace_id": _STRING,
-        "release_bundle": _STRING,
-        "session_id": _STRING,
-        "user_key": _STRING,
-        "timestamp_ms": pl.Int64(),
-        "tenant": _STRING,
-    }
-)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -158,7 +138,7 @@ def build_ranking_dataset(
     chunks: Mapping[str, Chunk],
     search: Callable[[str, TenantScope], Sequence[Hit]],
     golden_texts: Sequence[str] = (),
-    tested: EarlierTests = NO_EARLIER_TESTS,
+    holdout_history: HoldoutHistory = NO_HOLDOUT_HISTORY,
     passage_of: Callable[[Chunk], str] = lambda chunk: chunk.text,
     config: RankingDatasetConfig = DEFAULT_RANKING_DATASET,
     progress: Callable[[int, int], None] | None = None,
@@ -173,7 +153,7 @@ def build_ranking_dataset(
         search: the first stage on the live index for one query in the scope of its shopper, best first, as deep as in
             production.
         golden_texts: queries that must not be in it.
-        tested: what earlier versions were tested on, which must not be trained on.
+        holdout_history: what earlier versions were tested on, which must not be trained on.
         passage_of: the text of a chunk as the reranker sees it when serving.
         config: sides, caps, sizes.
         progress: called with how many of how many queries are done.
@@ -192,8 +172,8 @@ def build_ranking_dataset(
     chosen = select(
         [query.candidate for query in queries],
         caps=config.caps,
-        held_out=held_out_keys(golden_texts),
-        tested=tested,
+        golden_texts=golden_texts,
+        holdout_history=holdout_history,
     )
     excluded.update(chosen.excluded)
     kept = [query for query in queries if query.candidate.example_id in chosen.kept]

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from mangaassist_assets.core.text_keys import normalise_text, text_digest
-from mangaassist_assets.datasets.building.selection import Candidate
+from mangaassist_assets.datasets.building.selection import DatasetCandidate
 from mangaassist_assets.datasets.building.splits import SplitShares, assign_split
 from mangaassist_assets.datasets.sources.utterances import Utterance
 from mangaassist_assets.labelling.intent_labels import LabelConflict
@@ -23,7 +23,7 @@ class KnownQuery:
     `tenant` is whose shopper asked: no passage of another tenant stands beside the query.
     """
 
-    candidate: Candidate
+    candidate: DatasetCandidate
     text: str
     documents: frozenset[str]
     shown: Mapping[str, int] = field(default_factory=dict)
@@ -53,7 +53,7 @@ def base_queries(
     for (key, tenant), (text, documents) in sorted(by_key.items(), key=lambda item: (item[0][0], item[0][1] or "")):
         split = assign_split(text, shares=shares)
         digest = text_digest(text if tenant is None else f"{tenant}\0{text}")
-        candidate = Candidate(example_id=f"base-{digest[:20]}", key=key, split=split, kind="base")
+        candidate = DatasetCandidate(example_id=f"base-{digest[:20]}", key=key, split=split, kind="base")
         yield KnownQuery(candidate=candidate, text=text, documents=frozenset(documents), tenant=tenant)
 
 
@@ -92,7 +92,7 @@ def reviewed_queries(
             continue
         expected = frozenset(document for _, _, documents in same for document in documents)
         for turn, text, _ in same:
-            candidate = Candidate(
+            candidate = DatasetCandidate(
                 example_id=f"trace-{turn.trace_id}",
                 key=key,
                 split=assign_split(text, turn.session_id, turn.user_key, shares=shares),

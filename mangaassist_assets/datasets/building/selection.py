@@ -8,23 +8,19 @@ also makes choosing again a matter of course: with the version that came out amo
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Literal
 
 from mangaassist_assets.core.text_keys import normalise_text
-from mangaassist_assets.datasets.building.splits import Split
 from mangaassist_assets.datasets.guards.conversations import Conversations, Spoken
-from mangaassist_assets.datasets.guards.holdout_history import NO_EARLIER_TESTS, EarlierTests
+from mangaassist_assets.datasets.guards.holdout_history import NO_HOLDOUT_HISTORY, HoldoutHistory
+from mangaassist_assets.datasets.guards.limits import Caps
 from mangaassist_assets.datasets.guards.near_duplicates import Fingerprint, Fingerprints, NearDuplicateIndex
-
-ExampleKind = Literal["base", "human", "judge", "propagated"]
-TRUST: Mapping[ExampleKind, int] = {"base": 0, "human": 1, "judge": 2, "propagated": 3}
-"""From the most to the least trusted."""
+from mangaassist_assets.datasets.schema import TRUST, ExampleKind, Split
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Candidate:
+class DatasetCandidate:
     """A labelled message before selection. `key` is its near-duplicate key; base examples have no shopper."""
 
     example_id: str
@@ -42,19 +38,6 @@ class Candidate:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Caps:
-    """How much of a side may say the same or come from one place: nobody and nothing teaches the model alone.
-
-    `per_user` and `per_session` are examples of one shopper and of one session; `per_near_duplicate` is how many
-    near-duplicates an example may find on its side and still get in, base examples included.
-    """
-
-    per_user: int = 10
-    per_session: int = 10
-    per_near_duplicate: int = 3
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Selection:
     """The example ids that stay, and how many went for which reason."""
 
@@ -63,26 +46,26 @@ class Selection:
 
 
 def select(
-    candidates: Sequence[Candidate],
+    candidates: Sequence[DatasetCandidate],
     *,
     caps: Caps,
-    held_out: frozenset[str] = frozenset(),
-    tested: EarlierTests = NO_EARLIER_TESTS,
+    golden_texts: Sequence[str] = (),
+    holdout_history: HoldoutHistory = NO_HOLDOUT_HISTORY,
 ) -> Selection:
     """Choose among candidates with distinct ids.
 
-    In this order: near-duplicates of the golden set (`held_out`, near-duplicate keys) go; guesses (propagated labels)
+    In this order: near-duplicates of the golden set (`golden_texts`) go; guesses (propagated labels)
     stay in train only. Then side by side, test, validation, train, the most trusted and oldest first: what is on a
     stronger side already (message, near-duplicate, shopper, session of somebody who logged in halfway, the same
-    conversation minutes apart) goes; of copies on one side one stays; what exceeds a cap goes; what an earlier version
-    was `tested` on (the example, a near-duplicate, the session or shopper) stays in test only.
+    conversation minutes apart) goes; of copies on one side one stays; what exceeds a cap goes; what is in
+    `holdout_history` (the example, a near-duplicate, the session or shopper) stays in test only.
     """
     made = Fingerprints()
     prints = made.of([one.key for one in candidates])
     fingerprints = {one.example_id: fingerprint for one, fingerprint in zip(candidates, prints, strict=True)}
     excluded: Counter[str] = Counter()
-    golden = NearDuplicateIndex.of(sorted(held_out), made)
-    sides: dict[Split, list[Candidate]] = {"test": [], "validation": [], "train": []}
+    golden = NearDuplicateIndex.of(sorted({normalise_text(text) for text in golden_texts}), made)
+    sides: dict[Split, list[DatasetCandidate]] = {"test": [], "validation": [], "train": []}
     for candidate in candidates:
         if golden.has_near(fingerprints[candidate.example_id]):
             excluded["in the golden set"] += 1
@@ -90,7 +73,11 @@ def select(
             excluded["propagated label outside train"] += 1
         else:
             sides[candidate.split].append(candidate)
-    filled = _Filled(caps=caps, tested=tested, tested_messages=NearDuplicateIndex.of(sorted(tested.messages), made))
+    filled = _Filled(
+        caps=caps,
+        holdout_history=holdout_history,
+        holdout_messages=NearDuplicateIndex.of(sorted(holdout_history.messages), made),
+    )
     for members in sides.values():
         for candidate in sorted(members, key=lambda one: one.order):
             fingerprint = fingerprints[candidate.example_id]
@@ -107,8 +94,8 @@ class _Filled:
     """The sides as far as they are filled; `sides` is example id → side."""
 
     caps: Caps
-    tested: EarlierTests
-    tested_messages: NearDuplicateIndex
+    holdout_history: HoldoutHistory
+    holdout_messages: NearDuplicateIndex
     sides: dict[str, Split] = field(default_factory=dict)
     _keys: dict[str, Split] = field(default_factory=dict)
     _owners: dict[tuple[str, str], Split] = field(default_factory=dict)
@@ -116,7 +103,7 @@ class _Filled:
     _messages: NearDuplicateIndex = field(default_factory=NearDuplicateIndex)
     _conversations: Conversations = field(default_factory=Conversations)
 
-    def reason(self, candidate: Candidate, fingerprint: Fingerprint) -> str | None:
+    def reason(self, candidate: DatasetCandidate, fingerprint: Fingerprint) -> str | None:
         """Return why a candidate does not fit beside what is kept, None if it does."""
         side = candidate.split
         copy = self._keys.get(candidate.key)
@@ -135,9 +122,9 @@ class _Filled:
             stronger = next((other for other in continued if other != side), None)
             if stronger is not None:
                 return f"same conversation in {stronger}"
-        return self._over_a_cap(candidate, alike) or self._tested_earlier(candidate, fingerprint)
+        return self._over_a_cap(candidate, alike) or self._in_holdout_history(candidate, fingerprint)
 
-    def keep(self, candidate: Candidate, fingerprint: Fingerprint) -> None:
+    def keep(self, candidate: DatasetCandidate, fingerprint: Fingerprint) -> None:
         """Put a candidate on its side."""
         self.sides[candidate.example_id] = candidate.split
         self._keys[candidate.key] = candidate.split
@@ -148,31 +135,31 @@ class _Filled:
         if (spoken := _spoken(candidate, fingerprint)) is not None:
             self._conversations.add(spoken)
 
-    def _over_a_cap(self, candidate: Candidate, alike: Sequence[Split]) -> str | None:
+    def _over_a_cap(self, candidate: DatasetCandidate, alike: Sequence[Split]) -> str | None:
         if len(alike) >= self.caps.per_near_duplicate:
             return "over the cap per near-duplicate"
         limits = {"shopper": self.caps.per_user, "session": self.caps.per_session}
         over = [kind for kind, name in _owners(candidate) if self._used[kind, name] >= limits[kind]]
         return f"over the cap per {over[0]}" if over else None
 
-    def _tested_earlier(self, candidate: Candidate, fingerprint: Fingerprint) -> str | None:
+    def _in_holdout_history(self, candidate: DatasetCandidate, fingerprint: Fingerprint) -> str | None:
         if candidate.split == "test":
             return None
         known = (
-            candidate.example_id in self.tested.examples
-            or candidate.session_id in self.tested.sessions
-            or candidate.user_key in self.tested.users
-            or self.tested_messages.has_near(fingerprint)
+            candidate.example_id in self.holdout_history.examples
+            or candidate.session_id in self.holdout_history.sessions
+            or candidate.user_key in self.holdout_history.users
+            or self.holdout_messages.has_near(fingerprint)
         )
         return "an earlier version was tested on it" if known else None
 
 
-def _owners(candidate: Candidate) -> list[tuple[str, str]]:
+def _owners(candidate: DatasetCandidate) -> list[tuple[str, str]]:
     named = (("shopper", candidate.user_key), ("session", candidate.session_id))
     return [(kind, name) for kind, name in named if name]
 
 
-def _spoken(candidate: Candidate, fingerprint: Fingerprint) -> Spoken | None:
+def _spoken(candidate: DatasetCandidate, fingerprint: Fingerprint) -> Spoken | None:
     """Return a turn's message with its place in time; None for base examples, which nobody spoke."""
     if candidate.session_id is None:
         return None
@@ -183,8 +170,3 @@ def _spoken(candidate: Candidate, fingerprint: Fingerprint) -> Spoken | None:
         session_id=candidate.session_id,
         user_key=candidate.user_key,
     )
-
-
-def held_out_keys(texts: Sequence[str]) -> frozenset[str]:
-    """Return the near-duplicate keys of a golden set's messages."""
-    return frozenset(normalise_text(text) for text in texts)

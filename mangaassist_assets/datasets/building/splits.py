@@ -23,13 +23,10 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 from mangaassist_assets.core.text_keys import normalise_text, text_digest
 from mangaassist_assets.datasets.guards.near_duplicates import group_key
-
-Split = Literal["train", "validation", "test"]
-SPLITS: tuple[Split, ...] = ("train", "validation", "test")
+from mangaassist_assets.datasets.schema import Split
 
 _BUCKETS = 10_000
 
@@ -84,8 +81,8 @@ def assign_base_splits(
     """
     earlier = pinned or {}
     splits = [earlier.get(normalise_text(text)) or assign_split(text, shares=shares) for text in texts]
-    taught = {intent for intent, split in zip(intents, splits, strict=True) if split == "train"}
-    for intent in sorted(set(intents) - taught):
+    in_train = {intent for intent, split in zip(intents, splits, strict=True) if split == "train"}
+    for intent in sorted(set(intents) - in_train):
         # A pinned example may have been tested on: prefer one without a history.
         members = [index for index, name in enumerate(intents) if name == intent]
         fresh = [index for index in members if normalise_text(texts[index]) not in earlier]

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from mangaassist_assets.core.text_keys import normalise_text
-from mangaassist_assets.datasets.building.splits import SPLITS
 from mangaassist_assets.datasets.guards.limits import DatasetLimits
 from mangaassist_assets.datasets.guards.near_duplicates import Fingerprints, NearDuplicateIndex
+from mangaassist_assets.datasets.schema import SPLITS
 
 if TYPE_CHECKING:
     from mangaassist_assets.datasets.guards.label_noise import NoiseReport
@@ -26,15 +26,15 @@ _SHOWN = 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Finding:
-    """What was found of one aspect: fit or not, in one sentence, with the rows of its table."""
+class HealthResult:
+    """Whether one aspect of a dataset is fit, in one sentence, with the rows of its table."""
 
     passed: bool
     description: str
     rows: tuple[Row, ...] = ()
 
 
-def judge_size(frame: pl.DataFrame, limits: DatasetLimits) -> Finding:
+def judge_size(frame: pl.DataFrame, limits: DatasetLimits) -> HealthResult:
     """Say whether each side has enough examples. `frame` has example_id and split; an example may have many rows."""
     counts = Counter(dict(_examples(frame)["split"].value_counts().iter_rows()))
     rows: list[Row] = [{"side": side, "examples": counts[side], "needed": limits.of_side(side)} for side in SPLITS]
@@ -42,11 +42,13 @@ def judge_size(frame: pl.DataFrame, limits: DatasetLimits) -> Finding:
     if short:
         missing = ", ".join(f"{counts[side]} of {limits.of_side(side)} in {side}" for side in short)
         advice = "review more traces of this bundle, or bootstrap with a larger training file"
-        return Finding(passed=False, description=f"too few examples: {missing}; {advice}", rows=tuple(rows))
-    return Finding(passed=True, description=", ".join(f"{counts[side]} in {side}" for side in SPLITS), rows=tuple(rows))
+        return HealthResult(passed=False, description=f"too few examples: {missing}; {advice}", rows=tuple(rows))
+    return HealthResult(
+        passed=True, description=", ".join(f"{counts[side]} in {side}" for side in SPLITS), rows=tuple(rows)
+    )
 
 
-def judge_balance(frame: pl.DataFrame, limits: DatasetLimits) -> Finding:
+def judge_balance(frame: pl.DataFrame, limits: DatasetLimits) -> HealthResult:
     """Say whether train is about many things. `frame` has example_id, split and intent."""
     counted = _examples(frame).group_by("intent", "split").len()
     by_intent: dict[str, Counter[str]] = {}
@@ -56,13 +58,13 @@ def judge_balance(frame: pl.DataFrame, limits: DatasetLimits) -> Finding:
     rows: tuple[Row, ...] = tuple(
         {"intent": intent, **{side: by_intent[intent][side] for side in SPLITS}} for _, intent in train
     )
-    taught = [(count, intent) for count, intent in train if count]
-    if len(taught) < limits.intents:
-        description = f"{len(taught)} intents in train, {limits.intents} are needed: review traces of other intents"
-        return Finding(passed=False, description=description, rows=rows)
-    largest, name = taught[-1]
-    share = largest / sum(count for count, _ in taught)
-    allowed = min(0.95, max(limits.largest_share, 2 / len(taught)))
+    learned = [(count, intent) for count, intent in train if count]
+    if len(learned) < limits.intents:
+        description = f"{len(learned)} intents in train, {limits.intents} are needed: review traces of other intents"
+        return HealthResult(passed=False, description=description, rows=rows)
+    largest, name = learned[-1]
+    share = largest / sum(count for count, _ in learned)
+    allowed = min(0.95, max(limits.largest_share, 2 / len(learned)))
     small = [intent for count, intent in train if count < limits.smallest]
     problems: list[str] = []
     if share > allowed:
@@ -76,10 +78,10 @@ def judge_balance(frame: pl.DataFrame, limits: DatasetLimits) -> Finding:
             f"({', '.join(small[:_SHOWN])}): review more of them, or merge intents that mean the same"
         )
     said = f"{len(train)} intents, the largest {name!r} with {share:.0%} of train, the smallest with {train[0][0]}"
-    return Finding(passed=not problems, description="; ".join(problems) or said, rows=rows)
+    return HealthResult(passed=not problems, description="; ".join(problems) or said, rows=rows)
 
 
-def judge_repetition(frame: pl.DataFrame, limits: DatasetLimits, *, text_column: str = "text") -> Finding:
+def judge_repetition(frame: pl.DataFrame, limits: DatasetLimits, *, text_column: str = "text") -> HealthResult:
     """Say whether the sides say the same again and again. Exact copies are none that a builder lets through."""
     examples = _examples(frame)
     rows: list[Row] = []
@@ -98,25 +100,25 @@ def judge_repetition(frame: pl.DataFrame, limits: DatasetLimits, *, text_column:
                 "Caps.per_near_duplicate, or look who writes one template over and over"
             )
     said = "; ".join(f"{row['repeated_share']:.0%} of {row['side']} nearly repeats another message" for row in rows)
-    return Finding(passed=not problems, description="; ".join(problems) or said, rows=tuple(rows))
+    return HealthResult(passed=not problems, description="; ".join(problems) or said, rows=tuple(rows))
 
 
-def judge_noise(report: NoiseReport, limits: DatasetLimits) -> Finding:
+def judge_noise(report: NoiseReport, limits: DatasetLimits) -> HealthResult:
     """Say whether too many labels are probably wrong; only an interval above the limit is reason enough to say so."""
     rows: tuple[Row, ...] = tuple(
         {"example_id": one.example_id, "label": one.given, "likelier": one.likely, "margin": one.margin}
         for one in report.suspects[:50]
     )
     if report.estimated_rate is None or report.low is None or report.high is None:
-        return Finding(passed=True, description=f"no estimate: {report.why}", rows=rows)
+        return HealthResult(passed=True, description=f"no estimate: {report.why}", rows=rows)
     said = (
         f"{report.estimated_rate:.1%} of {report.examples} labels are probably wrong "
         f"(95 % interval {report.low:.1%} to {report.high:.1%}, {limits.noise:.0%} are allowed)"
     )
     if report.low > limits.noise:
         advice = "look at the suspects, correct their reviews, and materialize intent_labels again"
-        return Finding(passed=False, description=f"{said}: {advice}", rows=rows)
-    return Finding(passed=True, description=said, rows=rows)
+        return HealthResult(passed=False, description=f"{said}: {advice}", rows=rows)
+    return HealthResult(passed=True, description=said, rows=rows)
 
 
 def _examples(frame: pl.DataFrame) -> pl.DataFrame:

@@ -19,7 +19,7 @@ class EarlierVersion:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class EarlierTests:
+class HoldoutHistory:
     """The test sides of earlier versions: what was on one → the name of the first version it was in.
 
     `messages` are near-duplicate keys, each with its version and the example it came from.
@@ -31,10 +31,10 @@ class EarlierTests:
     messages: Mapping[str, tuple[str, str]] = field(default_factory=dict)
 
 
-NO_EARLIER_TESTS = EarlierTests()
+NO_HOLDOUT_HISTORY = HoldoutHistory()
 
 
-def earlier_tests(versions: Iterable[EarlierVersion], *, text_column: str = "text") -> EarlierTests:
+def holdout_history_of(versions: Iterable[EarlierVersion], *, text_column: str = "text") -> HoldoutHistory:
     """Return what the versions were tested on, looked at in the order of their names."""
     examples: dict[str, str] = {}
     sessions: dict[str, str] = {}
@@ -54,4 +54,4 @@ def earlier_tests(versions: Iterable[EarlierVersion], *, text_column: str = "tex
                 sessions.setdefault(session_id, version.name)
             if user_key:
                 users.setdefault(user_key, version.name)
-    return EarlierTests(examples=examples, sessions=sessions, users=users, messages=messages)
+    return HoldoutHistory(examples=examples, sessions=sessions, users=users, messages=messages)

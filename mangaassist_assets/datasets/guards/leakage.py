@@ -15,9 +15,8 @@ from itertools import islice
 import polars as pl
 
 from mangaassist_assets.core.text_keys import normalise_text
-from mangaassist_assets.datasets.building.selection import held_out_keys
 from mangaassist_assets.datasets.guards.conversations import Conversations, Spoken
-from mangaassist_assets.datasets.guards.holdout_history import EarlierVersion, earlier_tests
+from mangaassist_assets.datasets.guards.holdout_history import EarlierVersion, holdout_history_of
 from mangaassist_assets.datasets.guards.near_duplicates import Fingerprint, Fingerprints, NearDuplicateIndex
 
 GOLDEN_SET = "the golden set"
@@ -89,8 +88,8 @@ def find_leaks(
         *_on_two_sides(examples),
         *_nearly_on_two_sides(examples, fingerprints),
         *_conversations_on_two_sides(examples, fingerprints),
-        *_in_golden_set(examples, fingerprints, sorted(held_out_keys(golden)), made),
-        *_tested_earlier(examples, fingerprints, earlier, text_column, made),
+        *_in_golden_set(examples, fingerprints, sorted({normalise_text(text) for text in golden}), made),
+        *_in_holdout_history(examples, fingerprints, earlier, text_column, made),
         *_after(frame, as_of_ms),
     ]
     return sorted(leaks, key=lambda leak: (leak.kind, leak.beside or "", leak.example_ids))
@@ -210,29 +209,29 @@ def _in_golden_set(
             yield _leak("near duplicate", {one.split}, {one.example_id}, beside=GOLDEN_SET)
 
 
-def _tested_earlier(
+def _in_holdout_history(
     examples: Sequence[_Example],
     fingerprints: dict[str, Fingerprint],
     earlier: Sequence[EarlierVersion],
     text_column: str,
     made: Fingerprints,
 ) -> Iterator[Leak]:
-    tested = earlier_tests(earlier, text_column=text_column)
-    index = NearDuplicateIndex.of(list(tested.messages), made)
+    history = holdout_history_of(earlier, text_column=text_column)
+    index = NearDuplicateIndex.of(list(history.messages), made)
     for one in examples:
         if one.split == "test":
             continue
         owners = (
-            ("example", tested.examples.get(one.example_id)),
-            ("session", tested.sessions.get(one.session_id or "")),
-            ("user", tested.users.get(one.user_key or "")),
+            ("example", history.examples.get(one.example_id)),
+            ("session", history.sessions.get(one.session_id or "")),
+            ("user", history.users.get(one.user_key or "")),
         )
         for kind, version in owners:
             if version is not None:
                 yield _leak(kind, {one.split}, {one.example_id}, beside=f"the test side of {version}")
         near = next(index.near(fingerprints[one.key]), None)
         if near is not None:
-            version, example_id = tested.messages[near]
+            version, example_id = history.messages[near]
             kind = "text" if near == one.key else "near duplicate"
             yield _leak(kind, {one.split}, {one.example_id, example_id}, beside=f"the test side of {version}")
 

@@ -40,3 +40,16 @@ class DatasetLimits:
 INTENT_LIMITS = DatasetLimits(train=30, validation=3, test=15, intents=2)
 RANKING_LIMITS = DatasetLimits(train=10, validation=1, test=3)
 """A query brings many passages, and the gate passes nothing on little evidence: below this it could not even say so."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Caps:
+    """How much of a side may say the same or come from one place: no shopper and no template decides the model alone.
+
+    `per_user` and `per_session` are examples of one shopper and of one session; `per_near_duplicate` is how many
+    near-duplicates an example may find on its side and still get in, base examples included.
+    """
+
+    per_user: int = 10
+    per_session: int = 10
+    per_near_duplicate: int = 3

@@ -17,7 +17,8 @@ from dataclasses import dataclass, field
 
 from mangaassist_assets.core.shoppers import shopper_of
 from mangaassist_assets.core.text_keys import normalise_text
-from mangaassist_assets.datasets.building.selection import TRUST, Caps
+from mangaassist_assets.datasets.guards.limits import Caps
+from mangaassist_assets.datasets.schema import TRUST
 from mangaassist_assets.labelling.intent_labels import IntentLabel
 
 _DAY_MS = 24 * 60 * 60 * 1000

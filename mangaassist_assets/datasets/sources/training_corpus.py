@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from mangaassist_assets.core.snapshots import SnapshotStore, canonical_json
 from mangaassist_assets.datasets.sources.utterances import Utterance
@@ -39,3 +39,12 @@ def read_corpus(store: SnapshotStore) -> list[Utterance]:
         )
         for number, row in enumerate(rows, start=1)
     ]
+
+
+def messages_by_intent(corpus: Iterable[Utterance]) -> dict[str, list[str]]:
+    """Return the messages of a training corpus by intent; messages without one are left out."""
+    messages: dict[str, list[str]] = {}
+    for utterance in corpus:
+        if utterance.intent is not None:
+            messages.setdefault(utterance.intent, []).append(utterance.text)
+    return messages

@@ -15,6 +15,8 @@ from typing import Any
 import polars as pl
 
 from mangaassist_assets.datasets.guards.redaction_pass import RedactionReport
+from mangaassist_assets.datasets.schema import SPLITS
+from mangaassist_assets.datasets.versions.card_text import cell, count_table, moment, side_table
 from mangaassist_assets.labelling.intent_labels import LabelConflict
 from mangaassist_assets.privacy.folding import PLACEHOLDER
 
@@ -31,7 +33,7 @@ _LATIN = re.compile(r"[A-Za-zÀ-ɏＡ-Ｚａ-ｚ]")
 class DataCard:
     """What a dataset version is made of. Counts are of examples, not rows: a ranking example has many rows.
 
-    `digest` is of the rows alone: equal rows teach equal models, so it is what runs and model versions carry. `version`
+    `digest` is of the rows alone: equal rows train equal models, so it is what runs and model versions carry. `version`
     names the version: the digest, the kind and `as_of_ms`, after which nothing that was said is in it. `excluded` says
     what did not get in, by reason; `passages_left_out` what is neither right nor wrong for its query. `inputs` are the
     digests of the stored snapshots it was built from (`recorded_inputs`), `settings` what else decided the rows.
@@ -81,9 +83,7 @@ class DataCard:
 
     def to_markdown(self) -> str:
         """Return the card for a person."""
-        from mangaassist_assets.datasets.versions.card_text import card_markdown
-
-        return card_markdown(self)
+        return _markdown(self)
 
 
 def describe(
@@ -131,7 +131,7 @@ def describe(
     )
 
 
-def with_story(
+def with_provenance(
     card: DataCard,
     *,
     version: str,
@@ -144,7 +144,7 @@ def with_story(
     inputs: Mapping[str, str],
     settings: Mapping[str, Any],
 ) -> DataCard:
-    """Return the card with what the rows themselves do not tell."""
+    """Return the card with what cannot be counted in the rows: what was left out, and what it was built from."""
     return replace(
         card,
         version=version,
@@ -198,3 +198,59 @@ def _texts(frame: pl.DataFrame) -> Iterable[str]:
     for column in ("text", "query", "passage"):
         if column in frame.columns:
             yield from frame[column].unique().sort().to_list()
+
+
+def _markdown(card: DataCard) -> str:
+    """Return the card for a person: one screen of counts, then what was left out, then how to make it again."""
+    lines = [
+        f"# {card.kind.capitalize()} dataset {(card.version or card.digest)[:12]}",
+        "",
+        f"{card.examples} examples ({card.rows} rows) of {card.shoppers} known shoppers in {card.sessions} sessions"
+        + (f", as of {card.as_of}" if card.as_of else "")
+        + (f", nothing later than {moment(card.as_of_ms)}" if card.as_of_ms is not None else ""),
+        "",
+        f"Digest of the rows: `{card.digest}`",
+        "",
+        *count_table("Split", {side: card.by_split[side] for side in SPLITS if side in card.by_split}),
+        *count_table("Label", card.by_label_kind),
+        *count_table("Source", card.by_source),
+        *count_table("Release bundle", card.by_bundle),
+        *count_table("Language by script", card.by_language),
+        *side_table("Intent", card.by_intent),
+        *side_table("Passages", card.by_negative_kind),
+    ]
+    if card.labellers:
+        lines += [f"Different reviewers, judges or clusters that gave labels: {card.labellers}.", ""]
+    lines += count_table("Excluded because", card.excluded)
+    lines += count_table("Passage left out because", card.passages_left_out, unit="Passages")
+    if card.conflicts:
+        lines += ["| Labels contradict each other | Traces |", "|---|---|"]
+        lines += [f"| {cell(' / '.join(one.answers))} | {cell(', '.join(one.trace_ids))} |" for one in card.conflicts]
+        lines.append("")
+    lines += _redaction(card)
+    lines += [*(f"- {cell(note)}" for note in card.notes), ""] if card.notes else []
+    lines += _origin(card)
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def _redaction(card: DataCard) -> Sequence[str]:
+    report = card.redaction
+    if report is None:
+        return []
+    kinds = ", ".join(f"{kind} {count}" for kind, count in report.placeholders.items()) or "none"
+    again = ", ".join(f"{kind} {count}" for kind, count in report.found_again.items())
+    changed = "was not counted" if report.changed is None else f"changed {report.changed}"
+    basis = f"contract {report.contract_version}, vocabulary {report.vocabulary or 'none'}"
+    second = f"the second pass {changed}{f' ({again})' if again else ''}"
+    return [f"Redaction ({basis}): {report.texts} different texts; placeholders in them: {kinds}; {second}.", ""]
+
+
+def _origin(card: DataCard) -> Sequence[str]:
+    if not card.inputs:
+        return []
+    lines = [f"Made again by `mangaassist datasets rebuild {card.version[:12]}` from:", ""]
+    lines += [f"- {cell(name)}: `{digest[:24]}`" for name, digest in card.inputs.items()]
+    if card.settings:
+        shown = (f"{cell(name)} {cell(json.dumps(value, sort_keys=True))}" for name, value in card.settings.items())
+        lines += ["", f"Settings: {', '.join(shown)}"]
+    return lines

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import json
-from typing import TYPE_CHECKING
-
-from mangaassist_assets.core.bundles import bundles_by_start
-
-if TYPE_CHECKING:
-    from mangaassist_assets.core.snapshots import SnapshotStore
-    from mangaassist_assets.datasets.guards.holdout_history import EarlierVersion
+from mangaassist_assets.core.bundles import bundles_until
+from mangaassist_assets.core.snapshots import SnapshotStore
+from mangaassist_assets.datasets.guards.holdout_history import EarlierVersion
+from mangaassist_assets.datasets.versions.versions import CARD_FILE, EXAMPLES_FILE, from_parquet
 
 
 def earlier_versions(
@@ -21,19 +17,12 @@ def earlier_versions(
     bundles were built in between. Older snapshots that are no longer the latest of their bundle count, for a model may
     have been judged by them; the version itself is among them once it is stored, which changes nothing.
     """
-    from mangaassist_assets.datasets.guards.holdout_history import EarlierVersion
-    from mangaassist_assets.datasets.versions.versions import CARD_FILE, EXAMPLES_FILE, from_parquet
-
-    starts = bundles_by_start(store)
-    own = starts.get(release_bundle)
-    before = {
-        bundle for bundle, start in starts.items() if own is not None and (start, bundle) <= (own, release_bundle)
-    }
+    bundles = set(bundles_until(store, release_bundle))
     found: dict[str, EarlierVersion] = {}
     for snapshot in store.history(asset):
-        if snapshot.partition not in before or not {CARD_FILE, EXAMPLES_FILE} <= snapshot.files.keys():
+        if snapshot.partition not in bundles or not {CARD_FILE, EXAMPLES_FILE} <= snapshot.files.keys():
             continue
-        card = json.loads(store.read(snapshot, CARD_FILE))
+        card = store.read_json(snapshot, CARD_FILE)
         known_ms = card.get("as_of_ms")
         if as_of_ms is None or known_ms is None or known_ms <= as_of_ms:
             name = f"{snapshot.partition} {card['digest'][:12]}"

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from mangaassist_assets.core.snapshots import Snapshot, SnapshotDamagedError, SnapshotStore
+from mangaassist_assets.datasets.versions.data_card import DataCard
 from mangaassist_assets.datasets.versions.versions import (
     CARD_FILE,
     CARD_TEXT_FILE,
     EXAMPLES_FILE,
-    DataCard,
     DatasetDamagedError,
     DatasetVersion,
     content_digest,

@@ -1,7 +1,7 @@
 """Dataset versions: content-addressed, immutable. Same rows, same bytes, same digest, in whatever order they came.
 
 Two names belong to a version. The *digest* is of the rows alone: it is what training runs and model versions carry, for
-equal rows teach equal models. The *version* is the digest with the kind and the as-of time: two bundles whose data is
+equal rows train equal models. The *version* is the digest with the kind and the as-of time: two bundles whose data is
 the same at different times are two versions of one digest, and asking for either one gets its own card.
 """
 
@@ -17,28 +17,12 @@ import polars as pl
 
 from mangaassist_assets.core.snapshots import canonical_json
 from mangaassist_assets.datasets.guards.redaction_pass import RedactionReport
-from mangaassist_assets.datasets.versions.data_card import DataCard, DatasetKind, describe, with_story
+from mangaassist_assets.datasets.versions.data_card import DataCard, DatasetKind, describe, with_provenance
 from mangaassist_assets.labelling.intent_labels import LabelConflict
 
 EXAMPLES_FILE = "examples.parquet"
 CARD_FILE = "card.json"
 CARD_TEXT_FILE = "card.md"
-
-__all__ = [
-    "CARD_FILE",
-    "CARD_TEXT_FILE",
-    "EXAMPLES_FILE",
-    "DataCard",
-    "DatasetDamagedError",
-    "DatasetKind",
-    "DatasetVersion",
-    "canonical_frame",
-    "content_digest",
-    "from_parquet",
-    "seal_version",
-    "to_parquet",
-    "version_id",
-]
 
 
 class DatasetDamagedError(ValueError):
@@ -96,7 +80,7 @@ def seal_version(
     """
     canonical = canonical_frame(frame)
     digest = content_digest(canonical)
-    card = with_story(
+    card = with_provenance(
         describe(canonical, kind=kind, digest=digest, base_source=base_source, redaction=redaction),
         version=version_id(kind, digest, as_of_ms),
         as_of=as_of,

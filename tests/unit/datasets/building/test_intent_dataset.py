@@ -12,9 +12,9 @@ from mangaassist_assets.datasets.building.intent_dataset import (
     carried_labels,
     pinned_sides,
 )
-from mangaassist_assets.datasets.building.selection import Caps
-from mangaassist_assets.datasets.guards.holdout_history import EarlierVersion, earlier_tests
+from mangaassist_assets.datasets.guards.holdout_history import EarlierVersion, holdout_history_of
 from mangaassist_assets.datasets.guards.leakage import LeakageError, find_leaks, refuse_crossings, refuse_leaks
+from mangaassist_assets.datasets.guards.limits import Caps
 from mangaassist_assets.datasets.guards.poisoning import TrustConfig, shopper_history
 from mangaassist_assets.datasets.sources.utterances import Utterance
 from mangaassist_assets.models.intent.model_type import IntentModelType
@@ -266,7 +266,7 @@ def build(labels, *, earlier, base=BASE, as_of_ms=None):
         [*(carried_labels(last) if last is not None else []), *labels],
         golden_texts=["redeem that box"],
         pinned=pinned_sides(last) if last is not None else None,
-        tested=earlier_tests(earlier),
+        holdout_history=holdout_history_of(earlier),
         history=shopper_history((one.trace_id, one.user_key, one.session_id, one.timestamp_ms) for one in labels),
         config=IntentDatasetConfig(as_of_ms=as_of_ms, trust=TrustConfig(quorum=0)),
     )
@@ -301,7 +301,7 @@ def test_the_bytes_depend_on_the_content_and_the_time_alone_and_a_version_that_i
         [*shuffled, *carried_labels(last)],
         golden_texts=["redeem that box"],
         pinned=pinned_sides(last),
-        tested=earlier_tests(with_itself),
+        holdout_history=holdout_history_of(with_itself),
         history=shopper_history((one.trace_id, one.user_key, one.session_id, one.timestamp_ms) for one in shuffled),
         config=IntentDatasetConfig(as_of_ms=minutes * 60_000, trust=TrustConfig(quorum=0)),
     ).seal(as_of="b2")

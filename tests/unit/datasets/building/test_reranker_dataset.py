@@ -9,7 +9,7 @@ from mangaassist_assets.datasets.building.reranker_dataset import (
     build_ranking_dataset,
 )
 from mangaassist_assets.datasets.building.splits import assign_split
-from mangaassist_assets.datasets.guards.holdout_history import EarlierVersion, earlier_tests
+from mangaassist_assets.datasets.guards.holdout_history import EarlierVersion, holdout_history_of
 from mangaassist_assets.datasets.guards.leakage import find_leaks, refuse_crossings
 from mangaassist_assets.datasets.sources.utterances import Utterance
 from mangaassist_assets.models.reranker.model_type import RerankerModelType
@@ -327,12 +327,12 @@ def test_a_query_that_an_earlier_version_was_tested_on_is_not_trained_on():
             make_turn("t2", chunk_ids, ("returns.md",), message="how do refunds work", user_key=TEST_USER),
         ]
     )
-    tested = earlier_tests([EarlierVersion(name="b1", frame=before.rows)], text_column="query")
+    history = holdout_history_of([EarlierVersion(name="b1", frame=before.rows)], text_column="query")
     turns = [
         make_turn("t1", chunk_ids, ("returns.md",)),
         make_turn("t3", chunk_ids, ("returns.md",), message="How do refunds work?"),
     ]
-    now = build(turns, tested=tested)
+    now = build(turns, holdout_history=history)
     assert set(now.rows["example_id"]) == {"trace-t1"}
     assert now.excluded == {"an earlier version was tested on it": 1}
 
@@ -359,12 +359,12 @@ def test_growing_data_moves_no_query_to_another_side_and_a_rebuild_is_the_same_b
     ]
     config = RankingDatasetConfig(random_negatives=random_negatives)
     early = build([always, *turns[:cut]], base, config=config)
-    tested = earlier_tests([EarlierVersion(name="early", frame=early.rows)], text_column="query")
-    late = build([*turns, always], base, config=config, tested=tested)
+    history = holdout_history_of([EarlierVersion(name="early", frame=early.rows)], text_column="query")
+    late = build([*turns, always], base, config=config, holdout_history=history)
     for dataset in (early, late):
         assert find_leaks(dataset.rows, text_column="query") == []
     refuse_crossings(early.rows, late.rows)
-    again = build([*turns[::-1], always], base, config=config, tested=tested)
+    again = build([*turns[::-1], always], base, config=config, holdout_history=history)
     assert again.seal().files() == late.seal().files()
 
 

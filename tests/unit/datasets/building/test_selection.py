@@ -2,23 +2,26 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mangaassist_assets.core.text_keys import normalise_text
-from mangaassist_assets.datasets.building.selection import Candidate, Caps, Selection, held_out_keys, select
-from mangaassist_assets.datasets.building.splits import SPLITS
-from mangaassist_assets.datasets.guards.holdout_history import EarlierTests
+from mangaassist_assets.datasets.building.selection import DatasetCandidate, Selection, select
+from mangaassist_assets.datasets.guards.holdout_history import HoldoutHistory
+from mangaassist_assets.datasets.guards.limits import Caps
+from mangaassist_assets.datasets.schema import SPLITS
 
 MINUTE = 60_000
 SENTENCE = "could you please tell me where my order of last week has got to"
 ALIKE = "could you please tell me where my order from last week has got to"
 
 
-def candidate(example_id: str, text: str, split: str = "train", **fields) -> Candidate:
+def candidate(example_id: str, text: str, split: str = "train", **fields) -> DatasetCandidate:
     defaults = {"kind": "human", "session_id": f"s-{example_id}", "user_key": f"u-{example_id}"}
     if fields.get("kind") == "base":
         defaults = {}
-    return Candidate(**{"example_id": example_id, "key": normalise_text(text), "split": split, **defaults, **fields})
+    return DatasetCandidate(
+        **{"example_id": example_id, "key": normalise_text(text), "split": split, **defaults, **fields}
+    )
 
 
-def chosen(*candidates: Candidate, **options) -> Selection:
+def chosen(*candidates: DatasetCandidate, **options) -> Selection:
     return select(candidates, caps=options.pop("caps", Caps()), **options)
 
 
@@ -55,13 +58,13 @@ def test_of_copies_the_most_trusted_then_the_oldest_stays():
 
 
 def test_the_golden_set_keeps_its_near_duplicates_out_of_every_side():
-    selection = chosen(candidate("a", ALIKE), candidate("b", ALIKE, "test"), held_out=held_out_keys([SENTENCE]))
+    selection = chosen(candidate("a", ALIKE), candidate("b", ALIKE, "test"), golden_texts=[SENTENCE])
     assert not selection.kept
     assert selection.excluded == {"in the golden set": 2}
 
 
 def test_what_an_earlier_version_was_tested_on_is_never_trained_on():
-    tested = EarlierTests(
+    history = HoldoutHistory(
         examples={"a": "v1"},
         sessions={"tested-session": "v1"},
         users={"tested-user": "v1"},
@@ -74,7 +77,7 @@ def test_what_an_earlier_version_was_tested_on_is_never_trained_on():
         candidate("d", ALIKE),
         candidate("e", ALIKE, "test", user_key="tested-user"),
         candidate("f", "free to learn"),
-        tested=tested,
+        holdout_history=history,
     )
     assert selection.kept == {"e", "f"}
 
@@ -127,9 +130,9 @@ def owners(user: str | None, session: str) -> dict[str, str | None]:
     return {"user_key": user, "session_id": session}
 
 
-def sides_tested(selection: Selection, offered: list[Candidate]) -> EarlierTests:
+def sides_tested(selection: Selection, offered: list[DatasetCandidate]) -> HoldoutHistory:
     test = [one for one in offered if one.example_id in selection.kept and one.split == "test"]
-    return EarlierTests(
+    return HoldoutHistory(
         examples={one.example_id: "v" for one in test},
         sessions={one.session_id: "v" for one in test if one.session_id},
         users={one.user_key: "v" for one in test if one.user_key},
@@ -144,7 +147,7 @@ def test_choosing_again_with_the_version_that_came_out_among_the_earlier_ones_ch
     first = select(offered, caps=caps)
     shuffled = list(offered)
     random.shuffle(shuffled)
-    again = select(shuffled, caps=caps, tested=sides_tested(first, offered))
+    again = select(shuffled, caps=caps, holdout_history=sides_tested(first, offered))
     assert again.kept == first.kept
     assert again.excluded == first.excluded
     assert len(first.kept) + sum(first.excluded.values()) == len(offered)

@@ -10,8 +10,9 @@ import pytest
 from upath import UPath
 
 from mangaassist_assets.core.snapshots import SnapshotStore, canonical_json
-from mangaassist_assets.datasets.building.ranking_versions import recorded_search, searches_to_parquet, title_queries
+from mangaassist_assets.datasets.building.ranking_versions import title_queries
 from mangaassist_assets.datasets.building.rebuilding import rebuild
+from mangaassist_assets.datasets.building.recorded_searches import recorded_search, searches_to_parquet
 from mangaassist_assets.datasets.building.reranker_dataset import RankingDatasetConfig, build_ranking_dataset
 from mangaassist_assets.datasets.sources.labelled_queries import labelled_queries
 from mangaassist_assets.datasets.sources.training_corpus import CORPUS_FILE, corpus_to_json, read_corpus

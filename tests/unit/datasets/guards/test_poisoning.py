@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mangaassist_assets.datasets.building.intent_dataset import IntentDatasetConfig, build_intent_dataset
-from mangaassist_assets.datasets.building.selection import Caps
+from mangaassist_assets.datasets.guards.limits import Caps
 from mangaassist_assets.datasets.guards.poisoning import ShopperHistory, TrustConfig, admit, shopper_history
 from tests.support.intent_labels import BASE, make_label, user_on
 

@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mangaassist_assets.datasets.guards.redaction_pass import RedactionPass
-from mangaassist_assets.datasets.versions.card_text import cell, counts_chart, moment
+from mangaassist_assets.datasets.versions.card_chart import counts_chart
+from mangaassist_assets.datasets.versions.card_text import cell, moment
 from mangaassist_assets.datasets.versions.data_card import DataCard, language_of
 from mangaassist_assets.datasets.versions.versions import seal_version
 from mangaassist_assets.privacy import Vocabulary

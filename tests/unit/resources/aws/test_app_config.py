@@ -7,11 +7,11 @@ import logging
 
 import pytest
 
+from mangaassist_assets.assets.first_stage import first_stage_settings
 from mangaassist_assets.assets.retrieving import first_stage
 from mangaassist_assets.chatbot.configuration.fields import ConfigurationDocumentError
 from mangaassist_assets.chatbot.orchestrator import ChatRequest
 from mangaassist_assets.chatbot.parts import StageError
-from mangaassist_assets.datasets.building.ranking_versions import first_stage_settings
 from mangaassist_assets.retrieval.tenants import ALL_TENANTS
 from resources.aws.app_config import ConfigurationNotDeployedError
 from tests.support.app_config_api import AppConfigInMemory, app_config_in_memory

@@ -1,0 +1,62 @@
+"""The searches that a ranking dataset was built with, kept beside its rows.
+
+The index moves on; with the recorded searches in its place the same dataset is built again.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Mapping, Sequence
+
+import polars as pl
+
+from mangaassist_assets.datasets.versions.recorded_inputs import InputGoneError
+from mangaassist_assets.retrieval.tenants import TenantScope
+from mangaassist_assets.retrieval.types import Hit
+
+SEARCHES_FILE = "searches.parquet"
+
+Search = Callable[[str, TenantScope], Sequence[Hit]]
+"""The first stage of retrieval for one query, in the scope of the shopper who asks: best first."""
+SearchFor = Callable[[Sequence[str]], Search]
+"""Given all queries that will be asked, so that they are embedded at once, returns the first stage."""
+
+_SCHEMA = pl.Schema({"query": pl.String(), "rank": pl.Int64(), "chunk_id": pl.String(), "tenant": pl.String()})
+
+
+def searches_to_parquet(searches: Mapping[tuple[str, str | None], Sequence[str]]) -> bytes:
+    """Return searches as rows of query, rank (from 1; 0 and no chunk where nothing was found), chunk id, and tenant.
+
+    Without any tenant there is no such column: what earlier versions stored comes out as it was.
+    """
+    rows = [
+        (query, rank, chunk_id, tenant)
+        for (query, tenant), chunk_ids in sorted(searches.items(), key=lambda item: (item[0][0], item[0][1] or ""))
+        for rank, chunk_id in (enumerate(chunk_ids, start=1) if chunk_ids else [(0, None)])
+    ]
+    frame = pl.DataFrame(rows, schema=_SCHEMA, orient="row")
+    if frame["tenant"].is_null().all():
+        frame = frame.drop("tenant")
+    buffer = io.BytesIO()
+    frame.write_parquet(buffer, compression="zstd", compression_level=3)
+    return buffer.getvalue()
+
+
+def recorded_search(content: bytes) -> SearchFor:
+    """Return the first stage as it answered when a version was built, out of its `SEARCHES_FILE`."""
+    found: dict[tuple[str, str | None], list[Hit]] = {}
+    for row in pl.read_parquet(io.BytesIO(content)).sort("query", "rank").iter_rows(named=True):
+        hits = found.setdefault((row["query"], row.get("tenant")), [])
+        if (chunk_id := row["chunk_id"]) is not None:
+            hits.append(Hit(chunk_id=chunk_id, document_id="", title="", text="", score=0.0))
+
+    def search(query: str, scope: TenantScope) -> list[Hit]:
+        if (query, scope.tenant) not in found:
+            msg = (
+                "a query is to be searched for that was not searched for when the version was built: the code that "
+                "builds the dataset changed; rebuild with the release of this repository that built it"
+            )
+            raise InputGoneError(msg)
+        return found[query, scope.tenant]
+
+    return lambda _: search

@@ -1,0 +1,56 @@
+"""What a dataset row is: its side, how far its label is trusted, and the columns of the intent and ranking datasets."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal
+
+import polars as pl
+
+Split = Literal["train", "validation", "test"]
+SPLITS: tuple[Split, ...] = ("train", "validation", "test")
+
+ExampleKind = Literal["base", "human", "judge", "propagated"]
+TRUST: Mapping[ExampleKind, int] = {"base": 0, "human": 1, "judge": 2, "propagated": 3}
+"""From the most to the least trusted."""
+
+_STRING = pl.String()
+INTENT_SCHEMA = pl.Schema(
+    {
+        "example_id": _STRING,
+        "text": _STRING,
+        "intent": _STRING,
+        "split": _STRING,
+        "label_kind": _STRING,
+        "confidence": pl.Float64(),
+        "source_trace_id": _STRING,
+        "label_sources": pl.List(pl.String()),
+        "labeller": _STRING,
+        "labelled_ms": pl.Int64(),
+        "release_bundle": _STRING,
+        "session_id": _STRING,
+        "user_key": _STRING,
+        "timestamp_ms": pl.Int64(),
+        "tenant": _STRING,
+    }
+)
+RANKING_SCHEMA = pl.Schema(
+    {
+        "example_id": _STRING,
+        "query": _STRING,
+        "chunk_id": _STRING,
+        "document_id": _STRING,
+        "passage": _STRING,
+        "relevance": pl.Float64(),
+        "negative_kind": _STRING,
+        "first_stage_rank": pl.Int64(),
+        "split": _STRING,
+        "label_kind": _STRING,
+        "source_trace_id": _STRING,
+        "release_bundle": _STRING,
+        "session_id": _STRING,
+        "user_key": _STRING,
+        "timestamp_ms": pl.Int64(),
+        "tenant": _STRING,
+    }
+)
