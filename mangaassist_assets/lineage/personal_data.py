@@ -1,7 +1,7 @@
-"""Where somebody's data went: which dataset versions hold it, and which models were trained or judged on those.
+"""Where somebody's data went: which dataset versions hold it, and which models were trained or evaluated on those.
 
 An erasure takes a user out of what is still to be made. What was made already cannot forget: it is named here, so that
-people can decide what to train anew.
+people can decide what to train again.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from mangaassist_assets.core.snapshots import SnapshotStore
 from mangaassist_assets.datasets.versions.stored_versions import StoredVersion, stored_versions
 from mangaassist_assets.datasets.versions.versions import EXAMPLES_FILE, from_parquet
 
-Use = Literal["taught", "judged"]
-"""Rows of train and validation decide the weights (`taught`), those of test only the verdict (`judged`)."""
+Use = Literal["training", "evaluation"]
+"""Rows of train and validation decide the weights of a model, those of test only its evaluation."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,8 +42,8 @@ class HoldingVersion:
 
     @property
     def use(self) -> Use:
-        """What the user's examples did to a model that was made of this version."""
-        return "judged" if set(self.by_split) <= {"test"} and not self.rest_on else "taught"
+        """What a model of this version used the user's examples for."""
+        return "evaluation" if set(self.by_split) <= {"test"} and not self.rest_on else "training"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,7 +59,7 @@ class TrainedModelVersion:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AffectedModel:
-    """A model with what the user's data was to it, and the dataset versions that say so."""
+    """A model, what it used the user's data for, and the dataset versions that hold the data."""
 
     trained: TrainedModelVersion
     use: Use
@@ -67,7 +67,7 @@ class AffectedModel:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Trail:
+class PersonalDataLineage:
     """Every dataset version and model with a user's data; names no user."""
 
     versions: tuple[HoldingVersion, ...]
@@ -85,7 +85,7 @@ class Trail:
         return plain
 
     def to_json(self) -> bytes:
-        """Return the trail as indented JSON."""
+        """Return the lineage as indented JSON."""
         return json.dumps(self.to_dict(), indent=2, sort_keys=True).encode()
 
 
@@ -96,9 +96,9 @@ class TrainingRecords(Protocol):
         """Return the runs that were trained on datasets with these digests, with what they registered."""
 
 
-def trail_of(
+def personal_data_lineage(
     store: SnapshotStore, users: Collection[str], *, trace_ids: Collection[str] = (), records: TrainingRecords
-) -> Trail:
+) -> PersonalDataLineage:
     """Follow users through all stored dataset versions, older ones included, to the models.
 
     Args:
@@ -118,7 +118,7 @@ def trail_of(
         _affected(trained, [one for one in versions if one.digest == trained.dataset_digest])
         for trained in sorted(found, key=lambda one: (one.model or "", _number(one.version), one.run_id))
     ]
-    return Trail(versions=tuple(versions), models=tuple(models))
+    return PersonalDataLineage(versions=tuple(versions), models=tuple(models))
 
 
 def _traces_of(frame: pl.DataFrame, users: Collection[str]) -> list[str]:
@@ -164,10 +164,10 @@ def _distinct(versions: Iterable[HoldingVersion]) -> list[HoldingVersion]:
 
 
 def _affected(trained: TrainedModelVersion, versions: Sequence[HoldingVersion]) -> AffectedModel:
-    taught = any(one.use == "taught" for one in versions)
+    trained_on = any(one.use == "training" for one in versions)
     return AffectedModel(
         trained=trained,
-        use="taught" if taught else "judged",
+        use="training" if trained_on else "evaluation",
         dataset_versions=tuple(sorted({one.version for one in versions})),
     )
 

@@ -203,12 +203,12 @@ def test_an_erased_user_leaves_the_next_version_and_the_report_names_versions_ru
         progress=lambda _: None,
     )
     report = run_erasure(session, user_key=user)
-    (held,) = report["trail"]["versions"]
+    (held,) = report["lineage"]["versions"]
     assert (held["version"], held["use"], held["latest"]) == (said["dataset_version"], "taught", True)
     before = read_rows(platform.snapshots, find_version(platform.snapshots, said["dataset_version"]))
     own = before.filter(before["user_key"] == user)
     assert set(held["examples"]) == set(own["example_id"])
-    (trained,) = report["trail"]["models"]
+    (trained,) = report["lineage"]["models"]
     assert (trained["model"], trained["version"], trained["run_id"]) == (
         platform.pipeline.model_name,
         model.version,
@@ -216,7 +216,7 @@ def test_an_erased_user_leaves_the_next_version_and_the_report_names_versions_ru
     )
     assert (trained["aliases"], trained["use"]) == (["champion"], "taught")
     kept = json.loads(platform.snapshots.root.joinpath(report["report_file"]).read_bytes())
-    assert kept["trail"] == report["trail"]
+    assert kept["lineage"] == report["lineage"]
     render(report)
 
     without = materialize(platform)["dataset_version"]
@@ -230,7 +230,7 @@ def test_an_erased_user_leaves_the_next_version_and_the_report_names_versions_ru
     assert "erased" in refused["reason"]
     assert list_datasets(platform.snapshots)["damaged"] == []
     assert show_dataset(platform.snapshots, without)["problems"] == []
-    again = run_erasure(session, user_key=user)["trail"]["versions"]
+    again = run_erasure(session, user_key=user)["lineage"]["versions"]
     assert [(one["version"], one["latest"]) for one in again] == [(said["dataset_version"], False)]
 
 

@@ -1,4 +1,4 @@
-"""`mangaassist erase-user`: removes a user from feedback and traces, and says what still tells of the user.
+"""`mangaassist erase-user`: removes a user from feedback and traces, and says what still holds the user's data.
 
 That is what must be made again, and which dataset versions and models the user's data went into.
 """
@@ -27,7 +27,7 @@ def run_erasure(session: Session, *, user_id: str | None = None, user_key: str |
         InvalidUserKeyError: the key is no pseudonym.
     """
     from mangaassist_assets.cli.session import CommandError
-    from mangaassist_assets.lineage.personal_data import trail_of
+    from mangaassist_assets.lineage.personal_data import personal_data_lineage
     from mangaassist_assets.privacy import pseudonym
     from mangaassist_assets.tracing.erasure import erase_user, trace_ids_in_snapshots
     from resources.mlflow.erasure import MlflowUserTraces
@@ -54,8 +54,9 @@ def run_erasure(session: Session, *, user_id: str | None = None, user_key: str |
             "warehouse": session.resources.warehouse.open(),
         },
     )
-    trail = trail_of(snapshots, [key], trace_ids=trace_ids, records=MlflowTrainingRecords.of(session.resources.mlflow))
-    result = {**report.to_dict(), "trail": trail.to_dict()}
+    records = MlflowTrainingRecords.of(session.resources.mlflow)
+    lineage = personal_data_lineage(snapshots, [key], trace_ids=trace_ids, records=records)
+    result = {**report.to_dict(), "lineage": lineage.to_dict()}
     result["report_file"] = _keep(snapshots, key, result, now=now)
     return result
 
@@ -69,26 +70,26 @@ def render(report: dict[str, Any]) -> None:
 
     render_erasure(report)
     console = Console(highlight=False)
-    trail = report["trail"]
-    if trail["versions"]:
+    lineage = report["lineage"]
+    if lineage["versions"]:
         table = Table(title="Dataset versions that hold the user's data", title_justify="left", title_style="bold")
         for column in ("version", "dataset", "release bundle", "examples", "labels that rest on theirs", ""):
             table.add_column(column, overflow="fold", no_wrap=column == "version")
-        for one in trail["versions"]:
+        for one in lineage["versions"]:
             sides = ", ".join(f"{side} {count}" for side, count in one["by_split"].items()) or "none"
             latest = "latest" if one["latest"] else ""
             rest_on = str(len(one["rest_on"]))
             table.add_row(one["version"][:12], one["asset"], one["release_bundle"], sides, rest_on, latest)
         console.print(table)
-    if trail["models"]:
+    if lineage["models"]:
         table = Table(title="Models that were made of them", title_justify="left", title_style="bold")
-        for column in ("model", "version", "aliases", "the user's data", "MLflow run"):
+        for column in ("model", "version", "aliases", "used the user's data for", "MLflow run"):
             table.add_column(column, overflow="fold")
-        for one in trail["models"]:
+        for one in lineage["models"]:
             model = (one["model"] or "nothing registered", one["version"] or "–", ", ".join(one["aliases"]) or "–")
-            table.add_row(*model, f"{one['use']} it", one["run_id"])
+            table.add_row(*model, one["use"], one["run_id"])
         console.print(table)
-    if not trail["versions"]:
+    if not lineage["versions"]:
         console.print("No dataset version holds the user's data.")
     console.print(f"report: {report['report_file']}", markup=False)
 
