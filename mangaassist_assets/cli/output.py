@@ -41,7 +41,7 @@ def _expected_errors() -> tuple[type[Exception], ...]:
     from mangaassist_assets.core.bundles import InvalidBundleError
     from mangaassist_assets.core.ingestion_tables import IngestionConflictError
     from mangaassist_assets.core.snapshots import SnapshotMissingError
-    from mangaassist_assets.datasets.sources.utterances import UtteranceFileError
+    from mangaassist_assets.datasets.sources.json_lines import UtteranceFileError
     from mangaassist_assets.datasets.versions.stored_versions import UnknownVersionError
     from mangaassist_assets.labelling.queue.label_import import LabelFileError
     from mangaassist_assets.local.home import HomeError

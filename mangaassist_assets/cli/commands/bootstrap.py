@@ -16,7 +16,8 @@ from mangaassist_assets.cli.session import CommandError, RunOutcome, Session
 
 if TYPE_CHECKING:
     from mangaassist_assets.datasets.sources.golden_file import GoldenReading
-    from mangaassist_assets.datasets.sources.utterances import Reject, Utterance
+    from mangaassist_assets.datasets.sources.json_lines import Reject
+    from mangaassist_assets.datasets.sources.utterances import Utterance
     from mangaassist_assets.privacy import Vocabulary
     from mangaassist_assets.retrieval.documents.documents import KnowledgeDocument
 
@@ -174,7 +175,7 @@ def _keep_golden(
 
 def report_rejects(session: Session, source: Path, rejects: Sequence[Reject]) -> Path:
     """Write the rejects of an input beside it, or into the home where that folder cannot be written; say the first."""
-    from mangaassist_assets.datasets.sources.utterances import write_rejects
+    from mangaassist_assets.datasets.sources.json_lines import write_rejects
 
     target = source.with_name(f"{source.stem}.rejects.jsonl")
     try:

@@ -14,17 +14,19 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from mangaassist_assets.datasets.sources.utterances import (
-    MAX_IDENTIFIER_CHARACTERS,
-    MAX_TEXT_BYTES,
+from mangaassist_assets.datasets.sources.json_lines import (
     JsonObject,
     LineError,
-    Note,
     Reject,
-    Utterance,
     iterate_lines,
     json_object,
     kind_of,
+)
+from mangaassist_assets.datasets.sources.utterances import (
+    MAX_IDENTIFIER_CHARACTERS,
+    MAX_TEXT_BYTES,
+    Note,
+    Utterance,
     utterance_of,
 )
 

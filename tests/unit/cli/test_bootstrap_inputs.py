@@ -13,7 +13,8 @@ from upath import UPath
 from mangaassist_assets.cli.commands.bootstrap import _golden_reading, _keep_golden, _keep_inputs, report_rejects
 from mangaassist_assets.cli.session import CommandError
 from mangaassist_assets.core.snapshots import SnapshotStore
-from mangaassist_assets.datasets.sources.utterances import Reject, Utterance, read_utterances
+from mangaassist_assets.datasets.sources.json_lines import Reject
+from mangaassist_assets.datasets.sources.utterances import Utterance, read_utterances
 from mangaassist_assets.privacy import Vocabulary
 
 

@@ -6,16 +6,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mangaassist_assets.datasets.sources.utterances import (
+from mangaassist_assets.datasets.sources.json_lines import (
     MAX_LINE_BYTES,
-    MAX_TEXT_BYTES,
     PREVIEW_CHARACTERS,
     Reject,
     UtteranceFileError,
-    UtteranceReading,
-    read_utterances,
     write_rejects,
 )
+from mangaassist_assets.datasets.sources.utterances import MAX_TEXT_BYTES, UtteranceReading, read_utterances
 
 
 def reading_of(tmp_path: Path, content: bytes, **options) -> UtteranceReading:
