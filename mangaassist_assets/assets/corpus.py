@@ -77,14 +77,7 @@ def first_intent_classifier(
     snapshots = store.snapshots()
     version = build_intent_dataset(read_corpus(snapshots), [], golden_texts=read_golden(snapshots)).seal()
     model = train_model(
-        context,
-        INTENT,
-        learning=learning,
-        mlflow=mlflow,
-        store=store,
-        trainer=trainer,
-        dataset=version,
-        bundle=None,
+        context, INTENT, learning=learning, mlflow=mlflow, store=store, trainer=trainer, dataset=version, bundle=None
     )
     return become_first_champion(context, mlflow, INTENT, model)
 
@@ -131,13 +124,6 @@ def first_reranker(
             data_version=dg.DataVersion("none"), metadata={LEFT_OUT: dg.MetadataValue.text(str(error))}
         )
     model = train_model(
-        context,
-        RERANKER,
-        learning=learning,
-        mlflow=mlflow,
-        store=store,
-        trainer=trainer,
-        dataset=version,
-        bundle=None,
+        context, RERANKER, learning=learning, mlflow=mlflow, store=store, trainer=trainer, dataset=version, bundle=None
     )
     return become_first_champion(context, mlflow, RERANKER, model)

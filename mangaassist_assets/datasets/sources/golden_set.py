@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from mangaassist_assets.core.snapshots import SnapshotStore, canonical_json, write_whole
+from mangaassist_assets.core.snapshots import Snapshot, SnapshotStore, canonical_json, write_whole
 from mangaassist_assets.datasets.sources.golden_file import GoldenMessage
 from mangaassist_assets.datasets.sources.utterances import Utterance
 from mangaassist_assets.privacy import Vocabulary, redact
@@ -110,6 +110,33 @@ def keep_golden_set(
         write_whole(permission, canonical_json(sorted(allowed | others)))
     if lying != ours:
         write_whole(path, content)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredGoldenSet:
+    """The snapshot of the golden set, its messages, and the hash of the file they were handed in as."""
+
+    snapshot: Snapshot
+    messages: Sequence[GoldenMessage] = field(repr=False)
+    sha256: str | None
+
+
+def store_golden_set(store: SnapshotStore, inputs: UPath, *, vocabulary: Vocabulary) -> StoredGoldenSet:
+    """Store the golden set that lies among the inputs, an empty one where none does.
+
+    Raises:
+        GoldenSetChangedError: another one is in use, and the inputs do not say that it may go.
+    """
+    handed_in = read_handed_in(inputs)
+    stored = store.find("golden_set")
+    stored_source = store.read(stored, SOURCE_FILE) if stored else None
+    source = refuse_other_golden_set(handed_in, stored_source)
+    messages = handed_in.utterances(vocabulary)
+    files = {GOLDEN_FILE: golden_to_json(messages), SOURCE_FILE: source}
+    if stored is not None and stored_source == source:
+        # The words of the store grow, and with them what redaction leaves alone: the set stays as it was.
+        files = {name: store.read(stored, name) for name in stored.files}
+    return StoredGoldenSet(snapshot=store.write("golden_set", files), messages=messages, sha256=handed_in.sha256)
 
 
 def golden_to_json(messages: Sequence[GoldenMessage]) -> bytes:

@@ -3,12 +3,15 @@ import json
 import pytest
 from upath import UPath
 
+from mangaassist_assets.core.snapshots import SnapshotStore
 from mangaassist_assets.datasets.sources.golden_set import (
     INPUT_FILE,
     GoldenSetChangedError,
     keep_golden_set,
+    read_golden,
     read_handed_in,
     refuse_other_golden_set,
+    store_golden_set,
 )
 from mangaassist_assets.datasets.sources.utterances import Utterance
 from mangaassist_assets.privacy import Vocabulary
@@ -97,3 +100,13 @@ def test_who_says_so_replaces_the_set_in_use_also_where_another_file_lies_in_its
     keep_golden_set(inputs, OTHER, vocabulary=NO_WORDS, replace_present=True, stored_source=in_use)
     refuse_other_golden_set(read_handed_in(inputs), in_use)
     assert [one.text for one in read_handed_in(inputs).messages] == ["where is my parcel"]
+
+
+def test_the_stored_set_stays_as_it_was_when_the_words_of_the_store_change(inputs):
+    store = SnapshotStore(inputs / "store")
+    title = Vocabulary(("Naoko Takeuchi",))
+    keep_golden_set(inputs, [Utterance(text="please call Naoko Takeuchi")], vocabulary=title, replace_present=False)
+    first = store_golden_set(store, inputs, vocabulary=title)
+    assert read_golden(store) == ["please call Naoko Takeuchi"]
+    assert store_golden_set(store, inputs, vocabulary=NO_WORDS).snapshot.digest == first.snapshot.digest
+    assert read_golden(store) == ["please call Naoko Takeuchi"]
