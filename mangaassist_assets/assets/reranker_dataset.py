@@ -23,7 +23,7 @@ class RerankerDatasetSettings(dg.Config):
     as_of_ms: int | None = Field(
         default=None,
         ge=0,
-        description="Nothing that was said after this time (ms since the epoch, UTC) is in it; empty takes the newest "
+        description="Nothing written after this time (ms since the epoch, UTC) is in it; empty takes the newest "
         "review of the bundle and those before.",
     )
     train_negatives: int = Field(default=15, ge=1, description="Hard wrong passages of a training query, at most.")
@@ -51,7 +51,7 @@ def reranker_dataset(
 
     One row is one query and one passage with its relevance. Reviewed turns and corpus messages name relevant
     documents; wrong passages are those that shoppers were shown, those that the live index finds, and a few random
-    ones. What the index said is kept beside the rows, so that the version can be rebuilt when the index has moved on.
+    ones. What the index found is kept beside the rows, so that the version can be rebuilt when the index has moved on.
     Nothing is written where no query is left to train on, as in a store of one passage: an observation says why.
     """
     from mangaassist_assets.assets.dataset_results import dataset_result

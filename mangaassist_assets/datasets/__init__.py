@@ -1,1 +1,1 @@
-"""Utterance files, dataset versions, label sources, splits and the leakage guard."""
+"""Datasets: where messages come from, how versions are built, checked for leaks and poison, sealed and stored."""

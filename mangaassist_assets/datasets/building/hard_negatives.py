@@ -43,7 +43,7 @@ class FalseNegativeGuard:
     above_answer: float = 0.6
 
     def __post_init__(self) -> None:
-        """Refuse shares that are none."""
+        """Refuse shares outside 0 to 1."""
         if not 0 < self.above_answer <= self.near_identical <= 1:
             msg = (
                 f"0 < above_answer <= near_identical <= 1 must hold, got above_answer={self.above_answer} and "

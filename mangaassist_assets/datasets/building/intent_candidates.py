@@ -139,15 +139,15 @@ def _accepted_intents(
     contradict each other on is listed as a conflict and none of the reviews is taken; the bootstrap example stays, for
     one review must not unteach it.
     """
-    said: defaultdict[str, defaultdict[LabelKind, set[str]]] = defaultdict(lambda: defaultdict(set))
+    named: defaultdict[str, defaultdict[LabelKind, set[str]]] = defaultdict(lambda: defaultdict(set))
     reviewed: defaultdict[str, set[str]] = defaultdict(set)
     for key, label in labels:
-        said[key][label.kind].add(label.intent)
+        named[key][label.kind].add(label.intent)
         if label.kind == "human":
             reviewed[key].add(label.trace_id)
-    for key in sorted(said):
-        people = said[key]["human"] | ({base_intents[key]} if key in base_intents else set())
-        answers = people or said[key]["judge"] or said[key]["propagated"]
+    for key in sorted(named):
+        people = named[key]["human"] | ({base_intents[key]} if key in base_intents else set())
+        answers = people or named[key]["judge"] or named[key]["propagated"]
         if len(people) > 1:
             conflicts.append(LabelConflict(trace_ids=tuple(sorted(reviewed[key])), answers=tuple(sorted(people))))
         yield key, next(iter(answers)) if len(answers) == 1 else None

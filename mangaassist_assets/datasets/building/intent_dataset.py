@@ -48,7 +48,7 @@ class IntentDatasetConfig:
 
     @staticmethod
     def from_settings(settings: Mapping[str, Any], *, as_of_ms: int | None) -> IntentDatasetConfig:
-        """Return the configuration that a data card tells of; the vocabulary comes from the knowledge."""
+        """Return the configuration that a data card records; the vocabulary comes from the knowledge."""
         return IntentDatasetConfig(
             shares=SplitShares(**settings["shares"]),
             caps=Caps(**settings["caps"]),

@@ -124,7 +124,7 @@ def _grounded(labels: Collection[IntentLabel], there: Collection[str]) -> list[I
 
 
 def _still_there(conflicts: Collection[LabelConflict], there: Collection[str]) -> list[LabelConflict]:
-    """Return conflicts with those traces that are still there; one that nobody is left to have is none."""
+    """Return conflicts with those traces that are still there; a conflict without any trace left goes."""
     known = [replace(one, trace_ids=tuple(trace for trace in one.trace_ids if trace in there)) for one in conflicts]
     return [one for one in known if one.trace_ids]
 
@@ -137,5 +137,5 @@ def _traces(store: SnapshotStore, bundle: str) -> Iterator[Trace]:
 
 
 def _newest_ms(labels: Collection[IntentLabel], traces: Collection[Trace]) -> int | None:
-    said = [max(label.timestamp_ms, label.labelled_ms) for label in labels]
-    return max(said or [timestamp_ms for _, _, _, timestamp_ms in traces], default=None)
+    times = [max(label.timestamp_ms, label.labelled_ms) for label in labels]
+    return max(times or [timestamp_ms for _, _, _, timestamp_ms in traces], default=None)

@@ -73,7 +73,7 @@ class PassageChoice:
         return dict(sorted(self._left_out.items()))
 
     def passages(self, query: KnownQuery) -> list[Passage] | str:
-        """Return the passages of a query in the retriever's order, or why there are none."""
+        """Return the passages of a query in the retriever's order, or the reason why it has none."""
         training = query.candidate.split == "train"
         found = self._found(query, training=training)
         answers = [Passage(one.chunk, None, one.rank) for one in found if one.chunk.document_id in query.documents]

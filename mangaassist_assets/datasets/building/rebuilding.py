@@ -26,7 +26,7 @@ Outcome = Literal["identical", "different", "impossible"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rebuilt:
-    """What came of building a version again. `files` says of each of its files how the new one compares."""
+    """The outcome of building a version again: for each of its files how the new one compares with the stored one."""
 
     asset: str
     release_bundle: str
@@ -44,8 +44,8 @@ class Rebuilt:
 def rebuild(store: SnapshotStore, stored: StoredVersion) -> Rebuilt:
     """Build a version again and compare it with what is stored; nothing is written.
 
-    `impossible` says that it cannot be built again, and why: it has no recorded inputs, one of them is gone, or it
-    holds data of somebody who was erased since.
+    `impossible` means that it cannot be built again; `reason` says why: it has no recorded inputs, one of them is gone,
+    or it holds data of somebody who was erased since.
     """
     files, reason = _built_again(store, stored)
     compared = {} if files is None else _compared(store, stored, files)

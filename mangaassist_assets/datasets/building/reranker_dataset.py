@@ -1,6 +1,6 @@
 """The reranker dataset: queries with passages that answer them and passages the retriever put beside those.
 
-A reviewed turn brings the candidates that the shopper's answer was made of; the live index says what would be found
+A reviewed turn brings the candidates that the shopper's answer was made of; the live index gives what would be found
 now; a few random passages are drawn besides (`hard_negatives`). Train has all three. Validation and test have the
 first stage's list as it is, whole and without random ones, for that is what a reranker gets to see: the turn's own
 list, or the live index's where the turn's is gone with an older generation of the knowledge.
@@ -42,7 +42,7 @@ from mangaassist_assets.tracing.contract.turns import ChatTurn
 class RankingDatasetConfig:
     """Sides, caps, and how many wrong passages a training query has: hard ones, the best ranked first, and random ones.
 
-    `vocabulary` are the store's own words, which are no personal data. Nothing that was said after `as_of_ms` counts.
+    `vocabulary` are the store's own words, which are no personal data. Nothing written after `as_of_ms` counts.
     """
 
     shares: SplitShares = DEFAULT_SHARES
@@ -54,7 +54,7 @@ class RankingDatasetConfig:
     as_of_ms: int | None = None
 
     def __post_init__(self) -> None:
-        """Refuse numbers of passages that are none."""
+        """Refuse fewer than one hard negative, and a negative number of random ones."""
         if self.train_negatives < 1 or self.random_negatives < 0:
             msg = (
                 f"a training query needs one hard negative or more, and no less than 0 random ones: got "
@@ -74,7 +74,7 @@ class RankingDatasetConfig:
 
     @staticmethod
     def from_settings(settings: Mapping[str, Any], *, as_of_ms: int | None) -> RankingDatasetConfig:
-        """Return the configuration that a data card tells of; the vocabulary comes from the knowledge."""
+        """Return the configuration that a data card records; the vocabulary comes from the knowledge."""
         return RankingDatasetConfig(
             shares=SplitShares(**settings["shares"]),
             caps=Caps(**settings["caps"]),
@@ -93,7 +93,7 @@ class RankingDataset:
     """Rows under `RANKING_SCHEMA`, one per query and passage, what was left out and why, and contradicting reviews.
 
     `negative_kind` of a row is null for an answer. `passages_left_out` counts by reason what is neither right nor
-    wrong. `searches` is what the live index said: query and tenant -> chunk ids, best first; with it in place of the
+    wrong. `searches` is what the live index found: query and tenant -> chunk ids, best first; with it in place of the
     index the same dataset is made again.
     """
 

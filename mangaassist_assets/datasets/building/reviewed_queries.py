@@ -115,7 +115,7 @@ def reviewed_queries(
 def documents_as_of(turn: ChatTurn, as_of_ms: int | None) -> tuple[str, ...]:
     """Return the documents that people had named by a time: the latest review until then.
 
-    A turn that was stored before reviews were kept with their times only tells the latest one.
+    A turn that was stored before reviews were kept with their times has only the latest one.
     """
     dated = _reviews_of_documents(turn)
     if as_of_ms is None or not dated:

@@ -1,7 +1,7 @@
 """When two messages of different sessions are probably one person's, minutes apart: who logs in, or starts anew.
 
 A session that ends and another that begins a moment later with nearly the same words look like two shoppers. On two
-sides of a dataset they would be one conversation that teaches and tests.
+sides of a dataset they would be one conversation in train and in test.
 """
 
 from __future__ import annotations

@@ -77,12 +77,12 @@ def judge_balance(frame: pl.DataFrame, limits: DatasetLimits) -> HealthResult:
             f"{len(small)} of {len(train)} intents have fewer than {limits.smallest} examples in train "
             f"({', '.join(small[:_SHOWN])}): review more of them, or merge intents that mean the same"
         )
-    said = f"{len(train)} intents, the largest {name!r} with {share:.0%} of train, the smallest with {train[0][0]}"
-    return HealthResult(passed=not problems, description="; ".join(problems) or said, rows=rows)
+    summary = f"{len(train)} intents, the largest {name!r} with {share:.0%} of train, the smallest with {train[0][0]}"
+    return HealthResult(passed=not problems, description="; ".join(problems) or summary, rows=rows)
 
 
 def judge_repetition(frame: pl.DataFrame, limits: DatasetLimits, *, text_column: str = "text") -> HealthResult:
-    """Say whether the sides say the same again and again. Exact copies are none that a builder lets through."""
+    """Say whether the sides repeat themselves. No builder lets exact copies through."""
     examples = _examples(frame)
     rows: list[Row] = []
     problems: list[str] = []
@@ -99,8 +99,8 @@ def judge_repetition(frame: pl.DataFrame, limits: DatasetLimits, *, text_column:
                 f"{share:.0%} of {side} nearly repeats another message, {limits.repeated_share:.0%} are allowed: lower "
                 "Caps.per_near_duplicate, or look who writes one template over and over"
             )
-    said = "; ".join(f"{row['repeated_share']:.0%} of {row['side']} nearly repeats another message" for row in rows)
-    return HealthResult(passed=not problems, description="; ".join(problems) or said, rows=tuple(rows))
+    summary = "; ".join(f"{row['repeated_share']:.0%} of {row['side']} nearly repeats another message" for row in rows)
+    return HealthResult(passed=not problems, description="; ".join(problems) or summary, rows=tuple(rows))
 
 
 def judge_noise(report: NoiseReport, limits: DatasetLimits) -> HealthResult:
@@ -111,14 +111,14 @@ def judge_noise(report: NoiseReport, limits: DatasetLimits) -> HealthResult:
     )
     if report.estimated_rate is None or report.low is None or report.high is None:
         return HealthResult(passed=True, description=f"no estimate: {report.why}", rows=rows)
-    said = (
+    summary = (
         f"{report.estimated_rate:.1%} of {report.examples} labels are probably wrong "
         f"(95 % interval {report.low:.1%} to {report.high:.1%}, {limits.noise:.0%} are allowed)"
     )
     if report.low > limits.noise:
         advice = "look at the suspects, correct their reviews, and materialize intent_labels again"
-        return HealthResult(passed=False, description=f"{said}: {advice}", rows=rows)
-    return HealthResult(passed=True, description=said, rows=rows)
+        return HealthResult(passed=False, description=f"{summary}: {advice}", rows=rows)
+    return HealthResult(passed=True, description=summary, rows=rows)
 
 
 def _examples(frame: pl.DataFrame) -> pl.DataFrame:

@@ -184,20 +184,20 @@ def _nearly_on_two_sides(examples: Sequence[_Example], fingerprints: dict[str, F
 
 def _conversations_on_two_sides(examples: Sequence[_Example], fingerprints: dict[str, Fingerprint]) -> Iterator[Leak]:
     spoken = {
-        f"{one.split}/{one.example_id}": (one, said)
+        f"{one.split}/{one.example_id}": (one, message)
         for one in examples
-        if (said := _spoken(one, fingerprints[one.key])) is not None
+        if (message := _spoken(one, fingerprints[one.key])) is not None
     }
     stronger = Conversations()
     for side in _SIDES:
-        members = {name: said for name, (one, said) in spoken.items() if one.split == side}
-        for name, said in members.items():
-            partners = [spoken[other][0] for other in islice(stronger.continued_by(said), _MOST_PARTNERS)]
+        members = {name: message for name, (one, message) in spoken.items() if one.split == side}
+        for name, message in members.items():
+            partners = [spoken[other][0] for other in islice(stronger.continued_by(message), _MOST_PARTNERS)]
             if partners:
                 found = [spoken[name][0], *partners]
                 yield _leak("conversation", {one.split for one in found}, {one.example_id for one in found})
-        for said in members.values():
-            stronger.add(said)
+        for message in members.values():
+            stronger.add(message)
 
 
 def _in_golden_set(

@@ -12,7 +12,7 @@ class DatasetLimits:
     Attributes:
         train: examples to learn from.
         validation: examples to choose the epoch by.
-        test: examples to judge with; with fewer, an accuracy says nothing the gate could use.
+        test: examples to evaluate with; with fewer, an accuracy is of no use to the gate.
         intents: different intents in train; 0 for a dataset without intents.
         largest_share: the largest intent's share of train; of few intents one may have twice its even share.
         smallest: examples in train below which an intent cannot be learned.

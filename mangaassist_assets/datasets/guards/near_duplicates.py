@@ -44,7 +44,7 @@ class Fingerprint:
         return shared / (len(self.shingles) + len(other.shingles) - shared)
 
     def reaches(self, threshold: float, other: Fingerprint) -> bool:
-        """Return whether the similarity is the threshold or more; lengths that rule it out are told at once."""
+        """Return whether the similarity is the threshold or more; lengths that rule it out are compared first."""
         fewer, more = sorted((len(self.shingles), len(other.shingles)))
         return fewer >= threshold * more and self.similarity(other) >= threshold
 

@@ -1,7 +1,7 @@
 """The poisoning guard: how much of a dataset one shopper, or a crowd of new ones, may decide.
 
 What counts is who wrote a message, not who labelled it: a label is a person's review, a judge's, or a guess that a
-failure cluster's reviews speak for its other members. Guesses are where numbers tell, so there the guard is strictest.
+failure cluster's reviews speak for its other members. Guesses are easily multiplied, so there the guard is strictest.
 
 What this does not stop: accounts that were opened long before they are used; reviewers who label wrongly (several
 reviewers and the label noise check do); messages that people review and that are what they say, only too many of one
@@ -49,7 +49,7 @@ class TrustConfig:
     guesses_free: int = 5
 
     def __post_init__(self) -> None:
-        """Refuse a share that is none, and limits below zero."""
+        """Refuse a share outside 0 to 1, and limits below zero."""
         if not 0 < self.share_of_one < 1:
             msg = f"share_of_one is {self.share_of_one}: give a share between 0 and 1, both excluded"
             raise ValueError(msg)
@@ -61,7 +61,7 @@ class TrustConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ShopperHistory:
-    """What the traces of all bundles tell about shoppers.
+    """What is known about shoppers from the traces of all bundles.
 
     Attributes:
         first_seen: shopper → start of their first trace, milliseconds since the epoch (UTC).
@@ -85,14 +85,14 @@ class ShopperHistory:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Admission:
-    """The labels that may teach, the most trusted and oldest first, and how many may not for which reason."""
+    """The labels that are admitted to a dataset, most trusted and oldest first, and how many are not, by reason."""
 
     labels: tuple[IntentLabel, ...]
     excluded: Counter[str]
 
 
 def shopper_history(traces: Iterable[tuple[str, str | None, str, int]]) -> ShopperHistory:
-    """Return what traces tell; each is (trace_id, user_key, session_id, timestamp_ms)."""
+    """Return what is known from traces; each is (trace_id, user_key, session_id, timestamp_ms)."""
     first_seen: dict[str, int] = {}
     writers: dict[str, tuple[str | None, str]] = {}
     began: int | None = None
@@ -112,7 +112,7 @@ def admit(
     caps: Caps,
     config: TrustConfig,
 ) -> Admission:
-    """Return which labels may teach.
+    """Return which labels are admitted to a dataset.
 
     One after the other: guesses without a quorum go; a shopper's second message of the same words goes; what exceeds
     a shopper's cap goes; what exceeds one shopper's share of an intent goes; guesses about newcomers that exceed what
@@ -171,15 +171,15 @@ def _capped(
 ) -> list[IntentLabel]:
     staying: list[IntentLabel] = []
     used: Counter[str] = Counter()
-    said: defaultdict[str, set[tuple[str, str]]] = defaultdict(set)
+    written: defaultdict[str, set[tuple[str, str]]] = defaultdict(set)
     for label in labels:
         shopper = shopper_of(label.user_key, label.session_id)
         # The same words with another intent are a contradiction, which is not for this guard to hide.
         message = (normalise_text(label.text), label.intent)
-        if message in said[shopper]:
+        if message in written[shopper]:
             excluded["duplicate message"] += 1
             continue
-        said[shopper].add(message)
+        written[shopper].add(message)
         kind, limit = ("shopper", caps.per_user) if label.user_key else ("session", caps.per_session)
         if label.trace_id in newcomers and config.per_newcomer < limit:
             kind, limit = f"new {kind}", config.per_newcomer

@@ -1,7 +1,7 @@
 """The second pass of redaction, on the way into a dataset, and what it and the first one left in the texts.
 
 Traces are redacted before they are stored. The finders get better and the store's vocabulary grows, so what was clean
-when it was stored is looked at again before it teaches.
+when it was stored is looked at again before it is trained on.
 """
 
 from __future__ import annotations

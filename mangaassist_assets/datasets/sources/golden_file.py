@@ -166,14 +166,14 @@ def _turns(fields: JsonObject) -> Iterator[Mapping[str, Any]]:
         return
     flat: dict[str, Any] = dict(fields)
     for part in ("inputs", "expectations"):
-        told = flat.pop(part, None)
-        if isinstance(told, Mapping):
-            flat |= {key: value for key, value in told.items() if key not in flat or flat[key] is None}
-            only = next(iter(told.values())) if part == "inputs" and len(told) == 1 else None
+        nested = flat.pop(part, None)
+        if isinstance(nested, Mapping):
+            flat |= {key: value for key, value in nested.items() if key not in flat or flat[key] is None}
+            only = next(iter(nested.values())) if part == "inputs" and len(nested) == 1 else None
             if isinstance(only, str) and not any(name in flat for name in QUESTIONS):
                 flat["question"] = only
-        elif isinstance(told, str) and part == "inputs":
-            flat.setdefault("question", told)
+        elif isinstance(nested, str) and part == "inputs":
+            flat.setdefault("question", nested)
     if "messages" in flat and not any(flat.get(name) for name in QUESTIONS):
         flat["question"] = flat["messages"]
     yield flat
@@ -216,15 +216,15 @@ def _question(value: object) -> str | None:
     if isinstance(value, list):
         speakers = [_speaker(one) for one in value]
         if any(speakers):
-            said = [one for one, who in zip(value, speakers, strict=True) if who in ("user", "human")]
-            return _text_of(said[-1]) if said else None
+            asked = [one for one, who in zip(value, speakers, strict=True) if who in ("user", "human")]
+            return _text_of(asked[-1]) if asked else None
     if isinstance(value, Mapping) and isinstance(value.get("messages"), list):
         return _question(value["messages"])
     return _text_of(value)
 
 
 def _speaker(message: object) -> str | None:
-    """Return who says a message, None for what is none: a block of content has a type as well."""
+    """Return who wrote a message, None for what is no message: a block of content has a type as well."""
     if not isinstance(message, Mapping):
         return None
     who = message.get("role", message.get("type"))
@@ -292,7 +292,7 @@ def _document_id(value: object, *, is_id: bool, depth: int = 0) -> str | None:
 
 
 def _checked(text: str | None) -> str | None:
-    """Return a text that can be stored, None where it is none."""
+    """Return a text that can be stored, None where nothing of it can."""
     if text is None or len(text) > MAX_TEXT_BYTES:
         return None
     return text.strip() if text.encode("utf-8", "replace").decode() == text else None

@@ -1,4 +1,4 @@
-"""The golden set as it is handed in: kept once, and replaced only by somebody who says so.
+"""The golden set as it is handed in: kept once, and replaced only on request.
 
 A figure of last year means something this year only if it is of the same messages. So another file is refused, by the
 command that takes it and again by the asset that reads it; a replacement names the set it replaces.
@@ -27,7 +27,7 @@ GOLDEN_FILE = "golden.json"
 
 
 class GoldenSetChangedError(ValueError):
-    """Another golden set than the one that is in use, and nobody said that it is to be replaced."""
+    """Another golden set than the one that is in use, and no request to replace it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -158,8 +158,8 @@ def _row(one: Utterance, text: str, vocabulary: Vocabulary | None) -> dict[str, 
         "relevant_documents": list(one.relevant_documents),
     }
     if isinstance(one, GoldenMessage):
-        told = {"answers": one.answers, "contexts": one.contexts}
-        row |= {name: list(_redacted(texts, vocabulary)) for name, texts in told.items() if texts}
+        reference = {"answers": one.answers, "contexts": one.contexts}
+        row |= {name: list(_redacted(texts, vocabulary)) for name, texts in reference.items() if texts}
     return row
 
 

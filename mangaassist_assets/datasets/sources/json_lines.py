@@ -122,7 +122,7 @@ def json_object(line: bytes) -> JsonObject:
     """Return the JSON object of a line.
 
     Raises:
-        LineError: it is none, or not UTF-8, or gives a key twice.
+        LineError: it is no JSON object, or not UTF-8, or gives a key twice.
     """
     try:
         decoded = line.decode("utf-8")

@@ -1,6 +1,6 @@
 """The data card: what a dataset version is made of, for people and for programs.
 
-A card says how many and why, never what a message says; reading one needs no right to read the messages.
+A card has counts and reasons, never a message; reading one needs no right to read the messages.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class DataCard:
     """What a dataset version is made of. Counts are of examples, not rows: a ranking example has many rows.
 
     `digest` is of the rows alone: equal rows train equal models, so it is what runs and model versions carry. `version`
-    names the version: the digest, the kind and `as_of_ms`, after which nothing that was said is in it. `excluded` says
+    names the version: the digest, the kind and `as_of_ms`, after which nothing in it was written. `excluded` says
     what did not get in, by reason; `passages_left_out` what is neither right nor wrong for its query. `inputs` are the
     digests of the stored snapshots it was built from (`recorded_inputs`), `settings` what else decided the rows.
     """

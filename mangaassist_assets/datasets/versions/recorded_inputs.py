@@ -74,7 +74,7 @@ class RecordingStore(SnapshotStore):
         place = (snapshot.name, snapshot.partition)
         if self._latest.get(place) == snapshot.digest:
             self._read[_input_name(*place)] = snapshot.digest
-        # A card of an earlier version only says whether its rows matter; the rows are what was built from.
+        # A card of an earlier version only decides whether its rows matter; the rows are what was built from.
         if (*place, snapshot.digest) in self._earlier and file.endswith(".parquet"):
             content = hashlib.sha256(data).hexdigest()[:_CONTENT_DIGITS]
             name = f"{_input_name(*place)}@{content}"
@@ -137,7 +137,7 @@ class PinnedStore(SnapshotStore):
         """Return the snapshot that was the latest then.
 
         Raises:
-            SnapshotMissingError: it is none of the recorded inputs.
+            SnapshotMissingError: it is not among the recorded inputs.
         """
         snapshot = self.find(name, partition=partition)
         if snapshot is None:

@@ -104,7 +104,7 @@ def _is_dataset(store: SnapshotStore, name: str, partition: str) -> bool:
 
 
 def stored_versions(store: SnapshotStore, assets: Collection[str] | None = None) -> list[StoredVersion]:
-    """Return every stored version by asset, as-of time and name; damaged snapshots are none (`damaged_snapshots`).
+    """Return every stored version by asset, as-of time and name; without damaged snapshots (see `damaged_snapshots`).
 
     Without `assets` those of all datasets.
     """
@@ -133,7 +133,7 @@ def find_version(store: SnapshotStore, name: str) -> StoredVersion:
     Of several snapshots of one version the latest counts: their rows are the same.
 
     Raises:
-        UnknownVersionError: there is none, there are several, or the name is too short to tell.
+        UnknownVersionError: there is none, there are several, or the name is too short.
     """
     wanted = name.strip().lower()
     if len(wanted) < SHORTEST_NAME:

@@ -26,7 +26,7 @@ CARD_TEXT_FILE = "card.md"
 
 
 class DatasetDamagedError(ValueError):
-    """Stored rows are not the version they are said to be."""
+    """Stored rows are not those of their version."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,11 +70,11 @@ def seal_version(
         conflicts: labels that contradict each other.
         as_of: the release bundle it was made for.
         notes: sentences for the card.
-        as_of_ms: nothing that was said after this time (ms since the epoch) is in it.
+        as_of_ms: nothing in it was written after this time (ms since the epoch).
         inputs: the snapshots it was built from, as `recorded_inputs.RecordingStore.inputs` gives them after everything
             was read through it; without them the version can be verified, but not rebuilt.
         settings: JSON values that decide the rows besides the inputs, such as caps and shares.
-        redaction: what `RedactionPass.report` says of the texts.
+        redaction: the report of the `RedactionPass` that the texts went through.
         passages_left_out: reason -> count of passages that are neither right nor wrong for their query.
         base_source: where examples come from that no trace stands behind.
     """
