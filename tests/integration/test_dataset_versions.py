@@ -204,7 +204,7 @@ def test_an_erased_user_leaves_the_next_version_and_the_report_names_versions_ru
     )
     report = run_erasure(session, user_key=user)
     (held,) = report["lineage"]["versions"]
-    assert (held["version"], held["use"], held["latest"]) == (said["dataset_version"], "taught", True)
+    assert (held["version"], held["use"], held["latest"]) == (said["dataset_version"], "training", True)
     before = read_rows(platform.snapshots, find_version(platform.snapshots, said["dataset_version"]))
     own = before.filter(before["user_key"] == user)
     assert set(held["examples"]) == set(own["example_id"])
@@ -214,7 +214,7 @@ def test_an_erased_user_leaves_the_next_version_and_the_report_names_versions_ru
         model.version,
         model.run_id,
     )
-    assert (trained["aliases"], trained["use"]) == (["champion"], "taught")
+    assert (trained["aliases"], trained["use"]) == (["champion"], "training")
     kept = json.loads(platform.snapshots.root.joinpath(report["report_file"]).read_bytes())
     assert kept["lineage"] == report["lineage"]
     render(report)
