@@ -65,13 +65,15 @@ def bundles_by_start(store: SnapshotStore) -> dict[str, int]:
     return in_order(starts)
 
 
+def bundles_until(store: SnapshotStore, release_bundle: str) -> list[str]:
+    """Return a bundle with those that began before it, oldest first; none where it has no trace."""
+    bundles = list(bundles_by_start(store))
+    return bundles[: bundles.index(release_bundle) + 1] if release_bundle in bundles else []
+
+
 def previous_bundle(store: SnapshotStore, release_bundle: str, *, having: str) -> str | None:
     """Return the newest bundle that began before this one and has a snapshot of the asset `having`."""
-    starts = bundles_by_start(store)
-    own = starts.get(release_bundle)
-    if own is None:
-        return None
-    earlier = [bundle for bundle, start in starts.items() if (start, bundle) < (own, release_bundle)]
+    earlier = bundles_until(store, release_bundle)[:-1]
     return next((bundle for bundle in reversed(earlier) if store.find(having, partition=bundle)), None)
 
 

@@ -36,6 +36,11 @@ class ReviewLabels:
     skipped: Mapping[str, int] = field(default_factory=dict)
 
 
+def is_reviewed(turn: ChatTurn) -> bool:
+    """Whether a person said what the turn asks for, or which documents answer it."""
+    return turn.expected_intent is not None or bool(turn.expected_documents)
+
+
 def labels_from_reviews(turns: Iterable[ChatTurn], *, known_intents: Collection[str] = ()) -> ReviewLabels:
     """Return the intents that people gave.
 
