@@ -41,10 +41,11 @@ test: install  ## all tests, those with real servers included
 check: install lint  ## linter, types and the unit tests: the quick part
 	$(BIN)/python -m pytest tests/unit -q --hypothesis-profile=quick $(IN_TWO)
 
-lint: install  ## ruff and strict mypy
+lint: install  ## ruff, strict mypy, and the one way of imports
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 
 format: install  ## let ruff rewrite what it can
 	$(BIN)/ruff check --fix .
