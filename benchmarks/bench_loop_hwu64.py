@@ -72,12 +72,12 @@ def by_intent(figures: dict[str, Any], name: str) -> dict[str, float]:
 def run(home: Path, folder: Path, *, label_rate: float, seed: int) -> dict[str, Any]:
     """Run the loop and return the figures."""
     sys.path.insert(0, str(ROOT))
-    from mangaassist_assets.assets.reading import read_dataset
     from mangaassist_assets.cli.commands.bootstrap import run_bootstrap
     from mangaassist_assets.cli.commands.evaluate import evaluate_intent
     from mangaassist_assets.cli.commands.loop import run_loop
     from mangaassist_assets.cli.commands.simulate import run_simulation
     from mangaassist_assets.cli.session import open_session
+    from mangaassist_assets.datasets.versions.stored_versions import read_dataset
     from tests.support.feedbackqa import write_knowledge
 
     training, traffic, test = prepare(folder, seed)

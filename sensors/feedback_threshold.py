@@ -62,7 +62,7 @@ def state_of(cursor: str | None, store: StoreResource) -> SensorState:
             raise CursorError(msg)
         counts = FeedbackState.from_json(json.dumps(value.get("counts")))
         return SensorState(positions=positions, history=ThumbHistory.from_json(value.get("history")), counts=counts)
-    from mangaassist_assets.assets.reading import read_mined_thumbs
+    from mangaassist_assets.tracing.ingestion.stored_turns import read_mined_thumbs
 
     mined = read_mined_thumbs(store.snapshots())
     return SensorState(

@@ -168,12 +168,12 @@ def _answered(model_type: "ModelType[Any]", model: object, rows: "ReviewRows", v
 
 def _promotion_score(snapshots: "SnapshotStore", pipeline: ModelPipeline, champion: "ModelVersion") -> float | None:
     """Return what a champion scored in the evaluation by which it was promoted; None where there is none."""
-    from mangaassist_assets.assets.reading import EVALUATION_FILE, read_json
+    from mangaassist_assets.releases.promotion import EVALUATION_FILE
 
     bundle = champion.tags.get("release_bundle")
     if bundle is None or bundle not in set(snapshots.partitions(pipeline.evaluation_asset)):
         return None
-    evaluation = read_json(snapshots, snapshots.latest(pipeline.evaluation_asset, partition=bundle), EVALUATION_FILE)
+    evaluation = snapshots.read_json(snapshots.latest(pipeline.evaluation_asset, partition=bundle), EVALUATION_FILE)
     same = evaluation["challenger_version"] == champion.version
     return float(evaluation["challenger_score"]) if same else None
 

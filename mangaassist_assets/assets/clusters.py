@@ -27,12 +27,14 @@ def failure_clusters(
     merge, split, return), whether it grows by more than chance, how stable it is, whether it is noise, and redacted
     examples. Mining a bundle again, or an older one late, renames nothing.
     """
-    from mangaassist_assets.assets.reading import read_failures, read_turns, read_vocabulary
+    from mangaassist_assets.mining.blame.stored_failures import read_failures
     from mangaassist_assets.mining.cluster_building import ClustersConfig, mine_clusters
     from mangaassist_assets.mining.cluster_report import ClusterReport
     from mangaassist_assets.mining.clustering.message_vectors import embed_messages
     from mangaassist_assets.mining.tracking.cluster_files import bundle_to_files
     from mangaassist_assets.mining.tracking.cluster_history import read_history
+    from mangaassist_assets.retrieval.stored_knowledge import read_vocabulary
+    from mangaassist_assets.tracing.ingestion.stored_turns import read_turns
 
     bundle, snapshots = context.partition_key, store.snapshots()
     failures = read_failures(snapshots, bundle)

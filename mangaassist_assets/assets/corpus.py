@@ -25,9 +25,10 @@ def training_corpus(context: dg.AssetExecutionContext, store: StoreResource) -> 
     from dataclasses import replace
     from pathlib import Path
 
-    from mangaassist_assets.assets.reading import CORPUS_FILE, corpus_to_json, read_vocabulary
+    from mangaassist_assets.datasets.sources.training_corpus import CORPUS_FILE, corpus_to_json
     from mangaassist_assets.datasets.sources.utterances import read_utterances
     from mangaassist_assets.privacy import redact
+    from mangaassist_assets.retrieval.stored_knowledge import read_vocabulary
 
     reading = read_utterances(Path(str(store.inputs() / "training.jsonl")))
     words = read_vocabulary(store.snapshots())
@@ -65,10 +66,11 @@ def first_intent_classifier(
     A pretrained DistilBERT (or, by configuration, one of a hub) with its head; registered in MLflow with the
     digest of its dataset and of its files.
     """
-    from mangaassist_assets.assets.reading import read_corpus, read_golden
     from mangaassist_assets.assets.registration import become_first_champion, present_champion
     from mangaassist_assets.assets.training import train_model
     from mangaassist_assets.datasets.building.intent_dataset import build_intent_dataset
+    from mangaassist_assets.datasets.sources.golden_set import read_golden
+    from mangaassist_assets.datasets.sources.training_corpus import read_corpus
 
     if (present := present_champion(context, mlflow, INTENT)) is not None:
         return present
@@ -112,10 +114,12 @@ def first_reranker(
     of retrieval.
     """
     from mangaassist_assets.assets.ranking_versions import ranking_version
-    from mangaassist_assets.assets.reading import read_chunks, read_corpus, read_golden
     from mangaassist_assets.assets.registration import become_first_champion, present_champion
     from mangaassist_assets.assets.training import train_model
     from mangaassist_assets.datasets.building.intent_dataset import EmptyDatasetError
+    from mangaassist_assets.datasets.sources.golden_set import read_golden
+    from mangaassist_assets.datasets.sources.training_corpus import read_corpus
+    from mangaassist_assets.retrieval.stored_knowledge import read_chunks
 
     if (present := present_champion(context, mlflow, RERANKER)) is not None:
         return present

@@ -73,8 +73,8 @@ def require_contract(
 
 def newest_turns(snapshots: "SnapshotStore") -> "list[ChatTurn]":
     """Return the turns of the bundle that began last: how production asks now; none before there are traces."""
-    from mangaassist_assets.assets.reading import read_turns
     from mangaassist_assets.core.bundles import bundles_by_start
+    from mangaassist_assets.tracing.ingestion.stored_turns import read_turns
 
     bundles = list(bundles_by_start(snapshots))
     return read_turns(snapshots, bundles[-1]) if bundles else []

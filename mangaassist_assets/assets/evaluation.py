@@ -10,9 +10,11 @@ import dagster as dg
 
 from mangaassist_assets.assets.common import image, materialized
 from mangaassist_assets.assets.promoting import no_champion
-from mangaassist_assets.assets.reading import EVALUATION_FILE, TrainedModel, read_dataset, read_json
 from mangaassist_assets.core.snapshots import SnapshotStore, canonical_json
+from mangaassist_assets.datasets.versions.stored_versions import read_dataset
 from mangaassist_assets.models.pipelines import ModelPipeline
+from mangaassist_assets.models.registration.trained_model import TrainedModel
+from mangaassist_assets.releases.promotion import EVALUATION_FILE
 
 if TYPE_CHECKING:
     from mangaassist_assets.evaluation.gate.gate import GateDecision
@@ -135,7 +137,7 @@ def _standing_evaluation(
     stored = snapshots.find(pipeline.evaluation_asset, partition=challenger.release_bundle)
     if champion.version != challenger.version or stored is None:
         return None
-    values = read_json(snapshots, stored, EVALUATION_FILE)
+    values = snapshots.read_json(stored, EVALUATION_FILE)
     if (values["challenger_version"], values["dataset_digest"]) != (challenger.version, challenger.dataset_digest):
         return None
     return Evaluation(**{**values, "reasons": tuple(values["reasons"])})

@@ -28,11 +28,12 @@ def failed_traces(
     failure feeds: retrain, reindex, or a configuration change. The rules it was made under lie beside it. `experiments`
     compares the arms of the bundle's experiments, `shadow` the champion with the challenger that answered beside it.
     """
-    from mangaassist_assets.assets.reading import FAILURES_FILE, RULES_FILE, failures_to_json, read_turns
     from mangaassist_assets.core.snapshots import canonical_json
     from mangaassist_assets.mining.blame.blame import find_failures
     from mangaassist_assets.mining.blame.explanations import failure_figures, judging_gaps, unknown_failures
+    from mangaassist_assets.mining.blame.stored_failures import FAILURES_FILE, RULES_FILE, failures_to_json
     from mangaassist_assets.reporting.experiments import arm_rows, shadow_rows
+    from mangaassist_assets.tracing.ingestion.stored_turns import read_turns
 
     bundle, snapshots, rules = context.partition_key, store.snapshots(), mining.rules()
     turns = read_turns(snapshots, bundle)

@@ -37,9 +37,9 @@ def feedback_events(
     """
     from datetime import UTC, datetime
 
-    from mangaassist_assets.assets.reading import EVENTS_FILE
     from mangaassist_assets.tracing.erasure import erased_users
     from mangaassist_assets.tracing.feedback.bundle_feedback import ingest_feedback
+    from mangaassist_assets.tracing.feedback.stored_events import EVENTS_FILE
     from mangaassist_assets.tracing.ingestion.ingested_facts import IngestedFacts
     from resources.mlflow.traces.trace_finder import MlflowTraceFinder
 
@@ -91,8 +91,8 @@ def recorded_feedback(
     trace does not exist yet; pending ones are tried at every materialization. The newest event of a trace is also its
     tag `user_feedback`.
     """
-    from mangaassist_assets.assets.reading import read_feedback
     from mangaassist_assets.tracing.feedback.recording import record_events, recorded_before
+    from mangaassist_assets.tracing.feedback.stored_events import read_feedback
     from resources.mlflow.assessments.feedback import MlflowFeedbackRecorder
 
     bundle, snapshots = context.partition_key, store.snapshots()

@@ -14,9 +14,11 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
-from mangaassist_assets.assets.reading import TURNS_FILE, read_corpus, read_dataset
 from mangaassist_assets.core.bundles import bundles_by_start
+from mangaassist_assets.datasets.sources.training_corpus import read_corpus
+from mangaassist_assets.datasets.versions.stored_versions import read_dataset
 from mangaassist_assets.models.pipelines import ModelPipeline
+from mangaassist_assets.tracing.ingestion.stored_turns import TURNS_FILE
 
 if TYPE_CHECKING:
     from mangaassist_assets.core.snapshots import SnapshotStore

@@ -16,13 +16,14 @@ def golden_set(context: dg.AssetExecutionContext, store: StoreResource) -> dg.Ma
     """
     from collections import Counter
 
-    from mangaassist_assets.assets.reading import GOLDEN_FILE, read_vocabulary
     from mangaassist_assets.datasets.sources.golden_set import (
+        GOLDEN_FILE,
         SOURCE_FILE,
         golden_to_json,
         read_handed_in,
         refuse_other_golden_set,
     )
+    from mangaassist_assets.retrieval.stored_knowledge import read_vocabulary
 
     snapshots = store.snapshots()
     handed_in = read_handed_in(store.inputs())

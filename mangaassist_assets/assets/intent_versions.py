@@ -7,15 +7,13 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from mangaassist_assets.assets.reading import (
-    TURNS_FILE,
-    read_corpus,
-    read_dataset,
-    read_golden,
-    read_vocabulary,
-)
 from mangaassist_assets.core.bundles import bundles_by_start, previous_bundle
 from mangaassist_assets.datasets.building.earlier_versions import earlier_versions
+from mangaassist_assets.datasets.sources.golden_set import read_golden
+from mangaassist_assets.datasets.sources.training_corpus import read_corpus
+from mangaassist_assets.datasets.versions.stored_versions import read_dataset
+from mangaassist_assets.retrieval.stored_knowledge import read_vocabulary
+from mangaassist_assets.tracing.ingestion.stored_turns import TURNS_FILE
 
 if TYPE_CHECKING:
     from mangaassist_assets.core.snapshots import SnapshotStore

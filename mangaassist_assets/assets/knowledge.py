@@ -32,10 +32,10 @@ def knowledge_chunks(
     from collections import Counter
     from dataclasses import asdict
 
-    from mangaassist_assets.assets.reading import CHUNKS_FILE, VOCABULARY_FILE, read_chunks
     from mangaassist_assets.core.snapshots import canonical_json
     from mangaassist_assets.retrieval.chunking import chunk_documents, chunks_to_parquet
     from mangaassist_assets.retrieval.documents.documents import read_knowledge
+    from mangaassist_assets.retrieval.stored_knowledge import CHUNKS_FILE, VOCABULARY_FILE, read_chunks
     from mangaassist_assets.retrieval.tenants import opened_documents
     from mangaassist_assets.retrieval.vocabulary import store_phrases
 
@@ -92,9 +92,14 @@ def chunk_embeddings(
 
     Vectors are cached by model and content: only new content is embedded.
     """
-    from mangaassist_assets.assets.reading import EMBEDDINGS_CARD_FILE, VECTORS_FILE, read_chunks, vectors_to_bytes
     from mangaassist_assets.core.snapshots import canonical_json
     from mangaassist_assets.retrieval.embedding_cache import EmbeddingCache, embed_chunks
+    from mangaassist_assets.retrieval.stored_knowledge import (
+        EMBEDDINGS_CARD_FILE,
+        VECTORS_FILE,
+        read_chunks,
+        vectors_to_bytes,
+    )
 
     snapshots = store.snapshots()
     chunks = read_chunks(snapshots)
@@ -130,9 +135,9 @@ def search_index(
     Its name comes from its content (chunks, vectors' model, index settings), so unchanged knowledge builds nothing.
     The alias does not move here.
     """
-    from mangaassist_assets.assets.reading import GENERATION_FILE, read_chunks, read_embeddings
     from mangaassist_assets.core.snapshots import canonical_json
     from mangaassist_assets.retrieval.generations import GenerationSettings, build_generation
+    from mangaassist_assets.retrieval.stored_knowledge import GENERATION_FILE, read_chunks, read_embeddings
 
     snapshots = store.snapshots()
     chunks = read_chunks(snapshots)
@@ -168,19 +173,18 @@ def retrieval_evaluation(
     Vector search, keyword search and their fusion are scored alone (recall@k, MRR@10, nDCG@10). Each query finds what
     a shopper of its tenant would; those whose documents that shopper must not see are left out and counted.
     """
-    from mangaassist_assets.assets.reading import (
+    from mangaassist_assets.core.snapshots import canonical_json
+    from mangaassist_assets.datasets.sources.labelled_queries import labelled_queries
+    from mangaassist_assets.retrieval.evaluation import (
         EVALUATION_FILE,
-        GENERATION_FILE,
-        labelled_queries,
-        read_chunks,
-        read_json,
+        answerable_queries,
+        evaluate_retrieval,
         retrieval_figures,
     )
-    from mangaassist_assets.core.snapshots import canonical_json
-    from mangaassist_assets.retrieval.evaluation import answerable_queries, evaluate_retrieval
+    from mangaassist_assets.retrieval.stored_knowledge import GENERATION_FILE, read_chunks
 
     snapshots = store.snapshots()
-    candidate = read_json(snapshots, snapshots.latest("search_index"), GENERATION_FILE)["generation"]
+    candidate = snapshots.read_json(snapshots.latest("search_index"), GENERATION_FILE)["generation"]
     index = search.index()
     live = index.live_generation()
     labelled = labelled_queries(snapshots)
@@ -244,10 +248,10 @@ def live_index(
     The alias moves in one piece, and only if it still names the generation that was live when this began. Nothing is
     swapped when the candidate is live already.
     """
-    from mangaassist_assets.assets.reading import GENERATION_FILE, read_json
+    from mangaassist_assets.retrieval.stored_knowledge import GENERATION_FILE
 
     snapshots = store.snapshots()
-    candidate = read_json(snapshots, snapshots.latest("search_index"), GENERATION_FILE)["generation"]
+    candidate = snapshots.read_json(snapshots.latest("search_index"), GENERATION_FILE)["generation"]
     index = search.index()
     before = index.live_generation()
     if before != candidate:

@@ -43,14 +43,16 @@ def review_queue(
     MLflow's reviewers see the same traces as a review queue of the bundle, with questions for the
     intent and for the documents that answer.
     """
-    from mangaassist_assets.assets.reading import read_clusters, read_corpus, read_turns
     from mangaassist_assets.core.bundles import bundles_until
+    from mangaassist_assets.datasets.sources.training_corpus import read_corpus
     from mangaassist_assets.labelling.known_intents import known_intents, messages_by_intent
     from mangaassist_assets.labelling.queue.bundle_queue import queue_bundle
     from mangaassist_assets.labelling.queue.review_queue import QueueConfig
     from mangaassist_assets.labelling.queue.stored_queue import QUEUE_FILE, queue_to_json
     from mangaassist_assets.labelling.reviews import is_reviewed
     from mangaassist_assets.mining.clustering.message_vectors import embed_messages
+    from mangaassist_assets.mining.tracking.cluster_files import read_clusters
+    from mangaassist_assets.tracing.ingestion.stored_turns import read_turns
     from resources.mlflow.assessments.review_queues import MlflowReviewQueues
 
     bundle, snapshots = context.partition_key, store.snapshots()
@@ -127,8 +129,8 @@ def intent_labels(
     One row is one label: a person's review (an MLflow expectation), a judge's answer, or what the reviews of a failure
     cluster say of its other members, with a confidence that was measured. Beside it, every disagreement by name.
     """
-    from mangaassist_assets.assets.reading import read_clusters, read_corpus, read_turns, read_vocabulary
     from mangaassist_assets.core.bundles import bundles_until
+    from mangaassist_assets.datasets.sources.training_corpus import read_corpus
     from mangaassist_assets.labelling.bundle_labels import label_bundle
     from mangaassist_assets.labelling.cluster_reviews import PropagationConfig
     from mangaassist_assets.labelling.judge import JudgingConfig
@@ -138,6 +140,9 @@ def intent_labels(
     from mangaassist_assets.labelling.reviews import is_reviewed
     from mangaassist_assets.labelling.stored_labels import JUDGEMENTS_FILE, judgements_from_json, label_files
     from mangaassist_assets.mining.clustering.message_vectors import embed_messages
+    from mangaassist_assets.mining.tracking.cluster_files import read_clusters
+    from mangaassist_assets.retrieval.stored_knowledge import read_vocabulary
+    from mangaassist_assets.tracing.ingestion.stored_turns import read_turns
 
     bundle, snapshots = context.partition_key, store.snapshots()
     earlier = [

@@ -50,12 +50,12 @@ def build_challenger_asset(pipeline: ModelPipeline) -> dg.AssetsDefinition:
         store: StoreResource,
         trainer: TrainerResource,
     ) -> dg.MaterializeResult[None]:
-        from mangaassist_assets.assets.reading import read_dataset_version
         from mangaassist_assets.assets.registration import challenger_result
         from mangaassist_assets.assets.training import train_model
+        from mangaassist_assets.datasets.versions.stored_versions import read_dataset_version
 
         bundle = context.partition_key
-        version = read_dataset_version(store.snapshots(), pipeline, bundle)
+        version = read_dataset_version(store.snapshots(), pipeline.dataset_asset, bundle)
         model = train_model(
             context,
             pipeline,

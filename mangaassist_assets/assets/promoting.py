@@ -60,8 +60,8 @@ def requested_override(config: ChampionConfig, store: "StoreResource") -> Overri
     Raises:
         Failure: it cannot be one; says why.
     """
-    from mangaassist_assets.assets.reading import read_vocabulary
     from mangaassist_assets.releases.overrides import OverrideRefusedError, override_request
+    from mangaassist_assets.retrieval.stored_knowledge import read_vocabulary
 
     asked = config.override
     if asked is None:
@@ -104,10 +104,9 @@ def promote(
         Failure: there is no champion, or the override is refused: stale, of an unknown version, or of an artifact that
             is not what was registered. Nothing was moved then.
     """
-    from mangaassist_assets.assets.reading import read_verdicts
     from mangaassist_assets.models.artifacts import ArtifactMismatchError
     from mangaassist_assets.releases.overrides import ID_TAG, OverrideRefusedError, read_overrides
-    from mangaassist_assets.releases.promotion import Champion, choose_promotion
+    from mangaassist_assets.releases.promotion import Champion, choose_promotion, read_verdicts
     from resources.mlflow.registry import RegistryError
 
     present = mlflow.version_by_alias(pipeline.model_name, "champion")
@@ -245,8 +244,8 @@ def _decide(
     sequence: int,
     now: datetime,
 ) -> Override:
-    from mangaassist_assets.assets.reading import EVALUATION_FILE, read_json, read_verdicts
     from mangaassist_assets.releases.overrides import record_override
+    from mangaassist_assets.releases.promotion import EVALUATION_FILE, read_verdicts
 
     verdicts = read_verdicts(snapshots, pipeline)
     own = [one for one in verdicts if one.challenger_version == request.version]
@@ -254,7 +253,7 @@ def _decide(
     reasons: tuple[str, ...] = ()
     if judged is not None:
         stored = snapshots.latest(pipeline.evaluation_asset, partition=judged.release_bundle)
-        reasons = tuple(read_json(snapshots, stored, EVALUATION_FILE).get("reasons", ()))
+        reasons = tuple(snapshots.read_json(stored, EVALUATION_FILE).get("reasons", ()))
     override = Override(
         request_id=request.request_id,
         model_name=pipeline.model_name,

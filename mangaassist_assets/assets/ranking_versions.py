@@ -7,9 +7,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from mangaassist_assets.assets.reading import read_chunks, read_corpus, read_golden, read_turns
 from mangaassist_assets.core.bundles import bundles_by_start
 from mangaassist_assets.datasets.building.earlier_versions import earlier_versions
+from mangaassist_assets.datasets.sources.golden_set import read_golden
+from mangaassist_assets.datasets.sources.training_corpus import read_corpus
+from mangaassist_assets.retrieval.stored_knowledge import read_chunks
+from mangaassist_assets.tracing.ingestion.stored_turns import read_turns
 
 if TYPE_CHECKING:
     from mangaassist_assets.core.snapshots import SnapshotStore

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 
 from mangaassist_assets.assets.common import image, materialized, table
-from mangaassist_assets.assets.reading import MODEL_FILE, TrainedModel
 from mangaassist_assets.core.snapshots import canonical_json
 from mangaassist_assets.models.pipelines import ModelPipeline
 from mangaassist_assets.models.registration.finished_training import TrainingFolder
+from mangaassist_assets.models.registration.trained_model import MODEL_FILE, TrainedModel
 
 if TYPE_CHECKING:
     from mangaassist_assets.datasets.versions.versions import DatasetVersion

@@ -153,10 +153,10 @@ def release_manifest(context: dg.AssetExecutionContext, store: StoreResource) ->
     Made of what the bundle's own traces say served them, so the manifest of an old bundle is the same whenever it is
     written. More than one version of a component means a mixed bundle.
     """
-    from mangaassist_assets.assets.reading import read_learned_model, read_turns
     from mangaassist_assets.core.snapshots import canonical_json
     from mangaassist_assets.models.pipelines import INTENT, RERANKER
-    from mangaassist_assets.releases.manifest import build_manifest
+    from mangaassist_assets.releases.manifest import build_manifest, read_learned_model
+    from mangaassist_assets.tracing.ingestion.stored_turns import read_turns
 
     bundle = context.partition_key
     snapshots = store.snapshots()

@@ -166,10 +166,10 @@ def usage_report(
 
     import polars as pl
 
-    from mangaassist_assets.assets.reading import TURNS_FILE
     from mangaassist_assets.core.snapshots import canonical_json
     from mangaassist_assets.reporting.usage.chart import cost_chart, customer_chart, latency_chart
     from mangaassist_assets.reporting.usage.report import build_usage_report
+    from mangaassist_assets.tracing.ingestion.stored_turns import TURNS_FILE
     from mangaassist_assets.tracing.ingestion.turn_frames import to_parquet
 
     bundle = context.partition_key
@@ -239,9 +239,9 @@ def load_bundle(
 
     import polars as pl
 
-    from mangaassist_assets.assets.reading import TURNS_FILE
     from mangaassist_assets.reporting.warehouse.rows import feedback_rows, turn_rows
     from mangaassist_assets.reporting.warehouse.tables import FEEDBACK_EVENTS
+    from mangaassist_assets.tracing.ingestion.stored_turns import TURNS_FILE
 
     turns = pl.read_parquet(io.BytesIO(snapshots.read(snapshots.latest("tagged_traces", partition=bundle), TURNS_FILE)))
     events = _feedback_events(snapshots, bundle)
@@ -260,12 +260,12 @@ def _feedback_events(snapshots: "SnapshotStore", bundle: str) -> list[Any]:
 
     import polars as pl
 
-    from mangaassist_assets.assets.reading import EVENTS_FILE, read_json
+    from mangaassist_assets.tracing.feedback.stored_events import EVENTS_FILE
 
     snapshot = snapshots.latest("feedback_events", partition=bundle)
     if EVENTS_FILE in snapshot.files:
         return pl.read_parquet(io.BytesIO(snapshots.read(snapshot, EVENTS_FILE))).to_dicts()
-    events = read_json(snapshots, snapshot, "events.json") if "events.json" in snapshot.files else None
+    events = snapshots.read_json(snapshot, "events.json") if "events.json" in snapshot.files else None
     if not isinstance(events, list):
         raise dg.Failure(f"the snapshot feedback_events of {bundle} holds no events: materialize feedback_events again")
     return events

@@ -54,18 +54,14 @@ def tagged_traces(
     its reason; one that is still being written waits for the next reading. Materializing any bundle ingests what is new
     of all bundles first. Redaction leaves the words of `knowledge_chunks` alone.
     """
-    from mangaassist_assets.assets.reading import (
-        PRESENCE_FILE,
-        QUARANTINE_FILE,
-        TURNS_FILE,
-        read_feedback,
-        read_vocabulary,
-    )
     from mangaassist_assets.core.bundles import TURNS_CARD_FILE
     from mangaassist_assets.core.snapshots import canonical_json
+    from mangaassist_assets.retrieval.stored_knowledge import read_vocabulary
     from mangaassist_assets.tracing.erasure import erased_users
     from mangaassist_assets.tracing.feedback.events import latest_feedback
+    from mangaassist_assets.tracing.feedback.stored_events import read_feedback
     from mangaassist_assets.tracing.ingestion.bundle_ingestion import ingest_bundle
+    from mangaassist_assets.tracing.ingestion.stored_turns import PRESENCE_FILE, QUARANTINE_FILE, TURNS_FILE
     from mangaassist_assets.tracing.ingestion.trace_ingestion import TraceIngestion
     from mangaassist_assets.tracing.ingestion.turn_frames import to_parquet
 

@@ -27,13 +27,12 @@ def build_champion_check(pipeline: ModelPipeline) -> dg.AssetChecksDefinition:
     )
     def champion_not_decayed(store: StoreResource) -> dg.AssetCheckResult:
         from mangaassist_assets.assets.champion_health import HEALTH_FILE
-        from mangaassist_assets.assets.reading import read_json
 
         snapshots = store.snapshots()
         snapshot = snapshots.find(pipeline.health_asset)
         if snapshot is None:
             return dg.AssetCheckResult(passed=True, description="there is no champion to judge yet")
-        health = read_json(snapshots, snapshot, HEALTH_FILE)
+        health = snapshots.read_json(snapshot, HEALTH_FILE)
         return dg.AssetCheckResult(
             passed=health["outcome"] != "decayed",
             severity=dg.AssetCheckSeverity.WARN,

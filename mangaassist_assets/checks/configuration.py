@@ -17,11 +17,10 @@ _UNKNOWN_TOLD = 10
 )
 def configuration_is_valid(context: dg.AssetCheckExecutionContext, store: StoreResource) -> dg.AssetCheckResult:
     """Judge the snapshot of the refresh; a failure names profile, version, field, reason, and the version in use."""
-    from mangaassist_assets.assets.reading import read_json
     from mangaassist_assets.assets.release import PROFILES_FILE, problem_rows
 
     snapshots = store.snapshots()
-    reviews = read_json(snapshots, snapshots.latest("runtime_configuration"), PROFILES_FILE)
+    reviews = snapshots.read_json(snapshots.latest("runtime_configuration"), PROFILES_FILE)
     broken = [one["problems_told"] for one in reviews if one["problems"]]
     for told in broken:
         context.log.error(told)

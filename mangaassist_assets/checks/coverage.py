@@ -19,8 +19,8 @@ def build_coverage_check() -> dg.AssetChecksDefinition:
         description="Each tag and span of the trace contract is there in the share of traces that one can expect.",
     )
     def contract_coverage(context: dg.AssetCheckExecutionContext, store: StoreResource) -> dg.AssetCheckResult:
-        from mangaassist_assets.assets.reading import read_presence
         from mangaassist_assets.tracing.ingestion.coverage import coverage, judge
+        from mangaassist_assets.tracing.ingestion.stored_turns import read_presence
 
         found = coverage(read_presence(store.snapshots(), context.partition_key))
         judgement = judge(found)

@@ -48,8 +48,8 @@ def build_size_check(pipeline: ModelPipeline, *, limits: DatasetLimits) -> dg.As
         ),
     )
     def enough_examples(context: dg.AssetCheckExecutionContext, store: StoreResource) -> dg.AssetCheckResult:
-        from mangaassist_assets.assets.reading import read_dataset
         from mangaassist_assets.datasets.guards.health import judge_size
+        from mangaassist_assets.datasets.versions.stored_versions import read_dataset
 
         frame, _ = read_dataset(store.snapshots(), pipeline.dataset_asset, context.partition_key)
         return _result(judge_size(frame, limits), "sides")
@@ -68,8 +68,8 @@ def build_balance_check(pipeline: ModelPipeline, *, limits: DatasetLimits) -> dg
         description="No intent has most of train, and most intents have enough examples to be learned.",
     )
     def balanced_intents(context: dg.AssetCheckExecutionContext, store: StoreResource) -> dg.AssetCheckResult:
-        from mangaassist_assets.assets.reading import read_dataset
         from mangaassist_assets.datasets.guards.health import judge_balance
+        from mangaassist_assets.datasets.versions.stored_versions import read_dataset
 
         frame, _ = read_dataset(store.snapshots(), pipeline.dataset_asset, context.partition_key)
         return _result(judge_balance(frame, limits), "intents, the smallest first")
@@ -92,8 +92,8 @@ def build_repetition_check(
         ),
     )
     def few_duplicates(context: dg.AssetCheckExecutionContext, store: StoreResource) -> dg.AssetCheckResult:
-        from mangaassist_assets.assets.reading import read_dataset
         from mangaassist_assets.datasets.guards.health import judge_repetition
+        from mangaassist_assets.datasets.versions.stored_versions import read_dataset
 
         frame, _ = read_dataset(store.snapshots(), pipeline.dataset_asset, context.partition_key)
         return _result(judge_repetition(frame, limits, text_column=text_column), "sides")
@@ -116,9 +116,10 @@ def build_leakage_check(pipeline: ModelPipeline, *, text_column: str) -> dg.Asse
         ),
     )
     def no_leakage(context: dg.AssetCheckExecutionContext, store: StoreResource) -> dg.AssetCheckResult:
-        from mangaassist_assets.assets.reading import read_dataset, read_golden
         from mangaassist_assets.datasets.building.earlier_versions import earlier_versions
         from mangaassist_assets.datasets.guards.leakage import LeakageError, find_leaks, leak_counts, refuse_crossings
+        from mangaassist_assets.datasets.sources.golden_set import read_golden
+        from mangaassist_assets.datasets.versions.stored_versions import read_dataset
 
         snapshots = store.snapshots()
         frame, card = read_dataset(snapshots, pipeline.dataset_asset, context.partition_key)
@@ -178,9 +179,9 @@ def build_noise_check(pipeline: ModelPipeline, *, limits: DatasetLimits) -> dg.A
     def little_label_noise(
         context: dg.AssetCheckExecutionContext, embeddings: EmbeddingsResource, store: StoreResource
     ) -> dg.AssetCheckResult:
-        from mangaassist_assets.assets.reading import read_dataset
         from mangaassist_assets.datasets.guards.health import judge_noise
         from mangaassist_assets.datasets.guards.label_noise import find_label_noise
+        from mangaassist_assets.datasets.versions.stored_versions import read_dataset
         from mangaassist_assets.mining.clustering.message_vectors import embed_messages
 
         frame, _ = read_dataset(store.snapshots(), pipeline.dataset_asset, context.partition_key)
@@ -207,8 +208,9 @@ def build_redaction_check(pipeline: ModelPipeline, *, text_columns: tuple[str, .
     def no_personal_data(context: dg.AssetCheckExecutionContext, store: StoreResource) -> dg.AssetCheckResult:
         from collections import Counter
 
-        from mangaassist_assets.assets.reading import read_dataset, read_vocabulary
+        from mangaassist_assets.datasets.versions.stored_versions import read_dataset
         from mangaassist_assets.privacy import residual
+        from mangaassist_assets.retrieval.stored_knowledge import read_vocabulary
 
         snapshots = store.snapshots()
         frame, _ = read_dataset(snapshots, pipeline.dataset_asset, context.partition_key)

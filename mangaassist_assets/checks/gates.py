@@ -27,11 +27,11 @@ def build_gate(pipeline: ModelPipeline) -> dg.AssetChecksDefinition:
         description=f"The challenger {pipeline.title} is better than the champion, with proof, and worse on no slice.",
     )
     def gate(context: dg.AssetCheckExecutionContext, store: StoreResource) -> dg.AssetCheckResult:
-        from mangaassist_assets.assets.reading import EVALUATION_FILE, read_json
+        from mangaassist_assets.releases.promotion import EVALUATION_FILE
 
         snapshots = store.snapshots()
         snapshot = snapshots.latest(pipeline.evaluation_asset, partition=context.partition_key)
-        evaluation = read_json(snapshots, snapshot, EVALUATION_FILE)
+        evaluation = snapshots.read_json(snapshot, EVALUATION_FILE)
         return dg.AssetCheckResult(
             passed=evaluation["verdict"] == "pass",
             severity=dg.AssetCheckSeverity.ERROR,
@@ -59,12 +59,12 @@ def generation_verified(
     context: dg.AssetCheckExecutionContext, search: SearchResource, store: StoreResource
 ) -> dg.AssetCheckResult:
     """Verify the candidate before anything may point at it."""
-    from mangaassist_assets.assets.reading import GENERATION_FILE, read_chunks, read_embeddings, read_json
     from mangaassist_assets.retrieval.generations import verify_generation
+    from mangaassist_assets.retrieval.stored_knowledge import GENERATION_FILE, read_chunks, read_embeddings
 
     snapshots = store.snapshots()
     vectors, _ = read_embeddings(snapshots)
-    generation = read_json(snapshots, snapshots.latest("search_index"), GENERATION_FILE)["generation"]
+    generation = snapshots.read_json(snapshots.latest("search_index"), GENERATION_FILE)["generation"]
     report = verify_generation(generation, read_chunks(snapshots), vectors, index=search.index())
     context.log.info(f"{generation}: {'verified' if report.passed else 'refused'}")
     return dg.AssetCheckResult(
@@ -83,10 +83,10 @@ def generation_verified(
 )
 def retrieval_not_worse(context: dg.AssetCheckExecutionContext, store: StoreResource) -> dg.AssetCheckResult:
     """Compare the fused recall of candidate and live generation."""
-    from mangaassist_assets.assets.reading import EVALUATION_FILE, read_json
+    from mangaassist_assets.retrieval.evaluation import EVALUATION_FILE
 
     snapshots = store.snapshots()
-    evaluation = read_json(snapshots, snapshots.latest("retrieval_evaluation"), EVALUATION_FILE)
+    evaluation = snapshots.read_json(snapshots.latest("retrieval_evaluation"), EVALUATION_FILE)
     candidate, live = evaluation["candidate"], evaluation["live"]
     if live is None or not evaluation["queries"]:
         why = "no generation is live yet" if live is None else "no query has known relevant documents"

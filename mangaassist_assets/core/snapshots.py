@@ -136,6 +136,10 @@ class SnapshotStore:
             raise SnapshotDamagedError(msg)
         return data
 
+    def read_json(self, snapshot: Snapshot, file: str) -> Any:  # noqa: ANN401 - any JSON value
+        """Return one JSON file of a snapshot, checked against its hash."""
+        return json.loads(self.read(snapshot, file))
+
     def history(self, name: str) -> Iterator[Snapshot]:
         """Yield every stored snapshot of `name`, older ones and all partitions included, by partition and digest.
 

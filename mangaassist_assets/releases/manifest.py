@@ -10,10 +10,16 @@ import hashlib
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mangaassist_assets.core.snapshots import canonical_json
+from mangaassist_assets.models.registration.trained_model import MODEL_FILE
+from mangaassist_assets.releases.promotion import EVALUATION_FILE
 from mangaassist_assets.tracing.contract.turns import ChatTurn
+
+if TYPE_CHECKING:
+    from mangaassist_assets.core.snapshots import SnapshotStore
+    from mangaassist_assets.models.pipelines import ModelPipeline
 
 SERVED_COMPONENTS = (
     "intent_model_version",
@@ -73,6 +79,23 @@ class ReleaseManifest:
     def digest(self) -> str:
         """SHA-256 of the canonical JSON form."""
         return hashlib.sha256(canonical_json(self.to_dict())).hexdigest()
+
+
+def read_learned_model(store: SnapshotStore, pipeline: ModelPipeline, release_bundle: str) -> LearnedModel:
+    """Return what a model pipeline made of a bundle, as far as it got."""
+    dataset = store.find(pipeline.dataset_asset, partition=release_bundle)
+    model = store.find(pipeline.model_asset, partition=release_bundle)
+    evaluation = store.find(pipeline.evaluation_asset, partition=release_bundle)
+    trained = store.read_json(model, MODEL_FILE) if model else {}
+    verdict = store.read_json(evaluation, EVALUATION_FILE) if evaluation else {}
+    card = store.read_json(dataset, "card.json") if dataset else {}
+    return LearnedModel(
+        dataset_digest=card.get("digest"),
+        challenger_version=trained.get("version"),
+        champion_version=verdict.get("champion_version"),
+        artifact_sha256=trained.get("artifact_sha256"),
+        verdict=verdict.get("verdict"),
+    )
 
 
 def build_manifest(

@@ -12,10 +12,15 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from mangaassist_assets.releases.overrides import Override, OverrideRequest, check_request
 
+if TYPE_CHECKING:
+    from mangaassist_assets.core.snapshots import SnapshotStore
+    from mangaassist_assets.models.pipelines import ModelPipeline
+
+EVALUATION_FILE = "evaluation.json"
 Verdict = Literal["pass", "fail", "insufficient_evidence"]
 
 
@@ -49,6 +54,23 @@ class Promotion:
     reason: str
     requested: OverrideRequest | None = None
     begun: Override | None = None
+
+
+def read_verdicts(store: SnapshotStore, pipeline: ModelPipeline) -> list[StoredVerdict]:
+    """Return the stored verdicts of a model pipeline, one a bundle."""
+    verdicts: list[StoredVerdict] = []
+    for bundle in store.partitions(pipeline.evaluation_asset):
+        stored = store.read_json(store.latest(pipeline.evaluation_asset, partition=bundle), EVALUATION_FILE)
+        verdicts.append(
+            StoredVerdict(
+                release_bundle=bundle,
+                bundle_start_ms=stored["bundle_start_ms"],
+                verdict=stored["verdict"],
+                challenger_version=stored["challenger_version"],
+                champion_version=stored["champion_version"],
+            )
+        )
+    return verdicts
 
 
 def choose_promotion(

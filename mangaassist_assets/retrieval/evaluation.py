@@ -15,6 +15,7 @@ from mangaassist_assets.retrieval.types import Chunk, Embedder, SearchIndex
 Ranking = Literal["vector", "keyword", "fused"]
 RANKINGS: tuple[Ranking, ...] = get_args(Ranking)
 CUTOFF = 10
+EVALUATION_FILE = "evaluation.json"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -187,3 +188,15 @@ def _metrics(outcomes: Sequence[QueryOutcome], name: Ranking, cutoffs: Sequence[
 
 def _discount(rank: int) -> float:
     return 1.0 / math.log2(rank + 1)
+
+
+def retrieval_figures(report: RetrievalReport) -> dict[str, dict[str, float]]:
+    """Return the means of a retrieval evaluation by kind of search, under the names people know them by."""
+    return {
+        kind: {
+            **{f"recall@{cutoff}": value for cutoff, value in metrics.recall.items()},
+            "mrr@10": metrics.mrr,
+            "ndcg@10": metrics.ndcg,
+        }
+        for kind, metrics in report.metrics.items()
+    }

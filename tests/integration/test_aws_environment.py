@@ -13,12 +13,12 @@ import dagster as dg
 import polars as pl
 import pytest
 
-from mangaassist_assets.assets.reading import read_json, read_turns
 from mangaassist_assets.assets.reports import REPORT_FILE
 from mangaassist_assets.chatbot.orchestrator import ChatRequest
 from mangaassist_assets.definitions import build_definitions
 from mangaassist_assets.partitions import release_bundles
 from mangaassist_assets.tracing.feedback.events import feedback_record
+from mangaassist_assets.tracing.ingestion.stored_turns import read_turns
 from tests.support.redshift_data import RedshiftData, redshift_data_server
 from tests.support.store_chatbot import store_chatbot
 
@@ -127,7 +127,7 @@ def test_traces_feedback_and_reports_of_a_bundle_come_to_rest_in_the_bucket_and_
     turns = read_turns(snapshots, aws.bundle)
     assert [turn.user_feedback for turn in turns].count("thumbs_down") == TURNS // 2
     assert {turn.learnable_text for turn in turns} == {"my name is [NAME], how to return?"}
-    report = read_json(snapshots, snapshots.latest("satisfaction_report", partition=aws.bundle), REPORT_FILE)
+    report = snapshots.read_json(snapshots.latest("satisfaction_report", partition=aws.bundle), REPORT_FILE)
     assert aws.bundle in json.dumps(report)
     loaded = aws.on.warehouse.open().query(
         "SELECT COUNT(*) AS n FROM chat_turns WHERE release_bundle = :release_bundle", {"release_bundle": aws.bundle}

@@ -10,11 +10,11 @@ import pytest
 
 from mangaassist_assets.assets.champion_health import HEALTH_FILE, build_champion_health_asset
 from mangaassist_assets.assets.promoting import ChampionConfig, champion_result, promote, requested_override
-from mangaassist_assets.assets.reading import EVALUATION_FILE, read_json
 from mangaassist_assets.champion_jobs import champion_evaluation, promotion_jobs, weekly_champion_evaluation
 from mangaassist_assets.checks.champion import build_champion_check
 from mangaassist_assets.core.snapshots import canonical_json
 from mangaassist_assets.models.pipelines import INTENT, MODEL_PIPELINES
+from mangaassist_assets.releases.promotion import EVALUATION_FILE
 from resources.mlflow.tracking import MlflowResource
 from resources.settings.learning import LearningResource
 from resources.store import StoreResource
@@ -171,7 +171,7 @@ def test_complaints_far_below_the_score_at_promotion_are_no_alarm_where_they_alw
     result = platform.judge()
     (check,) = result.get_asset_check_evaluations()
     assert check.passed
-    stored = read_json(platform.snapshots, platform.snapshots.latest(platform.pipeline.health_asset), HEALTH_FILE)
+    stored = platform.snapshots.read_json(platform.snapshots.latest(platform.pipeline.health_asset), HEALTH_FILE)
     assert stored["promotion_score"] == 0.93
     assert stored["fresh_score"] < 0.65
     assert stored["outcome"] == "too_few"

@@ -15,12 +15,12 @@ from upath import UPath
 from mangaassist_assets.assets.golden import golden_set
 from mangaassist_assets.assets.intent_dataset import intent_dataset
 from mangaassist_assets.assets.intent_versions import build_intent_version
-from mangaassist_assets.assets.reading import read_dataset
 from mangaassist_assets.checks.gates import ALL_CHECKS
 from mangaassist_assets.core.snapshots import SnapshotStore
 from mangaassist_assets.datasets.building.intent_dataset import IntentDatasetConfig
 from mangaassist_assets.datasets.sources.golden_set import keep_golden_set
 from mangaassist_assets.datasets.sources.utterances import read_utterances
+from mangaassist_assets.datasets.versions.stored_versions import read_dataset
 from mangaassist_assets.datasets.versions.versions import CARD_FILE, EXAMPLES_FILE, content_digest, to_parquet
 from mangaassist_assets.demo.generator import write_demo
 from mangaassist_assets.partitions import release_bundles

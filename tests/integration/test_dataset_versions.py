@@ -12,7 +12,6 @@ import dagster as dg
 import pytest
 from upath import UPath
 
-from mangaassist_assets.assets.reading import read_chunks, read_dataset_version, read_turns
 from mangaassist_assets.assets.registration import train_and_register
 from mangaassist_assets.assets.reranker_dataset import reranker_dataset
 from mangaassist_assets.chatbot.configuration.documents import default_documents
@@ -20,13 +19,15 @@ from mangaassist_assets.cli.commands.datasets import list_datasets, rebuild_data
 from mangaassist_assets.cli.commands.erase_user import render, run_erasure
 from mangaassist_assets.cli.session import Session
 from mangaassist_assets.core.snapshots import SnapshotStore
-from mangaassist_assets.datasets.versions.stored_versions import find_version, read_rows
+from mangaassist_assets.datasets.versions.stored_versions import find_version, read_dataset_version, read_rows
 from mangaassist_assets.local.home import Home
 from mangaassist_assets.models.artifacts import seal_artifact
 from mangaassist_assets.models.model_types import TrainedArtifact
 from mangaassist_assets.models.pipelines import RERANKER
 from mangaassist_assets.partitions import release_bundles
 from mangaassist_assets.retrieval.generations import GenerationSettings, build_generation
+from mangaassist_assets.retrieval.stored_knowledge import read_chunks
+from mangaassist_assets.tracing.ingestion.stored_turns import read_turns
 from resources.aws.app_config import AppConfigResource
 from resources.aws.clients import AwsResource
 from resources.mlflow.tracking import MlflowResource
@@ -95,7 +96,7 @@ def materialize(platform, bundle=BUNDLE):
 
 def train(platform, bundle=BUNDLE):
     """Register something that stands in for a trained model, the way the training asset does."""
-    version = read_dataset_version(platform.snapshots, platform.pipeline, bundle)
+    version = read_dataset_version(platform.snapshots, platform.pipeline.dataset_asset, bundle)
 
     def write(folder, checkpoints, progress):
         assert checkpoints.fingerprint

@@ -19,20 +19,22 @@ from typing import Any
 
 import pytest
 
-from mangaassist_assets.assets.reading import read_chunks, read_failures, read_presence, read_turns
 from mangaassist_assets.chatbot.configuration.documents import RoutingDocument
 from mangaassist_assets.core.snapshots import SnapshotStore
 from mangaassist_assets.labelling.queue.stored_queue import QUEUE_FILE, queue_from_json
 from mangaassist_assets.local.home import Home
 from mangaassist_assets.local.processes import wait_until
 from mangaassist_assets.local.supervisor import Supervisor
+from mangaassist_assets.mining.blame.stored_failures import read_failures
 from mangaassist_assets.models.pipelines import INTENT, RERANKER
 from mangaassist_assets.privacy import pseudonym
+from mangaassist_assets.retrieval.stored_knowledge import read_chunks
 from mangaassist_assets.tracing.contract.names import EXPECTED_INTENT, RELEVANT_DOCUMENTS, SpanName, Tag
 from mangaassist_assets.tracing.contract.records import TraceRecord
 from mangaassist_assets.tracing.contract.turn_reader import TraceReading, read_trace
 from mangaassist_assets.tracing.contract.turns import ChatTurn
 from mangaassist_assets.tracing.ingestion.coverage import coverage, judge
+from mangaassist_assets.tracing.ingestion.stored_turns import read_presence, read_turns
 from tests.support.bedrock_wire import bedrock_wire
 from tests.support.command_line import environment, resources_of, run_here
 from tests.support.orchestrator_process import MODEL, MODEL_FAILS_ON, Orchestrator, bedrock, write_passages

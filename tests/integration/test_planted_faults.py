@@ -10,13 +10,6 @@ import dagster as dg
 import pytest
 
 from mangaassist_assets.assets.failures import failed_traces
-from mangaassist_assets.assets.reading import (
-    FAILURES_FILE,
-    RULES_FILE,
-    TURNS_FILE,
-    read_failures,
-    read_json,
-)
 from mangaassist_assets.chatbot.answer_check import ExtractCheck
 from mangaassist_assets.chatbot.faults import InvertedScores, WrongAnswers
 from mangaassist_assets.chatbot.shopper import ShopperBehaviour
@@ -25,8 +18,10 @@ from mangaassist_assets.core.bundles import TURNS_CARD_FILE
 from mangaassist_assets.core.snapshots import canonical_json
 from mangaassist_assets.mining.blame.blame import find_failures
 from mangaassist_assets.mining.blame.rules import read_rules
+from mangaassist_assets.mining.blame.stored_failures import FAILURES_FILE, RULES_FILE, read_failures
 from mangaassist_assets.partitions import release_bundles
 from mangaassist_assets.tracing.contract.turn_reader import read_turns
+from mangaassist_assets.tracing.ingestion.stored_turns import TURNS_FILE
 from mangaassist_assets.tracing.ingestion.turn_frames import to_parquet, turns_frame
 from resources.mlflow.tracking import MlflowResource
 from resources.settings.mining import MiningResource
@@ -124,15 +119,15 @@ def test_the_asset_explains_every_failure_and_keeps_the_rules_it_was_made_under(
     assert metadata["rules_digest"].value == read_rules().digest
     assert len(rows(metadata["rules"])) == len(read_rules().signals) + len(read_rules().evidence)
     snapshot = mined.store.snapshots().latest("failed_traces", partition=BUNDLE)
-    assert read_json(mined.store.snapshots(), snapshot, RULES_FILE)["digest"] == read_rules().digest
-    stored = read_json(mined.store.snapshots(), snapshot, FAILURES_FILE)
+    assert mined.store.snapshots().read_json(snapshot, RULES_FILE)["digest"] == read_rules().digest
+    stored = mined.store.snapshots().read_json(snapshot, FAILURES_FILE)
     assert all(len({finding["stage"] for finding in row["considered"]}) == 6 for row in stored)
 
 
 def test_no_message_gets_into_the_explanation(mined):
     _, metadata = materialize(mined, MiningResource())
     snapshot = mined.store.snapshots().latest("failed_traces", partition=BUNDLE)
-    told = json.dumps(rows(metadata["why"])) + json.dumps(read_json(mined.store.snapshots(), snapshot, FAILURES_FILE))
+    told = json.dumps(rows(metadata["why"])) + json.dumps(mined.store.snapshots().read_json(snapshot, FAILURES_FILE))
     assert not any(turn.message in told for turn in mined.turns)
 
 

@@ -12,7 +12,6 @@ import dagster as dg
 import polars as pl
 import pytest
 
-from mangaassist_assets.assets.reading import QUARANTINE_FILE, TURNS_FILE, read_json
 from mangaassist_assets.assets.reports import REPORT_FILE, satisfaction_report, usage_report
 from mangaassist_assets.cli.commands.report import render_report, run_report
 from mangaassist_assets.cli.session import CommandError, Session
@@ -21,6 +20,7 @@ from mangaassist_assets.core.snapshots import canonical_json
 from mangaassist_assets.local.home import Home
 from mangaassist_assets.partitions import release_bundles
 from mangaassist_assets.tracing.contract.turns import Generation, StageTiming
+from mangaassist_assets.tracing.ingestion.stored_turns import QUARANTINE_FILE, TURNS_FILE
 from mangaassist_assets.tracing.ingestion.turn_frames import quarantine_frame, to_parquet, turns_frame
 from resources.mlflow.tracking import MlflowResource
 from resources.settings.prices import PricesResource
@@ -93,7 +93,7 @@ def materialize(platform, asset, bundle=BUNDLE):
 
 
 def table(platform, asset, name, bundle=BUNDLE):
-    return read_json(platform.snapshots, platform.snapshots.latest(asset, partition=bundle), REPORT_FILE)[name]
+    return platform.snapshots.read_json(platform.snapshots.latest(asset, partition=bundle), REPORT_FILE)[name]
 
 
 def test_satisfaction_is_compared_with_the_bundle_before_which_is_loaded_as_well(platform):
@@ -141,7 +141,7 @@ def test_feedback_as_a_table_counts_as_feedback_as_a_list_does(platform):
     listed = table(platform, "satisfaction_report", "groups")
     for bundle in (BUNDLE, EARLIER):
         snapshot = platform.snapshots.latest("feedback_events", partition=bundle)
-        events = [one for one in read_json(platform.snapshots, snapshot, "events.json") if "trace_id" in one]
+        events = [one for one in platform.snapshots.read_json(snapshot, "events.json") if "trace_id" in one]
         tabled = {"events.parquet": to_parquet(pl.DataFrame(events).drop("schema"))}
         platform.snapshots.write("feedback_events", tabled, partition=bundle)
     materialize(platform, satisfaction_report)

@@ -19,11 +19,6 @@ import requests
 from mangaassist_assets.assets.clusters import failure_clusters
 from mangaassist_assets.assets.failures import failed_traces
 from mangaassist_assets.assets.labels import IntentLabelsConfig, ReviewQueueConfig, intent_labels, review_queue
-from mangaassist_assets.assets.reading import (
-    PRESENCE_FILE,
-    QUARANTINE_FILE,
-    TURNS_FILE,
-)
 from mangaassist_assets.core.bundles import TURNS_CARD_FILE
 from mangaassist_assets.core.snapshots import canonical_json
 from mangaassist_assets.labelling.intent_labels import LABELS_FILE, labels_from_parquet
@@ -33,6 +28,7 @@ from mangaassist_assets.labelling.queue.stored_queue import QUEUE_FILE, queue_to
 from mangaassist_assets.tracing.contract.names import EXPECTED_INTENT
 from mangaassist_assets.tracing.contract.turn_reader import read_turns
 from mangaassist_assets.tracing.contract.turns import ChatTurn
+from mangaassist_assets.tracing.ingestion.stored_turns import PRESENCE_FILE, QUARANTINE_FILE, TURNS_FILE
 from mangaassist_assets.tracing.ingestion.turn_frames import quarantine_frame, to_parquet, turns_frame
 from resources.aws.clients import AwsResource
 from resources.aws.judge import JudgeResource

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from mangaassist_assets.assets.reading import GOLDEN_FILE, read_json
+from mangaassist_assets.datasets.sources.golden_set import GOLDEN_FILE
 from mangaassist_assets.local.home import Home
 from mangaassist_assets.local.supervisor import Supervisor
 from tests.support.command_line import Production, Ran, environment, production, resources_of, run_here
@@ -115,7 +115,7 @@ class TestBootstrapOfOneDocument:
         assert "no question" in small.ran["bootstrap"].stderr
         with environment(**small.supervisor.environment):
             store = resources_of(small.supervisor)["store"].snapshots()
-            rows = read_json(store, store.latest("golden_set"), GOLDEN_FILE)
+            rows = store.read_json(store.latest("golden_set"), GOLDEN_FILE)
         assert [row["relevant_documents"] for row in rows] == [["returns.md"], ["returns.md"], []]
         assert [row.get("answers") for row in rows] == [["Thirty days."], None, ["We do not know."]]
 

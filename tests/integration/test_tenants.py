@@ -19,20 +19,14 @@ from mangaassist_assets.assets.knowledge import (
     retrieval_evaluation,
     search_index,
 )
-from mangaassist_assets.assets.reading import (
-    CHUNKS_FILE,
-    CORPUS_FILE,
-    EVALUATION_FILE,
-    VOCABULARY_FILE,
-    corpus_to_json,
-    read_chunks,
-    read_json,
-)
 from mangaassist_assets.chatbot.orchestrator import ChatReply, ChatRequest
 from mangaassist_assets.checks.gates import generation_verified, retrieval_not_worse
 from mangaassist_assets.core.snapshots import canonical_json
+from mangaassist_assets.datasets.sources.training_corpus import CORPUS_FILE, corpus_to_json
 from mangaassist_assets.datasets.sources.utterances import Utterance
 from mangaassist_assets.retrieval.chunking import chunks_to_frame
+from mangaassist_assets.retrieval.evaluation import EVALUATION_FILE
+from mangaassist_assets.retrieval.stored_knowledge import CHUNKS_FILE, VOCABULARY_FILE, read_chunks
 from mangaassist_assets.tracing.contract.records import TraceRecord
 from resources.search.embeddings import LocalEmbedderResource
 from resources.search.indexes import LanceDbSearchResource
@@ -149,7 +143,7 @@ def test_queries_about_what_became_anothers_do_not_hold_the_index_back(shop):
     (shop.folder / "hours.md.metadata.json").write_text('{"metadataAttributes": {"customer": "CustomerA"}}')
     assert refresh(shop).success
     assert shop.index.live_generation() != before
-    evaluation = read_json(shop.snapshots, shop.snapshots.latest("retrieval_evaluation"), EVALUATION_FILE)
+    evaluation = shop.snapshots.read_json(shop.snapshots.latest("retrieval_evaluation"), EVALUATION_FILE)
     assert (evaluation["queries"], evaluation["queries_of_others"]) == (1, 2)
 
 
@@ -157,7 +151,7 @@ def test_a_sidecar_that_broke_takes_its_document_out_of_the_index(shop):
     (shop.folder / "CustomerB.csv.metadata.JSON").write_text("{")
     assert refresh(shop).success
     assert {chunk.document_id for chunk in read_chunks(shop.snapshots)} == {"CustomerA.csv#1", "hours.md"}
-    rejects = read_json(shop.snapshots, shop.snapshots.latest("knowledge_chunks"), "rejects.json")
+    rejects = shop.snapshots.read_json(shop.snapshots.latest("knowledge_chunks"), "rejects.json")
     assert [one["file"] for one in rejects] == ["CustomerB.csv"]
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import dagster as dg
 import pytest
 
-from mangaassist_assets.assets.reading import EVALUATION_FILE, read_json
 from mangaassist_assets.models.model_type_registry import UnknownModelTypeError, load_model_type
+from mangaassist_assets.releases.promotion import EVALUATION_FILE
 from resources.aws.endpoints import EndpointInvocationError
 from tests.support.sentiment import FIRST_BUNDLE, SECOND_BUNDLE, SentimentModelType
 
@@ -16,7 +16,7 @@ pytestmark = pytest.mark.integration
 def verdict_of(platform, bundle):
     snapshots = platform.store.snapshots()
     snapshot = snapshots.find(platform.pipeline.evaluation_asset, partition=bundle)
-    return None if snapshot is None else read_json(snapshots, snapshot, EVALUATION_FILE)
+    return None if snapshot is None else snapshots.read_json(snapshot, EVALUATION_FILE)
 
 
 def test_a_kind_nobody_brought_is_refused_with_the_way_to_bring_it():

@@ -7,18 +7,12 @@ from collections.abc import Callable, Sequence
 
 from mangaassist_assets.assets.intent_versions import build_intent_version
 from mangaassist_assets.assets.ranking_versions import SEARCHES_FILE, BuiltRanking, build_ranking_version
-from mangaassist_assets.assets.reading import (
-    CHUNKS_FILE,
-    CORPUS_FILE,
-    TURNS_FILE,
-    VOCABULARY_FILE,
-    corpus_to_json,
-)
 from mangaassist_assets.core.bundles import TURNS_CARD_FILE
 from mangaassist_assets.core.snapshots import SnapshotStore, canonical_json
 from mangaassist_assets.datasets.building.intent_dataset import DEFAULT_INTENT_DATASET
 from mangaassist_assets.datasets.building.reranker_dataset import RankingDatasetConfig
 from mangaassist_assets.datasets.building.splits import assign_split
+from mangaassist_assets.datasets.sources.training_corpus import CORPUS_FILE, corpus_to_json
 from mangaassist_assets.datasets.sources.utterances import Utterance
 from mangaassist_assets.datasets.versions.stored_versions import StoredVersion, find_version, write_version
 from mangaassist_assets.labelling.intent_labels import (
@@ -32,9 +26,11 @@ from mangaassist_assets.labelling.intent_labels import (
 from mangaassist_assets.labelling.stored_labels import conflicts_to_json
 from mangaassist_assets.privacy import pseudonym
 from mangaassist_assets.retrieval.chunking import chunks_to_parquet, embedding_text
+from mangaassist_assets.retrieval.stored_knowledge import CHUNKS_FILE, VOCABULARY_FILE
 from mangaassist_assets.retrieval.tenants import TenantScope
 from mangaassist_assets.retrieval.types import Chunk, Hit
 from mangaassist_assets.tracing.contract.turns import ChatTurn, RankedCandidate
+from mangaassist_assets.tracing.ingestion.stored_turns import TURNS_FILE
 from mangaassist_assets.tracing.ingestion.turn_frames import to_parquet, turns_frame
 
 EARLIER, BUNDLE, LATER = "2026.01.05-rc1", "2026.01.12-rc1", "2026.01.19-rc1"

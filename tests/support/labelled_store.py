@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from mangaassist_assets.assets.reading import CORPUS_FILE, TURNS_FILE, corpus_to_json
 from mangaassist_assets.core.bundles import TURNS_CARD_FILE
 from mangaassist_assets.core.snapshots import SnapshotStore, canonical_json
+from mangaassist_assets.datasets.sources.training_corpus import CORPUS_FILE, corpus_to_json
 from mangaassist_assets.datasets.sources.utterances import Utterance
 from mangaassist_assets.labelling.intent_labels import CONFLICTS_FILE, LABELS_FILE, IntentLabel, labels_to_parquet
 from mangaassist_assets.labelling.stored_labels import conflicts_to_json
 from mangaassist_assets.tracing.contract.turns import ChatTurn
+from mangaassist_assets.tracing.ingestion.stored_turns import TURNS_FILE
 from mangaassist_assets.tracing.ingestion.turn_frames import to_parquet, turns_frame
 
 

@@ -100,7 +100,7 @@ def run_bootstrap(
     session.progress("training the first champions")
     models = _succeeded(session.run_job("bootstrap"))
 
-    from mangaassist_assets.assets.reading import read_chunks
+    from mangaassist_assets.retrieval.stored_knowledge import read_chunks
 
     champions = {}
     for pipeline in MODEL_PIPELINES:

@@ -81,15 +81,13 @@ def _turn(
 
 def _first_scores(session: Session, bundle: str, unseen: Path) -> dict[str, Any]:
     """Return the scores from before the loop's first turn on a bundle, also when the demo goes on or is repeated."""
-    from mangaassist_assets.assets.reading import read_json
-
     store = session.resources.store.snapshots()
     stored = store.find("demo_scores_before", partition=bundle)
     if stored is None:
         stored = store.write(
             "demo_scores_before", {"scores.json": canonical_json(_scores(session, unseen))}, partition=bundle
         )
-    scores: dict[str, Any] = read_json(store, stored, "scores.json")
+    scores: dict[str, Any] = store.read_json(stored, "scores.json")
     return scores
 
 

@@ -51,10 +51,12 @@ def run_export(
         CommandError: the file is there already, for somebody may have filled it in, or cannot be written.
         SnapshotMissingError: the bundle was not mined.
     """
-    from mangaassist_assets.assets.reading import read_clusters, read_turns, read_vocabulary
     from mangaassist_assets.core.snapshots import write_whole
     from mangaassist_assets.labelling.queue.export import export_rows, to_csv, to_jsonl
     from mangaassist_assets.labelling.queue.stored_queue import QUEUE_FILE, queue_from_json
+    from mangaassist_assets.mining.tracking.cluster_files import read_clusters
+    from mangaassist_assets.retrieval.stored_knowledge import read_vocabulary
+    from mangaassist_assets.tracing.ingestion.stored_turns import read_turns
 
     chosen = format_of(out, file_format)
     if out.exists() and not replace:
@@ -101,8 +103,8 @@ def run_import(
         LabelFileError: the file is too large, no UTF-8, or its columns are missing.
         SnapshotMissingError: the bundle was not mined.
     """
-    from mangaassist_assets.assets.reading import read_turns
     from mangaassist_assets.labelling.queue.label_import import KnownAnswers, read_labels
+    from mangaassist_assets.tracing.ingestion.stored_turns import read_turns
     from resources.mlflow.assessments.reviews import MlflowLabelRecorder
 
     chosen = format_of(file, file_format)
@@ -152,7 +154,7 @@ def _said(found: LabelFile, release_bundle: str, file: Path, chosen: Format) -> 
 
 
 def _known_intents(store: SnapshotStore, turns: Iterable[ChatTurn]) -> set[str]:
-    from mangaassist_assets.assets.reading import read_corpus
+    from mangaassist_assets.datasets.sources.training_corpus import read_corpus
     from mangaassist_assets.labelling.known_intents import known_intents, messages_by_intent
 
     corpus = read_corpus(store) if store.find("training_corpus") else []
@@ -160,7 +162,7 @@ def _known_intents(store: SnapshotStore, turns: Iterable[ChatTurn]) -> set[str]:
 
 
 def _documents(store: SnapshotStore) -> set[str]:
-    from mangaassist_assets.assets.reading import read_chunks
+    from mangaassist_assets.retrieval.stored_knowledge import read_chunks
 
     if store.find("knowledge_chunks") is None:
         return set()

@@ -115,14 +115,15 @@ def run_loop(session: Session, *, release_bundle: str, deploy: bool = True) -> L
 def _report(
     session: Session, bundle: str, outcomes: list[RunOutcome], generation_before: str | None, *, deploy: bool
 ) -> LoopReport:
-    from mangaassist_assets.assets.reading import read_clusters, read_failures, read_json
     from mangaassist_assets.core.bundles import TURNS_CARD_FILE
+    from mangaassist_assets.mining.blame.stored_failures import read_failures
+    from mangaassist_assets.mining.tracking.cluster_files import read_clusters
 
     store = session.resources.store.snapshots()
     errors = [f"{one.job}: {error}" for one in outcomes for error in one.errors]
     by_job = {one.job: one for one in outcomes}
     traces = store.find("tagged_traces", partition=bundle)
-    card = read_json(store, traces, TURNS_CARD_FILE) if traces else {"turns": 0, "quarantined": 0}
+    card = store.read_json(traces, TURNS_CARD_FILE) if traces else {"turns": 0, "quarantined": 0}
     mined = by_job["failure_mining"].succeeded
     failures = read_failures(store, bundle) if mined else []
     clusters = read_clusters(store, bundle) if mined else []
@@ -155,7 +156,7 @@ def _report(
         ),
         generation_before=generation_before,
         generation=session.resources.search.index().live_generation(),
-        retrieval=read_json(store, retrieval, "evaluation.json") if retrieval else {},
+        retrieval=store.read_json(retrieval, "evaluation.json") if retrieval else {},
         # The manifest's own digest, as its asset shows it: that of the file, not of the snapshot around it.
         manifest_digest=manifest.files["manifest.json"] if manifest else None,
         runs={one.job: one.run_id for one in outcomes},
@@ -166,7 +167,7 @@ def _report(
 def _pipeline_report(
     session: Session, pipeline: ModelPipeline, bundle: str, outcome: RunOutcome | None, *, deploy: bool
 ) -> PipelineReport:
-    from mangaassist_assets.assets.reading import EVALUATION_FILE, read_json
+    from mangaassist_assets.releases.promotion import EVALUATION_FILE
 
     store = session.resources.store.snapshots()
     left_out = outcome.left_out.get(pipeline.dataset_asset) if outcome else None
@@ -180,7 +181,7 @@ def _pipeline_report(
         and pipeline.evaluation_asset not in outcome.failed_assets
         and not ({pipeline.dataset_asset, pipeline.model_asset} & set(outcome.failed_assets))
     )
-    verdict = read_json(store, evaluation, EVALUATION_FILE) if evaluation and reached_gate else {}
+    verdict = store.read_json(evaluation, EVALUATION_FILE) if evaluation and reached_gate else {}
     deployed = session.resources.endpoints.describe(pipeline.endpoint_name) if deploy else None
     return PipelineReport(
         model=pipeline.model_asset,

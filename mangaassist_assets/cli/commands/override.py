@@ -60,7 +60,6 @@ def run_override(session: Session, *, model: str, version: str, reason: str, by:
     Raises:
         CommandError: it is refused, or the deployment failed; says which.
     """
-    from mangaassist_assets.assets.reading import read_vocabulary
     from mangaassist_assets.releases.overrides import (
         DEFAULT_BY,
         NO_CHAMPION,
@@ -68,6 +67,7 @@ def run_override(session: Session, *, model: str, version: str, reason: str, by:
         override_request,
         read_overrides,
     )
+    from mangaassist_assets.retrieval.stored_knowledge import read_vocabulary
 
     pipeline = pipeline_of(model)
     mlflow = session.resources.mlflow

@@ -26,7 +26,6 @@ def run_report(session: Session, *, release_bundle: str, kind: Kind = "all") -> 
     Raises:
         CommandError: The bundle was not mined, its key is none, or a report failed.
     """
-    from mangaassist_assets.assets.reading import read_json
     from mangaassist_assets.assets.reports import REPORT_FILE
     from mangaassist_assets.core.bundles import InvalidBundleError, validate_bundle
 
@@ -49,7 +48,7 @@ def run_report(session: Session, *, release_bundle: str, kind: Kind = "all") -> 
     if not outcome.succeeded:
         raise CommandError("; ".join(outcome.errors) or f"run {outcome.run_id} of the job {JOB} failed")
     reports = {
-        name: read_json(store, store.latest(asset, partition=release_bundle), REPORT_FILE)
+        name: store.read_json(store.latest(asset, partition=release_bundle), REPORT_FILE)
         for name, asset in wanted.items()
     }
     return {"release_bundle": release_bundle, **reports}

@@ -21,10 +21,10 @@ def build_chatbot(session: Session, sink: TraceSink) -> Chatbot:
         CommandError: the home has no endpoints or no configuration yet. A reranker that has no champion is not waited
             for: without one, passages stay in the order of retrieval.
     """
-    from mangaassist_assets.assets.reading import read_vocabulary
     from mangaassist_assets.chatbot.orchestrator import Chatbot
     from mangaassist_assets.chatbot.retrieval import Retriever
     from mangaassist_assets.models.pipelines import INTENT, RERANKER
+    from mangaassist_assets.retrieval.stored_knowledge import read_vocabulary
 
     resources = session.resources
     reranks = resources.mlflow.version_by_alias(RERANKER.model_name, "champion") is not None

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from mangaassist_assets.core.snapshots import canonical_json, write_whole
+from mangaassist_assets.core.snapshots import SnapshotStore, canonical_json, write_whole
 from mangaassist_assets.datasets.sources.golden_file import GoldenMessage
 from mangaassist_assets.datasets.sources.utterances import Utterance
 from mangaassist_assets.privacy import Vocabulary, redact
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 INPUT_FILE = "golden.jsonl"
 REPLACEMENT_FILE = "golden-replaces.json"
 SOURCE_FILE = "source.json"
+GOLDEN_FILE = "golden.json"
 
 
 class GoldenSetChangedError(ValueError):
@@ -114,6 +115,12 @@ def keep_golden_set(
 def golden_to_json(messages: Sequence[GoldenMessage]) -> bytes:
     """Return messages that are redacted as JSON: text, intent, relevant documents, and what else is known of each."""
     return canonical_json([_row(one, one.text, None) for one in messages])
+
+
+def read_golden(store: SnapshotStore) -> list[str]:
+    """Return the messages of the golden set, which nothing is trained on; none where no golden set was handed in."""
+    snapshot = store.find("golden_set")
+    return [] if snapshot is None else [row["text"] for row in store.read_json(snapshot, GOLDEN_FILE)]
 
 
 def _row(one: Utterance, text: str, vocabulary: Vocabulary | None) -> dict[str, object]:

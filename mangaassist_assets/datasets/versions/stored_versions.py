@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mangaassist_assets.core.snapshots import Snapshot, SnapshotDamagedError, SnapshotStore
 from mangaassist_assets.datasets.versions.versions import (
@@ -162,6 +162,21 @@ def read_rows(store: SnapshotStore, stored: StoredVersion) -> pl.DataFrame:
         DatasetDamagedError: they are not those it is named by; names the file.
     """
     return _rows_of(stored.snapshot, store.read(stored.snapshot, EXAMPLES_FILE), stored.card.digest)
+
+
+def read_dataset(store: SnapshotStore, asset: str, release_bundle: str) -> tuple[pl.DataFrame, Mapping[str, Any]]:
+    """Return the rows of a bundle's dataset, checked against their digest, and its data card as stored."""
+    snapshot = store.latest(asset, partition=release_bundle)
+    card: Mapping[str, Any] = store.read_json(snapshot, CARD_FILE)
+    return from_parquet(store.read(snapshot, EXAMPLES_FILE), expected_digest=card["digest"]), card
+
+
+def read_dataset_version(store: SnapshotStore, asset: str, release_bundle: str) -> DatasetVersion:
+    """Return a bundle's dataset as the training functions take it, checked against its digest."""
+    snapshot = store.latest(asset, partition=release_bundle)
+    card = DataCard.from_json(store.read(snapshot, CARD_FILE))
+    rows = from_parquet(store.read(snapshot, EXAMPLES_FILE), expected_digest=card.digest)
+    return DatasetVersion(digest=card.digest, frame=rows, card=card)
 
 
 def problems_of(store: SnapshotStore, stored: StoredVersion) -> Sequence[str]:

@@ -11,7 +11,7 @@ import numpy as np
 import polars as pl
 from pydantic import TypeAdapter
 
-from mangaassist_assets.core.snapshots import canonical_json
+from mangaassist_assets.core.snapshots import SnapshotStore, canonical_json
 from mangaassist_assets.mining.tracking.cluster_events import IdentityEvent
 from mangaassist_assets.mining.tracking.clusters import FailureCluster, MinedBundle
 from mangaassist_assets.mining.tracking.profiles import ClusterProfile
@@ -112,3 +112,8 @@ def _profiles_from_parquet(content: bytes) -> list[ClusterProfile]:
             )
         )
     return found
+
+
+def read_clusters(store: SnapshotStore, release_bundle: str) -> list[FailureCluster]:
+    """Return the failure clusters of a bundle, the largest first."""
+    return clusters_from_json(store.read(store.latest("failure_clusters", partition=release_bundle), CLUSTERS_FILE))

@@ -10,7 +10,6 @@ import polars as pl
 import pytest
 from upath import UPath
 
-from mangaassist_assets.assets.reading import read_turns
 from mangaassist_assets.assets.rebuilding import rebuild
 from mangaassist_assets.core.snapshots import SnapshotMissingError, SnapshotStore
 from mangaassist_assets.datasets.versions.recorded_inputs import (
@@ -22,6 +21,7 @@ from mangaassist_assets.datasets.versions.recorded_inputs import (
 from mangaassist_assets.datasets.versions.stored_versions import find_version, read_rows, stored_versions
 from mangaassist_assets.labelling.intent_labels import LabelConflict
 from mangaassist_assets.tracing.erasure import record_erasure, snapshots_holding
+from mangaassist_assets.tracing.ingestion.stored_turns import read_turns
 from tests.support.dataset_store import (
     BUNDLE,
     EARLIER,

@@ -8,9 +8,10 @@ import pytest
 from upath import UPath
 
 from mangaassist_assets.assets.evaluation import Evaluation, _standing_evaluation
-from mangaassist_assets.assets.reading import EVALUATION_FILE, TrainedModel
 from mangaassist_assets.core.snapshots import SnapshotStore, canonical_json
 from mangaassist_assets.models.pipelines import INTENT
+from mangaassist_assets.models.registration.trained_model import TrainedModel
+from mangaassist_assets.releases.promotion import EVALUATION_FILE
 from resources.mlflow.registry import ModelVersion
 
 BUNDLE = "2026.03.10-rc1"

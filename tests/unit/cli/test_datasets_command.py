@@ -8,9 +8,9 @@ from dataclasses import replace
 import pytest
 from upath import UPath
 
-from mangaassist_assets.assets.reading import read_turns
 from mangaassist_assets.core.snapshots import SnapshotStore
 from mangaassist_assets.local.home import Home
+from mangaassist_assets.tracing.ingestion.stored_turns import read_turns
 from tests.support.command_line import run_here
 from tests.support.dataset_store import BUNDLE, EARLIER, fill, put_dataset, put_turns, reviewed_turn
 

@@ -6,13 +6,13 @@ import pytest
 from click.testing import CliRunner
 from upath import UPath
 
-from mangaassist_assets.assets.reading import TURNS_FILE
 from mangaassist_assets.cli.commands.labels import format_of, render_export, render_import, run_export, run_import
 from mangaassist_assets.cli.main import main
 from mangaassist_assets.cli.session import CommandError
 from mangaassist_assets.core.bundles import TURNS_CARD_FILE
 from mangaassist_assets.core.snapshots import SnapshotMissingError, SnapshotStore, canonical_json
 from mangaassist_assets.labelling.queue.stored_queue import QUEUE_FILE, queue_to_json
+from mangaassist_assets.tracing.ingestion.stored_turns import TURNS_FILE
 from mangaassist_assets.tracing.ingestion.turn_frames import to_parquet, turns_frame
 from resources.mlflow.assessments.reviews import MlflowLabelRecorder, RecordedLabels
 from tests.support.labelling import make_turn, queue_item, reviewed_turn, said

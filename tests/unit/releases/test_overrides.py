@@ -20,10 +20,10 @@ from mangaassist_assets.assets.promoting import (
     promote,
     requested_override,
 )
-from mangaassist_assets.assets.reading import EVALUATION_FILE
 from mangaassist_assets.core.snapshots import SnapshotStore, canonical_json
 from mangaassist_assets.models.pipelines import INTENT
 from mangaassist_assets.releases.overrides import OverrideRefusedError, override_request, read_overrides
+from mangaassist_assets.releases.promotion import EVALUATION_FILE
 from tests.support.registry import MemoryMlflow, RegistryGoneError, stored_verdict
 
 MODEL = INTENT.model_name

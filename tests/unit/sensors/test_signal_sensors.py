@@ -10,12 +10,12 @@ from uuid import uuid4
 import dagster as dg
 import pytest
 
-from mangaassist_assets.assets.reading import TURNS_FILE
 from mangaassist_assets.jobs import failure_mining, release, retraining
 from mangaassist_assets.partitions import release_bundles
 from mangaassist_assets.tracing.contract.turns import ChatTurn
 from mangaassist_assets.tracing.feedback.events import FeedbackEvent, feedback_record, parse_feedback
 from mangaassist_assets.tracing.feedback.identity import StoredIds
+from mangaassist_assets.tracing.ingestion.stored_turns import TURNS_FILE
 from mangaassist_assets.tracing.ingestion.turn_frames import to_parquet, turns_frame
 from mangaassist_assets.triggers.cursors import CursorError
 from mangaassist_assets.triggers.thumb_history import ThumbOnTrace

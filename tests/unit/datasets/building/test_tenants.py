@@ -10,22 +10,16 @@ import pytest
 from upath import UPath
 
 from mangaassist_assets.assets.ranking_versions import recorded_search, searches_to_parquet, title_queries
-from mangaassist_assets.assets.reading import (
-    CHUNKS_FILE,
-    CORPUS_FILE,
-    VOCABULARY_FILE,
-    corpus_to_json,
-    labelled_queries,
-    read_chunks,
-    read_corpus,
-)
 from mangaassist_assets.assets.rebuilding import rebuild
 from mangaassist_assets.core.snapshots import SnapshotStore, canonical_json
 from mangaassist_assets.datasets.building.reranker_dataset import RankingDatasetConfig, build_ranking_dataset
+from mangaassist_assets.datasets.sources.labelled_queries import labelled_queries
+from mangaassist_assets.datasets.sources.training_corpus import CORPUS_FILE, corpus_to_json, read_corpus
 from mangaassist_assets.datasets.sources.utterances import Utterance
 from mangaassist_assets.retrieval.chunking import CHUNK_SCHEMA, chunks_to_frame
 from mangaassist_assets.retrieval.errors import KnowledgeError
 from mangaassist_assets.retrieval.evaluation import LabelledQuery, answerable_queries
+from mangaassist_assets.retrieval.stored_knowledge import CHUNKS_FILE, VOCABULARY_FILE, read_chunks
 from mangaassist_assets.retrieval.tenants import UNTENANTED, TenantScope
 from tests.support.dataset_store import BUNDLE, fill, knowledge, put_dataset, put_knowledge, put_turns, reviewed_turn
 from tests.unit.datasets.building.test_reranker_dataset import TRAIN_USER, finds, make_chunk, make_turn
