@@ -43,22 +43,19 @@ def review_queue(
     MLflow's reviewers see the same traces as a review queue of the bundle, with questions for the
     intent and for the documents that answer.
     """
-    from mangaassist_assets.core.bundles import bundles_until
     from mangaassist_assets.datasets.sources.training_corpus import read_corpus
     from mangaassist_assets.labelling.known_intents import known_intents, messages_by_intent
     from mangaassist_assets.labelling.queue.bundle_queue import queue_bundle
     from mangaassist_assets.labelling.queue.review_queue import QueueConfig
     from mangaassist_assets.labelling.queue.stored_queue import QUEUE_FILE, queue_to_json
-    from mangaassist_assets.labelling.reviews import is_reviewed
+    from mangaassist_assets.labelling.reviews import read_reviewed_turns
     from mangaassist_assets.mining.clustering.message_vectors import embed_messages
     from mangaassist_assets.mining.tracking.cluster_files import read_clusters
     from mangaassist_assets.tracing.ingestion.stored_turns import read_turns
     from resources.mlflow.assessments.review_queues import MlflowReviewQueues
 
     bundle, snapshots = context.partition_key, store.snapshots()
-    earlier = [
-        turn for one in bundles_until(snapshots, bundle) for turn in read_turns(snapshots, one) if is_reviewed(turn)
-    ]
+    earlier = read_reviewed_turns(snapshots, bundle)
     queues = MlflowReviewQueues.of(mlflow)
     state = queues.state(bundle)
     embedder, cache = embeddings.embedder(), store.embedding_cache()
@@ -129,7 +126,6 @@ def intent_labels(
     One row is one label: a person's review (an MLflow expectation), a judge's answer, or what the reviews of a failure
     cluster say of its other members, with a confidence that was measured. Beside it, every disagreement by name.
     """
-    from mangaassist_assets.core.bundles import bundles_until
     from mangaassist_assets.datasets.sources.training_corpus import read_corpus
     from mangaassist_assets.labelling.bundle_labels import label_bundle
     from mangaassist_assets.labelling.cluster_reviews import PropagationConfig
@@ -137,7 +133,7 @@ def intent_labels(
     from mangaassist_assets.labelling.known_intents import known_intents, messages_by_intent
     from mangaassist_assets.labelling.label_report import label_figures
     from mangaassist_assets.labelling.queue.stored_queue import QUEUE_FILE, queue_from_json
-    from mangaassist_assets.labelling.reviews import is_reviewed
+    from mangaassist_assets.labelling.reviews import read_reviewed_turns
     from mangaassist_assets.labelling.stored_labels import JUDGEMENTS_FILE, judgements_from_json, label_files
     from mangaassist_assets.mining.clustering.message_vectors import embed_messages
     from mangaassist_assets.mining.tracking.cluster_files import read_clusters
@@ -145,11 +141,8 @@ def intent_labels(
     from mangaassist_assets.tracing.ingestion.stored_turns import read_turns
 
     bundle, snapshots = context.partition_key, store.snapshots()
-    earlier = [
-        turn for one in bundles_until(snapshots, bundle) for turn in read_turns(snapshots, one) if is_reviewed(turn)
-    ]
     corpus = messages_by_intent(read_corpus(snapshots) if snapshots.find("training_corpus") else [])
-    intents = known_intents(corpus, earlier)
+    intents = known_intents(corpus, read_reviewed_turns(snapshots, bundle))
     queue = snapshots.find("review_queue", partition=bundle)
     before = snapshots.find("intent_labels", partition=bundle)
     embedder, cache = embeddings.embedder(), store.embedding_cache()

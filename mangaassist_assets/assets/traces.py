@@ -54,16 +54,12 @@ def tagged_traces(
     its reason; one that is still being written waits for the next reading. Materializing any bundle ingests what is new
     of all bundles first. Redaction leaves the words of `knowledge_chunks` alone.
     """
-    from mangaassist_assets.core.bundles import TURNS_CARD_FILE
-    from mangaassist_assets.core.snapshots import canonical_json
     from mangaassist_assets.retrieval.stored_knowledge import read_vocabulary
     from mangaassist_assets.tracing.erasure import erased_users
     from mangaassist_assets.tracing.feedback.events import latest_feedback
     from mangaassist_assets.tracing.feedback.stored_events import read_feedback
     from mangaassist_assets.tracing.ingestion.bundle_ingestion import ingest_bundle
-    from mangaassist_assets.tracing.ingestion.stored_turns import PRESENCE_FILE, QUARANTINE_FILE, TURNS_FILE
     from mangaassist_assets.tracing.ingestion.trace_ingestion import TraceIngestion
-    from mangaassist_assets.tracing.ingestion.turn_frames import to_parquet
 
     bundle, snapshots = context.partition_key, store.snapshots()
     ingestion = TraceIngestion(
@@ -83,16 +79,7 @@ def tagged_traces(
         compare_with_source=config.compare_with_source,
         sweep=config.sweep,
     )
-    files = {
-        TURNS_FILE: to_parquet(ingested.turns),
-        QUARANTINE_FILE: to_parquet(ingested.found.quarantined),
-        PRESENCE_FILE: to_parquet(ingested.found.presence),
-        TURNS_CARD_FILE: canonical_json(ingested.card()),
-    }
-    snapshot = snapshots.write("tagged_traces", files, partition=bundle)
-    context.log.info(
-        f"{ingested.turns.height} turns, {ingested.found.quarantined.height} quarantined, {ingested.new.waiting} still "
-        "being written"
-    )
+    snapshot = snapshots.write("tagged_traces", ingested.files(), partition=bundle)
+    context.log.info(str(ingested))
     traces = dg.MetadataValue.url(mlflow.traces_url(bundle))
     return materialized(snapshot, {**ingested.figures(), "mlflow_traces": traces})

@@ -5,16 +5,18 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import polars as pl
 
+from mangaassist_assets.core.bundles import TURNS_CARD_FILE
 from mangaassist_assets.core.figures import Figures, count_rows
+from mangaassist_assets.core.snapshots import canonical_json
 from mangaassist_assets.tracing.contract.turns import Feedback
 from mangaassist_assets.tracing.ingestion.ingested_traces import BundleTraces
 from mangaassist_assets.tracing.ingestion.ingestion_state import Ingested
+from mangaassist_assets.tracing.ingestion.stored_turns import PRESENCE_FILE, QUARANTINE_FILE, TURNS_FILE
 from mangaassist_assets.tracing.ingestion.trace_ingestion import TraceIngestion
-from mangaassist_assets.tracing.ingestion.turn_frames import with_feedback
+from mangaassist_assets.tracing.ingestion.turn_frames import to_parquet, with_feedback
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,9 +35,9 @@ class BundleIngestion:
     changed: Ingested | None
     unassigned: int
 
-    def card(self) -> dict[str, Any]:
-        """Return the bundle's card as plain JSON values; `first_timestamp_ms` is the start of the bundle."""
-        return {
+    def files(self) -> dict[str, bytes]:
+        """Return the files to store, by name; `first_timestamp_ms` of the card is the start of the bundle."""
+        card = {
             "schema": 2,
             "release_bundle": self.release_bundle,
             "turns": self.turns.height,
@@ -43,6 +45,16 @@ class BundleIngestion:
             "first_timestamp_ms": self.turns["timestamp_ms"].min(),
             "last_timestamp_ms": self.turns["timestamp_ms"].max(),
         }
+        return {
+            TURNS_FILE: to_parquet(self.turns),
+            QUARANTINE_FILE: to_parquet(self.found.quarantined),
+            PRESENCE_FILE: to_parquet(self.found.presence),
+            TURNS_CARD_FILE: canonical_json(card),
+        }
+
+    def __str__(self) -> str:
+        quarantined, waiting = self.found.quarantined.height, self.new.waiting
+        return f"{self.turns.height} turns, {quarantined} quarantined, {waiting} still being written"
 
     def figures(self) -> Figures:
         """Return counts of traces, of quarantine reasons and of shapes."""
