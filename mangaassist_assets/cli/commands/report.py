@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Literal
 
 from mangaassist_assets.cli.session import CommandError, Session
-from mangaassist_assets.reporting.satisfaction.groups import largest_groups, shown_name, shown_value
+from mangaassist_assets.reporting.groups import largest_groups, shown_name, shown_value
 from mangaassist_assets.reporting.usage.report import most_called
 
 if TYPE_CHECKING:

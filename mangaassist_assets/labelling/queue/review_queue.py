@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mangaassist_assets.core.shoppers import shopper_of
+from mangaassist_assets.labelling.reviews import is_reviewed
 from mangaassist_assets.tracing.contract.turns import ChatTurn
 
 if TYPE_CHECKING:
@@ -114,7 +115,7 @@ def review_candidates(
     for cluster in clusters:
         members = [turns[trace_id] for trace_id in cluster.trace_ids]
         shoppers = {shopper_of(turn.user_key, turn.session_id) for turn in members}
-        reviewed = {shopper_of(turn.user_key, turn.session_id) for turn in members if _is_reviewed(turn)}
+        reviewed = {shopper_of(turn.user_key, turn.session_id) for turn in members if is_reviewed(turn)}
         disagreement = round(_disagreement(members), _DECIMALS)
         questions: tuple[Question, ...] = (
             ("intent", "documents") if cluster.stage in _STAGES_OF_DOCUMENTS else ("intent",)
@@ -295,16 +296,12 @@ def _disagreement(members: Sequence[ChatTurn]) -> float:
     return 0.0 if votes == 0 else 1.0 - max(len(group) for group in shoppers.values()) / votes
 
 
-def _is_reviewed(turn: ChatTurn) -> bool:
-    return turn.expected_intent is not None or bool(turn.expected_documents)
-
-
 def _barred(turn: ChatTurn, handled: Collection[str]) -> str | None:
     if turn.guardrail_blocked:
         return "the guardrail blocked the message"
     if not turn.learnable_text.strip():
         return "the message is empty"
-    if _is_reviewed(turn):
+    if is_reviewed(turn):
         return "reviewed already"
     if turn.trace_id in handled:
         return "a reviewer declined it, or is done with it"

@@ -10,7 +10,7 @@ from typing import Any
 import polars as pl
 
 from mangaassist_assets.core.intervals import CONFIDENCE, newcombe_difference, wilson_interval
-from mangaassist_assets.reporting.satisfaction.groups import NOT_STATED
+from mangaassist_assets.reporting.groups import NOT_STATED
 from mangaassist_assets.reporting.warehouse.queries import OVERALL, SATISFACTION_DIMENSIONS
 
 GROUP_SCHEMA = pl.Schema(
