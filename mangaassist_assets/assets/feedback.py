@@ -39,9 +39,9 @@ def feedback_events(
 
     from mangaassist_assets.assets.reading import EVENTS_FILE
     from mangaassist_assets.tracing.erasure import erased_users
+    from mangaassist_assets.tracing.feedback.ingested_facts import IngestedFacts
     from mangaassist_assets.tracing.feedback.ingestion import ingest_new
     from mangaassist_assets.tracing.feedback.joining import OVERDUE, join_waiting
-    from mangaassist_assets.tracing.ingestion.ingested_facts import IngestedFacts
     from resources.mlflow.traces.trace_finder import MlflowTraceFinder
 
     snapshots = store.snapshots()

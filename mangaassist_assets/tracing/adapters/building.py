@@ -8,10 +8,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from mangaassist_assets.privacy import redact
-from mangaassist_assets.tracing.adapters.values import name
 from mangaassist_assets.tracing.contract.names import Attribute, SpanName, Tag
 from mangaassist_assets.tracing.contract.records import SpanRecord, SpanStatus, TraceRecord
 from mangaassist_assets.tracing.contract.turns import TraceShape
+from mangaassist_assets.tracing.contract.values import name
 
 SESSION_METADATA = "mlflow.trace.session"
 _IDENTIFIER = re.compile(r"[0-9A-Za-z._:/#+-]+")

@@ -16,10 +16,9 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from mangaassist_assets.privacy import is_profile_key, is_pseudonym, pseudonym, redact
-from mangaassist_assets.privacy.personal_keys import IDENTIFIERS, SECRETS, SESSIONS, USERS, names_model
 from mangaassist_assets.tracing.adapters.stream_events import CHUNK_ATTRIBUTE, streamed_text, streamed_tool_uses
-from mangaassist_assets.tracing.adapters.values import decoded, mapping
 from mangaassist_assets.tracing.contract.records import SpanEvent
+from mangaassist_assets.tracing.contract.values import decoded, mapping
 from mangaassist_assets.tracing.importing.imported_trace import (
     INPUTS,
     OUTPUTS,
@@ -28,6 +27,7 @@ from mangaassist_assets.tracing.importing.imported_trace import (
     ImportedTrace,
 )
 from mangaassist_assets.tracing.importing.parsing import Part
+from mangaassist_assets.tracing.importing.personal_keys import IDENTIFIERS, SECRETS, SESSIONS, USERS, names_model
 
 REMOVED = "[REDACTED]"
 PROFILE = "[PROFILE]"

@@ -16,13 +16,14 @@ from mangaassist_assets.core.bundles import bundle_defect
 from mangaassist_assets.privacy import Kind, Vocabulary, conversation_key, is_pseudonym, pseudonym, redact
 from mangaassist_assets.tracing.adapters import Converted, in_contract_shape
 from mangaassist_assets.tracing.adapters.building import is_made_up, why_failed
-from mangaassist_assets.tracing.contract.candidates import candidates_of
-from mangaassist_assets.tracing.contract.mapping import TraceMapping, read_mapping
 from mangaassist_assets.tracing.contract.names import Tag
 from mangaassist_assets.tracing.contract.records import TraceRecord
-from mangaassist_assets.tracing.contract.tools import tools_of
-from mangaassist_assets.tracing.contract.trace_view import FactReader, TraceView
-from mangaassist_assets.tracing.contract.turn_parts import (
+from mangaassist_assets.tracing.contract.turns import ChatTurn
+from mangaassist_assets.tracing.reading.candidates import candidates_of
+from mangaassist_assets.tracing.reading.mapping import TraceMapping, read_mapping
+from mangaassist_assets.tracing.reading.tools import tools_of
+from mangaassist_assets.tracing.reading.trace_view import FactReader, TraceView
+from mangaassist_assets.tracing.reading.turn_parts import (
     CONTRACT_SPANS,
     failed_span_of,
     generations_of,
@@ -34,8 +35,7 @@ from mangaassist_assets.tracing.contract.turn_parts import (
     thumb_of,
     verdicts_of,
 )
-from mangaassist_assets.tracing.contract.turns import ChatTurn
-from mangaassist_assets.tracing.contract.typed_values import (
+from mangaassist_assets.tracing.reading.typed_values import (
     boolean_of,
     given_name_of,
     model_of,
