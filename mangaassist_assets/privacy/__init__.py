@@ -9,7 +9,7 @@ themselves. A date stays unless it is called a birthday.
 """
 
 from mangaassist_assets.privacy.conversation import conversation_key, plain_placeholders
-from mangaassist_assets.privacy.detections import Finding, Kind
+from mangaassist_assets.privacy.detections import Detection, Kind
 from mangaassist_assets.privacy.identifiers import (
     is_generated,
     is_personal_id,
@@ -30,7 +30,7 @@ from mangaassist_assets.privacy.redaction import (
 from mangaassist_assets.privacy.vocabulary import Vocabulary
 
 __all__ = [
-    "Finding",
+    "Detection",
     "Kind",
     "PromptRecord",
     "RedactedText",
