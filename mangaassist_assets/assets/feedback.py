@@ -39,8 +39,8 @@ def feedback_events(
 
     from mangaassist_assets.tracing.erasure import erased_users
     from mangaassist_assets.tracing.feedback.bundle_feedback import ingest_feedback
+    from mangaassist_assets.tracing.feedback.ingested_facts import IngestedFacts
     from mangaassist_assets.tracing.feedback.stored_events import EVENTS_FILE
-    from mangaassist_assets.tracing.ingestion.ingested_facts import IngestedFacts
     from resources.mlflow.traces.trace_finder import MlflowTraceFinder
 
     bundle, snapshots = context.partition_key, store.snapshots()

@@ -18,10 +18,10 @@ from mangaassist_assets.datasets.sources.utterances import Utterance
 from mangaassist_assets.local.home import Home
 from mangaassist_assets.privacy import pseudonym
 from mangaassist_assets.tracing.contract.names import Tag
-from mangaassist_assets.tracing.contract.turn_reader import read_turns
 from mangaassist_assets.tracing.erasure import erase_user, erased_users, record_erasure, snapshots_holding
 from mangaassist_assets.tracing.feedback.events import latest_feedback
 from mangaassist_assets.tracing.feedback.recording import TraceGoneError, record_events
+from mangaassist_assets.tracing.reading.turn_reader import read_turns
 from resources.aws.clients import AwsResource
 from resources.feedback.feedback_stream import KinesisFeedbackResource
 from resources.mlflow.assessments.feedback import MlflowFeedbackRecorder

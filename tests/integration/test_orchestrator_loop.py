@@ -31,10 +31,10 @@ from mangaassist_assets.privacy import pseudonym
 from mangaassist_assets.retrieval.stored_knowledge import read_chunks
 from mangaassist_assets.tracing.contract.names import EXPECTED_INTENT, RELEVANT_DOCUMENTS, SpanName, Tag
 from mangaassist_assets.tracing.contract.records import TraceRecord
-from mangaassist_assets.tracing.contract.turn_reader import TraceReading, read_trace
 from mangaassist_assets.tracing.contract.turns import ChatTurn
 from mangaassist_assets.tracing.ingestion.coverage import coverage, judge
 from mangaassist_assets.tracing.ingestion.stored_turns import read_presence, read_turns
+from mangaassist_assets.tracing.reading.turn_reader import TraceReading, read_trace
 from tests.support.bedrock_wire import bedrock_wire
 from tests.support.command_line import environment, resources_of, run_here
 from tests.support.orchestrator_process import MODEL, MODEL_FAILS_ON, Orchestrator, bedrock, write_passages

@@ -20,9 +20,9 @@ from mangaassist_assets.mining.blame.blame import find_failures
 from mangaassist_assets.mining.blame.rules import read_rules
 from mangaassist_assets.mining.blame.stored_failures import FAILURES_FILE, RULES_FILE, read_failures
 from mangaassist_assets.partitions import release_bundles
-from mangaassist_assets.tracing.contract.turn_reader import read_turns
 from mangaassist_assets.tracing.ingestion.stored_turns import TURNS_FILE
 from mangaassist_assets.tracing.ingestion.turn_frames import to_parquet, turns_frame
+from mangaassist_assets.tracing.reading.turn_reader import read_turns
 from resources.mlflow.tracking import MlflowResource
 from resources.settings.mining import MiningResource
 from resources.store import StoreResource

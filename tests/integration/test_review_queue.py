@@ -26,10 +26,10 @@ from mangaassist_assets.labelling.judge_answers import IntentJudgement
 from mangaassist_assets.labelling.queue.label_import import ImportedLabel
 from mangaassist_assets.labelling.queue.stored_queue import QUEUE_FILE, queue_to_json
 from mangaassist_assets.tracing.contract.names import EXPECTED_INTENT
-from mangaassist_assets.tracing.contract.turn_reader import read_turns
 from mangaassist_assets.tracing.contract.turns import ChatTurn
 from mangaassist_assets.tracing.ingestion.stored_turns import PRESENCE_FILE, QUARANTINE_FILE, TURNS_FILE
 from mangaassist_assets.tracing.ingestion.turn_frames import quarantine_frame, to_parquet, turns_frame
+from mangaassist_assets.tracing.reading.turn_reader import read_turns
 from resources.aws.clients import AwsResource
 from resources.aws.judge import JudgeResource
 from resources.mlflow.assessments.review_queues import (

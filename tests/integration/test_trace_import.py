@@ -22,10 +22,10 @@ from mangaassist_assets.cli.commands.import_traces import render, run_import
 from mangaassist_assets.cli.session import CommandError, Session
 from mangaassist_assets.local.home import Home
 from mangaassist_assets.tracing.contract.records import SpanRecord, TraceRecord
-from mangaassist_assets.tracing.contract.turn_reader import parse_turn
 from mangaassist_assets.tracing.contract.turns import ChatTurn
 from mangaassist_assets.tracing.importing.imported_trace import DIGEST_TAG, to_record
 from mangaassist_assets.tracing.importing.mlflow_json import SERVER_TAGS, read_trace
+from mangaassist_assets.tracing.reading.turn_reader import parse_turn
 from resources.mlflow.traces.importer import MlflowTraceStore
 from resources.mlflow.tracking import MlflowResource
 from resources.settings.trace_mapping import TraceMappingResource

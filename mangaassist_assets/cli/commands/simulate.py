@@ -74,7 +74,7 @@ def run_simulation(
     from mangaassist_assets.cli.commands.bootstrap import report_rejects
     from mangaassist_assets.core.bundles import validate_bundle
     from mangaassist_assets.datasets.sources.utterances import read_utterances
-    from mangaassist_assets.tracing.contract.turn_reader import read_turns
+    from mangaassist_assets.tracing.reading.turn_reader import read_turns
 
     validate_bundle(release_bundle)
     reading = read_utterances(utterances)

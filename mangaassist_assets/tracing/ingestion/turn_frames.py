@@ -13,7 +13,6 @@ from typing import Any
 
 import polars as pl
 
-from mangaassist_assets.tracing.contract.turn_reader import Quarantined
 from mangaassist_assets.tracing.contract.turns import (
     ChatTurn,
     Feedback,
@@ -24,6 +23,7 @@ from mangaassist_assets.tracing.contract.turns import (
     ToolCall,
     Verdict,
 )
+from mangaassist_assets.tracing.reading.turn_reader import Quarantined
 
 CANDIDATE = pl.Struct(
     {

@@ -15,7 +15,7 @@ from mangaassist_assets.datasets.versions.card_text import cell, moment
 from mangaassist_assets.datasets.versions.data_card import DataCard, language_of
 from mangaassist_assets.datasets.versions.versions import seal_version
 from mangaassist_assets.privacy import Vocabulary
-from mangaassist_assets.tracing.contract.turn_reader import CONTRACT_VERSION
+from mangaassist_assets.tracing.reading.turn_reader import CONTRACT_VERSION
 
 SECRET = "write to nobody.invented@example.invalid please"
 

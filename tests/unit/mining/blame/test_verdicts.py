@@ -16,8 +16,8 @@ from mangaassist_assets.mining.blame.rules import PACKAGED_RULES, MiningRulesErr
 from mangaassist_assets.mining.blame.signals import find_signals
 from mangaassist_assets.mining.blame.verdicts import plain_name
 from mangaassist_assets.tracing.contract.records import AssessmentRecord, SpanRecord, TraceRecord
-from mangaassist_assets.tracing.contract.turn_reader import parse_turn
 from mangaassist_assets.tracing.contract.turns import ChatTurn, ToolCall, Verdict
+from mangaassist_assets.tracing.reading.turn_reader import parse_turn
 from tests.support.mined_turns import assessment, make_turn
 from tests.support.mining_rules import rules_of, rules_with
 

@@ -7,7 +7,6 @@ import random
 import polars as pl
 import pytest
 
-from mangaassist_assets.tracing.contract.turn_reader import Quarantined
 from mangaassist_assets.tracing.contract.turns import ChatTurn, RankedCandidate
 from mangaassist_assets.tracing.ingestion.turn_frames import (
     QUARANTINE_SCHEMA,
@@ -19,6 +18,7 @@ from mangaassist_assets.tracing.ingestion.turn_frames import (
     turns_from_frame,
     turns_from_parquet,
 )
+from mangaassist_assets.tracing.reading.turn_reader import Quarantined
 
 
 def turn(number: int, *, timestamp_ms: int | None = None) -> ChatTurn:

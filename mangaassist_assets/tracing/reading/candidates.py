@@ -8,9 +8,9 @@ from typing import TypeVar
 
 from mangaassist_assets.tracing.contract.names import SpanName
 from mangaassist_assets.tracing.contract.records import SpanRecord
-from mangaassist_assets.tracing.contract.trace_view import FactReader
 from mangaassist_assets.tracing.contract.turns import RankedCandidate
-from mangaassist_assets.tracing.contract.typed_values import count_of, documents_of, list_of_names, names_of, numbers_of
+from mangaassist_assets.tracing.reading.trace_view import FactReader
+from mangaassist_assets.tracing.reading.typed_values import count_of, documents_of, list_of_names, names_of, numbers_of
 
 T = TypeVar("T")
 _DOCUMENT_OF_CHUNK = "::"

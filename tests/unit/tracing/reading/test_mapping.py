@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mangaassist_assets.tracing.contract.mapping import MAPPING_VARIABLE, TraceMapping, TraceMappingError, read_mapping
 from mangaassist_assets.tracing.contract.records import SpanRecord, TraceRecord
-from mangaassist_assets.tracing.contract.turn_reader import TraceReading, identifying_tags, read_trace
 from mangaassist_assets.tracing.contract.turns import ChatTurn, Verdict
+from mangaassist_assets.tracing.reading.mapping import MAPPING_VARIABLE, TraceMapping, TraceMappingError, read_mapping
+from mangaassist_assets.tracing.reading.turn_reader import TraceReading, identifying_tags, read_trace
 from resources.settings.trace_mapping import TraceMappingResource
 
 BUNDLE = "2026.03.24-rc2"

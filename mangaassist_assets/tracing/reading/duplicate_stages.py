@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from mangaassist_assets.tracing.adapters.values import decoded, mapping
 from mangaassist_assets.tracing.contract.names import Attribute, SpanName
 from mangaassist_assets.tracing.contract.records import SpanRecord
+from mangaassist_assets.tracing.contract.values import decoded, mapping
 
 _CALL_IDS = (Attribute.TOOL_CALL_ID, "gen_ai.tool.call.id", "toolUseId", "tool_use_id")
 # Each call is compared with each span: a trace of more calls than this is no shopper's turn.

@@ -6,13 +6,13 @@ from collections.abc import Mapping
 
 from mangaassist_assets.tracing.adapters.building import why_failed
 from mangaassist_assets.tracing.adapters.tool_calls import result_content
-from mangaassist_assets.tracing.adapters.values import decoded
 from mangaassist_assets.tracing.contract.names import SpanName
 from mangaassist_assets.tracing.contract.records import SpanRecord
-from mangaassist_assets.tracing.contract.trace_view import FactReader
-from mangaassist_assets.tracing.contract.turn_parts import Redact, as_text, own_name
 from mangaassist_assets.tracing.contract.turns import ToolCall
-from mangaassist_assets.tracing.contract.typed_values import name_of
+from mangaassist_assets.tracing.contract.values import decoded
+from mangaassist_assets.tracing.reading.trace_view import FactReader
+from mangaassist_assets.tracing.reading.turn_parts import Redact, as_text, own_name
+from mangaassist_assets.tracing.reading.typed_values import name_of
 
 _MOST = 50
 _LONGEST, _LONGEST_ERROR = 2_000, 500

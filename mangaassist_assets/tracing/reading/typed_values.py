@@ -11,9 +11,9 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import TypeVar
 
-from mangaassist_assets.tracing.adapters.values import content_text, decoded, mapping, message_text
+from mangaassist_assets.tracing.contract.feedback_fields import feedback_fields
 from mangaassist_assets.tracing.contract.turns import Feedback
-from mangaassist_assets.tracing.feedback.fields import feedback_fields
+from mangaassist_assets.tracing.contract.values import content_text, decoded, mapping, message_text
 
 T = TypeVar("T")
 

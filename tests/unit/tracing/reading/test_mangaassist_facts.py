@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 
 from mangaassist_assets.mining.blame.blame import find_failures
-from mangaassist_assets.tracing.contract.turn_reader import TraceReading, read_trace
 from mangaassist_assets.tracing.contract.turns import ChatTurn, Generation, StageTiming, Verdict
 from mangaassist_assets.tracing.importing import mlflow_json
 from mangaassist_assets.tracing.importing.imported_trace import to_record
 from mangaassist_assets.tracing.ingestion.coverage import CoverageThresholds, TracePresence, coverage, judge
+from mangaassist_assets.tracing.reading.turn_reader import TraceReading, read_trace
 
 RECORDED = Path(__file__).parents[3] / "data" / "shapes" / "mangaassist.json"
 SHARED = Path(__file__).parents[5] / "shared" / "faults" / "orchestrator_traces.jsonl"

@@ -6,12 +6,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from mangaassist_assets.tracing.adapters.values import decoded
-from mangaassist_assets.tracing.contract.duplicate_stages import told_once
-from mangaassist_assets.tracing.contract.mapping import Part, Place, Section, TraceMapping
 from mangaassist_assets.tracing.contract.names import SpanName
 from mangaassist_assets.tracing.contract.records import SpanRecord, TraceRecord
-from mangaassist_assets.tracing.contract.typed_values import WrongTypeError
+from mangaassist_assets.tracing.contract.values import decoded
+from mangaassist_assets.tracing.reading.duplicate_stages import told_once
+from mangaassist_assets.tracing.reading.mapping import Part, Place, Section, TraceMapping
+from mangaassist_assets.tracing.reading.typed_values import WrongTypeError
 
 T = TypeVar("T")
 _MOST_PROBLEMS = 50

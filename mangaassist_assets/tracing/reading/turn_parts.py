@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Literal
 
 from mangaassist_assets.privacy import redact
-from mangaassist_assets.tracing.adapters.values import decoded
 from mangaassist_assets.tracing.contract.names import (
     EXPECTED_INTENT,
     RELEVANT_DOCUMENTS,
@@ -16,7 +15,6 @@ from mangaassist_assets.tracing.contract.names import (
     SpanName,
 )
 from mangaassist_assets.tracing.contract.records import AssessmentRecord, SpanRecord
-from mangaassist_assets.tracing.contract.trace_view import FactReader
 from mangaassist_assets.tracing.contract.turns import (
     Feedback,
     Generation,
@@ -25,7 +23,9 @@ from mangaassist_assets.tracing.contract.turns import (
     StageTiming,
     Verdict,
 )
-from mangaassist_assets.tracing.contract.typed_values import (
+from mangaassist_assets.tracing.contract.values import decoded
+from mangaassist_assets.tracing.reading.trace_view import FactReader
+from mangaassist_assets.tracing.reading.typed_values import (
     CONTROL,
     WrongTypeError,
     boolean_of,

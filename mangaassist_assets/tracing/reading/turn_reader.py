@@ -9,20 +9,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from functools import lru_cache
 from typing import Literal
 
 from mangaassist_assets.core.bundles import bundle_defect
-from mangaassist_assets.privacy import Kind, Vocabulary, conversation_key, is_pseudonym, pseudonym, redact
+from mangaassist_assets.privacy import Vocabulary, conversation_key, is_pseudonym, kept_id, redact, user_key
 from mangaassist_assets.tracing.adapters import Converted, in_contract_shape
-from mangaassist_assets.tracing.adapters.building import is_made_up, why_failed
-from mangaassist_assets.tracing.contract.candidates import candidates_of
-from mangaassist_assets.tracing.contract.mapping import TraceMapping, read_mapping
+from mangaassist_assets.tracing.adapters.building import why_failed
 from mangaassist_assets.tracing.contract.names import Tag
 from mangaassist_assets.tracing.contract.records import TraceRecord
-from mangaassist_assets.tracing.contract.tools import tools_of
-from mangaassist_assets.tracing.contract.trace_view import FactReader, TraceView
-from mangaassist_assets.tracing.contract.turn_parts import (
+from mangaassist_assets.tracing.contract.turns import ChatTurn
+from mangaassist_assets.tracing.reading.candidates import candidates_of
+from mangaassist_assets.tracing.reading.mapping import TraceMapping, read_mapping
+from mangaassist_assets.tracing.reading.tools import tools_of
+from mangaassist_assets.tracing.reading.trace_view import FactReader, TraceView
+from mangaassist_assets.tracing.reading.turn_parts import (
     CONTRACT_SPANS,
     failed_span_of,
     generations_of,
@@ -34,8 +34,7 @@ from mangaassist_assets.tracing.contract.turn_parts import (
     thumb_of,
     verdicts_of,
 )
-from mangaassist_assets.tracing.contract.turns import ChatTurn
-from mangaassist_assets.tracing.contract.typed_values import (
+from mangaassist_assets.tracing.reading.typed_values import (
     boolean_of,
     given_name_of,
     model_of,
@@ -44,7 +43,7 @@ from mangaassist_assets.tracing.contract.typed_values import (
     share_of,
 )
 
-CONTRACT_VERSION = 6
+CONTRACT_VERSION = 7
 """Goes up when the same trace would be read as another turn: what is ingested is then read again."""
 _READ_APART = (Tag.RELEASE_BUNDLE, Tag.SESSION_ID, Tag.CACHE_HIT, Tag.USER_FEEDBACK)
 _MODELS = (Tag.BEDROCK_MODEL_ID, Tag.EMBEDDING_MODEL_ID)
@@ -126,9 +125,9 @@ def read_trace(
     converted = in_contract_shape(trace)
     reader = FactReader(TraceView(converted.trace, where, converted.made), where)
     user = reader.read("turn", "user_id", given_name_of)
-    user_key = _user_key(user, pseudonym_key) or _first_pseudonym(converted)
+    user_pseudonym = user_key(user, pseudonym_key) or _first_pseudonym(converted)
     told: dict[Tag, object] = {}
-    turn, reason = _Parsing(reader, converted, told, _Redactor(pseudonym_key, vocabulary)).turn(user_key)
+    turn, reason = _Parsing(reader, converted, told, _Redactor(pseudonym_key, vocabulary)).turn(user_pseudonym)
     outcome: ChatTurn | Quarantined = turn
     if reason is not None:
         outcome = Quarantined(
@@ -142,7 +141,7 @@ def read_trace(
         state=trace.state,
         tags=frozenset(str(tag) for tag, value in told.items() if value is not None),
         spans=CONTRACT_SPANS & set(reader.view.by_stage),
-        user_key=user_key,
+        user_key=user_pseudonym,
         problems=reader.problems,
         sources=reader.sources,
     )
@@ -167,29 +166,8 @@ def parse_turn(trace: TraceRecord) -> ChatTurn | Quarantined:
     return read_trace(trace).outcome
 
 
-def session_key(session_id: str, key: bytes | None) -> str:
-    """Return a session id as it is kept: itself, or its pseudonym where it tells something personal (an e-mail)."""
-    return _kept_id(session_id, key or b"", "s")
-
-
-@lru_cache(maxsize=4_096)
-def _kept_id(identifier: str, key: bytes, prefix: str) -> str:
-    if is_made_up(identifier):
-        return identifier
-    # "rose-garden-7" is a session: words that may be names say nothing in an id that a program made.
-    tells = set(redact(identifier).counts) - {Kind.NAME, Kind.PROFILE}
-    return pseudonym(identifier, key, prefix=prefix) if tells else identifier
-
-
 def _valid_bundle_or_none(key: str | None) -> str | None:
     return key if bundle_defect(key) is None else None
-
-
-def _user_key(user: str | None, key: bytes | None) -> str | None:
-    """Return the pseudonym of a user, or None where there is none to be had."""
-    if not user or is_pseudonym(user):
-        return user or None
-    return None if key is None else pseudonym(user, key)
 
 
 def _first_pseudonym(converted: Converted) -> str | None:
@@ -218,7 +196,7 @@ class _Parsing:
     told: dict[Tag, object]
     redactor: _Redactor
 
-    def turn(self, user_key: str | None) -> tuple[ChatTurn, str | None]:
+    def turn(self, user: str | None) -> tuple[ChatTurn, str | None]:
         """Return what the trace says as a turn, and why it cannot be one; what it has counts for the coverage."""
         reader, trace = self.reader, self.converted.trace
         bundle, session_id = self._named(Tag.RELEASE_BUNDLE), self._named(Tag.SESSION_ID)
@@ -242,8 +220,8 @@ class _Parsing:
             duration_ms=max(0, trace.duration_ms),
             state=state,
             release_bundle=bundle or "",
-            session_id=session_key(session_id or "", self.redactor.key),
-            user_key=user_key,
+            session_id=kept_id(session_id or "", self.redactor.key or b"", prefix="s"),
+            user_key=user,
             message=redacted(message or ""),
             answer=None if answer is None else redacted(answer),
             intent=facts[Tag.INTENT],
@@ -304,7 +282,7 @@ class _Parsing:
 
     def _harmless(self, customer: str | None) -> str | None:
         """Return what a tenant or team is called; one that is called by an address is kept as a pseudonym."""
-        return None if customer is None else _kept_id(customer, self.redactor.key or b"", "t")
+        return None if customer is None else kept_id(customer, self.redactor.key or b"", prefix="t", names=False)
 
     def _text(self, fact: str, role: str, converted: str | None) -> str | None:
         """Return a text of the turn: what an adapter knows of a root that is a model call, else as mapped."""
