@@ -12,10 +12,11 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+from mangaassist_assets.core.files import write_whole
 
 if TYPE_CHECKING:
     from upath import UPath
@@ -178,16 +179,3 @@ class SnapshotStore:
         for child in sorted(folder.iterdir(), key=lambda path: path.name):
             if child.name != _UNPARTITIONED and (child / _POINTER).exists():
                 yield child.name
-
-
-def write_whole(path: UPath, data: bytes) -> None:
-    """Write so that a reader sees the old content or the new one, never a part.
-
-    Object stores write whole objects; a directory needs a rename.
-    """
-    if getattr(path, "protocol", "") in {"", "file", "local"}:
-        temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
-        temporary.write_bytes(data)
-        temporary.rename(path)
-    else:
-        path.write_bytes(data)

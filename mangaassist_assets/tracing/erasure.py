@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import polars as pl
 
-from mangaassist_assets.core.snapshots import SnapshotStore, canonical_json, write_whole
+from mangaassist_assets.core.files import write_whole
+from mangaassist_assets.core.snapshots import SnapshotStore, canonical_json
 from mangaassist_assets.privacy import is_pseudonym
 
 if TYPE_CHECKING:

@@ -52,7 +52,7 @@ def run_export(
         SnapshotMissingError: the bundle was not mined.
     """
     from mangaassist_assets.assets.reading import read_clusters, read_turns, read_vocabulary
-    from mangaassist_assets.core.snapshots import write_whole
+    from mangaassist_assets.core.files import write_whole
     from mangaassist_assets.labelling.queue.export import export_rows, to_csv, to_jsonl
     from mangaassist_assets.labelling.queue.stored_queue import QUEUE_FILE, queue_from_json
 
