@@ -24,14 +24,15 @@ def write_whole(path: Path | UPath, data: bytes, *, durable: bool = False) -> No
     if getattr(path, "protocol", "") not in {"", "file", "local"}:
         path.write_bytes(data)
         return
-    beside = Path(path).with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
+    target = path if isinstance(path, Path) else Path(path.path)
+    beside = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}")
     try:
         with beside.open("wb") as file:
             file.write(data)
             if durable:
                 file.flush()
                 os.fsync(file.fileno())
-        beside.replace(path)
+        beside.replace(target)
     except BaseException:
         beside.unlink(missing_ok=True)
         raise

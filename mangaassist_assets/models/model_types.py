@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeVar
 
-from mangaassist_assets.evaluation.results import Flags, ModelResults
+from mangaassist_assets.core.arrays import Flags
+from mangaassist_assets.evaluation.results import ModelResults
 from mangaassist_assets.training.checkpoints import Checkpoints
 from mangaassist_assets.training.progress import ProgressCallback, ignore_progress
 
