@@ -26,8 +26,8 @@ def language_of(text: str) -> Language:
 
     Latin letters count as English, kana and Chinese characters as Japanese. One Japanese character weighs as much as
     two letters, for it says as much. Where two scripts weigh the same, Japanese wins over English, and English over
-    others. So a title in the other script does not decide: "any copies of 進撃の巨人?" is English, "OnePiece を探して" is
-    Japanese. Neither do placeholders of redaction, which are not the shopper's words.
+    others. So a title in the other script does not decide: "any copies of 進撃の巨人?" is English, "OnePiece を探して"
+    is Japanese. Neither do placeholders of redaction, which are not the shopper's words.
     """
     japanese = latin = other = 0
     for character in _PLACEHOLDER.sub(" ", text[:_CHARACTERS_READ]):

@@ -107,3 +107,26 @@ def test_the_history_has_older_snapshots_of_all_partitions_and_none_that_a_kille
     }
     assert [store.read(one, "a") for one in history if one == first] == [b"1"]
     assert list(store.history("turns")) == history
+
+
+def test_a_snapshot_is_found_by_its_digest_after_newer_ones_until_its_files_change(store, tmp_path):
+    first = store.write("turns", {"a": b"1"}, partition="one")
+    store.write("turns", {"a": b"2"}, partition="one")
+    assert store.find_digest("turns", partition="one", digest=first.digest) == first
+    assert store.find_digest("turns", partition=None, digest=first.digest) is None
+    assert store.find_digest("turns", partition="one", digest=first.digest[:24] + "0" * 40) is None
+    (tmp_path / "snapshots" / "turns" / "one" / first.digest[:24] / "a").write_bytes(b"3")
+    assert store.find_digest("turns", partition="one", digest=first.digest) is None
+
+
+def test_the_folders_are_all_there_are_and_say_which_one_is_the_latest(store, tmp_path):
+    assert list(store.folders("turns")) == []
+    older = store.write("turns", {"a": b"1"})
+    newer = store.write("turns", {"a": b"2"})
+    (tmp_path / "snapshots" / "turns" / "never-finished" / "half").mkdir(parents=True)
+    found = {(one.partition, one.path.name): (one.complete, one.latest) for one in store.folders("turns")}
+    assert found == {
+        (None, older.digest[:24]): (True, False),
+        (None, newer.digest[:24]): (True, True),
+        ("never-finished", "half"): (False, False),
+    }
