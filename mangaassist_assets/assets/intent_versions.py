@@ -50,14 +50,19 @@ def build_intent_version(snapshots: SnapshotStore, bundle: str, *, config: Inten
         SnapshotMissingError: the labels of the bundle were never materialized.
         LeakageError: what was built leaks all the same; names the examples.
     """
+    from mangaassist_assets.core.codecs import from_json
     from mangaassist_assets.datasets.building.intent_dataset import build_intent_dataset, carried_labels, pinned_sides
     from mangaassist_assets.datasets.guards.holdout_history import earlier_tests
     from mangaassist_assets.datasets.guards.leakage import refuse_leaks
     from mangaassist_assets.datasets.guards.poisoning import shopper_history
     from mangaassist_assets.datasets.versions.recorded_inputs import RecordingStore
     from mangaassist_assets.datasets.versions.versions import to_parquet
-    from mangaassist_assets.labelling.intent_labels import CONFLICTS_FILE, LABELS_FILE, labels_from_parquet
-    from mangaassist_assets.labelling.stored_labels import conflicts_from_json
+    from mangaassist_assets.labelling.intent_labels import (
+        CONFLICTS_FILE,
+        LABELS_FILE,
+        LabelConflict,
+        labels_from_parquet,
+    )
     from mangaassist_assets.tracing.erasure import erased_users
 
     reads = RecordingStore(snapshots)
@@ -82,7 +87,7 @@ def build_intent_version(snapshots: SnapshotStore, bundle: str, *, config: Inten
     dataset = build_intent_dataset(
         read_corpus(reads),
         [*carried, *labels],
-        conflicts=_still_there(conflicts_from_json(reads.read(stored, CONFLICTS_FILE)), there),
+        conflicts=_still_there(from_json(list[LabelConflict], reads.read(stored, CONFLICTS_FILE)), there),
         golden_texts=golden,
         pinned=pinned_sides(last) if last is not None else None,
         tested=earlier_tests(earlier),

@@ -56,9 +56,14 @@ def review_queue(
     intent and for the documents that answer.
     """
     from mangaassist_assets.assets.reading import read_clusters, read_turns
+    from mangaassist_assets.core.snapshots import canonical_json
     from mangaassist_assets.labelling.known_intents import known_intents
-    from mangaassist_assets.labelling.queue.review_queue import QueueConfig, pick_for_review, review_candidates
-    from mangaassist_assets.labelling.queue.stored_queue import QUEUE_FILE, queue_to_json
+    from mangaassist_assets.labelling.queue.review_queue import (
+        QUEUE_FILE,
+        QueueConfig,
+        pick_for_review,
+        review_candidates,
+    )
     from resources.mlflow.assessments.review_queues import MlflowReviewQueues
 
     bundle = context.partition_key
@@ -83,7 +88,7 @@ def review_queue(
         intents=sorted(known_intents(_corpus_messages(snapshots), earlier)),
         reviewed=reviewed,
     )
-    snapshot = snapshots.write("review_queue", {QUEUE_FILE: queue_to_json(picking.items)}, partition=bundle)
+    snapshot = snapshots.write("review_queue", {QUEUE_FILE: canonical_json(picking.items)}, partition=bundle)
     context.log.info(
         f"{len(picking.items)} of {len(candidates)} failed turns are worth a review; in MLflow {published.added} "
         f"added, {published.completed} completed, {published.removed} taken out"
@@ -160,13 +165,15 @@ def intent_labels(
     cluster say of its other members, with a confidence that was measured. Beside it, every disagreement by name.
     """
     from mangaassist_assets.assets.reading import read_clusters, read_turns, read_vocabulary
+    from mangaassist_assets.core.codecs import from_json
     from mangaassist_assets.labelling.cluster_reviews import PropagationConfig
     from mangaassist_assets.labelling.gathering import gather_labels
     from mangaassist_assets.labelling.judge import NO_JUDGE, JudgingConfig, judge_labels
+    from mangaassist_assets.labelling.judge_answers import IntentJudgement
     from mangaassist_assets.labelling.known_intents import known_intents
-    from mangaassist_assets.labelling.queue.stored_queue import QUEUE_FILE, queue_from_json
+    from mangaassist_assets.labelling.queue.review_queue import QUEUE_FILE, QueueItem
     from mangaassist_assets.labelling.reviews import labels_from_reviews
-    from mangaassist_assets.labelling.stored_labels import JUDGEMENTS_FILE, judgements_from_json, label_files
+    from mangaassist_assets.labelling.stored_labels import JUDGEMENTS_FILE, label_files
 
     bundle = context.partition_key
     snapshots = store.snapshots()
@@ -181,14 +188,14 @@ def intent_labels(
     model = judge.intent_judge(vocabulary=read_vocabulary(snapshots))
     queue = snapshots.find("review_queue", partition=bundle)
     if model is not None and queue is not None:
-        queued = {item.trace_id for item in queue_from_json(snapshots.read(queue, QUEUE_FILE))}
+        queued = {item.trace_id for item in from_json(list[QueueItem], snapshots.read(queue, QUEUE_FILE))}
         before = snapshots.find("intent_labels", partition=bundle)
         judging = judge_labels(
             model,
             [turn for turn in failed if turn.trace_id in queued],
             {label.trace_id: label for label in reviews.labels},
             intents=intents,
-            earlier=judgements_from_json(snapshots.read(before, JUDGEMENTS_FILE)) if before else None,
+            earlier=from_json(dict[str, IntentJudgement], snapshots.read(before, JUDGEMENTS_FILE)) if before else None,
             config=JudgingConfig(
                 minimum_common=config.judge_minimum_common, minimum_agreement=config.judge_minimum_agreement
             ),

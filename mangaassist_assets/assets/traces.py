@@ -64,11 +64,12 @@ def tagged_traces(
         read_vocabulary,
     )
     from mangaassist_assets.core.bundles import TURNS_CARD_FILE
+    from mangaassist_assets.core.codecs import to_parquet
     from mangaassist_assets.core.snapshots import canonical_json
     from mangaassist_assets.tracing.erasure import erased_users
     from mangaassist_assets.tracing.feedback.events import latest_feedback
     from mangaassist_assets.tracing.ingestion.trace_ingestion import TraceIngestion
-    from mangaassist_assets.tracing.ingestion.turn_frames import to_parquet, with_feedback
+    from mangaassist_assets.tracing.ingestion.turn_frames import with_feedback
 
     bundle = context.partition_key
     snapshots = store.snapshots()

@@ -13,7 +13,7 @@ import hashlib
 import json
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, is_dataclass
 from typing import TYPE_CHECKING, Any
 
 from mangaassist_assets.core.files import write_whole
@@ -71,8 +71,19 @@ def content_digest(files: Mapping[str, bytes]) -> str:
 
 
 def canonical_json(value: Any) -> bytes:  # noqa: ANN401 - any JSON value
-    """Return one byte form for one JSON value: sorted keys, no spaces, UTF-8, no NaN."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
+    """Return one byte form for one JSON value or dataclass: sorted keys, no spaces, UTF-8, no NaN.
+
+    `codecs.from_json` reads dataclasses back.
+    """
+    return json.dumps(
+        value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False, default=_fields
+    ).encode()
+
+
+def _fields(value: Any) -> dict[str, Any]:  # noqa: ANN401 - whatever JSON does not know
+    if is_dataclass(value) and not isinstance(value, type):
+        return asdict(value)
+    raise TypeError(f"{type(value).__name__} is neither a JSON value nor a dataclass")
 
 
 def _digest_of_hashes(hashes: Mapping[str, str]) -> str:

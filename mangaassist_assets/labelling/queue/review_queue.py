@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 Question = Literal["intent", "documents"]
 """What a reviewer is asked: what the shopper wanted, and which documents answer it."""
 
+QUEUE_FILE = "queue.json"
+"""The items of a bundle's queue, best first, without any message."""
 _STAGES_OF_DOCUMENTS = frozenset({"retrieval", "reranker", "generation", "unknown"})
 _DECIMALS = 6
 _BLOCK = 128
