@@ -110,7 +110,7 @@ def satisfaction_report(
     )
     snapshot = snapshots.write(
         "satisfaction_report",
-        {REPORT_FILE: canonical_json(report.to_dict()), "groups.parquet": to_parquet(report.frame())},
+        {REPORT_FILE: canonical_json(report), "groups.parquet": to_parquet(report.frame())},
         partition=bundle,
     )
     moved = [group for group in report.groups if group.moved]

@@ -6,12 +6,10 @@
 from __future__ import annotations
 
 import io
-from functools import cache
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
     import polars as pl
-    from pydantic import TypeAdapter
 
 T = TypeVar("T")
 
@@ -24,7 +22,9 @@ def from_json(kind: type[T], content: bytes) -> T:
     Raises:
         ValueError: The content is no JSON, or no such value; the message names the place.
     """
-    return _adapter(kind).validate_json(content, strict=True, extra="forbid")
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(kind).validate_json(content, strict=True, extra="forbid")
 
 
 def to_parquet(frame: pl.DataFrame) -> bytes:
@@ -32,10 +32,3 @@ def to_parquet(frame: pl.DataFrame) -> bytes:
     buffer = io.BytesIO()
     frame.write_parquet(buffer, compression="zstd", compression_level=3, statistics=True, row_group_size=50_000)
     return buffer.getvalue()
-
-
-@cache
-def _adapter(kind: Any) -> TypeAdapter[Any]:  # noqa: ANN401 - any type, of a container too
-    from pydantic import TypeAdapter
-
-    return TypeAdapter(kind)
