@@ -43,11 +43,11 @@ def review_queue(
     MLflow's reviewers see the same traces as a review queue of the bundle, with questions for the
     intent and for the documents that answer.
     """
+    from mangaassist_assets.core.snapshots import canonical_json
     from mangaassist_assets.datasets.sources.training_corpus import messages_by_intent, read_corpus
     from mangaassist_assets.labelling.known_intents import known_intents
     from mangaassist_assets.labelling.queue.bundle_queue import queue_bundle
-    from mangaassist_assets.labelling.queue.review_queue import QueueConfig
-    from mangaassist_assets.labelling.queue.stored_queue import QUEUE_FILE, queue_to_json
+    from mangaassist_assets.labelling.queue.review_queue import QUEUE_FILE, QueueConfig
     from mangaassist_assets.labelling.reviews import read_reviewed_turns
     from mangaassist_assets.mining.clustering.message_vectors import embed_messages
     from mangaassist_assets.mining.tracking.cluster_files import read_clusters
@@ -71,7 +71,7 @@ def review_queue(
     corpus = messages_by_intent(read_corpus(snapshots) if snapshots.find("training_corpus") else [])
     intents = sorted(known_intents(corpus, earlier))
     published = queues.publish(bundle, queue.trace_ids, intents=intents, reviewed=queue.reviewed)
-    snapshot = snapshots.write("review_queue", {QUEUE_FILE: queue_to_json(queue.picking.items)}, partition=bundle)
+    snapshot = snapshots.write("review_queue", {QUEUE_FILE: canonical_json(queue.picking.items)}, partition=bundle)
     context.log.info(
         f"{len(queue.trace_ids)} of {queue.candidates} failed turns are worth a review; in MLflow {published.added} "
         f"added, {published.completed} completed, {published.removed} taken out"
@@ -126,15 +126,17 @@ def intent_labels(
     One row is one label: a person's review (an MLflow expectation), a judge's answer, or what the reviews of a failure
     cluster say of its other members, with a confidence that was measured. Beside it, every disagreement by name.
     """
+    from mangaassist_assets.core.codecs import from_json
     from mangaassist_assets.datasets.sources.training_corpus import messages_by_intent, read_corpus
     from mangaassist_assets.labelling.bundle_labels import label_bundle
     from mangaassist_assets.labelling.cluster_reviews import PropagationConfig
     from mangaassist_assets.labelling.judge import JudgingConfig
+    from mangaassist_assets.labelling.judge_answers import IntentJudgement
     from mangaassist_assets.labelling.known_intents import known_intents
     from mangaassist_assets.labelling.label_report import label_figures
-    from mangaassist_assets.labelling.queue.stored_queue import QUEUE_FILE, queue_from_json
+    from mangaassist_assets.labelling.queue.review_queue import QUEUE_FILE, QueueItem
     from mangaassist_assets.labelling.reviews import read_reviewed_turns
-    from mangaassist_assets.labelling.stored_labels import JUDGEMENTS_FILE, judgements_from_json, label_files
+    from mangaassist_assets.labelling.stored_labels import JUDGEMENTS_FILE, label_files
     from mangaassist_assets.mining.clustering.message_vectors import embed_messages
     from mangaassist_assets.mining.tracking.cluster_files import read_clusters
     from mangaassist_assets.retrieval.stored_knowledge import read_vocabulary
@@ -152,8 +154,12 @@ def intent_labels(
         intents=intents,
         embed=lambda texts: embed_messages(texts, embedder=embedder, cache=cache)[0],
         judge=judge.intent_judge(vocabulary=read_vocabulary(snapshots)) if queue else None,
-        queued={item.trace_id for item in queue_from_json(snapshots.read(queue, QUEUE_FILE))} if queue else (),
-        judged_before=judgements_from_json(snapshots.read(before, JUDGEMENTS_FILE)) if before else None,
+        queued={item.trace_id for item in from_json(list[QueueItem], snapshots.read(queue, QUEUE_FILE))}
+        if queue
+        else (),
+        judged_before=from_json(dict[str, IntentJudgement], snapshots.read(before, JUDGEMENTS_FILE))
+        if before
+        else None,
         judging=JudgingConfig(
             minimum_common=config.judge_minimum_common, minimum_agreement=config.judge_minimum_agreement
         ),

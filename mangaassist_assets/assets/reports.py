@@ -80,12 +80,12 @@ def satisfaction_report(
     from contextlib import closing
 
     from mangaassist_assets.core.bundles import previous_bundle
+    from mangaassist_assets.core.codecs import to_parquet
     from mangaassist_assets.core.snapshots import canonical_json
     from mangaassist_assets.reporting.groups import shown_name
     from mangaassist_assets.reporting.satisfaction.chart import satisfaction_chart
     from mangaassist_assets.reporting.satisfaction.report import build_report, read_counts
     from mangaassist_assets.reporting.warehouse.queries import STRAY_EVENTS, satisfaction_query
-    from mangaassist_assets.tracing.ingestion.turn_frames import to_parquet
 
     bundle = context.partition_key
     snapshots = store.snapshots()
@@ -110,7 +110,7 @@ def satisfaction_report(
     )
     snapshot = snapshots.write(
         "satisfaction_report",
-        {REPORT_FILE: canonical_json(report.to_dict()), "groups.parquet": to_parquet(report.frame())},
+        {REPORT_FILE: canonical_json(report), "groups.parquet": to_parquet(report.frame())},
         partition=bundle,
     )
     moved = [group for group in report.groups if group.moved]
@@ -166,11 +166,11 @@ def usage_report(
 
     import polars as pl
 
+    from mangaassist_assets.core.codecs import to_parquet
     from mangaassist_assets.core.snapshots import canonical_json
     from mangaassist_assets.reporting.usage.chart import cost_chart, customer_chart, latency_chart
     from mangaassist_assets.reporting.usage.report import build_usage_report
     from mangaassist_assets.tracing.ingestion.stored_turns import TURNS_FILE
-    from mangaassist_assets.tracing.ingestion.turn_frames import to_parquet
 
     bundle = context.partition_key
     snapshots = store.snapshots()

@@ -27,7 +27,8 @@ from urllib.parse import urlsplit
 
 from filelock import FileLock, Timeout
 
-from mangaassist_assets.local.home import Home, HomeError, write_atomically
+from mangaassist_assets.core.files import write_whole
+from mangaassist_assets.local.home import Home, HomeError
 from mangaassist_assets.local.ports import HOST, listen_on, port_of, preferred_listener
 from mangaassist_assets.local.processes import (
     ProcessIdentity,
@@ -275,7 +276,7 @@ class Supervisor:
     def _start_services(self) -> None:
         self._home.logs.mkdir(exist_ok=True)
         # A profile of its own, so that neither the user's keys nor their endpoints are ever mixed in.
-        write_atomically(self._home.run / "aws-config", "[default]\nregion = us-east-1\n")
+        write_whole(self._home.run / "aws-config", b"[default]\nregion = us-east-1\n", durable=True)
         with ExitStack() as stack:
             listeners = {spec.name: stack.enter_context(self._listen(spec)) for spec in self._specs}
             ports = {name: port_of(listener) for name, listener in listeners.items()}
@@ -333,7 +334,8 @@ class Supervisor:
         return {k: v for k, v in content.items() if isinstance(v, int)} if isinstance(content, dict) else {}
 
     def _write_ports(self, ports: Mapping[str, int]) -> None:
-        write_atomically(self._home.run / "ports.json", json.dumps({**self._previous_ports(), **ports}))
+        content = json.dumps({**self._previous_ports(), **ports})
+        write_whole(self._home.run / "ports.json", content.encode(), durable=True)
 
     def _spawn(
         self, name: str, argv: Sequence[str], environment: Mapping[str, str], *, inherited: tuple[int, ...]

@@ -20,8 +20,9 @@ from typing import Any
 import pytest
 
 from mangaassist_assets.chatbot.configuration.documents import RoutingDocument
+from mangaassist_assets.core.codecs import from_json
 from mangaassist_assets.core.snapshots import SnapshotStore
-from mangaassist_assets.labelling.queue.stored_queue import QUEUE_FILE, queue_from_json
+from mangaassist_assets.labelling.queue.review_queue import QUEUE_FILE, QueueItem
 from mangaassist_assets.local.home import Home
 from mangaassist_assets.local.processes import wait_until
 from mangaassist_assets.local.supervisor import Supervisor
@@ -141,7 +142,8 @@ def _reviewers(story: Story) -> None:
         session.register_bundle(BUNDLE)
         mined = session.run_job("failure_mining", partition=BUNDLE, config=PATIENT)
         assert mined.succeeded, mined
-    queue = queue_from_json(story.snapshots.read(story.snapshots.latest("review_queue", partition=BUNDLE), QUEUE_FILE))
+    stored = story.snapshots.latest("review_queue", partition=BUNDLE)
+    queue = from_json(list[QueueItem], story.snapshots.read(stored, QUEUE_FILE))
     aki = AssessmentSource(source_type="HUMAN", source_id="aki")
     for item in queue:
         wanted = story.by_trace[item.trace_id]

@@ -195,7 +195,8 @@ def _keep_inputs(session: Session, training: Sequence[Utterance], knowledge: Pat
 
     Of the training file that is the usable messages, redacted: a copy of the file would keep personal data for ever.
     """
-    from mangaassist_assets.core.snapshots import canonical_json, write_whole
+    from mangaassist_assets.core.files import write_whole
+    from mangaassist_assets.core.snapshots import canonical_json
     from mangaassist_assets.privacy import redact
 
     inputs = session.resources.store.inputs()

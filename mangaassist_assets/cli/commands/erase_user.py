@@ -96,7 +96,7 @@ def render(report: dict[str, Any]) -> None:
 
 def _keep(snapshots: SnapshotStore, user_key: str, result: dict[str, Any], *, now: datetime) -> str:
     """Write the report beside the snapshots, for the auditor; it names the pseudonym and nothing else of the user."""
-    from mangaassist_assets.core.snapshots import write_whole
+    from mangaassist_assets.core.files import write_whole
 
     folder = snapshots.root / "erasure_reports"
     folder.mkdir(parents=True, exist_ok=True)

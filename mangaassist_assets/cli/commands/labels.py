@@ -51,9 +51,10 @@ def run_export(
         CommandError: the file is there already, for somebody may have filled it in, or cannot be written.
         SnapshotMissingError: the bundle was not mined.
     """
-    from mangaassist_assets.core.snapshots import write_whole
+    from mangaassist_assets.core.codecs import from_json
+    from mangaassist_assets.core.files import write_whole
     from mangaassist_assets.labelling.queue.export import export_rows, to_csv, to_jsonl
-    from mangaassist_assets.labelling.queue.stored_queue import QUEUE_FILE, queue_from_json
+    from mangaassist_assets.labelling.queue.review_queue import QUEUE_FILE, QueueItem
     from mangaassist_assets.mining.tracking.cluster_files import read_clusters
     from mangaassist_assets.retrieval.stored_knowledge import read_vocabulary
     from mangaassist_assets.tracing.ingestion.stored_turns import read_turns
@@ -62,7 +63,8 @@ def run_export(
     if out.exists() and not replace:
         msg = f"{out} is there already and may hold answers: import it, name another file, or give --replace"
         raise CommandError(msg)
-    items = queue_from_json(store.read(store.latest("review_queue", partition=release_bundle), QUEUE_FILE))
+    queue = store.latest("review_queue", partition=release_bundle)
+    items = from_json(list[QueueItem], store.read(queue, QUEUE_FILE))
     turns = {turn.trace_id: turn for turn in read_turns(store, release_bundle)}
     clusters = read_clusters(store, release_bundle)
     rows = export_rows(

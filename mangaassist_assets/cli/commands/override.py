@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from mangaassist_assets.cli.session import CommandError, Session
@@ -47,7 +48,7 @@ def list_models(session: Session, *, model: str | None = None) -> dict[str, Any]
         for version in mlflow.registry().versions(pipeline.model_name):
             aliases = [alias for alias, held in named.items() if held is not None and held.version == version.version]
             versions.append({"model": name, **_summary(version), "aliases": aliases})
-        overrides += [{"model": name, **one.to_dict()} for one in read_overrides(store, pipeline.model_name)]
+        overrides += [{"model": name, **asdict(one)} for one in read_overrides(store, pipeline.model_name)]
     return {"versions": versions, "overrides": overrides}
 
 
@@ -93,7 +94,7 @@ def run_override(session: Session, *, model: str, version: str, reason: str, by:
     deployed = session.resources.endpoints.describe(pipeline.endpoint_name)
     return {
         "model": model,
-        **decided.to_dict(),
+        **asdict(decided),
         "champion_version": mlflow.version_by_alias(pipeline.model_name, "champion").version,
         "deployed_version": deployed.model_version if deployed else None,
         "run_id": run_id,

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from mangaassist_assets.core.arrays import Flags
 from mangaassist_assets.core.shoppers import shopper_of
 from mangaassist_assets.labelling.reviews import is_reviewed
 from mangaassist_assets.tracing.contract.turns import ChatTurn
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 Question = Literal["intent", "documents"]
 """What a reviewer is asked: what the shopper wanted, and which documents answer it."""
 
+QUEUE_FILE = "queue.json"
+"""The items of a bundle's queue, best first, without any message."""
 _STAGES_OF_DOCUMENTS = frozenset({"retrieval", "reranker", "generation", "unknown"})
 _DECIMALS = 6
 _BLOCK = 128
@@ -271,7 +274,7 @@ class _Pool:
             cosines = (self._vectors @ shown.T).max(axis=1).astype(np.float64)
             self._nearest = np.clip(np.maximum(self._nearest, cosines), 0.0, 1.0)
 
-    def _close(self, mask: NDArray[np.bool_], reason: str) -> None:
+    def _close(self, mask: Flags, reason: str) -> None:
         for row in np.flatnonzero(mask).tolist():
             self._reasons[row] = reason
         self._open &= ~mask

@@ -6,9 +6,9 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from mangaassist_assets.core.figures import Figures, Row
-from mangaassist_assets.mining.blame.blame import STAGES, FailedTurn, Finding
+from mangaassist_assets.mining.blame.blame import FailedTurn, Finding
 from mangaassist_assets.mining.blame.opinions import word_or_score
-from mangaassist_assets.mining.blame.rule_names import EVIDENCE_KINDS
+from mangaassist_assets.mining.blame.rule_names import EVIDENCE_KINDS, STAGES
 from mangaassist_assets.mining.blame.rules import MiningRules, SignalRule, Value
 from mangaassist_assets.mining.blame.silent_stages import MISSING
 from mangaassist_assets.mining.blame.turn_facts import shown

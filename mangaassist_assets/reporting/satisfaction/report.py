@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
 
 import polars as pl
 
@@ -106,10 +105,6 @@ class SatisfactionReport:
     def frame(self) -> pl.DataFrame:
         """Return one row per group in GROUP_SCHEMA."""
         return pl.DataFrame([asdict(group) for group in self.groups], schema=GROUP_SCHEMA, orient="row")
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain JSON values."""
-        return asdict(self)
 
 
 def read_counts(rows: pl.DataFrame) -> list[GroupCounts]:

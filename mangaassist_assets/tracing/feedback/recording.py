@@ -16,10 +16,11 @@ from typing import Literal, Protocol, cast
 
 import polars as pl
 
+from mangaassist_assets.core.codecs import to_parquet
 from mangaassist_assets.core.figures import Figures
 from mangaassist_assets.tracing.contract.turns import Feedback
 from mangaassist_assets.tracing.feedback.events import FeedbackRecord, latest_feedback
-from mangaassist_assets.tracing.ingestion.turn_frames import SnapshotSchemaError, to_parquet
+from mangaassist_assets.tracing.ingestion.turn_frames import SnapshotSchemaError
 
 RecordingState = Literal["recorded", "pending", "other_bundle", "refused"]
 """`pending`: the trace is not there or not finished; `other_bundle`: it belongs to another bundle than the event says;

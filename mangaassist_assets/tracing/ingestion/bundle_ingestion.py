@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import polars as pl
 
 from mangaassist_assets.core.bundles import TURNS_CARD_FILE
+from mangaassist_assets.core.codecs import to_parquet
 from mangaassist_assets.core.figures import Figures, count_rows
 from mangaassist_assets.core.snapshots import canonical_json
 from mangaassist_assets.tracing.contract.turns import Feedback
@@ -16,7 +17,7 @@ from mangaassist_assets.tracing.ingestion.ingested_traces import BundleTraces
 from mangaassist_assets.tracing.ingestion.ingestion_state import Ingested
 from mangaassist_assets.tracing.ingestion.stored_turns import PRESENCE_FILE, QUARANTINE_FILE, TURNS_FILE
 from mangaassist_assets.tracing.ingestion.trace_ingestion import TraceIngestion
-from mangaassist_assets.tracing.ingestion.turn_frames import to_parquet, with_feedback
+from mangaassist_assets.tracing.ingestion.turn_frames import with_feedback
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mangaassist_assets.evaluation.text_slices import language_of, length_slice
+from mangaassist_assets.core.text_slices import language_of, length_slice
 
 
 @pytest.mark.parametrize(
@@ -16,15 +16,19 @@ from mangaassist_assets.evaluation.text_slices import language_of, length_slice
         ("ONE PIECE の新刊はいつ発売ですか", "ja"),
         ("do you have any copies of 進撃の巨人?", "en"),
         ("ﾏﾝｶﾞ", "ja"),
+        ("注文", "ja"),
+        ("OnePiece を探して", "ja"),
+        ("Ｗｈｅｒｅ", "en"),
+        ("[ADDRESS_7q] に届きません", "ja"),
         ("где мой заказ", "other"),
         ("주문 어디 있어요", "other"),
     ],
 )
-def test_the_script_of_most_letters_is_the_language(text: str, language: str) -> None:
+def test_the_script_of_most_of_a_message_is_its_language(text: str, language: str) -> None:
     assert language_of(text) == language
 
 
-@pytest.mark.parametrize("text", ["", "   ", "1234 !?", "\udcff", "\x00"])
+@pytest.mark.parametrize("text", ["", "   ", "1234 !?", "[NAME]!", "\udcff", "\x00"])
 def test_a_message_without_letters_has_no_language_and_is_short(text: str) -> None:
     assert language_of(text) == "other"
     assert length_slice(text) == "short"
