@@ -185,7 +185,7 @@ def prepare_dagster_home(home: Home) -> None:
 @contextmanager
 def open_session(home_path: str, progress: Progress) -> Iterator[Session]:
     """Open a home: connect to its running services, or start them for as long as the session lasts."""
-    from mangaassist_assets.local.supervisor import services
+    from mangaassist_assets.local.sharing import services
 
     home = Home.open(home_path)
     prepare_dagster_home(home)

@@ -9,6 +9,8 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+from mangaassist_assets.core.errors import OperatorError
+
 MARKER = "home.json"
 SCHEMA = 1
 KEY_FILE = "pseudonym.key"
@@ -27,7 +29,7 @@ FOLDERS = (
 )
 
 
-class HomeError(Exception):
+class HomeError(OperatorError):
     """The home directory cannot be used; the message says why and what to do."""
 
 
@@ -182,7 +184,7 @@ class Home:
             )
 
     def _check_writable(self) -> None:
-        # Permission bits do not tell (root, read-only mounts, quotas): only writing does.
+        # Permission bits are no proof (root, read-only mounts, quotas): only writing is.
         with tempfile.TemporaryFile(dir=self.root) as probe:
             probe.write(b"x")
 
