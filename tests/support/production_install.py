@@ -41,13 +41,15 @@ def become_production() -> None:
 
 
 def run_code(code: str, *, folder: Path, **variables: str) -> subprocess.CompletedProcess[str]:
-    """Run code in such a process, in an empty folder of its own that is its HOME as well."""
+    """Run code in such a process, in a folder of its own; what libraries leave in HOME goes beside it."""
     folder.mkdir(exist_ok=True)
+    user = folder.with_name(f"{folder.name}-user")
+    user.mkdir(exist_ok=True)
     repository = Path(__file__).parents[2]
     return subprocess.run(
         [sys.executable, "-c", f"from tests.support.production_install import *; become_production()\n{code}"],
         cwd=folder,
-        env={**os.environ, "PYTHONPATH": str(repository), "HOME": str(folder), **variables},
+        env={**os.environ, "PYTHONPATH": str(repository), "HOME": str(user), **variables},
         capture_output=True,
         text=True,
         timeout=240,
