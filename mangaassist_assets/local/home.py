@@ -9,6 +9,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+from mangaassist_assets.core.errors import OperatorError
 from mangaassist_assets.core.files import write_whole
 
 MARKER = "home.json"
@@ -29,7 +30,7 @@ FOLDERS = (
 )
 
 
-class HomeError(Exception):
+class HomeError(OperatorError):
     """The home directory cannot be used; the message says why and what to do."""
 
 
@@ -184,7 +185,7 @@ class Home:
             )
 
     def _check_writable(self) -> None:
-        # Permission bits do not tell (root, read-only mounts, quotas): only writing does.
+        # Permission bits are no proof (root, read-only mounts, quotas): only writing is.
         with tempfile.TemporaryFile(dir=self.root) as probe:
             probe.write(b"x")
 

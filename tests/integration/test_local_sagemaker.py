@@ -23,13 +23,13 @@ from botocore.config import Config
 from botocore.exceptions import ClientError, WaiterError
 
 from mangaassist_assets.local.home import Home
-from mangaassist_assets.local.ports import listen_on, port_of
+from mangaassist_assets.local.ports import answers, listen_on, port_of
 from mangaassist_assets.local.processes import ProcessIdentity, start_tethered, stop_processes, wait_until
 from mangaassist_assets.local.sagemaker.containers import ModelContainer, ProcessBook
 from mangaassist_assets.local.sagemaker.errors import DeploymentError
 from mangaassist_assets.local.sagemaker.state import VariantPlan
 from mangaassist_assets.local.services import client_environment
-from mangaassist_assets.local.supervisor import Supervisor, answers
+from mangaassist_assets.local.supervisor import Supervisor
 
 if TYPE_CHECKING:
     from mypy_boto3_sagemaker import SageMakerClient

@@ -18,7 +18,6 @@ from mangaassist_assets.cli.session import CommandError, Session
 from mangaassist_assets.core.bundles import TURNS_CARD_FILE
 from mangaassist_assets.core.codecs import to_parquet
 from mangaassist_assets.core.snapshots import canonical_json
-from mangaassist_assets.local.home import Home
 from mangaassist_assets.partitions import release_bundles
 from mangaassist_assets.tracing.contract.turns import Generation, StageTiming
 from mangaassist_assets.tracing.ingestion.stored_turns import QUARANTINE_FILE, TURNS_FILE
@@ -306,12 +305,11 @@ def test_no_report_holds_what_a_shopper_wrote(platform):
 
 def session(platform, tmp_path):
     return Session(
-        home=Home(tmp_path),
-        environment={},
         instance=platform.instance,
         definitions=platform.definitions,
         resources=SimpleNamespace(**platform.resources),
         progress=lambda _: None,
+        logs=tmp_path,
     )
 
 

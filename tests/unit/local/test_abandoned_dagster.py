@@ -7,8 +7,13 @@ import sys
 import dagster as dg
 import pytest
 
-from mangaassist_assets.cli.commands.serve import end_abandoned_runs, end_left_behind
-from mangaassist_assets.cli.session import OWNER_TAG, owner_of_this_process, prepare_dagster_home
+from mangaassist_assets.local.dagster_instance import (
+    OWNER_TAG,
+    end_abandoned_runs,
+    end_left_behind,
+    owner_of_this_process,
+    prepare_dagster_home,
+)
 from mangaassist_assets.local.home import Home
 
 SLEEP = [sys.executable, "-c", "import time; print('up', flush=True); time.sleep(60)"]

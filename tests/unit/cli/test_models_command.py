@@ -10,17 +10,16 @@ from click.testing import CliRunner
 from upath import UPath
 
 from mangaassist_assets.assets.promoting import ChampionConfig, champion_result, promote, requested_override
-from mangaassist_assets.cli.commands.override import (
+from mangaassist_assets.cli.commands.models import (
     list_models,
+    models,
     pipeline_of,
     render_list,
     render_override,
     run_override,
 )
-from mangaassist_assets.cli.models import models
 from mangaassist_assets.cli.session import CommandError, Session
 from mangaassist_assets.core.snapshots import SnapshotStore
-from mangaassist_assets.local.home import Home
 from mangaassist_assets.models.pipelines import INTENT, RERANKER
 from tests.support.registry import MemoryMlflow
 
@@ -76,12 +75,11 @@ def session(tmp_path):
     endpoints = Endpoints()
     with dg.DagsterInstance.ephemeral() as instance:
         yield Session(
-            home=Home.open(tmp_path / "home"),
-            environment={},
             instance=instance,
             definitions=definitions_of(mlflow, store, endpoints),
             resources=SimpleNamespace(mlflow=mlflow, store=store, endpoints=endpoints),
             progress=lambda _line: None,
+            logs=tmp_path,
         )
 
 
@@ -163,10 +161,10 @@ def test_markup_in_a_reason_is_shown_and_not_obeyed(session, capsys):
 
 def test_the_commands_read_their_options(session, monkeypatch):
     @contextmanager
-    def opened(_home, _say):
+    def opened(_home, _say, **_services):
         yield session
 
-    monkeypatch.setattr("mangaassist_assets.cli.session.open_session", opened)
+    monkeypatch.setattr("mangaassist_assets.cli.commands.models.open_session", opened)
     runner = CliRunner()
     promoted = runner.invoke(
         models, ["promote", "--model", "intent", "--version", "2", "--reason", WHY, "--json"], obj="home"

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from mangaassist_assets.local.ministack_server import Checkpoints, changed_service, services_to_write
+from mangaassist_assets.local.ministack_server import StateWriter, changed_service, services_to_write
 
 CREDENTIAL = b"AWS4-HMAC-SHA256 Credential=mangaassist-local/20260101/us-east-1/%s/aws4_request, SignedHeaders=host"
 
@@ -31,11 +31,11 @@ def request(service: bytes, *, method: str = "POST", target: bytes | None = None
         ({"type": "lifespan"}, None),
     ],
 )
-def test_a_request_tells_which_service_it_may_change(scope: dict[str, Any], service: str | None) -> None:
+def test_a_request_says_which_service_it_may_change(scope: dict[str, Any], service: str | None) -> None:
     assert changed_service(scope) == service
 
 
-def test_all_states_are_written_when_a_change_cannot_be_told_to_one() -> None:
+def test_all_states_are_written_when_a_change_cannot_be_assigned_to_one() -> None:
     known = {"kinesis", "appconfig", "s3"}
     assert services_to_write({"kinesis"}, known) == {"kinesis"}
     assert services_to_write({""}, known) == known
@@ -58,10 +58,10 @@ def test_changes_are_written_after_the_request_and_only_once() -> None:
             written.append(changed)
             both_written.set()
 
-        checkpoints = Checkpoints(application, write)
+        writer = StateWriter(application, write)
         for name in (b"kinesis", b"appconfig", b"kinesis"):
-            await checkpoints(request(name), never, never)  # type: ignore[arg-type]
-        running = asyncio.create_task(checkpoints.run())
+            await writer(request(name), never, never)  # type: ignore[arg-type]
+        running = asyncio.create_task(writer.run())
         await asyncio.wait_for(both_written.wait(), timeout=5)
         running.cancel()
 

@@ -6,7 +6,11 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from mangaassist_assets.cli.session import CommandError, Session
+import click
+
+from mangaassist_assets.cli.options import Group, json_option
+from mangaassist_assets.cli.output import console, emit, say
+from mangaassist_assets.cli.session import CommandError, Session, open_session
 from mangaassist_assets.models.pipelines import MODEL_PIPELINES, ModelPipeline
 
 if TYPE_CHECKING:
@@ -21,6 +25,40 @@ _EVALUATION = "evaluation_"
 _NO_FIGURES = (_VERDICT_TAG, _EXAMPLES_TAG, "evaluation_dataset_sha256")
 _DIGITS = 12
 _ALIASES = ("champion", "challenger")
+_NAMES = "intent, reranker, or the short name of another registered model."
+
+
+@click.group(cls=Group)
+def models() -> None:
+    """Registered models: list their versions, promote one whatever its verdict."""
+
+
+@models.command("list")
+@click.option("--model", help=f"Only one: {_NAMES}")
+@json_option
+@click.pass_obj
+def _list(home: str | None, model: str | None, *, as_json: bool) -> None:
+    """Every version with its aliases, bundle, verdict, dataset and figures; every override with its reason."""
+    with open_session(home, say, services=("mlflow",), imports=()) as session:
+        report = list_models(session, model=model)
+    emit(report, render_list, as_json=as_json)
+
+
+@models.command("promote")
+@click.option("--model", required=True, help=f"Which one: {_NAMES}")
+@click.option("--version", required=True, help="The version that is to be champion.")
+@click.option("--reason", required=True, help="Why, in 10 to 500 characters; kept for ever, personal data replaced.")
+@click.option("--by", help="A name or a role that answers for it; by default: operator.")
+@json_option
+@click.pass_obj
+def _promote(home: str | None, model: str, version: str, reason: str, by: str | None, *, as_json: bool) -> None:
+    """Make a version champion against the gate's word and deploy it; who did it, when and why is kept.
+
+    It counts against the champion of this moment, and once. Gates to come compare with the version promoted here.
+    """
+    with open_session(home, say, imports=()) as session:
+        report = run_override(session, model=model, version=version, reason=reason, by=by)
+    emit(report, render_override, as_json=as_json)
 
 
 def pipeline_of(model: str) -> ModelPipeline:
@@ -103,17 +141,16 @@ def run_override(session: Session, *, model: str, version: str, reason: str, by:
 
 def render_list(report: Mapping[str, Any]) -> None:
     """Print versions and overrides as tables."""
-    from rich.console import Console
     from rich.text import Text
 
-    console = Console(highlight=False)
+    terminal = console()
     rows = [_shown(one) for one in report["versions"]]
     # A terminal is narrow: what no version has is no column.
     columns = [name for name in (rows[0] if rows else {}) if any(row[name] for row in rows)]
     versions = _table("Model versions", *columns)
     for row in rows:
         versions.add_row(*(Text(row[name]) for name in columns))
-    console.print(versions)
+    terminal.print(versions)
     if not report["overrides"]:
         return
     overrides = _table(
@@ -122,7 +159,7 @@ def render_list(report: Mapping[str, Any]) -> None:
     for one in report["overrides"]:
         cells = [one["model"], one["decided_at"], one["by"], one["version"], one["replaced"]]
         overrides.add_row(*(Text(cell) for cell in [*cells, one["verdict"] or "nothing", one["reason"]]))
-    console.print(overrides)
+    terminal.print(overrides)
 
 
 def _shown(version: Mapping[str, Any]) -> dict[str, str]:
@@ -151,7 +188,6 @@ def _table(title: str, *columns: str) -> Table:
 
 def render_override(report: Mapping[str, Any]) -> None:
     """Print what an override did."""
-    from rich.console import Console
     from rich.text import Text
 
     lines = (
@@ -159,7 +195,7 @@ def render_override(report: Mapping[str, Any]) -> None:
         f"by {report['by']}: {report['reason']}",
         f"the gate had said: {report['verdict'] or 'nothing'}; the endpoint serves {report['deployed_version']}",
     )
-    Console(highlight=False).print(Text("\n".join(lines)))
+    console().print(Text("\n".join(lines)))
 
 
 def _summary(version: ModelVersion) -> dict[str, Any]:
