@@ -29,7 +29,8 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from mangaassist_assets.evaluation.gate.gate import GateConfig, GateDecision, judge
+from mangaassist_assets.evaluation.gate.decision import GateConfig, GateDecision
+from mangaassist_assets.evaluation.gate.gate import judge
 from mangaassist_assets.evaluation.non_inferiority import least_examples
 from mangaassist_assets.evaluation.results import GateInput
 from mangaassist_assets.evaluation.significance import holm

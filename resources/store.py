@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
     from mangaassist_assets.core.ingestion_tables import IngestionTable
     from mangaassist_assets.core.snapshots import SnapshotStore
+    from mangaassist_assets.retrieval.embedding_cache import EmbeddingCache
     from mangaassist_assets.tracing.feedback.ingestion import FeedbackIngestion
 
 
@@ -53,6 +54,12 @@ class StoreResource(dg.ConfigurableResource):  # type: ignore[type-arg]
         folder = Path(self.cache_folder) / name
         folder.mkdir(parents=True, exist_ok=True)
         return folder
+
+    def embedding_cache(self) -> "EmbeddingCache":
+        """Return the cache of vectors that all assets share, by model and content."""
+        from mangaassist_assets.retrieval.embedding_cache import EmbeddingCache
+
+        return EmbeddingCache(self.cache("embeddings"))
 
     def inputs(self) -> "UPath":
         """Return the folder of what people hand in: the training file of the bootstrap."""

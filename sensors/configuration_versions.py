@@ -4,7 +4,11 @@ import dagster as dg
 
 from mangaassist_assets.jobs import configuration_refresh
 from mangaassist_assets.triggers.configuration_changes import ConfigurationState, find_configuration_changes
+from mangaassist_assets.triggers.cursors import from_cursor, to_cursor
 from resources.aws.app_config import AppConfigResource
+
+_KIND = "configuration_changes"
+_VERSION = 1
 
 
 @dg.sensor(
@@ -17,8 +21,9 @@ from resources.aws.app_config import AppConfigResource
 def configuration_versions(context: dg.SensorEvaluationContext, app_config: AppConfigResource) -> dg.SensorResult:
     """Compare the deployed versions with those of the last tick; request one run for all changes of this tick."""
     deployed = app_config.deployed_versions()
-    changes = find_configuration_changes(ConfigurationState.from_json(context.cursor), deployed)
-    cursor = changes.state.to_json()
+    before = from_cursor(_KIND, _VERSION, context.cursor, ConfigurationState)
+    changes = find_configuration_changes(before, deployed)
+    cursor = to_cursor(_KIND, _VERSION, changes.state)
     if not changes.changed:
         return dg.SensorResult(skip_reason=dg.SkipReason(changes.reason), cursor=cursor)
     context.log.info(changes.reason)

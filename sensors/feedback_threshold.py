@@ -9,19 +9,20 @@ import hashlib
 import json
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import dagster as dg
 
 from mangaassist_assets.jobs import retraining
 from mangaassist_assets.partitions import release_bundles
-from mangaassist_assets.triggers.cursors import CursorError, cursor_from_json, cursor_to_json
+from mangaassist_assets.tracing.feedback.sources import FeedbackBatch
+from mangaassist_assets.triggers.cursors import from_cursor, to_cursor
 from mangaassist_assets.triggers.feedback_threshold import FeedbackState, Firing, ThresholdConfig, decide
 from mangaassist_assets.triggers.thumb_history import ThumbHistory, votes_on_traces
 from mangaassist_assets.triggers.thumbs import PressedThumb, Votes
 from resources.aws.clients import error_code
-from resources.feedback.feedback_stream import FeedbackBatch, KinesisFeedbackResource
+from resources.feedback.feedback_stream import KinesisFeedbackResource
 from resources.mlflow.tracking import MlflowResource
 from resources.store import StoreResource
 
@@ -38,15 +39,6 @@ class SensorState:
     history: ThumbHistory
     counts: FeedbackState
 
-    def to_cursor(self) -> str:
-        """Return the cursor."""
-        state = {
-            "positions": dict(self.positions),
-            "history": self.history.to_json(),
-            "counts": json.loads(self.counts.to_json()),
-        }
-        return cursor_to_json(_KIND, _VERSION, state)
-
 
 def state_of(cursor: str | None, store: StoreResource) -> SensorState:
     """Return the state that a cursor holds; at the first tick, that after what was ingested and mined.
@@ -54,14 +46,9 @@ def state_of(cursor: str | None, store: StoreResource) -> SensorState:
     Raises:
         CursorError: the cursor is of another sensor or version, or damaged.
     """
-    if cursor:
-        value = cursor_from_json(_KIND, _VERSION, cursor)
-        positions = value.get("positions")
-        if not isinstance(positions, dict):
-            msg = f"the cursor of {_KIND} is damaged (positions): reset the sensor's cursor to start afresh"
-            raise CursorError(msg)
-        counts = FeedbackState.from_json(json.dumps(value.get("counts")))
-        return SensorState(positions=positions, history=ThumbHistory.from_json(value.get("history")), counts=counts)
+    state = from_cursor(_KIND, _VERSION, cursor, SensorState)
+    if state is not None:
+        return state
     from mangaassist_assets.tracing.ingestion.stored_turns import read_mined_thumbs
 
     mined = read_mined_thumbs(store.snapshots())
@@ -134,7 +121,8 @@ def feedback_threshold(
     traces = thumbs.said_on([*state.counts.remembered, *events])
     votes, history = votes_on_traces(state.history, thumbs.after, now_ms=int(time.time() * 1000))
     decision = decide(state.counts, events, on_traces=votes, traces=traces, config=ThresholdConfig())
-    cursor = replace(state, positions=batch.cursor, history=history, counts=decision.state).to_cursor()
+    after = SensorState(positions=dict(batch.cursor), history=history, counts=decision.state)
+    cursor = to_cursor(_KIND, _VERSION, after)
     if not decision.fire:
         notes += f"; {len(batch.rejects)} unreadable records" if batch.rejects else ""
         notes += f"; {len(batch.gaps)} places where records may be lost" if batch.gaps else ""

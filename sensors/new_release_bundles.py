@@ -4,11 +4,13 @@ What decides is whether the bundle was mined or a run was asked for, not whether
 partitions as well. A mining that failed is not asked for again; the reason of the tick names it.
 """
 
+from dataclasses import dataclass
+
 import dagster as dg
 
 from mangaassist_assets.jobs import failure_mining
 from mangaassist_assets.partitions import release_bundles
-from mangaassist_assets.triggers.cursors import cursor_from_json, cursor_to_json
+from mangaassist_assets.triggers.cursors import from_cursor, to_cursor
 from mangaassist_assets.triggers.new_bundles import find_new_bundles
 from resources.mlflow.tracking import MlflowResource
 from sensors.mined_bundles import SENSOR, mined_bundles, mining_runs_of_unmined
@@ -21,6 +23,13 @@ _NO_BUNDLE = "_"
 _SHOWN = 5
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Seen:
+    """How far the traces were looked through: the start of the newest one, in milliseconds since the epoch."""
+
+    newest_ms: int
+
+
 @dg.sensor(
     name=SENSOR,
     job=failure_mining,
@@ -30,7 +39,7 @@ _SHOWN = 5
 )
 def new_release_bundles(context: dg.SensorEvaluationContext, mlflow: MlflowResource) -> dg.SensorResult:
     """Look through the traces for bundles that were not mined yet and have no run that does it."""
-    since_ms = int(cursor_from_json(_KIND, _VERSION, context.cursor)["newest_ms"]) if context.cursor else 0
+    since_ms = (from_cursor(_KIND, _VERSION, context.cursor, Seen) or Seen(newest_ms=0)).newest_ms
     mined = mined_bundles(context.instance)
     requested = mining_runs_of_unmined(context.instance, mined)
     # Replayed or imported traces are older than the cursor: bundles that are not known are looked for at any time,
@@ -38,7 +47,7 @@ def new_release_bundles(context: dg.SensorEvaluationContext, mlflow: MlflowResou
     known = mined | set(requested) or {_NO_BUNDLE}
     seen = mlflow.release_bundles_since(max(0, since_ms - OVERLAP_MS), known=known)
     found = find_new_bundles(known, seen.bundles)
-    cursor = cursor_to_json(_KIND, _VERSION, {"newest_ms": max(since_ms, seen.newest_ms)})
+    cursor = to_cursor(_KIND, _VERSION, Seen(newest_ms=max(since_ms, seen.newest_ms)))
     for rejected in found.rejected:
         context.log.warning(f"release_bundle {rejected.key!r} of a trace is no partition key: {rejected.reason}")
     if not found.new:

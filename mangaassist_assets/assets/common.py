@@ -1,10 +1,11 @@
-"""What every asset module shares: owners, groups, and how a snapshot becomes a materialization."""
+"""What every asset module shares: owners, pools, and how snapshots and plain figures become metadata."""
 
 import base64
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import dagster as dg
 
+from mangaassist_assets.core.figures import Cell, Figure
 from mangaassist_assets.core.snapshots import Snapshot
 
 ML_ENGINEERING = "team:ml-engineering"
@@ -17,23 +18,44 @@ TRAINING_POOL = "training"
 PRODUCTION_POOL = "production"
 
 LEFT_OUT = "left_out"
-"""Metadata of the observation that says why an asset made nothing."""
+"""Metadata of the observation that states why an asset made nothing."""
 
 
-def materialized(snapshot: Snapshot, metadata: Mapping[str, dg.MetadataValue]) -> dg.MaterializeResult[None]:
+def materialized(snapshot: Snapshot, figures: Mapping[str, Figure | dg.MetadataValue]) -> dg.MaterializeResult[None]:
     """Return the materialization of a snapshot; its digest is the data version, so equal content is equal data."""
     return dg.MaterializeResult(
         data_version=dg.DataVersion(snapshot.digest[:16]),
         metadata={
             "digest": dg.MetadataValue.text(snapshot.digest),
             "files": dg.MetadataValue.path(snapshot.uri),
-            **metadata,
+            **metadata(figures),
         },
     )
 
 
+def metadata(figures: Mapping[str, Figure | dg.MetadataValue]) -> dict[str, dg.MetadataValue]:
+    """Return figures as Dagster's metadata: numbers and texts as they are, rows as a table."""
+    return {name: _metadata_value(figure) for name, figure in figures.items()}
+
+
+def _metadata_value(figure: Figure | dg.MetadataValue) -> dg.MetadataValue:
+    match figure:
+        case dg.MetadataValue():
+            return figure
+        case str():
+            return dg.MetadataValue.text(figure)
+        case bool():
+            return dg.MetadataValue.bool(figure)
+        case int():
+            return dg.MetadataValue.int(figure)
+        case float():
+            return dg.MetadataValue.float(figure)
+        case _:
+            return table(figure)
+
+
 def leave_out(context: dg.AssetExecutionContext, reason: str) -> None:
-    """Say why an asset makes nothing now, though nothing is broken: in the log, and as an observation of the asset."""
+    """Record why an asset makes nothing now, though nothing is broken: in the log, and as an observation."""
     context.log.warning(f"left out: {reason}")
     context.log_event(
         dg.AssetObservation(
@@ -44,11 +66,11 @@ def leave_out(context: dg.AssetExecutionContext, reason: str) -> None:
     )
 
 
-def table(rows: list[dict[str, str | int | float | bool | None]]) -> dg.MetadataValue:
-    """Return rows as a table that the Dagster page shows; an empty list says so in words."""
+def table(rows: Sequence[Mapping[str, Cell]]) -> dg.MetadataValue:
+    """Return rows as a table that the Dagster page shows; where there are none it says `none`."""
     if not rows:
         return dg.MetadataValue.text("none")
-    return dg.MetadataValue.table([dg.TableRecord(row) for row in rows])
+    return dg.MetadataValue.table([dg.TableRecord(dict(row)) for row in rows])
 
 
 def image(title: str, png: bytes) -> dg.MetadataValue:

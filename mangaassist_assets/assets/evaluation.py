@@ -17,7 +17,7 @@ from mangaassist_assets.models.registration.trained_model import TrainedModel
 from mangaassist_assets.releases.promotion import EVALUATION_FILE
 
 if TYPE_CHECKING:
-    from mangaassist_assets.evaluation.gate.gate import GateDecision
+    from mangaassist_assets.evaluation.gate.decision import GateDecision
     from mangaassist_assets.models.model_types import ServableModel
     from resources.mlflow.registry import ModelVersion
     from resources.mlflow.tracking import MlflowResource

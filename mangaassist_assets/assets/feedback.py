@@ -1,9 +1,9 @@
-"""Feedback: what shoppers' thumbs said, by release bundle. Counting them for triggers belongs to the sensor."""
+"""Feedback: shoppers' thumbs by release bundle. Counting them for triggers belongs to the sensor."""
 
 import dagster as dg
 from pydantic import Field
 
-from mangaassist_assets.assets.common import FEEDBACK_STREAM_POOL, PLATFORM, materialized, table
+from mangaassist_assets.assets.common import FEEDBACK_STREAM_POOL, PLATFORM, materialized
 from mangaassist_assets.partitions import release_bundles
 from resources.feedback.feedback_stream import KinesisFeedbackResource
 from resources.mlflow.tracking import MlflowResource
@@ -38,62 +38,31 @@ def feedback_events(
     from datetime import UTC, datetime
 
     from mangaassist_assets.tracing.erasure import erased_users
-    from mangaassist_assets.tracing.feedback.ingestion import ingest_new
-    from mangaassist_assets.tracing.feedback.joining import OVERDUE, join_waiting
+    from mangaassist_assets.tracing.feedback.bundle_feedback import ingest_feedback
+    from mangaassist_assets.tracing.feedback.ingested_facts import IngestedFacts
     from mangaassist_assets.tracing.feedback.stored_events import EVENTS_FILE
-    from mangaassist_assets.tracing.ingestion.ingested_facts import IngestedFacts
     from resources.mlflow.traces.trace_finder import MlflowTraceFinder
 
-    snapshots = store.snapshots()
-    ingestion = store.feedback_ingestion()
-    erased = erased_users(snapshots)
-    key = privacy.pseudonym_key()
-    ingested = ingest_new(feedback_stream, ingestion, erased=erased, pseudonym_key=key)
-    joined = join_waiting(
-        ingestion,
+    bundle, snapshots = context.partition_key, store.snapshots()
+    feedback = ingest_feedback(
+        feedback_stream,
+        store.feedback_ingestion(),
         [MlflowTraceFinder.of(mlflow), IngestedFacts(store.trace_ingestion_table())],
-        pseudonym_key=key,
+        bundle,
+        erased_users=lambda: erased_users(snapshots),
+        pseudonym_key=privacy.pseudonym_key(),
         now=datetime.now(UTC),
-        erased=erased,
     )
-    # A user may have been erased while events were being ingested.
-    late = erased_users(snapshots) - erased
-    if late:
-        ingestion.erase(user_keys=late)
-    found = ingestion.table(context.partition_key, erased=erased | late)
+    ingested = feedback.ingested
     context.log.info(f"ingested {ingested.events} new events of all bundles, {ingested.rejects} unreadable records")
-    if joined.overdue:
-        context.log.warning(
-            f"{joined.overdue} feedback events have waited for their traces for more than {OVERDUE.days} days (the "
-            f"oldest is of {joined.oldest}): they are kept, and joined if the traces are imported"
-        )
-    for gap in ingested.gaps:
-        context.log.warning(f"feedback records may be lost at {gap.place}: {gap.reason}")
-    snapshot = snapshots.write("feedback_events", {EVENTS_FILE: found.to_parquet()}, partition=context.partition_key)
-    return materialized(
-        snapshot,
-        {
-            "dagster/row_count": dg.MetadataValue.int(found.frame.height),
-            "thumbs_up": dg.MetadataValue.int(found.count("thumbs_up")),
-            "thumbs_down": dg.MetadataValue.int(found.count("thumbs_down")),
-            "duplicates_dropped": dg.MetadataValue.int(found.duplicates),
-            "conflicting_events": dg.MetadataValue.int(found.conflicts),
-            "newly_ingested": dg.MetadataValue.int(ingested.events),
-            "newly_rejected": dg.MetadataValue.int(ingested.rejects),
-            "dropped_of_erased_users": dg.MetadataValue.int(ingested.erased + joined.erased),
-            "newly_joined": dg.MetadataValue.int(joined.joined),
-            "waiting_for_a_trace": dg.MetadataValue.int(joined.waiting),
-            "oldest_waiting": dg.MetadataValue.text(joined.oldest or "none"),
-            "waiting_too_long": dg.MetadataValue.int(joined.overdue),
-            "times_clipped_to_arrival": dg.MetadataValue.int(ingested.clipped),
-            "times_unreadable": dg.MetadataValue.int(ingested.unreadable_times),
-            "gaps": table([{"place": gap.place, "reason": gap.reason} for gap in ingested.gaps]),
-        },
-    )
+    for warning in feedback.warnings():
+        context.log.warning(warning)
+    snapshot = snapshots.write("feedback_events", {EVENTS_FILE: feedback.found.to_parquet()}, partition=bundle)
+    return materialized(snapshot, feedback.figures())
 
 
 class RecordingConfig(dg.Config):
-    """How much of what was recorded before is believed."""
+    """Which traces are looked at."""
 
     verify_all: bool = Field(
         default=False,
@@ -126,12 +95,10 @@ def recorded_feedback(
     from mangaassist_assets.tracing.feedback.stored_events import read_feedback
     from resources.mlflow.assessments.feedback import MlflowFeedbackRecorder
 
-    bundle = context.partition_key
-    snapshots = store.snapshots()
-    events = read_feedback(snapshots, bundle)
+    bundle, snapshots = context.partition_key, store.snapshots()
     before = None if config.verify_all else snapshots.find("recorded_feedback", partition=bundle)
     recording = record_events(
-        events,
+        read_feedback(snapshots, bundle),
         MlflowFeedbackRecorder.of(mlflow),
         remembered=frozenset() if before is None else recorded_before(snapshots.read(before, RECORDING_FILE)),
     )
@@ -140,19 +107,5 @@ def recorded_feedback(
         f"{recording.count('pending')} wait for their traces"
     )
     snapshot = snapshots.write("recorded_feedback", {RECORDING_FILE: recording.to_parquet()}, partition=bundle)
-    return materialized(
-        snapshot,
-        {
-            "dagster/row_count": dg.MetadataValue.int(recording.frame.height),
-            "recorded": dg.MetadataValue.int(recording.count("recorded")),
-            "pending": dg.MetadataValue.int(recording.count("pending")),
-            "oldest_pending": dg.MetadataValue.text(recording.oldest_pending() or "none"),
-            "of_another_bundle": dg.MetadataValue.int(recording.count("other_bundle")),
-            "refused": dg.MetadataValue.int(recording.count("refused")),
-            "newly_recorded": dg.MetadataValue.int(recording.added),
-            "found_on_traces": dg.MetadataValue.int(recording.found),
-            "remembered": dg.MetadataValue.int(recording.remembered),
-            "tags_set": dg.MetadataValue.int(recording.tags_set),
-            "mlflow_traces": dg.MetadataValue.url(mlflow.traces_url(bundle)),
-        },
-    )
+    traces = dg.MetadataValue.url(mlflow.traces_url(bundle))
+    return materialized(snapshot, {**recording.figures(), "mlflow_traces": traces})

@@ -3,7 +3,7 @@
 import dagster as dg
 from pydantic import Field
 
-from mangaassist_assets.assets.common import ML_ENGINEERING, PLATFORM, PRODUCTION_POOL, materialized, table
+from mangaassist_assets.assets.common import ML_ENGINEERING, PLATFORM, PRODUCTION_POOL, materialized, metadata
 from resources.search.embeddings import EmbeddingsResource
 from resources.search.indexes import SearchResource
 from resources.settings.knowledge import KnowledgeResource
@@ -11,11 +11,11 @@ from resources.store import StoreResource
 
 
 class KnowledgeSettings(dg.Config):
-    """What may be asked of a reading of the knowledge."""
+    """How the knowledge is read."""
 
     without_tenants: bool = Field(
         default=False,
-        description="Do not ask what was a tenant's before: where no document names one, everybody sees everything.",
+        description="Do not compare with the tenants of before: where no document names one, all see everything.",
     )
 
 
@@ -29,58 +29,25 @@ def knowledge_chunks(
     is in the rejects file with its place and reason, and so is a document or row that is not certainly somebody's.
     Titles, authors and characters are the store's vocabulary, which redaction leaves alone.
     """
-    from collections import Counter
-    from dataclasses import asdict
-
-    from mangaassist_assets.core.snapshots import canonical_json
-    from mangaassist_assets.retrieval.chunking import chunk_documents, chunks_to_parquet
-    from mangaassist_assets.retrieval.documents.documents import read_knowledge
-    from mangaassist_assets.retrieval.stored_knowledge import CHUNKS_FILE, VOCABULARY_FILE, read_chunks
-    from mangaassist_assets.retrieval.tenants import opened_documents
-    from mangaassist_assets.retrieval.vocabulary import store_phrases
+    from mangaassist_assets.retrieval.knowledge_chunks import chunk_knowledge
+    from mangaassist_assets.retrieval.stored_knowledge import read_chunks
 
     snapshots = store.snapshots()
-    attribute = knowledge.named_tenant_attribute()
-    reading = read_knowledge(knowledge.path(), tenant_attribute=attribute)
-    chunks = chunk_documents(reading.documents)
     compared = not config.without_tenants and snapshots.find("knowledge_chunks") is not None
-    before = read_chunks(snapshots, tenantless=True) if compared else []
-    opened = opened_documents(
-        {chunk.document_id: chunk.tenant for chunk in before},
-        {chunk.document_id: chunk.tenant for chunk in chunks},
-        attribute=attribute,
+    found = chunk_knowledge(
+        knowledge.path(),
+        tenant_attribute=knowledge.named_tenant_attribute(),
+        before=read_chunks(snapshots, tenantless=True) if compared else (),
     )
-    if opened:
-        context.log.warning(f"{len(opened)} documents of a tenant are everybody's now, such as {opened[0]}")
-    phrases = store_phrases(chunks)
-    snapshot = snapshots.write(
-        "knowledge_chunks",
-        {
-            CHUNKS_FILE: chunks_to_parquet(chunks),
-            VOCABULARY_FILE: canonical_json(phrases),
-            "rejects.json": canonical_json([asdict(reject) for reject in reading.rejects]),
-        },
-    )
+    if found.opened:
+        context.log.warning(f"{len(found.opened)} documents of a tenant are everybody's now, such as {found.opened[0]}")
+    snapshot = snapshots.write("knowledge_chunks", found.files())
     context.log.info(
-        f"{len(chunks)} chunks of {len(reading.documents)} documents, {len(reading.rejects)} things could not be read"
+        f"{len(found.chunks)} chunks of {len(found.reading.documents)} documents, {len(found.reading.rejects)} things "
+        "could not be read"
     )
     return materialized(
-        snapshot,
-        {
-            "dagster/row_count": dg.MetadataValue.int(len(chunks)),
-            "documents": dg.MetadataValue.int(len(reading.documents)),
-            "opened_documents": dg.MetadataValue.json(opened[:50]),
-            "documents_by_tenant": table(
-                [
-                    {"tenant": tenant, "documents": count}
-                    for tenant, count in Counter(one.tenant or "(none)" for one in reading.documents).most_common()
-                ]
-            ),
-            "vocabulary": dg.MetadataValue.int(len(phrases)),
-            "rejects": table(
-                [{"file": one.file, "place": one.place, "reason": one.reason} for one in reading.rejects[:50]]
-            ),
-        },
+        snapshot, {**found.figures(), "opened_documents": dg.MetadataValue.json(list(found.opened[:50]))}
     )
 
 
@@ -93,7 +60,7 @@ def chunk_embeddings(
     Vectors are cached by model and content: only new content is embedded.
     """
     from mangaassist_assets.core.snapshots import canonical_json
-    from mangaassist_assets.retrieval.embedding_cache import EmbeddingCache, embed_chunks
+    from mangaassist_assets.retrieval.embedding_cache import embed_chunks
     from mangaassist_assets.retrieval.stored_knowledge import (
         EMBEDDINGS_CARD_FILE,
         VECTORS_FILE,
@@ -104,7 +71,7 @@ def chunk_embeddings(
     snapshots = store.snapshots()
     chunks = read_chunks(snapshots)
     embedder = embeddings.embedder()
-    vectors, report = embed_chunks(chunks, embedder, EmbeddingCache(store.cache("embeddings")))
+    vectors, report = embed_chunks(chunks, embedder, store.embedding_cache())
     card = {
         "model_id": embedder.model_id,
         "dimension": embedder.dimension,
@@ -117,11 +84,11 @@ def chunk_embeddings(
     return materialized(
         snapshot,
         {
-            "dagster/row_count": dg.MetadataValue.int(len(chunks)),
-            "embedding_model_id": dg.MetadataValue.text(embedder.model_id),
-            "dimension": dg.MetadataValue.int(embedder.dimension),
-            "embedded": dg.MetadataValue.int(report.embedded),
-            "reused": dg.MetadataValue.int(report.reused),
+            "dagster/row_count": len(chunks),
+            "embedding_model_id": embedder.model_id,
+            "dimension": embedder.dimension,
+            "embedded": report.embedded,
+            "reused": report.reused,
         },
     )
 
@@ -152,10 +119,10 @@ def search_index(
     return materialized(
         snapshot,
         {
-            "generation": dg.MetadataValue.text(report.generation),
-            "live_generation": dg.MetadataValue.text(index.live_generation() or "none yet"),
-            "dagster/row_count": dg.MetadataValue.int(report.chunks),
-            "built": dg.MetadataValue.bool(report.built),
+            "generation": report.generation,
+            "live_generation": index.live_generation() or "none yet",
+            "dagster/row_count": report.chunks,
+            "built": report.built,
         },
     )
 
@@ -175,61 +142,21 @@ def retrieval_evaluation(
     """
     from mangaassist_assets.core.snapshots import canonical_json
     from mangaassist_assets.datasets.sources.labelled_queries import labelled_queries
-    from mangaassist_assets.retrieval.evaluation import (
-        EVALUATION_FILE,
-        answerable_queries,
-        evaluate_retrieval,
-        retrieval_figures,
-    )
-    from mangaassist_assets.retrieval.stored_knowledge import GENERATION_FILE, read_chunks
+    from mangaassist_assets.retrieval.candidate_evaluation import evaluate_candidate
+    from mangaassist_assets.retrieval.evaluation import EVALUATION_FILE
+    from mangaassist_assets.retrieval.stored_knowledge import read_candidate, read_chunks
 
     snapshots = store.snapshots()
-    candidate = snapshots.read_json(snapshots.latest("search_index"), GENERATION_FILE)["generation"]
-    index = search.index()
-    live = index.live_generation()
-    labelled = labelled_queries(snapshots)
-    queries = answerable_queries(labelled, read_chunks(snapshots))
-    state = None if live is None else index.state(live)
-    # One that knows no tenants cannot be searched as shoppers search: there is nothing to compare the candidate with.
-    compared = live if state is not None and state.knows_tenants else None
-    figures = {
-        generation: retrieval_figures(
-            evaluate_retrieval(queries, generation, index=index, embedder=embeddings.embedder())
-        )
-        for generation in (dict.fromkeys([candidate, compared or candidate]) if queries else ())
-    }
-    snapshot = snapshots.write(
-        "retrieval_evaluation",
-        {
-            EVALUATION_FILE: canonical_json(
-                {
-                    "candidate": candidate,
-                    "live": live,
-                    "queries": len(queries),
-                    "queries_of_others": len(labelled) - len(queries),
-                    "figures": figures,
-                }
-            )
-        },
+    evaluation = evaluate_candidate(
+        read_candidate(snapshots),
+        labelled_queries(snapshots),
+        read_chunks(snapshots),
+        index=search.index(),
+        embedder=embeddings.embedder(),
     )
-    fused = figures.get(candidate, {}).get("fused")
-    context.log.info(f"{len(queries)} labelled queries; fused search on {candidate}: {fused or 'nothing to measure'}")
-    return materialized(
-        snapshot,
-        {
-            "queries": dg.MetadataValue.int(len(queries)),
-            "queries_of_others": dg.MetadataValue.int(len(labelled) - len(queries)),
-            "candidate": dg.MetadataValue.text(candidate),
-            "live": dg.MetadataValue.text(live or "none yet"),
-            "figures": table(
-                [
-                    {"generation": generation, "search": kind, **values}
-                    for generation, by_kind in figures.items()
-                    for kind, values in by_kind.items()
-                ]
-            ),
-        },
-    )
+    snapshot = snapshots.write("retrieval_evaluation", {EVALUATION_FILE: canonical_json(evaluation.to_dict())})
+    context.log.info(str(evaluation))
+    return materialized(snapshot, evaluation.figures())
 
 
 @dg.asset(
@@ -248,10 +175,9 @@ def live_index(
     The alias moves in one piece, and only if it still names the generation that was live when this began. Nothing is
     swapped when the candidate is live already.
     """
-    from mangaassist_assets.retrieval.stored_knowledge import GENERATION_FILE
+    from mangaassist_assets.retrieval.stored_knowledge import read_candidate
 
-    snapshots = store.snapshots()
-    candidate = snapshots.read_json(snapshots.latest("search_index"), GENERATION_FILE)["generation"]
+    candidate = read_candidate(store.snapshots())
     index = search.index()
     before = index.live_generation()
     if before != candidate:
@@ -259,9 +185,7 @@ def live_index(
     context.log.info(f"live: {candidate}" + (f", before: {before}" if before != candidate else " (as before)"))
     return dg.MaterializeResult(
         data_version=dg.DataVersion(candidate),
-        metadata={
-            "generation": dg.MetadataValue.text(candidate),
-            "previous_generation": dg.MetadataValue.text(before or "none"),
-            "swapped": dg.MetadataValue.bool(before != candidate),
-        },
+        metadata=metadata(
+            {"generation": candidate, "previous_generation": before or "none", "swapped": before != candidate}
+        ),
     )

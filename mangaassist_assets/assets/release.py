@@ -167,9 +167,7 @@ def release_manifest(context: dg.AssetExecutionContext, store: StoreResource) ->
             pipeline.model_asset: read_learned_model(snapshots, pipeline, bundle) for pipeline in (INTENT, RERANKER)
         },
     )
-    snapshot = snapshots.write(
-        "release_manifest", {"manifest.json": canonical_json(manifest.to_dict())}, partition=bundle
-    )
+    snapshot = snapshots.write("release_manifest", {"manifest.json": canonical_json(manifest)}, partition=bundle)
     context.log.info(f"manifest {manifest.digest[:12]} of {manifest.turns} turns")
     return materialized(
         snapshot,

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import polars as pl
 
     from mangaassist_assets.core.snapshots import SnapshotStore
-    from mangaassist_assets.reporting.satisfaction.groups import ShownRows
+    from mangaassist_assets.reporting.groups import ShownRows
     from mangaassist_assets.reporting.satisfaction.report import SatisfactionReport
     from mangaassist_assets.reporting.warehouse.types import Warehouse
 
@@ -80,12 +80,12 @@ def satisfaction_report(
     from contextlib import closing
 
     from mangaassist_assets.core.bundles import previous_bundle
+    from mangaassist_assets.core.codecs import to_parquet
     from mangaassist_assets.core.snapshots import canonical_json
+    from mangaassist_assets.reporting.groups import shown_name
     from mangaassist_assets.reporting.satisfaction.chart import satisfaction_chart
-    from mangaassist_assets.reporting.satisfaction.groups import shown_name
     from mangaassist_assets.reporting.satisfaction.report import build_report, read_counts
     from mangaassist_assets.reporting.warehouse.queries import STRAY_EVENTS, satisfaction_query
-    from mangaassist_assets.tracing.ingestion.turn_frames import to_parquet
 
     bundle = context.partition_key
     snapshots = store.snapshots()
@@ -110,7 +110,7 @@ def satisfaction_report(
     )
     snapshot = snapshots.write(
         "satisfaction_report",
-        {REPORT_FILE: canonical_json(report.to_dict()), "groups.parquet": to_parquet(report.frame())},
+        {REPORT_FILE: canonical_json(report), "groups.parquet": to_parquet(report.frame())},
         partition=bundle,
     )
     moved = [group for group in report.groups if group.moved]
@@ -166,11 +166,11 @@ def usage_report(
 
     import polars as pl
 
+    from mangaassist_assets.core.codecs import to_parquet
     from mangaassist_assets.core.snapshots import canonical_json
     from mangaassist_assets.reporting.usage.chart import cost_chart, customer_chart, latency_chart
     from mangaassist_assets.reporting.usage.report import build_usage_report
     from mangaassist_assets.tracing.ingestion.stored_turns import TURNS_FILE
-    from mangaassist_assets.tracing.ingestion.turn_frames import to_parquet
 
     bundle = context.partition_key
     snapshots = store.snapshots()
@@ -273,7 +273,7 @@ def _feedback_events(snapshots: "SnapshotStore", bundle: str) -> list[Any]:
 
 def _shown(frame: "pl.DataFrame", columns: tuple[str, ...], *, by: str) -> "ShownRows":
     """Return the largest groups of each dimension as rows for people."""
-    from mangaassist_assets.reporting.satisfaction.groups import ShownRows, largest_groups
+    from mangaassist_assets.reporting.groups import ShownRows, largest_groups
 
     found = largest_groups(frame.to_dicts(), by=by)
     return ShownRows(rows=_for_people(found.rows, columns), more=found.more)
@@ -281,7 +281,7 @@ def _shown(frame: "pl.DataFrame", columns: tuple[str, ...], *, by: str) -> "Show
 
 def _for_people(rows: "Sequence[Mapping[str, Any]]", columns: tuple[str, ...]) -> list[dict[str, Any]]:
     """Return rows with a name for what is not stated, times that say their unit, and figures with four digits."""
-    from mangaassist_assets.reporting.satisfaction.groups import shown_name, shown_value
+    from mangaassist_assets.reporting.groups import shown_name, shown_value
 
     def cell(value: object) -> object:
         return round(value, 4) if isinstance(value, float) else shown_name(value) if isinstance(value, str) else value

@@ -3,7 +3,7 @@
 import dagster as dg
 from pydantic import Field
 
-from mangaassist_assets.assets.common import PLATFORM, TRACE_INGESTION_POOL, materialized, table
+from mangaassist_assets.assets.common import PLATFORM, TRACE_INGESTION_POOL, materialized
 from mangaassist_assets.assets.feedback import feedback_events, recorded_feedback
 from mangaassist_assets.assets.knowledge import knowledge_chunks
 from mangaassist_assets.partitions import release_bundles
@@ -54,20 +54,14 @@ def tagged_traces(
     its reason; one that is still being written waits for the next reading. Materializing any bundle ingests what is new
     of all bundles first. Redaction leaves the words of `knowledge_chunks` alone.
     """
-    from collections import Counter
-
-    from mangaassist_assets.core.bundles import TURNS_CARD_FILE
-    from mangaassist_assets.core.snapshots import canonical_json
     from mangaassist_assets.retrieval.stored_knowledge import read_vocabulary
     from mangaassist_assets.tracing.erasure import erased_users
     from mangaassist_assets.tracing.feedback.events import latest_feedback
     from mangaassist_assets.tracing.feedback.stored_events import read_feedback
-    from mangaassist_assets.tracing.ingestion.stored_turns import PRESENCE_FILE, QUARANTINE_FILE, TURNS_FILE
+    from mangaassist_assets.tracing.ingestion.bundle_ingestion import ingest_bundle
     from mangaassist_assets.tracing.ingestion.trace_ingestion import TraceIngestion
-    from mangaassist_assets.tracing.ingestion.turn_frames import to_parquet, with_feedback
 
-    bundle = context.partition_key
-    snapshots = store.snapshots()
+    bundle, snapshots = context.partition_key, store.snapshots()
     ingestion = TraceIngestion(
         store.trace_ingestion_table(),
         mlflow.trace_source(),
@@ -78,47 +72,14 @@ def tagged_traces(
         page=config.page,
         progress=lambda traces: context.log.info(f"{traces} traces read"),
     )
-    new = ingestion.advance()
-    changed = ingestion.reconcile(bundle) if config.compare_with_source else None
-    if config.sweep:
-        ingestion.sweep()
-    found = ingestion.bundle(bundle)
-    turns = with_feedback(found.turns, latest_feedback(read_feedback(snapshots, bundle)))
-    card = {
-        "schema": 2,
-        "release_bundle": bundle,
-        "turns": turns.height,
-        "quarantined": found.quarantined.height,
-        "first_timestamp_ms": turns["timestamp_ms"].min(),
-        "last_timestamp_ms": turns["timestamp_ms"].max(),
-    }
-    snapshot = snapshots.write(
-        "tagged_traces",
-        {
-            TURNS_FILE: to_parquet(turns),
-            QUARANTINE_FILE: to_parquet(found.quarantined),
-            PRESENCE_FILE: to_parquet(found.presence),
-            TURNS_CARD_FILE: canonical_json(card),
-        },
-        partition=bundle,
+    ingested = ingest_bundle(
+        ingestion,
+        bundle,
+        feedback=latest_feedback(read_feedback(snapshots, bundle)),
+        compare_with_source=config.compare_with_source,
+        sweep=config.sweep,
     )
-    unassigned = ingestion.unassigned()
-    context.log.info(f"{turns.height} turns, {found.quarantined.height} quarantined, {new.waiting} still being written")
-    shapes = turns["shape"].value_counts().sort("shape")
-    reasons = Counter(found.quarantined["reason"].to_list())
-    return materialized(
-        snapshot,
-        {
-            "dagster/row_count": dg.MetadataValue.int(turns.height),
-            "quarantined": dg.MetadataValue.int(found.quarantined.height),
-            "quarantine_reasons": table([{"reason": why, "traces": n} for why, n in reasons.most_common()]),
-            "without_a_bundle": dg.MetadataValue.int(unassigned.height),
-            "in_progress": dg.MetadataValue.int(new.waiting),
-            "newly_read": dg.MetadataValue.int(new.turns + new.quarantined),
-            "changed_since_read": dg.MetadataValue.int(0 if changed is None else changed.turns + changed.quarantined),
-            "of_erased_users": dg.MetadataValue.int(found.erased),
-            "reviewed": dg.MetadataValue.int(turns["reviewer"].count()),
-            "shapes": table([{"shape": shape, "turns": n} for shape, n in shapes.iter_rows()]),
-            "mlflow_traces": dg.MetadataValue.url(mlflow.traces_url(bundle)),
-        },
-    )
+    snapshot = snapshots.write("tagged_traces", ingested.files(), partition=bundle)
+    context.log.info(str(ingested))
+    traces = dg.MetadataValue.url(mlflow.traces_url(bundle))
+    return materialized(snapshot, {**ingested.figures(), "mlflow_traces": traces})

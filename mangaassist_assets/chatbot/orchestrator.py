@@ -33,7 +33,7 @@ from mangaassist_assets.chatbot.retrieval import Retrieved, Retriever
 from mangaassist_assets.chatbot.shadow import Shadows, TurnShadows
 from mangaassist_assets.chatbot.tracer import ActiveSpan, TurnTracer
 from mangaassist_assets.core.bundles import validate_bundle
-from mangaassist_assets.privacy import Kind, Vocabulary, conversation_key, prompt_record, pseudonym, redact
+from mangaassist_assets.privacy import Vocabulary, conversation_key, kept_id, prompt_record, pseudonym, redact
 from mangaassist_assets.retrieval.tenants import TenantScope
 from mangaassist_assets.tracing.contract.names import NO_EXPERIMENT, Attribute, SpanName, Tag
 
@@ -162,9 +162,7 @@ class Chatbot:
         )
         tracer.tag(Tag.EXPERIMENT_ID, NO_EXPERIMENT)
         if scope.tenant is not None:
-            tracer.tag(
-                Tag.TENANT, pseudonym(scope.tenant, self._key, prefix="t") if _tells(scope.tenant) else scope.tenant
-            )
+            tracer.tag(Tag.TENANT, kept_id(scope.tenant, self._key, prefix="t", names=False))
         tracer.flag(Tag.CACHE_HIT, value=False)
         fallback: str = PromptsDocument.model_fields["fallback"].default
         try:
@@ -202,9 +200,9 @@ class Chatbot:
         )
 
     def _session(self, session_id: str) -> str:
-        """Return the session id, or its pseudonym where it is not a plain token or tells something personal."""
-        if _SESSION.fullmatch(session_id) and not _tells(session_id):
-            return session_id
+        """Return the session id as it may be kept; one that is not a plain token becomes a pseudonym."""
+        if _SESSION.fullmatch(session_id):
+            return kept_id(session_id, self._key, prefix="s")
         return pseudonym(session_id, self._key, prefix="s")
 
     def _run(self, turn: _Turn, tracer: TurnTracer, configured: TurnConfiguration, shadows: TurnShadows) -> None:
@@ -320,12 +318,6 @@ class Chatbot:
             )
             span.outputs = {"answer": generation.text}
             return generation.text
-
-
-def _tells(identifier: str) -> bool:
-    """Return whether an id tells something personal, such as an e-mail address."""
-    # "rose-garden-7" is a session: words that may be names say nothing in an id that a program made.
-    return bool(set(redact(identifier).counts) - {Kind.NAME, Kind.PROFILE})
 
 
 def _put_verdict(span: ActiveSpan, rules: GuardrailsDocument, verdict: Verdict) -> None:

@@ -179,13 +179,15 @@ def build_noise_check(pipeline: ModelPipeline, *, limits: DatasetLimits) -> dg.A
     def little_label_noise(
         context: dg.AssetCheckExecutionContext, embeddings: EmbeddingsResource, store: StoreResource
     ) -> dg.AssetCheckResult:
-        from mangaassist_assets.assets.message_vectors import message_vectors
         from mangaassist_assets.datasets.guards.health import judge_noise
         from mangaassist_assets.datasets.guards.label_noise import find_label_noise
         from mangaassist_assets.datasets.versions.stored_versions import read_dataset
+        from mangaassist_assets.mining.clustering.message_vectors import embed_messages
 
         frame, _ = read_dataset(store.snapshots(), pipeline.dataset_asset, context.partition_key)
-        vectors, _ = message_vectors(frame["text"].to_list(), embeddings, store)
+        vectors, _ = embed_messages(
+            frame["text"].to_list(), embedder=embeddings.embedder(), cache=store.embedding_cache()
+        )
         report = find_label_noise(frame["example_id"].to_list(), frame["intent"].to_list(), vectors)
         context.log.info(f"{report.examples} labels judged, {len(report.suspects)} suspects")
         return _result(judge_noise(report, limits), "suspects")

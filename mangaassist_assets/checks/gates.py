@@ -60,11 +60,11 @@ def generation_verified(
 ) -> dg.AssetCheckResult:
     """Verify the candidate before anything may point at it."""
     from mangaassist_assets.retrieval.generations import verify_generation
-    from mangaassist_assets.retrieval.stored_knowledge import GENERATION_FILE, read_chunks, read_embeddings
+    from mangaassist_assets.retrieval.stored_knowledge import read_candidate, read_chunks, read_embeddings
 
     snapshots = store.snapshots()
     vectors, _ = read_embeddings(snapshots)
-    generation = snapshots.read_json(snapshots.latest("search_index"), GENERATION_FILE)["generation"]
+    generation = read_candidate(snapshots)
     report = verify_generation(generation, read_chunks(snapshots), vectors, index=search.index())
     context.log.info(f"{generation}: {'verified' if report.passed else 'refused'}")
     return dg.AssetCheckResult(

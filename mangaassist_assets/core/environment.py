@@ -1,13 +1,15 @@
-"""The environment's name and folders, read from variables that the supervisor or the deployment sets."""
+"""The environment's name, as the variable MANGAASSIST_ENV gives it."""
 
 from typing import Literal
+
+from mangaassist_assets.core.errors import OperatorError
 
 Environment = Literal["local", "aws"]
 
 ENVIRONMENT_VARIABLE = "MANGAASSIST_ENV"
 
 
-class EnvironmentNameError(ValueError):
+class EnvironmentNameError(OperatorError):
     """MANGAASSIST_ENV names no environment."""
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from mangaassist_assets.evaluation.results import Floats
+from mangaassist_assets.core.arrays import Floats
 from mangaassist_assets.models.model_types import ServableModel
 
 DEFAULT_REQUESTS = 60

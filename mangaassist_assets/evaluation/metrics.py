@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-Floats = NDArray[np.float64]
+from mangaassist_assets.core.arrays import Flags, Floats
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,7 +95,7 @@ def classification_figures(
 
 
 def expected_calibration_error(
-    confidences: Sequence[float] | Floats, correct: Sequence[bool] | NDArray[np.bool_], *, bins: int = 15
+    confidences: Sequence[float] | Floats, correct: Sequence[bool] | Flags, *, bins: int = 15
 ) -> float:
     """Return the mean gap between confidence and accuracy over equal-width bins, by bin size (Guo et al. 2017).
 

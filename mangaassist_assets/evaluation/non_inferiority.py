@@ -11,9 +11,8 @@ from dataclasses import dataclass
 from statistics import NormalDist
 
 import numpy as np
-from numpy.typing import NDArray
 
-Floats = NDArray[np.float64]
+from mangaassist_assets.core.arrays import Floats
 
 LARGEST_SAMPLE = 10_000_000
 _BISECTIONS = 45

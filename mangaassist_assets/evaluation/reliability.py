@@ -6,11 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from mangaassist_assets.core.arrays import Flags, Floats
 from mangaassist_assets.evaluation.metrics import expected_calibration_error
-
-Floats = NDArray[np.float64]
 
 BINS = 15
 
@@ -45,7 +43,7 @@ class Reliability:
 
 
 def reliability(
-    confidences: Sequence[float] | Floats, correct: Sequence[bool] | NDArray[np.bool_], *, bins: int = BINS
+    confidences: Sequence[float] | Floats, correct: Sequence[bool] | Flags, *, bins: int = BINS
 ) -> Reliability:
     """Bin answers by confidence.
 

@@ -8,11 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-import numpy as np
-from numpy.typing import NDArray
-
-Floats = NDArray[np.float64]
-Flags = NDArray[np.bool_]
+from mangaassist_assets.core.arrays import Flags, Floats
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -16,6 +16,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from mangaassist_assets.core.arrays import Floats
 from mangaassist_assets.evaluation.metrics import check_parallel
 
 Alternative = Literal["two-sided", "greater", "less"]
@@ -69,8 +70,8 @@ class BootstrapDifference:
 
 
 def paired_bootstrap(
-    champion: Sequence[float] | NDArray[np.float64],
-    challenger: Sequence[float] | NDArray[np.float64],
+    champion: Sequence[float] | Floats,
+    challenger: Sequence[float] | Floats,
     *,
     resamples: int = 10_000,
     confidence: float = 0.95,
@@ -107,7 +108,7 @@ def paired_bootstrap(
 
 
 def sign_flip_p_value(
-    differences: NDArray[np.float64], *, alternative: Literal["greater", "less"], resamples: int = 10_000, seed: int = 0
+    differences: Floats, *, alternative: Literal["greater", "less"], resamples: int = 10_000, seed: int = 0
 ) -> float:
     """Return the one-sided p-value of Fisher's randomisation test of the mean paired difference.
 
@@ -230,16 +231,16 @@ def _half_binomial_tail(successes: int, trials: int) -> float:
     return total / (1 << trials)
 
 
-def _binomial_pmf(counts: NDArray[np.int64], trials: int, chance: float) -> NDArray[np.float64]:
+def _binomial_pmf(counts: NDArray[np.int64], trials: int, chance: float) -> Floats:
     """P(X = count) for X ~ Binomial(trials, chance), for each count."""
     from scipy.special import gammaln, xlog1py, xlogy
 
     ways = gammaln(trials + 1) - gammaln(counts + 1) - gammaln(trials - counts + 1)
-    chances: NDArray[np.float64] = np.exp(ways + xlogy(counts, chance) + xlog1py(trials - counts, -chance))
+    chances: Floats = np.exp(ways + xlogy(counts, chance) + xlog1py(trials - counts, -chance))
     return chances
 
 
-def _resampled_means(ordered: NDArray[np.float64], *, resamples: int, seed: int) -> NDArray[np.float64]:
+def _resampled_means(ordered: Floats, *, resamples: int, seed: int) -> Floats:
     """Return means of resamples; where few values occur, how often each is drawn is drawn at once (multinomial)."""
     generator = np.random.default_rng(seed)
     size = len(ordered)

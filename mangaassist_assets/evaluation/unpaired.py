@@ -13,11 +13,9 @@ from dataclasses import dataclass
 from statistics import NormalDist
 
 import numpy as np
-from numpy.typing import NDArray
 
+from mangaassist_assets.core.arrays import Floats
 from mangaassist_assets.core.intervals import Interval, wilson_interval
-
-Floats = NDArray[np.float64]
 
 _NORMAL = NormalDist()
 _CELLS = 4_000_000

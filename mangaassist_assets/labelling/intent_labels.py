@@ -9,6 +9,8 @@ from typing import Literal
 
 import polars as pl
 
+from mangaassist_assets.core.codecs import to_parquet
+
 LabelKind = Literal["human", "judge", "propagated"]
 """From the most to the least trusted: a person's review, a language model's, what a cluster's reviews say of others."""
 
@@ -72,9 +74,7 @@ class LabelConflict:
 def labels_to_parquet(labels: Iterable[IntentLabel]) -> bytes:
     """Return labels as Parquet under `LABEL_SCHEMA`; the same labels in any order give the same bytes."""
     rows = sorted((asdict(one) for one in labels), key=lambda row: (row["trace_id"], row["kind"], row["labeller"]))
-    buffer = io.BytesIO()
-    pl.DataFrame(rows, schema=LABEL_SCHEMA, orient="row").write_parquet(buffer, compression="zstd")
-    return buffer.getvalue()
+    return to_parquet(pl.DataFrame(rows, schema=LABEL_SCHEMA, orient="row"))
 
 
 def labels_from_parquet(content: bytes) -> list[IntentLabel]:

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
+from mangaassist_assets.core.bundles import bundles_until
 from mangaassist_assets.core.text_keys import normalise_text
 from mangaassist_assets.labelling.disagreement import (
     Answer,
@@ -17,6 +19,10 @@ from mangaassist_assets.labelling.disagreement import (
 from mangaassist_assets.labelling.intent_labels import IntentLabel, LabelConflict
 from mangaassist_assets.tracing.contract.names import EXPECTED_INTENT
 from mangaassist_assets.tracing.contract.turns import ChatTurn
+from mangaassist_assets.tracing.ingestion.stored_turns import read_turns
+
+if TYPE_CHECKING:
+    from mangaassist_assets.core.snapshots import SnapshotStore
 
 _NO_LABEL = "no label: people contradict each other"
 
@@ -34,6 +40,21 @@ class ReviewLabels:
     disagreements: tuple[Disagreement, ...] = ()
     unknown_intents: Mapping[str, int] = field(default_factory=dict)
     skipped: Mapping[str, int] = field(default_factory=dict)
+
+
+def is_reviewed(turn: ChatTurn) -> bool:
+    """Whether a person said what the turn asks for, or which documents answer it."""
+    return turn.expected_intent is not None or bool(turn.expected_documents)
+
+
+def read_reviewed_turns(store: SnapshotStore, release_bundle: str) -> list[ChatTurn]:
+    """Return the reviewed turns of a bundle and of those that began before it, the oldest bundle first."""
+    return [
+        turn
+        for bundle in bundles_until(store, release_bundle)
+        for turn in read_turns(store, bundle)
+        if is_reviewed(turn)
+    ]
 
 
 def labels_from_reviews(turns: Iterable[ChatTurn], *, known_intents: Collection[str] = ()) -> ReviewLabels:

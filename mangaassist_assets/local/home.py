@@ -9,6 +9,9 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+from mangaassist_assets.core.errors import OperatorError
+from mangaassist_assets.core.files import write_whole
+
 MARKER = "home.json"
 SCHEMA = 1
 KEY_FILE = "pseudonym.key"
@@ -27,7 +30,7 @@ FOLDERS = (
 )
 
 
-class HomeError(Exception):
+class HomeError(OperatorError):
     """The home directory cannot be used; the message says why and what to do."""
 
 
@@ -167,7 +170,7 @@ class Home:
                     f"{self.root} is not a MangaAssist home: it has no {MARKER} but holds {', '.join(strange[:3])}. "
                     "Name an empty or new folder with --home."
                 )
-            write_atomically(marker, json.dumps({"kind": "mangaassist-home", "schema": SCHEMA}))
+            write_whole(marker, json.dumps({"kind": "mangaassist-home", "schema": SCHEMA}).encode(), durable=True)
             return
         try:
             content = json.loads(marker.read_text(encoding="utf-8"))
@@ -182,25 +185,11 @@ class Home:
             )
 
     def _check_writable(self) -> None:
-        # Permission bits do not tell (root, read-only mounts, quotas): only writing does.
+        # Permission bits are no proof (root, read-only mounts, quotas): only writing is.
         with tempfile.TemporaryFile(dir=self.root) as probe:
             probe.write(b"x")
 
 
 def _is_ours(name: str) -> bool:
     # The last two are what a crash while the marker or the key was written leaves behind.
-    return name in {*FOLDERS, KEY_FILE} or name.startswith((f".{MARKER}-", ".key-"))
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Replace `path` by `text` so that a reader or a crash sees the old content or the new one, never a part."""
-    descriptor, aside = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
-    try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(aside).replace(path)
-    except BaseException:
-        Path(aside).unlink(missing_ok=True)
-        raise
+    return name in {*FOLDERS, KEY_FILE} or name.startswith((f".{MARKER}.", ".key-"))

@@ -32,7 +32,7 @@ _STATE_NAMES = {"monitoring": "cloudwatch", "logs": "cloudwatch_logs", "events":
 
 
 def changed_service(scope: Scope) -> str | None:
-    """Return the name of the service a request may change, "" where that cannot be told, None for a reading request."""
+    """Return the service a request may change, "" where the request does not name it, None for a reading request."""
     if scope["type"] != "http" or scope["method"] in {"GET", "HEAD", "OPTIONS"}:
         return None
     headers: dict[bytes, bytes] = dict(scope["headers"])
@@ -45,7 +45,7 @@ def changed_service(scope: Scope) -> str | None:
     return _STATE_NAMES.get(name, name)
 
 
-class Checkpoints:
+class StateWriter:
     """Remembers which services changed and has their state written."""
 
     def __init__(self, application: Application, write: Callable[[set[str]], None]) -> None:
@@ -78,7 +78,7 @@ class Checkpoints:
 
 
 def services_to_write(changed: Iterable[str], known: Iterable[str]) -> set[str]:
-    """Return which of the `known` states to write; all of them where a change could not be told to a service."""
+    """Return which of the `known` states to write; all of them where the changed service is not known."""
     wanted, names = set(changed), set(known)
     if not wanted <= names:
         return names
@@ -120,7 +120,7 @@ async def _serve(descriptor: int) -> None:
         states = ministack._build_persistence_save_dict()  # noqa: SLF001 - its only way to write while it runs
         persistence.save_all({name: states[name] for name in services_to_write(changed, states)})
 
-    checkpoints = Checkpoints(ministack.app, write)
+    state_writer = StateWriter(ministack.app, write)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -130,14 +130,14 @@ async def _serve(descriptor: int) -> None:
     config.keep_alive_timeout = 75
     config.graceful_timeout = 3
     config.loglevel = os.environ["LOG_LEVEL"]
-    writing = asyncio.create_task(checkpoints.run())
+    writing = asyncio.create_task(state_writer.run())
 
     async def stopped() -> None:
         waiting = asyncio.create_task(stop.wait())
-        # A failure to write ends the server: going on would lose what clients were told is kept.
+        # A failure to write ends the server: going on would lose what was acknowledged to clients.
         await asyncio.wait({waiting, writing}, return_when=asyncio.FIRST_COMPLETED)
 
-    await serve(checkpoints, config, shutdown_trigger=stopped)  # type: ignore[arg-type]
+    await serve(state_writer, config, shutdown_trigger=stopped)  # type: ignore[arg-type]
     if writing.done():
         writing.result()
     writing.cancel()

@@ -7,17 +7,26 @@ the service's start. A home keeps its ports: links recorded in metadata stay val
 from __future__ import annotations
 
 import hashlib
+import http.client
+import json
 import socket
+from collections.abc import Mapping
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import psutil
+
+from mangaassist_assets.core.errors import OperatorError
+from mangaassist_assets.core.files import write_whole
 
 HOST = "127.0.0.1"
 # Below the range the kernel takes outgoing ports from (32768 and up on Linux), so that a port is still free next time.
 FIRST_PORT, LAST_PORT = 20_000, 29_999
+PROBE_SECONDS = 2.0
+_FILE = "ports.json"
 
 
-class PortInUseError(Exception):
+class PortInUseError(OperatorError):
     """A port that was asked for is taken; the message names it and, where it can be found, its holder."""
 
 
@@ -80,3 +89,30 @@ def port_holder(port: int) -> str:
             except psutil.NoSuchProcess:
                 return f"held by process {connection.pid}, which just ended"
     return "its holder could not be found"
+
+
+def kept_ports(folder: Path) -> dict[str, int]:
+    """Return the ports of last time by service name; none where they are not known: they are chosen anew then."""
+    try:
+        content = json.loads((folder / _FILE).read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        return {}
+    return {k: v for k, v in content.items() if isinstance(v, int)} if isinstance(content, dict) else {}
+
+
+def keep_ports(folder: Path, ports: Mapping[str, int]) -> None:
+    """Keep the ports of services for the next time, beside those of services that are not among them."""
+    write_whole(folder / _FILE, json.dumps({**kept_ports(folder), **ports}).encode(), durable=True)
+
+
+def answers(url: str, *, seconds: float = PROBE_SECONDS) -> bool:
+    """Return whether a GET of a local `url` is answered with 200 within `seconds`."""
+    parts = urlsplit(url)
+    connection = http.client.HTTPConnection(parts.hostname or HOST, parts.port, timeout=seconds)
+    try:
+        connection.request("GET", parts.path or "/")
+        return connection.getresponse().status == http.client.OK
+    except (OSError, http.client.HTTPException):
+        return False  # not yet: that is what is asked
+    finally:
+        connection.close()

@@ -38,7 +38,7 @@ class ProcessIdentity:
             return None
 
     def is_alive(self) -> bool:
-        """Tell whether this very process still runs; a zombie does not."""
+        """Return whether this very process still runs; a zombie does not."""
         try:
             process = psutil.Process(self.pid)
             same = abs(process.create_time() - self.created) <= SAME_START_SECONDS

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from mangaassist_assets.local.home import Home, HomeError, write_atomically
+from mangaassist_assets.core.files import write_whole
+from mangaassist_assets.local.home import Home, HomeError
 from mangaassist_assets.local.processes import ProcessIdentity
 from mangaassist_assets.local.services import client_environment
 
@@ -50,7 +51,7 @@ class SupervisorState:
             "urls": dict(self.urls),
             "children": {name: {"pid": child.pid, "created": child.created} for name, child in self.children.items()},
         }
-        write_atomically(state_file(home), json.dumps(content, indent=2))
+        write_whole(state_file(home), json.dumps(content, indent=2).encode(), durable=True)
 
     @staticmethod
     def read(home: Home) -> SupervisorState | None:

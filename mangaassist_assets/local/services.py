@@ -10,6 +10,7 @@ from mangaassist_assets.local.home import Home
 
 REGION = "us-east-1"
 DUMMY_KEY = "mangaassist-local"
+SERVICE_NAMES = ("mlflow", "ministack", "sagemaker")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,7 +62,8 @@ def service_specs(home: Home) -> tuple[ServiceSpec, ...]:
 def client_environment(home: Home, urls: Mapping[str, str], inherited: Mapping[str, str]) -> dict[str, str]:
     """Return the environment that sends every client of this project to the services at `urls`.
 
-    Nothing in it lets a client reach a real account: keys are dummies and the user's AWS files are set aside.
+    Nothing in it lets a client reach a real account: keys are dummies, the user's AWS files are set aside, and the
+    address of a service that was not started refuses connections and says why in its path.
 
     Args:
         home: The home the services run on.
@@ -70,6 +72,7 @@ def client_environment(home: Home, urls: Mapping[str, str], inherited: Mapping[s
     """
     aws_file = home.run / "aws-config"
     exceptions = inherited.get("NO_PROXY") or inherited.get("no_proxy") or ""
+    urls = {name: urls.get(name, f"http://127.0.0.1:9/{name}-was-not-started") for name in SERVICE_NAMES}
     direct = ",".join(dict.fromkeys([*filter(None, exceptions.split(",")), "127.0.0.1", "localhost"]))
     return {
         "MANGAASSIST_ENV": "local",

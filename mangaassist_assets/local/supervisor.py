@@ -7,8 +7,6 @@ by the next supervisor, which knows it by process id and start time.
 
 from __future__ import annotations
 
-import http.client
-import json
 import os
 import selectors
 import signal
@@ -16,19 +14,28 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from datetime import datetime
 from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Self
-from urllib.parse import urlsplit
 
 from filelock import FileLock, Timeout
 
-from mangaassist_assets.local.home import Home, HomeError, write_atomically
-from mangaassist_assets.local.ports import HOST, listen_on, port_of, preferred_listener
+from mangaassist_assets.core.errors import OperatorError
+from mangaassist_assets.core.files import write_whole
+from mangaassist_assets.local.home import Home, HomeError
+from mangaassist_assets.local.ports import (
+    HOST,
+    answers,
+    keep_ports,
+    kept_ports,
+    listen_on,
+    port_of,
+    preferred_listener,
+)
 from mangaassist_assets.local.processes import (
     ProcessIdentity,
     end_leftovers,
@@ -40,6 +47,7 @@ from mangaassist_assets.local.processes import (
 )
 from mangaassist_assets.local.running_services import RunningServices, SupervisorState, now
 from mangaassist_assets.local.services import (
+    SERVICE_NAMES,
     ServiceSpec,
     client_environment,
     service_environment,
@@ -47,13 +55,12 @@ from mangaassist_assets.local.services import (
 )
 
 STOP_SECONDS = 15.0
-PROBE_SECONDS = 2.0
 WATCH_SECONDS = 0.3
 
 Progress = Callable[[str], None]
 
 
-class SupervisorError(Exception):
+class SupervisorError(OperatorError):
     """The services could not be started or did not stay up."""
 
 
@@ -78,18 +85,25 @@ class Supervisor:
     Args:
         home: The home that keeps their state.
         progress: Called with one line of text per event, from any thread.
-        ports: Fixed ports by service name (`mlflow`, `ministack`, `sagemaker`); the others are free ones, the same as
-            last time where possible.
+        ports: Fixed ports by service name; the others are free ones, the same as last time where possible.
+        names: The services to start.
     """
 
-    def __init__(self, home: Home, *, progress: Progress | None = None, ports: Mapping[str, int] | None = None) -> None:
+    def __init__(
+        self,
+        home: Home,
+        *,
+        progress: Progress | None = None,
+        ports: Mapping[str, int] | None = None,
+        names: Sequence[str] = SERVICE_NAMES,
+    ) -> None:
         self._home = home
         self._progress: Progress = progress or (lambda _line: None)
-        self._specs = service_specs(home)
         self._fixed_ports = dict(ports or {})
-        unknown = set(self._fixed_ports) - {spec.name for spec in self._specs}
+        unknown = {*names, *self._fixed_ports} - set(SERVICE_NAMES)
         if unknown:
-            raise ValueError(f"no service is named {min(unknown)!r}: {', '.join(s.name for s in self._specs)}")
+            raise ValueError(f"no service is named {min(unknown)!r}: {', '.join(SERVICE_NAMES)}")
+        self._specs = tuple(spec for spec in service_specs(home) if spec.name in names)
         self._lock = FileLock(home.run / "supervisor.lock", thread_local=False)
         self._children: dict[str, subprocess.Popen[bytes]] = {}
         self._identities: dict[str, ProcessIdentity] = {}
@@ -110,6 +124,11 @@ class Supervisor:
     def home(self) -> Home:
         """The home it holds."""
         return self._home
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The services it starts."""
+        return tuple(spec.name for spec in self._specs)
 
     @property
     def urls(self) -> Mapping[str, str]:
@@ -133,7 +152,7 @@ class Supervisor:
         return {name: child.pid for name, child in self._children.items()}
 
     def start(self) -> None:
-        """Start all services in parallel and return when each is healthy.
+        """Start the services in parallel and return when each is healthy.
 
         Raises:
             AlreadyRunningError: another supervisor holds the home; says which, since when, and its URLs.
@@ -158,10 +177,8 @@ class Supervisor:
         if self._children:
             self._progress("stopping the services")
         # Those that were added last depend on those before them.
-        standard = {spec.name for spec in self._specs}
-        stop_processes(
-            [c for name, c in reversed(self._children.items()) if name not in standard], grace_seconds=STOP_SECONDS
-        )
+        added = [child for name, child in reversed(self._children.items()) if name not in self.names]
+        stop_processes(added, grace_seconds=STOP_SECONDS)
         stop_processes(self._children.values(), grace_seconds=STOP_SECONDS)
         self._children.clear()
         self._identities.clear()
@@ -274,14 +291,15 @@ class Supervisor:
 
     def _start_services(self) -> None:
         self._home.logs.mkdir(exist_ok=True)
+        self._progress(f"starting {', '.join(spec.title for spec in self._specs)}")
         # A profile of its own, so that neither the user's keys nor their endpoints are ever mixed in.
-        write_atomically(self._home.run / "aws-config", "[default]\nregion = us-east-1\n")
+        write_whole(self._home.run / "aws-config", b"[default]\nregion = us-east-1\n", durable=True)
         with ExitStack() as stack:
             listeners = {spec.name: stack.enter_context(self._listen(spec)) for spec in self._specs}
             ports = {name: port_of(listener) for name, listener in listeners.items()}
             self._urls = {name: f"http://{HOST}:{port}" for name, port in ports.items()}
             self._started_at = now()
-            self._write_ports(ports)
+            keep_ports(self._home.run, ports)
             environment = service_environment(self._home, self._urls)
             for spec in self._specs:
                 fd = listeners[spec.name].fileno()
@@ -319,21 +337,11 @@ class Supervisor:
         fixed = self._fixed_ports.get(spec.name)
         if fixed is not None:
             return listen_on(fixed, service=spec.title)
-        previous = self._previous_ports().get(spec.name)
+        previous = kept_ports(self._home.run).get(spec.name)
         listener = preferred_listener(previous, service=spec.name, home=self._home.root)
         if previous and port_of(listener) != previous:
             self._progress(f"port {previous}, where {spec.title} was last time, is taken: now {port_of(listener)}")
         return listener
-
-    def _previous_ports(self) -> dict[str, int]:
-        try:
-            content = json.loads((self._home.run / "ports.json").read_text(encoding="utf-8"))
-        except (FileNotFoundError, ValueError):
-            return {}  # a convenience: without it the ports are chosen anew
-        return {k: v for k, v in content.items() if isinstance(v, int)} if isinstance(content, dict) else {}
-
-    def _write_ports(self, ports: Mapping[str, int]) -> None:
-        write_atomically(self._home.run / "ports.json", json.dumps({**self._previous_ports(), **ports}))
 
     def _spawn(
         self, name: str, argv: Sequence[str], environment: Mapping[str, str], *, inherited: tuple[int, ...]
@@ -377,47 +385,3 @@ class Supervisor:
         if self._started_at is None:
             raise SupervisorError(f"the services of {self._home.root} are not started")
         return self._started_at
-
-
-def answers(url: str, *, seconds: float = PROBE_SECONDS) -> bool:
-    """Tell whether a GET of a local `url` is answered with 200 within `seconds`."""
-    parts = urlsplit(url)
-    connection = http.client.HTTPConnection(parts.hostname or HOST, parts.port, timeout=seconds)
-    try:
-        connection.request("GET", parts.path or "/")
-        return connection.getresponse().status == http.client.OK
-    except (OSError, http.client.HTTPException):
-        return False  # not yet: that is what is asked
-    finally:
-        connection.close()
-
-
-def running_services(home: Home) -> RunningServices | None:
-    """Return the services that run on `home` under another or this process's supervisor, or None."""
-    state = SupervisorState.read(home)
-    if state is None or not state.ready or not state.supervisor.is_alive():
-        return None
-    return state.services(home, os.environ)
-
-
-@contextmanager
-def services(home: Home, progress: Progress | None = None, *, start_seconds: float = 180) -> Iterator[RunningServices]:
-    """Use the services of `home`: those that run already, or ones that run for the duration.
-
-    Raises:
-        SupervisorError: they could not be started, or those that another process was starting did not come up.
-    """
-    supervisor = Supervisor(home, progress=progress)
-    try:
-        supervisor.start()
-    except AlreadyRunningError:
-        if not wait_until(lambda: running_services(home) is not None, seconds=start_seconds, every=0.2):
-            raise
-        found = running_services(home)
-        if found is None:
-            raise
-        yield found
-        return
-    with ExitStack() as stack:
-        stack.callback(supervisor.stop)
-        yield supervisor.running

@@ -10,7 +10,8 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from mangaassist_assets.mining.blame.blame import LOOP_OF_STAGE, FailedTurn
+from mangaassist_assets.mining.blame.blame import FailedTurn
+from mangaassist_assets.mining.blame.rule_names import LOOP_OF_STAGE
 from mangaassist_assets.mining.clustering.communities import ClusteringConfig, Labels, cluster_messages
 from mangaassist_assets.mining.clustering.grouping import FailureGroup, group_failures
 from mangaassist_assets.mining.clustering.noise import NoiseConfig, NoiseDecision, decide_noise

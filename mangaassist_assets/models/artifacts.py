@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 from pathlib import Path, PurePosixPath
 from typing import Any
+
+from mangaassist_assets.core.files import write_whole
 
 MANIFEST_FILE = "artifact.json"
 SCHEMA = 1
@@ -43,9 +44,7 @@ def seal_artifact(directory: Path, kind: str) -> str:
                 f"{directory}: {name} may not be part of an artifact, allowed are {sorted(_ALLOWED_SUFFIXES)}"
             )
     manifest = {"schema": SCHEMA, "kind": kind, "files": files}
-    temporary = directory / f".{MANIFEST_FILE}.{os.getpid()}"
-    temporary.write_text(json.dumps(manifest, indent=2, sort_keys=True) + "\n", encoding="utf-8")
-    temporary.replace(directory / MANIFEST_FILE)
+    write_whole(directory / MANIFEST_FILE, (json.dumps(manifest, indent=2, sort_keys=True) + "\n").encode())
     return artifact_digest(files)
 
 

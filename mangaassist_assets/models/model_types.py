@@ -12,14 +12,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeVar
 
-from mangaassist_assets.evaluation.results import Flags, ModelResults
+from mangaassist_assets.core.arrays import Flags
+from mangaassist_assets.evaluation.results import ModelResults
 from mangaassist_assets.training.checkpoints import Checkpoints
 from mangaassist_assets.training.progress import ProgressCallback, ignore_progress
 
 if TYPE_CHECKING:
     import polars as pl
 
-    from mangaassist_assets.training.loop import EpochRecord
+    from mangaassist_assets.training.objective import EpochRecord
 
 ExampleT = TypeVar("ExampleT")
 

@@ -27,8 +27,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
-from numpy.typing import NDArray
 
+from mangaassist_assets.core.arrays import Floats
 from mangaassist_assets.core.intervals import wilson_interval
 from mangaassist_assets.evaluation.metrics import expected_calibration_error
 from mangaassist_assets.evaluation.significance import holm
@@ -50,8 +50,6 @@ from mangaassist_assets.monitoring.decay_report import (
     Outcome,
     Reviews,
 )
-
-Floats = NDArray[np.float64]
 
 
 def with_references(

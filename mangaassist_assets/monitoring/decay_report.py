@@ -5,12 +5,9 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
-import numpy as np
-from numpy.typing import NDArray
-
+from mangaassist_assets.core.arrays import Floats
 from mangaassist_assets.evaluation.unpaired import Trend, UnpairedDifference
 
-Floats = NDArray[np.float64]
 Outcome = Literal["holding", "decayed", "too_few"]
 Role = Literal["promotion", "first", "fresh"]
 BundleJudgement = Literal["reference", "lower", "not_lower", "too_few"]

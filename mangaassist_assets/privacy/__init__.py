@@ -9,15 +9,17 @@ themselves. A date stays unless it is called a birthday.
 """
 
 from mangaassist_assets.privacy.conversation import conversation_key, plain_placeholders
-from mangaassist_assets.privacy.detections import Finding, Kind
-from mangaassist_assets.privacy.profile_text import is_profile_key
-from mangaassist_assets.privacy.prompts import (
-    PromptRecord,
+from mangaassist_assets.privacy.detections import Detection, Kind
+from mangaassist_assets.privacy.identifiers import (
+    is_generated,
+    is_personal_id,
     is_pseudonym,
-    prompt_record,
+    kept_id,
     pseudonym,
-    redact_json,
+    user_key,
 )
+from mangaassist_assets.privacy.profile_text import is_profile_key
+from mangaassist_assets.privacy.prompts import PromptRecord, prompt_record, redact_json
 from mangaassist_assets.privacy.redaction import (
     RedactedText,
     find_personal_data,
@@ -28,15 +30,18 @@ from mangaassist_assets.privacy.redaction import (
 from mangaassist_assets.privacy.vocabulary import Vocabulary
 
 __all__ = [
-    "Finding",
+    "Detection",
     "Kind",
     "PromptRecord",
     "RedactedText",
     "Vocabulary",
     "conversation_key",
     "find_personal_data",
+    "is_generated",
+    "is_personal_id",
     "is_profile_key",
     "is_pseudonym",
+    "kept_id",
     "plain_placeholders",
     "prompt_record",
     "pseudonym",
@@ -44,4 +49,5 @@ __all__ = [
     "redact_json",
     "redact_many",
     "residual",
+    "user_key",
 ]

@@ -25,7 +25,7 @@ class Kind(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class Detection:
     """One piece of personal data: `[start, end)` in characters of the text.
 
     `introduced` says that the words around a name claim it ("my name is"), so that no vocabulary may allow it.
@@ -37,21 +37,21 @@ class Finding:
     introduced: bool = False
 
 
-def resolve(findings: list[Finding]) -> list[Finding]:
-    """Return findings in order of place without overlaps.
+def resolve(detections: list[Detection]) -> list[Detection]:
+    """Return detections in order of place without overlaps.
 
-    Overlapping findings become one that covers them all, so that nothing found is left over; its kind is that of the
+    Overlapping detections become one that covers them all, so that nothing found is left over; its kind is that of the
     one named first, because the surer finders come first.
     """
-    order = sorted(range(len(findings)), key=lambda index: (findings[index].start, -findings[index].end))
-    merged: list[tuple[int, Finding]] = []
+    order = sorted(range(len(detections)), key=lambda index: (detections[index].start, -detections[index].end))
+    merged: list[tuple[int, Detection]] = []
     for index in order:
-        finding = findings[index]
-        if not merged or merged[-1][1].end <= finding.start:
-            merged.append((index, finding))
+        detection = detections[index]
+        if not merged or merged[-1][1].end <= detection.start:
+            merged.append((index, detection))
             continue
         before, last = merged[-1]
-        kind = last.kind if before < index else finding.kind
-        introduced = last.introduced or finding.introduced
-        merged[-1] = (min(before, index), Finding(last.start, max(last.end, finding.end), kind, introduced))
-    return [finding for _, finding in merged]
+        kind = last.kind if before < index else detection.kind
+        introduced = last.introduced or detection.introduced
+        merged[-1] = (min(before, index), Detection(last.start, max(last.end, detection.end), kind, introduced))
+    return [detection for _, detection in merged]

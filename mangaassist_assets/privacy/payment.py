@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from mangaassist_assets.privacy.detections import Finding, Kind
+from mangaassist_assets.privacy.detections import Detection, Kind
 from mangaassist_assets.privacy.structured import Rule, find
 
 _DIGIT_RUN = re.compile(r"(?<![0-9])[0-9](?:[ \-]?[0-9]){12,}+")
@@ -130,7 +130,7 @@ _RULES_AFTER: tuple[Rule, ...] = (
 )
 
 
-def find_payment(text: str) -> Iterator[Finding]:
+def find_payment(text: str) -> Iterator[Detection]:
     """Yield the payment references of a folded text."""
     yield from find(_RULES_BEFORE, text)
     for run in _DIGIT_RUN.finditer(text):
@@ -138,7 +138,7 @@ def find_payment(text: str) -> Iterator[Finding]:
     yield from find(_RULES_AFTER, text)
 
 
-def _cards(run: re.Match[str]) -> Iterator[Finding]:
+def _cards(run: re.Match[str]) -> Iterator[Detection]:
     """Yield every window of whole digit groups that is a plausible card number."""
     groups = [match.span() for match in _GROUP.finditer(run.string, run.start(), run.end())]
     index = 0
@@ -147,7 +147,7 @@ def _cards(run: re.Match[str]) -> Iterator[Finding]:
         if last is None:
             index += 1
             continue
-        yield Finding(groups[index][0], groups[last][1], Kind.CARD)
+        yield Detection(groups[index][0], groups[last][1], Kind.CARD)
         index = last + 1
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from mangaassist_assets.privacy.detections import Finding, Kind
+from mangaassist_assets.privacy.detections import Detection, Kind
 
 _SELF = r"(?:\bi(?:'?m| am)|\bme,)"
 _YEARS = r"[0-9]{1,3}(?:[ \-]?(?:years?|yrs?)(?:[ \-]old|[ \-]of[ \-]age)?|[ ]?y/?o)\b"
@@ -104,7 +104,7 @@ _GATE = re.compile(
 )
 
 
-def find_profile(text: str) -> Iterator[Finding]:
+def find_profile(text: str) -> Iterator[Detection]:
     """Yield the identifying parts of self-descriptions in a folded text."""
     if _GATE.search(text):
         yield from _find(_ENGLISH, text)
@@ -118,9 +118,9 @@ _NOT_MINE = re.compile(
 )
 
 
-def _find(patterns: tuple[re.Pattern[str], ...], text: str) -> Iterator[Finding]:
+def _find(patterns: tuple[re.Pattern[str], ...], text: str) -> Iterator[Detection]:
     for pattern in patterns:
         for match in pattern.finditer(text):
             group = match.lastgroup
             if group is not None and not _NOT_MINE.search(text, max(0, match.start() - 16), match.start()):
-                yield Finding(*match.span(group), Kind.PROFILE)
+                yield Detection(*match.span(group), Kind.PROFILE)

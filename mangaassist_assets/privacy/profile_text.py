@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator
 from itertools import pairwise
 
-from mangaassist_assets.privacy.detections import Finding, Kind
+from mangaassist_assets.privacy.detections import Detection, Kind
 
 _WHO = r"(?:customer|shopper|user|client|buyer|member|guest|caller|subscriber|account ?holder)"
 _WHO_JAPANESE = "(?:お客様|お客さま|顧客|ユーザー?|会員|購入者|利用者)"
@@ -98,7 +98,7 @@ def is_redacted_profile(value: object) -> bool:
     return isinstance(value, str) and re.fullmatch(r"\[PROFILE(?:_[0-9a-z]{2})?\]", value) is not None
 
 
-def find_profile_text(folded: str, text: str) -> Iterator[Finding]:
+def find_profile_text(folded: str, text: str) -> Iterator[Detection]:
     """Yield texts about a customer in a folded text; `text` is the same one as it stands, with its placeholders."""
     lower = folded.lower()
     if not any(word in lower for word in _GATE):
@@ -116,21 +116,21 @@ def find_profile_text(folded: str, text: str) -> Iterator[Finding]:
             continue
         start, end = _extent(folded, label.end(), opened=label["mark"] == ">")
         if _tells(folded, start, end) and (sure or _PERSONAL.search(folded, start, end) is not None):
-            yield Finding(start, end, Kind.PROFILE, introduced=True)
+            yield Detection(start, end, Kind.PROFILE, introduced=True)
             taken = end
         elif not sure:
             about_nobody = end
     yield from _said_of_customers(folded)
 
 
-def _said_of_customers(folded: str) -> Iterator[Finding]:
+def _said_of_customers(folded: str) -> Iterator[Detection]:
     position = 0
     while (match := _SAID_OF.search(folded, position)) is not None:
         start = match.start("told") if match["told"] is not None else match.end()
         position = end = _sentence_end(folded, match.end(), min(len(folded), match.end() + _LONGEST_SENTENCE))
         asked = folded[start:end].endswith("?")
         if not asked and _tells(folded, start, end) and _PERSONAL.search(folded, start, end) is not None:
-            yield Finding(start, end, Kind.PROFILE, introduced=True)
+            yield Detection(start, end, Kind.PROFILE, introduced=True)
 
 
 def _tells(folded: str, start: int, end: int) -> bool:

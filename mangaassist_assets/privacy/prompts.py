@@ -1,10 +1,8 @@
-"""What a trace may keep of prompts, users and JSON values."""
+"""What a trace may keep of prompts and JSON values."""
 
 from __future__ import annotations
 
 import hashlib
-import hmac
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -13,8 +11,6 @@ from mangaassist_assets.privacy.detections import Kind
 from mangaassist_assets.privacy.profile_text import is_profile_key, is_redacted_profile
 from mangaassist_assets.privacy.redaction import redact
 from mangaassist_assets.privacy.vocabulary import Vocabulary
-
-_PSEUDONYM = re.compile(r"u-[0-9a-f]{20}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,17 +50,6 @@ def prompt_record(
         preview=redacted[:preview],
         text=redacted if len(redacted) <= limit else None,
     )
-
-
-def pseudonym(value: str, key: bytes, *, prefix: str = "u") -> str:
-    """Return a keyed hash of an identifier (HMAC-SHA-256, 20 hex digits), so that no id can be guessed back."""
-    digest = hmac.new(key, value.encode("utf-8", "surrogatepass"), hashlib.sha256).hexdigest()
-    return f"{prefix}-{digest[:20]}"
-
-
-def is_pseudonym(value: str | None) -> bool:
-    """Return whether a value has the form that `pseudonym` gives to users."""
-    return value is not None and _PSEUDONYM.fullmatch(value) is not None
 
 
 def redact_json(value: object, *, conversation: bytes | None = None, vocabulary: Vocabulary | None = None) -> object:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from mangaassist_assets.privacy.addresses.english import find_addresses
 from mangaassist_assets.privacy.addresses.japanese import find_japanese_addresses
 from mangaassist_assets.privacy.conversation import placeholder
-from mangaassist_assets.privacy.detections import Finding, Kind, resolve
+from mangaassist_assets.privacy.detections import Detection, Kind, resolve
 from mangaassist_assets.privacy.folding import fold, mask_placeholders, with_digits
 from mangaassist_assets.privacy.names.english import find_english_names
 from mangaassist_assets.privacy.names.japanese import find_japanese_names
@@ -53,56 +53,56 @@ def redact(text: str, *, conversation: bytes | None = None, vocabulary: Vocabula
     counts: Counter[str] = Counter()
     # A replacement may bring two halves of a pattern together: repeat until nothing is left to find.
     for _ in range(_MAXIMUM_PASSES):
-        findings = find_personal_data(text, vocabulary=vocabulary)
-        if not findings:
+        detections = find_personal_data(text, vocabulary=vocabulary)
+        if not detections:
             break
-        counts.update(str(finding.kind) for finding in findings)
-        text = _write(text, findings, conversation)
+        counts.update(str(detection.kind) for detection in detections)
+        text = _write(text, detections, conversation)
     return RedactedText(text, dict(sorted(counts.items())))
 
 
-def _write(text: str, findings: Sequence[Finding], conversation: bytes | None) -> str:
+def _write(text: str, detections: Sequence[Detection], conversation: bytes | None) -> str:
     pieces: list[str] = []
     position = 0
-    for finding in findings:
-        value = text[finding.start : finding.end]
-        pieces += [text[position : finding.start], placeholder(finding.kind, value, conversation)]
-        position = finding.end
+    for detection in detections:
+        value = text[detection.start : detection.end]
+        pieces += [text[position : detection.start], placeholder(detection.kind, value, conversation)]
+        position = detection.end
     return "".join([*pieces, text[position:]])
 
 
-def find_personal_data(text: str, *, vocabulary: Vocabulary | None = None) -> list[Finding]:
+def find_personal_data(text: str, *, vocabulary: Vocabulary | None = None) -> list[Detection]:
     """Return what one pass finds, in order of place, without overlaps."""
     folded = fold(mask_placeholders(text))
     digits = with_digits(folded)
-    # First: what is told of a customer is one finding, whatever else stands in it.
-    findings: list[Finding] = [*find_profile_text(folded, text)]
+    # First: what is told of a customer is one detection, whatever else stands in it.
+    detections: list[Detection] = [*find_profile_text(folded, text)]
     has_digit = any(character in digits for character in "0123456789")
     if "@" in folded:
-        findings += find(EMAIL_RULES, folded)
+        detections += find(EMAIL_RULES, folded)
     lower = folded.lower()
     if "at" in lower and "dot" in lower:
-        findings += find(SPELLED_EMAIL_RULES, folded)
+        detections += find(SPELLED_EMAIL_RULES, folded)
     if has_digit:
-        findings += find(ORDER_RULES, digits)
-        findings += find_payment(digits)
-        findings += find(IDENTITY_RULES, digits)
-        findings += find(PHONE_RULES, digits)
+        detections += find(ORDER_RULES, digits)
+        detections += find_payment(digits)
+        detections += find(IDENTITY_RULES, digits)
+        detections += find(PHONE_RULES, digits)
     elif ":" in folded:
-        findings += find(IDENTITY_RULES, folded)
-    findings += find_addresses(folded)
-    findings += find_japanese_addresses(folded, digits)
-    findings += find_profile(folded)
-    findings += find_english_names(folded)
-    findings += find_japanese_names(folded)
+        detections += find(IDENTITY_RULES, folded)
+    detections += find_addresses(folded)
+    detections += find_japanese_addresses(folded, digits)
+    detections += find_profile(folded)
+    detections += find_english_names(folded)
+    detections += find_japanese_names(folded)
     if vocabulary is not None:
-        findings = [one for one in findings if not _is_allowed(one, text, vocabulary)]
-    return resolve(findings)
+        detections = [one for one in detections if not _is_allowed(one, text, vocabulary)]
+    return resolve(detections)
 
 
-def _is_allowed(finding: Finding, text: str, vocabulary: Vocabulary) -> bool:
-    allowable = finding.kind in _VOCABULARY_KINDS and not finding.introduced
-    return allowable and vocabulary.covers(text, finding.start, finding.end)
+def _is_allowed(detection: Detection, text: str, vocabulary: Vocabulary) -> bool:
+    allowable = detection.kind in _VOCABULARY_KINDS and not detection.introduced
+    return allowable and vocabulary.covers(text, detection.start, detection.end)
 
 
 def residual(text: str, *, vocabulary: Vocabulary | None = None) -> dict[str, int]:
@@ -110,7 +110,7 @@ def residual(text: str, *, vocabulary: Vocabulary | None = None) -> dict[str, in
 
     The guard of dataset writes: what was redacted once must have no residue, whoever wrote it.
     """
-    counts = Counter(str(finding.kind) for finding in find_personal_data(text, vocabulary=vocabulary))
+    counts = Counter(str(detection.kind) for detection in find_personal_data(text, vocabulary=vocabulary))
     return dict(sorted(counts.items()))
 
 

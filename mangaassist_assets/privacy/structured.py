@@ -6,7 +6,7 @@ import ipaddress
 import re
 from collections.abc import Callable, Iterator
 
-from mangaassist_assets.privacy.detections import Finding, Kind
+from mangaassist_assets.privacy.detections import Detection, Kind
 
 Check = Callable[[re.Match[str]], bool]
 Rule = tuple[Kind, re.Pattern[str], Check | None]
@@ -162,11 +162,11 @@ PHONE_RULES: tuple[Rule, ...] = (
 )
 
 
-def find(rules: tuple[Rule, ...], text: str) -> Iterator[Finding]:
+def find(rules: tuple[Rule, ...], text: str) -> Iterator[Detection]:
     """Yield what the rules find in a folded text; a group named `value` is the personal part of a match."""
     for kind, pattern, check in rules:
         group: str | int = "value" if "value" in pattern.groupindex else 0
         for match in pattern.finditer(text):
             if check is None or check(match):
                 start, end = match.span(group)
-                yield Finding(start, end, kind)
+                yield Detection(start, end, kind)

@@ -9,8 +9,8 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
 
 from mangaassist_assets.core.snapshots import canonical_json
 from mangaassist_assets.models.registration.trained_model import MODEL_FILE
@@ -60,6 +60,7 @@ class ReleaseManifest:
     turns: int
     served: Mapping[str, tuple[ServedVersion, ...]]
     learned: Mapping[str, LearnedModel]
+    schema: Literal[1] = 1
 
     @property
     def mixed_components(self) -> tuple[str, ...]:
@@ -71,14 +72,10 @@ class ReleaseManifest:
         """Components that no trace of the bundle names."""
         return tuple(name for name, versions in self.served.items() if not versions)
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return the manifest as plain JSON values."""
-        return {"schema": 1, **asdict(self)}
-
     @property
     def digest(self) -> str:
         """SHA-256 of the canonical JSON form."""
-        return hashlib.sha256(canonical_json(self.to_dict())).hexdigest()
+        return hashlib.sha256(canonical_json(self)).hexdigest()
 
 
 def read_learned_model(store: SnapshotStore, pipeline: ModelPipeline, release_bundle: str) -> LearnedModel:

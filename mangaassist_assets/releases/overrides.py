@@ -7,13 +7,13 @@ nothing about the next, and nothing that runs again may repeat it. Records are n
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 import unicodedata
 from collections.abc import Collection, Sequence
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
 
+from mangaassist_assets.core.codecs import from_json
 from mangaassist_assets.core.snapshots import SnapshotStore, canonical_json
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ class OverrideRequest:
     @property
     def request_id(self) -> str:
         """SHA-256 of all that was asked: asking for the same again is the same request."""
-        return hashlib.sha256(canonical_json(asdict(self))).hexdigest()
+        return hashlib.sha256(canonical_json(self)).hexdigest()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,10 +85,7 @@ class Override:
     judged_against: str | None
     verdict_reasons: tuple[str, ...] = ()
     overruled: tuple[tuple[str, str], ...] = ()
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain JSON values."""
-        return {"schema": 1, **asdict(self)}
+    schema: Literal[1] = 1
 
     def tags(self) -> dict[str, str]:
         """Return what the registry's version says of it."""
@@ -122,20 +119,17 @@ def override_request(
 
 def read_overrides(store: SnapshotStore, model_name: str) -> list[Override]:
     """Return all overrides of a model, oldest first."""
-    found: list[Override] = []
-    for snapshot in store.history(OVERRIDES):
-        if snapshot.partition == model_name and OVERRIDE_FILE in snapshot.files:
-            values = json.loads(store.read(snapshot, OVERRIDE_FILE))
-            values.pop("schema")
-            values["verdict_reasons"] = tuple(values["verdict_reasons"])
-            values["overruled"] = tuple((bundle, version) for bundle, version in values["overruled"])
-            found.append(Override(**values))
+    found = (
+        from_json(Override, store.read(snapshot, OVERRIDE_FILE))
+        for snapshot in store.history(OVERRIDES)
+        if snapshot.partition == model_name and OVERRIDE_FILE in snapshot.files
+    )
     return sorted(found, key=lambda one: (one.sequence, one.decided_at, one.request_id))
 
 
 def record_override(store: SnapshotStore, override: Override) -> None:
     """Keep an override for ever, beside those of before."""
-    store.write(OVERRIDES, {OVERRIDE_FILE: canonical_json(override.to_dict())}, partition=override.model_name)
+    store.write(OVERRIDES, {OVERRIDE_FILE: canonical_json(override)}, partition=override.model_name)
 
 
 def check_request(

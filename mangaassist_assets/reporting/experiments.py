@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
+from mangaassist_assets.core.figures import Row
 from mangaassist_assets.core.intervals import Interval, newcombe_difference, wilson_interval
-from mangaassist_assets.mining.blame.explanations import Row
 from mangaassist_assets.tracing.contract.names import NO_EXPERIMENT
 from mangaassist_assets.tracing.contract.turns import ChatTurn
 

@@ -10,9 +10,7 @@ from __future__ import annotations
 import hashlib
 import io
 import logging
-import os
 import re
-import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +18,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
+from mangaassist_assets.core.files import write_whole
 from mangaassist_assets.retrieval.chunking import embedding_text
 from mangaassist_assets.retrieval.errors import EmbeddingCacheError, EmbeddingError
 from mangaassist_assets.retrieval.types import Chunk, Embedder, Vectors
@@ -79,16 +78,10 @@ class EmbeddingCache:
         content = buffer.getvalue()
         folder = self._folder(model_id, dimension)
         segment = folder / f"{hashlib.sha256(content).hexdigest()}.parquet"
-        aside = folder / f".{uuid.uuid4().hex}.tmp"
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            with aside.open("wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            aside.replace(segment)
+            write_whole(segment, content, durable=True)
         except OSError as error:
-            aside.unlink(missing_ok=True)
             raise EmbeddingCacheError(
                 f"cannot write the embedding cache {folder}: {error.strerror or error}. "
                 "Free space, or name another folder"

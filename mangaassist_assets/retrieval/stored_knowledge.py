@@ -71,3 +71,9 @@ def read_embeddings(store: SnapshotStore) -> tuple[Vectors, EmbeddingsCard]:
         raise LookupError(msg)
     vectors: Vectors = np.load(io.BytesIO(store.read(snapshot, VECTORS_FILE)), allow_pickle=False)
     return vectors, card
+
+
+def read_candidate(store: SnapshotStore) -> str:
+    """Return the name of the index generation that was built last."""
+    generation: str = store.read_json(store.latest("search_index"), GENERATION_FILE)["generation"]
+    return generation

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import polars as pl
 
-from mangaassist_assets.core.snapshots import SnapshotStore, canonical_json, write_whole
+from mangaassist_assets.core.files import write_whole
+from mangaassist_assets.core.snapshots import SnapshotFolder, SnapshotStore, canonical_json
 from mangaassist_assets.privacy import is_pseudonym
 
 if TYPE_CHECKING:
@@ -151,19 +152,19 @@ def erase_user(
 def snapshots_holding(store: SnapshotStore, user_key: str, trace_ids: Collection[str]) -> Iterator[HoldingSnapshot]:
     """Yield the stored snapshots, older ones included, with a file that names the user or one of the traces."""
     ids = frozenset(trace_ids)
-    for name, partition, folder, latest in _stored(store):
-        files = tuple(
-            path.name for path in sorted(folder.iterdir(), key=lambda path: path.name) if _tells_of(path, user_key, ids)
-        )
+    for one in _folders(store):
+        files = tuple(sorted(path.name for path in one.path.iterdir() if _tells_of(path, user_key, ids)))
         if files:
-            yield HoldingSnapshot(name=name, partition=partition, digest=folder.name, files=files, latest=latest)
+            yield HoldingSnapshot(
+                name=one.name, partition=one.partition, digest=one.path.name, files=files, latest=one.latest
+            )
 
 
 def trace_ids_in_snapshots(store: SnapshotStore, user_key: str) -> frozenset[str]:
     """Return the traces of a user as snapshots know them: after a killed erasure nothing else may."""
     found: set[str] = set()
-    for _, _, folder, _ in _stored(store):
-        for path in folder.iterdir():
+    for folder in _folders(store):
+        for path in folder.path.iterdir():
             if path.suffix != ".parquet":
                 continue
             frame = _columns(path)
@@ -173,20 +174,8 @@ def trace_ids_in_snapshots(store: SnapshotStore, user_key: str) -> frozenset[str
     return frozenset(found)
 
 
-def _stored(store: SnapshotStore) -> Iterator[tuple[str, str | None, UPath, bool]]:
-    """Yield name, partition and folder of every stored snapshot, and whether it is the latest one."""
-    root = store.root / "snapshots"
-    root.fs.invalidate_cache()
-    if not root.exists():
-        return
-    for asset in sorted(root.iterdir(), key=lambda path: path.name):
-        for place in sorted(asset.iterdir(), key=lambda path: path.name):
-            pointer = place / "LATEST.json"
-            newest = json.loads(pointer.read_bytes()) if pointer.exists() else {}
-            for folder in sorted(place.iterdir(), key=lambda path: path.name):
-                if folder.is_dir():
-                    latest = str(newest.get("digest", "")).startswith(folder.name)
-                    yield asset.name, newest.get("partition"), folder, latest
+def _folders(store: SnapshotStore) -> Iterator[SnapshotFolder]:
+    return (folder for name in store.names() for folder in store.folders(name))
 
 
 def _tells_of(path: UPath, user_key: str, trace_ids: frozenset[str]) -> bool:

@@ -9,11 +9,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from mangaassist_assets.triggers.cursors import CursorError, cursor_from_json, cursor_to_json
-
-_KIND = "configuration_changes"
-_VERSION = 1
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProfileChange:
@@ -39,27 +34,6 @@ class ConfigurationState:
 
     versions: Mapping[str, str]
     edges: int = 0
-
-    def to_json(self) -> str:
-        """Return the state as a cursor."""
-        return cursor_to_json(_KIND, _VERSION, {"versions": dict(self.versions), "edges": self.edges})
-
-    @classmethod
-    def from_json(cls, text: str | None) -> ConfigurationState | None:
-        """Return the state in a cursor; None for None and "", which is the first look.
-
-        Raises:
-            CursorError: the text is no cursor of this sensor and version.
-        """
-        if not text:
-            return None
-        state = cursor_from_json(_KIND, _VERSION, text)
-        versions, edges = state.get("versions"), state.get("edges")
-        sound = isinstance(versions, dict) and all(isinstance(version, str) for version in versions.values())
-        if not sound or type(edges) is not int or not isinstance(versions, dict):
-            msg = f"the cursor of {_KIND} is damaged: reset the sensor's cursor to start afresh"
-            raise CursorError(msg)
-        return cls(versions=versions, edges=edges)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,39 +3,47 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from dataclasses import asdict
+from typing import TYPE_CHECKING, TypeVar
+
+from mangaassist_assets.core.codecs import from_json
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+State = TypeVar("State")
 
 
 class CursorError(ValueError):
     """A stored cursor cannot be read; resetting the sensor's cursor starts it afresh."""
 
 
-def cursor_to_json(kind: str, version: int, state: dict[str, Any]) -> str:
-    """Return the cursor as one line of JSON."""
-    return json.dumps(
-        {"kind": kind, "version": version, "state": state}, sort_keys=True, separators=(",", ":"), ensure_ascii=False
-    )
+def to_cursor(kind: str, version: int, state: DataclassInstance) -> str:
+    """Return a sensor's state as one line of JSON."""
+    content = {"kind": kind, "version": version, "state": asdict(state)}
+    return json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 
 
-def cursor_from_json(kind: str, version: int, text: str) -> dict[str, Any]:
-    """Return the state inside a cursor.
+def from_cursor(kind: str, version: int, text: str | None, state: type[State]) -> State | None:
+    """Return the state inside a cursor; None for None and "", which is the first look.
 
     Raises:
-        CursorError: the text is no JSON, or a cursor of another sensor or version.
+        CursorError: the text is no JSON, a cursor of another sensor or version, or its state is damaged.
     """
+    if not text:
+        return None
+    again = "reset the sensor's cursor to start afresh"
     try:
         value = json.loads(text)
     except (ValueError, RecursionError) as error:
-        msg = f"the cursor of {kind} is no JSON: reset the sensor's cursor to start afresh"
-        raise CursorError(msg) from error
-    if not isinstance(value, dict) or value.get("kind") != kind or not isinstance(value.get("state"), dict):
-        msg = f"the stored cursor is none of {kind}: reset the sensor's cursor to start afresh"
-        raise CursorError(msg)
+        raise CursorError(f"the cursor of {kind} is no JSON: {again}") from error
+    if not isinstance(value, dict) or value.get("kind") != kind:
+        raise CursorError(f"the stored cursor is none of {kind}: {again}")
     if value.get("version") != version:
-        msg = (
-            f"the cursor of {kind} has version {value.get('version')!r}, this code reads {version}: "
-            "reset the sensor's cursor to start afresh"
+        raise CursorError(
+            f"the cursor of {kind} has version {value.get('version')!r}, this code reads {version}: {again}"
         )
-        raise CursorError(msg)
-    state: dict[str, Any] = value["state"]
-    return state
+    try:
+        return from_json(state, json.dumps(value.get("state")).encode())
+    except ValueError as error:
+        raise CursorError(f"the cursor of {kind} is damaged ({error}): {again}") from error

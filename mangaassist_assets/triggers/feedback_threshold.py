@@ -7,14 +7,9 @@ Pure: the sensor reads and stores the cursor, this decides. Each bundle fires fo
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, astuple, dataclass, field, fields
-from typing import Any
+from dataclasses import dataclass, field
 
-from mangaassist_assets.triggers.cursors import CursorError, cursor_from_json, cursor_to_json
 from mangaassist_assets.triggers.thumbs import Counted, PressedThumb, TraceVote, Votes, count_votes
-
-_KIND = "feedback_threshold"
-_VERSION = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,29 +46,6 @@ class FeedbackState:
     def beginning(votes: Mapping[str, Votes]) -> FeedbackState:
         """Return the state of a first look: votes that were mined already are no news."""
         return FeedbackState(marks={bundle: BundleMark(votes=count) for bundle, count in votes.items()})
-
-    def to_json(self) -> str:
-        """Return the state as a cursor."""
-        marks = [[bundle, mark.votes.up, mark.votes.down, mark.epoch] for bundle, mark in self.marks.items()]
-        return cursor_to_json(
-            _KIND, _VERSION, {"marks": marks, "remembered": [astuple(one) for one in self.remembered]}
-        )
-
-    @classmethod
-    def from_json(cls, text: str | None) -> FeedbackState:
-        """Return the state in a cursor; None and "" give the empty state.
-
-        Raises:
-            CursorError: the text is no cursor of this sensor and version.
-        """
-        if not text:
-            return cls()
-        state = cursor_from_json(_KIND, _VERSION, text)
-        try:
-            return cls(marks=_read_marks(state), remembered=_read_remembered(state))
-        except (KeyError, TypeError, ValueError) as error:
-            msg = f"the cursor of {_KIND} is damaged ({error}): reset the sensor's cursor to start afresh"
-            raise CursorError(msg) from error
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -164,29 +136,3 @@ def _reason(fire: list[Firing], since: Mapping[str, Votes], new: int, counted: C
     )
     more = f"; and {len(waiting) - len(nearest)} more bundles" if len(waiting) > len(nearest) else ""
     return f"{heard}; {standing}{more}; {needed}"
-
-
-def _read_marks(state: Mapping[str, Any]) -> dict[str, BundleMark]:
-    marks: dict[str, BundleMark] = {}
-    for bundle, up, down, epoch in state["marks"]:
-        if not isinstance(bundle, str) or not all(type(one) is int and one >= 0 for one in (up, down, epoch)):
-            msg = f"marks of {bundle!r}"
-            raise ValueError(msg)
-        marks[bundle] = BundleMark(votes=Votes(up=up, down=down), epoch=epoch)
-    return marks
-
-
-_NAMES = tuple(one.name for one in fields(PressedThumb))
-
-
-def _read_remembered(state: Mapping[str, Any]) -> tuple[PressedThumb, ...]:
-    found: list[PressedThumb] = []
-    for values in state["remembered"]:
-        thumb = PressedThumb(**dict(zip(_NAMES, values, strict=True)))
-        texts = [value for name, value in asdict(thumb).items() if name != "time_ms" and value is not None]
-        sound = type(thumb.time_ms) is int and thumb.feedback in ("thumbs_up", "thumbs_down")
-        if not sound or not all(isinstance(one, str) for one in texts):
-            msg = "remembered events"
-            raise ValueError(msg)
-        found.append(thumb)
-    return tuple(found)

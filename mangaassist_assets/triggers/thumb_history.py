@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from mangaassist_assets.triggers.thumbs import Thumb, Votes
 
@@ -37,24 +36,6 @@ class ThumbHistory:
     counted_ms: int = 0
     thumbs: int = 0
     votes: Mapping[str, Votes] = field(default_factory=dict)
-
-    def to_json(self) -> dict[str, Any]:
-        """Return plain JSON values."""
-        votes = [[bundle, count.up, count.down] for bundle, count in self.votes.items()]
-        return {"until_ms": self.until_ms, "counted_ms": self.counted_ms, "thumbs": self.thumbs, "votes": votes}
-
-    @staticmethod
-    def from_json(value: object) -> ThumbHistory:
-        """Return the history that `to_json` gave; an empty one for anything else, which counts all again."""
-        try:
-            return ThumbHistory(
-                until_ms=int(value["until_ms"]),  # type: ignore[index]  # anything else is a TypeError
-                counted_ms=int(value["counted_ms"]),  # type: ignore[index]
-                thumbs=int(value["thumbs"]),  # type: ignore[index]
-                votes={str(name): Votes(up=int(up), down=int(down)) for name, up, down in value["votes"]},  # type: ignore[index]
-            )
-        except (KeyError, TypeError, ValueError):
-            return ThumbHistory()
 
 
 def votes_on_traces(

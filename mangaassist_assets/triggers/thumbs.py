@@ -10,19 +10,22 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Annotated, Literal, NamedTuple
+
+from pydantic import Field
 
 from mangaassist_assets.core.bundles import bundle_defect
 
 Thumb = Literal["thumbs_up", "thumbs_down"]
+Count = Annotated[int, Field(ge=0)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Votes:
     """How many traces say what."""
 
-    up: int = 0
-    down: int = 0
+    up: Count = 0
+    down: Count = 0
 
     @property
     def total(self) -> int:
@@ -47,16 +50,18 @@ class Votes:
         return Votes(up=min(self.up, other.up), down=min(self.down, other.down))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PressedThumb:
-    """A thumb of the stream; what it does not say is None. `time_ms` is milliseconds since the epoch (UTC)."""
+class PressedThumb(NamedTuple):
+    """A thumb of the stream; what it does not say is None. `time_ms` is milliseconds since the epoch (UTC).
+
+    A tuple, since a cursor remembers a thousand of them without the names of their fields.
+    """
 
     event_id: str
     trace_id: str | None
-    response_id: str | None = None
-    release_bundle: str | None = None
     feedback: Thumb
     time_ms: int
+    response_id: str | None = None
+    release_bundle: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -150,7 +155,7 @@ def _newest(
         known = newest.get(key)
         if known is None or (thumb.time_ms, thumb.event_id) > (known[0].time_ms, known[0].event_id):
             # A response that was found is not looked for again.
-            newest[key] = (thumb if trace is None else replace(thumb, trace_id=trace.trace_id), trace)
+            newest[key] = (thumb if trace is None else thumb._replace(trace_id=trace.trace_id), trace)
     return list(newest.values())
 
 

@@ -8,10 +8,8 @@ by ICU, which knows Japanese, and stems English.
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
-import uuid
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock
 
+from mangaassist_assets.core.files import write_whole
 from mangaassist_assets.retrieval.documents.text import keyword_query
 from mangaassist_assets.retrieval.errors import (
     AliasMovedError,
@@ -246,14 +245,9 @@ class LanceDbIndex:
                 )
             if not state.knows_tenants:
                 raise TenantlessGenerationError(generation)
-            aside = self._path / f".alias-{uuid.uuid4().hex}.tmp"
             swapped_at = datetime.now(UTC).isoformat(timespec="milliseconds")
             content = {"schema": 1, "live": generation, "previous": live, "swapped_at": swapped_at}
-            with aside.open("w", encoding="utf-8") as file:
-                json.dump(content, file)
-                file.flush()
-                os.fsync(file.fileno())
-            aside.replace(self._alias_file)
+            write_whole(self._alias_file, json.dumps(content).encode(), durable=True)
 
     def delete_generation(self, generation: str) -> None:
         """Remove a generation.

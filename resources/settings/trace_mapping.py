@@ -8,7 +8,7 @@ import dagster as dg
 from pydantic import Field
 
 if TYPE_CHECKING:
-    from mangaassist_assets.tracing.contract.mapping import TraceMapping
+    from mangaassist_assets.tracing.reading.mapping import TraceMapping
 
 
 class TraceMappingResource(dg.ConfigurableResource):  # type: ignore[type-arg]
@@ -16,7 +16,7 @@ class TraceMappingResource(dg.ConfigurableResource):  # type: ignore[type-arg]
 
     path: str | None = Field(
         default=None,
-        description="TOML file in the form of tracing/trace_mapping.toml, laid over it; empty takes "
+        description="TOML file in the form of tracing/reading/trace_mapping.toml, laid over it; empty takes "
         "MANGAASSIST_TRACE_MAPPING, and the packaged mapping alone where that is empty too.",
     )
 
@@ -26,7 +26,7 @@ class TraceMappingResource(dg.ConfigurableResource):  # type: ignore[type-arg]
         Raises:
             TraceMappingError: The file is no mapping; names the key.
         """
-        from mangaassist_assets.tracing.contract.mapping import MAPPING_VARIABLE, read_mapping
+        from mangaassist_assets.tracing.reading.mapping import MAPPING_VARIABLE, read_mapping
 
         path = self.path or os.environ.get(MAPPING_VARIABLE) or None
         return read_mapping(Path(path) if path else None)

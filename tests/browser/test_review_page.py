@@ -8,7 +8,7 @@ from uuid import uuid4
 
 import pytest
 
-from mangaassist_assets.tracing.contract.turn_reader import read_turns
+from mangaassist_assets.tracing.reading.turn_reader import read_turns
 from resources.mlflow.assessments.review_queues import MlflowReviewQueues, queue_name
 from resources.mlflow.tracking import MlflowResource
 from tests.browser.test_dagster_page import CHROMIUM, FLAGS

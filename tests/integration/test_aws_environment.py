@@ -16,9 +16,13 @@ import pytest
 from mangaassist_assets.assets.reports import REPORT_FILE
 from mangaassist_assets.chatbot.orchestrator import ChatRequest
 from mangaassist_assets.definitions import build_definitions
+from mangaassist_assets.labelling.queue.review_queue import QUEUE_FILE
 from mangaassist_assets.partitions import release_bundles
 from mangaassist_assets.tracing.feedback.events import feedback_record
 from mangaassist_assets.tracing.ingestion.stored_turns import read_turns
+from tests.support.dataset_store import BUNDLE, fill, put_dataset
+from tests.support.labelling import queue_item
+from tests.support.production_install import run_commands
 from tests.support.redshift_data import RedshiftData, redshift_data_server
 from tests.support.store_chatbot import store_chatbot
 
@@ -69,8 +73,11 @@ def aws(stand_ins_environment, postgres_server, tmp_path, monkeypatch):  # noqa:
             )
 
 
-def drive(aws) -> None:
-    """Shoppers write; Firehose delivers their thumbs, one of them twice and one for a turn that nobody traced."""
+def drive(aws) -> str:
+    """Shoppers write; Firehose delivers their thumbs, one of them twice and one for a turn that nobody traced.
+
+    Returns the pseudonym of a shopper.
+    """
     sink = aws.on.mlflow.trace_sink()
     chatbot = store_chatbot(sink)
     replies = [
@@ -100,6 +107,7 @@ def drive(aws) -> None:
     ]
     body = gzip.compress(b"".join([*events, events[3]]))
     aws.s3.put_object(Bucket=aws.bucket, Key="delivered/2026/03/24/09/stream-1-a.gz", Body=body)
+    return str(replies[1].user_key)
 
 
 def materialize(aws) -> dg.ExecuteInProcessResult:
@@ -148,3 +156,47 @@ def test_a_second_run_writes_nothing_new_and_no_object_holds_a_name(aws):
         if one["Key"].endswith(".parquet"):
             content = str(pl.read_parquet(content).to_dicts()).encode()
         assert b"Jane" not in content, one["Key"]
+
+
+def test_the_command_line_reaches_aws_and_starts_and_makes_nothing_here(aws, tmp_path):
+    """In a process without the extra `local`, which fails where a Python process is started."""
+    user = drive(aws)
+    materialize(aws)
+    snapshots = aws.on.store.snapshots()
+    (turn, *_) = read_turns(snapshots, aws.bundle)
+    snapshots.write("failure_clusters", {"clusters.json": b"[]"}, partition=aws.bundle)
+    queue = canonical_json([queue_item(turn.trace_id, 1)])
+    snapshots.write("review_queue", {QUEUE_FILE: queue}, partition=aws.bundle)
+    fill(snapshots)
+    version = put_dataset(snapshots, BUNDLE).version
+    out, dagster_home = tmp_path / "queue.csv", tmp_path / "dagster"
+    dagster_home.mkdir()
+    bundle = ("--release-bundle", aws.bundle)
+    promote = ("models", "promote", "--model", "reranker", "--version", "99", "--reason", "it answers gift cards")
+    ran = run_commands(
+        [
+            ["datasets", "list", "--json"],
+            ["report", *bundle, "--json"],
+            ["labels", "export", *bundle, "--out", str(out), "--json"],
+            ["models", "list", "--json"],
+            [*promote, "--json"],
+            ["erase-user", "--user-key", user, "--json"],
+        ],
+        folder=tmp_path / "here",
+        DAGSTER_HOME=str(dagster_home),
+    )
+    codes = [one.code for one in ran]
+    assert codes == [0, 0, 0, 0, 1, 0], [one.stderr for one in ran]
+    assert "no version 99" in ran[4].stderr
+    datasets, report, labels, models, erased = (json.loads(one.stdout) for one in ran if one.code == 0)
+    assert [one["version"] for one in datasets["versions"]] == [version]
+    assert report["satisfaction"]["release_bundle"] == report["usage"]["release_bundle"] == aws.bundle
+    assert (labels["rows"], turn.trace_id in out.read_text("utf-8-sig")) == (1, True)
+    assert {"versions", "overrides"} == set(models)
+    assert erased["traces_deleted"] == 1
+    assert erased["report_file"].startswith(f"s3://{aws.bucket}/store/")
+    assert list((tmp_path / "here").iterdir()) == []
+    assert not list(tmp_path.rglob("home.json"))
+    with dg.DagsterInstance.from_config(str(dagster_home)) as instance:
+        runs = {run.job_name: run.status for run in instance.get_runs()}
+    assert runs == {"reports": dg.DagsterRunStatus.SUCCESS, "reranker_promotion": dg.DagsterRunStatus.FAILURE}

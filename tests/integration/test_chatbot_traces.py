@@ -28,9 +28,9 @@ from mangaassist_assets.chatbot.shopper import ShopperBehaviour
 from mangaassist_assets.chatbot.simulation import LostTracesError, simulate
 from mangaassist_assets.datasets.sources.utterances import Utterance
 from mangaassist_assets.tracing.contract.records import TraceRecord
-from mangaassist_assets.tracing.contract.turn_reader import parse_turn, read_turns
 from mangaassist_assets.tracing.contract.turns import ChatTurn
 from mangaassist_assets.tracing.feedback.events import FeedbackRecord
+from mangaassist_assets.tracing.reading.turn_reader import parse_turn, read_turns
 from resources.aws.app_config import AppConfigResource, ConfigurationNotDeployedError
 from resources.aws.clients import AwsResource
 from resources.aws.endpoints import EndpointDeploymentError, EndpointInvocationError, SageMakerResource

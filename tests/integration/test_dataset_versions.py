@@ -16,7 +16,7 @@ from mangaassist_assets.assets.registration import train_and_register
 from mangaassist_assets.assets.reranker_dataset import reranker_dataset
 from mangaassist_assets.chatbot.configuration.documents import default_documents
 from mangaassist_assets.cli.commands.datasets import list_datasets, rebuild_dataset, show_dataset
-from mangaassist_assets.cli.commands.erase_user import render, run_erasure
+from mangaassist_assets.cli.commands.personal_data import render_erasure, run_erasure
 from mangaassist_assets.cli.session import Session
 from mangaassist_assets.core.snapshots import SnapshotStore
 from mangaassist_assets.datasets.versions.stored_versions import find_version, read_dataset_version, read_rows
@@ -191,8 +191,6 @@ def test_an_erased_user_leaves_the_next_version_and_the_report_names_versions_ru
     model = train(platform)
     platform.mlflow.set_alias(platform.pipeline.model_name, "champion", model.version)
     session = Session(
-        home=platform.home,
-        environment={},
         instance=None,
         definitions=None,
         resources=SimpleNamespace(
@@ -201,6 +199,7 @@ def test_an_erased_user_leaves_the_next_version_and_the_report_names_versions_ru
             warehouse=DuckDbWarehouseResource(path=str(tmp_path / "warehouse")),
         ),
         progress=lambda _: None,
+        logs=tmp_path,
     )
     report = run_erasure(session, user_key=user)
     (held,) = report["lineage"]["versions"]
@@ -217,7 +216,7 @@ def test_an_erased_user_leaves_the_next_version_and_the_report_names_versions_ru
     assert (trained["aliases"], trained["use"]) == (["champion"], "training")
     kept = json.loads(platform.snapshots.root.joinpath(report["report_file"]).read_bytes())
     assert kept["lineage"] == report["lineage"]
-    render(report)
+    render_erasure(report)
 
     without = materialize(platform)["dataset_version"]
     assert without != said["dataset_version"]

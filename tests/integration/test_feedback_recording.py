@@ -11,22 +11,22 @@ import pytest
 from upath import UPath
 
 from mangaassist_assets.chatbot.simulation import simulate
-from mangaassist_assets.cli.commands.erase_user import run_erasure
+from mangaassist_assets.cli.commands.personal_data import run_erasure
 from mangaassist_assets.cli.session import CommandError, Session
 from mangaassist_assets.core.snapshots import SnapshotStore
 from mangaassist_assets.datasets.sources.utterances import Utterance
-from mangaassist_assets.local.home import Home
 from mangaassist_assets.privacy import pseudonym
 from mangaassist_assets.tracing.contract.names import Tag
-from mangaassist_assets.tracing.contract.turn_reader import read_turns
 from mangaassist_assets.tracing.erasure import erase_user, erased_users, record_erasure, snapshots_holding
 from mangaassist_assets.tracing.feedback.events import latest_feedback
 from mangaassist_assets.tracing.feedback.recording import TraceGoneError, record_events
+from mangaassist_assets.tracing.reading.turn_reader import read_turns
 from resources.aws.clients import AwsResource
 from resources.feedback.feedback_stream import KinesisFeedbackResource
 from resources.mlflow.assessments.feedback import MlflowFeedbackRecorder
 from resources.mlflow.erasure import MlflowUserTraces
 from resources.mlflow.tracking import MlflowResource
+from resources.settings.privacy import PrivacyResource
 from resources.store import StoreResource
 from resources.warehouse.warehouse import DuckDbWarehouseResource
 from tests.support.feedback_events import (
@@ -176,18 +176,18 @@ class TestErasure:
         assert not any(one.latest for one in again.snapshots)
 
     def test_the_command_takes_an_id_that_goes_nowhere_else(self, tmp_path, store, mlflow):
-        home = Home.open(tmp_path / "home")
-        key = pseudonym("someone@example.invalid", home.pseudonym_key())
+        key = pseudonym("someone@example.invalid", b"\xab" * 32)
         store_traces(mlflow, chat_turn(trace_id(300_000), user=key))
         said: list[str] = []
         warehouse = DuckDbWarehouseResource(path=str(tmp_path / "warehouse"))
         session = Session(
-            home=home,
-            environment={},
             instance=None,
             definitions=None,
-            resources=SimpleNamespace(store=store, mlflow=mlflow, warehouse=warehouse),
+            resources=SimpleNamespace(
+                store=store, mlflow=mlflow, warehouse=warehouse, privacy=PrivacyResource(key="ab" * 32)
+            ),
             progress=said.append,
+            logs=tmp_path,
         )
         report = run_erasure(session, user_id="someone@example.invalid")
         assert (report["user_key"], report["traces_deleted"]) == (key, 1)

@@ -8,11 +8,11 @@ from uuid import uuid4
 
 import pytest
 
-from mangaassist_assets.tracing.contract.mapping import read_mapping
 from mangaassist_assets.tracing.contract.records import TraceRecord
-from mangaassist_assets.tracing.contract.turn_reader import Quarantined, TraceReading, read_trace
 from mangaassist_assets.tracing.contract.turns import ChatTurn
 from mangaassist_assets.tracing.ingestion.coverage import TracePresence, coverage, judge
+from mangaassist_assets.tracing.reading.mapping import read_mapping
+from mangaassist_assets.tracing.reading.turn_reader import Quarantined, TraceReading, read_trace
 from resources.mlflow.tracking import MlflowResource
 from tests.support.bedrock_wire import Answer, bedrock_wire
 

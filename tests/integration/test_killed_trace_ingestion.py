@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from mangaassist_assets.core.codecs import to_parquet
 from mangaassist_assets.tracing.ingestion.trace_ingestion import TraceIngestion
-from mangaassist_assets.tracing.ingestion.turn_frames import to_parquet
 from tests.support.killed_ingestion import change, everything, filled_source, ingest
 
 pytestmark = pytest.mark.integration

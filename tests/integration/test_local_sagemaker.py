@@ -22,14 +22,14 @@ import pytest
 from botocore.config import Config
 from botocore.exceptions import ClientError, WaiterError
 
-from mangaassist_assets.local.home import Home, write_atomically
-from mangaassist_assets.local.ports import listen_on, port_of
+from mangaassist_assets.local.home import Home
+from mangaassist_assets.local.ports import answers, listen_on, port_of
 from mangaassist_assets.local.processes import ProcessIdentity, start_tethered, stop_processes, wait_until
 from mangaassist_assets.local.sagemaker.containers import ModelContainer, ProcessBook
 from mangaassist_assets.local.sagemaker.errors import DeploymentError
 from mangaassist_assets.local.sagemaker.state import VariantPlan
 from mangaassist_assets.local.services import client_environment
-from mangaassist_assets.local.supervisor import Supervisor, answers
+from mangaassist_assets.local.supervisor import Supervisor
 
 if TYPE_CHECKING:
     from mypy_boto3_sagemaker import SageMakerClient
@@ -347,7 +347,7 @@ def own_sagemaker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[C
     started: list[subprocess.Popen[bytes]] = []
     for name, value in client_environment(home, dict.fromkeys(("mlflow", "ministack", "sagemaker"), "x"), {}).items():
         monkeypatch.setenv(name, value)
-    write_atomically(home.run / "aws-config", "[default]\n")
+    (home.run / "aws-config").write_text("[default]\n")
 
     def start() -> subprocess.Popen[bytes]:
         with listen_on(0, service="SageMaker") as listener:

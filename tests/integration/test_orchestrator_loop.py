@@ -20,8 +20,9 @@ from typing import Any
 import pytest
 
 from mangaassist_assets.chatbot.configuration.documents import RoutingDocument
+from mangaassist_assets.core.codecs import from_json
 from mangaassist_assets.core.snapshots import SnapshotStore
-from mangaassist_assets.labelling.queue.stored_queue import QUEUE_FILE, queue_from_json
+from mangaassist_assets.labelling.queue.review_queue import QUEUE_FILE, QueueItem
 from mangaassist_assets.local.home import Home
 from mangaassist_assets.local.processes import wait_until
 from mangaassist_assets.local.supervisor import Supervisor
@@ -31,10 +32,10 @@ from mangaassist_assets.privacy import pseudonym
 from mangaassist_assets.retrieval.stored_knowledge import read_chunks
 from mangaassist_assets.tracing.contract.names import EXPECTED_INTENT, RELEVANT_DOCUMENTS, SpanName, Tag
 from mangaassist_assets.tracing.contract.records import TraceRecord
-from mangaassist_assets.tracing.contract.turn_reader import TraceReading, read_trace
 from mangaassist_assets.tracing.contract.turns import ChatTurn
 from mangaassist_assets.tracing.ingestion.coverage import coverage, judge
 from mangaassist_assets.tracing.ingestion.stored_turns import read_presence, read_turns
+from mangaassist_assets.tracing.reading.turn_reader import TraceReading, read_trace
 from tests.support.bedrock_wire import bedrock_wire
 from tests.support.command_line import environment, resources_of, run_here
 from tests.support.orchestrator_process import MODEL, MODEL_FAILS_ON, Orchestrator, bedrock, write_passages
@@ -141,7 +142,8 @@ def _reviewers(story: Story) -> None:
         session.register_bundle(BUNDLE)
         mined = session.run_job("failure_mining", partition=BUNDLE, config=PATIENT)
         assert mined.succeeded, mined
-    queue = queue_from_json(story.snapshots.read(story.snapshots.latest("review_queue", partition=BUNDLE), QUEUE_FILE))
+    stored = story.snapshots.latest("review_queue", partition=BUNDLE)
+    queue = from_json(list[QueueItem], story.snapshots.read(stored, QUEUE_FILE))
     aki = AssessmentSource(source_type="HUMAN", source_id="aki")
     for item in queue:
         wanted = story.by_trace[item.trace_id]

@@ -15,14 +15,14 @@ from mangaassist_assets.chatbot.faults import InvertedScores, WrongAnswers
 from mangaassist_assets.chatbot.shopper import ShopperBehaviour
 from mangaassist_assets.chatbot.simulation import simulate
 from mangaassist_assets.core.bundles import TURNS_CARD_FILE
+from mangaassist_assets.core.codecs import to_parquet
 from mangaassist_assets.core.snapshots import canonical_json
 from mangaassist_assets.mining.blame.blame import find_failures
 from mangaassist_assets.mining.blame.rules import read_rules
 from mangaassist_assets.mining.blame.stored_failures import FAILURES_FILE, RULES_FILE, read_failures
 from mangaassist_assets.partitions import release_bundles
-from mangaassist_assets.tracing.contract.turn_reader import read_turns
 from mangaassist_assets.tracing.ingestion.stored_turns import TURNS_FILE
-from mangaassist_assets.tracing.ingestion.turn_frames import to_parquet, turns_frame
+from mangaassist_assets.tracing.reading.turn_reader import read_turns
 from resources.mlflow.tracking import MlflowResource
 from resources.settings.mining import MiningResource
 from resources.store import StoreResource
@@ -38,6 +38,7 @@ from tests.support.planted_faults import (
     without_evidence,
 )
 from tests.support.store_chatbot import KEY, MemoryStream
+from tests.support.turn_frames import turns_frame
 
 pytestmark = pytest.mark.integration
 

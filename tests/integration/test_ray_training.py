@@ -17,7 +17,7 @@ import pytest
 from mangaassist_assets.models.artifacts import verify_artifact
 from mangaassist_assets.models.intent.training import IntentTrainingResult, train_intent_classifier
 from mangaassist_assets.training.compute import Compute
-from mangaassist_assets.training.loop import LoopSettings
+from mangaassist_assets.training.objective import LoopSettings
 from mangaassist_assets.training.progress import ProgressCallback, TrainingProgress, ignore_progress
 from resources.ray.ray_training import RayTrainingError, Scale, local_cluster
 from resources.ray.trainers import TrainerResource

@@ -16,17 +16,17 @@ from mangaassist_assets.assets.reports import REPORT_FILE, satisfaction_report, 
 from mangaassist_assets.cli.commands.report import render_report, run_report
 from mangaassist_assets.cli.session import CommandError, Session
 from mangaassist_assets.core.bundles import TURNS_CARD_FILE
+from mangaassist_assets.core.codecs import to_parquet
 from mangaassist_assets.core.snapshots import canonical_json
-from mangaassist_assets.local.home import Home
 from mangaassist_assets.partitions import release_bundles
 from mangaassist_assets.tracing.contract.turns import Generation, StageTiming
 from mangaassist_assets.tracing.ingestion.stored_turns import QUARANTINE_FILE, TURNS_FILE
-from mangaassist_assets.tracing.ingestion.turn_frames import quarantine_frame, to_parquet, turns_frame
 from resources.mlflow.tracking import MlflowResource
 from resources.settings.prices import PricesResource
 from resources.store import StoreResource
 from resources.warehouse.warehouse import DuckDbWarehouseResource
 from tests.support.reports import BUNDLE, EARLIER, HAIKU, START_MS, chat_turn, event
+from tests.support.turn_frames import quarantine_frame, turns_frame
 
 pytestmark = pytest.mark.integration
 
@@ -305,12 +305,11 @@ def test_no_report_holds_what_a_shopper_wrote(platform):
 
 def session(platform, tmp_path):
     return Session(
-        home=Home(tmp_path),
-        environment={},
         instance=platform.instance,
         definitions=platform.definitions,
         resources=SimpleNamespace(**platform.resources),
         progress=lambda _: None,
+        logs=tmp_path,
     )
 
 

@@ -20,16 +20,16 @@ from mangaassist_assets.assets.clusters import failure_clusters
 from mangaassist_assets.assets.failures import failed_traces
 from mangaassist_assets.assets.labels import IntentLabelsConfig, ReviewQueueConfig, intent_labels, review_queue
 from mangaassist_assets.core.bundles import TURNS_CARD_FILE
+from mangaassist_assets.core.codecs import to_parquet
 from mangaassist_assets.core.snapshots import canonical_json
 from mangaassist_assets.labelling.intent_labels import LABELS_FILE, labels_from_parquet
 from mangaassist_assets.labelling.judge_answers import IntentJudgement
 from mangaassist_assets.labelling.queue.label_import import ImportedLabel
-from mangaassist_assets.labelling.queue.stored_queue import QUEUE_FILE, queue_to_json
+from mangaassist_assets.labelling.queue.review_queue import QUEUE_FILE
 from mangaassist_assets.tracing.contract.names import EXPECTED_INTENT
-from mangaassist_assets.tracing.contract.turn_reader import read_turns
 from mangaassist_assets.tracing.contract.turns import ChatTurn
 from mangaassist_assets.tracing.ingestion.stored_turns import PRESENCE_FILE, QUARANTINE_FILE, TURNS_FILE
-from mangaassist_assets.tracing.ingestion.turn_frames import quarantine_frame, to_parquet, turns_frame
+from mangaassist_assets.tracing.reading.turn_reader import read_turns
 from resources.aws.clients import AwsResource
 from resources.aws.judge import JudgeResource
 from resources.mlflow.assessments.review_queues import (
@@ -49,6 +49,7 @@ from tests.support.feedback_events import BUNDLE, store_traces, trace_id
 from tests.support.labelling import make_turn, queue_item
 from tests.support.store_chatbot import HashEmbedder
 from tests.support.trace_source import chat_trace
+from tests.support.turn_frames import quarantine_frame, turns_frame
 
 pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("stand_ins_environment")]
 
@@ -281,7 +282,7 @@ class TestCommandLine:
         store = StoreResource(root=str(stand_ins.home.store), cache_folder=str(tmp_path / "cache"))
         write_turns(store, [make_turn(key, "where is my parcel", release_bundle=bundle)], bundle=bundle)
         item = queue_item(key)
-        store.snapshots().write("review_queue", {QUEUE_FILE: queue_to_json([item])}, partition=bundle)
+        store.snapshots().write("review_queue", {QUEUE_FILE: canonical_json([item])}, partition=bundle)
         store.snapshots().write("failure_clusters", {"clusters.json": b"[]"}, partition=bundle)
         out = tmp_path / "queue.csv"
         options = ("--release-bundle", bundle, "--json")

@@ -135,7 +135,7 @@ def test_the_alias_file_tells_what_was_live_before(index, tmp_path):
     index.swap_live(second, expected=first)
     content = json.loads((tmp_path / "search" / "alias.json").read_text())
     assert (content["live"], content["previous"]) == (second, first)
-    assert not list((tmp_path / "search").glob("*.tmp"))
+    assert not list((tmp_path / "search").glob(".alias.json.*"))
 
 
 @pytest.mark.parametrize("name", ["../kb", "KB-1", "", "a/b", "kb 1", "x" * 64])

@@ -10,6 +10,8 @@ import subprocess
 import sys
 import threading
 import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import boto3
@@ -18,16 +20,10 @@ import pytest
 from botocore.config import Config
 
 from mangaassist_assets.local.home import Home
-from mangaassist_assets.local.ports import PortInUseError, listen_on, port_of
+from mangaassist_assets.local.ports import PortInUseError, answers, listen_on, port_of
 from mangaassist_assets.local.processes import ProcessIdentity, start_tethered, stop_processes, wait_until
-from mangaassist_assets.local.supervisor import (
-    AlreadyRunningError,
-    ServiceError,
-    Supervisor,
-    answers,
-    running_services,
-    services,
-)
+from mangaassist_assets.local.sharing import running_services, services
+from mangaassist_assets.local.supervisor import AlreadyRunningError, ServiceError, Supervisor
 
 pytestmark = pytest.mark.integration
 
@@ -47,6 +43,16 @@ predict_fn = lambda data, model: {"answer": model["answer"], "pid": os.getpid()}
 output_fn = lambda prediction, accept: json.dumps(prediction).encode()
 """
 PROFILE = {"ApplicationId": "", "Name": "prompts", "LocationUri": "hosted", "Type": "AWS.Freeform"}
+
+
+@contextmanager
+def ended(process: subprocess.Popen[str]) -> Iterator[subprocess.Popen[str]]:
+    """Kill a process whose test failed: leaving it to its own context manager would wait for its end."""
+    with process:
+        try:
+            yield process
+        finally:
+            process.kill()
 
 
 def make_state(folder: Path) -> None:
@@ -122,9 +128,8 @@ def test_a_killed_supervisor_takes_everything_along_and_the_next_one_finds_it_ag
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     home = Home.open(tmp_path / "home")
-    with subprocess.Popen(
-        [sys.executable, "-c", UP, str(home.root)], stdout=subprocess.PIPE, text=True, cwd=tmp_path
-    ) as first:
+    argv = [sys.executable, "-c", UP, str(home.root)]
+    with ended(subprocess.Popen(argv, stdout=subprocess.PIPE, text=True, cwd=tmp_path)) as first:
         assert first.stdout is not None
         assert first.stdout.readline() == "ready\n"
         running = running_services(home)
@@ -181,7 +186,8 @@ def test_ctrl_c_while_the_services_start_ends_them(tmp_path: Path) -> None:
     home = Home.open(tmp_path / "home")
     # A shell starts background jobs with SIGINT ignored, and so would be this test's child.
     code = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n" + UP
-    with subprocess.Popen([sys.executable, "-c", code, str(home.root)], stderr=subprocess.PIPE, text=True) as starting:
+    argv = [sys.executable, "-c", code, str(home.root)]
+    with ended(subprocess.Popen(argv, stderr=subprocess.PIPE, text=True)) as starting:
         state = home.run / "services.json"
         assert wait_until(lambda: state.exists() and len(_children(state)) == 3, seconds=20)
         children = _children(state)
@@ -197,7 +203,7 @@ def _children(state: Path) -> list[ProcessIdentity]:
     return [ProcessIdentity(child["pid"], child["created"]) for child in children]
 
 
-def test_a_second_supervisor_is_told_who_holds_the_home(stand_ins: Supervisor) -> None:
+def test_a_second_supervisor_learns_who_holds_the_home(stand_ins: Supervisor) -> None:
     with pytest.raises(AlreadyRunningError) as caught:
         Supervisor(stand_ins.home).start()
     message = str(caught.value)

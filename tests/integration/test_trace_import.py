@@ -20,14 +20,14 @@ import pytest
 
 from mangaassist_assets.cli.commands.import_traces import render, run_import
 from mangaassist_assets.cli.session import CommandError, Session
-from mangaassist_assets.local.home import Home
 from mangaassist_assets.tracing.contract.records import SpanRecord, TraceRecord
-from mangaassist_assets.tracing.contract.turn_reader import parse_turn
 from mangaassist_assets.tracing.contract.turns import ChatTurn
 from mangaassist_assets.tracing.importing.imported_trace import DIGEST_TAG, to_record
 from mangaassist_assets.tracing.importing.mlflow_json import SERVER_TAGS, read_trace
+from mangaassist_assets.tracing.reading.turn_reader import parse_turn
 from resources.mlflow.traces.importer import MlflowTraceStore
 from resources.mlflow.tracking import MlflowResource
+from resources.settings.privacy import PrivacyResource
 from resources.settings.trace_mapping import TraceMappingResource
 from tests.data.shapes.record_bedrock_autolog import record
 from tests.support.bedrock_wire import bedrock_wire
@@ -53,12 +53,15 @@ def said() -> list[str]:
 @pytest.fixture
 def session(tmp_path, mlflow_resource, said, stand_ins_environment) -> Session:
     return Session(
-        home=Home.open(tmp_path / "home"),
-        environment=stand_ins_environment,
         instance=dg.DagsterInstance.ephemeral(),
         definitions=dg.Definitions(),
-        resources=SimpleNamespace(mlflow=mlflow_resource, trace_mapping=TraceMappingResource()),
+        resources=SimpleNamespace(
+            mlflow=mlflow_resource,
+            trace_mapping=TraceMappingResource(),
+            privacy=PrivacyResource(key_file=stand_ins_environment["MANGAASSIST_PSEUDONYM_KEY_FILE"]),
+        ),
         progress=said.append,
+        logs=tmp_path,
     )
 
 
@@ -271,15 +274,16 @@ from types import SimpleNamespace
 import dagster as dg
 from mangaassist_assets.cli.commands.import_traces import run_import
 from mangaassist_assets.cli.session import Session
-from mangaassist_assets.local.home import Home
 from resources.mlflow.tracking import MlflowResource
+from resources.settings.privacy import PrivacyResource
 from resources.settings.trace_mapping import TraceMappingResource
 session = Session(
-    home=Home.open(sys.argv[1]), environment={}, instance=dg.DagsterInstance.ephemeral(), definitions=dg.Definitions(),
+    instance=dg.DagsterInstance.ephemeral(), definitions=dg.Definitions(),
     resources=SimpleNamespace(
-        mlflow=MlflowResource(traces_experiment=sys.argv[3]), trace_mapping=TraceMappingResource()
+        mlflow=MlflowResource(traces_experiment=sys.argv[3]), trace_mapping=TraceMappingResource(),
+        privacy=PrivacyResource(key="ab" * 32),
     ),
-    progress=lambda line: None,
+    progress=lambda line: None, logs=Path(sys.argv[1]),
 )
 run_import(session, file=Path(sys.argv[2]), progress=lambda done, total: print(done, flush=True))
 """
@@ -327,7 +331,7 @@ def test_an_import_that_was_killed_is_finished_by_the_next_one(session, store, m
         for trace in ids
     ]
     file = write(tmp_path / "traces.jsonl", exported)
-    command = [sys.executable, "-c", _CHILD, str(session.home.root), str(file), mlflow_resource.traces_experiment]
+    command = [sys.executable, "-c", _CHILD, str(tmp_path), str(file), mlflow_resource.traces_experiment]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as child:
         assert child.stdout is not None
         assert child.stdout.readline().strip() == "64"

@@ -11,14 +11,15 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from mangaassist_assets.core.codecs import to_parquet
 from mangaassist_assets.core.ingestion_tables import IngestionTable
 from mangaassist_assets.tracing.contract.names import Tag
 from mangaassist_assets.tracing.contract.records import AssessmentRecord
-from mangaassist_assets.tracing.contract.turn_reader import read_turns
 from mangaassist_assets.tracing.ingestion.ingested_rows import INGESTED_SCHEMA
 from mangaassist_assets.tracing.ingestion.trace_ingestion import OVERLAP_MS, TraceIngestion
-from mangaassist_assets.tracing.ingestion.turn_frames import to_parquet, turns_frame
+from mangaassist_assets.tracing.reading.turn_reader import read_turns
 from tests.support.trace_source import MemorySource, SourceGoneError, chat_trace
+from tests.support.turn_frames import turns_frame
 
 # It commits to real Delta tables a hundred times an example: too slow for the quick part.
 pytestmark = pytest.mark.integration

@@ -19,7 +19,7 @@ import pytest
 
 from mangaassist_assets.local.home import Home
 from mangaassist_assets.local.processes import wait_until
-from mangaassist_assets.local.supervisor import running_services
+from mangaassist_assets.local.sharing import running_services
 from tests.support.command_line import Production, production, run_apart, start
 from tests.support.tiny_store import TinyStore, write_lines, write_tiny_store
 

@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Callable, Sequence
 
 from mangaassist_assets.core.bundles import TURNS_CARD_FILE
+from mangaassist_assets.core.codecs import to_parquet
 from mangaassist_assets.core.snapshots import SnapshotStore, canonical_json
 from mangaassist_assets.datasets.building.intent_dataset import DEFAULT_INTENT_DATASET
 from mangaassist_assets.datasets.building.intent_versions import build_intent_version
@@ -24,7 +25,6 @@ from mangaassist_assets.labelling.intent_labels import (
     LabelKind,
     labels_to_parquet,
 )
-from mangaassist_assets.labelling.stored_labels import conflicts_to_json
 from mangaassist_assets.privacy import pseudonym
 from mangaassist_assets.retrieval.chunking import chunks_to_parquet, embedding_text
 from mangaassist_assets.retrieval.stored_knowledge import CHUNKS_FILE, VOCABULARY_FILE
@@ -32,7 +32,7 @@ from mangaassist_assets.retrieval.tenants import TenantScope
 from mangaassist_assets.retrieval.types import Chunk, Hit
 from mangaassist_assets.tracing.contract.turns import ChatTurn, RankedCandidate
 from mangaassist_assets.tracing.ingestion.stored_turns import TURNS_FILE
-from mangaassist_assets.tracing.ingestion.turn_frames import to_parquet, turns_frame
+from tests.support.turn_frames import turns_frame
 
 EARLIER, BUNDLE, LATER = "2026.01.05-rc1", "2026.01.12-rc1", "2026.01.19-rc1"
 START_MS = {EARLIER: 1_767_571_200_000, BUNDLE: 1_768_176_000_000, LATER: 1_768_780_800_000}
@@ -163,7 +163,7 @@ def put_labels(
     store: SnapshotStore, bundle: str, labels: Sequence[IntentLabel], *, conflicts: Sequence[LabelConflict] = ()
 ) -> None:
     """Store labels of a bundle as `intent_labels` does."""
-    files = {LABELS_FILE: labels_to_parquet(labels), CONFLICTS_FILE: conflicts_to_json(conflicts)}
+    files = {LABELS_FILE: labels_to_parquet(labels), CONFLICTS_FILE: canonical_json(conflicts)}
     store.write("intent_labels", files, partition=bundle)
 
 

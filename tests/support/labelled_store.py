@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from mangaassist_assets.core.bundles import TURNS_CARD_FILE
+from mangaassist_assets.core.codecs import to_parquet
 from mangaassist_assets.core.snapshots import SnapshotStore, canonical_json
 from mangaassist_assets.datasets.sources.training_corpus import CORPUS_FILE, corpus_to_json
 from mangaassist_assets.datasets.sources.utterances import Utterance
 from mangaassist_assets.labelling.intent_labels import CONFLICTS_FILE, LABELS_FILE, IntentLabel, labels_to_parquet
-from mangaassist_assets.labelling.stored_labels import conflicts_to_json
 from mangaassist_assets.tracing.contract.turns import ChatTurn
 from mangaassist_assets.tracing.ingestion.stored_turns import TURNS_FILE
-from mangaassist_assets.tracing.ingestion.turn_frames import to_parquet, turns_frame
+from tests.support.turn_frames import turns_frame
 
 
 def write_corpus(store: SnapshotStore, utterances: Sequence[Utterance]) -> None:
@@ -26,7 +26,7 @@ def write_labelled_bundle(store: SnapshotStore, bundle: str, labels: Sequence[In
     card = {"first_timestamp_ms": min(times), "last_timestamp_ms": max(times)}
     turns = to_parquet(turns_frame(_turn(label) for label in labels))
     store.write("tagged_traces", {TURNS_FILE: turns, TURNS_CARD_FILE: canonical_json(card)}, partition=bundle)
-    files = {LABELS_FILE: labels_to_parquet(labels), CONFLICTS_FILE: conflicts_to_json([])}
+    files = {LABELS_FILE: labels_to_parquet(labels), CONFLICTS_FILE: canonical_json([])}
     store.write("intent_labels", files, partition=bundle)
 
 

@@ -23,8 +23,8 @@ from mangaassist_assets.mining.blame.blame import FailedTurn, find_failures
 from mangaassist_assets.mining.blame.rules import MiningRules
 from mangaassist_assets.retrieval.types import Hit
 from mangaassist_assets.tracing.contract.records import AssessmentRecord, TraceRecord
-from mangaassist_assets.tracing.contract.turn_reader import read_turns
 from mangaassist_assets.tracing.contract.turns import ChatTurn, RankedCandidate
+from mangaassist_assets.tracing.reading.turn_reader import read_turns
 from tests.support.store_chatbot import KEY, FixedConfiguration, HashEmbedder, MemoryStream
 
 BUNDLE = "2026.03.24-rc2"

@@ -10,7 +10,7 @@ import polars as pl
 
 from mangaassist_assets.reporting.warehouse.rows import feedback_rows, turn_rows
 from mangaassist_assets.tracing.contract.turns import ChatTurn, Generation, StageTiming
-from mangaassist_assets.tracing.ingestion.turn_frames import turns_frame
+from tests.support.turn_frames import turns_frame
 
 BUNDLE = "2026.03.24-rc2"
 EARLIER = "2026.03.10-rc1"

@@ -9,13 +9,14 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from mangaassist_assets.core.arrays import Flags
 from mangaassist_assets.core.snapshots import SnapshotStore
 from mangaassist_assets.datasets.building.intent_dataset import DEFAULT_INTENT_DATASET
 from mangaassist_assets.datasets.building.intent_versions import build_intent_version
 from mangaassist_assets.datasets.sources.utterances import Utterance
 from mangaassist_assets.datasets.versions.stored_versions import write_version
 from mangaassist_assets.datasets.versions.versions import DatasetVersion
-from mangaassist_assets.evaluation.results import Flags, ModelResults
+from mangaassist_assets.evaluation.results import ModelResults
 from mangaassist_assets.labelling.intent_labels import IntentLabel
 from mangaassist_assets.models.artifacts import artifact_kind, seal_artifact, verify_artifact
 from mangaassist_assets.models.examples import IntentExample

@@ -19,7 +19,8 @@ from typing import Any
 
 from mangaassist_assets.models.artifact_output import ArtifactWriteError
 from mangaassist_assets.models.examples import RankingExample
-from mangaassist_assets.models.reranker.training import RerankerTrainingConfig, RerankerTrainingResult, train_reranker
+from mangaassist_assets.models.reranker.pair_training import RerankerTrainingConfig
+from mangaassist_assets.models.reranker.training import RerankerTrainingResult, train_reranker
 from mangaassist_assets.training.checkpoints import Checkpoints
 from mangaassist_assets.training.progress import TrainingProgress
 

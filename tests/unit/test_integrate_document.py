@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from botocore.exceptions import BotoCoreError, ClientError
 
-from mangaassist_assets.tracing.contract.mapping import read_mapping
+from mangaassist_assets.tracing.reading.mapping import read_mapping
 from tests.support.tiny_store import EMAIL, ORDER, PHONE
 
 DOCS = Path(__file__).parents[2] / "docs"

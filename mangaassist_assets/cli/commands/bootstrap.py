@@ -12,7 +12,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mangaassist_assets.cli.session import CommandError, RunOutcome, Session
+import click
+
+from mangaassist_assets.cli.options import FILE, FOLDER, Command, json_option
+from mangaassist_assets.cli.output import console, emit, new_table, say
+from mangaassist_assets.cli.session import CommandError, RunOutcome, Session, open_session
 
 if TYPE_CHECKING:
     from mangaassist_assets.datasets.sources.golden_file import GoldenReading
@@ -20,6 +24,26 @@ if TYPE_CHECKING:
     from mangaassist_assets.datasets.sources.utterances import Utterance
     from mangaassist_assets.privacy import Vocabulary
     from mangaassist_assets.retrieval.documents.documents import KnowledgeDocument
+
+
+@click.command(cls=Command, local_only=True)
+@click.option("--training", type=FILE, required=True, help="JSON lines of labelled messages for the first champions.")
+@click.option("--knowledge", type=FOLDER, required=True, help="Folder of .md, .txt, .html, .csv, .jsonl documents.")
+@click.option(
+    "--golden", type=FILE, help="JSON lines like those of --training, or questions with answers, never trained on."
+)
+@click.option("--replace-golden", is_flag=True, help="Let --golden take the place of the golden set in use.")
+@json_option
+@click.pass_obj
+def bootstrap(
+    home: str | None, training: Path, knowledge: Path, golden: Path | None, *, replace_golden: bool, as_json: bool
+) -> None:
+    """First champion models, first index generation, AppConfig profiles, endpoints."""
+    with open_session(home, say) as session:
+        report = run_bootstrap(
+            session, training=training, knowledge=knowledge, golden=golden, replace_golden=replace_golden
+        )
+    emit(report.to_dict(), render_bootstrap, as_json=as_json)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -174,14 +198,14 @@ def _keep_golden(
 
 
 def report_rejects(session: Session, source: Path, rejects: Sequence[Reject]) -> Path:
-    """Write the rejects of an input beside it, or into the home where that folder cannot be written; say the first."""
+    """Write the rejects of an input beside it, or into the logs where that folder cannot be written; say the first."""
     from mangaassist_assets.datasets.sources.json_lines import write_rejects
 
     target = source.with_name(f"{source.stem}.rejects.jsonl")
     try:
         write_rejects(target, rejects)
     except OSError:
-        target = session.home.logs / target.name
+        target = session.logs / target.name
         write_rejects(target, rejects)
     for reject in rejects[:5]:
         session.progress(f"  line {reject.line_number}: {reject.reason}")
@@ -195,7 +219,8 @@ def _keep_inputs(session: Session, training: Sequence[Utterance], knowledge: Pat
 
     Of the training file that is the usable messages, redacted: a copy of the file would keep personal data for ever.
     """
-    from mangaassist_assets.core.snapshots import canonical_json, write_whole
+    from mangaassist_assets.core.files import write_whole
+    from mangaassist_assets.core.snapshots import canonical_json
     from mangaassist_assets.privacy import redact
 
     inputs = session.resources.store.inputs()
@@ -210,7 +235,7 @@ def _keep_inputs(session: Session, training: Sequence[Utterance], knowledge: Pat
         for one in training
     ]
     write_whole(inputs / "training.jsonl", b"".join(canonical_json(line) + b"\n" for line in lines))
-    target = session.home.knowledge
+    target = session.resources.knowledge.path()
     if knowledge.resolve() != target.resolve():
         shutil.copytree(knowledge, target, dirs_exist_ok=True, symlinks=True)
         kept = {path.relative_to(knowledge) for path in knowledge.rglob("*")}
@@ -225,3 +250,23 @@ def _succeeded(outcome: RunOutcome) -> RunOutcome:
         msg = f"the run {outcome.run_id} of {outcome.job} failed: {what}"
         raise CommandError(msg)
     return outcome
+
+
+def render_bootstrap(report: dict[str, Any]) -> None:
+    """Print what a bootstrap left."""
+    from rich.text import Text
+
+    table = new_table("Bootstrapped", "what", "is")
+    table.add_row("training messages", f"{report['utterances']} ({report['rejected_lines']} lines rejected)")
+    if golden := report["golden"]:
+        parts = ("with_intent", "with_documents", "with_answer", "rejected_lines")
+        counts = ", ".join(f"{golden[part]} {part.replace('_', ' ')}" for part in parts)
+        table.add_row("golden set", f"{golden['messages']} messages: {counts}")
+    table.add_row("knowledge", f"{report['documents']} documents, {report['chunks']} chunks")
+    table.add_row("index generation", str(report["generation"]))
+    for name, version in report["champions"].items():
+        table.add_row(f"champion {name}", f"version {version}")
+    for name, reason in report["left_out"].items():
+        table.add_row(f"champion {name}", Text(f"left out: {reason}"))
+    table.add_row("configuration", ", ".join(f"{name} {version}" for name, version in report["configuration"].items()))
+    console().print(table)

@@ -8,29 +8,60 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:
-    from rich.table import Table
+import click
 
+from mangaassist_assets.cli.options import Group, json_option
+from mangaassist_assets.cli.output import console, emit, new_table
+from mangaassist_assets.cli.session import open_store
+
+if TYPE_CHECKING:
     from mangaassist_assets.core.snapshots import SnapshotStore
     from mangaassist_assets.datasets.versions.stored_versions import StoredVersion
 
 _DIGITS = 12
 
 
-def store_of(home: str) -> SnapshotStore:
-    """Return the snapshot store of a home."""
-    from upath import UPath
+@click.group(cls=Group)
+def datasets() -> None:
+    """Dataset versions: list them, show what one is made of, make one again."""
 
-    from mangaassist_assets.core.snapshots import SnapshotStore
-    from mangaassist_assets.local.home import Home
 
-    return SnapshotStore(UPath(Home.open(home).store))
+@datasets.command("list")
+@json_option
+@click.pass_obj
+def _list(home: str | None, *, as_json: bool) -> None:
+    """Every stored version with its bundle, as-of time and counts."""
+    emit(list_datasets(open_store(home)), render_list, as_json=as_json)
+
+
+@datasets.command("show")
+@click.argument("version")
+@json_option
+@click.pass_obj
+def _show(home: str | None, version: str, *, as_json: bool) -> None:
+    """The data card of a version, named by its first digits; exit code 1 if it is damaged."""
+    report = show_dataset(open_store(home), version)
+    emit(report, render_show, as_json=as_json)
+    if report["problems"]:
+        raise SystemExit(1)
+
+
+@datasets.command("rebuild")
+@click.argument("version")
+@json_option
+@click.pass_obj
+def _rebuild(home: str | None, version: str, *, as_json: bool) -> None:
+    """Make a version again from its recorded inputs and compare every byte; exit code 1 if it is not the same."""
+    report = rebuild_dataset(open_store(home), version)
+    emit(report, render_rebuild, as_json=as_json)
+    if report["outcome"] != "identical":
+        raise SystemExit(1)
 
 
 def list_datasets(store: SnapshotStore) -> dict[str, Any]:
     """Return every stored version with its counts, by dataset and time, and the folders that are damaged.
 
-    A version whose card was told anew, because an input was stored anew, is one version of several snapshots.
+    A version whose card was written again, because an input was stored again, is one version of several snapshots.
     """
     from mangaassist_assets.datasets.versions.stored_versions import damaged_snapshots, stored_versions
 
@@ -78,9 +109,10 @@ def rebuild_dataset(store: SnapshotStore, name: str) -> dict[str, Any]:
 
 def render_list(report: Mapping[str, Any]) -> None:
     """Print the versions as a table."""
-    table = _table(
+    table = new_table(
         "Dataset versions",
         *("version", "dataset", "release bundle", "nothing later than", "examples", "train / validation / test", ""),
+        whole="version",
     )
     for one in report["versions"]:
         sides = " / ".join(str(one["by_split"].get(side, 0)) for side in ("train", "validation", "test"))
@@ -93,32 +125,32 @@ def render_list(report: Mapping[str, Any]) -> None:
             sides,
             "latest" if one["latest"] else "",
         )
-    console = _console()
-    console.print(table if report["versions"] else "No dataset version is stored yet: run `mangaassist loop`.")
+    terminal = console()
+    terminal.print(table if report["versions"] else "No dataset version is stored yet: run `mangaassist loop`.")
     for folder in report["damaged"]:
-        console.print(f"damaged: {folder}", style="red", markup=False)
+        terminal.print(f"damaged: {folder}", style="red", markup=False)
 
 
 def render_show(report: Mapping[str, Any]) -> None:
     """Print the data card."""
     from rich.markdown import Markdown
 
-    console = _console()
-    console.print(Markdown(report["text"]))
-    console.print(report["uri"], markup=False)
+    terminal = console()
+    terminal.print(Markdown(report["text"]))
+    terminal.print(report["uri"], markup=False)
     for problem in report["problems"]:
-        console.print(problem, style="red", markup=False)
+        terminal.print(problem, style="red", markup=False)
 
 
 def render_rebuild(report: Mapping[str, Any]) -> None:
     """Print what came of a rebuild."""
-    table = _table(f"Rebuilt {report['asset']} {report['version'][:_DIGITS]}", "file", "is")
+    table = new_table(f"Rebuilt {report['asset']} {report['version'][:_DIGITS]}", "file", "is")
     for file, said in report["files"].items():
         table.add_row(file, said)
-    console = _console()
+    terminal = console()
     if report["files"]:
-        console.print(table)
-    console.print(f"{report['outcome']}{': ' + report['reason'] if report['reason'] else ''}", markup=False)
+        terminal.print(table)
+    terminal.print(f"{report['outcome']}{': ' + report['reason'] if report['reason'] else ''}", markup=False)
 
 
 def _summary(stored: StoredVersion) -> dict[str, Any]:
@@ -138,19 +170,3 @@ def _summary(stored: StoredVersion) -> dict[str, Any]:
         "latest": stored.latest,
         "uri": stored.snapshot.uri,
     }
-
-
-def _table(title: str, *columns: str) -> Table:
-    from rich.table import Table
-
-    table = Table(title=title, title_justify="left", title_style="bold", header_style="dim", expand=False)
-    for column in columns:
-        # The name of a version is for copying.
-        table.add_column(column, overflow="fold", no_wrap=column == "version")
-    return table
-
-
-def _console() -> Any:  # noqa: ANN401 - rich is imported when something is printed
-    from rich.console import Console
-
-    return Console(highlight=False)

@@ -2,22 +2,41 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+import click
 
 from mangaassist_assets.cli.commands.bootstrap import run_bootstrap
 from mangaassist_assets.cli.commands.evaluate import evaluate_intent, evaluate_reranker
-from mangaassist_assets.cli.commands.loop import run_loop
+from mangaassist_assets.cli.commands.loop import loop_tables, run_loop
 from mangaassist_assets.cli.commands.serve import DEFAULT_DAGSTER_PORT, LOOPBACK
-from mangaassist_assets.cli.commands.simulate import run_simulation
-from mangaassist_assets.cli.session import Session
-from mangaassist_assets.core.snapshots import canonical_json
+from mangaassist_assets.cli.commands.simulate import render_simulation, run_simulation
+from mangaassist_assets.cli.options import Command, json_option
+from mangaassist_assets.cli.output import console, emit, new_table, progress_bar, say
+from mangaassist_assets.cli.session import HOME_VARIABLE, Session, open_session
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 FIRST_BUNDLE = "2026.03.10-rc1"
 SECOND_BUNDLE = "2026.03.24-rc2"
 LABEL_RATE = 0.6
+
+
+@click.command(cls=Command, local_only=True)
+@json_option
+@click.pass_obj
+def demo(home: str | None, *, as_json: bool) -> None:
+    """An invented manga store through two release bundles of the loop, then a report of what changed and why."""
+    with open_session(home, say) as session, progress_bar("simulating") as progress:
+        report = run_demo(session, progress=progress)
+    emit(report, render_demo, as_json=as_json)
+    if report["errors"]:
+        raise SystemExit(1)
 
 
 def run_demo(session: Session, *, progress: Callable[[int, int], None] | None = None) -> dict[str, Any]:
@@ -28,18 +47,19 @@ def run_demo(session: Session, *, progress: Callable[[int, int], None] | None = 
     from mangaassist_assets.demo.generator import write_demo
 
     started = time.perf_counter()
-    paths = write_demo(session.home.root / "run" / "demo-data")
+    home = Path(os.environ[HOME_VARIABLE])  # as the open session set it
+    paths = write_demo(home / "run" / "demo-data")
     bootstrap = run_bootstrap(session, training=paths.training, knowledge=paths.knowledge)
     bundles = [
         _turn(session, FIRST_BUNDLE, paths.first_bundle, paths.unseen_first, progress),
         _turn(session, SECOND_BUNDLE, paths.second_bundle, paths.unseen_second, progress),
     ]
     return {
-        "home": str(session.home.root),
+        "home": str(home),
         # Ports are kept from start to start where they are still free.
         "urls": {
             "dagster": f"http://{LOOPBACK}:{DEFAULT_DAGSTER_PORT}",
-            "mlflow": session.environment["MLFLOW_TRACKING_URI"],
+            "mlflow": os.environ["MLFLOW_TRACKING_URI"],
         },
         "bootstrap": bootstrap.to_dict(),
         "bundles": bundles,
@@ -81,6 +101,8 @@ def _turn(
 
 def _first_scores(session: Session, bundle: str, unseen: Path) -> dict[str, Any]:
     """Return the scores from before the loop's first turn on a bundle, also when the demo goes on or is repeated."""
+    from mangaassist_assets.core.snapshots import canonical_json
+
     store = session.resources.store.snapshots()
     stored = store.find("demo_scores_before", partition=bundle)
     if stored is None:
@@ -103,3 +125,60 @@ def _scores(session: Session, unseen: Path) -> dict[str, Any]:
         "mrr@10": reranker["reranked_mrr@10"],
         "retriever_mrr@10": reranker["retriever_mrr@10"],
     }
+
+
+def render_demo(report: dict[str, Any]) -> None:
+    """Print both turns of the loop, then before and after on messages nobody has seen, then where to look."""
+    from rich.panel import Panel
+
+    terminal = console()
+    for bundle in report["bundles"]:
+        terminal.rule(bundle["release_bundle"])
+        render_simulation(bundle["simulation"])
+        terminal.print(loop_tables(bundle["loop"]))
+        terminal.print(_before_after(bundle))
+    terminal.print(
+        Panel(
+            "make dev   starts everything again; then open\n"
+            f"Dagster    {report['urls']['dagster']}\n"
+            "           Lineage, then Catalog → intent_evaluation: champion against challenger, the gate\n"
+            f"MLflow     {report['urls']['mlflow']}\n"
+            "           traces by bundle, training runs with data cards, registered models with aliases\n"
+            f"state      {report['home']}\n"
+            f"took       {report['seconds']:.0f} s",
+            title="Look around",
+            expand=False,
+        )
+    )
+
+
+def _before_after(bundle: dict[str, Any]) -> Table:
+    before, after = bundle["unseen"]["before"], bundle["unseen"]["after"]
+    table = new_table(
+        f"{before['messages']} unseen messages of the failing kind ({bundle['unseen']['file']})",
+        "champion",
+        "before the loop",
+        "after the loop",
+        "difference",
+    )
+    for name, label, version in (
+        ("intent_accuracy", "intent accuracy", "intent_version"),
+        ("intent_macro_f1", "intent macro F1", "intent_version"),
+        ("mrr@10", "reranked MRR@10", "reranker_version"),
+    ):
+        table.add_row(
+            label,
+            f"{before[name]:.3f} (v{before[version]})",
+            f"{after[name]:.3f} (v{after[version]})",
+            f"{after[name] - before[name]:+.3f}",
+        )
+    challenger = bundle["unseen"]["challenger"]
+    if challenger["intent_version"] != after["intent_version"]:
+        # What the gate held back, beside what it let serve: no proof is not the same as no improvement.
+        table.add_row(
+            "challenger's intent accuracy, not promoted",
+            "",
+            f"{challenger['intent_accuracy']:.3f} (v{challenger['intent_version']})",
+            f"{challenger['intent_accuracy'] - before['intent_accuracy']:+.3f}",
+        )
+    return table

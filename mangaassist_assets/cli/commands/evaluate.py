@@ -2,14 +2,56 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mangaassist_assets.cli.session import CommandError, Session
+import click
+
+from mangaassist_assets.cli.options import FILE, Group, json_option
+from mangaassist_assets.cli.output import console, emit, figure, new_table, say
+from mangaassist_assets.cli.session import CommandError, Session, open_session
 from mangaassist_assets.models.pipelines import INTENT, RERANKER, ModelPipeline
 
 if TYPE_CHECKING:
     from mangaassist_assets.datasets.sources.utterances import Utterance
+
+
+@click.group(cls=Group)
+def evaluate() -> None:
+    """Score one registered model on a file of labelled messages."""
+
+
+def _model_options(command: Callable[..., None]) -> Callable[..., None]:
+    for option in (
+        json_option,
+        click.option(
+            "--model", default="champion", show_default=True, help="champion, challenger, or a version number."
+        ),
+        click.option("--data", type=FILE, required=True, help="JSON lines of labelled messages."),
+    ):
+        command = option(command)
+    return command
+
+
+@evaluate.command("intent")
+@_model_options
+@click.pass_obj
+def _intent(home: str | None, data: Path, model: str, *, as_json: bool) -> None:
+    """Accuracy, macro F1 and every intent's precision and recall of an intent classifier."""
+    with open_session(home, say, services=("mlflow",)) as session:
+        figures = evaluate_intent(session, data=data, model=model)
+    emit(figures, render_intent_evaluation, as_json=as_json)
+
+
+@evaluate.command("reranker")
+@_model_options
+@click.pass_obj
+def _reranker(home: str | None, data: Path, model: str, *, as_json: bool) -> None:
+    """MRR@10 and nDCG@10 on the live index: the retriever alone, and after reranking."""
+    with open_session(home, say, services=("mlflow", "ministack")) as session:
+        figures = evaluate_reranker(session, data=data, model=model)
+    emit(figures, render_reranker_evaluation, as_json=as_json)
 
 
 def _artifact(session: Session, pipeline: ModelPipeline, model: str) -> tuple[str, Path, str]:
@@ -105,3 +147,33 @@ def _labelled(session: Session, data: Path, *, need: str) -> tuple[list[Utteranc
         "without_label": len(reading.utterances) - len(labelled),
         "rejected_lines": len(reading.rejects),
     }
+
+
+def render_intent_evaluation(figures: dict[str, Any]) -> None:
+    """Print the figures of an intent classifier, its worst intents first."""
+    from rich.text import Text
+
+    terminal = console()
+    terminal.print(
+        f"{figures['model']} version {figures['version']} on {figures['messages']} messages: "
+        f"accuracy {figures['accuracy']:.3f}, macro F1 {figures['macro_f1']:.3f}"
+    )
+    table = new_table("Intents, the worst first", "intent", "precision", "recall", "F1", "messages")
+    for row in sorted(figures["intents"], key=lambda row: (row["f1"], row["intent"])):
+        cells = (figure(row["precision"]), figure(row["recall"]), figure(row["f1"]), str(row["support"]))
+        table.add_row(Text(row["intent"]), *cells)
+    terminal.print(table)
+
+
+def render_reranker_evaluation(figures: dict[str, Any]) -> None:
+    """Print the retriever alone beside the reranker."""
+    table = new_table(
+        f"{figures['model']} version {figures['version']} on {figures['messages']} questions",
+        "figure",
+        "retriever alone",
+        "after reranking",
+    )
+    for name in ("mrr@10", "ndcg@10"):
+        table.add_row(name, figure(figures[f"retriever_{name}"]), figure(figures[f"reranked_{name}"]))
+    table.add_row("relevant document among the candidates", figure(figures["recall_of_candidates"]), "")
+    console().print(table)

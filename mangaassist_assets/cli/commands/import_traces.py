@@ -12,7 +12,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from mangaassist_assets.cli.session import CommandError, Session
+import click
+
+from mangaassist_assets.cli.options import FILE, Command, json_option
+from mangaassist_assets.cli.output import console, emit, new_table, progress_bar, say
+from mangaassist_assets.cli.session import CommandError, Session, open_session
 
 if TYPE_CHECKING:
     from mangaassist_assets.tracing.importing.import_run import ImportCounts
@@ -22,6 +26,18 @@ if TYPE_CHECKING:
 
 _SAY_EVERY = 1_000
 _SAY_REJECTS = 5
+
+
+@click.command("import-traces", cls=Command)
+@click.argument("file", type=FILE)
+@json_option
+@click.pass_obj
+def import_traces(home: str | None, file: Path, *, as_json: bool) -> None:
+    """Import traces: JSON lines of MLflow traces or OTLP JSON, plain or .gz; what is there is not written twice."""
+    session_of_mlflow = open_session(home, say, services=("mlflow",), imports=())
+    with session_of_mlflow as session, progress_bar(f"importing {file.name}") as progress:
+        report = run_import(session, file=file, progress=progress)
+    emit(report, render, as_json=as_json)
 
 
 def run_import(session: Session, *, file: Path, progress: Callable[[int, int], None] | None = None) -> dict[str, Any]:
@@ -84,7 +100,7 @@ class _Rejects:
     @classmethod
     @contextmanager
     def beside(cls, source: Path, session: Session) -> Iterator[_Rejects]:
-        """Open a file beside the source, or in the home where that folder cannot be written.
+        """Open a file beside the source, or in the logs where that folder cannot be written.
 
         It takes its name when the block ends, with what was written so far, also after an error; none without rejects.
         """
@@ -93,8 +109,8 @@ class _Rejects:
             stream = tempfile.NamedTemporaryFile(dir=source.parent, prefix=f".{name}-", delete=False)  # noqa: SIM115
             path = source.with_name(name)
         except OSError:
-            stream = tempfile.NamedTemporaryFile(dir=session.home.logs, prefix=f".{name}-", delete=False)  # noqa: SIM115
-            path = session.home.logs / name
+            stream = tempfile.NamedTemporaryFile(dir=session.logs, prefix=f".{name}-", delete=False)  # noqa: SIM115
+            path = session.logs / name
         with stream:
             rejects = cls(path, stream, session.progress)
             try:
@@ -126,7 +142,7 @@ def _fill(session: Session, file: Path, spooled: Spool, rejects: _Rejects) -> No
     from mangaassist_assets.tracing.importing.parsing import ImportReject, read_parts
     from mangaassist_assets.tracing.importing.scrubbing import Scrubber
 
-    scrubber = Scrubber(key=session.home.pseudonym_key())
+    scrubber = Scrubber(key=session.resources.privacy.pseudonym_key())
     read = 0
     for found in read_parts(file):
         if isinstance(found, ImportReject):
@@ -201,14 +217,7 @@ def _mining_of(session: Session, bundles: Iterable[str]) -> dict[str, str]:
 
 def render(report: dict[str, Any]) -> None:
     """Print what became of the file's traces."""
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(
-        title=f"Traces of {report['file']}", title_justify="left", title_style="bold", header_style="dim", expand=False
-    )
-    for column in ("what", "number"):
-        table.add_column(column, overflow="fold")
+    table = new_table(f"Traces of {report['file']}", "what", "number")
     for key in ("traces", "written", "completed", "already_there", "in_progress", "duplicate_lines", "spans"):
         table.add_row(key.replace("_", " "), str(report[key]))
     table.add_row("assessments", str(report["assessments"]))
@@ -219,7 +228,7 @@ def render(report: dict[str, Any]) -> None:
         table.add_row("", report["mining"][bundle])
     for reason, number in report["rejected_by_reason"].items():
         table.add_row(f"rejected: {reason}", str(number))
-    console = Console(highlight=False)
-    console.print(table)
+    terminal = console()
+    terminal.print(table)
     if report["rejects_file"]:
-        console.print(f"rejects: {report['rejects_file']}")
+        terminal.print(f"rejects: {report['rejects_file']}")

@@ -7,7 +7,11 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from mangaassist_assets.cli.session import CommandError, Session
+import click
+
+from mangaassist_assets.cli.options import FILE, Group, json_option
+from mangaassist_assets.cli.output import console, emit, new_table, say
+from mangaassist_assets.cli.session import CommandError, Session, open_session, open_store
 
 if TYPE_CHECKING:
     from upath import UPath
@@ -18,6 +22,76 @@ if TYPE_CHECKING:
 
 FileFormat = Literal["csv", "jsonl"]
 _SHOWN = 20
+_FORMAT = click.Choice(["csv", "jsonl"])
+
+
+@click.group(cls=Group)
+def labels() -> None:
+    """Labels of other tools: the review queue as a file, and the answers back."""
+
+
+@labels.command("export")
+@click.option("--release-bundle", required=True, help="A bundle that was mined.")
+@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), required=True, help="The .csv or .jsonl file.")
+@click.option("--format", "file_format", type=_FORMAT, help="Only where the file's name does not say it.")
+@click.option("--replace", is_flag=True, help="Write over a file that is there, and over the answers in it.")
+@json_option
+@click.pass_obj
+def _export(
+    home: str | None,
+    release_bundle: str,
+    out: Path,
+    file_format: FileFormat | None,
+    *,
+    replace: bool,
+    as_json: bool,
+) -> None:
+    """Write the traces that are worth a review to a file, redacted, with empty columns for the answers."""
+    report = run_export(
+        open_store(home), release_bundle=release_bundle, out=out, file_format=file_format, replace=replace
+    )
+    emit(report, render_export, as_json=as_json)
+
+
+@labels.command("import")
+@click.argument("file", type=FILE)
+@click.option("--release-bundle", required=True, help="The bundle that the labelled traces belong to.")
+@click.option("--format", "file_format", type=_FORMAT, help="Only where the file's name does not say it.")
+@click.option(
+    "--new-intent",
+    "new_intents",
+    multiple=True,
+    help="An intent that is not known yet; counts once three messages name it.",
+)
+@click.option("--dry-run", is_flag=True, help="Only say what is in the file.")
+@json_option
+@click.pass_obj
+def _import(
+    home: str | None,
+    file: Path,
+    release_bundle: str,
+    file_format: FileFormat | None,
+    new_intents: tuple[str, ...],
+    *,
+    dry_run: bool,
+    as_json: bool,
+) -> None:
+    """Put people's labels on their traces as expectations; bad rows are listed, the rest counts.
+
+    Exit code 1 if the file has rows that are no labels.
+    """
+    with open_session(home, say, services=("mlflow",), imports=()) as session:
+        report = run_import(
+            session,
+            release_bundle=release_bundle,
+            file=file,
+            file_format=file_format,
+            new_intents=new_intents,
+            dry_run=dry_run,
+        )
+    emit(report, render_import, as_json=as_json)
+    if report["problems"]:
+        raise SystemExit(1)
 
 
 def format_of(file: Path, chosen: FileFormat | None) -> FileFormat:
@@ -51,9 +125,10 @@ def run_export(
         CommandError: the file is there already, for somebody may have filled it in, or cannot be written.
         SnapshotMissingError: the bundle was not mined.
     """
-    from mangaassist_assets.core.snapshots import write_whole
+    from mangaassist_assets.core.codecs import from_json
+    from mangaassist_assets.core.files import write_whole
     from mangaassist_assets.labelling.queue.export import export_rows, to_csv, to_jsonl
-    from mangaassist_assets.labelling.queue.stored_queue import QUEUE_FILE, queue_from_json
+    from mangaassist_assets.labelling.queue.review_queue import QUEUE_FILE, QueueItem
     from mangaassist_assets.mining.tracking.cluster_files import read_clusters
     from mangaassist_assets.retrieval.stored_knowledge import read_vocabulary
     from mangaassist_assets.tracing.ingestion.stored_turns import read_turns
@@ -62,7 +137,8 @@ def run_export(
     if out.exists() and not replace:
         msg = f"{out} is there already and may hold answers: import it, name another file, or give --replace"
         raise CommandError(msg)
-    items = queue_from_json(store.read(store.latest("review_queue", partition=release_bundle), QUEUE_FILE))
+    queue = store.latest("review_queue", partition=release_bundle)
+    items = from_json(list[QueueItem], store.read(queue, QUEUE_FILE))
     turns = {turn.trace_id: turn for turn in read_turns(store, release_bundle)}
     clusters = read_clusters(store, release_bundle)
     rows = export_rows(
@@ -177,29 +253,20 @@ def _path(file: Path) -> UPath:
 
 def render_export(report: dict[str, Any]) -> None:
     """Print where the queue is and how to answer it."""
-    from rich.console import Console
-
-    console = Console(highlight=False)
-    console.print(f"{report['rows']} traces to review in {report['file']}", markup=False)
+    terminal = console()
+    terminal.print(f"{report['rows']} traces to review in {report['file']}", markup=False)
     if report["traces_gone"]:
-        console.print(f"{report['traces_gone']} queued traces are gone and left out")
-    console.print(
+        terminal.print(f"{report['traces_gone']} queued traces are gone and left out")
+    terminal.print(
         "Fill in intent, documents (separated by ;), labeller and labelled_at, then: mangaassist labels import"
     )
     if report["known_intents"]:
-        console.print(f"Known intents: {', '.join(report['known_intents'])}", markup=False)
+        terminal.print(f"Known intents: {', '.join(report['known_intents'])}", markup=False)
 
 
 def render_import(report: dict[str, Any]) -> None:
     """Print what became of the file's rows, the problems by line."""
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(
-        title=f"Labels of {report['file']}", title_justify="left", title_style="bold", header_style="dim", expand=False
-    )
-    for column in ("what", "number"):
-        table.add_column(column, overflow="fold")
+    table = new_table(f"Labels of {report['file']}", "what", "number")
     for key in ("labels", "unanswered", "duplicates"):
         table.add_row(key, str(report[key]))
     table.add_row("problems", str(len(report["problems"])))
@@ -209,11 +276,11 @@ def render_import(report: dict[str, Any]) -> None:
         table.add_row("answers that were there", str(report["found_on_traces"]))
         table.add_row("answers older than a later one of the same person", str(report["outdated"]))
         table.add_row("traces gone", str(len(report["traces_gone"])))
-    console = Console(highlight=False)
-    console.print(table)
+    terminal = console()
+    terminal.print(table)
     for problem in report["problems"][:_SHOWN]:
-        console.print(f"line {problem['line']}: {problem['reason']}", markup=False)
+        terminal.print(f"line {problem['line']}: {problem['reason']}", markup=False)
     if len(report["problems"]) > _SHOWN:
-        console.print(f"and {len(report['problems']) - _SHOWN} more; --json lists all")
+        terminal.print(f"and {len(report['problems']) - _SHOWN} more; --json lists all")
     if report["dry_run"]:
-        console.print("nothing was written: this was a dry run")
+        terminal.print("nothing was written: this was a dry run")

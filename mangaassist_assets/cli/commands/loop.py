@@ -5,10 +5,40 @@ from __future__ import annotations
 import json
 from collections import Counter
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from mangaassist_assets.cli.session import CommandError, RunOutcome, Session
+import click
+
+from mangaassist_assets.cli.options import Command, json_option
+from mangaassist_assets.cli.output import console, emit, figure, new_table, say
+from mangaassist_assets.cli.session import CommandError, RunOutcome, Session, open_session
 from mangaassist_assets.models.pipelines import MODEL_PIPELINES, ModelPipeline
+
+if TYPE_CHECKING:
+    from rich.console import Group
+    from rich.table import Table
+    from rich.text import Text
+
+_VERDICTS = {"pass": "green", "fail": "red", "insufficient_evidence": "yellow"}
+
+
+@click.command(cls=Command)
+@click.option("--release-bundle", required=True, help="The bundle to learn from.")
+@click.option(
+    "--no-deploy", is_flag=True, help="Mine, train and judge, but leave champions, endpoints and the live index."
+)
+@json_option
+@click.pass_obj
+def loop(home: str | None, release_bundle: str, *, no_deploy: bool, as_json: bool) -> None:
+    """One turn of the loop: failures, clusters, datasets, challengers, gates, deployment, index, manifest.
+
+    Exit code 0 when everything ran, whatever the gates said; 1 when something failed.
+    """
+    with open_session(home, say) as session:
+        report = run_loop(session, release_bundle=release_bundle, deploy=not no_deploy)
+    emit(report.to_dict(), render_loop, as_json=as_json)
+    if not report.succeeded:
+        raise SystemExit(1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -199,3 +229,71 @@ def _pipeline_report(
         left_out=left_out,
         error="; ".join(outcome.errors) if outcome and outcome.errors else None,
     )
+
+
+def render_loop(report: dict[str, Any]) -> None:
+    """Print failures, clusters, the comparison of models, verdicts, what was deployed."""
+    console().print(loop_tables(report))
+
+
+def loop_tables(report: dict[str, Any]) -> Group:
+    """Return what a turn of the loop found, decided and changed."""
+    from rich.console import Group
+    from rich.text import Text
+
+    head = new_table(f"The loop on {report['release_bundle']}", "what", "is")
+    head.add_row("turns", f"{report['turns']} ({report['quarantined']} in quarantine)")
+    blame = ", ".join(f"{stage} {count}" for stage, count in report["blame"].items()) or "none"
+    head.add_row("failed turns", f"{report['failures']}, blamed on: {blame}")
+    same = report["generation"] == report["generation_before"]
+    head.add_row("index generation", f"{report['generation']}{' (unchanged)' if same else ' (new)'}")
+    head.add_row("release manifest", (report["manifest_digest"] or "not written")[:16])
+    parts: list[Any] = [head, _clusters(report), _pipelines(report)]
+    parts += [Text(error, style="red") for error in report["errors"]]
+    return Group(*parts)
+
+
+def _clusters(report: dict[str, Any]) -> Table:
+    from rich.text import Text
+
+    shown = report["clusters"][:8]
+    title = f"Failure clusters ({len(shown)} of {len(report['clusters'])})"
+    table = new_table(title, "id", "turns", "blamed on → feeds", "name and an example")
+    for cluster in shown:
+        example = cluster["examples"][0] if cluster["examples"] else ""
+        table.add_row(
+            f"{cluster['cluster_id']}\n{cluster['state']}",
+            str(cluster["size"]),
+            f"{cluster['stage']} →\n{cluster['feeds']}",
+            Text(f"{cluster['name']}\n“{example[:90]}”"),
+        )
+    return table
+
+
+def _pipelines(report: dict[str, Any]) -> Group:
+    from rich.console import Group
+    from rich.text import Text
+
+    columns = ("model", "train / validation / test", "champion", "challenger", "verdict", "serving")
+    table = new_table("Champion against challenger, on the same held-out examples", *columns)
+    whys: list[Text] = []
+    for pipeline in report["pipelines"]:
+        judged = pipeline["verdict"] is not None
+        table.add_row(
+            pipeline["model"],
+            " / ".join(str(pipeline["examples"].get(side, 0)) for side in ("train", "validation", "test")),
+            f"v{pipeline['champion_version']}  {figure(pipeline['champion_score'])}" if judged else "–",
+            f"v{pipeline['challenger_version']}  {figure(pipeline['challenger_score'])}" if judged else "–",
+            _verdict(pipeline["verdict"]),
+            f"v{pipeline['deployed_version']}" if pipeline["deployed_version"] else "–",
+        )
+        left_out = f"left out: {pipeline['left_out']}" if pipeline["left_out"] else ""
+        why = pipeline["error"] or left_out or "; ".join(pipeline["reasons"])
+        whys.append(Text(f"  {pipeline['model']} ({pipeline['metric'] or 'not measured'}): {why}", style="dim"))
+    return Group(table, *whys)
+
+
+def _verdict(word: str | None) -> Text:
+    from rich.text import Text
+
+    return Text(word or "not reached", style=_VERDICTS.get(word or "", "dim"))

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal
 
-from mangaassist_assets.cli.session import CommandError, Session
-from mangaassist_assets.reporting.satisfaction.groups import largest_groups, shown_name, shown_value
+import click
+
+from mangaassist_assets.cli.options import Command, json_option
+from mangaassist_assets.cli.output import add_row, console, emit, figure, new_table, say
+from mangaassist_assets.cli.session import CommandError, Session, open_session
+from mangaassist_assets.reporting.groups import largest_groups, shown_name, shown_value
 from mangaassist_assets.reporting.usage.report import most_called
 
 if TYPE_CHECKING:
@@ -15,6 +19,24 @@ Kind = Literal["satisfaction", "usage", "all"]
 ASSETS = {"satisfaction": "satisfaction_report", "usage": "usage_report"}
 JOB = "reports"
 _STAGES_SHOWN = 24
+
+
+@click.command(cls=Command)
+@click.option("--release-bundle", required=True, help="A bundle that was mined.")
+@click.option(
+    "--kind",
+    type=click.Choice(["all", "satisfaction", "usage"]),
+    default="all",
+    show_default=True,
+    help="Which report.",
+)
+@json_option
+@click.pass_obj
+def report(home: str | None, release_bundle: str, kind: Kind, *, as_json: bool) -> None:
+    """How satisfied shoppers are with one release bundle, and what its turns took and cost."""
+    with open_session(home, say, services=("mlflow",), imports=()) as session:
+        reports = run_report(session, release_bundle=release_bundle, kind=kind)
+    emit(reports, render_report, as_json=as_json)
 
 
 def run_report(session: Session, *, release_bundle: str, kind: Kind = "all") -> dict[str, Any]:
@@ -56,23 +78,22 @@ def run_report(session: Session, *, release_bundle: str, kind: Kind = "all") -> 
 
 def render_report(report: dict[str, Any]) -> None:
     """Print the reports as tables."""
-    from rich.console import Console
     from rich.text import Text
 
-    console = Console(highlight=False)
+    terminal = console()
     if satisfaction := report.get("satisfaction"):
-        console.print(_satisfaction(satisfaction))
+        terminal.print(_satisfaction(satisfaction))
     if usage := report.get("usage"):
-        console.print(_stages(usage))
-        console.print(_groups(usage))
-        console.print(_models(usage))
+        terminal.print(_stages(usage))
+        terminal.print(_groups(usage))
+        terminal.print(_models(usage))
         for note in usage["price_notes"]:
-            console.print(Text(note, style="yellow"))
+            terminal.print(Text(note, style="yellow"))
 
 
 def _satisfaction(report: dict[str, Any]) -> Table:
     against = f" against {report['compared_with']}" if report["compared_with"] else ""
-    table = _table(
+    table = new_table(
         f"Satisfaction of {report['release_bundle']}{against}",
         *("by", "group", "turns", "rated", "thumbs up", "interval", "difference", "moved"),
     )
@@ -82,13 +103,13 @@ def _satisfaction(report: dict[str, Any]) -> Table:
         if group["difference"] is not None:
             difference = f"{group['difference']:+.3f} ({group['difference_low']:+.3f}…{group['difference_high']:+.3f})"
         interval = "–" if group["low"] is None else f"{group['low']:.3f}…{group['high']:.3f}"
-        _add(
+        add_row(
             table,
             group["dimension"],
             shown_value(group),
             str(group["turns"]),
             str(group["rated"]),
-            _number(group["satisfaction"], 3),
+            figure(group["satisfaction"], 3),
             interval,
             difference,
             "yes" if group["moved"] else "",
@@ -97,14 +118,15 @@ def _satisfaction(report: dict[str, Any]) -> Table:
 
 
 def _stages(report: dict[str, Any]) -> Table:
-    table = _table("Latency by stage, milliseconds", "stage", "calls", "failed", "p50", "p95", "p99")
+
+    table = new_table("Latency by stage, milliseconds", "stage", "calls", "failed", "p50", "p95", "p99")
     rows, more = most_called([row for row in report["stages"] if row["dimension"] == "overall"], _STAGES_SHOWN)
     for row in rows:
-        _add(
+        add_row(
             table,
             shown_name(row["name"]),
             *(str(row[name]) for name in ("calls", "failed")),
-            *(_number(row[name], 1) for name in ("p50", "p95", "p99")),
+            *(figure(row[name], 1) for name in ("p50", "p95", "p99")),
         )
     if more:
         table.caption = f"{more} more stages, called less"
@@ -114,37 +136,37 @@ def _stages(report: dict[str, Any]) -> Table:
 def _groups(report: dict[str, Any]) -> Table:
     columns = ("by", "group", "turns", "errors", "blocked", "cache hits", "p95 ms", "input / output tokens")
     costs = ("prompt cache read / written", "cost, USD", "of it as a proxy charged")
-    table = _table(f"Usage of {report['release_bundle']}", *columns, *costs)
+    table = new_table(f"Usage of {report['release_bundle']}", *columns, *costs)
     for row in _largest(table, report["groups"], by="turns"):
-        _add(
+        add_row(
             table,
             row["dimension"],
             shown_value(row),
             str(row["turns"]),
-            f"{row['errors']} ({_number(row['error_rate'], 3)})",
-            f"{row['blocked']} ({_number(row['blocked_rate'], 3)})",
+            f"{row['errors']} ({figure(row['error_rate'], 3)})",
+            f"{row['blocked']} ({figure(row['blocked_rate'], 3)})",
             f"{row['cache_hits']} of {row['cache_stated']}",
-            _number(row["p95"], 1),
+            figure(row["p95"], 1),
             f"{row['input_tokens']} / {row['output_tokens']}",
             f"{row['cache_read_tokens']} / {row['cache_write_tokens']}",
-            f"{_number(row['cost_usd'], 4)} ({row['priced_calls']} of {row['calls']} calls)",
-            f"{_number(row['reported_cost_usd'], 4)} ({row['reported_calls']} calls)" if row["reported_calls"] else "–",
+            f"{figure(row['cost_usd'], 4)} ({row['priced_calls']} of {row['calls']} calls)",
+            f"{figure(row['reported_cost_usd'], 4)} ({row['reported_calls']} calls)" if row["reported_calls"] else "–",
         )
     return table
 
 
 def _models(report: dict[str, Any]) -> Table:
     columns = ("model", "calls", "input / output tokens", "cost", "by list price", "as a proxy charged")
-    table = _table("Cost by model, USD", *columns)
+    table = new_table("Cost by model, USD", *columns)
     for row in _largest(table, [row for row in report["models"] if row["dimension"] == "overall"], by="calls"):
-        cost = "no price" if row["cost_usd"] is None and row["unpriced_calls"] else _number(row["cost_usd"], 4)
-        _add(
+        cost = "no price" if row["cost_usd"] is None and row["unpriced_calls"] else figure(row["cost_usd"], 4)
+        add_row(
             table,
             shown_name(row["model_id"]),
             str(row["calls"]),
             f"{row['input_tokens']} / {row['output_tokens']}",
             cost,
-            *(_number(row[name], 4) for name in ("listed_cost_usd", "reported_cost_usd")),
+            *(figure(row[name], 4) for name in ("listed_cost_usd", "reported_cost_usd")),
         )
     return table
 
@@ -155,23 +177,3 @@ def _largest(table: Table, rows: list[dict[str, Any]], *, by: str) -> list[dict[
     if shown.said:
         table.caption = shown.said
     return shown.rows
-
-
-def _table(title: str, *columns: str) -> Table:
-    from rich.table import Table
-
-    table = Table(title=title, title_justify="left", title_style="bold", header_style="dim", expand=False)
-    for column in columns:
-        table.add_column(column, overflow="fold")
-    return table
-
-
-def _add(table: Table, *cells: str) -> None:
-    """Add a row of plain texts: a name from a trace may hold what rich takes for markup."""
-    from rich.text import Text
-
-    table.add_row(*(Text(cell) for cell in cells))
-
-
-def _number(value: float | None, digits: int) -> str:
-    return "–" if value is None else f"{value:.{digits}f}"

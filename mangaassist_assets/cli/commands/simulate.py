@@ -7,11 +7,62 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mangaassist_assets.cli.session import CommandError, Session
+import click
+
+from mangaassist_assets.cli.options import FILE, Command, json_option
+from mangaassist_assets.cli.output import console, emit, new_table, progress_bar, say
+from mangaassist_assets.cli.session import CommandError, Session, open_session
 
 if TYPE_CHECKING:
     from mangaassist_assets.chatbot.orchestrator import Chatbot
     from mangaassist_assets.chatbot.parts import TraceSink
+
+
+@click.command(cls=Command, local_only=True)
+@click.option("--utterances", type=FILE, required=True, help="JSON lines of messages; only `text` is required.")
+@click.option("--release-bundle", required=True, help="The bundle the traffic belongs to, such as 2026.03.24-rc2.")
+@click.option(
+    "--label-rate",
+    type=click.FloatRange(0, 1),
+    default=0.3,
+    show_default=True,
+    help="Share of failing turns that a human reviews.",
+)
+@click.option(
+    "--feedback-noise",
+    type=click.FloatRange(0, 1),
+    default=0.05,
+    show_default=True,
+    help="Share of turns that a shopper misjudges.",
+)
+@click.option("--limit", type=click.IntRange(1), help="Drive only the first so many messages.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Seed of the simulated people.")
+@json_option
+@click.pass_obj
+def simulate(
+    home: str | None,
+    utterances: Path,
+    release_bundle: str,
+    label_rate: float,
+    feedback_noise: float,
+    limit: int | None,
+    seed: int,
+    *,
+    as_json: bool,
+) -> None:
+    """Drive the chatbot with messages; simulated shoppers press thumbs, reviewers label some failing turns."""
+    with open_session(home, say) as session, progress_bar(f"simulating {release_bundle}") as progress:
+        report = run_simulation(
+            session,
+            utterances=utterances,
+            release_bundle=release_bundle,
+            label_rate=label_rate,
+            feedback_noise=feedback_noise,
+            limit=limit,
+            seed=seed,
+            progress=progress,
+        )
+    emit(report, render_simulation, as_json=as_json)
 
 
 def build_chatbot(session: Session, sink: TraceSink) -> Chatbot:
@@ -47,7 +98,7 @@ def build_chatbot(session: Session, sink: TraceSink) -> Chatbot:
         generator=resources.generation.generator(),
         endpoints=resources.endpoints.endpoint,
         sink=sink,
-        pseudonym_key=session.home.pseudonym_key(),
+        pseudonym_key=resources.privacy.pseudonym_key(),
         vocabulary=read_vocabulary(resources.store.snapshots()),
     )
 
@@ -74,7 +125,7 @@ def run_simulation(
     from mangaassist_assets.cli.commands.bootstrap import report_rejects
     from mangaassist_assets.core.bundles import validate_bundle
     from mangaassist_assets.datasets.sources.utterances import read_utterances
-    from mangaassist_assets.tracing.contract.turn_reader import read_turns
+    from mangaassist_assets.tracing.reading.turn_reader import read_turns
 
     validate_bundle(release_bundle)
     reading = read_utterances(utterances)
@@ -103,3 +154,13 @@ def run_simulation(
         "rejected_lines": len(reading.rejects),
         "rejects_file": str(rejects_file) if rejects_file else None,
     }
+
+
+def render_simulation(report: dict[str, Any]) -> None:
+    """Print what was driven and what people said."""
+    table = new_table(f"Traffic of {report['release_bundle']}", "what", "turns")
+    for key in ("turns", "already_there", "failing", "wrong_intents", "missing_documents", "errors", "blocked"):
+        table.add_row(key.replace("_", " "), str(report[key]))
+    for key in ("thumbs_up", "thumbs_down", "reviews", "traces_stored"):
+        table.add_row(key.replace("_", " "), str(report[key]))
+    console().print(table)

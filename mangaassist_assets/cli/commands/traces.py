@@ -11,7 +11,11 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mangaassist_assets.cli.session import CommandError
+import click
+
+from mangaassist_assets.cli.options import FILE, Group, json_option
+from mangaassist_assets.cli.output import add_row, console, emit, new_table, say
+from mangaassist_assets.cli.session import CommandError, open_session
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -22,8 +26,30 @@ _NARROWEST = 110
 _TRACE_ID = re.compile(r"(?:tr-)?[0-9a-fA-F]{32}")
 
 
+@click.group(cls=Group)
+def traces() -> None:
+    """Traces: what the platform reads of them."""
+
+
+@traces.command("inspect")
+@click.argument("target", metavar="FILE|TRACE_ID")
+@click.option("--mapping", type=FILE, help="A mapping file to try; by default the one in MANGAASSIST_TRACE_MAPPING.")
+@click.option("--limit", type=click.IntRange(min=1), default=200, show_default=True, help="Traces of a file to read.")
+@json_option
+@click.pass_obj
+def _inspect(home: str | None, target: str, mapping: Path | None, limit: int, *, as_json: bool) -> None:
+    """What is read from which place, what is missing, and lines of a mapping for what nothing reads.
+
+    A file needs no server; a trace id is looked up on the tracking server. Exit code 1 if no trace is a turn.
+    """
+    report = run_inspect(home, target, mapping=mapping, limit=limit, say=say)
+    emit(report, render_inspect, as_json=as_json)
+    if not report["turns"]:
+        raise SystemExit(1)
+
+
 def run_inspect(
-    home: str, target: str, *, mapping: Path | None, limit: int, say: Callable[[str], None]
+    home: str | None, target: str, *, mapping: Path | None, limit: int, say: Callable[[str], None]
 ) -> dict[str, Any]:
     """Inspect the traces of a file, or one trace of the tracking server by its id; returns the report.
 
@@ -44,7 +70,7 @@ def run_inspect(
 
 @contextmanager
 def _traces(
-    home: str, target: str, say: Callable[[str], None]
+    home: str | None, target: str, say: Callable[[str], None]
 ) -> Iterator[tuple[Iterator[TraceRecord], dict[str, int]]]:
     if Path(target).is_file():
         with _of_file(Path(target)) as found:
@@ -53,10 +79,8 @@ def _traces(
     if not _TRACE_ID.fullmatch(target):
         msg = f"{target[:80]} is neither a file nor a trace id (tr- and 32 hexadecimal digits)"
         raise CommandError(msg)
-    from mangaassist_assets.cli.session import open_session
-
     trace_id = f"tr-{target.lower().removeprefix('tr-')}"
-    with open_session(home, say) as session:
+    with open_session(home, say, services=("mlflow",), imports=()) as session:
         found_traces = list(session.resources.mlflow.trace_source().traces_by_id([trace_id]))
         if not found_traces:
             msg = f"the tracking server has no trace {trace_id}"
@@ -96,39 +120,32 @@ def _of_file(file: Path) -> Iterator[tuple[Iterator[TraceRecord], dict[str, int]
 
 def render_inspect(report: dict[str, Any]) -> None:
     """Print the report: outcomes, facts with their places, spans, what was odd, proposals."""
-    from rich.console import Console
-
-    console = Console(highlight=False)
+    terminal = console()
     # Places are long: a narrow terminal that wraps them is easier to read than a table that folds every cell.
-    console.width = max(console.width, _NARROWEST)
-    console.print(f"[bold]{report['traces']} traces read through {report['mapping']}[/bold]: {report['turns']} turns")
+    terminal.width = max(terminal.width, _NARROWEST)
+    terminal.print(f"[bold]{report['traces']} traces read through {report['mapping']}[/bold]: {report['turns']} turns")
     odd = [f"rejected: {reason}" for reason in report["rejected"]]
     for what, traces in [*report["outcomes"].items(), *zip(odd, report["rejected"].values(), strict=True)]:
-        console.print(f"  {traces} × {what}", markup=False)
+        terminal.print(f"  {traces} × {what}", markup=False)
     found = [one for one in report["facts"] if one["found"]]
     rows = [(one["fact"], str(one["found"]), "\n".join(one["places"]), one["example"] or "") for one in found]
-    console.print(_table("Facts", ("fact", "traces", "read from", "example"), rows))
+    terminal.print(_table("Facts", ("fact", "traces", "read from", "example"), rows))
     missing = [one["fact"] for one in report["facts"] if not one["found"]]
     if missing:
-        console.print(f"[bold]Nowhere found[/bold]: {', '.join(missing)}")
+        terminal.print(f"[bold]Nowhere found[/bold]: {', '.join(missing)}")
     spans = [(name, stage or "none", str(traces)) for name, stage, traces in report["spans"]]
-    console.print(_table("Spans", ("span", "stage", "traces"), spans))
+    terminal.print(_table("Spans", ("span", "stage", "traces"), spans))
     for problem, traces in report["problems"].items():
-        console.print(f"  {traces} × {problem}", markup=False)
+        terminal.print(f"  {traces} × {problem}", markup=False)
     if report["proposals"]:
-        console.print("\n[bold]A mapping file could begin with[/bold] (look at each line: names are a guess)\n")
-        console.print("schema = 1", markup=False)
+        terminal.print("\n[bold]A mapping file could begin with[/bold] (look at each line: names are a guess)\n")
+        terminal.print("schema = 1", markup=False)
         for section, lines in report["proposals"].items():
-            console.print("\n".join([f"\n[{section}]", *lines]), markup=False, soft_wrap=True)
+            terminal.print("\n".join([f"\n[{section}]", *lines]), markup=False, soft_wrap=True)
 
 
 def _table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
-    from rich.markup import escape
-    from rich.table import Table
-
-    table = Table(title=title, title_justify="left", title_style="bold", header_style="dim")
-    for column in columns:
-        table.add_column(column, overflow="fold")
+    table = new_table(title, *columns)
     for row in rows:
-        table.add_row(*(escape(cell) for cell in row))
+        add_row(table, *row)
     return table

@@ -32,7 +32,6 @@ from mangaassist_assets.labelling.intent_labels import (
     LabelConflict,
     labels_from_parquet,
 )
-from mangaassist_assets.labelling.stored_labels import conflicts_from_json
 from mangaassist_assets.retrieval.stored_knowledge import read_vocabulary
 from mangaassist_assets.tracing.erasure import erased_users
 from mangaassist_assets.tracing.ingestion.stored_turns import TURNS_FILE
@@ -64,6 +63,11 @@ def build_intent_version(snapshots: SnapshotStore, bundle: str, *, config: Inten
         SnapshotMissingError: the labels of the bundle were never materialized.
         LeakageError: what was built leaks all the same; names the examples.
     """
+    from mangaassist_assets.core.codecs import from_json
+    from mangaassist_assets.labelling.intent_labels import (
+        LabelConflict,
+    )
+
     reads = RecordingStore(snapshots)
     included = bundles_until(reads, bundle)
     erased = erased_users(snapshots)
@@ -84,7 +88,7 @@ def build_intent_version(snapshots: SnapshotStore, bundle: str, *, config: Inten
     dataset = build_intent_dataset(
         read_corpus(reads),
         [*carried, *labels],
-        conflicts=_still_there(conflicts_from_json(reads.read(stored, CONFLICTS_FILE)), there),
+        conflicts=_still_there(from_json(list[LabelConflict], reads.read(stored, CONFLICTS_FILE)), there),
         golden_texts=golden,
         pinned=pinned_sides(last) if last is not None else None,
         holdout_history=holdout_history_of(earlier),

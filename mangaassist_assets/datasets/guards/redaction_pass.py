@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from mangaassist_assets.privacy import Vocabulary, redact
 from mangaassist_assets.privacy.folding import PLACEHOLDER
-from mangaassist_assets.tracing.contract.turn_reader import CONTRACT_VERSION
+from mangaassist_assets.tracing.reading.turn_reader import CONTRACT_VERSION
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,7 +12,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from mangaassist_assets.core.snapshots import Snapshot, SnapshotStore, canonical_json, write_whole
+from mangaassist_assets.core.files import write_whole
+from mangaassist_assets.core.snapshots import Snapshot, SnapshotStore, canonical_json
 from mangaassist_assets.datasets.sources.golden_file import GoldenMessage
 from mangaassist_assets.datasets.sources.utterances import Utterance
 from mangaassist_assets.privacy import Vocabulary, redact

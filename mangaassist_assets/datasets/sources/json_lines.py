@@ -96,7 +96,7 @@ def write_rejects(path: Path, rejects: Iterable[Reject]) -> int:
     """Write rejects as JSON lines, whole or not at all; returns how many. No rejects make an empty file."""
     from upath import UPath
 
-    from mangaassist_assets.core.snapshots import write_whole
+    from mangaassist_assets.core.files import write_whole
 
     lines = [canonical_json(asdict(reject)) + b"\n" for reject in rejects]
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -6,7 +6,6 @@ A card has counts and reasons, never a message; reading one needs no right to re
 from __future__ import annotations
 
 import json
-import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -14,19 +13,17 @@ from typing import Any
 
 import polars as pl
 
+from mangaassist_assets.core.text_slices import language_of
 from mangaassist_assets.datasets.guards.redaction_pass import RedactionReport
 from mangaassist_assets.datasets.schema import SPLITS
 from mangaassist_assets.datasets.versions.card_text import cell, count_table, moment, side_table
 from mangaassist_assets.labelling.intent_labels import LabelConflict
-from mangaassist_assets.privacy.folding import PLACEHOLDER
 
 # `intent`, `ranking`, or what a further model pipeline calls its own.
 DatasetKind = str
 CARD_SCHEMA = 2
 _BOOTSTRAP = "bootstrap"
 _NO_NEGATIVE = "relevant"
-_JAPANESE = re.compile(r"[\u3040-\u30ff\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\uff66-\uff9f々]")
-_LATIN = re.compile(r"[A-Za-zÀ-ɏＡ-Ｚａ-ｚ]")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -157,17 +154,6 @@ def with_provenance(
         inputs=dict(sorted(inputs.items())),
         settings=dict(sorted(settings.items())),
     )
-
-
-def language_of(text: str) -> str:
-    """Return `ja` for a text with kana or Chinese characters, `en` for one of Latin letters, else `other`.
-
-    By script, not by words: it says which tokenizer and which encoder a message needs.
-    """
-    plain = PLACEHOLDER.sub(" ", text)
-    if _JAPANESE.search(plain):
-        return "ja"
-    return "en" if _LATIN.search(plain) else "other"
 
 
 def counts_of(values: pl.Series) -> dict[str, int]:

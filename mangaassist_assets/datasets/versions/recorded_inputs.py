@@ -10,15 +10,9 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Collection, Iterator, Mapping
-from typing import TYPE_CHECKING
 
-from mangaassist_assets.core.snapshots import Snapshot, SnapshotMissingError, SnapshotStore, content_digest
+from mangaassist_assets.core.snapshots import Snapshot, SnapshotMissingError, SnapshotStore
 
-if TYPE_CHECKING:
-    from upath import UPath
-
-_UNPARTITIONED = "_all"
-_FOLDER_DIGITS = 24
 _CONTENT_DIGITS = 12
 _INPUT = re.compile(r"(?P<name>[^/@]+)(?:/(?P<partition>[^/@]+))?(?:@(?P<content>[0-9a-f]+))?")
 
@@ -115,7 +109,7 @@ class PinnedStore(SnapshotStore):
         gone: list[str] = []
         for entry, digest in sorted(inputs.items()):
             name, partition, content = _parsed(entry)
-            snapshot = stored_snapshot(store, name, partition=partition, digest=digest)
+            snapshot = store.find_digest(name, partition=partition, digest=digest)
             if snapshot is None:
                 gone.append(f"{entry} ({digest[:12]}…)")
             elif content is None:
@@ -164,25 +158,6 @@ class PinnedStore(SnapshotStore):
         """
         msg = f"a rebuild writes nothing, and wanted to write {sorted(files)} as {_input_name(name, partition)}"
         raise PermissionError(msg)
-
-
-def stored_snapshot(store: SnapshotStore, name: str, *, partition: str | None, digest: str) -> Snapshot | None:
-    """Return the snapshot of a digest, the latest or an older one; None where it is gone or its files changed."""
-    folder = snapshot_folder(store, name, partition=partition, digest=digest)
-    # Object stores' clients remember listings, and another process may have written since.
-    folder.fs.invalidate_cache()
-    if not folder.exists():
-        return None
-    files = {path.name: path.read_bytes() for path in folder.iterdir() if not path.name.startswith(".")}
-    if content_digest(files) != digest:
-        return None
-    hashes = {file: hashlib.sha256(data).hexdigest() for file, data in files.items()}
-    return Snapshot(name, partition, digest, str(folder), hashes)
-
-
-def snapshot_folder(store: SnapshotStore, name: str, *, partition: str | None, digest: str) -> UPath:
-    """Return where the files of a snapshot lie."""
-    return store.root / "snapshots" / name / (partition or _UNPARTITIONED) / digest[:_FOLDER_DIGITS]
 
 
 def _input_name(name: str, partition: str | None) -> str:

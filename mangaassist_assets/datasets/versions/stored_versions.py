@@ -201,15 +201,12 @@ def damaged_snapshots(store: SnapshotStore, assets: Collection[str] | None = Non
     those of all datasets.
     """
     for asset in sorted(dataset_assets(store) if assets is None else assets):
-        root = store.root / "snapshots" / asset
-        root.fs.invalidate_cache()
         whole = {snapshot.uri for snapshot in store.history(asset)}
-        for place in sorted(root.iterdir(), key=lambda path: path.name) if root.exists() else ():
-            newest = None if place.name.startswith("_") else store.find(asset, partition=place.name)
-            for folder in sorted(place.iterdir(), key=lambda path: path.name):
-                if folder.is_dir() and str(folder) not in whole:
-                    bad = () if newest is None or newest.uri != str(folder) else tuple(_bad_files(store, newest))
-                    yield f"{folder} ({', '.join(bad)})" if bad else str(folder)
+        for folder in store.folders(asset):
+            if str(folder.path) not in whole:
+                newest = store.find(asset, partition=folder.partition) if folder.latest else None
+                bad = () if newest is None else tuple(_bad_files(store, newest))
+                yield f"{folder.path} ({', '.join(bad)})" if bad else str(folder.path)
 
 
 def _bad_files(store: SnapshotStore, snapshot: Snapshot) -> Iterator[str]:

@@ -13,8 +13,9 @@ from functools import partial
 
 import numpy as np
 
+from mangaassist_assets.core.arrays import Floats
 from mangaassist_assets.evaluation.gate.decision import GateConfig, GuardFigures
-from mangaassist_assets.evaluation.gate.paired_groups import Floats, compare_groups, resampled_difference
+from mangaassist_assets.evaluation.gate.paired_groups import compare_groups, resampled_difference
 from mangaassist_assets.evaluation.metrics import expected_calibration_error
 from mangaassist_assets.evaluation.non_inferiority import non_inferiority_sample_size
 from mangaassist_assets.evaluation.results import GateInput, ModelResults, ScopeResults

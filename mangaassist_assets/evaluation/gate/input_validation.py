@@ -6,11 +6,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
-from numpy.typing import NDArray
 
+from mangaassist_assets.core.arrays import Flags, Floats
 from mangaassist_assets.evaluation.results import GateInput, ModelResults, ScopeResults
-
-Floats = NDArray[np.float64]
 
 
 def checked(results: GateInput) -> GateInput:
@@ -95,7 +93,7 @@ def _floats(what: str, values: Sequence[float] | Floats) -> Floats:
     return array
 
 
-def _flags(what: str, values: Sequence[bool] | NDArray[np.bool_]) -> NDArray[np.bool_]:
+def _flags(what: str, values: Sequence[bool] | Flags) -> Flags:
     array = np.asarray(values)
     if array.ndim != 1 or not bool(np.isin(array, (0, 1)).all()):
         raise ValueError(f"gate: {what} must be one flag an example")

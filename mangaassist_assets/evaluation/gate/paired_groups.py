@@ -9,6 +9,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from mangaassist_assets.core.arrays import Floats
 from mangaassist_assets.evaluation.gate.decision import GateConfig
 from mangaassist_assets.evaluation.non_inferiority import mean_bounds, proportion_bounds
 from mangaassist_assets.evaluation.significance import (
@@ -18,7 +19,6 @@ from mangaassist_assets.evaluation.significance import (
     sign_flip_p_value,
 )
 
-Floats = NDArray[np.float64]
 Places = NDArray[np.intp]
 
 _SIDES: tuple[Literal["greater"], Literal["less"]] = ("greater", "less")

@@ -21,9 +21,9 @@ from functools import partial
 
 import numpy as np
 
+from mangaassist_assets.core.arrays import Floats
 from mangaassist_assets.evaluation.gate.decision import GateConfig, SliceFigures, SliceJudgement
 from mangaassist_assets.evaluation.gate.paired_groups import (
-    Floats,
     GroupComparison,
     Places,
     compare_groups,

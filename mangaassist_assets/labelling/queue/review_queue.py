@@ -16,7 +16,9 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from mangaassist_assets.core.arrays import Flags
 from mangaassist_assets.core.shoppers import shopper_of
+from mangaassist_assets.labelling.reviews import is_reviewed
 from mangaassist_assets.tracing.contract.turns import ChatTurn
 
 if TYPE_CHECKING:
@@ -25,6 +27,8 @@ if TYPE_CHECKING:
 Question = Literal["intent", "documents"]
 """What a reviewer is asked: what the shopper wanted, and which documents answer it."""
 
+QUEUE_FILE = "queue.json"
+"""The items of a bundle's queue, best first, without any message."""
 _STAGES_OF_DOCUMENTS = frozenset({"retrieval", "reranker", "generation", "unknown"})
 _DECIMALS = 6
 _BLOCK = 128
@@ -114,7 +118,7 @@ def review_candidates(
     for cluster in clusters:
         members = [turns[trace_id] for trace_id in cluster.trace_ids]
         shoppers = {shopper_of(turn.user_key, turn.session_id) for turn in members}
-        reviewed = {shopper_of(turn.user_key, turn.session_id) for turn in members if _is_reviewed(turn)}
+        reviewed = {shopper_of(turn.user_key, turn.session_id) for turn in members if is_reviewed(turn)}
         disagreement = round(_disagreement(members), _DECIMALS)
         questions: tuple[Question, ...] = (
             ("intent", "documents") if cluster.stage in _STAGES_OF_DOCUMENTS else ("intent",)
@@ -270,7 +274,7 @@ class _Pool:
             cosines = (self._vectors @ shown.T).max(axis=1).astype(np.float64)
             self._nearest = np.clip(np.maximum(self._nearest, cosines), 0.0, 1.0)
 
-    def _close(self, mask: NDArray[np.bool_], reason: str) -> None:
+    def _close(self, mask: Flags, reason: str) -> None:
         for row in np.flatnonzero(mask).tolist():
             self._reasons[row] = reason
         self._open &= ~mask
@@ -295,16 +299,12 @@ def _disagreement(members: Sequence[ChatTurn]) -> float:
     return 0.0 if votes == 0 else 1.0 - max(len(group) for group in shoppers.values()) / votes
 
 
-def _is_reviewed(turn: ChatTurn) -> bool:
-    return turn.expected_intent is not None or bool(turn.expected_documents)
-
-
 def _barred(turn: ChatTurn, handled: Collection[str]) -> str | None:
     if turn.guardrail_blocked:
         return "the guardrail blocked the message"
     if not turn.learnable_text.strip():
         return "the message is empty"
-    if _is_reviewed(turn):
+    if is_reviewed(turn):
         return "reviewed already"
     if turn.trace_id in handled:
         return "a reviewer declined it, or is done with it"

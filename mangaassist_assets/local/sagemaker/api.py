@@ -8,21 +8,25 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
 
 from mangaassist_assets.local.sagemaker.endpoints import Endpoints, require_changeable
-from mangaassist_assets.local.sagemaker.errors import ACCOUNT, ApiError, unsupported, validation
+from mangaassist_assets.local.sagemaker.errors import ApiError, unsupported, validation
 from mangaassist_assets.local.sagemaker.model_data import check_uri
+from mangaassist_assets.local.sagemaker.parameters import (
+    Answer,
+    Parameters,
+    arn_of,
+    only,
+    page,
+    required_mapping,
+    required_name,
+    required_text,
+)
 from mangaassist_assets.local.sagemaker.state import Deployment, EndpointRecord, State, VariantPlan
 from mangaassist_assets.local.sagemaker.tags import check_number, checked_tags
 
-Parameters = Mapping[str, Any]
-Answer = dict[str, Any]
-
-REGION = "us-east-1"
 DEFAULT_START_SECONDS = 120
-NAME = re.compile(r"[a-zA-Z0-9](-*[a-zA-Z0-9]){0,62}")
 VARIABLE = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]{0,1023}")
 MAX_VARIABLES, MAX_VALUE_CHARACTERS = 100, 1024
 
@@ -39,7 +43,7 @@ class SageMakerApi:
             "DeleteModel": self._delete_model,
             "ListModels": self._list_models,
             "CreateEndpointConfig": self._create_config,
-            "DescribeEndpointConfig": lambda p: _described(self._config(_text(p, "EndpointConfigName"))),
+            "DescribeEndpointConfig": lambda p: _described(self._config(required_text(p, "EndpointConfigName"))),
             "DeleteEndpointConfig": self._delete_config,
             "ListEndpointConfigs": self._list_configs,
             "CreateEndpoint": self._create_endpoint,
@@ -70,13 +74,13 @@ class SageMakerApi:
     # Models
 
     def _create_model(self, parameters: Parameters) -> Answer:
-        name = _name(parameters, "ModelName")
-        arn = _arn("model", name)
+        name = required_name(parameters, "ModelName")
+        arn = arn_of("model", name)
         if name in self._state.models:
             raise validation(f'Cannot create already existing model "{arn}".')
         if parameters.get("Containers"):
             raise unsupported("A model of several Containers")
-        self._check_container(_mapping(parameters, "PrimaryContainer"))
+        self._check_container(required_mapping(parameters, "PrimaryContainer"))
         tags = checked_tags(parameters.get("Tags"))
         self._state.models[name] = _kept(parameters) | {"ModelArn": arn, "CreationTime": time.time()}
         self._state.tags[arn] = tags
@@ -84,7 +88,7 @@ class SageMakerApi:
         return {"ModelArn": arn}
 
     def _check_container(self, container: Parameters) -> None:
-        _text(container, "Image")
+        required_text(container, "Image")
         variables = container.get("Environment") or {}
         if not isinstance(variables, Mapping) or len(variables) > MAX_VARIABLES:
             raise validation(f"Environment must be a map of at most {MAX_VARIABLES} entries.")
@@ -101,9 +105,9 @@ class SageMakerApi:
             raise validation(str(error)) from error
 
     def _model(self, parameters: Parameters) -> Answer:
-        name = _text(parameters, "ModelName")
+        name = required_text(parameters, "ModelName")
         if name not in self._state.models:
-            raise validation(f'Could not find model "{_arn("model", name)}".')
+            raise validation(f'Could not find model "{arn_of("model", name)}".')
         return self._state.models[name]
 
     def _delete_model(self, parameters: Parameters) -> Answer:
@@ -114,14 +118,14 @@ class SageMakerApi:
         return {}
 
     def _list_models(self, parameters: Parameters) -> Answer:
-        items = [_only(model, "ModelName", "ModelArn", "CreationTime") for model in self._state.models.values()]
-        return _page(parameters, items, key="Models", name="ModelName")
+        items = [only(model, "ModelName", "ModelArn", "CreationTime") for model in self._state.models.values()]
+        return page(parameters, items, key="Models", name="ModelName")
 
     # Endpoint configurations
 
     def _create_config(self, parameters: Parameters) -> Answer:
-        name = _name(parameters, "EndpointConfigName")
-        arn = _arn("endpoint-config", name)
+        name = required_name(parameters, "EndpointConfigName")
+        arn = arn_of("endpoint-config", name)
         if name in self._state.configs:
             raise validation(f'Cannot create already existing endpoint configuration "{arn}".')
         for refused in ("AsyncInferenceConfig", "ShadowProductionVariants", "ExplainerConfig"):
@@ -144,7 +148,7 @@ class SageMakerApi:
     def _check_variant(self, variant: object) -> None:
         if not isinstance(variant, Mapping):
             raise validation("A production variant must be a structure.")
-        _name(variant, "VariantName")
+        required_name(variant, "VariantName")
         self._model(variant)
         if not variant.get("ServerlessConfig") and not (
             variant.get("InstanceType") and variant.get("InitialInstanceCount")
@@ -166,11 +170,11 @@ class SageMakerApi:
 
     def _config(self, name: str) -> Answer:
         if name not in self._state.configs:
-            raise validation(f'Could not find endpoint configuration "{_arn("endpoint-config", name)}".')
+            raise validation(f'Could not find endpoint configuration "{arn_of("endpoint-config", name)}".')
         return self._state.configs[name]
 
     def _delete_config(self, parameters: Parameters) -> Answer:
-        config = self._config(_text(parameters, "EndpointConfigName"))
+        config = self._config(required_text(parameters, "EndpointConfigName"))
         del self._state.configs[config["EndpointConfigName"]]
         self._state.tags.pop(config["EndpointConfigArn"], None)
         self._state.save()
@@ -178,19 +182,19 @@ class SageMakerApi:
 
     def _list_configs(self, parameters: Parameters) -> Answer:
         items = [
-            _only(config, "EndpointConfigName", "EndpointConfigArn", "CreationTime")
+            only(config, "EndpointConfigName", "EndpointConfigArn", "CreationTime")
             for config in self._state.configs.values()
         ]
-        return _page(parameters, items, key="EndpointConfigs", name="EndpointConfigName")
+        return page(parameters, items, key="EndpointConfigs", name="EndpointConfigName")
 
     # Endpoints
 
     def _create_endpoint(self, parameters: Parameters) -> Answer:
-        name = _name(parameters, "EndpointName")
-        arn = _arn("endpoint", name)
+        name = required_name(parameters, "EndpointName")
+        arn = arn_of("endpoint", name)
         if name in self._state.endpoints:
             raise validation(f'Cannot create already existing endpoint "{arn}".')
-        deployment = self._deployment(_text(parameters, "EndpointConfigName"))
+        deployment = self._deployment(required_text(parameters, "EndpointConfigName"))
         tags = checked_tags(parameters.get("Tags"))
         created = time.time()
         record = EndpointRecord(
@@ -210,7 +214,7 @@ class SageMakerApi:
         record = self._endpoint(parameters)
         if parameters.get("RetainAllVariantProperties"):
             raise unsupported("RetainAllVariantProperties")
-        deployment = self._deployment(_text(parameters, "EndpointConfigName"))
+        deployment = self._deployment(required_text(parameters, "EndpointConfigName"))
         require_changeable(record, deleting=False)
         if not parameters.get("RetainDeploymentConfig"):
             record.deployment_config = _deployment_config(parameters)
@@ -224,9 +228,9 @@ class SageMakerApi:
         return {}
 
     def _endpoint(self, parameters: Parameters) -> EndpointRecord:
-        name = _text(parameters, "EndpointName")
+        name = required_text(parameters, "EndpointName")
         if name not in self._state.endpoints:
-            raise validation(f'Could not find endpoint "{_arn("endpoint", name)}".')
+            raise validation(f'Could not find endpoint "{arn_of("endpoint", name)}".')
         return self._state.endpoints[name]
 
     def _deployment(self, config_name: str) -> Deployment:
@@ -292,12 +296,12 @@ class SageMakerApi:
             for record in self._state.endpoints.values()
             if status is None or status == record.status
         ]
-        return _page(parameters, items, key="Endpoints", name="EndpointName")
+        return page(parameters, items, key="Endpoints", name="EndpointName")
 
     # Tags
 
     def _known_arn(self, parameters: Parameters) -> str:
-        arn = _text(parameters, "ResourceArn")
+        arn = required_text(parameters, "ResourceArn")
         known = {
             *(model["ModelArn"] for model in self._state.models.values()),
             *(config["EndpointConfigArn"] for config in self._state.configs.values()),
@@ -330,45 +334,15 @@ class SageMakerApi:
         return {}
 
 
-def _arn(kind: str, name: str) -> str:
-    return f"arn:aws:sagemaker:{REGION}:{ACCOUNT}:{kind}/{name.lower()}"
-
-
-def _text(parameters: Parameters, key: str) -> str:
-    value = parameters.get(key)
-    if not isinstance(value, str) or not value:
-        raise validation(
-            f"1 validation error detected: Value at '{key}' failed to satisfy constraint: Member must be a text"
-        )
-    return value
-
-
-def _name(parameters: Parameters, key: str) -> str:
-    value = _text(parameters, key)
-    if not NAME.fullmatch(value):
-        raise validation(
-            f"1 validation error detected: Value '{value[:100]}' at '{key[0].lower()}{key[1:]}' failed to satisfy "
-            f"constraint: Member must satisfy regular expression pattern: {NAME.pattern}"
-        )
-    return value
-
-
-def _mapping(parameters: Parameters, key: str) -> Parameters:
-    value = parameters.get(key)
-    if not isinstance(value, Mapping):
-        raise validation(f"{key} is required.")
-    return value
-
-
 def _deployment_config(parameters: Parameters) -> Answer | None:
-    return dict(_mapping(parameters, "DeploymentConfig")) if parameters.get("DeploymentConfig") else None
+    return dict(required_mapping(parameters, "DeploymentConfig")) if parameters.get("DeploymentConfig") else None
 
 
 def _model_uri(container: Parameters) -> str:
-    source = _mapping(_mapping(container, "ModelDataSource"), "S3DataSource")
+    source = required_mapping(required_mapping(container, "ModelDataSource"), "S3DataSource")
     if source.get("S3DataType") != "S3Prefix" or source.get("CompressionType") != "None":
         raise unsupported("Model data other than S3DataType S3Prefix with CompressionType None")
-    return _text(source, "S3Uri")
+    return required_text(source, "S3Uri")
 
 
 def _kept(parameters: Parameters) -> Answer:
@@ -377,10 +351,6 @@ def _kept(parameters: Parameters) -> Answer:
 
 def _described(record: Answer) -> Answer:
     return dict(record)
-
-
-def _only(record: Parameters, *keys: str) -> Answer:
-    return {key: record[key] for key in keys}
 
 
 def _variant_summary(plan: VariantPlan, since: float, *, count: int) -> Answer:
@@ -392,27 +362,3 @@ def _variant_summary(plan: VariantPlan, since: float, *, count: int) -> Answer:
         "CurrentInstanceCount": count * plan.instance_count,
         "DesiredInstanceCount": plan.instance_count,
     }
-
-
-def _page(parameters: Parameters, items: Iterable[Answer], *, key: str, name: str) -> Answer:
-    """Filter, sort and cut a listing as the List operations do: by default newest first, ten at a time."""
-    contains = str(parameters.get("NameContains") or "").lower()
-    field = {"Name": name, "CreationTime": "CreationTime", "Status": "EndpointStatus"}.get(
-        str(parameters.get("SortBy") or "CreationTime"), "CreationTime"
-    )
-    descending = (parameters.get("SortOrder") or "Descending") == "Descending"
-    found = sorted(
-        (item for item in items if contains in item[name].lower()), key=lambda item: (item[field], item[name])
-    )
-    if descending:
-        found.reverse()
-    limit, token = parameters.get("MaxResults", 10), parameters.get("NextToken") or "0"
-    if isinstance(limit, bool) or not isinstance(limit, int) or not 1 <= limit <= 100:
-        raise validation("MaxResults must be between 1 and 100.")
-    if not isinstance(token, str) or not re.fullmatch(r"[0-9]{1,9}", token):
-        raise validation("NextToken is not one that this service gave.")
-    start = int(token)
-    answer: Answer = {key: found[start : start + limit]}
-    if start + limit < len(found):
-        answer["NextToken"] = str(start + limit)
-    return answer

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from mangaassist_assets.local.home import write_atomically
+from mangaassist_assets.core.files import write_whole
 from mangaassist_assets.local.ports import HOST, listen_on, port_of
 from mangaassist_assets.local.processes import (
     ProcessIdentity,
@@ -71,7 +71,8 @@ class ProcessBook:
         self._write()
 
     def _write(self) -> None:
-        write_atomically(self._path, json.dumps([[i.pid, i.created] for i in self._identities.values()]))
+        processes = [[i.pid, i.created] for i in self._identities.values()]
+        write_whole(self._path, json.dumps(processes).encode(), durable=True)
 
 
 @dataclass(frozen=True, slots=True)

@@ -107,7 +107,7 @@ class Endpoints:
         self._run(self._remove(record))
 
     def serving(self, record: EndpointRecord, variant: str) -> bool:
-        """Tell whether a variant has a running process."""
+        """Return whether a variant has a running process."""
         fleet = self._fleets.get(record.name)
         return fleet is not None and variant in fleet.containers and fleet.containers[variant].is_running
 
@@ -137,7 +137,7 @@ class Endpoints:
             fleet = await self._start(record.name, deployment)
         except DeploymentError as error:
             reason = str(error)
-            _logger.error("endpoint %s: %s", record.name, reason)  # noqa: TRY400 - the message is the whole story
+            _logger.error("endpoint %s: %s", record.name, reason)  # noqa: TRY400 - the message says it all
         else:
             old = self._fleets.get(record.name)
             self._fleets[record.name] = fleet
@@ -154,7 +154,7 @@ class Endpoints:
         try:
             self._fleets[record.name] = await self._start(record.name, deployment)
         except DeploymentError as error:
-            _logger.error("endpoint %s did not come back: %s", record.name, error)  # noqa: TRY400 - the whole story
+            _logger.error("endpoint %s did not come back: %s", record.name, error)  # noqa: TRY400 - as above
             self._recovering.discard(record.name)
             record.pending = record.pending_since = None
             self._change(record, status="Failed", reason=str(error))

@@ -8,7 +8,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from mangaassist_assets.local.home import HomeError, write_atomically
+from mangaassist_assets.core.files import write_whole
+from mangaassist_assets.local.home import HomeError
 
 SCHEMA = 1
 
@@ -121,4 +122,4 @@ class State:
             "endpoints": {name: asdict(record) for name, record in self.endpoints.items()},
             "tags": self.tags,
         }
-        write_atomically(self.path, json.dumps(content, indent=1))
+        write_whole(self.path, json.dumps(content, indent=1).encode(), durable=True)

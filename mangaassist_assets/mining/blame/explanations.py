@@ -5,16 +5,47 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from mangaassist_assets.mining.blame.blame import STAGES, FailedTurn, Finding
+from mangaassist_assets.core.figures import Figures, Row
+from mangaassist_assets.mining.blame.blame import FailedTurn, Finding
 from mangaassist_assets.mining.blame.opinions import word_or_score
-from mangaassist_assets.mining.blame.rule_names import EVIDENCE_KINDS
+from mangaassist_assets.mining.blame.rule_names import EVIDENCE_KINDS, STAGES
 from mangaassist_assets.mining.blame.rules import MiningRules, SignalRule, Value
 from mangaassist_assets.mining.blame.silent_stages import MISSING
 from mangaassist_assets.mining.blame.turn_facts import shown
 from mangaassist_assets.mining.blame.verdicts import VerdictRules
 from mangaassist_assets.tracing.contract.turns import ChatTurn
 
-Row = dict[str, str | int | float | bool | None]
+EXPLAINED_FAILURES = 20
+
+
+def failure_figures(turns: Sequence[ChatTurn], failures: Sequence[FailedTurn], rules: MiningRules) -> Figures:
+    """Return what there is to say of the failed turns of a bundle; of the worst ones the whole explanation."""
+    unknown = unknown_failures(failures)
+    return {
+        "dagster/row_count": len(failures),
+        "turns": len(turns),
+        "failure_rate": len(failures) / len(turns) if turns else 0.0,
+        "unknown_share": unknown / len(failures) if failures else 0.0,
+        "blame": blame_rows(failures, rules),
+        "not_judged": not_judged_rows(failures),
+        "signals": signal_rows(failures),
+        "scores_off_scale": off_scale_rows(turns, rules),
+        "why": why_rows(worst(failures, EXPLAINED_FAILURES)),
+        "rules_file": rules.file,
+        "rules_digest": rules.digest,
+        "rules": rule_rows(rules),
+        "verdict_rules": verdict_rows(rules),
+    }
+
+
+def unknown_failures(failures: Sequence[FailedTurn]) -> int:
+    """Return how many failures have no evidence against any stage."""
+    return sum(failure.blame.stage == "unknown" for failure in failures)
+
+
+def judging_gaps(turns: Sequence[ChatTurn], failures: Sequence[FailedTurn], rules: MiningRules) -> list[str]:
+    """Return in sentences which stages could not be judged, and which scores are off their threshold's scale."""
+    return [str(row["said"]) for row in (*not_judged_rows(failures), *off_scale_rows(turns, rules))]
 
 
 def blame_rows(failures: Sequence[FailedTurn], rules: MiningRules) -> list[Row]:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from mangaassist_assets.core.arrays import Floats
 from mangaassist_assets.mining.clustering.neighbours import find_neighbours
 
 if TYPE_CHECKING:
@@ -100,7 +101,7 @@ def cluster_messages(embeddings: NDArray[np.float32], *, config: ClusteringConfi
     return _numbered_by_appearance(groups[inverse])
 
 
-def unit_rows(embeddings: NDArray[np.float32] | NDArray[np.float64]) -> NDArray[np.float32]:
+def unit_rows(embeddings: NDArray[np.float32] | Floats) -> NDArray[np.float32]:
     """Return the rows scaled to length one; a zero row stays zero.
 
     Raises:
@@ -245,7 +246,7 @@ def _merge_close(vectors: NDArray[np.float32], groups: Labels, similarity: float
     return merged[groups]
 
 
-def _merged_by_pairs(products: NDArray[np.float64], similarity: float) -> Labels:
+def _merged_by_pairs(products: Floats, similarity: float) -> Labels:
     """Return for each group the one it ends up in; `products` are those of the groups' sums of vectors, and change."""
     count = len(products)
     lengths = np.sqrt(np.maximum(np.diag(products), 0.0))
@@ -254,7 +255,7 @@ def _merged_by_pairs(products: NDArray[np.float64], similarity: float) -> Labels
     nearest = np.zeros(count, dtype=np.int64)
     nearness = np.full(count, -1.0)
 
-    def look_around(row: int) -> NDArray[np.float64]:
+    def look_around(row: int) -> Floats:
         closeness = np.full(count, -1.0)
         if alive[row]:
             closeness[alive] = np.round(products[row, alive] / (lengths[row] * lengths[alive]), _DECIMALS)

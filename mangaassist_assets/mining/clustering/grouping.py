@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from mangaassist_assets.mining.blame.blame import STAGES, Stage
+from mangaassist_assets.mining.blame.rule_names import STAGES, Stage
 from mangaassist_assets.mining.clustering.communities import DEFAULT_CLUSTERING, ClusteringConfig, cluster_messages
 
 SEEN_IN_THE_TRACE: frozenset[Stage] = frozenset({"infrastructure", "guardrail"})

@@ -10,10 +10,11 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from mangaassist_assets.core.arrays import Floats
 from mangaassist_assets.mining.clustering.communities import Labels, unit_rows
 
 Points = NDArray[np.float32]
-Numbers = NDArray[np.float32] | NDArray[np.float64]
+Numbers = NDArray[np.float32] | Floats
 
 _COMPONENTS = 50
 _PERPLEXITY = 30.0
@@ -45,7 +46,7 @@ def map_points(embeddings: NDArray[np.float32], *, groups: Labels | None = None)
     return _fitted(_around_centroids(_principal(vectors, _COMPONENTS), np.unique(groups, return_inverse=True)[1]))
 
 
-def _tsne(vectors: Numbers) -> NDArray[np.float64]:
+def _tsne(vectors: Numbers) -> Floats:
     reduced = _principal(vectors, min(_COMPONENTS, len(vectors)))
     if len(vectors) < 4 or not np.ptp(reduced, axis=0).any():
         return _two_columns(reduced)
@@ -70,7 +71,7 @@ def _tsne(vectors: Numbers) -> NDArray[np.float64]:
         return np.asarray(layout.fit_transform(reduced.astype(np.float32)), dtype=np.float64)
 
 
-def _around_centroids(vectors: NDArray[np.float64], groups: Labels) -> NDArray[np.float64]:
+def _around_centroids(vectors: Floats, groups: Labels) -> Floats:
     """Lay out the centroids, and each group's members within the free room around its own."""
     count = int(groups.max()) + 1
     order = np.argsort(groups, kind="stable")
@@ -100,7 +101,7 @@ def _around_centroids(vectors: NDArray[np.float64], groups: Labels) -> NDArray[n
     return points
 
 
-def _principal(vectors: Numbers, components: int) -> NDArray[np.float64]:
+def _principal(vectors: Numbers, components: int) -> Floats:
     """Return the vectors in their main directions, each turned so that its largest number is positive."""
     if len(vectors) == 0:
         return np.zeros((0, components))
@@ -111,16 +112,16 @@ def _principal(vectors: Numbers, components: int) -> NDArray[np.float64]:
     return np.asarray(centred @ main.astype(vectors.dtype), dtype=np.float64)
 
 
-def _two_columns(points: NDArray[np.float64]) -> NDArray[np.float64]:
+def _two_columns(points: Floats) -> Floats:
     return np.pad(points[:, :2], ((0, 0), (0, max(0, 2 - points.shape[1]))))
 
 
-def _fitted(points: NDArray[np.float64]) -> Points:
+def _fitted(points: Floats) -> Points:
     """Centre the points and scale both directions alike, so that they just fit into ±100."""
     if len(points) == 0:
         return np.zeros((0, 2), dtype=np.float32)
     centred = points - (points.max(axis=0) + points.min(axis=0)) / 2
     largest = float(np.abs(centred).max())
-    scaled: NDArray[np.float64] = centred * (_EXTENT / largest) if largest > 1e-9 else np.zeros_like(centred)
+    scaled: Floats = centred * (_EXTENT / largest) if largest > 1e-9 else np.zeros_like(centred)
     points_within: Points = np.round(scaled, 3).astype(np.float32)
     return points_within

@@ -7,6 +7,8 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from mangaassist_assets.core.arrays import Floats
+
 
 def representatives(
     vectors: NDArray[np.float32],
@@ -49,7 +51,7 @@ def representatives(
     return near, _first_of_each(sorted(rest, key=lambda row: (closeness[row], trace_ids[row])), keys, farthest)
 
 
-def _closeness(vectors: NDArray[np.float64], trace_ids: Sequence[str]) -> list[float]:
+def _closeness(vectors: Floats, trace_ids: Sequence[str]) -> list[float]:
     finite = np.isfinite(vectors).all(axis=1)
     if not finite.all():
         msg = f"the vector of trace {trace_ids[int(np.argmin(finite))]} is not finite: embed its message again"

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from mangaassist_assets.core.arrays import Floats
 from mangaassist_assets.mining.clustering.communities import cluster_messages
 
 Clusterer = Callable[[NDArray[np.float32]], NDArray[np.int64]]
@@ -47,7 +48,7 @@ def cluster_stability(
     *,
     cluster: Clusterer = cluster_messages,
     config: StabilityConfig = DEFAULT_STABILITY,
-) -> NDArray[np.float64]:
+) -> Floats:
     """Return the mean Jaccard index of each group, shape (largest group number + 1,), from 0 to 1.
 
     NaN where no round kept a member, so nothing is known of the group.
@@ -80,7 +81,7 @@ def cluster_stability(
     return np.asarray(np.divide(totals, rounds, out=np.full(count, np.nan), where=rounds > 0))
 
 
-def _best_jaccard(groups: NDArray[np.int64], again: NDArray[np.int64], count: int) -> NDArray[np.float64]:
+def _best_jaccard(groups: NDArray[np.int64], again: NDArray[np.int64], count: int) -> Floats:
     """Return for each group its Jaccard index with the new group most like it, NaN for a group that is not there."""
     from scipy.sparse import coo_matrix
 

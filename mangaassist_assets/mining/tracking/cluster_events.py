@@ -13,6 +13,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from mangaassist_assets.core.arrays import Flags, Floats
 from mangaassist_assets.mining.tracking.cluster_matching import (
     DEFAULT_CLUSTER_MATCHING,
     ClusterMatchingConfig,
@@ -72,11 +73,11 @@ class Links:
     still are, in current clusters that are kin of any previous one.
     """
 
-    kin: NDArray[np.bool_]
-    mutual: NDArray[np.float64]
-    similarity: NDArray[np.float64]
-    inherited: NDArray[np.float64]
-    remaining: NDArray[np.float64]
+    kin: Flags
+    mutual: Floats
+    similarity: Floats
+    inherited: Floats
+    remaining: Floats
 
     def heirs(self) -> dict[int, int]:
         """Return the column that each row carries on: the best one-to-one matching of kin by what they share."""
@@ -254,5 +255,5 @@ def _splits(current: Sequence[ClusterProfile], previous: Sequence[ClusterProfile
     return events
 
 
-def _by_share(places: NDArray[np.int64], shares: NDArray[np.float64]) -> list[int]:
+def _by_share(places: NDArray[np.int64], shares: Floats) -> list[int]:
     return sorted(map(int, places), key=lambda place: (-shares[place], place))

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import io
-from dataclasses import asdict
+import json
 from itertools import groupby
 from typing import Any
 
 import numpy as np
 import polars as pl
-from pydantic import TypeAdapter
 
+from mangaassist_assets.core.codecs import from_json, to_parquet
 from mangaassist_assets.core.snapshots import SnapshotStore, canonical_json
 from mangaassist_assets.mining.tracking.cluster_events import IdentityEvent
 from mangaassist_assets.mining.tracking.clusters import FailureCluster, MinedBundle
@@ -21,16 +21,13 @@ PROFILES_FILE = "profiles.parquet"
 EVENTS_FILE = "events.json"
 CARD_FILE = "card.json"
 
-_CLUSTERS: TypeAdapter[list[FailureCluster]] = TypeAdapter(list[FailureCluster])
-_EVENTS: TypeAdapter[tuple[IdentityEvent, ...]] = TypeAdapter(tuple[IdentityEvent, ...])
-
 
 def bundle_to_files(bundle: MinedBundle) -> dict[str, bytes]:
     """Return file name → content; the same clusters give the same bytes."""
     return {
-        CLUSTERS_FILE: canonical_json([asdict(cluster) for cluster in bundle.clusters]),
+        CLUSTERS_FILE: canonical_json(bundle.clusters),
         PROFILES_FILE: _profiles_to_parquet(bundle.profiles),
-        EVENTS_FILE: canonical_json([asdict(event) for event in bundle.events]),
+        EVENTS_FILE: canonical_json(bundle.events),
         CARD_FILE: canonical_json(
             {
                 "schema": 2,
@@ -44,7 +41,7 @@ def bundle_to_files(bundle: MinedBundle) -> dict[str, bytes]:
 
 def clusters_from_json(content: bytes) -> list[FailureCluster]:
     """Return the clusters of `CLUSTERS_FILE`, the largest first."""
-    return _CLUSTERS.validate_json(content)
+    return from_json(list[FailureCluster], content)
 
 
 def bundle_from_files(release_bundle: str, files: dict[str, bytes]) -> MinedBundle:
@@ -53,7 +50,7 @@ def bundle_from_files(release_bundle: str, files: dict[str, bytes]) -> MinedBund
     Raises:
         ValueError: the files are those of another version, or do not belong together.
     """
-    card: dict[str, Any] = TypeAdapter(dict[str, Any]).validate_json(files[CARD_FILE])
+    card: dict[str, Any] = json.loads(files[CARD_FILE])
     clusters = clusters_from_json(files[CLUSTERS_FILE])
     profiles = {profile.cluster_id: profile for profile in _profiles_from_parquet(files[PROFILES_FILE])}
     if {cluster.cluster_id for cluster in clusters} != profiles.keys():
@@ -65,12 +62,11 @@ def bundle_from_files(release_bundle: str, files: dict[str, bytes]) -> MinedBund
         embedding_model_id=card["embedding_model_id"],
         clusters=tuple(clusters),
         profiles=tuple(profiles[cluster.cluster_id] for cluster in clusters),
-        events=_EVENTS.validate_json(files[EVENTS_FILE]),
+        events=from_json(tuple[IdentityEvent, ...], files[EVENTS_FILE]),
     )
 
 
 def _profiles_to_parquet(profiles: tuple[ClusterProfile, ...]) -> bytes:
-    dimension = len(profiles[0].centroid) if profiles else 0
     rows = [
         {
             "cluster_id": profile.cluster_id,
@@ -89,11 +85,7 @@ def _profiles_to_parquet(profiles: tuple[ClusterProfile, ...]) -> bytes:
         "is_centroid": pl.Boolean(),
         "vector": pl.List(pl.Float32()),
     }
-    buffer = io.BytesIO()
-    pl.DataFrame(rows, schema=schema, orient="row").write_parquet(
-        buffer, compression="zstd", metadata={"dimension": str(dimension)}
-    )
-    return buffer.getvalue()
+    return to_parquet(pl.DataFrame(rows, schema=schema, orient="row"))
 
 
 def _profiles_from_parquet(content: bytes) -> list[ClusterProfile]:

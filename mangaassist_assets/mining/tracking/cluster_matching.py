@@ -16,6 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from mangaassist_assets.core.arrays import Flags, Floats
 from mangaassist_assets.mining.tracking.profiles import ClusterProfile
 
 _NEGLIGIBLE_DENSITY = 1e-4  # of the densest part at each of a cluster's exemplars
@@ -65,11 +66,11 @@ class Coverage:
     What is missing from one in a row is new. `similarity`, shape (n, m), is the cosine of the centroids.
     """
 
-    forward: NDArray[np.float64]
-    backward: NDArray[np.float64]
-    similarity: NDArray[np.float64]
+    forward: Floats
+    backward: Floats
+    similarity: Floats
 
-    def kin(self, config: ClusterMatchingConfig) -> NDArray[np.bool_]:
+    def kin(self, config: ClusterMatchingConfig) -> Flags:
         """Return which pairs, shape (n, m), hold the same failure in whole or in part."""
         forward, backward = self.forward, self.backward.T
         main = np.maximum(forward, backward) >= config.main_share
@@ -80,7 +81,7 @@ class Coverage:
         kept = (backward * kin).sum(axis=0) >= config.known_share
         return np.asarray(kin & known[:, None] & kept[None, :])
 
-    def mutual(self) -> NDArray[np.float64]:
+    def mutual(self) -> Floats:
         """Return the product of the two shares, shape (n, m), rounded so that it may decide an order."""
         return np.asarray(np.round(self.forward * self.backward.T, 4))
 
@@ -129,9 +130,9 @@ def check_dimensions(current: Sequence[ClusterProfile], previous: Sequence[Clust
 def _shares(
     clusters: Sequence[ClusterProfile],
     others: Sequence[ClusterProfile],
-    news: Sequence[NDArray[np.float64]],
+    news: Sequence[Floats],
     concentration: float,
-) -> NDArray[np.float64]:
+) -> Floats:
     exemplars = np.concatenate([cluster.exemplars for cluster in clusters])
     pool = np.concatenate([other.exemplars for other in others])
     sizes = [len(other.exemplars) for other in others]
@@ -144,7 +145,7 @@ def _shares(
     return np.asarray(np.round(weights[:, :-1], 5))
 
 
-def _mixture_weights(closeness: NDArray[np.float64], sizes: Sequence[int], concentration: float) -> NDArray[np.float64]:
+def _mixture_weights(closeness: Floats, sizes: Sequence[int], concentration: float) -> Floats:
     """Return the weights of greatest likelihood of the columns' densities for each run of rows, given log densities."""
     densities = np.exp(concentration * (closeness - closeness.max(axis=1, keepdims=True)))
     weights = np.zeros((len(sizes), densities.shape[1]))
@@ -158,7 +159,7 @@ def _mixture_weights(closeness: NDArray[np.float64], sizes: Sequence[int], conce
     return weights
 
 
-def _closeness(cosines: NDArray[np.float64], sizes: Sequence[int], concentration: float) -> NDArray[np.float64]:
+def _closeness(cosines: Floats, sizes: Sequence[int], concentration: float) -> Floats:
     """Return how close each row's message is to each cluster, a run of columns, as a log density.
 
     The sum of kernels is divided by the root of their number: divided by the number, a cluster of several topics would
@@ -171,7 +172,7 @@ def _closeness(cosines: NDArray[np.float64], sizes: Sequence[int], concentration
     return np.asarray(nearest + np.log(totals) / concentration)
 
 
-def _own_closeness(exemplars: NDArray[np.float32], concentration: float) -> NDArray[np.float64]:
+def _own_closeness(exemplars: NDArray[np.float32], concentration: float) -> Floats:
     """Return how close each exemplar is to the others of its cluster, NaN where there is no other."""
     if len(exemplars) == 1:
         return np.array([np.nan])

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from mangaassist_assets.mining.blame.blame import Loop, Stage
+from mangaassist_assets.mining.blame.rule_names import Loop, Stage
 from mangaassist_assets.mining.tracking.cluster_events import IdentityEvent
 from mangaassist_assets.mining.tracking.growth import Growth
 from mangaassist_assets.mining.tracking.profiles import ClusterProfile

@@ -16,7 +16,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
+
+from mangaassist_assets.core.arrays import Floats
 
 _TELLING_COUNT = 8  # of both sides together; below it the logarithm of a ratio is mostly noise
 _ENOUGH_CLUSTERS = 8
@@ -171,9 +172,7 @@ def rate_dispersion(earlier: np.ndarray, exposures: np.ndarray, *, config: Growt
     return (informative * estimate + config.assumed_comparisons * assumed) / (informative + config.assumed_comparisons)
 
 
-def present_dispersion(
-    counts: NDArray[np.float64], before: NDArray[np.float64], *, share: float, spread: float
-) -> float:
+def present_dispersion(counts: Floats, before: Floats, *, share: float, spread: float) -> float:
     """Return the squared coefficient of variation that the log ratios of this bundle's own clusters show.
 
     Most clusters of a bundle do not grow, so half of them must lie as near to the middle one as chance allows (an

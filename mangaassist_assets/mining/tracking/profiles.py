@@ -9,6 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from mangaassist_assets.core.arrays import Floats
+
 EXEMPLARS = 32
 
 
@@ -84,7 +86,7 @@ def choose_exemplars(
     return np.array(sorted(range(len(keys)), key=keys.__getitem__)[:limit], dtype=np.int64)
 
 
-def _unit(rows: NDArray[np.float64]) -> NDArray[np.float32]:
+def _unit(rows: Floats) -> NDArray[np.float32]:
     lengths = np.linalg.norm(rows, axis=1, keepdims=True)
     unit = np.divide(rows, lengths, out=np.zeros_like(rows), where=lengths > 0)
     return np.asarray(unit, dtype=np.float32)

@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 
+from mangaassist_assets.core.arrays import Flags
+from mangaassist_assets.core.text_slices import language_of, length_slice
 from mangaassist_assets.evaluation.metrics import classification_figures
 from mangaassist_assets.evaluation.reliability import reliability
-from mangaassist_assets.evaluation.results import Flags, ModelResults, ScopeResults
-from mangaassist_assets.evaluation.text_slices import language_of, length_slice
+from mangaassist_assets.evaluation.results import ModelResults, ScopeResults
 from mangaassist_assets.models.examples import OUT_OF_SCOPE, IntentExample
 from mangaassist_assets.models.intent.model import IntentClassifier
 from mangaassist_assets.models.intent.out_of_scope import separation

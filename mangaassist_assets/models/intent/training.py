@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from mangaassist_assets.evaluation.metrics import classification_figures, expected_calibration_error
-from mangaassist_assets.models.artifact_output import written_by_leader
+from mangaassist_assets.models.artifact_output import prepare_output, written_by_leader
 from mangaassist_assets.models.encoders.pretrained import PACKAGED_MINILM
 from mangaassist_assets.models.examples import IntentExample
 from mangaassist_assets.models.intent.candidates import (
@@ -29,7 +29,7 @@ from mangaassist_assets.models.intent.candidates import (
 from mangaassist_assets.models.intent.examples import IntentTrainingError, UsableExamples, usable_examples
 from mangaassist_assets.models.intent.fine_tuning import IntentTrainingConfig
 from mangaassist_assets.models.intent.heads import cross_validated_logits, fit_temperature, softmax
-from mangaassist_assets.models.intent.model import IntentClassifier, LabelScore, prepare_output, write_intent_artifact
+from mangaassist_assets.models.intent.model import IntentClassifier, LabelScore, write_intent_artifact
 from mangaassist_assets.models.intent.out_of_scope import ScopeRule, scope_rule, scope_scores, separation
 from mangaassist_assets.models.intent.validation_outcome import ValidationOutcome
 from mangaassist_assets.training.checkpoints import Checkpoints

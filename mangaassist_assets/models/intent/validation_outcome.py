@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from mangaassist_assets.core.arrays import Flags, Floats
 from mangaassist_assets.models.intent.heads import Features, softmax
 from mangaassist_assets.models.intent.out_of_scope import Scores, scope_scores
 
@@ -40,11 +41,11 @@ class ValidationOutcome:
         return [self.intents[number] for number in self.logits.argmax(axis=1)]
 
     @property
-    def right(self) -> NDArray[np.bool_]:
+    def right(self) -> Flags:
         """Whether they are the same, shape (n,)."""
         return np.asarray(self.logits.argmax(axis=1) == self.targets, dtype=np.bool_)
 
-    def confidences(self, *, calibrated: bool = True) -> NDArray[np.float64]:
+    def confidences(self, *, calibrated: bool = True) -> Floats:
         """Return the probability of each best intent, with the temperature or without, shape (n,)."""
         probabilities = softmax(self.logits, temperature=self.temperature if calibrated else 1.0)
         return np.asarray(probabilities.max(axis=1), dtype=np.float64)

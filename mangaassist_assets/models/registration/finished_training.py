@@ -7,10 +7,11 @@ import shutil
 from dataclasses import asdict
 from pathlib import Path
 
+from mangaassist_assets.core.files import write_whole
 from mangaassist_assets.core.snapshots import canonical_json
 from mangaassist_assets.models.artifacts import ArtifactMismatchError, verify_artifact
 from mangaassist_assets.models.model_types import TrainedArtifact
-from mangaassist_assets.training.loop import EpochRecord
+from mangaassist_assets.training.objective import EpochRecord
 
 _ARTIFACT = "artifact"
 _CHECKPOINTS = "checkpoints"
@@ -64,9 +65,7 @@ class TrainingFolder:
             "limits": list(trained.limits),
             "chart_names": sorted(trained.charts),
         }
-        beside = self.path / f".{_FILE}"
-        beside.write_bytes(canonical_json(values))
-        beside.replace(self.path / _FILE)
+        write_whole(self.path / _FILE, canonical_json(values))
 
     def remove(self) -> None:
         """Forget the training: it is registered."""

@@ -7,15 +7,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
+from mangaassist_assets.core.arrays import Flags, Floats
 from mangaassist_assets.evaluation.metrics import expected_calibration_error
 from mangaassist_assets.models.examples import RankingExample
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-Floats = NDArray[np.float64]
 
 _MOST_EXTREME_LOGIT = 700.0
 
@@ -51,7 +50,7 @@ class CalibrationFigures:
     expected_calibration_error: float
 
 
-def fit_calibration(logits: Floats, relevant: NDArray[np.bool_]) -> Calibration:
+def fit_calibration(logits: Floats, relevant: Flags) -> Calibration:
     """Fit scale and shift of the sigmoid (Platt 1999) with a slight pull of the scale towards 1.
 
     Args:
@@ -88,7 +87,7 @@ def judge_calibration(scores: Sequence[Floats], examples: Sequence[RankingExampl
     if len(examples) < len(halves):
         return None
     said: list[Floats] = []
-    true: list[NDArray[np.bool_]] = []
+    true: list[Flags] = []
     for own, other in (halves, halves[::-1]):
         fitted = calibrate([scores[place] for place in other], [examples[place] for place in other])
         said.append(fitted.probabilities(np.concatenate([scores[place] for place in own])))
@@ -102,5 +101,5 @@ def judge_calibration(scores: Sequence[Floats], examples: Sequence[RankingExampl
     )
 
 
-def _relevant(examples: Sequence[RankingExample]) -> NDArray[np.bool_]:
+def _relevant(examples: Sequence[RankingExample]) -> Flags:
     return np.array([relevance > 0 for example in examples for relevance in example.relevances], dtype=np.bool_)

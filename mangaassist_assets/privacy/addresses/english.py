@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from mangaassist_assets.privacy.detections import Finding, Kind
+from mangaassist_assets.privacy.detections import Detection, Kind
 from mangaassist_assets.privacy.names.lexicon import lexicon
 
 _STREETS = (
@@ -150,7 +150,7 @@ _PATTERNS = (
 _HAS_DIGIT_OR_STREET = re.compile(r"[0-9]|Street|Avenue|Boulevard|Road|Lane|corner of")
 
 
-def find_addresses(text: str) -> Iterator[Finding]:
+def find_addresses(text: str) -> Iterator[Detection]:
     """Yield addresses and postal codes of a folded text."""
     if not _HAS_DIGIT_OR_STREET.search(text):
         return
@@ -158,17 +158,17 @@ def find_addresses(text: str) -> Iterator[Finding]:
         group: str | int = "value" if "value" in pattern.groupindex else 0
         for match in pattern.finditer(text):
             start, end = match.span(group)
-            yield Finding(start, _continued(text, end), Kind.ADDRESS)
+            yield Detection(start, _continued(text, end), Kind.ADDRESS)
     yield from _between_numbers(text)
     yield from _after_cues(text)
     for match in _LAST_LINE.finditer(text):
-        yield Finding(*match.span("value"), Kind.ADDRESS)
+        yield Detection(*match.span("value"), Kind.ADDRESS)
     for pattern, group in ((_POSTAL_US, 0), (_POSTAL_NAMED, "value"), (_POSTAL_UK, 0)):
         for match in pattern.finditer(text):
-            yield Finding(*match.span(group), Kind.POSTAL_CODE)
+            yield Detection(*match.span(group), Kind.POSTAL_CODE)
 
 
-def _between_numbers(text: str) -> Iterator[Finding]:
+def _between_numbers(text: str) -> Iterator[Detection]:
     """Yield "56 Canelones 2266"; "2 Naruto 12" is an order: short numbers, or only words of the dictionary."""
     words = lexicon().words
     for match in _BETWEEN_NUMBERS.finditer(text):
@@ -178,7 +178,7 @@ def _between_numbers(text: str) -> Iterator[Finding]:
         labelled = digits >= 4 or end > match.end() + 4 or _UNIT_FOLLOWS.match(text, match.end()) is not None
         near = (max(0, match.start() - _NEAR), match.end() + _NEAR)
         if labelled and unknown and _CATALOGUE.search(text, *near) is None:
-            yield Finding(match.start(), end, Kind.ADDRESS)
+            yield Detection(match.start(), end, Kind.ADDRESS)
 
 
 def _continued(text: str, end: int) -> int:
@@ -188,8 +188,8 @@ def _continued(text: str, end: int) -> int:
     return end
 
 
-def _after_cues(text: str) -> Iterator[Finding]:
+def _after_cues(text: str) -> Iterator[Detection]:
     for match in _CUE.finditer(text):
         start, end = match.span("value")
         if _CUE_STOPS.search(text, start, end) is None and re.search(r"[^\W\d_]{2}", text[start : end + 24]):
-            yield Finding(start, _continued(text, end), Kind.ADDRESS)
+            yield Detection(start, _continued(text, end), Kind.ADDRESS)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from mangaassist_assets.privacy.detections import Finding, Kind
+from mangaassist_assets.privacy.detections import Detection, Kind
 
 _NUMBER = "[0-9〇一二三四五六七八九十百千]"
 _UNIT = r"(?:丁目|番地の|番地|番町|番|号室|号|条|の|-|ー)"
@@ -48,7 +48,7 @@ _POSTAL_MARKED = re.compile(r"(?:〒[ ]?|郵便番号[ ]?(?:は|:|が)?[ ]?)(?P<
 _POSTAL = re.compile(r"(?<![0-9A-Za-z\-])[0-9]{3}-[0-9]{4}(?![0-9\-A-Za-z])")
 
 
-def find_japanese_addresses(text: str, digits: str) -> Iterator[Finding]:
+def find_japanese_addresses(text: str, digits: str) -> Iterator[Detection]:
     """Yield addresses and postal codes.
 
     Args:
@@ -57,13 +57,13 @@ def find_japanese_addresses(text: str, digits: str) -> Iterator[Finding]:
     """
     for match in _POSTAL_MARKED.finditer(digits):
         start = match.start() if digits[match.start()] == "〒" else match.start("value")
-        yield Finding(start, match.end(), Kind.POSTAL_CODE)
+        yield Detection(start, match.end(), Kind.POSTAL_CODE)
     if not text.isascii():
         for pattern in (_ADDRESS, _TOWN, _ROOM):
             for match in pattern.finditer(text):
                 end = match.end()
-                yield Finding(match.start(), end - (text[end - 1] in "の "), Kind.ADDRESS)
+                yield Detection(match.start(), end - (text[end - 1] in "の "), Kind.ADDRESS)
         for match in _AFTER_CUE.finditer(text):
-            yield Finding(*match.span("value"), Kind.ADDRESS)
+            yield Detection(*match.span("value"), Kind.ADDRESS)
     for match in _POSTAL.finditer(digits):
-        yield Finding(*match.span(), Kind.POSTAL_CODE)
+        yield Detection(*match.span(), Kind.POSTAL_CODE)

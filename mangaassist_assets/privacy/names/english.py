@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 
-from mangaassist_assets.privacy.detections import Finding, Kind
+from mangaassist_assets.privacy.detections import Detection, Kind
 from mangaassist_assets.privacy.names import cues
 from mangaassist_assets.privacy.names.introductions import find_introductions
 from mangaassist_assets.privacy.names.lexicon import Lexicon, lexicon
@@ -61,7 +61,7 @@ class _Run:
         return any(word.listed for word in self.words)
 
 
-def find_english_names(text: str) -> Iterator[Finding]:
+def find_english_names(text: str) -> Iterator[Detection]:
     """Yield person names of a folded text."""
     yield from find_introductions(text)
     tokens = [(match.start(), match.end(), match.group()) for match in _TOKEN.finditer(text)]
@@ -79,7 +79,7 @@ class _Reader:
         self.folded = [token.rstrip(".").lower() for _, _, token in tokens]
         self.casing = casing_of(text, [token for _, _, token in tokens], self.folded, lists)
 
-    def names(self) -> Iterator[Finding]:
+    def names(self) -> Iterator[Detection]:
         runs = list(self._runs())
         if not runs:
             return
@@ -89,9 +89,9 @@ class _Reader:
         against = 1.0 if max(run.score for run in runs) >= THRESHOLD and cues.CATALOGUE.search(self.text) else 0.0
         for run in runs:
             if run.score - against >= THRESHOLD:
-                yield self._finding(run)
+                yield self._detection(run)
             elif self._is_street(run):
-                yield Finding(run.start, self.tokens[run.after][1], Kind.ADDRESS)
+                yield Detection(run.start, self.tokens[run.after][1], Kind.ADDRESS)
 
     def _runs(self) -> Iterator[_Run]:
         index = 0
@@ -284,11 +284,11 @@ class _Reader:
         telling = any(word.weight >= 0.8 and word.word not in self.lists.words for word in run.words)
         return telling and self._adjacent(run.after)
 
-    def _finding(self, run: _Run) -> Finding:
+    def _detection(self, run: _Run) -> Detection:
         start, end = run.start, run.end
         if run.first and self._adjacent(run.first) and self._leads(run.first - 1):
             start = self.tokens[run.first - 1][0]
         if run.after < len(self.tokens) and self.folded[run.after] in cues.SUFFIXES:
             following = self.tokens[run.after]
             end = following[1] if self.text[end : following[0]] in (" ", ", ") else end
-        return Finding(start, end, Kind.NAME)
+        return Detection(start, end, Kind.NAME)

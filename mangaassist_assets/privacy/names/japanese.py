@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from mangaassist_assets.privacy.detections import Finding, Kind
+from mangaassist_assets.privacy.detections import Detection, Kind
 from mangaassist_assets.privacy.names.morphology import Morpheme, Word, morphemes
 from mangaassist_assets.privacy.names.word_sets import word_set
 
@@ -53,7 +53,7 @@ _STOPS = frozenset("はがもを、。,.!?！？「」『』()（）[]:： \t\r\
 _NO_NAME = word_set("何 誰 どなた それ これ 別 違う 間違 漢字 ひらがな カタカナ ローマ字 本名 偽名 匿名 秘密 同じ 私")
 
 
-def find_japanese_names(text: str) -> Iterator[Finding]:
+def find_japanese_names(text: str) -> Iterator[Detection]:
     """Yield person names of a folded text; nothing where it holds no Japanese character."""
     if text.isascii() or not _JAPANESE.search(text):
         return
@@ -66,7 +66,7 @@ def find_japanese_names(text: str) -> Iterator[Finding]:
             continue
         last = _last_of_name(words, index)
         if _is_person(text, words, index, last):
-            yield Finding(words[index].start, words[last].end, Kind.NAME)
+            yield Detection(words[index].start, words[last].end, Kind.NAME)
         index = last + 1
 
 
@@ -130,20 +130,20 @@ def _catalogue(text: str, start: int, end: int) -> bool:
     return _CATALOGUE.search(text, max(0, start - _NEAR), end + _NEAR) is not None
 
 
-def _introductions(text: str) -> Iterator[Finding]:
+def _introductions(text: str) -> Iterator[Detection]:
     """Yield names that the sentence announces, whether a dictionary knows them or not."""
     for match in _INTRODUCED_BEFORE.finditer(text):
         value = match.group("value").rstrip()
         if value and not any(value.startswith(word) for word in _NO_NAME):
             start = match.start("value")
-            yield Finding(start, start + len(value), Kind.NAME, introduced=True)
+            yield Detection(start, start + len(value), Kind.NAME, introduced=True)
     position = 0
     for match in _INTRODUCED_AFTER.finditer(text):
         start = match.start()
         while start > position and match.start() - start < 12 and not _ends_name(text, start - 1):
             start -= 1
         if start < match.start():
-            yield Finding(start, match.start(), Kind.NAME, introduced=True)
+            yield Detection(start, match.start(), Kind.NAME, introduced=True)
         position = match.end()
 
 

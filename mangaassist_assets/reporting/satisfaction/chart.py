@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from mangaassist_assets.core.plotting import name_fonts, png
-from mangaassist_assets.reporting.satisfaction.groups import chart_labels, printable
+from mangaassist_assets.reporting.groups import chart_labels, printable
 from mangaassist_assets.reporting.warehouse.queries import OVERALL, SATISFACTION_DIMENSIONS
 
 if TYPE_CHECKING:

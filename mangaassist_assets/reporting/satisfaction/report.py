@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
 
 import polars as pl
 
 from mangaassist_assets.core.intervals import CONFIDENCE, newcombe_difference, wilson_interval
-from mangaassist_assets.reporting.satisfaction.groups import NOT_STATED
+from mangaassist_assets.reporting.groups import NOT_STATED
 from mangaassist_assets.reporting.warehouse.queries import OVERALL, SATISFACTION_DIMENSIONS
 
 GROUP_SCHEMA = pl.Schema(
@@ -106,10 +105,6 @@ class SatisfactionReport:
     def frame(self) -> pl.DataFrame:
         """Return one row per group in GROUP_SCHEMA."""
         return pl.DataFrame([asdict(group) for group in self.groups], schema=GROUP_SCHEMA, orient="row")
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain JSON values."""
-        return asdict(self)
 
 
 def read_counts(rows: pl.DataFrame) -> list[GroupCounts]:

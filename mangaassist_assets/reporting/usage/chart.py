@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from mangaassist_assets.core.plotting import name_fonts, png
-from mangaassist_assets.reporting.satisfaction.groups import chart_labels, largest_groups, shown_name
+from mangaassist_assets.reporting.groups import chart_labels, largest_groups, shown_name
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -22,9 +22,9 @@ from mangaassist_assets.tracing.adapters.building import (
 from mangaassist_assets.tracing.adapters.model_bodies import Request, Response, read_request, read_response
 from mangaassist_assets.tracing.adapters.stream_events import streamed_response, streamed_tool_uses
 from mangaassist_assets.tracing.adapters.tool_calls import Exchange, tool_results, tool_stages, tool_uses
-from mangaassist_assets.tracing.adapters.values import count, mapping, name, text
 from mangaassist_assets.tracing.contract.names import Attribute, SpanName, Tag
 from mangaassist_assets.tracing.contract.records import SpanRecord, TraceRecord
+from mangaassist_assets.tracing.contract.values import count, mapping, name, text
 
 PREFIX = "BedrockRuntime."
 _TOKEN_USAGE = "mlflow.chat.tokenUsage"  # noqa: S105

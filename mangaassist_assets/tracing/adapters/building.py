@@ -7,18 +7,14 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from mangaassist_assets.privacy import redact
-from mangaassist_assets.tracing.adapters.values import name
+from mangaassist_assets.privacy import is_personal_id
 from mangaassist_assets.tracing.contract.names import Attribute, SpanName, Tag
 from mangaassist_assets.tracing.contract.records import SpanRecord, SpanStatus, TraceRecord
 from mangaassist_assets.tracing.contract.turns import TraceShape
+from mangaassist_assets.tracing.contract.values import name
 
 SESSION_METADATA = "mlflow.trace.session"
 _IDENTIFIER = re.compile(r"[0-9A-Za-z._:/#+-]+")
-# A UUID or a long hexadecimal number, in which chance may write a telephone number.
-_MADE_UP = re.compile(
-    r"[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}|(?=[0-9]*[a-fA-F])[0-9a-fA-F]{16,64}|[us]-[0-9a-f]{20}"
-)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -159,11 +155,6 @@ def in_order(spans: Iterable[SpanRecord]) -> list[SpanRecord]:
     return sorted(spans, key=lambda span: (span.start_ns, span.end_ns, span.span_id))
 
 
-def is_made_up(session_id: str) -> bool:
-    """Return whether an id was made by a program: a UUID, a long hexadecimal number, a pseudonym."""
-    return _MADE_UP.fullmatch(session_id) is not None
-
-
 def _first_harmless(tag: str, values: Iterable[object]) -> str | None:
     """Return the first value that can be a tag and tells nothing personal.
 
@@ -173,9 +164,7 @@ def _first_harmless(tag: str, values: Iterable[object]) -> str | None:
         found = name(value)
         if found is None:
             continue
-        if _IDENTIFIER.fullmatch(found) and (tag != Tag.SESSION_ID or _MADE_UP.fullmatch(found)):
-            return found
-        if tag == Tag.SESSION_ID and redact(found).text == found:
+        if (not is_personal_id(found)) if tag == Tag.SESSION_ID else _IDENTIFIER.fullmatch(found):
             return found
     return None
 

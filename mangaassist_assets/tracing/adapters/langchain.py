@@ -27,7 +27,9 @@ from mangaassist_assets.tracing.adapters.tool_calls import (
     tool_uses,
     uses_of_message,
 )
-from mangaassist_assets.tracing.adapters.values import (
+from mangaassist_assets.tracing.contract.names import Tag
+from mangaassist_assets.tracing.contract.records import SpanRecord, TraceRecord
+from mangaassist_assets.tracing.contract.values import (
     content_text,
     decoded,
     first_count,
@@ -38,8 +40,6 @@ from mangaassist_assets.tracing.adapters.values import (
     sequence,
     text,
 )
-from mangaassist_assets.tracing.contract.names import Tag
-from mangaassist_assets.tracing.contract.records import SpanRecord, TraceRecord
 
 ROOT = "LangGraph"
 _FORMAT = "mlflow.message.format"

@@ -22,7 +22,9 @@ from mangaassist_assets.tracing.adapters.building import (
     named_values,
 )
 from mangaassist_assets.tracing.adapters.model_bodies import read_request, read_response
-from mangaassist_assets.tracing.adapters.values import (
+from mangaassist_assets.tracing.contract.names import Tag
+from mangaassist_assets.tracing.contract.records import SpanRecord, TraceRecord
+from mangaassist_assets.tracing.contract.values import (
     decoded,
     first_count,
     first_name,
@@ -34,8 +36,6 @@ from mangaassist_assets.tracing.adapters.values import (
     sequence,
     text,
 )
-from mangaassist_assets.tracing.contract.names import Tag
-from mangaassist_assets.tracing.contract.records import SpanRecord, TraceRecord
 
 PREFIX = "litellm-"
 _MARK = "litellm_call_id"

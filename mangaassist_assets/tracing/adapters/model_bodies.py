@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from mangaassist_assets.tracing.adapters.values import (
+from mangaassist_assets.tracing.contract.values import (
     content_text,
     first_count,
     first_number,

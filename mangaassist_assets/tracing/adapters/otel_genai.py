@@ -21,7 +21,9 @@ from mangaassist_assets.tracing.adapters.building import (
     named_values,
 )
 from mangaassist_assets.tracing.adapters.tool_calls import Exchange, tool_results, tool_stages, uses_of_message
-from mangaassist_assets.tracing.adapters.values import (
+from mangaassist_assets.tracing.contract.names import Attribute, SpanName, Tag
+from mangaassist_assets.tracing.contract.records import SpanRecord, TraceRecord
+from mangaassist_assets.tracing.contract.values import (
     content_text,
     decoded,
     first_count,
@@ -35,8 +37,6 @@ from mangaassist_assets.tracing.adapters.values import (
     number,
     sequence,
 )
-from mangaassist_assets.tracing.contract.names import Attribute, SpanName, Tag
-from mangaassist_assets.tracing.contract.records import SpanRecord, TraceRecord
 
 _OPERATION = "gen_ai.operation.name"
 _MARKS = (_OPERATION, "gen_ai.system", "gen_ai.provider.name", "gen_ai.request.model")

@@ -11,8 +11,8 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from mangaassist_assets.tracing.adapters.model_bodies import Response, read_response
 from mangaassist_assets.tracing.adapters.tool_calls import ToolUse, tool_uses
-from mangaassist_assets.tracing.adapters.values import first_count, first_of, first_text, mapping, sequence, text
 from mangaassist_assets.tracing.contract.records import SpanEvent
+from mangaassist_assets.tracing.contract.values import first_count, first_of, first_text, mapping, sequence, text
 
 CHUNK_ATTRIBUTE = "json"
 _UNNAMED_CHUNKS = ("outputText", "generation", "completion")

@@ -11,9 +11,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from mangaassist_assets.tracing.adapters.building import Stage
-from mangaassist_assets.tracing.adapters.values import content_text, decoded, first_name, first_of, mapping, sequence
 from mangaassist_assets.tracing.contract.names import Attribute, SpanName
 from mangaassist_assets.tracing.contract.records import SpanRecord
+from mangaassist_assets.tracing.contract.values import content_text, decoded, first_name, first_of, mapping, sequence
 
 _FAILED = "error"
 

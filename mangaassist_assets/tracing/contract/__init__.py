@@ -1,1 +1,1 @@
-"""The trace contract: names, the mapping of facts, and reading a trace as a chat turn."""
+"""The trace contract in plain values: names, trace records, chat turns, trace ids, and values of any type."""

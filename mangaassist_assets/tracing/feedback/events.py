@@ -15,9 +15,9 @@ from typing import Any
 
 from mangaassist_assets.core.bundles import InvalidBundleError, validate_bundle
 from mangaassist_assets.privacy import is_pseudonym
+from mangaassist_assets.tracing.contract.feedback_fields import EventParts, FieldError, feedback_fields
 from mangaassist_assets.tracing.contract.trace_ids import TraceIdError, mlflow_trace_id
 from mangaassist_assets.tracing.contract.turns import Feedback
-from mangaassist_assets.tracing.feedback.fields import EventParts, FieldError, feedback_fields
 from mangaassist_assets.tracing.feedback.times import TimeSource, event_time, iso
 
 SCHEMA = 1

@@ -5,13 +5,10 @@ from __future__ import annotations
 import hashlib
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from mangaassist_assets.privacy import is_pseudonym, pseudonym
+from mangaassist_assets.privacy import is_personal_id, pseudonym, user_key
 from mangaassist_assets.tracing.feedback.events import CONTENT_ID, FeedbackEvent
-
-if TYPE_CHECKING:
-    from mangaassist_assets.tracing.importing.scrubbing import Scrubber
 
 _IDENTIFIER = re.compile(r"[0-9A-Za-z._:/=+#-]+")
 
@@ -37,22 +34,19 @@ class StoredIds:
 
     def user(self, user: str | None) -> str | None:
         """Return the pseudonym of a user."""
-        if not user or is_pseudonym(user):
-            return user or None
-        return None if self.key is None else pseudonym(user, self.key)
+        return user_key(user, self.key)
 
     def session(self, session_id: str | None, *, user: str | None) -> str | None:
         """Return a session's id; that of a person, such as an e-mail address or the user's own, as a pseudonym."""
         if session_id is None:
             return None
-        personal = session_id == user or self._is_personal(session_id)
-        if not personal:
+        if session_id != user and not is_personal_id(session_id):
             return session_id
         return None if self.key is None else pseudonym(session_id, self.key, prefix="s")
 
     def _event(self, event_id: str) -> str:
         # An id made of content is long and numeric: chance may write a telephone number in it.
-        own = event_id.startswith(CONTENT_ID) or not self._is_personal(event_id)
+        own = event_id.startswith(CONTENT_ID) or not is_personal_id(event_id)
         return event_id if own else self._hashed(event_id, "e")
 
     def _response(self, response_id: str) -> str:
@@ -64,11 +58,3 @@ class StoredIds:
             # Events have to be told apart, and responses found again, also without the secret.
             return f"{prefix}-{hashlib.sha256(value.encode('utf-8', 'surrogatepass')).hexdigest()[:20]}"
         return pseudonym(value, self.key, prefix=prefix)
-
-    def _is_personal(self, value: str) -> bool:
-        return self._scrubber().identifier(value, "s") != value
-
-    def _scrubber(self) -> Scrubber:
-        from mangaassist_assets.tracing.importing.scrubbing import Scrubber
-
-        return Scrubber(key=self.key or b"")

@@ -19,11 +19,12 @@ from typing import Any
 
 import polars as pl
 
+from mangaassist_assets.core.codecs import to_parquet
 from mangaassist_assets.core.ingestion_tables import Checkpoint, IngestionConflictError, IngestionTable, storage_options
 from mangaassist_assets.tracing.feedback.events import CONTENT_DIGITS, CONTENT_ID, FeedbackRecord
 from mangaassist_assets.tracing.feedback.identity import StoredIds
 from mangaassist_assets.tracing.feedback.sources import FeedbackSource, RejectedRecord
-from mangaassist_assets.tracing.ingestion.turn_frames import SnapshotSchemaError, to_parquet
+from mangaassist_assets.tracing.ingestion.turn_frames import SnapshotSchemaError
 
 _EVENT_COLUMNS: dict[str, pl.DataType | type[pl.DataType]] = {
     "event_id": pl.String,

@@ -16,9 +16,11 @@ from typing import Literal, Protocol, cast
 
 import polars as pl
 
+from mangaassist_assets.core.codecs import to_parquet
+from mangaassist_assets.core.figures import Figures
 from mangaassist_assets.tracing.contract.turns import Feedback
 from mangaassist_assets.tracing.feedback.events import FeedbackRecord, latest_feedback
-from mangaassist_assets.tracing.ingestion.turn_frames import SnapshotSchemaError, to_parquet
+from mangaassist_assets.tracing.ingestion.turn_frames import SnapshotSchemaError
 
 RecordingState = Literal["recorded", "pending", "other_bundle", "refused"]
 """`pending`: the trace is not there or not finished; `other_bundle`: it belongs to another bundle than the event says;
@@ -96,6 +98,21 @@ class Recording:
     def oldest_pending(self) -> str | None:
         """Return the time of the oldest event that waits for its trace."""
         return cast("str | None", self.frame.filter(pl.col("state") == "pending")["timestamp"].min())
+
+    def figures(self) -> Figures:
+        """Return counts of events by state, and of what was written."""
+        return {
+            "dagster/row_count": self.frame.height,
+            "recorded": self.count("recorded"),
+            "pending": self.count("pending"),
+            "oldest_pending": self.oldest_pending() or "none",
+            "of_another_bundle": self.count("other_bundle"),
+            "refused": self.count("refused"),
+            "newly_recorded": self.added,
+            "found_on_traces": self.found,
+            "remembered": self.remembered,
+            "tags_set": self.tags_set,
+        }
 
     def to_parquet(self) -> bytes:
         """Return the states as Parquet; the same states give the same bytes with the same version of polars."""

@@ -6,9 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from mangaassist_assets.tracing.adapters.building import SESSION_METADATA
-from mangaassist_assets.tracing.contract.mapping import TraceMapping
 from mangaassist_assets.tracing.contract.records import TraceState
-from mangaassist_assets.tracing.contract.turn_reader import identifying_tags
 from mangaassist_assets.tracing.importing.fields import MAXIMUM_KEY, MAXIMUM_SOURCE, MAXIMUM_VALUE
 from mangaassist_assets.tracing.importing.imported_trace import (
     ORIGINAL_ID_TAG,
@@ -20,6 +18,8 @@ from mangaassist_assets.tracing.importing.imported_trace import (
     UnreadableTraceError,
     to_record,
 )
+from mangaassist_assets.tracing.reading.mapping import TraceMapping
+from mangaassist_assets.tracing.reading.turn_reader import identifying_tags
 
 MAXIMUM_SPANS = 20_000
 _MAXIMUM_NAME = 4_096

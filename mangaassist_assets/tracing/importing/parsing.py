@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from mangaassist_assets.tracing.adapters.values import decoded
+from mangaassist_assets.tracing.contract.values import decoded
 from mangaassist_assets.tracing.importing import mlflow_json, otlp_json
 from mangaassist_assets.tracing.importing.files import ImportFileError, Limits, Line, lines, open_traces, whole
 from mangaassist_assets.tracing.importing.imported_trace import ImportedTrace, UnreadableTraceError

@@ -15,11 +15,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
-from mangaassist_assets.privacy import is_profile_key, is_pseudonym, pseudonym, redact
-from mangaassist_assets.privacy.personal_keys import IDENTIFIERS, SECRETS, SESSIONS, USERS, names_model
+from mangaassist_assets.privacy import is_generated, is_profile_key, is_pseudonym, kept_id, pseudonym, redact
 from mangaassist_assets.tracing.adapters.stream_events import CHUNK_ATTRIBUTE, streamed_text, streamed_tool_uses
-from mangaassist_assets.tracing.adapters.values import decoded, mapping
 from mangaassist_assets.tracing.contract.records import SpanEvent
+from mangaassist_assets.tracing.contract.values import decoded, mapping
 from mangaassist_assets.tracing.importing.imported_trace import (
     INPUTS,
     OUTPUTS,
@@ -28,6 +27,7 @@ from mangaassist_assets.tracing.importing.imported_trace import (
     ImportedTrace,
 )
 from mangaassist_assets.tracing.importing.parsing import Part
+from mangaassist_assets.tracing.importing.personal_keys import IDENTIFIERS, SECRETS, SESSIONS, USERS, names_model
 
 REMOVED = "[REDACTED]"
 PROFILE = "[PROFILE]"
@@ -35,12 +35,7 @@ _DEEPEST_TEXT = 8
 _ESCAPE = re.compile(r"\\u([0-9a-fA-F]{4})")
 _HOME = re.compile(r"(?<![A-Za-z0-9])(/home/|/Users/|[A-Za-z]:\\Users\\)[^/\\\s\"':]{1,64}")
 _IDENTIFIER = re.compile(r"[0-9A-Za-z._:/#+-]{1,250}")
-# A UUID or a long hexadecimal number, with a word before it or not, in which chance may write a telephone number; and
-# plain names of attributes.
-_HARMLESS = re.compile(
-    r"(?:[A-Za-z]{1,12}[-_])?(?:[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}|(?=[0-9]*[a-fA-F])[0-9a-fA-F]{16,64})"
-    r"|[a-z]{1,20}(?:[._][a-z]{1,20}){1,5}"
-)
+_ATTRIBUTE_NAME = re.compile(r"[a-z]{1,20}(?:[._][a-z]{1,20}){1,5}")
 _WORD = re.compile(r"(?!.*[0-9]{7})[A-Za-z_$][A-Za-z0-9_./:$-]{0,80}")
 _SHORT = 4_000
 _PREVIEW = 2_000
@@ -61,7 +56,7 @@ class Scrubber:
         previews = {"mlflow.traceInputs": inputs, "mlflow.traceOutputs": outputs}
         return replace(
             trace,
-            original_id=None if trace.original_id is None else self._grouping(trace.original_id, "t"),
+            original_id=None if trace.original_id is None else kept_id(trace.original_id, self.key, prefix="t"),
             client_request_id=self._optional(trace.client_request_id),
             # A preview is cut, and a cut address is not found: it is made again where the whole text had changed.
             request_preview=self._preview(trace.request_preview, inputs),
@@ -119,7 +114,7 @@ class Scrubber:
         if name in USERS and not value.startswith(("{", "[")):
             return self._user(value)
         if name in SESSIONS:
-            return self._grouping(value, "s")
+            return kept_id(value, self.key, prefix="s")
         if key is not None and (key in IDENTIFIERS or names_model(key)) and _IDENTIFIER.fullmatch(value):
             return value
         return self.text(value, depth)
@@ -131,14 +126,6 @@ class Scrubber:
 
     def _user(self, value: str) -> str:
         return value if is_pseudonym(value) else pseudonym(value, self.key)
-
-    def _grouping(self, value: str, prefix: str) -> str:
-        """Return an id that others hang on: as it is, or a pseudonym where personal data is found in it."""
-        return value if self.text(value) == value else pseudonym(value, self.key, prefix=prefix)
-
-    def identifier(self, value: str, prefix: str) -> str:
-        """Return an id from outside as it may be kept: a pseudonym where it tells of a person."""
-        return pseudonym(value, self.key, prefix=prefix) if "@" in value else self._grouping(value, prefix)
 
     def _optional(self, value: str | None) -> str | None:
         return None if value is None else self.text(value)
@@ -219,7 +206,7 @@ def _label(value: str) -> str:
 
 
 def _redacted(value: str) -> str:
-    if _HARMLESS.fullmatch(value):
+    if is_generated(value) or _ATTRIBUTE_NAME.fullmatch(value):
         return value
     return _redacted_short(value) if len(value) <= _SHORT else _redacted_any(value)
 

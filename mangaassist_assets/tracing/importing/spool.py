@@ -11,10 +11,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from mangaassist_assets.tracing.contract.mapping import TraceMapping
 from mangaassist_assets.tracing.importing.imported_trace import ImportedTrace, UnreadableTraceError, from_json, to_json
 from mangaassist_assets.tracing.importing.merging import check_storable, merged, with_contract_tags
 from mangaassist_assets.tracing.importing.parsing import ImportReject, Part
+from mangaassist_assets.tracing.reading.mapping import TraceMapping
 
 MAXIMUM_TRACE = 64 << 20
 

@@ -8,9 +8,9 @@ from typing import Any
 import polars as pl
 
 from mangaassist_assets.core.ingestion_tables import PARTITION
-from mangaassist_assets.tracing.contract.turn_reader import TraceReading
 from mangaassist_assets.tracing.contract.turns import ChatTurn
 from mangaassist_assets.tracing.ingestion.turn_frames import TURN_SCHEMA, turn_row
+from mangaassist_assets.tracing.reading.turn_reader import TraceReading
 
 NO_BUNDLE = "_none"
 """The partition of quarantined traces that name no valid release bundle; no valid key begins with `_`."""

@@ -10,14 +10,14 @@ from typing import Final
 
 from mangaassist_assets.privacy import redact
 from mangaassist_assets.tracing.adapters import in_contract_shape
-from mangaassist_assets.tracing.adapters.values import decoded
-from mangaassist_assets.tracing.contract.mapping import FACTS, Part, Place, Section, TraceMapping
 from mangaassist_assets.tracing.contract.names import SpanName
 from mangaassist_assets.tracing.contract.records import SpanRecord, TraceRecord
-from mangaassist_assets.tracing.contract.trace_view import TraceView
-from mangaassist_assets.tracing.contract.turn_reader import TraceReading, read_trace
 from mangaassist_assets.tracing.contract.turns import ChatTurn
-from mangaassist_assets.tracing.contract.typed_values import (
+from mangaassist_assets.tracing.contract.values import decoded
+from mangaassist_assets.tracing.reading.mapping import FACTS, Part, Place, Section, TraceMapping
+from mangaassist_assets.tracing.reading.trace_view import TraceView
+from mangaassist_assets.tracing.reading.turn_reader import TraceReading, read_trace
+from mangaassist_assets.tracing.reading.typed_values import (
     WrongTypeError,
     boolean_of,
     count_of,

@@ -21,9 +21,7 @@ import polars as pl
 
 from mangaassist_assets.core.ingestion_tables import PARTITION, Checkpoint, IngestionConflictError, IngestionTable
 from mangaassist_assets.privacy import Vocabulary
-from mangaassist_assets.tracing.contract.mapping import TraceMapping, read_mapping
 from mangaassist_assets.tracing.contract.records import TraceRecord
-from mangaassist_assets.tracing.contract.turn_reader import CONTRACT_VERSION, TraceReading, read_trace
 from mangaassist_assets.tracing.ingestion.ingested_rows import INGESTED_SCHEMA, NO_BUNDLE, ingested_row, tombstone
 from mangaassist_assets.tracing.ingestion.ingested_traces import BundleTraces, IngestedTraces
 from mangaassist_assets.tracing.ingestion.ingestion_state import Ingested, IngestionState
@@ -34,6 +32,8 @@ from mangaassist_assets.tracing.ingestion.trace_sources import (
     TraceSource,
     fingerprint,
 )
+from mangaassist_assets.tracing.reading.mapping import TraceMapping, read_mapping
+from mangaassist_assets.tracing.reading.turn_reader import CONTRACT_VERSION, TraceReading, read_trace
 
 OVERLAP_MS = 10 * 60 * 1000
 """How far behind the newest trace the reader looks for traces that were stored late."""

@@ -6,14 +6,13 @@ The same turns give the same bytes whatever order they came in, so that the dige
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict, fields
+from collections.abc import Mapping
+from dataclasses import fields
 from operator import attrgetter
 from typing import Any
 
 import polars as pl
 
-from mangaassist_assets.tracing.contract.turn_reader import Quarantined
 from mangaassist_assets.tracing.contract.turns import (
     ChatTurn,
     Feedback,
@@ -168,25 +167,6 @@ def _plain(
     return dict(zip(_FIELDS[kind], _VALUES[kind](value), strict=True))
 
 
-def turns_frame(turns: Iterable[ChatTurn]) -> pl.DataFrame:
-    """Return one row per turn, sorted by (timestamp_ms, trace_id), in TURN_SCHEMA."""
-    rows = [turn_row(turn) for turn in sorted(turns, key=lambda turn: (turn.timestamp_ms, turn.trace_id))]
-    return pl.DataFrame(rows, schema=TURN_SCHEMA, orient="row")
-
-
-def quarantine_frame(quarantined: Iterable[Quarantined]) -> pl.DataFrame:
-    """Return one row per quarantined trace, sorted by (timestamp_ms, trace_id), in QUARANTINE_SCHEMA."""
-    rows = [asdict(item) for item in sorted(quarantined, key=lambda item: (item.timestamp_ms, item.trace_id))]
-    return pl.DataFrame(rows, schema=QUARANTINE_SCHEMA, orient="row")
-
-
-def to_parquet(frame: pl.DataFrame) -> bytes:
-    """Return the frame as Parquet; the same frame gives the same bytes with the same version of polars."""
-    buffer = io.BytesIO()
-    frame.write_parquet(buffer, compression="zstd", compression_level=3, statistics=True, row_group_size=50_000)
-    return buffer.getvalue()
-
-
 def with_feedback(turns: pl.DataFrame, feedback: Mapping[str, Feedback]) -> pl.DataFrame:
     """Return the turns with the feedback of these traces by id; the others keep what their traces say."""
     said = pl.DataFrame(
@@ -212,7 +192,7 @@ def turns_from_frame(frame: pl.DataFrame) -> list[ChatTurn]:
 
 
 def turns_from_parquet(content: bytes) -> list[ChatTurn]:
-    """Return the turns stored by `to_parquet(turns_frame(...))`; raises SnapshotSchemaError for another table."""
+    """Return the turns of a stored table in TURN_SCHEMA; raises SnapshotSchemaError for another table."""
     return turns_from_frame(pl.read_parquet(io.BytesIO(content)))
 
 

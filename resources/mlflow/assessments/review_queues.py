@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 from urllib.parse import quote
 
+from mangaassist_assets.core.figures import Figures
 from mangaassist_assets.tracing.contract.names import EXPECTED_INTENT, RELEVANT_DOCUMENTS
 from resources.mlflow.assessments.reviews import trace_assessments
 
@@ -61,6 +62,16 @@ class PublishedQueue:
     removed: int
     completed: int
     gone: tuple[str, ...] = ()
+
+    def figures(self) -> Figures:
+        """Return the kind of desk, and counts of traces."""
+        return {
+            "desk": "review queue" if self.desk == "queue" else "traces with a tag",
+            "added_in_mlflow": self.added,
+            "completed_in_mlflow": self.completed,
+            "removed_in_mlflow": self.removed,
+            "traces_gone": len(self.gone),
+        }
 
 
 class MlflowReviewQueues:

@@ -6,8 +6,8 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from mangaassist_assets.tracing.contract.feedback_fields import feedback_fields
 from mangaassist_assets.tracing.contract.names import USER_FEEDBACK_ASSESSMENT, Tag
-from mangaassist_assets.tracing.feedback.fields import feedback_fields
 from mangaassist_assets.triggers.thumb_history import ThumbOnTrace
 from mangaassist_assets.triggers.thumbs import PressedThumb, Thumb, TraceVote
 from resources.mlflow.assessments.feedback import EVENT_TIME

@@ -14,8 +14,8 @@ from mangaassist_assets.core.bundles import InvalidBundleError
 from mangaassist_assets.privacy import pseudonym
 from mangaassist_assets.tracing.contract.names import SpanName, Tag
 from mangaassist_assets.tracing.contract.records import SpanRecord, TraceRecord
-from mangaassist_assets.tracing.contract.turn_reader import parse_turn
 from mangaassist_assets.tracing.contract.turns import ChatTurn
+from mangaassist_assets.tracing.reading.turn_reader import parse_turn
 from tests.support.store_chatbot import (
     KEY,
     PASSAGES,

@@ -12,7 +12,7 @@ from mangaassist_assets.chatbot.tracer import TurnTracer
 from mangaassist_assets.datasets.sources.utterances import Utterance, read_utterances
 from mangaassist_assets.retrieval.tenants import InvalidTenantError
 from mangaassist_assets.tracing.contract.names import SpanName
-from mangaassist_assets.tracing.contract.turn_reader import parse_turn
+from mangaassist_assets.tracing.reading.turn_reader import parse_turn
 from tests.support.store_chatbot import (
     HashEmbedder,
     MemoryIndex,

@@ -23,8 +23,11 @@ def session(tmp_path) -> Any:
     (tmp_path / "home" / "knowledge").mkdir(parents=True)
     (tmp_path / "home" / "logs").mkdir()
     return SimpleNamespace(
-        home=SimpleNamespace(knowledge=tmp_path / "home" / "knowledge", logs=tmp_path / "home" / "logs"),
-        resources=SimpleNamespace(store=SimpleNamespace(inputs=lambda: UPath(tmp_path / "home" / "inputs"))),
+        logs=tmp_path / "home" / "logs",
+        resources=SimpleNamespace(
+            store=SimpleNamespace(inputs=lambda: UPath(tmp_path / "home" / "inputs")),
+            knowledge=SimpleNamespace(path=lambda: tmp_path / "home" / "knowledge"),
+        ),
         progress=lambda _line: None,
     )
 
@@ -61,7 +64,10 @@ def test_a_document_that_was_taken_away_is_not_kept(session, knowledge):
     (knowledge / "pages").mkdir()
     (knowledge / "pages" / "new.md").write_text("# New")
     _keep_inputs(session, [], knowledge, vocabulary=Vocabulary(()))
-    kept = {str(path.relative_to(session.home.knowledge)) for path in session.home.knowledge.rglob("*.md")}
+    kept = {
+        str(path.relative_to(session.resources.knowledge.path()))
+        for path in session.resources.knowledge.path().rglob("*.md")
+    }
     assert kept == {"pages/new.md"}
 
 
@@ -71,7 +77,7 @@ def test_rejects_lie_beside_their_file_or_in_the_home_where_that_cannot_be_writt
     assert beside == tmp_path / "training.rejects.jsonl"
     (tmp_path / "file").write_text("")
     elsewhere = report_rejects(session, tmp_path / "file" / "training.jsonl", rejects)
-    assert elsewhere == session.home.logs / "training.rejects.jsonl"
+    assert elsewhere == session.logs / "training.rejects.jsonl"
     assert json.loads(elsewhere.read_text())["line_number"] == 3
 
 

@@ -10,12 +10,13 @@ from mangaassist_assets.cli.commands.labels import format_of, render_export, ren
 from mangaassist_assets.cli.main import main
 from mangaassist_assets.cli.session import CommandError
 from mangaassist_assets.core.bundles import TURNS_CARD_FILE
+from mangaassist_assets.core.codecs import to_parquet
 from mangaassist_assets.core.snapshots import SnapshotMissingError, SnapshotStore, canonical_json
-from mangaassist_assets.labelling.queue.stored_queue import QUEUE_FILE, queue_to_json
+from mangaassist_assets.labelling.queue.review_queue import QUEUE_FILE
 from mangaassist_assets.tracing.ingestion.stored_turns import TURNS_FILE
-from mangaassist_assets.tracing.ingestion.turn_frames import to_parquet, turns_frame
 from resources.mlflow.assessments.reviews import MlflowLabelRecorder, RecordedLabels
 from tests.support.labelling import make_turn, queue_item, reviewed_turn, said
+from tests.support.turn_frames import turns_frame
 
 BUNDLE = "2026.03.24-rc2"
 
@@ -33,7 +34,7 @@ def store(tmp_path):
         queue_item(trace_id, rank, cluster_name="[red]parcel")
         for rank, trace_id in enumerate(["tr-1", "gone"], start=1)
     ]
-    made.write("review_queue", {QUEUE_FILE: queue_to_json(items)}, partition=BUNDLE)
+    made.write("review_queue", {QUEUE_FILE: canonical_json(items)}, partition=BUNDLE)
     return made
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from mangaassist_assets.cli.commands.redact import render_redact, run_redact, run_redact_lines
+from mangaassist_assets.cli.commands.personal_data import render_redact, run_redact, run_redact_lines
 
 
 def test_the_report_says_where_and_never_what():

@@ -8,7 +8,8 @@ import dagster as dg
 import pytest
 
 from mangaassist_assets.assets.common import leave_out
-from mangaassist_assets.cli.session import OWNER_TAG, _outcome, end_orphaned_runs, owner_of_this_process
+from mangaassist_assets.cli.session import _outcome
+from mangaassist_assets.local.dagster_instance import OWNER_TAG, end_orphaned_runs, owner_of_this_process
 
 
 @pytest.fixture

@@ -5,6 +5,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from upath import UPath
 
+from mangaassist_assets.core import snapshots
+from mangaassist_assets.core.files import write_whole
 from mangaassist_assets.core.snapshots import (
     SnapshotDamagedError,
     SnapshotMissingError,
@@ -55,14 +57,13 @@ def test_a_changed_file_is_refused(store):
 
 def test_a_write_killed_before_the_pointer_leaves_the_older_snapshot(store, monkeypatch):
     store.write("turns", {"a": b"1"})
-    original = UPath.write_bytes
 
-    def dies(self, data):
-        if "LATEST" in self.name:
+    def dies(path, data):
+        if "LATEST" in path.name:
             raise KeyboardInterrupt
-        return original(self, data)
+        write_whole(path, data)
 
-    monkeypatch.setattr(type(store.root), "write_bytes", dies)
+    monkeypatch.setattr(snapshots, "write_whole", dies)
     with pytest.raises(KeyboardInterrupt):
         store.write("turns", {"a": b"2"})
     monkeypatch.undo()
@@ -106,3 +107,26 @@ def test_the_history_has_older_snapshots_of_all_partitions_and_none_that_a_kille
     }
     assert [store.read(one, "a") for one in history if one == first] == [b"1"]
     assert list(store.history("turns")) == history
+
+
+def test_a_snapshot_is_found_by_its_digest_after_newer_ones_until_its_files_change(store, tmp_path):
+    first = store.write("turns", {"a": b"1"}, partition="one")
+    store.write("turns", {"a": b"2"}, partition="one")
+    assert store.find_digest("turns", partition="one", digest=first.digest) == first
+    assert store.find_digest("turns", partition=None, digest=first.digest) is None
+    assert store.find_digest("turns", partition="one", digest=first.digest[:24] + "0" * 40) is None
+    (tmp_path / "snapshots" / "turns" / "one" / first.digest[:24] / "a").write_bytes(b"3")
+    assert store.find_digest("turns", partition="one", digest=first.digest) is None
+
+
+def test_the_folders_are_all_there_are_and_say_which_one_is_the_latest(store, tmp_path):
+    assert list(store.folders("turns")) == []
+    older = store.write("turns", {"a": b"1"})
+    newer = store.write("turns", {"a": b"2"})
+    (tmp_path / "snapshots" / "turns" / "never-finished" / "half").mkdir(parents=True)
+    found = {(one.partition, one.path.name): (one.complete, one.latest) for one in store.folders("turns")}
+    assert found == {
+        (None, older.digest[:24]): (True, False),
+        (None, newer.digest[:24]): (True, True),
+        ("never-finished", "half"): (False, False),
+    }

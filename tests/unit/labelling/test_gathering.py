@@ -1,17 +1,12 @@
 import json
 
+from mangaassist_assets.core.codecs import from_json
 from mangaassist_assets.labelling.gathering import gather_labels
-from mangaassist_assets.labelling.intent_labels import LABELS_FILE, labels_from_parquet
+from mangaassist_assets.labelling.intent_labels import CONFLICTS_FILE, LABELS_FILE, LabelConflict, labels_from_parquet
 from mangaassist_assets.labelling.judge import Judging
+from mangaassist_assets.labelling.judge_answers import IntentJudgement
 from mangaassist_assets.labelling.reviews import labels_from_reviews
-from mangaassist_assets.labelling.stored_labels import (
-    CONFLICTS_FILE,
-    JUDGEMENTS_FILE,
-    REPORT_FILE,
-    conflicts_from_json,
-    judgements_from_json,
-    label_files,
-)
+from mangaassist_assets.labelling.stored_labels import JUDGEMENTS_FILE, REPORT_FILE, label_files
 from tests.support.labelling import close_vectors, human_label, make_turn, one_group, reviewed_turn, said
 
 
@@ -69,8 +64,8 @@ def test_what_is_stored_reads_back_and_is_the_same_every_time():
     files = label_files(gathered)
     assert label_files(gather(turns)) == files
     assert tuple(labels_from_parquet(files[LABELS_FILE])) == gathered.labels
-    assert tuple(conflicts_from_json(files[CONFLICTS_FILE])) == gathered.conflicts
-    assert judgements_from_json(files[JUDGEMENTS_FILE]) == {}
+    assert from_json(tuple[LabelConflict, ...], files[CONFLICTS_FILE]) == gathered.conflicts
+    assert from_json(dict[str, IntentJudgement], files[JUDGEMENTS_FILE]) == {}
     report = json.loads(files[REPORT_FILE])
     assert report["labels"] == {"human": 3, "judge": 0, "propagated": 1}
     assert report["propagation"]["error"]["trials"] == 3

@@ -1,13 +1,12 @@
 from __future__ import annotations
 
-import json
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from mangaassist_assets.local.home import FOLDERS, Home, HomeError, write_atomically
+from mangaassist_assets.local.home import FOLDERS, Home, HomeError
 
 
 def test_opening_creates_every_folder_and_opening_again_changes_nothing(tmp_path: Path) -> None:
@@ -46,7 +45,7 @@ def test_a_folder_of_something_else_is_refused_and_left_alone(tmp_path: Path) ->
 
 def test_a_home_whose_creation_was_cut_off_is_finished(tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
-    (tmp_path / ".home.json-abc").write_text("{")
+    (tmp_path / ".home.json.abc").write_text("{")
     assert Home.open(tmp_path).logs.is_dir()
 
 
@@ -97,12 +96,3 @@ def test_a_damaged_key_is_refused(tmp_path: Path, content: str) -> None:
     (home.root / "pseudonym.key").write_text(content)
     with pytest.raises(HomeError, match="backup"):
         home.pseudonym_key()
-
-
-def test_a_write_that_fails_leaves_the_old_file_and_nothing_beside_it(tmp_path: Path) -> None:
-    target = tmp_path / "state.json"
-    write_atomically(target, json.dumps({"old": True}))
-    with pytest.raises(UnicodeEncodeError):
-        write_atomically(target, "\ud800")
-    assert json.loads(target.read_text()) == {"old": True}
-    assert list(tmp_path.iterdir()) == [target]

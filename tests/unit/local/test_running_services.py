@@ -9,7 +9,8 @@ from mangaassist_assets.local.home import Home, HomeError
 from mangaassist_assets.local.processes import ProcessIdentity
 from mangaassist_assets.local.running_services import SupervisorState, now, state_file
 from mangaassist_assets.local.services import client_environment
-from mangaassist_assets.local.supervisor import Supervisor, running_services
+from mangaassist_assets.local.sharing import running_services
+from mangaassist_assets.local.supervisor import Supervisor
 
 URLS = {"mlflow": "http://127.0.0.1:1", "ministack": "http://127.0.0.1:2", "sagemaker": "http://127.0.0.1:3"}
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from mangaassist_assets.reporting.groups import NOT_STATED, largest_groups, shown_name
 from mangaassist_assets.reporting.satisfaction.chart import satisfaction_chart
-from mangaassist_assets.reporting.satisfaction.groups import NOT_STATED, largest_groups, shown_name
 from mangaassist_assets.reporting.satisfaction.report import GROUP_SCHEMA, GroupCounts, build_report
 from mangaassist_assets.reporting.warehouse.queries import OVERALL, SATISFACTION_DIMENSIONS
 

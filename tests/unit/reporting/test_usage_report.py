@@ -16,8 +16,8 @@ from mangaassist_assets.reporting.usage.prices import read_prices
 from mangaassist_assets.reporting.usage.report import DIMENSIONS, WHOLE_TURN, build_usage_report
 from mangaassist_assets.reporting.warehouse.queries import OVERALL
 from mangaassist_assets.tracing.contract.turns import Generation, StageTiming
-from mangaassist_assets.tracing.ingestion.turn_frames import turns_frame
 from tests.support.reports import BUNDLE, HAIKU, START_MS, chat_turn
+from tests.support.turn_frames import turns_frame
 
 DAY_MS = 86_400_000
 DEAR, CHEAP, FREE_OF_PRICE = "invented.dear", "invented.cheap", "invented.unpriced"

@@ -103,7 +103,7 @@ def test_many_writers_at_once_lose_nothing(cache, tmp_path):
     vectors, report = embed_chunks(chunks, HashEmbedder(), cache)
     assert report.embedded == 0
     np.testing.assert_array_equal(vectors, HashEmbedder().embed([f"T\ntext {number}" for number in range(30)]))
-    assert not list((tmp_path / "cache").rglob("*.tmp"))
+    assert not list((tmp_path / "cache").rglob(".*"))
 
 
 @pytest.mark.parametrize(

@@ -10,25 +10,27 @@ from uuid import uuid4
 import dagster as dg
 import pytest
 
+from mangaassist_assets.core.codecs import to_parquet
 from mangaassist_assets.jobs import failure_mining, release, retraining
 from mangaassist_assets.partitions import release_bundles
 from mangaassist_assets.tracing.contract.turns import ChatTurn
 from mangaassist_assets.tracing.feedback.events import FeedbackEvent, feedback_record, parse_feedback
 from mangaassist_assets.tracing.feedback.identity import StoredIds
+from mangaassist_assets.tracing.feedback.sources import FeedbackBatch
 from mangaassist_assets.tracing.ingestion.stored_turns import TURNS_FILE
-from mangaassist_assets.tracing.ingestion.turn_frames import to_parquet, turns_frame
 from mangaassist_assets.triggers.cursors import CursorError
 from mangaassist_assets.triggers.thumb_history import ThumbOnTrace
 from mangaassist_assets.triggers.thumbs import PressedThumb, Thumb, TraceVote
 from resources.aws.app_config import AppConfigResource
 from resources.aws.clients import AwsResource
-from resources.feedback.feedback_stream import FeedbackBatch, KinesisFeedbackResource
+from resources.feedback.feedback_stream import KinesisFeedbackResource
 from resources.mlflow.traces.reader import BundleSightings
 from resources.mlflow.tracking import MlflowResource
 from resources.store import StoreResource
 from sensors.configuration_versions import configuration_versions
 from sensors.feedback_threshold import feedback_threshold
 from sensors.new_release_bundles import new_release_bundles
+from tests.support.turn_frames import turns_frame
 
 BUNDLE = "2026.03.24-rc2"
 SHARD = "shardId-000000000000"
@@ -301,11 +303,11 @@ def test_without_a_stream_it_counts_traces_and_other_errors_are_errors(instance,
         ticker.tick()
 
 
-@pytest.mark.parametrize("damage", ["no json", '{"kind": "other"}', "positions", "counts"])
+@pytest.mark.parametrize("damage", ["no json", '{"kind": "other"}', "positions", "counts", "history"])
 def test_a_damaged_cursor_says_how_to_start_afresh(feedback, stream, damage):
     stream.thumbs(down=1)
     feedback.skip_reason()
-    if damage in {"positions", "counts"}:
+    if damage in {"positions", "counts", "history"}:
         content = json.loads(feedback.cursor)
         content["state"][damage] = 7
         damage = json.dumps(content)

@@ -9,7 +9,8 @@ import pytest
 
 from mangaassist_assets.models.artifacts import seal_artifact
 from mangaassist_assets.models.examples import IntentExample
-from mangaassist_assets.models.intent.training import IntentTrainingConfig, train_intent_classifier
+from mangaassist_assets.models.intent.fine_tuning import IntentTrainingConfig
+from mangaassist_assets.models.intent.training import train_intent_classifier
 from mangaassist_assets.models.model_types import InputError
 from mangaassist_assets.models.reranker.model import Reranker
 from mangaassist_assets.serving.contract_check import artifact_breaches, contract_breaches

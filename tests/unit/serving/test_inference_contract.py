@@ -11,18 +11,13 @@ import pytest
 
 from mangaassist_assets.models.artifacts import ArtifactMismatchError
 from mangaassist_assets.models.examples import IntentExample, RankingExample
-from mangaassist_assets.models.intent.training import IntentTrainingConfig, train_intent_classifier
-from mangaassist_assets.models.reranker.training import RerankerTrainingConfig, train_reranker
+from mangaassist_assets.models.intent.fine_tuning import IntentTrainingConfig
+from mangaassist_assets.models.intent.training import train_intent_classifier
+from mangaassist_assets.models.reranker.pair_training import RerankerTrainingConfig
+from mangaassist_assets.models.reranker.training import train_reranker
 from mangaassist_assets.serving import inference
-from mangaassist_assets.serving.inference import (
-    BadRequestError,
-    InferenceRequest,
-    ServedModel,
-    input_fn,
-    model_fn,
-    output_fn,
-    predict_fn,
-)
+from mangaassist_assets.serving.inference import ServedModel, input_fn, model_fn, output_fn, predict_fn
+from mangaassist_assets.serving.request_parsing import BadRequestError, InferenceRequest
 from mangaassist_assets.serving.server import ModelHost
 
 PASSAGES = ("Gift cards never expire.", "Returns are free for thirty days.")

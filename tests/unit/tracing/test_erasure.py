@@ -10,6 +10,7 @@ import polars as pl
 import pytest
 from upath import UPath
 
+from mangaassist_assets.core.codecs import to_parquet
 from mangaassist_assets.core.snapshots import SnapshotStore
 from mangaassist_assets.privacy import pseudonym
 from mangaassist_assets.tracing.erasure import (
@@ -21,7 +22,6 @@ from mangaassist_assets.tracing.erasure import (
     snapshots_holding,
 )
 from mangaassist_assets.tracing.feedback.ingestion import FeedbackIngestion
-from mangaassist_assets.tracing.ingestion.turn_frames import to_parquet
 
 USER = pseudonym("someone", b"key")
 OTHER = pseudonym("someone else", b"key")

@@ -18,14 +18,12 @@ from safetensors import SafetensorError
 
 from mangaassist_assets.training.checkpoints import Checkpoints
 from mangaassist_assets.training.loop import (
-    LoopSettings,
     NothingToLearnError,
-    ParameterGroup,
     TrainingDivergedError,
-    Validation,
     learning_rate_factor,
     run_training_loop,
 )
+from mangaassist_assets.training.objective import LoopSettings, ParameterGroup, Validation
 from mangaassist_assets.training.progress import TrainingProgress, ignore_progress
 from tests.support.tiny_objective import TinyObjective, outcome, train_tiny
 

@@ -1,7 +1,12 @@
 import pytest
 
 from mangaassist_assets.triggers.configuration_changes import ConfigurationState, find_configuration_changes
-from mangaassist_assets.triggers.cursors import CursorError
+from mangaassist_assets.triggers.cursors import CursorError, from_cursor, to_cursor
+
+
+def again(state: ConfigurationState) -> ConfigurationState | None:
+    """Return the state as the next look finds it."""
+    return from_cursor("configuration_changes", 1, to_cursor("configuration_changes", 1, state), ConfigurationState)
 
 
 def test_the_first_look_is_a_baseline_and_no_change():
@@ -24,7 +29,7 @@ def test_going_back_and_forth_gives_three_changes_with_three_run_keys():
     keys = []
     for version in (2, 1, 2):
         changes = find_configuration_changes(state, {"prompts": version})
-        state = ConfigurationState.from_json(changes.state.to_json())
+        state = again(changes.state)
         keys += [one.run_key for one in changes.changed]
     assert len(set(keys)) == 3
 
@@ -43,7 +48,7 @@ def test_a_profile_that_appears_later_is_a_change():
 
 
 def test_a_damaged_cursor_says_to_reset_it():
-    assert ConfigurationState.from_json("") is None
+    assert from_cursor("configuration_changes", 1, "", ConfigurationState) is None
     for text in ("x", '{"kind": "configuration_changes", "version": 1, "state": {"versions": {"a": 1}, "edges": 0}}'):
         with pytest.raises(CursorError, match="reset the sensor's cursor"):
-            ConfigurationState.from_json(text)
+            from_cursor("configuration_changes", 1, text, ConfigurationState)

@@ -8,11 +8,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mangaassist_assets.triggers.cursors import CursorError
+from mangaassist_assets.triggers.cursors import CursorError, from_cursor, to_cursor
 from mangaassist_assets.triggers.feedback_threshold import Decision, FeedbackState, ThresholdConfig, decide
 from mangaassist_assets.triggers.thumbs import PressedThumb, TraceVote, Votes
 
 BUNDLE = "b1"
+
+
+def again(state: FeedbackState) -> FeedbackState | None:
+    """Return the state as the next look finds it."""
+    return from_cursor("feedback", 2, to_cursor("feedback", 2, state), FeedbackState)
 
 
 def press(number: int, *, down: bool = True, bundle: str | None = BUNDLE, at: int = 0, **fields) -> PressedThumb:
@@ -85,7 +90,7 @@ def test_counts_add_up_over_ticks_and_bundles_are_counted_apart():
     state = FeedbackState()
     for tick in range(3):
         decision = look(state, [*presses("b1", down=7, start=10 * tick), *presses("b2", down=1, start=10 * tick)])
-        state = FeedbackState.from_json(decision.state.to_json())
+        state = again(decision.state)
     assert [one.release_bundle for one in decision.fire] == ["b1"]
     assert "b2: 3 thumbs-down of 3" in look(state).reason
 
@@ -93,7 +98,7 @@ def test_counts_add_up_over_ticks_and_bundles_are_counted_apart():
 def test_an_event_that_comes_twice_counts_once_also_in_a_later_tick():
     events = presses("b1", down=12)
     first = look(FeedbackState(), [*events, *events])
-    second = look(FeedbackState.from_json(first.state.to_json()), events)
+    second = look(again(first.state), events)
     assert "b1: 12 thumbs-down of 12" in second.reason
 
 
@@ -156,7 +161,7 @@ def test_the_cursor_stays_small_whatever_comes_and_says_what_it_let_go():
         state = decision.state
     assert len(state.remembered) == 1_000
     assert "30 too many to remember, which count when they are recorded on their traces" in decision.reason
-    assert len(state.to_json()) < 100_000
+    assert len(to_cursor("feedback", 2, state)) < 100_000
 
 
 def test_what_changes_no_count_is_let_go_first():
@@ -174,24 +179,27 @@ def test_what_changes_no_count_is_let_go_first():
         "[]",
         "17",
         '{"kind": "other", "version": 2, "state": {}}',
-        '{"kind": "feedback_threshold", "version": 1, "state": {}}',
-        '{"kind": "feedback_threshold", "version": 2, "state": {}}',
-        '{"kind": "feedback_threshold", "version": 2, "state": {"marks": [["b", 1]], "remembered": []}}',
-        '{"kind": "feedback_threshold", "version": 2, "state": {"marks": [["b", -1, 0, 0]], "remembered": []}}',
-        '{"kind": "feedback_threshold", "version": 2, "state": {"marks": [], "remembered": ["abc"]}}',
-        '{"kind": "feedback_threshold", "version": 2, "state": {"marks": [], "remembered": [[1,2,3,4,"thumbs_up",6]]}}',
+        '{"kind": "feedback", "version": 1, "state": {}}',
+        '{"kind": "feedback", "version": 2}',
+        '{"kind": "feedback", "version": 2, "state": {"marks": {"b": 1}, "remembered": []}}',
+        '{"kind": "feedback", "version": 2, "state": {"marks": {"b": {"votes": {"up": -1}, "epoch": 0}}}}',
+        '{"kind": "feedback", "version": 2, "state": {"marks": {"b": {"votes": {"up": "1"}, "epoch": 0}}}}',
+        '{"kind": "feedback", "version": 2, "state": {"marks": {"b": {"votes": {"sideways": 1}, "epoch": 0}}}}',
+        '{"kind": "feedback", "version": 2, "state": {"remembered": ["abc"]}}',
+        '{"kind": "feedback", "version": 2, "state": {"remembered": [["e", "t", "thumb", 6, null, null]]}}',
+        '{"kind": "feedback", "version": 2, "state": {"remembered": [[1, "t", "thumbs_up", 6, null, null]]}}',
     ],
 )
 def test_a_cursor_that_cannot_be_read_says_to_reset_it(text):
     with pytest.raises(CursorError, match="reset the sensor's cursor"):
-        FeedbackState.from_json(text)
+        from_cursor("feedback", 2, text, FeedbackState)
 
 
 def test_no_cursor_is_the_empty_state_and_a_state_comes_back_whole():
-    assert FeedbackState.from_json(None) == FeedbackState.from_json("") == FeedbackState()
-    assert json.loads(FeedbackState().to_json())["version"] == 2
+    assert from_cursor("feedback", 2, None, FeedbackState) is from_cursor("feedback", 2, "", FeedbackState) is None
+    assert json.loads(to_cursor("feedback", 2, FeedbackState()))["version"] == 2
     state = look(FeedbackState(), [*presses("b1", down=20), press(9, bundle=None, response_id="r")]).state
-    assert FeedbackState.from_json(state.to_json()) == state
+    assert again(state) == state
 
 
 @given(st.lists(st.tuples(st.sampled_from(["b1", "b2"]), st.booleans()), max_size=120), st.lists(st.integers(1, 30)))
@@ -201,7 +209,7 @@ def test_no_thumb_is_lost_or_counted_twice_however_the_events_are_cut_into_ticks
     state, fired, position = FeedbackState(), 0, 0
     for size in [*cuts, len(events)]:
         decision = look(state, events[position : position + size])
-        state = FeedbackState.from_json(decision.state.to_json())
+        state = again(decision.state)
         fired += sum(one.up + one.down for one in decision.fire)
         position += size
     left = look(state, config=ThresholdConfig(minimum_negative=1, minimum_share=0.0))
@@ -255,7 +263,7 @@ class OneTrace:
         self.delivered += events
         trace = TraceVote(trace_id="tr-1", release_bundle=BUNDLE, feedback=self.tag, event_ms=self.recorded_ms)
         decision = look(self.state, events, traces={"tr-1": trace} if self.exists else {})
-        self.state = FeedbackState.from_json(decision.state.to_json())
+        self.state = again(decision.state)
         return decision.reason
 
 

@@ -59,13 +59,6 @@ def test_a_clock_that_runs_ahead_does_not_make_all_that_comes_old():
     assert votes_on_traces(history, traces.after, now_ms=NOW + 1)[0]["b1"].down == CHEAP + 2
 
 
-def test_a_history_that_cannot_be_read_is_counted_again():
-    history = ThumbHistory(until_ms=1, counted_ms=2, thumbs=3, votes={"b1": Votes(up=1)})
-    assert ThumbHistory.from_json(history.to_json()) == history
-    for damaged in (None, [], {}, {**history.to_json(), "votes": [["b1"]]}, {**history.to_json(), "until_ms": None}):
-        assert ThumbHistory.from_json(damaged) == ThumbHistory()
-
-
 @given(st.lists(st.tuples(st.integers(0, 4), st.booleans()), max_size=30), st.integers(0, 3))
 def test_what_is_remembered_and_what_is_read_are_all_votes_once(spread, looks):
     traces = Traces(*[thumb(1) for _ in range(CHEAP + 1)])

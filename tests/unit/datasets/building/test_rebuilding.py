@@ -16,7 +16,6 @@ from mangaassist_assets.datasets.versions.recorded_inputs import (
     InputGoneError,
     PinnedStore,
     RecordingStore,
-    stored_snapshot,
 )
 from mangaassist_assets.datasets.versions.stored_versions import find_version, read_rows, stored_versions
 from mangaassist_assets.labelling.intent_labels import LabelConflict
@@ -189,13 +188,6 @@ def test_what_was_only_looked_for_is_no_input(store):
     reads.find("training_corpus")
     list(reads.history("tagged_traces"))
     assert reads.inputs() == {}
-
-
-def test_a_stored_snapshot_is_found_by_its_digest_after_newer_ones(store):
-    snapshot = store.latest("training_corpus")
-    store.write("training_corpus", {"utterances.json": b"[]"})
-    assert stored_snapshot(store, "training_corpus", partition=None, digest=snapshot.digest) == snapshot
-    assert stored_snapshot(store, "training_corpus", partition=None, digest="0" * 64) is None
 
 
 class TestIntents:

@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from mangaassist_assets.datasets.guards.redaction_pass import RedactionPass
 from mangaassist_assets.datasets.versions.card_chart import counts_chart
 from mangaassist_assets.datasets.versions.card_text import cell, moment
-from mangaassist_assets.datasets.versions.data_card import DataCard, language_of
+from mangaassist_assets.datasets.versions.data_card import DataCard
 from mangaassist_assets.datasets.versions.versions import seal_version
 from mangaassist_assets.privacy import Vocabulary
-from mangaassist_assets.tracing.contract.turn_reader import CONTRACT_VERSION
+from mangaassist_assets.tracing.reading.turn_reader import CONTRACT_VERSION
 
 SECRET = "write to nobody.invented@example.invalid please"
 
@@ -76,21 +76,6 @@ def test_passages_are_counted_by_kind_and_examples_once():
     assert card.by_negative_kind == {"random": {"train": 1}, "relevant": {"train": 1}, "shown": {"train": 1}}
     assert card.by_source == {"titles": 1}
     assert "| same words as an answer | 2 |" in card.to_markdown()
-
-
-@pytest.mark.parametrize(
-    ("text", "language"),
-    [
-        ("hello", "en"),
-        ("ﾏﾝｶﾞ", "ja"),
-        ("注文", "ja"),
-        ("OnePiece を探して", "ja"),
-        ("[NAME]!", "other"),
-        ("Ｗｈｅｒｅ", "en"),
-    ],
-)
-def test_the_language_is_told_by_the_script(text, language):
-    assert language_of(text) == language
 
 
 def test_the_redaction_report_counts_placeholders_and_what_the_second_pass_changed():

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mangaassist_assets.evaluation.gate.gate import GateConfig, GateDecision, judge
+from mangaassist_assets.evaluation.gate.decision import GateConfig, GateDecision
+from mangaassist_assets.evaluation.gate.gate import judge
 from mangaassist_assets.evaluation.results import GateInput, ModelResults
 
 

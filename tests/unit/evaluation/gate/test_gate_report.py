@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from mangaassist_assets.evaluation.gate.chart import gate_chart
-from mangaassist_assets.evaluation.gate.gate import GateDecision, judge
+from mangaassist_assets.evaluation.gate.decision import GateDecision
+from mangaassist_assets.evaluation.gate.gate import judge
 from mangaassist_assets.evaluation.gate.table import escaped
 from mangaassist_assets.evaluation.results import GateInput, ModelResults
 from tests.support.gate_simulation import Planted, intent_results

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from mangaassist_assets.evaluation.gate.gate import GateConfig, GateDecision, judge
+from mangaassist_assets.evaluation.gate.decision import GateConfig, GateDecision
+from mangaassist_assets.evaluation.gate.gate import judge
 from mangaassist_assets.evaluation.gate.guardrail_metrics import ACCEPTED, CALIBRATION, LATENCY, REFUSED, SIZE
 from mangaassist_assets.evaluation.results import GateInput, ModelResults, ScopeResults
 

@@ -5,13 +5,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mangaassist_assets.core.codecs import from_json
+from mangaassist_assets.core.snapshots import canonical_json
 from mangaassist_assets.labelling.queue.review_queue import (
     QueueConfig,
+    QueueItem,
     ReviewCandidate,
     pick_for_review,
     review_candidates,
 )
-from mangaassist_assets.labelling.queue.stored_queue import queue_from_json, queue_to_json
 from tests.support.labelling import Group, make_turn, unit_vectors
 
 
@@ -140,7 +142,7 @@ def test_the_reason_has_figures_and_no_word_of_the_shopper():
 
 def test_the_queue_survives_being_stored():
     items = pick_for_review([candidate(name) for name in "abc"], np.eye(3, dtype=np.float32), budget=3).items
-    assert tuple(queue_from_json(queue_to_json(items))) == items
+    assert from_json(tuple[QueueItem, ...], canonical_json(items)) == items
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mangaassist_assets.mining.blame.blame import STAGES
+from mangaassist_assets.mining.blame.rule_names import STAGES
 from mangaassist_assets.mining.clustering.grouping import FailureGroup, group_failures
 
 

@@ -9,7 +9,8 @@ import pytest
 from mangaassist_assets.models.artifacts import seal_artifact
 from mangaassist_assets.models.encoders.frozen_layers import FrozenLayers
 from mangaassist_assets.models.intent import candidates as intent_candidates
-from mangaassist_assets.models.intent.training import IntentClassifier, IntentTrainingResult, train_intent_classifier
+from mangaassist_assets.models.intent.model import IntentClassifier
+from mangaassist_assets.models.intent.training import IntentTrainingResult, train_intent_classifier
 from mangaassist_assets.training.checkpoints import Checkpoints
 from tests.support.intent_training import MESSAGES, QUICK, examples, validation
 

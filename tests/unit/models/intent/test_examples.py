@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from mangaassist_assets.models.examples import IntentExample
 from mangaassist_assets.models.intent.examples import IntentTrainingError, usable_examples
-from mangaassist_assets.models.intent.training import IntentClassifier, train_intent_classifier
+from mangaassist_assets.models.intent.model import IntentClassifier
+from mangaassist_assets.models.intent.training import train_intent_classifier
 from tests.support.intent_training import MESSAGES, QUICK, examples, of_no_intent, validation
 
 

@@ -10,15 +10,12 @@ import pytest
 
 from mangaassist_assets.models.artifacts import ArtifactMismatchError, seal_artifact, verify_artifact
 from mangaassist_assets.models.examples import IntentExample
-from mangaassist_assets.models.intent.training import (
-    IntentClassifier,
-    IntentTrainingConfig,
-    IntentTrainingError,
-    IntentTrainingResult,
-    TrainingProgress,
-    train_intent_classifier,
-)
+from mangaassist_assets.models.intent.examples import IntentTrainingError
+from mangaassist_assets.models.intent.fine_tuning import IntentTrainingConfig
+from mangaassist_assets.models.intent.model import IntentClassifier
+from mangaassist_assets.models.intent.training import IntentTrainingResult, train_intent_classifier
 from mangaassist_assets.models.model_types import InputError
+from mangaassist_assets.training.progress import TrainingProgress
 from tests.support.intent_training import MESSAGES, OF_NO_INTENT, QUICK, UNSEEN, examples, of_no_intent, validation
 
 

@@ -9,7 +9,7 @@ import pytest
 from mangaassist_assets.models.artifacts import seal_artifact
 from mangaassist_assets.models.model_types import TrainedArtifact
 from mangaassist_assets.models.registration.finished_training import TrainingFolder
-from mangaassist_assets.training.loop import EpochRecord
+from mangaassist_assets.training.objective import EpochRecord
 
 
 @pytest.fixture

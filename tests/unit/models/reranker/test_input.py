@@ -15,8 +15,12 @@ from mangaassist_assets.models.examples import RankingExample
 from mangaassist_assets.models.model_types import InputError
 from mangaassist_assets.models.reranker.calibration import fit_calibration, judge_calibration
 from mangaassist_assets.models.reranker.model import Reranker
-from mangaassist_assets.models.reranker.pair_training import draw_lists, labelled_passages
-from mangaassist_assets.models.reranker.training import RerankerTrainingConfig, RerankerTrainingError
+from mangaassist_assets.models.reranker.pair_training import (
+    RerankerTrainingConfig,
+    RerankerTrainingError,
+    draw_lists,
+    labelled_passages,
+)
 from tests.support.tiny_ranker import TINY, WORDS, tiny_examples, train_tiny, write_tiny_base
 
 

@@ -11,14 +11,9 @@ from mangaassist_assets.models.artifacts import ArtifactMismatchError
 from mangaassist_assets.models.encoders.layer_states import LayerStates, run_lower_layers
 from mangaassist_assets.models.encoders.pretrained import load_base, sentence_features, tokenize
 from mangaassist_assets.models.examples import RankingExample
-from mangaassist_assets.models.reranker.model import idf_weights
-from mangaassist_assets.models.reranker.training import (
-    Reranker,
-    RerankerTrainingConfig,
-    RerankerTrainingError,
-    RerankerTrainingResult,
-    train_reranker,
-)
+from mangaassist_assets.models.reranker.model import Reranker, idf_weights
+from mangaassist_assets.models.reranker.pair_training import RerankerTrainingConfig, RerankerTrainingError
+from mangaassist_assets.models.reranker.training import RerankerTrainingResult, train_reranker
 
 PASSAGES = [
     "Books can be returned within thirty days of delivery if they are unread.",

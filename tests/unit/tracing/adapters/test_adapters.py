@@ -15,11 +15,11 @@ from opentelemetry.semconv._incubating.attributes import gen_ai_attributes
 from mangaassist_assets.tracing.adapters import Converted, in_contract_shape, otel_genai
 from mangaassist_assets.tracing.contract.names import Attribute, SpanName, Tag
 from mangaassist_assets.tracing.contract.records import SpanEvent, SpanRecord, TraceRecord
-from mangaassist_assets.tracing.contract.turn_reader import Quarantined, parse_turn
-from mangaassist_assets.tracing.contract.turn_reader import read_trace as read_trace_of_turn
 from mangaassist_assets.tracing.contract.turns import ChatTurn, Generation
 from mangaassist_assets.tracing.importing.imported_trace import to_record
 from mangaassist_assets.tracing.importing.mlflow_json import read_trace
+from mangaassist_assets.tracing.reading.turn_reader import Quarantined, parse_turn
+from mangaassist_assets.tracing.reading.turn_reader import read_trace as read_trace_of_turn
 
 DATA = Path(__file__).parents[3] / "data" / "shapes"
 CLAUDE = "anthropic.claude-3-5-sonnet-20241022-v2:0"

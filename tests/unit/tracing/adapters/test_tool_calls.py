@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
-from mangaassist_assets.tracing.contract.mapping import TraceMapping, read_mapping
 from mangaassist_assets.tracing.contract.records import SpanEvent, SpanRecord, TraceRecord
-from mangaassist_assets.tracing.contract.turn_reader import Quarantined, parse_turn, read_trace
 from mangaassist_assets.tracing.contract.turns import ChatTurn, Generation, ToolCall
 from mangaassist_assets.tracing.importing.imported_trace import to_record
 from mangaassist_assets.tracing.importing.mlflow_json import read_trace as read_exported
+from mangaassist_assets.tracing.reading.mapping import TraceMapping, read_mapping
+from mangaassist_assets.tracing.reading.turn_reader import Quarantined, parse_turn, read_trace
 
 DATA = Path(__file__).parents[3] / "data"
 CLAUDE = "anthropic.claude-3-5-sonnet-20241022-v2:0"

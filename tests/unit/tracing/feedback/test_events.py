@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mangaassist_assets.tracing.contract.feedback_fields import FeedbackFields
 from mangaassist_assets.tracing.contract.trace_ids import TraceIdError, mlflow_trace_id
 from mangaassist_assets.tracing.feedback.events import (
     FeedbackEvent,
@@ -18,7 +19,6 @@ from mangaassist_assets.tracing.feedback.events import (
     feedback_record,
     parse_feedback,
 )
-from mangaassist_assets.tracing.feedback.fields import FeedbackFields
 
 HEX = "0af7651916cd43dd8448eb211c80319c"
 ARRIVED = datetime(2026, 3, 24, 12, 0, tzinfo=UTC)

@@ -15,6 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mangaassist_assets.core.codecs import to_parquet
 from mangaassist_assets.core.ingestion_tables import IngestionConflictError
 from mangaassist_assets.tracing.feedback.events import FeedbackEvent, FeedbackRecord, latest_feedback
 from mangaassist_assets.tracing.feedback.ingestion import (
@@ -24,7 +25,7 @@ from mangaassist_assets.tracing.feedback.ingestion import (
     ingest_new,
 )
 from mangaassist_assets.tracing.feedback.sources import FeedbackBatch, RejectedRecord
-from mangaassist_assets.tracing.ingestion.turn_frames import SnapshotSchemaError, to_parquet
+from mangaassist_assets.tracing.ingestion.turn_frames import SnapshotSchemaError
 from resources.feedback.kinesis_shards import ShardReader
 from tests.support.kinesis import MemoryKinesis
 

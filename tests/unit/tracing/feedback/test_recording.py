@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mangaassist_assets.core.codecs import to_parquet
 from mangaassist_assets.tracing.feedback.events import FeedbackRecord, latest_feedback
 from mangaassist_assets.tracing.feedback.recording import (
     FeedbackRefusedError,
@@ -20,7 +21,7 @@ from mangaassist_assets.tracing.feedback.recording import (
     record_events,
     recorded_before,
 )
-from mangaassist_assets.tracing.ingestion.turn_frames import SnapshotSchemaError, to_parquet
+from mangaassist_assets.tracing.ingestion.turn_frames import SnapshotSchemaError
 
 BUNDLE = "rc1"
 

@@ -10,9 +10,9 @@ import pytest
 from click.testing import CliRunner
 
 from mangaassist_assets.cli.main import main
-from mangaassist_assets.tracing.contract.mapping import read_mapping
 from mangaassist_assets.tracing.contract.records import SpanRecord, TraceRecord
 from mangaassist_assets.tracing.ingestion.inspection import inspect
+from mangaassist_assets.tracing.reading.mapping import read_mapping
 
 FAULTS = Path(__file__).parents[5] / "shared" / "faults"
 

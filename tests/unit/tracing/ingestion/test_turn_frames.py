@@ -7,18 +7,17 @@ import random
 import polars as pl
 import pytest
 
-from mangaassist_assets.tracing.contract.turn_reader import Quarantined
+from mangaassist_assets.core.codecs import to_parquet
 from mangaassist_assets.tracing.contract.turns import ChatTurn, RankedCandidate
 from mangaassist_assets.tracing.ingestion.turn_frames import (
     QUARANTINE_SCHEMA,
     TURN_SCHEMA,
     SnapshotSchemaError,
-    quarantine_frame,
-    to_parquet,
-    turns_frame,
     turns_from_frame,
     turns_from_parquet,
 )
+from mangaassist_assets.tracing.reading.turn_reader import Quarantined
+from tests.support.turn_frames import quarantine_frame, turns_frame
 
 
 def turn(number: int, *, timestamp_ms: int | None = None) -> ChatTurn:

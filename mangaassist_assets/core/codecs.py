@@ -1,0 +1,34 @@
+"""Stored bytes of plain values: dataclasses read back from JSON, tables as Parquet.
+
+`canonical_json` writes what `from_json` reads.
+"""
+
+from __future__ import annotations
+
+import io
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    import polars as pl
+
+T = TypeVar("T")
+
+
+def from_json(kind: type[T], content: bytes) -> T:
+    """Return the value of a type, of dataclasses and containers of them, that JSON holds.
+
+    Nothing is converted and nothing passed over: a number in quotes, a missing field and an unknown one are errors.
+
+    Raises:
+        ValueError: The content is no JSON, or no such value; the message names the place.
+    """
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(kind).validate_json(content, strict=True, extra="forbid")
+
+
+def to_parquet(frame: pl.DataFrame) -> bytes:
+    """Return a table as Parquet; the same table gives the same bytes."""
+    buffer = io.BytesIO()
+    frame.write_parquet(buffer, compression="zstd", compression_level=3, statistics=True, row_group_size=50_000)
+    return buffer.getvalue()
