@@ -3,7 +3,6 @@
 import dagster as dg
 
 from mangaassist_assets.jobs import configuration_refresh
-from mangaassist_assets.triggers.configuration_changes import ConfigurationState, find_configuration_changes
 from resources.aws.app_config import AppConfigResource
 
 
@@ -16,6 +15,8 @@ from resources.aws.app_config import AppConfigResource
 )
 def configuration_versions(context: dg.SensorEvaluationContext, app_config: AppConfigResource) -> dg.SensorResult:
     """Compare the deployed versions with those of the last tick; request one run for all changes of this tick."""
+    from mangaassist_assets.triggers.configuration_changes import ConfigurationState, find_configuration_changes
+
     deployed = app_config.deployed_versions()
     changes = find_configuration_changes(ConfigurationState.from_json(context.cursor), deployed)
     cursor = changes.state.to_json()

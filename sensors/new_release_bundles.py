@@ -9,7 +9,6 @@ import dagster as dg
 from mangaassist_assets.jobs import failure_mining
 from mangaassist_assets.partitions import release_bundles
 from mangaassist_assets.triggers.cursors import cursor_from_json, cursor_to_json
-from mangaassist_assets.triggers.new_bundles import find_new_bundles
 from resources.mlflow.tracking import MlflowResource
 from sensors.mined_bundles import SENSOR, mined_bundles, mining_runs_of_unmined
 
@@ -30,6 +29,8 @@ _SHOWN = 5
 )
 def new_release_bundles(context: dg.SensorEvaluationContext, mlflow: MlflowResource) -> dg.SensorResult:
     """Look through the traces for bundles that were not mined yet and have no run that does it."""
+    from mangaassist_assets.triggers.new_bundles import find_new_bundles
+
     since_ms = int(cursor_from_json(_KIND, _VERSION, context.cursor)["newest_ms"]) if context.cursor else 0
     mined = mined_bundles(context.instance)
     requested = mining_runs_of_unmined(context.instance, mined)
