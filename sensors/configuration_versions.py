@@ -3,8 +3,6 @@
 import dagster as dg
 
 from mangaassist_assets.jobs import configuration_refresh
-from mangaassist_assets.triggers.configuration_changes import ConfigurationState, find_configuration_changes
-from mangaassist_assets.triggers.cursors import from_cursor, to_cursor
 from resources.aws.app_config import AppConfigResource
 
 _KIND = "configuration_changes"
@@ -20,6 +18,9 @@ _VERSION = 1
 )
 def configuration_versions(context: dg.SensorEvaluationContext, app_config: AppConfigResource) -> dg.SensorResult:
     """Compare the deployed versions with those of the last tick; request one run for all changes of this tick."""
+    from mangaassist_assets.triggers.configuration_changes import ConfigurationState, find_configuration_changes
+    from mangaassist_assets.triggers.cursors import from_cursor, to_cursor
+
     deployed = app_config.deployed_versions()
     before = from_cursor(_KIND, _VERSION, context.cursor, ConfigurationState)
     changes = find_configuration_changes(before, deployed)

@@ -5,94 +5,16 @@ tick, older ones now and then. The first tick starts where the last mining stopp
 no news.
 """
 
-import hashlib
-import json
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import replace
 
 import dagster as dg
 
 from mangaassist_assets.jobs import retraining
 from mangaassist_assets.partitions import release_bundles
-from mangaassist_assets.tracing.feedback.sources import FeedbackBatch
-from mangaassist_assets.triggers.cursors import from_cursor, to_cursor
-from mangaassist_assets.triggers.feedback_threshold import FeedbackState, Firing, ThresholdConfig, decide
-from mangaassist_assets.triggers.thumb_history import ThumbHistory, votes_on_traces
-from mangaassist_assets.triggers.thumbs import PressedThumb, Votes
-from resources.aws.clients import error_code
 from resources.feedback.feedback_stream import KinesisFeedbackResource
 from resources.mlflow.tracking import MlflowResource
 from resources.store import StoreResource
-
-_KIND = "feedback_threshold_sensor"
-_VERSION = 2
-EVENTS_PER_TICK = 5_000
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SensorState:
-    """The position in the feedback, the votes of older traces, and the state of the decision: they move together."""
-
-    positions: Mapping[str, Any]
-    history: ThumbHistory
-    counts: FeedbackState
-
-
-def state_of(cursor: str | None, store: StoreResource) -> SensorState:
-    """Return the state that a cursor holds; at the first tick, that after what was ingested and mined.
-
-    Raises:
-        CursorError: the cursor is of another sensor or version, or damaged.
-    """
-    state = from_cursor(_KIND, _VERSION, cursor, SensorState)
-    if state is not None:
-        return state
-    from mangaassist_assets.tracing.ingestion.stored_turns import read_mined_thumbs
-
-    mined = read_mined_thumbs(store.snapshots())
-    return SensorState(
-        positions=store.feedback_ingestion().cursor(),
-        history=ThumbHistory(),
-        counts=FeedbackState.beginning({bundle: Votes(up=up, down=down) for bundle, (up, down) in mined.items()}),
-    )
-
-
-def read_batch(feedback_stream: KinesisFeedbackResource, positions: Mapping[str, Any]) -> FeedbackBatch | None:
-    """Return what is new on the stream, or None where the stream does not exist yet."""
-    from botocore.exceptions import ClientError
-
-    try:
-        return feedback_stream.read_new(positions, limit=EVENTS_PER_TICK)
-    except ClientError as error:
-        if error_code(error) != "ResourceNotFoundException":
-            raise
-        return None
-
-
-def pressed_thumbs(batch: FeedbackBatch) -> list[PressedThumb]:
-    """Return the events of a batch as the decision needs them: no session, no user."""
-    return [
-        PressedThumb(
-            event_id=event.event_id,
-            trace_id=event.trace_id,
-            response_id=event.response_id,
-            release_bundle=event.release_bundle,
-            feedback=event.feedback,
-            time_ms=event.timestamp_ms,
-        )
-        for event in batch.events
-    ]
-
-
-def firing_key(firing: Firing, positions: Mapping[str, Any]) -> str:
-    """Return the run key of a firing: bundle and epoch, and where in stream and votes it happened.
-
-    Epochs begin again after the cursor was reset, and Dagster would drop a run whose key it has seen.
-    """
-    place = json.dumps([dict(positions), firing.votes.up, firing.votes.down], sort_keys=True)
-    return f"{firing.run_key}-{hashlib.sha256(place.encode()).hexdigest()[:12]}"
 
 
 @dg.sensor(
@@ -109,6 +31,11 @@ def feedback_threshold(
     store: StoreResource,
 ) -> dg.SensorResult:
     """Count the votes of all bundles; request one retraining run for each bundle over the threshold."""
+    from mangaassist_assets.tracing.feedback.sources import FeedbackBatch
+    from mangaassist_assets.triggers.feedback_threshold import ThresholdConfig, decide
+    from mangaassist_assets.triggers.thumb_history import votes_on_traces
+    from sensors.feedback_state import firing_key, pressed_thumbs, read_batch, state_of
+
     state = state_of(context.cursor, store)
     batch = read_batch(feedback_stream, state.positions)
     notes = ""
@@ -121,8 +48,7 @@ def feedback_threshold(
     traces = thumbs.said_on([*state.counts.remembered, *events])
     votes, history = votes_on_traces(state.history, thumbs.after, now_ms=int(time.time() * 1000))
     decision = decide(state.counts, events, on_traces=votes, traces=traces, config=ThresholdConfig())
-    after = SensorState(positions=dict(batch.cursor), history=history, counts=decision.state)
-    cursor = to_cursor(_KIND, _VERSION, after)
+    cursor = replace(state, positions=batch.cursor, history=history, counts=decision.state).to_cursor()
     if not decision.fire:
         notes += f"; {len(batch.rejects)} unreadable records" if batch.rejects else ""
         notes += f"; {len(batch.gaps)} places where records may be lost" if batch.gaps else ""

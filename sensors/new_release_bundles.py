@@ -10,8 +10,6 @@ import dagster as dg
 
 from mangaassist_assets.jobs import failure_mining
 from mangaassist_assets.partitions import release_bundles
-from mangaassist_assets.triggers.cursors import from_cursor, to_cursor
-from mangaassist_assets.triggers.new_bundles import find_new_bundles
 from resources.mlflow.tracking import MlflowResource
 from sensors.mined_bundles import SENSOR, mined_bundles, mining_runs_of_unmined
 
@@ -39,6 +37,9 @@ class Seen:
 )
 def new_release_bundles(context: dg.SensorEvaluationContext, mlflow: MlflowResource) -> dg.SensorResult:
     """Look through the traces for bundles that were not mined yet and have no run that does it."""
+    from mangaassist_assets.triggers.cursors import from_cursor, to_cursor
+    from mangaassist_assets.triggers.new_bundles import find_new_bundles
+
     since_ms = (from_cursor(_KIND, _VERSION, context.cursor, Seen) or Seen(newest_ms=0)).newest_ms
     mined = mined_bundles(context.instance)
     requested = mining_runs_of_unmined(context.instance, mined)

@@ -12,21 +12,14 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
 from mangaassist_assets.chatbot.configuration.documents import (
+    Configuration,
     ExperimentsDocument,
     GuardrailsDocument,
     PromptsDocument,
     RoutingDocument,
 )
 from mangaassist_assets.chatbot.orchestrator import Chatbot
-from mangaassist_assets.chatbot.parts import (
-    Configuration,
-    Endpoint,
-    Generation,
-    GenerationRequest,
-    Generator,
-    StageError,
-    TraceSink,
-)
+from mangaassist_assets.chatbot.parts import Endpoint, Generation, GenerationRequest, Generator, StageError, TraceSink
 from mangaassist_assets.chatbot.retrieval import Retriever
 from mangaassist_assets.mining.blame.rule_names import Stage
 from mangaassist_assets.privacy import Vocabulary

@@ -13,11 +13,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-from mangaassist_assets.chatbot.configuration.documents import GuardrailsDocument, PromptsDocument, RoutingDocument
+from mangaassist_assets.chatbot.configuration.documents import (
+    Configuration,
+    GuardrailsDocument,
+    PromptsDocument,
+    RoutingDocument,
+)
 from mangaassist_assets.chatbot.configuration.experiments import TurnConfiguration, TurnConfigurations
 from mangaassist_assets.chatbot.guardrails import Verdict, check_answer, check_message
 from mangaassist_assets.chatbot.parts import (
-    Configuration,
     Endpoint,
     GenerationRequest,
     Generator,

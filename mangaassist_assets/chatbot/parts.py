@@ -13,12 +13,6 @@ from typing import TYPE_CHECKING, Any, Protocol
 if TYPE_CHECKING:
     # Resources import this module while definitions load: numpy and pydantic models stay out of it.
 
-    from mangaassist_assets.chatbot.configuration.documents import (
-        ExperimentsDocument,
-        GuardrailsDocument,
-        PromptsDocument,
-        RoutingDocument,
-    )
     from mangaassist_assets.retrieval.types import Hit
     from mangaassist_assets.tracing.contract.records import TraceRecord
 
@@ -36,22 +30,6 @@ class Endpoint(Protocol):
 
     def invoke(self, payload: Mapping[str, Any]) -> dict[str, Any]:
         """Send one request and return the answer; raises StageError where the endpoint gives none."""
-
-
-class Configuration(Protocol):
-    """The current AppConfig documents."""
-
-    def prompts(self) -> PromptsDocument:
-        """Return the prompts in force."""
-
-    def routing(self) -> RoutingDocument:
-        """Return the routing policy in force."""
-
-    def guardrails(self) -> GuardrailsDocument:
-        """Return the guardrail ruleset in force."""
-
-    def experiments(self) -> ExperimentsDocument:
-        """Return the experiments in force; a document without any where none was ever deployed."""
 
 
 class TraceSink(Protocol):

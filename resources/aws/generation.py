@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING, Literal
 import dagster as dg
 from pydantic import Field
 
-from mangaassist_assets.chatbot.generation import ExtractiveGenerator
 from mangaassist_assets.chatbot.parts import Generation, GenerationRequest, Generator, StageError
 from resources.aws.clients import AwsResource, error_code, error_message
 
@@ -24,6 +23,8 @@ class GenerationResource(dg.ConfigurableResource):  # type: ignore[type-arg]
 
     def generator(self) -> Generator:
         """Return the generator."""
+        from mangaassist_assets.chatbot.generation import ExtractiveGenerator
+
         return ExtractiveGenerator(self.sentences) if self.provider == "extractive" else BedrockGenerator(self.aws)
 
 

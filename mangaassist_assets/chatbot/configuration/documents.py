@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from typing import Annotated, Final, Literal, TypeVar
+from typing import Annotated, Final, Literal, Protocol, TypeVar
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
@@ -326,3 +326,19 @@ def overlay(document: DocumentT, override: DocumentT) -> DocumentT:
         )
         raise ConfigurationDocumentError(profile_of(document), (Problem(field="version", reason=reason),))
     return laid
+
+
+class Configuration(Protocol):
+    """The current AppConfig documents."""
+
+    def prompts(self) -> PromptsDocument:
+        """Return the prompts in force."""
+
+    def routing(self) -> RoutingDocument:
+        """Return the routing policy in force."""
+
+    def guardrails(self) -> GuardrailsDocument:
+        """Return the guardrail ruleset in force."""
+
+    def experiments(self) -> ExperimentsDocument:
+        """Return the experiments in force; a document without any where none was ever deployed."""

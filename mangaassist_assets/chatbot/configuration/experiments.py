@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 
 from mangaassist_assets.chatbot.configuration.documents import (
     Arm,
+    Configuration,
     DocumentT,
     Experiment,
     ExperimentsDocument,
@@ -22,7 +23,6 @@ from mangaassist_assets.chatbot.configuration.documents import (
     overlay,
 )
 from mangaassist_assets.chatbot.configuration.fields import ConfigurationDocumentError, Problem
-from mangaassist_assets.chatbot.parts import Configuration
 from mangaassist_assets.tracing.contract.names import NO_EXPERIMENT
 
 _LOGGER = logging.getLogger(__name__)

@@ -6,15 +6,14 @@ objects is due, and whoever imports anything next would be billed for it (70 of 
 
 import json
 import os
-import statistics
 import subprocess
 import sys
 
 import pytest
 
 HEAVY = ("torch", "transformers", "sentence_transformers", "mlflow", "ray", "boto3", "botocore", "lancedb")
-ALLOWED_RATIO = 4 / 3
-PAIRS = 5
+ALLOWED_RATIO = 1.3
+RUNS = 10
 
 MEASURE = """
 import gc, json, sys, time
@@ -48,7 +47,12 @@ def test_no_heavy_library_is_imported_with_the_definitions(measure):
     assert measure()["heavy"] == []
 
 
-def test_loading_costs_at_most_a_third_more_than_dagster_itself(measure):
-    # CPU time of one process, so that a busy machine does not decide.
-    ratios = [run["whole"] / run["base"] for run in (measure() for _ in range(PAIRS))]
-    assert statistics.median(ratios) <= ALLOWED_RATIO, ratios
+def test_loading_costs_at_most_three_tenths_more_than_dagster_itself(measure):
+    # The least CPU time of both, each over several runs: a busy machine adds to it and never takes away.
+    runs = []
+    for _ in range(RUNS):
+        runs.append(measure())
+        ratio = min(one["whole"] for one in runs) / min(one["base"] for one in runs)
+        if len(runs) > 2 and ratio <= ALLOWED_RATIO:
+            break
+    assert ratio <= ALLOWED_RATIO, runs

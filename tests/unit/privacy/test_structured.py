@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import gc
-import time
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -13,6 +10,7 @@ from mangaassist_assets.privacy import redact
 from mangaassist_assets.privacy.payment import find_payment, iban_is_valid, luhn
 from mangaassist_assets.privacy.profile_text import find_profile_text
 from mangaassist_assets.privacy.structured import ORDER_RULES, find, my_number_is_valid
+from tests.support.timing import growth
 
 
 @pytest.mark.parametrize(
@@ -215,18 +213,13 @@ def test_what_only_looks_like_a_profile_an_order_or_a_payment_stays(text):
     ],
 )
 def test_a_text_full_of_cues_costs_a_time_that_grows_as_its_length(unit):
-    def seconds(length: int) -> float:
+    def work(length: int) -> None:
         text = (unit * length)[:length]
-        gc.collect()
-        started = time.process_time()
         for found in (find_profile_text(text, text), find(ORDER_RULES, text), find_payment(text)):
             list(found)
-        return time.process_time() - started
 
-    # Four times the text, eight times the cost at most: what is quadratic takes sixteen. The least of three is the
-    # text's own, the rest is the machine's.
-    short, long = (min(seconds(length) for _ in range(3)) for length in (20_000, 80_000))
-    assert long < 8 * max(short, 0.05)
+    # Four times the text costs four times as much; what is quadratic takes sixteen.
+    assert growth(work, 5_000, 20_000, enough=8) < 8
 
 
 @given(st.integers(0, 10**11 - 1))
@@ -298,17 +291,8 @@ def test_iban_check_digits():
     ],
 )
 def test_a_repeated_piece_costs_time_in_line_with_its_length(unit):
-    def seconds(size: int) -> float:
-        text = unit * (size // len(unit.encode("utf-8", "surrogatepass")))
-        # A collection of all that the other tests left would be counted as well.
-        gc.disable()
-        try:
-            started = time.process_time()
-            redact(text)
-            return time.process_time() - started
-        finally:
-            gc.enable()
+    def work(size: int) -> None:
+        redact(unit * (size // len(unit.encode("utf-8", "surrogatepass"))))
 
-    long = seconds(30_000)
-    # Usually under 0.3 s; where the machine is busy, three times the text takes three times as long, not nine.
-    assert long < 1.0 or long < 6 * seconds(10_000)
+    # Three times the text costs three times as much, not nine.
+    assert growth(work, 5_000, 15_000, enough=6) < 6

@@ -1,5 +1,3 @@
-import time
-
 import polars as pl
 import pytest
 
@@ -11,6 +9,7 @@ from mangaassist_assets.datasets.guards.leakage import (
     refuse_crossings,
     refuse_leaks,
 )
+from tests.support.timing import growth
 
 SENTENCE = "could you please tell me where my order of last week has got to"
 ALIKE = "could you please tell me where my order from last week has got to"
@@ -125,11 +124,11 @@ def test_leaks_are_counted_by_kind_and_place():
     assert counts == {"near duplicate": 1, "near duplicate, beside the golden set": 2, "session": 1}
 
 
-def test_thousands_of_examples_are_compared_with_ten_versions_in_seconds(shared_data):
+def test_comparing_with_ten_versions_costs_no_more_than_in_proportion(shared_data):
     import csv
 
     with (shared_data / "bitext" / "bitext20k.csv").open(encoding="utf-8-sig", newline="") as handle:
-        texts = sorted({row["utterance"] for row in csv.DictReader(handle)})[::5]
+        texts = sorted({row["utterance"] for row in csv.DictReader(handle)})[::20]
     rows = [
         {
             "text": text,
@@ -141,7 +140,8 @@ def test_thousands_of_examples_are_compared_with_ten_versions_in_seconds(shared_
     ]
     frame = frame_of(*rows)
     versions = [EarlierVersion(name=f"v{number}", frame=frame) for number in range(10)]
-    started = time.perf_counter()
-    leaks = find_leaks(frame, golden=texts[:200], earlier=versions, as_of_ms=10**9)
-    assert leaks
-    assert time.perf_counter() - started < 20
+
+    def compare(count: int) -> None:
+        assert find_leaks(frame, golden=texts[:200], earlier=versions[:count], as_of_ms=10**9)
+
+    assert growth(compare, 1, 10, enough=10) < 10
