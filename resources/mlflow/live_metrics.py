@@ -14,6 +14,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from resources.mlflow.rest import request_sender
+
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
@@ -182,23 +184,13 @@ class LiveMetrics:
 
 
 def metric_sender(client: MlflowClient, run_id: str) -> Send:
-    """Return what stores a batch with a run in one short request without retries.
-
-    A server goes through MLflow's own `http_request` with its store's credentials, so that plugins which sign requests
-    keep working; a store that is no server is written to directly.
-    """
-    from mlflow.store.tracking.rest_store import RestStore
-    from mlflow.tracking._tracking_service.utils import _get_store
-
-    store = _get_store(client.tracking_uri)  # type: ignore[no-untyped-call]
-    if not isinstance(store, RestStore):
+    """Return what stores a batch with a run: in one short request without retries, or directly without a server."""
+    request = request_sender(client)
+    if request is None:
         return lambda points: _log_directly(client, run_id, points)
 
     def send(points: Sequence[MetricPoint]) -> None:
-        from mlflow.utils.rest_utils import http_request
-
-        answer = http_request(  # type: ignore[no-untyped-call]
-            store.get_host_creds(),
+        answer = request(
             _LOG_BATCH,
             "POST",
             json={"run_id": run_id, "metrics": [_wire(point) for point in points]},

@@ -31,6 +31,7 @@ from mangaassist_assets.tracing.ingestion.trace_sources import (
     TracePosition,
     TraceSource,
     fingerprint,
+    header_pages,
 )
 from mangaassist_assets.tracing.reading.mapping import TraceMapping, read_mapping
 from mangaassist_assets.tracing.reading.turn_reader import CONTRACT_VERSION, TraceReading, read_trace
@@ -164,15 +165,13 @@ class TraceIngestion:
         frontier = state.frontier
         if frontier is None:
             return
-        position = TracePosition(timestamp_ms=frontier.timestamp_ms - self._overlap_ms)
-        while True:
-            headers = self._source.headers_after(position, limit=self._page)
-            within = [one for one in headers if TracePosition(**_place(one)) <= frontier]
+        overlap = TracePosition(timestamp_ms=frontier.timestamp_ms - self._overlap_ms)
+        for headers in header_pages(self._source, page=self._page, after=overlap):
+            within = [one for one in headers if one.position <= frontier]
             # A trace may end before all its spans are stored, which no header tells: one in quarantine is read again.
             self._ingest_changed(within, ingested, trusting_quarantine=False)
-            if len(headers) < self._page or len(within) < len(headers):
+            if len(within) < len(headers):
                 return
-            position = TracePosition(**_place(headers[-1]))
 
     def _look_after_open(self, ingested: Ingested) -> None:
         _, state = self._load()
@@ -214,26 +213,16 @@ class TraceIngestion:
     def _reconcile(self, release_bundle: str, ingested: Ingested) -> None:
         known = self._ingested.known(release_bundle, ("turn", "quarantined", "erased"))
         listed: set[str] = set()
-        position: TracePosition | None = None
-        while True:
-            headers = self._source.headers_after(position, limit=self._page, release_bundle=release_bundle)
+        for headers in header_pages(self._source, page=self._page, release_bundle=release_bundle):
             listed.update(one.trace_id for one in headers)
             self._ingest_listed([one for one in headers if not self._is_known(one, known)], ingested)
-            if len(headers) < self._page:
-                break
-            position = TracePosition(**_place(headers[-1]))
         for ids in _portions(sorted(set(known) - listed), self._page):
             self._leave(release_bundle, {one: known[one][1] for one in ids}, ingested)
         self._recheck_unassigned(ingested)
 
     def _sweep(self, ingested: Ingested) -> None:
-        position: TracePosition | None = None
-        while True:
-            headers = self._source.headers_after(position, limit=self._page)
+        for headers in header_pages(self._source, page=self._page):
             self._ingest_changed(headers, ingested)
-            if len(headers) < self._page:
-                return
-            position = TracePosition(**_place(headers[-1]))
 
     def _recheck_unassigned(self, ingested: Ingested) -> None:
         """Look again at traces that named no bundle: somebody may have given them one."""
@@ -356,10 +345,6 @@ class TraceIngestion:
 
     def _mark_of(self, record: TraceRecord) -> str:
         return f"{record.timestamp_ms}-{fingerprint(record)}-{self._reader}"
-
-
-def _place(header: TraceHeader) -> dict[str, Any]:
-    return {"timestamp_ms": header.timestamp_ms, "trace_id": header.trace_id}
 
 
 def _portions(items: Sequence[str], size: int) -> Iterator[list[str]]:

@@ -76,6 +76,28 @@ class TraceQueries:
             .order_by(info.c.timestamp_ms, self._bytewise(info.c.request_id))
         )
 
+    def totals_since(self, timestamp_ms: int) -> sa.Select[Any, int]:
+        """Return the newest start time of the traces that started after a time, and how many there are."""
+        import sqlalchemy as sa
+
+        info = self._tables["trace_info"].c
+        return sa.select(sa.func.max(info.timestamp_ms), sa.func.count()).where(
+            info.experiment_id == self._experiment_id, info.timestamp_ms > timestamp_ms
+        )
+
+    def bundles_since(self, timestamp_ms: int) -> sa.Select[Any]:
+        """Return the distinct release bundles of the traces that started after a time."""
+        import sqlalchemy as sa
+
+        info, tags = self._tables["trace_info"], self._tables["trace_tags"]
+        tagged = sa.and_(tags.c.request_id == info.c.request_id, tags.c.key == Tag.RELEASE_BUNDLE.value)
+        return (
+            sa.select(tags.c.value)
+            .distinct()
+            .join_from(info, tags, tagged)
+            .where(info.c.experiment_id == self._experiment_id, info.c.timestamp_ms > timestamp_ms)
+        )
+
     def assessed(self, position: AssessmentPosition | None, limit: int) -> sa.Select[Any]:
         """Return assessments after a position, in the order of their last change."""
         import sqlalchemy as sa

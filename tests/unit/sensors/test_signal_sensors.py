@@ -16,6 +16,7 @@ from mangaassist_assets.partitions import release_bundles
 from mangaassist_assets.tracing.contract.turns import ChatTurn
 from mangaassist_assets.tracing.feedback.events import FeedbackEvent, feedback_record, parse_feedback
 from mangaassist_assets.tracing.feedback.identity import StoredIds
+from mangaassist_assets.tracing.ingestion.trace_sources import BundleSightings
 from mangaassist_assets.tracing.ingestion.turn_frames import to_parquet, turns_frame
 from mangaassist_assets.triggers.cursors import CursorError
 from mangaassist_assets.triggers.thumb_history import ThumbOnTrace
@@ -23,7 +24,6 @@ from mangaassist_assets.triggers.thumbs import PressedThumb, Thumb, TraceVote
 from resources.aws.app_config import AppConfigResource
 from resources.aws.clients import AwsResource
 from resources.feedback.feedback_stream import FeedbackBatch, KinesisFeedbackResource
-from resources.mlflow.traces.reader import BundleSightings
 from resources.mlflow.tracking import MlflowResource
 from resources.store import StoreResource
 from sensors.configuration_versions import configuration_versions
