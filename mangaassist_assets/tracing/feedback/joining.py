@@ -70,7 +70,7 @@ def join_waiting(
         erased: Keys of users whose events are dropped.
 
     Raises:
-        LandingConflictError: Others ingested records again and again meanwhile; nothing is lost, run again.
+        IngestionConflictError: Others ingested records again and again meanwhile; nothing is lost, run again.
     """
     ids = StoredIds(pseudonym_key)
     attempts = _ATTEMPTS
