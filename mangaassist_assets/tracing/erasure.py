@@ -54,7 +54,7 @@ class UserRows(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HoldingSnapshot:
-    """A stored snapshot that still tells of the user; `latest` ones go away when they are materialized again."""
+    """A stored snapshot that still names the user; `latest` ones go away when they are materialized again."""
 
     name: str
     partition: str | None
@@ -123,7 +123,7 @@ def erase_user(
         requested_at: When it was asked for, ISO 8601 in UTC.
         store: Keeps the request; its snapshots are searched, not changed.
         feedback: Events of the user and about the user's traces are removed from it.
-        traces: The user's traces are deleted there, last: they tell what else belongs to the user.
+        traces: The user's traces are deleted there, last: they name what else belongs to the user.
         tables: Other ingestion tables, by name.
 
     Raises:
@@ -153,7 +153,7 @@ def snapshots_holding(store: SnapshotStore, user_key: str, trace_ids: Collection
     ids = frozenset(trace_ids)
     for name, partition, folder, latest in _stored(store):
         files = tuple(
-            path.name for path in sorted(folder.iterdir(), key=lambda path: path.name) if _tells_of(path, user_key, ids)
+            path.name for path in sorted(folder.iterdir(), key=lambda path: path.name) if _names(path, user_key, ids)
         )
         if files:
             yield HoldingSnapshot(name=name, partition=partition, digest=folder.name, files=files, latest=latest)
@@ -189,7 +189,7 @@ def _stored(store: SnapshotStore) -> Iterator[tuple[str, str | None, UPath, bool
                     yield asset.name, newest.get("partition"), folder, latest
 
 
-def _tells_of(path: UPath, user_key: str, trace_ids: frozenset[str]) -> bool:
+def _names(path: UPath, user_key: str, trace_ids: frozenset[str]) -> bool:
     if path.suffix == ".parquet":
         frame = _columns(path)
         named = _USER_COLUMN in frame.columns and bool((frame[_USER_COLUMN] == user_key).any())

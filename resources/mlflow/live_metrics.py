@@ -87,7 +87,7 @@ class LiveMetrics:
         self._lost = 0
         self._thread: threading.Thread | None = None
         self._news: str | None = None
-        self._told = False
+        self._reported = False
 
     def log(self, figures: Mapping[str, float], *, step: int) -> None:
         """Queue the figures of one step."""
@@ -99,7 +99,7 @@ class LiveMetrics:
                 self._thread = threading.Thread(target=self._run, name="mlflow-live-metrics", daemon=True)
                 self._thread.start()
             self._changed.notify_all()
-        self._tell()
+        self._report_trouble()
 
     def drain(self, *, timeout_s: float) -> int:
         """Send all that waits, now; return how many figures are not stored because a try failed or time ran out."""
@@ -110,7 +110,7 @@ class LiveMetrics:
                 self._changed.wait_for(lambda: self._failed or not self._unsent(), timeout=timeout_s)
                 self._draining = False
             unsent = self._unsent()
-        self._tell()
+        self._report_trouble()
         return unsent
 
     def close(self, *, timeout_s: float = 2 * _REQUEST_SECONDS) -> int:
@@ -120,7 +120,7 @@ class LiveMetrics:
             self._changed.notify_all()
         if self._thread is not None:
             self._thread.join(timeout_s)
-        self._tell()
+        self._report_trouble()
         with self._changed:
             return self._unsent() + self._lost
 
@@ -173,10 +173,10 @@ class LiveMetrics:
             self._lost += 1
 
     def _note(self, trouble: str) -> None:
-        if not self._told:
-            self._told, self._news = True, trouble
+        if not self._reported:
+            self._reported, self._news = True, trouble
 
-    def _tell(self) -> None:
+    def _report_trouble(self) -> None:
         with self._changed:
             news, self._news = self._news, None
         if news is not None:

@@ -197,7 +197,7 @@ class MlflowResource(dg.ConfigurableResource):  # type: ignore[type-arg]
     ) -> "AbstractContextManager[TrainingRun]":
         """Return a context manager of a run with tags, parameters and dataset; it ends FAILED where the body raises.
 
-        `report` is told in words when live metrics cannot be stored.
+        `report` is called with a message when live metrics cannot be stored.
         """
         from resources.mlflow.runs import training_run
 
@@ -274,7 +274,7 @@ class MlflowResource(dg.ConfigurableResource):  # type: ignore[type-arg]
         """Return the page of all traces, or of a bundle's."""
         if release_bundle is None:
             return self._traces_page()
-        # MLflow 3.17's trace page takes `tag=key=value`, both quoted, and shows the last days unless told otherwise.
+        # MLflow 3.17's trace page takes `tag=key=value`, both quoted, and shows the last days unless asked otherwise.
         tag = quote(f"release_bundle={quote(release_bundle, safe='')}", safe="")
         return f"{self._traces_page()}?tag={tag}&startTimeLabel=ALL"
 

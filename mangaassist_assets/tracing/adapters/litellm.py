@@ -66,7 +66,7 @@ def convert(trace: TraceRecord) -> Converted:
     chats = [span for span in spans if not any(word in _call_type(span) for word in _NOT_CHAT)]
     users = [value for span in spans for value in _said(span, *_USERS)]
     embedders = [span for span in spans if "embed" in _call_type(span)]
-    # What the tags tell of a call can be said only of an only one.
+    # The tags of the trace describe a call only where there is one.
     more = trace.tags if len(chats) == 1 else {}
     failure = _failure(trace, chats)
     return in_contract(
@@ -81,7 +81,7 @@ def convert(trace: TraceRecord) -> Converted:
                 Tag.SESSION_ID: [
                     *named_values(trace, SESSION_METADATA, "session.id"),
                     *(value for span in spans for value in _said(span, *_SESSIONS)),
-                    # Shoppers without a session id are told apart by their key, never by a plain user id.
+                    # Shoppers without a session id are distinguished by their key, never by a plain user id.
                     *(user for user in users if isinstance(user, str) and is_pseudonym(user)),
                 ],
                 Tag.RELEASE_BUNDLE: [
@@ -227,8 +227,8 @@ def _failure(trace: TraceRecord, chats: Sequence[SpanRecord]) -> str | None:
     status = first_text(*said)
     if status is None or status.strip().lower() not in _FAILED:
         return None
-    told = mapping(attributes.get("error_information") or metadata.get("error_information"))
-    reasons = [told.get(key) for key in ("error_class", "error_message")]
+    information = mapping(attributes.get("error_information") or metadata.get("error_information"))
+    reasons = [information.get(key) for key in ("error_class", "error_message")]
     why = ": ".join(reason for reason in reasons if isinstance(reason, str) and reason)
     return why or text(attributes.get("error_str")) or f"the proxy reports the status {status.strip().lower()}"
 

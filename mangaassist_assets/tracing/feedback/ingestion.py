@@ -4,7 +4,7 @@ Events, rejected records and the position in the source are one commit, so a kil
 again from the last whole commit. The table of a bundle depends on nothing but the set of distinct events that were
 ingested: not on repeats, order, batches, or the shards that they came through.
 
-An event that does not say its trace, bundle or session waits in a partition of its own until the trace tells them
+An event that does not say its trace, bundle or session waits in a partition of its own until the trace names them
 (`feedback_joining`). What is ingested holds no id of a person: `feedback_identity` has seen to it.
 """
 

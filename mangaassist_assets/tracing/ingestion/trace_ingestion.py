@@ -168,7 +168,7 @@ class TraceIngestion:
         overlap = TracePosition(timestamp_ms=frontier.timestamp_ms - self._overlap_ms)
         for headers in header_pages(self._source, page=self._page, after=overlap):
             within = [one for one in headers if one.position <= frontier]
-            # A trace may end before all its spans are stored, which no header tells: one in quarantine is read again.
+            # A trace may end before all its spans are stored, which no header says: one in quarantine is read again.
             self._ingest_changed(within, ingested, trusting_quarantine=False)
             if len(within) < len(headers):
                 return
@@ -337,7 +337,7 @@ class TraceIngestion:
             self._progress(ingested.turns + ingested.quarantined)
 
     def _mark(self, header: TraceHeader) -> str:
-        """Return what tells that a trace, or the way of reading it, is not what is ingested.
+        """Return a mark that differs where a trace, or the way of reading it, is not what is ingested.
 
         A trace that was written anew may begin elsewhere.
         """

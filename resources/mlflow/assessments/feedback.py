@@ -98,7 +98,7 @@ class MlflowFeedbackRecorder:
             raise
 
     def _existing(self, trace_id: str, error: MlflowException) -> TraceFeedback:
-        """Return what a trace says: the server's answer to a write does not always tell that the trace is missing."""
+        """Return what a trace says: the server's answer to a write does not always say that the trace is missing."""
         trace = self.look([trace_id]).get(trace_id)
         if trace is None:
             raise TraceGoneError(f"trace {trace_id} does not exist") from error

@@ -20,7 +20,7 @@ class TraceQueries:
     """
 
     def __init__(self, experiment_id: int, *, c_collation: bool) -> None:
-        """Make the statements; `c_collation` where text must be told to be compared byte by byte, as Python does."""
+        """Make the statements; `c_collation` where text has to be compared byte by byte, as Python does."""
         import sqlalchemy as sa
 
         self._experiment_id = experiment_id
