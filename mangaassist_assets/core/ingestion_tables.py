@@ -79,7 +79,7 @@ class IngestionTable:
             value: The new checkpoint.
 
         Raises:
-            LandingConflictError: Somebody moved the checkpoint since `after` was read; nothing was written.
+            IngestionConflictError: Somebody moved the checkpoint since `after` was read; nothing was written.
         """
         table = self._open() or self._create()
         if _number(table) != after.number:
@@ -90,7 +90,7 @@ class IngestionTable:
         """Let rows take the place of all that one release bundle has, in one commit; the checkpoint stays.
 
         Raises:
-            LandingConflictError: Somebody moved the checkpoint meanwhile; nothing was written.
+            IngestionConflictError: Somebody moved the checkpoint meanwhile; nothing was written.
         """
         table = self._open()
         if table is not None:
@@ -116,7 +116,7 @@ class IngestionTable:
             How many rows were removed.
 
         Raises:
-            LandingConflictError: Somebody ingested rows meanwhile; what is erased so far stays erased, run again.
+            IngestionConflictError: Somebody ingested rows meanwhile; what is erased so far stays erased, run again.
         """
         removed = 0
         for bundle in self.bundles():

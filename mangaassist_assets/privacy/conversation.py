@@ -26,7 +26,7 @@ def conversation_key(session_id: str, key: bytes) -> bytes:
 def placeholder(kind: Kind, value: str, conversation: bytes | None) -> str:
     """Return `[NAME]`, or inside a conversation `[NAME_7q]`.
 
-    The suffix is ten bits of a keyed hash of the normalised value. It tells that two mentions in one conversation are
+    The suffix is ten bits of a keyed hash of the normalised value. It shows that two mentions in one conversation are
     the same. It cannot be turned back: it is 1,024 drawers for all values there are, so even someone who holds the
     key finds thousands of names in each, and without the key the drawers of two conversations have nothing in common.
     Two values of one conversation share a drawer once in 1,024 pairs.

@@ -1,4 +1,4 @@
-"""What people tell of themselves: age, date of birth, work, health.
+"""What people say of themselves: age, date of birth, work, health.
 
 Only statements in the first person, or dates that are called a birthday, are personal here. "Volume 34", "rated 16+"
 and "my 8 year old likes dragons" are shop talk: an unnamed child's age is what the recommendation needs.

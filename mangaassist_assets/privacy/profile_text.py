@@ -60,7 +60,7 @@ _PERSONAL = re.compile(
 )
 _SAID_OF = re.compile(
     rf"(?<![A-Za-z])(?:the|this|our|my) {_WHO}(?: here)?,? "
-    r"(?P<told>(?:is|was|has|lives|works|suffers|resides|grew up|prefers)\b)"
+    r"(?P<verb>(?:is|was|has|lives|works|suffers|resides|grew up|prefers)\b)"
     rf"|{_WHO_JAPANESE}は(?P<said>(?=[^\n]))",
     re.IGNORECASE,
 )
@@ -115,7 +115,7 @@ def find_profile_text(folded: str, text: str) -> Iterator[Detection]:
         if not sure and cue.start() < about_nobody:
             continue
         start, end = _extent(folded, label.end(), opened=label["mark"] == ">")
-        if _tells(folded, start, end) and (sure or _PERSONAL.search(folded, start, end) is not None):
+        if _is_description(folded, start, end) and (sure or _PERSONAL.search(folded, start, end) is not None):
             yield Detection(start, end, Kind.PROFILE, introduced=True)
             taken = end
         elif not sure:
@@ -126,14 +126,14 @@ def find_profile_text(folded: str, text: str) -> Iterator[Detection]:
 def _said_of_customers(folded: str) -> Iterator[Detection]:
     position = 0
     while (match := _SAID_OF.search(folded, position)) is not None:
-        start = match.start("told") if match["told"] is not None else match.end()
+        start = match.start("verb") if match["verb"] is not None else match.end()
         position = end = _sentence_end(folded, match.end(), min(len(folded), match.end() + _LONGEST_SENTENCE))
         asked = folded[start:end].endswith("?")
-        if not asked and _tells(folded, start, end) and _PERSONAL.search(folded, start, end) is not None:
+        if not asked and _is_description(folded, start, end) and _PERSONAL.search(folded, start, end) is not None:
             yield Detection(start, end, Kind.PROFILE, introduced=True)
 
 
-def _tells(folded: str, start: int, end: int) -> bool:
+def _is_description(folded: str, start: int, end: int) -> bool:
     """Return whether there is a word that is no placeholder."""
     return _WORD_CHARACTER.search(folded, start, end) is not None
 

@@ -75,7 +75,7 @@ def find_personal_data(text: str, *, vocabulary: Vocabulary | None = None) -> li
     """Return what one pass finds, in order of place, without overlaps."""
     folded = fold(mask_placeholders(text))
     digits = with_digits(folded)
-    # First: what is told of a customer is one detection, whatever else stands in it.
+    # First: a description of a customer is one detection, whatever else stands in it.
     detections: list[Detection] = [*find_profile_text(folded, text)]
     has_digit = any(character in digits for character in "0123456789")
     if "@" in folded:

@@ -55,7 +55,7 @@ class UserRows(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HoldingSnapshot:
-    """A stored snapshot that still tells of the user; `latest` ones go away when they are materialized again."""
+    """A stored snapshot that still names the user; `latest` ones go away when they are materialized again."""
 
     name: str
     partition: str | None
@@ -124,7 +124,7 @@ def erase_user(
         requested_at: When it was asked for, ISO 8601 in UTC.
         store: Keeps the request; its snapshots are searched, not changed.
         feedback: Events of the user and about the user's traces are removed from it.
-        traces: The user's traces are deleted there, last: they tell what else belongs to the user.
+        traces: The user's traces are deleted there, last: they name what else belongs to the user.
         tables: Other ingestion tables, by name.
 
     Raises:
@@ -153,7 +153,7 @@ def snapshots_holding(store: SnapshotStore, user_key: str, trace_ids: Collection
     """Yield the stored snapshots, older ones included, with a file that names the user or one of the traces."""
     ids = frozenset(trace_ids)
     for one in _folders(store):
-        files = tuple(sorted(path.name for path in one.path.iterdir() if _tells_of(path, user_key, ids)))
+        files = tuple(sorted(path.name for path in one.path.iterdir() if _names(path, user_key, ids)))
         if files:
             yield HoldingSnapshot(
                 name=one.name, partition=one.partition, digest=one.path.name, files=files, latest=one.latest
@@ -178,7 +178,7 @@ def _folders(store: SnapshotStore) -> Iterator[SnapshotFolder]:
     return (folder for name in store.names() for folder in store.folders(name))
 
 
-def _tells_of(path: UPath, user_key: str, trace_ids: frozenset[str]) -> bool:
+def _names(path: UPath, user_key: str, trace_ids: frozenset[str]) -> bool:
     if path.suffix == ".parquet":
         frame = _columns(path)
         named = _USER_COLUMN in frame.columns and bool((frame[_USER_COLUMN] == user_key).any())

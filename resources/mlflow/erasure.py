@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING
 
 from mangaassist_assets.privacy import is_pseudonym
 from mangaassist_assets.tracing.erasure import InvalidUserKeyError
+from resources.mlflow.traces.records import USER
+from resources.mlflow.traces.search import infos
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
     from resources.mlflow.tracking import MlflowResource
 
-_PAGE = 500
 _TRACES_PER_DELETION = 100
 
 
@@ -37,22 +38,8 @@ class MlflowUserTraces:
         """
         if not is_pseudonym(user_key):
             raise InvalidUserKeyError("only a pseudonym ('u-' and 20 hexadecimal digits) names a user in traces")
-        found: set[str] = set()
-        token: str | None = None
-        while True:
-            page = self._client.search_traces(
-                locations=[self._experiment_id],
-                filter_string=f"metadata.`mlflow.trace.user` = '{user_key}'",
-                max_results=_PAGE,
-                # The oldest first: traces that are written meanwhile do not move the pages behind them.
-                order_by=["timestamp_ms ASC"],
-                page_token=token,
-                include_spans=False,
-            )
-            found.update(trace.info.trace_id for trace in page)
-            token = page.token
-            if not token:
-                return frozenset(found)
+        condition = f"metadata.`{USER}` = '{user_key}'"
+        return frozenset(info.trace_id for info in infos(self._client, self._experiment_id, condition))
 
     def delete(self, trace_ids: Collection[str]) -> int:
         """Delete traces; those that are gone already do not count."""

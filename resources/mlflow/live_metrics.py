@@ -14,6 +14,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from resources.mlflow.rest import request_sender
+
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
@@ -85,7 +87,7 @@ class LiveMetrics:
         self._lost = 0
         self._thread: threading.Thread | None = None
         self._news: str | None = None
-        self._told = False
+        self._reported = False
 
     def log(self, figures: Mapping[str, float], *, step: int) -> None:
         """Queue the figures of one step."""
@@ -97,7 +99,7 @@ class LiveMetrics:
                 self._thread = threading.Thread(target=self._run, name="mlflow-live-metrics", daemon=True)
                 self._thread.start()
             self._changed.notify_all()
-        self._tell()
+        self._report_trouble()
 
     def drain(self, *, timeout_s: float) -> int:
         """Send all that waits, now; return how many figures are not stored because a try failed or time ran out."""
@@ -108,7 +110,7 @@ class LiveMetrics:
                 self._changed.wait_for(lambda: self._failed or not self._unsent(), timeout=timeout_s)
                 self._draining = False
             unsent = self._unsent()
-        self._tell()
+        self._report_trouble()
         return unsent
 
     def close(self, *, timeout_s: float = 2 * _REQUEST_SECONDS) -> int:
@@ -118,7 +120,7 @@ class LiveMetrics:
             self._changed.notify_all()
         if self._thread is not None:
             self._thread.join(timeout_s)
-        self._tell()
+        self._report_trouble()
         with self._changed:
             return self._unsent() + self._lost
 
@@ -171,10 +173,10 @@ class LiveMetrics:
             self._lost += 1
 
     def _note(self, trouble: str) -> None:
-        if not self._told:
-            self._told, self._news = True, trouble
+        if not self._reported:
+            self._reported, self._news = True, trouble
 
-    def _tell(self) -> None:
+    def _report_trouble(self) -> None:
         with self._changed:
             news, self._news = self._news, None
         if news is not None:
@@ -182,23 +184,13 @@ class LiveMetrics:
 
 
 def metric_sender(client: MlflowClient, run_id: str) -> Send:
-    """Return what stores a batch with a run in one short request without retries.
-
-    A server goes through MLflow's own `http_request` with its store's credentials, so that plugins which sign requests
-    keep working; a store that is no server is written to directly.
-    """
-    from mlflow.store.tracking.rest_store import RestStore
-    from mlflow.tracking._tracking_service.utils import _get_store
-
-    store = _get_store(client.tracking_uri)  # type: ignore[no-untyped-call]
-    if not isinstance(store, RestStore):
+    """Return what stores a batch with a run: in one short request without retries, or directly without a server."""
+    request = request_sender(client)
+    if request is None:
         return lambda points: _log_directly(client, run_id, points)
 
     def send(points: Sequence[MetricPoint]) -> None:
-        from mlflow.utils.rest_utils import http_request
-
-        answer = http_request(  # type: ignore[no-untyped-call]
-            store.get_host_creds(),
+        answer = request(
             _LOG_BATCH,
             "POST",
             json={"run_id": run_id, "metrics": [_wire(point) for point in points]},

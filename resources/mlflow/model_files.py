@@ -166,7 +166,7 @@ def save_model(
 
 @contextmanager
 def _quietly() -> Iterator[None]:
-    """Keep MLflow from telling, once a model, that it looks at the input example."""
+    """Keep MLflow from logging, once a model, that it looks at the input example."""
     logger = logging.getLogger("mlflow.pyfunc")
     level = logger.level
     logger.setLevel(logging.WARNING)

@@ -165,7 +165,7 @@ def training_run(
     """
     from mlflow.entities import Param, RunTag
 
-    tell = report or _tell_nobody
+    report_trouble = report or _report_nothing
     run = client.create_run(experiment_id, run_name=name, tags=dict(tags))
     run_id = run.info.run_id
     opened = TrainingRun(
@@ -173,7 +173,7 @@ def training_run(
         run_id,
         run.info.artifact_uri,
         experiment_id=experiment_id,
-        report=tell,
+        report=report_trouble,
         live_interval_s=live_interval_s,
     )
     try:
@@ -187,11 +187,11 @@ def training_run(
         yield opened
     except BaseException as error:
         try:
-            _end(client, opened, "FAILED", tell)
+            _end(client, opened, "FAILED", report_trouble)
         except TrackingServerAwayError as away:
             error.add_note(str(away))
         raise
-    _end(client, opened, "FINISHED", tell)
+    _end(client, opened, "FINISHED", report_trouble)
 
 
 def end_runs(client: MlflowClient, experiment_id: str, dagster_run_ids: Collection[str]) -> int:
@@ -270,7 +270,7 @@ def _or_null(value: object) -> object:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def _end(client: MlflowClient, run: TrainingRun, status: str, tell: Callable[[str], None]) -> None:
+def _end(client: MlflowClient, run: TrainingRun, status: str, report_trouble: Callable[[str], None]) -> None:
     from mlflow.exceptions import MlflowException
 
     unsent = run.drain()
@@ -286,10 +286,12 @@ def _end(client: MlflowClient, run: TrainingRun, status: str, tell: Callable[[st
         # The server was away a moment ago and has answered since.
         run.drain()
     if lost := run.close():
-        tell(f"{lost} live metrics of run {run.run_id} were never stored: its curves have gaps, its end is complete")
+        report_trouble(
+            f"{lost} live metrics of run {run.run_id} were never stored: its curves have gaps, its end is complete"
+        )
 
 
-def _tell_nobody(message: str) -> None:
+def _report_nothing(message: str) -> None:
     del message
 
 

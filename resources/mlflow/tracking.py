@@ -19,11 +19,11 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
     from mangaassist_assets.tracing.contract.records import TraceRecord
-    from mangaassist_assets.tracing.ingestion.trace_sources import TraceSource
+    from mangaassist_assets.tracing.ingestion.trace_sources import BundleSightings, TraceSource
     from resources.mlflow.assessments.thumbs import MlflowThumbs
+    from resources.mlflow.assessments.trace_reviewer import TraceReviewer
     from resources.mlflow.registry import ModelRegistry, ModelVersion
     from resources.mlflow.runs import DatasetInput, TrainingRun
-    from resources.mlflow.traces.reader import BundleSightings, TraceReader, TraceReviewer
     from resources.mlflow.traces.sink import OtlpTraceSink
     from resources.mlflow.traces.store import TrackingStore
 
@@ -97,38 +97,27 @@ class MlflowResource(dg.ConfigurableResource):  # type: ignore[type-arg]
     # Traces
 
     def read_traces(self, release_bundle: str) -> "Iterator[TraceRecord]":
-        """Yield every trace of a bundle once, those still in progress included.
+        """Yield every trace of a bundle once, in the order they started, those still in progress included.
 
         Raises:
             InvalidBundleError: The key is not valid, so no trace can carry it.
         """
         from mangaassist_assets.core.bundles import validate_bundle
+        from mangaassist_assets.tracing.ingestion.trace_sources import bundle_traces
 
-        validate_bundle(release_bundle)
-        return self._reader().read(release_bundle)
+        return bundle_traces(self.trace_source(), validate_bundle(release_bundle))
 
     def release_bundles_since(self, timestamp_ms: int, *, known: Collection[str] = ()) -> "BundleSightings":
         """Return the bundles of traces that started after a time (ms); with `known`, of other bundles at any time."""
-        if self._reads_by_sql():
-            from resources.mlflow.bundles import SqlBundles
-
-            experiment_id = self.ensure_experiment(self.traces_experiment)
-            return SqlBundles(self._tracking_store(), experiment_id).bundles_since(timestamp_ms, known=known)
-        return self._reader().bundles_since(timestamp_ms, known=known)
+        return self.trace_source().bundles_since(timestamp_ms, known=known)
 
     def bundle_start_ms(self, release_bundle: str) -> int | None:
         """Return when the first trace of a bundle started (ms since the epoch), or None if it has none."""
         from mangaassist_assets.core.bundles import validate_bundle
-        from mangaassist_assets.tracing.contract.names import Tag
 
-        first = self.client().search_traces(
-            locations=[self.ensure_experiment(self.traces_experiment)],
-            filter_string=f"tags.{Tag.RELEASE_BUNDLE} = '{validate_bundle(release_bundle)}'",
-            order_by=["timestamp_ms ASC"],
-            max_results=1,
-            include_spans=False,
-        )
-        return first[0].info.timestamp_ms if first else None
+        bundle = validate_bundle(release_bundle)
+        first = self.trace_source().headers_after(None, limit=1, release_bundle=bundle)
+        return first[0].timestamp_ms if first else None
 
     def thumbs(self) -> "MlflowThumbs":
         """Return what counts the thumbs on the chatbot's traces."""
@@ -169,9 +158,9 @@ class MlflowResource(dg.ConfigurableResource):  # type: ignore[type-arg]
 
     def reviewer(self) -> "TraceReviewer":
         """Return what puts feedback and reviews on traces."""
-        from resources.mlflow.traces.reader import TraceReviewer
+        from resources.mlflow.assessments.trace_reviewer import TraceReviewer
 
-        return TraceReviewer(self.client(), self._reader())
+        return TraceReviewer(self.client(), self.trace_source())
 
     def trace_sink(self) -> "OtlpTraceSink":
         """Return what stores the chatbot's traces.
@@ -208,7 +197,7 @@ class MlflowResource(dg.ConfigurableResource):  # type: ignore[type-arg]
     ) -> "AbstractContextManager[TrainingRun]":
         """Return a context manager of a run with tags, parameters and dataset; it ends FAILED where the body raises.
 
-        `report` is told in words when live metrics cannot be stored.
+        `report` is called with a message when live metrics cannot be stored.
         """
         from resources.mlflow.runs import training_run
 
@@ -285,7 +274,7 @@ class MlflowResource(dg.ConfigurableResource):  # type: ignore[type-arg]
         """Return the page of all traces, or of a bundle's."""
         if release_bundle is None:
             return self._traces_page()
-        # MLflow 3.17's trace page takes `tag=key=value`, both quoted, and shows the last days unless told otherwise.
+        # MLflow 3.17's trace page takes `tag=key=value`, both quoted, and shows the last days unless asked otherwise.
         tag = quote(f"release_bundle={quote(release_bundle, safe='')}", safe="")
         return f"{self._traces_page()}?tag={tag}&startTimeLabel=ALL"
 
@@ -297,11 +286,6 @@ class MlflowResource(dg.ConfigurableResource):  # type: ignore[type-arg]
         """Return the page of a model as a run left it, with the metrics of every evaluation."""
         experiment_id = self.ensure_experiment(experiment or self.training_experiment)
         return f"{self._ui()}/#/experiments/{experiment_id}/models/{quote(model_id)}"
-
-    def _reader(self) -> "TraceReader":
-        from resources.mlflow.traces.reader import TraceReader
-
-        return TraceReader(self.client(), self.ensure_experiment(self.traces_experiment))
 
     def _store_uri(self) -> str | None:
         return self.tracking_store_uri or os.environ.get("MANGAASSIST_TRACKING_STORE") or None

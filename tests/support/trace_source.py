@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 
 from mangaassist_assets.tracing.contract.names import SpanName, Tag
@@ -10,6 +10,7 @@ from mangaassist_assets.tracing.contract.records import AssessmentRecord, SpanRe
 from mangaassist_assets.tracing.ingestion.trace_sources import (
     AssessedTraces,
     AssessmentPosition,
+    BundleSightings,
     TraceHeader,
     TracePosition,
     fingerprint,
@@ -105,6 +106,15 @@ class MemorySource:
             position=found[:limit][-1][0] if found else position,
             at_end=len(found) <= limit,
         )
+
+    def bundles_since(self, timestamp_ms: int, *, known: Collection[str] = ()) -> BundleSightings:
+        self._answer()
+        recent = [one for one in self.traces.values() if one.timestamp_ms > timestamp_ms]
+        bundles = {one.tags.get(Tag.RELEASE_BUNDLE) for one in recent}
+        if known:
+            bundles |= {one.tags.get(Tag.RELEASE_BUNDLE) for one in self.traces.values()} - set(known)
+        newest = max((one.timestamp_ms for one in recent), default=0)
+        return BundleSightings(bundles=tuple(sorted(filter(None, bundles))), newest_ms=newest, traces=len(recent))
 
     def _answer(self) -> None:
         self.calls += 1

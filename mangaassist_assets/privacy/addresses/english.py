@@ -1,6 +1,6 @@
 """Postal addresses in Latin letters: street and number, unit, box, and the lines that follow to the postal code.
 
-A bare city, state or country is no address: it tells shipping rules, not a person, and stays.
+A bare city, state or country is no address: it decides shipping rules and names no person, and stays.
 """
 
 from __future__ import annotations

@@ -77,7 +77,7 @@ CATALOGUE = re.compile(
     re.IGNORECASE,
 )
 
-# "my name is on the parcel" tells no name: these words never start one.
+# "my name is on the parcel" holds no name: these words never start one.
 _NOT_A_NAME = (
     "a|an|the|on|in|not|no|now|at|so|too|and|but|wrong|spelled|spelt|misspelled|written|missing|listed|printed|"
     "back|when|"

@@ -281,8 +281,8 @@ class _Reader:
     def _is_street(self, run: _Run) -> bool:
         if run.after >= len(self.tokens) or self.folded[run.after] not in cues.STREETS:
             return False
-        telling = any(word.weight >= 0.8 and word.word not in self.lists.words for word in run.words)
-        return telling and self._adjacent(run.after)
+        is_certain = any(word.weight >= 0.8 and word.word not in self.lists.words for word in run.words)
+        return is_certain and self._adjacent(run.after)
 
     def _detection(self, run: _Run) -> Detection:
         start, end = run.start, run.end

@@ -15,7 +15,7 @@ from mangaassist_assets.privacy.names.word_sets import word_set
 
 _JAPANESE = re.compile(r"[\u3040-\u30ff\u3400-\u9fff々]")
 _PERSON = frozenset({Word.FAMILY, Word.GIVEN, Word.PERSON})
-# How far, in characters, a word of the catalogue tells what a name is.
+# How far, in characters, a word of the catalogue decides what a name is.
 _NEAR = 40
 _HONORIFICS = frozenset({"さん", "様", "さま", "くん", "君", "ちゃん", "氏", "殿"})
 _FORMAL = frozenset({"様", "さま", "氏", "殿"})

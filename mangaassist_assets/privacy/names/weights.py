@@ -14,7 +14,7 @@ _ROMAJI = re.compile(r"(?:(?:[kgsztdnhbpmyrwjf]|ch|sh|ts|[kgnhbpmr]y)?[aiueoāī
 
 
 class Casing(Enum):
-    """How a text uses capitals, and so what a capital tells."""
+    """How a text uses capitals, and so what a capital means."""
 
     WRITTEN = "capitals begin sentences and names"
     HEADLINE = "Capitals Begin Most Words"

@@ -24,7 +24,7 @@ class _Adapter(Protocol):
         """Return whether the tool wrote a span of the trace."""
 
     def convert(self, trace: TraceRecord) -> Converted:
-        """Return the trace as far as the tool's spans tell of a turn; never raises."""
+        """Return the trace as far as the tool's spans describe a turn; never raises."""
 
 
 # A proxy says more of a call than the client or the conventions below it, and the client says more than a framework

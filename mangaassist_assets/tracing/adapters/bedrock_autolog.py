@@ -69,7 +69,7 @@ def convert(trace: TraceRecord) -> Converted:
 
 
 def _call(span: SpanRecord) -> ModelCall | None:
-    """Return the call of a language model that a span tells of; None for embeddings and rerankers."""
+    """Return the call of a language model that a span describes; None for embeddings and rerankers."""
     model_id = _model_id(span)
     if _does_embed(span) or (model_id is not None and "rerank" in model_id):
         return None

@@ -1,4 +1,4 @@
-"""Adding to a trace the contract's spans and tags that a tool's own spans tell of, next to what is there."""
+"""Adding to a trace the contract's spans and tags that a tool's own spans describe, next to what is there."""
 
 from __future__ import annotations
 
@@ -57,10 +57,10 @@ class ModelCall:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stage:
-    """Another stage of a turn that a tool's span tells of: the contract's name of it and its attributes.
+    """Another stage of a turn that a tool's span describes: the contract's name of it and its attributes.
 
-    Where one span tells of several stages of a name, `key` tells them apart. `times` (start and end, nanoseconds) and
-    `failed` are those of the span unless they are given; `why_failed` is the message of a failure.
+    Where one span describes several stages of a name, `key` distinguishes them. `times` (start and end, nanoseconds)
+    and `failed` are those of the span unless they are given; `why_failed` is the message of a failure.
     """
 
     span: SpanRecord
@@ -74,7 +74,7 @@ class Stage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Converted:
-    """A trace with the contract's spans and tags as far as its writer's own spans tell of them.
+    """A trace with the contract's spans and tags as far as its writer's own spans describe them.
 
     `message` and `answer` are those of its model calls, the last ones; `is_root_call` says that the root itself is
     such a call, so that its inputs are a prompt. `users` are the ids of users that were met, some of them plain.
@@ -107,18 +107,18 @@ class Findings:
 def in_contract(shape: TraceShape, trace: TraceRecord, findings: Findings) -> Converted:
     """Return the trace with the spans and tags that the findings allow and that it lacks.
 
-    Added spans stand under the span that told of them, so the deepest failed span is the contract's. Nothing that
+    Added spans stand under the span that describes them, so the deepest failed span is the contract's. Nothing that
     the trace has is changed, but for the state of one whose call failed, and the duration where a call took longer.
     """
     has = {span.name for span in trace.spans}
-    calls = _outermost(trace.spans, _telling(trace.spans, findings.calls))
+    calls = _outermost(trace.spans, _informative(trace.spans, findings.calls))
     added: list[SpanRecord] = []
     if SpanName.BEDROCK_GENERATE not in has:
         added += [_generate(trace, call) for call in calls]
         if added and findings.failure is not None:
             reason = added[-1].status_message or findings.failure
             added[-1] = replace(added[-1], status="ERROR", status_message=reason)
-    # A tool's call that the trace has already is told apart from others by its id, not by the name of its span.
+    # A tool's call that the trace has already is distinguished from others by its id, not by the name of its span.
     added += [_under(trace, one) for one in findings.stages if one.name not in has or one.name == SpanName.TOOL_CALL]
     tags: dict[str, str] = dict(trace.tags)
     for tag, values in (*findings.tags.items(), (Tag.BEDROCK_MODEL_ID, [call.model_id for call in reversed(calls)])):
@@ -156,9 +156,9 @@ def in_order(spans: Iterable[SpanRecord]) -> list[SpanRecord]:
 
 
 def _first_harmless(tag: str, values: Iterable[object]) -> str | None:
-    """Return the first value that can be a tag and tells nothing personal.
+    """Return the first value that can be a tag and says nothing personal.
 
-    Models, bundles and versions are told by their form; what a shopper's session is called may be an address.
+    Models, bundles and versions are recognised by their form; what a shopper's session is called may be an address.
     """
     for value in values:
         found = name(value)
@@ -169,17 +169,15 @@ def _first_harmless(tag: str, values: Iterable[object]) -> str | None:
     return None
 
 
-def _telling(spans: Sequence[SpanRecord], calls: Sequence[ModelCall]) -> list[ModelCall]:
-    """Return the calls without those that tell neither texts nor tokens above one that does: these are no calls."""
+def _informative(spans: Sequence[SpanRecord], calls: Sequence[ModelCall]) -> list[ModelCall]:
+    """Return the calls without those with neither texts nor tokens above one that has some: these are no calls."""
     parents = {span.span_id: span.parent_id for span in spans}
-    told = [any(one is not None for one in (c.message, c.answer, c.input_tokens, c.output_tokens)) for c in calls]
-    above = {
-        one
-        for call, tells in zip(calls, told, strict=True)
-        if tells
-        for one in _ancestors(call.span.parent_id, parents)
-    }
-    return [call for call, tells in zip(calls, told, strict=True) if tells or call.span.span_id not in above]
+    above = {one for call in calls if _says_something(call) for one in _ancestors(call.span.parent_id, parents)}
+    return [call for call in calls if _says_something(call) or call.span.span_id not in above]
+
+
+def _says_something(call: ModelCall) -> bool:
+    return any(one is not None for one in (call.message, call.answer, call.input_tokens, call.output_tokens))
 
 
 def _outermost(spans: Sequence[SpanRecord], calls: Sequence[ModelCall]) -> list[ModelCall]:
@@ -210,17 +208,17 @@ def _generate(trace: TraceRecord, call: ModelCall) -> SpanRecord:
 def _under(trace: TraceRecord, stage: Stage) -> SpanRecord:
     span = stage.span
     start_ns, end_ns = stage.times or (span.start_ns, span.end_ns)
-    told: tuple[SpanStatus, str] = (span.status, why_failed(span))
+    status: tuple[SpanStatus, str] = (span.status, why_failed(span))
     if stage.failed is not None:
-        told = ("ERROR", stage.why_failed) if stage.failed else ("OK", "")
+        status = ("ERROR", stage.why_failed) if stage.failed else ("OK", "")
     return SpanRecord(
         span_id=_span_id(trace, f"{stage.name}{stage.key}", span.span_id),
         parent_id=span.span_id,
         name=stage.name,
         start_ns=start_ns,
         end_ns=end_ns,
-        status=told[0],
-        status_message=told[1],
+        status=status[0],
+        status_message=status[1],
         attributes=dict(stage.attributes),
     )
 

@@ -133,11 +133,11 @@ def _request(span: SpanRecord) -> Mapping[str, object]:
 
 
 def _exchange(span: SpanRecord, state: _State) -> Exchange:
-    told = tool_results(_request(span).get("messages"))
+    brought = tool_results(_request(span).get("messages"))
     return Exchange(
         span=span,
         uses=tool_uses(mapping(span.outputs)),
-        results={use_id: state.results.get(use_id, result) for use_id, result in told.items()},
+        results={use_id: state.results.get(use_id, result) for use_id, result in brought.items()},
     )
 
 
@@ -152,8 +152,8 @@ def _streamed_reason(span: SpanRecord) -> str | None:
 
 
 def _reason(message: Mapping[str, object]) -> str | None:
-    told = mapping(message.get("response_metadata"))
-    return first_name(*(told.get(key) for key in _STOPPED))
+    metadata = mapping(message.get("response_metadata"))
+    return first_name(*(metadata.get(key) for key in _STOPPED))
 
 
 class _State:
@@ -190,8 +190,8 @@ class _State:
     def _reasons_of(self, span_id: str) -> Mapping[_Key, str]:
         """Return why models stopped, by their message; of equal ones the last counts: earlier turns stand before it."""
         if span_id not in self._reasons:
-            told = ((_key(one), _reason(one)) for one in self._answers.get(span_id, ()))
-            self._reasons[span_id] = {key: reason for key, reason in told if reason is not None}
+            reasons = ((_key(one), _reason(one)) for one in self._answers.get(span_id, ()))
+            self._reasons[span_id] = {key: reason for key, reason in reasons if reason is not None}
         return self._reasons[span_id]
 
     def _keep(self, span: SpanRecord, message: Mapping[str, object]) -> None:

@@ -22,6 +22,7 @@ from mangaassist_assets.tracing.adapters.building import (
     named_values,
 )
 from mangaassist_assets.tracing.adapters.model_bodies import read_request, read_response
+from mangaassist_assets.tracing.adapters.tool_calls import Exchange, tool_results, tool_stages, tool_uses
 from mangaassist_assets.tracing.contract.names import Tag
 from mangaassist_assets.tracing.contract.records import SpanRecord, TraceRecord
 from mangaassist_assets.tracing.contract.values import (
@@ -60,12 +61,12 @@ def recognises(trace: TraceRecord) -> bool:
 
 
 def convert(trace: TraceRecord) -> Converted:
-    """Return the trace with `bedrock_generate` and tags as far as LiteLLM says."""
+    """Return the trace with `bedrock_generate`, `tool_call` and tags as far as LiteLLM says."""
     spans = _own_spans(trace)
     chats = [span for span in spans if not any(word in _call_type(span) for word in _NOT_CHAT)]
     users = [value for span in spans for value in _said(span, *_USERS)]
     embedders = [span for span in spans if "embed" in _call_type(span)]
-    # What the tags tell of a call can be said only of an only one.
+    # The tags of the trace describe a call only where there is one.
     more = trace.tags if len(chats) == 1 else {}
     failure = _failure(trace, chats)
     return in_contract(
@@ -73,13 +74,14 @@ def convert(trace: TraceRecord) -> Converted:
         trace,
         Findings(
             calls=[_call(span, more, trace.tags) for span in chats],
+            stages=tool_stages([_exchange(span) for span in chats]),
             failure=failure,
             users=users,
             tags={
                 Tag.SESSION_ID: [
                     *named_values(trace, SESSION_METADATA, "session.id"),
                     *(value for span in spans for value in _said(span, *_SESSIONS)),
-                    # Shoppers without a session id are told apart by their key, never by a plain user id.
+                    # Shoppers without a session id are distinguished by their key, never by a plain user id.
                     *(user for user in users if isinstance(user, str) and is_pseudonym(user)),
                 ],
                 Tag.RELEASE_BUNDLE: [
@@ -141,7 +143,7 @@ def _call(span: SpanRecord, more: Mapping[str, object], tags: Mapping[str, str])
     """Return the call of a span; `more` is what else is said of it, where the span itself says nothing."""
     attributes = {**more, **{key: value for key, value in span.attributes.items() if value is not None}}
     inputs, outputs = mapping(span.inputs), mapping(span.outputs)
-    response = read_response(outputs or mapping(attributes.get("raw_llm_response")))
+    response = read_response(_response(span) or mapping(more.get("raw_llm_response")))
     parameters = read_request(mapping(attributes.get("model_parameters")) or inputs)
     details = mapping(mapping(outputs.get("usage")).get("prompt_tokens_details"))
     chat_usage, usage = mapping(attributes.get(_TOKEN_USAGE)), mapping(attributes.get("usage"))
@@ -153,7 +155,7 @@ def _call(span: SpanRecord, more: Mapping[str, object], tags: Mapping[str, str])
         attributes.get("prompt_tokens"),
         usage.get("prompt_tokens"),
     )
-    messages = read_request({"messages": inputs.get("messages", span.inputs if sequence(span.inputs) else None)})
+    messages = read_request({"messages": _messages(span)})
     hit = _cache_hit(span)
     return ModelCall(
         span=span,
@@ -176,6 +178,18 @@ def _call(span: SpanRecord, more: Mapping[str, object], tags: Mapping[str, str])
         latency_ms=_latency(attributes.get("latency_ms")),
         reported_cost_usd=_cost(attributes, is_hit=_is_hit(tags.get("cache_hit")) if hit is None else hit),
     )
+
+
+def _response(span: SpanRecord) -> Mapping[str, object]:
+    return mapping(span.outputs) or mapping(span.attributes.get("raw_llm_response"))
+
+
+def _messages(span: SpanRecord) -> object:
+    return mapping(span.inputs).get("messages", span.inputs if sequence(span.inputs) else None)
+
+
+def _exchange(span: SpanRecord) -> Exchange:
+    return Exchange(span=span, uses=tool_uses(_response(span)), results=tool_results(_messages(span)))
 
 
 def _latency(value: object) -> int | None:
@@ -213,8 +227,8 @@ def _failure(trace: TraceRecord, chats: Sequence[SpanRecord]) -> str | None:
     status = first_text(*said)
     if status is None or status.strip().lower() not in _FAILED:
         return None
-    told = mapping(attributes.get("error_information") or metadata.get("error_information"))
-    reasons = [told.get(key) for key in ("error_class", "error_message")]
+    information = mapping(attributes.get("error_information") or metadata.get("error_information"))
+    reasons = [information.get(key) for key in ("error_class", "error_message")]
     why = ": ".join(reason for reason in reasons if isinstance(reason, str) and reason)
     return why or text(attributes.get("error_str")) or f"the proxy reports the status {status.strip().lower()}"
 

@@ -2,7 +2,7 @@
 
 Converse and Nova, Anthropic (messages and completions), Titan, Llama, Mistral, Cohere, AI21, and the OpenAI form that
 several share (Amazon Bedrock User Guide, "Inference request parameters and response fields for foundation models").
-The fields tell the form apart, so a model id that is an inference profile or an ARN does not matter.
+The fields decide the form, so a model id that is an inference profile or an ARN does not matter.
 """
 
 from __future__ import annotations

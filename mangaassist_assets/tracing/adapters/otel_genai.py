@@ -78,7 +78,7 @@ def convert(trace: TraceRecord) -> Converted:
         trace,
         Findings(
             calls=[_call(span) for span in calls],
-            # Where tools have spans of their own, what models asked for is told by those.
+            # Where tools have spans of their own, what models asked for is in those.
             stages=[*embedded, *retrieved, *(tools or tool_stages([_exchange(span) for span in calls]))],
             users=named_values(trace, "user.id", "enduser.id"),
             tags={
@@ -109,12 +109,12 @@ def _model(span: SpanRecord) -> str | None:
 
 
 def _call(span: SpanRecord) -> ModelCall:
-    told = span.attributes
-    cache_read = first_count(told.get("gen_ai.usage.cache_read.input_tokens"))
+    data = span.attributes
+    cache_read = first_count(data.get("gen_ai.usage.cache_read.input_tokens"))
     cache_write = first_count(
-        told.get("gen_ai.usage.cache_creation.input_tokens"), told.get("gen_ai.usage.cache_write.input_tokens")
+        data.get("gen_ai.usage.cache_creation.input_tokens"), data.get("gen_ai.usage.cache_write.input_tokens")
     )
-    whole = first_count(told.get("gen_ai.usage.input_tokens"), told.get("gen_ai.usage.prompt_tokens"))
+    whole = first_count(data.get("gen_ai.usage.input_tokens"), data.get("gen_ai.usage.prompt_tokens"))
     cached = (cache_read or 0) + (cache_write or 0)
     if whole is not None and whole >= cached:
         # The conventions count the cache's tokens as input; a writer whose count is smaller does not.
@@ -124,14 +124,14 @@ def _call(span: SpanRecord) -> ModelCall:
         message=_message(span),
         answer=_answer(span),
         model_id=_model(span),
-        temperature=first_number(told.get("gen_ai.request.temperature")),
-        max_tokens=first_count(told.get("gen_ai.request.max_tokens")),
+        temperature=first_number(data.get("gen_ai.request.temperature")),
+        max_tokens=first_count(data.get("gen_ai.request.max_tokens")),
         input_tokens=whole,
-        output_tokens=first_count(told.get("gen_ai.usage.output_tokens"), told.get("gen_ai.usage.completion_tokens")),
+        output_tokens=first_count(data.get("gen_ai.usage.output_tokens"), data.get("gen_ai.usage.completion_tokens")),
         cache_read_tokens=cache_read,
         cache_write_tokens=cache_write,
         stop_reason=_stop_reason(span),
-        reported_cost_usd=_cost(told),
+        reported_cost_usd=_cost(data),
     )
 
 
@@ -140,7 +140,7 @@ def _is_tool(span: SpanRecord) -> bool:
 
 
 def _tool(span: SpanRecord) -> Stage:
-    """Return the call of a tool as its own span tells it; OpenLLMetry has other words for its parts."""
+    """Return the call of a tool as its own span has it; OpenLLMetry has other words for its parts."""
     said = span.attributes
     found = {
         Attribute.TOOL_CALL_ID: first_name(said.get("gen_ai.tool.call.id")),
@@ -158,9 +158,9 @@ def _tool(span: SpanRecord) -> Stage:
 
 
 def _exchange(span: SpanRecord) -> Exchange:
-    told = [span.attributes, *_details(span)]
-    answers = [mapping(one) for said in told for one in sequence(said.get("gen_ai.output.messages"))]
-    brought = [tool_results(said.get("gen_ai.input.messages")) for said in told]
+    data = [span.attributes, *_details(span)]
+    answers = [mapping(one) for said in data for one in sequence(said.get("gen_ai.output.messages"))]
+    brought = [tool_results(said.get("gen_ai.input.messages")) for said in data]
     return Exchange(
         span=span,
         uses=[use for answer in answers for use in uses_of_message(answer)],
@@ -168,26 +168,26 @@ def _exchange(span: SpanRecord) -> Exchange:
     )
 
 
-def _cost(told: Mapping[str, object]) -> float | None:
+def _cost(data: Mapping[str, object]) -> float | None:
     # Not of the conventions: LiteLLM's OpenTelemetry callback reports what it charged there.
-    found = first_number(told.get("gen_ai.cost.total_cost"))
+    found = first_number(data.get("gen_ai.cost.total_cost"))
     return found if found is not None and found >= 0 else None
 
 
 def _message(span: SpanRecord) -> str | None:
-    found = [message_text(told.get("gen_ai.input.messages"), "user") for told in (span.attributes, *_details(span))]
+    found = [message_text(data.get("gen_ai.input.messages"), "user") for data in (span.attributes, *_details(span))]
     said = [_event_text(event.attributes) for event in span.events if event.name == "gen_ai.user.message"]
     return first_text(
         *found,
         *reversed(said),
         _numbered(span, "prompt", "user"),
-        *(_prompt(told.get("gen_ai.prompt")) for told in (span.attributes, *_events(span, "gen_ai.content.prompt"))),
+        *(_prompt(data.get("gen_ai.prompt")) for data in (span.attributes, *_events(span, "gen_ai.content.prompt"))),
     )
 
 
 def _answer(span: SpanRecord) -> str | None:
     found = [
-        message_text(told.get("gen_ai.output.messages"), "assistant") for told in (span.attributes, *_details(span))
+        message_text(data.get("gen_ai.output.messages"), "assistant") for data in (span.attributes, *_details(span))
     ]
     said = [_choice_text(event.attributes) for event in span.events if event.name == "gen_ai.choice"]
     return first_text(
@@ -195,8 +195,8 @@ def _answer(span: SpanRecord) -> str | None:
         *said,
         _numbered(span, "completion", "assistant"),
         *(
-            _completion(told.get("gen_ai.completion"))
-            for told in (span.attributes, *_events(span, "gen_ai.content.completion"))
+            _completion(data.get("gen_ai.completion"))
+            for data in (span.attributes, *_events(span, "gen_ai.content.completion"))
         ),
     )
 
@@ -209,14 +209,14 @@ def _details(span: SpanRecord) -> list[Mapping[str, object]]:
     return _events(span, _DETAILS_EVENT)
 
 
-def _event_text(told: Mapping[str, object]) -> str | None:
+def _event_text(data: Mapping[str, object]) -> str | None:
     """Return the text of an event of one message, whose content is a text or JSON."""
-    body = mapping(told.get("body")) or told
+    body = mapping(data.get("body")) or data
     return content_text(decoded(body.get("content")))
 
 
-def _choice_text(told: Mapping[str, object]) -> str | None:
-    body = mapping(told.get("body")) or told
+def _choice_text(data: Mapping[str, object]) -> str | None:
+    body = mapping(data.get("body")) or data
     message = mapping(body.get("message"))
     return first_text(
         content_text(decoded(message.get("content"))),
@@ -249,10 +249,10 @@ def _numbered(span: SpanRecord, side: str, role: str) -> str | None:
 
 
 def _stop_reason(span: SpanRecord) -> str | None:
-    choices = [mapping(told.get("body")) or told for told in _events(span, "gen_ai.choice")]
+    choices = [mapping(data.get("body")) or data for data in _events(span, "gen_ai.choice")]
     outputs = [
-        mapping(first_of(told.get("gen_ai.output.messages"))).get("finish_reason")
-        for told in (span.attributes, *_details(span))
+        mapping(first_of(data.get("gen_ai.output.messages"))).get("finish_reason")
+        for data in (span.attributes, *_details(span))
     ]
     return first_name(
         first_of(span.attributes.get("gen_ai.response.finish_reasons")),

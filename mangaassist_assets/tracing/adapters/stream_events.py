@@ -28,7 +28,7 @@ def streamed_response(events: Iterable[SpanEvent]) -> Response:
             continue
         if (piece := streamed_text(chunk)) is not None:
             texts.append(piece)
-        said = _later(said, _told(chunk))
+        said = _later(said, _figures(chunk))
     answer = text("".join(texts))
     return _with_answer(said, answer)
 
@@ -81,13 +81,13 @@ def _tool_pieces(chunk: Mapping[str, object]) -> Iterator[tuple[str, dict[str, o
     for one in sequence(mapping(mapping(first_of(chunk.get("choices"))).get("delta")).get("tool_calls")):
         call = mapping(one)
         function = mapping(call.get("function"))
-        told = {"id": call.get("id"), "name": function.get("name")}
-        known = {key: value for key, value in told.items() if value is not None}
+        given = {"id": call.get("id"), "name": function.get("name")}
+        known = {key: value for key, value in given.items() if value is not None}
         yield f"{call.get('index')}", known, function.get("arguments")
 
 
-def _told(chunk: Mapping[str, object]) -> Response:
-    """Return stop reason and tokens that one event tells, wherever its form has them."""
+def _figures(chunk: Mapping[str, object]) -> Response:
+    """Return stop reason and tokens of one event, wherever its form has them."""
     inner = mapping(chunk.get("message"))
     metadata = mapping(chunk.get("metadata"))
     delta = mapping(chunk.get("delta"))

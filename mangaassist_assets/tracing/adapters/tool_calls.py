@@ -29,7 +29,7 @@ class ToolUse:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ToolResult:
-    """What a tool gave back, as the model was told."""
+    """What a tool gave back, as the model was given it."""
 
     content: object = None
     failed: bool = False
@@ -95,17 +95,17 @@ def tool_results(messages: object) -> dict[str, ToolResult]:
             for block in map(mapping, sequence(message.get(key))):
                 if result := mapping(block.get("toolResult")):
                     use_id = first_name(result.get("toolUseId"))
-                    told = _result(result.get("content"), failed=result.get("status") == _FAILED)
+                    brought = _result(result.get("content"), failed=result.get("status") == _FAILED)
                 elif block.get("type") == "tool_result":
                     use_id = first_name(block.get("tool_use_id"))
-                    told = _result(block.get("content"), failed=block.get("is_error") is True)
+                    brought = _result(block.get("content"), failed=block.get("is_error") is True)
                 elif block.get("type") == "tool_call_response":
                     use_id = first_name(block.get("id"))
-                    told = _result(block.get("response", block.get("result")), failed=False)
+                    brought = _result(block.get("response", block.get("result")), failed=False)
                 else:
                     continue
                 if use_id is not None:
-                    found[use_id] = told
+                    found[use_id] = brought
     return found
 
 

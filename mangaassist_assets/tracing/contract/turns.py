@@ -39,10 +39,10 @@ class RankedCandidate:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StageTiming:
-    """How long one stage took, in milliseconds, whether it failed, and what its span tells of itself.
+    """How long one stage took, in milliseconds, whether it failed, and what its span says of itself.
 
     `name` is the contract's, else the span's own. `request_keys` are the sorted keys of the body that was sent to the
-    endpoint. `chunk_count`, `source_types` and `filters` (JSON) are those of a search. None and () are not told.
+    endpoint. `chunk_count`, `source_types` and `filters` (JSON) are those of a search. None and () are unknown.
     """
 
     name: str
@@ -62,7 +62,7 @@ class ToolCall:
     """One call of a tool by the chatbot's agent: arguments and result as JSON or text, redacted and cut.
 
     `failed` is the tool's own word or that of its span; `error` says why, redacted. The duration is in milliseconds;
-    where only the model's requests tell of a call it is the time between them, None where no result ever came.
+    where only the model's requests have the call it is the time between them, None where no result ever came.
     """
 
     name: str
@@ -74,7 +74,7 @@ class ToolCall:
 
     @property
     def outcome(self) -> Literal["success", "error", "no_result"]:
-        """How the call ended, as far as the trace tells."""
+        """How the call ended, as far as the trace says."""
         return "error" if self.failed else "no_result" if self.result is None else "success"
 
 
@@ -133,7 +133,7 @@ class ChatTurn:
     expectations), the latest of each; None and () mean that nobody reviewed that side of the turn. `reviews` are all
     assessments, oldest first. `tenant` is whose shopper it was, where several stores share the chatbot; `team` is a
     proxy's. `response_id` is what the chatbot or a proxy calls the answer. `candidate_count` is how many chunks the
-    search found, None where the trace does not tell. The `shadow_` fields are a challenger's that ran beside.
+    search found, None where the trace does not say. The `shadow_` fields are a challenger's that ran beside.
     """
 
     trace_id: str

@@ -15,9 +15,10 @@ from typing import Any
 
 from mangaassist_assets.core.bundles import InvalidBundleError, validate_bundle
 from mangaassist_assets.privacy import is_pseudonym
-from mangaassist_assets.tracing.contract.feedback_fields import EventParts, FieldError, feedback_fields
+from mangaassist_assets.tracing.contract.feedback_fields import FieldError, feedback_fields
 from mangaassist_assets.tracing.contract.trace_ids import TraceIdError, mlflow_trace_id
 from mangaassist_assets.tracing.contract.turns import Feedback
+from mangaassist_assets.tracing.feedback.event_parts import EventParts
 from mangaassist_assets.tracing.feedback.times import TimeSource, event_time, iso
 
 SCHEMA = 1
@@ -172,14 +173,14 @@ def _event(parts: EventParts, arrived: datetime, place: str) -> FeedbackEvent:
     thumb = parts.thumb()
     trace_id, response_id = _trace_id(parts), _part(parts, "response_id")
     if trace_id is None and response_id is None:
-        raise FeedbackRejectedError("trace_id and response_id are missing: nothing tells what the thumb is about")
+        raise FeedbackRejectedError("trace_id and response_id are missing: nothing says what the thumb is about")
     times = list(parts.values("timestamp"))
     moment, time_from = event_time(times, arrived)
     timestamp = iso(moment)
     event_id = _part(parts, "event_id")
     if event_id is None:
         own_time = repr(times[0]) if time_from in ("event", "clipped") else None
-        # Without a time of its own, the same thumb pressed again after another one is told apart by its arrival.
+        # Without a time of its own, the same thumb pressed again after another one is distinct by its arrival.
         arrival = "" if time_from == "event" else f"{milliseconds(timestamp):013d}-{place}-"
         event_id = f"{CONTENT_ID}{arrival}{_content_digits([trace_id, response_id, thumb, own_time])}"
     return FeedbackEvent(

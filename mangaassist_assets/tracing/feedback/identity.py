@@ -1,4 +1,4 @@
-"""Ids of a feedback event as they may be kept: whatever tells of a person becomes a pseudonym, as on traces."""
+"""Ids of a feedback event as they may be kept: whatever names a person becomes a pseudonym, as on traces."""
 
 from __future__ import annotations
 
@@ -55,6 +55,6 @@ class StoredIds:
 
     def _hashed(self, value: str, prefix: str) -> str:
         if self.key is None:
-            # Events have to be told apart, and responses found again, also without the secret.
+            # Events have to be distinct, and responses found again, also without the secret.
             return f"{prefix}-{hashlib.sha256(value.encode('utf-8', 'surrogatepass')).hexdigest()[:20]}"
         return pseudonym(value, self.key, prefix=prefix)

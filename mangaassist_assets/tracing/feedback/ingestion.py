@@ -4,7 +4,7 @@ Events, rejected records and the position in the source are one commit, so a kil
 again from the last whole commit. The table of a bundle depends on nothing but the set of distinct events that were
 ingested: not on repeats, order, batches, or the shards that they came through.
 
-An event that does not say its trace, bundle or session waits in a partition of its own until the trace tells them
+An event that does not say its trace, bundle or session waits in a partition of its own until the trace names them
 (`feedback_joining`). What is ingested holds no id of a person: `feedback_identity` has seen to it.
 """
 
@@ -88,7 +88,7 @@ class FeedbackTable:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Ingested:
+class FeedbackCounts:
     """What one reading of the source brought in; `erased` events were of users who were erased, and not kept.
 
     `clipped` events named a time after they arrived, `unreadable_times` are those whose time was none: both have the
@@ -148,7 +148,7 @@ class FeedbackIngestion:
         erased: Collection[str] = (),
         after: Checkpoint | None = None,
     ) -> bool:
-        """Land what was read, with the position after it, in one commit.
+        """Store what was read, with the position after it, in one commit.
 
         Args:
             events: Events as `FeedbackRecord.to_dict` or `StoredIds.row` gives them; one that lacks its trace, bundle
@@ -163,7 +163,7 @@ class FeedbackIngestion:
             Whether there was anything to commit.
 
         Raises:
-            LandingConflictError: Somebody ingested records since `after`; nothing was written.
+            IngestionConflictError: Somebody ingested records since `after`; nothing was written.
         """
         start = self.checkpoint() if after is None else after
         if not (events or rejects or gaps) and dict(cursor) == dict(start.value):
@@ -212,7 +212,7 @@ class FeedbackIngestion:
             erased: Keys of users whose events are not kept.
 
         Raises:
-            LandingConflictError: Others ingested records meanwhile; run again.
+            IngestionConflictError: Others ingested records meanwhile; run again.
         """
         if not joined:
             return
@@ -270,8 +270,8 @@ def ingest_new(
     erased: Collection[str] = (),
     pseudonym_key: bytes | None = None,
     limit: int = _LIMIT,
-) -> Ingested:
-    """Land everything new of a source, batch by batch.
+) -> FeedbackCounts:
+    """Ingest everything new of a source, batch by batch.
 
     Args:
         source: The stream, or what is delivered of it.
@@ -281,9 +281,9 @@ def ingest_new(
         limit: Records of one batch, and of one commit.
 
     Raises:
-        LandingConflictError: Others ingested records of the same source again and again meanwhile.
+        IngestionConflictError: Others ingested records of the same source again and again meanwhile.
     """
-    total = Ingested()
+    total = FeedbackCounts()
     conflicts = 0
     ids = StoredIds(pseudonym_key)
     while True:
@@ -309,7 +309,7 @@ def ingest_new(
             ingestion.compact()
         dropped = sum(1 for row in rows if row["user_key"] in erased)
         times = Counter(event.time_from for event in batch.events)
-        total = Ingested(
+        total = FeedbackCounts(
             events=total.events + len(batch.events) - dropped,
             rejects=total.rejects + len(batch.rejects),
             erased=total.erased + dropped,

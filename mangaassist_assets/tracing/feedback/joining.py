@@ -1,7 +1,7 @@
 """Joining events with their traces: what an event does not say of bundle, session and user, its trace does.
 
 An event names its trace by an id of the trace or of the response. Where neither is known yet, the event waits; it is
-looked for again at every joining, and how long it has waited is told, however long that is.
+looked for again at every joining, and how long it has waited is reported, however long that is.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ def join_waiting(
         erased: Keys of users whose events are dropped.
 
     Raises:
-        LandingConflictError: Others ingested records again and again meanwhile; nothing is lost, run again.
+        IngestionConflictError: Others ingested records again and again meanwhile; nothing is lost, run again.
     """
     ids = StoredIds(pseudonym_key)
     attempts = _ATTEMPTS
@@ -98,7 +98,7 @@ def join_waiting(
 
 
 def _found(waiting: Sequence[Mapping[str, Any]], finders: Sequence[TraceFinder]) -> list[TraceFacts | None]:
-    """Return what is known of each event's trace, None where it does not tell the bundle."""
+    """Return what is known of each event's trace, None where it does not name the bundle."""
     found: list[TraceFacts | None] = [None] * len(waiting)
     for finder in finders:
         open_ones = [number for number, facts in enumerate(found) if facts is None]

@@ -48,7 +48,7 @@ class FeedbackRefusedError(ValueError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TraceThumb:
-    """A human `user_feedback` assessment on a trace; event id and time as its metadata tell."""
+    """A human `user_feedback` assessment on a trace; event id and time are from its metadata."""
 
     event_id: str | None
     event_time_ms: int | None

@@ -17,7 +17,7 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 # A chatbot with thumbs is younger than this: what lies before is a default value or another unit.
 _FIRST = datetime(2000, 1, 1, tzinfo=UTC)
 _NUMBER = re.compile(r"[+-]?\d{1,20}(?:\.\d{1,12})?")
-# Seconds, milliseconds, microseconds and nanoseconds of today are a thousand times each other: the size tells the unit.
+# Seconds, milliseconds, microseconds and nanoseconds of today are a thousand times each other: the size gives the unit.
 _UNITS = ((1e11, 1.0), (1e14, 1e3), (1e17, 1e6), (1e20, 1e9))
 
 

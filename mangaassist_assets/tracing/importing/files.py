@@ -1,6 +1,6 @@
 """Reading a file of traces line by line, with memory that does not grow with the file.
 
-Plain or gzip, told apart by the first bytes. Everything has a limit: a line, a file that is one JSON document, and
+Plain or gzip, distinguished by the first bytes. Everything has a limit: a line, a file that is one JSON document, and
 how much a compressed file may grow.
 """
 

@@ -90,7 +90,7 @@ class ImportedAssessment:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImportedTrace:
-    """One trace. `complete` tells a whole trace (MLflow's form) from a part of one (spans of one OTLP request).
+    """One trace. `complete` is a whole trace (MLflow's form) not a part of one (spans of one OTLP request).
 
     `trace_id` is MLflow's form, `tr-` and 32 hexadecimal digits; `original_id` what the file calls it, where that
     was another form. Times are milliseconds; None is unknown, and follows from the spans.

@@ -65,7 +65,7 @@ def merged(parts: Sequence[ImportedTrace]) -> ImportedTrace:
 
 
 def with_contract_tags(trace: ImportedTrace, mapping: TraceMapping | None = None) -> ImportedTrace:
-    """Return the trace with the tags by which it is found, where its spans tell them and the file has none.
+    """Return the trace with the tags by which it is found, where its spans name them and the file has none.
 
     Those are the tags that root spans carry for MLflow, and session and release bundle in the words of other tools.
     """

@@ -47,7 +47,7 @@ def read_request(document: Mapping[str, object]) -> tuple[list[ImportedTrace], l
     for resource_spans in fields.array(_of(document, "resourceSpans"), "resourceSpans"):
         group = fields.obj(resource_spans, "an entry of resourceSpans")
         resource = _attributes(fields.obj(group.get("resource"), "resource").get("attributes"), "resource")
-        told: set[str] = set()
+        described: set[str] = set()
         for scope_spans in fields.array(_of(group, "scopeSpans"), "scopeSpans"):
             scoped = fields.obj(scope_spans, "an entry of scopeSpans")
             scope = _scope(fields.obj(scoped.get("scope"), "scope"))
@@ -57,8 +57,8 @@ def read_request(document: Mapping[str, object]) -> tuple[list[ImportedTrace], l
                 except UnreadableTraceError as reason:
                     refused.append(str(reason))
                     continue
-                if trace_id not in told:
-                    told.add(trace_id)
+                if trace_id not in described:
+                    described.add(trace_id)
                     span = _with(span, {f"{RESOURCE_PREFIX}{key}": value for key, value in resource.items()})
                 traces.setdefault(trace_id, []).append(span)
     parts = [ImportedTrace(trace_id=trace_id_of(trace_id)[0], spans=tuple(spans)) for trace_id, spans in traces.items()]

@@ -1,4 +1,4 @@
-"""What names of attributes, tags and fields tell of their values: users, sessions, secrets, identifiers.
+"""What names of attributes, tags and fields say of their values: users, sessions, secrets, identifiers.
 
 Names are those of MLflow, LiteLLM, OpenTelemetry's semantic conventions and HTTP headers; all but `IDENTIFIERS` are in
 lower case.
@@ -101,7 +101,7 @@ IDENTIFIERS = (
     )
 ) - {
     *(Tag.SESSION_ID, Tag.USER_FEEDBACK, Attribute.FILTERS, Attribute.REASONS),
-    # What a tool was told and said is text, even where it is one word.
+    # What a tool was asked and answered is text, even where it is one word.
     *(Attribute.TOOL_ARGUMENTS, Attribute.TOOL_RESULT),
 }
 

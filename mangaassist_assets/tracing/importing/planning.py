@@ -21,7 +21,7 @@ from mangaassist_assets.tracing.importing.imported_trace import (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredTrace:
-    """What a store has of a trace. `settled` tells that its state and times were written as such, not derived."""
+    """What a store has of a trace. `settled`: its state and times were written as such, not derived."""
 
     trace_id: str
     here: bool

@@ -154,7 +154,7 @@ class Scrubber:
         return {_label(name): self.value(item, 0, name) for name, item in value.items()}
 
     def _events(self, events: Sequence[SpanEvent], *, answered: bool) -> tuple[SpanEvent, ...]:
-        """Return events redacted; `answered` tells that the answer they may be pieces of held personal data."""
+        """Return events redacted; `answered`: the answer that they may be pieces of held personal data."""
         pieces = {
             index: piece
             for index, event in enumerate(events)
@@ -164,8 +164,8 @@ class Scrubber:
         clean = _redacted(whole)
         rest = clean if clean != whole else None
         # The arguments of a tool come in pieces, too, each harmless on its own.
-        told = [json.dumps(use.arguments, ensure_ascii=False, default=str) for use in streamed_tool_uses(events)]
-        answered = answered or any(_redacted(one) != one for one in told)
+        arguments = [json.dumps(use.arguments, ensure_ascii=False, default=str) for use in streamed_tool_uses(events)]
+        answered = answered or any(_redacted(one) != one for one in arguments)
         scrubbed: list[SpanEvent] = []
         for index, event in enumerate(events):
             attributes = self._object(event.attributes)
@@ -213,7 +213,7 @@ def _redacted(value: str) -> str:
 
 def _redacted_any(value: str) -> str:
     if len(value) > LONGEST_TEXT:
-        # As with prompts over the limit: what it was can be told apart, the beginning can be read.
+        # As with prompts over the limit: equal texts stay equal, the beginning can be read.
         digest = hashlib.sha256(value.encode("utf-8", "surrogatepass")).hexdigest()
         # More is redacted than shown, so that nothing is cut before it is found.
         preview = _redacted_any(value[: 2 * _PREVIEW])[:_PREVIEW]

@@ -93,7 +93,7 @@ class Spool:
 
 @contextmanager
 def spool(mapping: TraceMapping | None = None) -> Iterator[Spool]:
-    """Open an empty spool that is gone when the block ends; `mapping` tells where traces name bundle and session."""
+    """Open an empty spool that is gone when the block ends; `mapping` says where traces name bundle and session."""
     # The empty name is SQLite's for a private database on disk.
     connection = sqlite3.connect("", isolation_level=None)
     try:

@@ -1,7 +1,7 @@
 """How completely traces say what the contract asks for: the share of traces with each tag and each span.
 
 A share counts only traces of which the tag or span can be expected: a turn that was blocked before generation has no
-model call to trace, and nothing is reranked where retrieval found nothing. A falling share tells that an application
+model call to trace, and nothing is reranked where retrieval found nothing. A falling share says that an application
 or a tool stopped saying something, long before a model misses it.
 """
 
@@ -190,7 +190,7 @@ def _went_well(trace: TracePresence) -> bool:
 
 
 def _retrieved(trace: TracePresence) -> bool:
-    """A turn without retrieval (a greeting, a blocked question) has no retrieval to tell of."""
+    """A turn without retrieval (a greeting, a blocked question) has no retrieval."""
     return _went_well(trace) and SpanName.RETRIEVE_CHUNKS in trace.spans
 
 

@@ -13,7 +13,7 @@ _SCHEMA = 1
 
 
 @dataclass(slots=True, kw_only=True)
-class Ingested:
+class TraceCounts:
     """What one reading did, in traces. `waiting` are those still being written, `erased` those of erased users."""
 
     turns: int = 0
@@ -57,7 +57,7 @@ class IngestionState:
         """Return the state that a checkpoint holds.
 
         Raises:
-            LandingConflictError: Another version of this program ingested traces there.
+            IngestionConflictError: Another version of this program ingested traces there.
         """
         if not value:
             return IngestionState()

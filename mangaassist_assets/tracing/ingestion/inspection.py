@@ -37,7 +37,7 @@ _WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])|[0-9]+")
 
 @dataclass(frozen=True, slots=True)
 class _Hint:
-    """How a key that may hold a fact is told: one of the words `says` it, those of `fits` make it likelier."""
+    """How a key that may hold a fact is recognised: one of the words `says` it, those of `fits` make it likelier."""
 
     says: frozenset[str]
     fits: frozenset[str]

@@ -24,13 +24,14 @@ from mangaassist_assets.privacy import Vocabulary
 from mangaassist_assets.tracing.contract.records import TraceRecord
 from mangaassist_assets.tracing.ingestion.ingested_rows import INGESTED_SCHEMA, NO_BUNDLE, ingested_row, tombstone
 from mangaassist_assets.tracing.ingestion.ingested_traces import BundleTraces, IngestedTraces
-from mangaassist_assets.tracing.ingestion.ingestion_state import Ingested, IngestionState
+from mangaassist_assets.tracing.ingestion.ingestion_state import IngestionState, TraceCounts
 from mangaassist_assets.tracing.ingestion.trace_sources import (
     AssessmentPosition,
     TraceHeader,
     TracePosition,
     TraceSource,
     fingerprint,
+    header_pages,
 )
 from mangaassist_assets.tracing.reading.mapping import TraceMapping, read_mapping
 from mangaassist_assets.tracing.reading.turn_reader import CONTRACT_VERSION, TraceReading, read_trace
@@ -67,7 +68,7 @@ class TraceIngestion:
         """Name source and table.
 
         Args:
-            table: An ingestion table in LANDED_SCHEMA.
+            table: An ingestion table in INGESTED_SCHEMA.
             source: Where traces are read.
             erased_users: Pseudonyms of users whose turns leave nothing but a mark that they were read.
             pseudonym_key: See `read_trace`.
@@ -94,13 +95,13 @@ class TraceIngestion:
         self._now_ms = now_ms
         self._progress = progress
 
-    def advance(self) -> Ingested:
+    def advance(self) -> TraceCounts:
         """Read what is new since the last reading, all bundles; returns what was ingested.
 
         Raises:
-            LandingConflictError: Other processes ingest all the time; nothing is lost, run again.
+            IngestionConflictError: Other processes ingest all the time; nothing is lost, run again.
         """
-        ingested = Ingested()
+        ingested = TraceCounts()
         self._retried(lambda: self._start(ingested))
         self._retried(lambda: self._look_back(ingested))
         self._retried(lambda: self._look_after_open(ingested))
@@ -112,23 +113,23 @@ class TraceIngestion:
             self._table.compact()
         return ingested
 
-    def reconcile(self, release_bundle: str) -> Ingested:
+    def reconcile(self, release_bundle: str) -> TraceCounts:
         """Compare a bundle with the source and read what differs; returns what was ingested.
 
         Raises:
-            LandingConflictError: As in `advance`.
+            IngestionConflictError: As in `advance`.
         """
-        ingested = Ingested()
+        ingested = TraceCounts()
         self._retried(lambda: self._reconcile(release_bundle, ingested))
         return ingested
 
-    def sweep(self) -> Ingested:
+    def sweep(self) -> TraceCounts:
         """Compare every trace of the source with what is ingested; finds late traces that belong to no bundle.
 
         Raises:
-            LandingConflictError: As in `advance`.
+            IngestionConflictError: As in `advance`.
         """
-        ingested = Ingested()
+        ingested = TraceCounts()
         self._retried(lambda: self._sweep(ingested))
         return ingested
 
@@ -151,37 +152,35 @@ class TraceIngestion:
                     raise
         return None
 
-    def _start(self, ingested: Ingested) -> None:
+    def _start(self, ingested: TraceCounts) -> None:
         """Remember, before the first trace is read, from when on assessments have to be looked for."""
         checkpoint, state = self._load()
         if state.assessed is None and self._source.assessed_after(None, limit=1) is not None:
             since = AssessmentPosition(timestamp_ms=self._now_ms() - self._overlap_ms)
             self._commit(checkpoint, [], IngestionState(state.frontier, since, state.open), ingested)
 
-    def _look_back(self, ingested: Ingested) -> None:
+    def _look_back(self, ingested: TraceCounts) -> None:
         """Find traces that appeared behind the frontier, as far as the overlap reaches."""
         _, state = self._load()
         frontier = state.frontier
         if frontier is None:
             return
-        position = TracePosition(timestamp_ms=frontier.timestamp_ms - self._overlap_ms)
-        while True:
-            headers = self._source.headers_after(position, limit=self._page)
-            within = [one for one in headers if TracePosition(**_place(one)) <= frontier]
-            # A trace may end before all its spans are stored, which no header tells: one in quarantine is read again.
+        overlap = TracePosition(timestamp_ms=frontier.timestamp_ms - self._overlap_ms)
+        for headers in header_pages(self._source, page=self._page, after=overlap):
+            within = [one for one in headers if one.position <= frontier]
+            # A trace may end before all its spans are stored, which no header says: one in quarantine is read again.
             self._ingest_changed(within, ingested, trusting_quarantine=False)
-            if len(headers) < self._page or len(within) < len(headers):
+            if len(within) < len(headers):
                 return
-            position = TracePosition(**_place(headers[-1]))
 
-    def _look_after_open(self, ingested: Ingested) -> None:
+    def _look_after_open(self, ingested: TraceCounts) -> None:
         _, state = self._load()
         for ids in _portions(sorted(state.open), self._page):
             headers = {one.trace_id: one for one in self._source.headers_by_id(ids)}
             self._forget_open([trace_id for trace_id in ids if trace_id not in headers], ingested)
             self._ingest_changed(list(headers.values()), ingested)
 
-    def _go_on(self, ingested: Ingested) -> None:
+    def _go_on(self, ingested: TraceCounts) -> None:
         """Read page by page behind the frontier."""
         while True:
             checkpoint, state = self._load()
@@ -193,7 +192,7 @@ class TraceIngestion:
             if len(records) < self._page:
                 return
 
-    def _read_assessed(self, ingested: Ingested) -> None:
+    def _read_assessed(self, ingested: TraceCounts) -> None:
         """Find traces that were assessed; assessments carry their writers' clocks, so a little is looked at again."""
         _, state = self._load()
         if state.assessed is None:
@@ -211,31 +210,21 @@ class TraceIngestion:
             if found.at_end:
                 return
 
-    def _reconcile(self, release_bundle: str, ingested: Ingested) -> None:
+    def _reconcile(self, release_bundle: str, ingested: TraceCounts) -> None:
         known = self._ingested.known(release_bundle, ("turn", "quarantined", "erased"))
         listed: set[str] = set()
-        position: TracePosition | None = None
-        while True:
-            headers = self._source.headers_after(position, limit=self._page, release_bundle=release_bundle)
+        for headers in header_pages(self._source, page=self._page, release_bundle=release_bundle):
             listed.update(one.trace_id for one in headers)
             self._ingest_listed([one for one in headers if not self._is_known(one, known)], ingested)
-            if len(headers) < self._page:
-                break
-            position = TracePosition(**_place(headers[-1]))
         for ids in _portions(sorted(set(known) - listed), self._page):
             self._leave(release_bundle, {one: known[one][1] for one in ids}, ingested)
         self._recheck_unassigned(ingested)
 
-    def _sweep(self, ingested: Ingested) -> None:
-        position: TracePosition | None = None
-        while True:
-            headers = self._source.headers_after(position, limit=self._page)
+    def _sweep(self, ingested: TraceCounts) -> None:
+        for headers in header_pages(self._source, page=self._page):
             self._ingest_changed(headers, ingested)
-            if len(headers) < self._page:
-                return
-            position = TracePosition(**_place(headers[-1]))
 
-    def _recheck_unassigned(self, ingested: Ingested) -> None:
+    def _recheck_unassigned(self, ingested: TraceCounts) -> None:
         """Look again at traces that named no bundle: somebody may have given them one."""
         known = self._ingested.known(NO_BUNDLE, ("quarantined",))
         for ids in _portions(sorted(known), self._page):
@@ -249,7 +238,7 @@ class TraceIngestion:
     # Ingestion
 
     def _ingest_changed(
-        self, headers: Sequence[TraceHeader], ingested: Ingested, *, trusting_quarantine: bool = True
+        self, headers: Sequence[TraceHeader], ingested: TraceCounts, *, trusting_quarantine: bool = True
     ) -> None:
         """Read the traces whose header is not what is ingested of them."""
         if not headers:
@@ -258,7 +247,7 @@ class TraceIngestion:
         known = self._ingested.marks(headers, kinds)
         self._ingest_listed([one for one in headers if known.get(one.trace_id) != self._mark(one)], ingested)
 
-    def _ingest_listed(self, headers: Sequence[TraceHeader], ingested: Ingested) -> None:
+    def _ingest_listed(self, headers: Sequence[TraceHeader], ingested: TraceCounts) -> None:
         _, state = self._load()
         due = [one.trace_id for one in headers if self._is_due(one.trace_id, one.timestamp_ms, one.state, state)]
         for ids in _portions(due, self._page):
@@ -277,7 +266,7 @@ class TraceIngestion:
         checkpoint: Checkpoint,
         state: IngestionState,
         records: Iterable[TraceRecord],
-        ingested: Ingested,
+        ingested: TraceCounts,
         *,
         frontier: TracePosition | None = None,
     ) -> None:
@@ -309,7 +298,7 @@ class TraceIngestion:
     def _row(self, reading: TraceReading, record: TraceRecord, sequence: int) -> dict[str, Any]:
         return ingested_row(reading, sequence=sequence, fingerprint=self._mark_of(record), erased_users=self._erased)
 
-    def _leave(self, release_bundle: str, started: Mapping[str, int], ingested: Ingested) -> None:
+    def _leave(self, release_bundle: str, started: Mapping[str, int], ingested: TraceCounts) -> None:
         """Mark traces as gone from a bundle; those that are elsewhere in the source are ingested there.
 
         `started` are their ingested start times by id.
@@ -326,7 +315,7 @@ class TraceIngestion:
         ]
         self._commit(checkpoint, rows, IngestionState(state.frontier, state.assessed, waiting), ingested)
 
-    def _forget_open(self, trace_ids: Sequence[str], ingested: Ingested) -> None:
+    def _forget_open(self, trace_ids: Sequence[str], ingested: TraceCounts) -> None:
         """Stop waiting for traces that were deleted while they were being written."""
         if trace_ids:
             checkpoint, state = self._load()
@@ -338,7 +327,7 @@ class TraceIngestion:
         return checkpoint, IngestionState.from_json(checkpoint.value)
 
     def _commit(
-        self, checkpoint: Checkpoint, rows: list[dict[str, Any]], state: IngestionState, ingested: Ingested
+        self, checkpoint: Checkpoint, rows: list[dict[str, Any]], state: IngestionState, ingested: TraceCounts
     ) -> None:
         frame = pl.DataFrame(rows, schema=INGESTED_SCHEMA, orient="row")
         self._table.append(frame, after=checkpoint, value=state.to_json())
@@ -348,7 +337,7 @@ class TraceIngestion:
             self._progress(ingested.turns + ingested.quarantined)
 
     def _mark(self, header: TraceHeader) -> str:
-        """Return what tells that a trace, or the way of reading it, is not what is ingested.
+        """Return a mark that differs where a trace, or the way of reading it, is not what is ingested.
 
         A trace that was written anew may begin elsewhere.
         """
@@ -356,10 +345,6 @@ class TraceIngestion:
 
     def _mark_of(self, record: TraceRecord) -> str:
         return f"{record.timestamp_ms}-{fingerprint(record)}-{self._reader}"
-
-
-def _place(header: TraceHeader) -> dict[str, Any]:
-    return {"timestamp_ms": header.timestamp_ms, "trace_id": header.trace_id}
 
 
 def _portions(items: Sequence[str], size: int) -> Iterator[list[str]]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Protocol
 
@@ -41,6 +41,11 @@ class TraceHeader:
     state: TraceState
     fingerprint: str
 
+    @property
+    def position(self) -> TracePosition:
+        """Its place in the order of traces."""
+        return TracePosition(timestamp_ms=self.timestamp_ms, trace_id=self.trace_id)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AssessedTraces:
@@ -49,6 +54,15 @@ class AssessedTraces:
     trace_ids: tuple[str, ...]
     position: AssessmentPosition | None
     at_end: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BundleSightings:
+    """Release bundles seen in traces: valid or not, sorted; the newest start time seen, and how many traces."""
+
+    bundles: tuple[str, ...]
+    newest_ms: int
+    traces: int
 
 
 class TraceSource(Protocol):
@@ -73,6 +87,34 @@ class TraceSource(Protocol):
 
     def assessed_after(self, position: AssessmentPosition | None, *, limit: int) -> AssessedTraces | None:
         """Return what was assessed after a position, or None where the source keeps no such order."""
+
+    def bundles_since(self, timestamp_ms: int, *, known: Collection[str] = ()) -> BundleSightings:
+        """Return the bundles of traces that started after a time; with `known`, all other bundles at any time as well.
+
+        So a bundle whose traces come late or replay the past is not missed.
+
+        Args:
+            timestamp_ms: Milliseconds since the epoch.
+            known: Bundles that are known already.
+        """
+
+
+def header_pages(
+    source: TraceSource, *, page: int, after: TracePosition | None = None, release_bundle: str | None = None
+) -> Iterator[Sequence[TraceHeader]]:
+    """Yield the headers of all traces after a position, in order and page by page; the last page may be empty."""
+    while True:
+        headers = source.headers_after(after, limit=page, release_bundle=release_bundle)
+        yield headers
+        if len(headers) < page:
+            return
+        after = headers[-1].position
+
+
+def bundle_traces(source: TraceSource, release_bundle: str, *, page: int = 500) -> Iterator[TraceRecord]:
+    """Yield every trace of a bundle once, with spans, those still in progress included."""
+    for headers in header_pages(source, page=page, release_bundle=release_bundle):
+        yield from source.traces_by_id([one.trace_id for one in headers])
 
 
 def fingerprint(trace: TraceRecord) -> str:

@@ -1,6 +1,6 @@
 """Chat turns as a frame and as Parquet bytes: the stored form of one release bundle's traces.
 
-The same turns give the same bytes whatever order they came in, so that the digest of a snapshot tells its content.
+The same turns give the same bytes whatever order they came in, so that the digest of a snapshot identifies its content.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The chunks of a turn, from whatever its search spans tell: full lists with scores, or ids in their order only."""
+"""The chunks of a turn, from whatever its search spans say: full lists with scores, or ids in their order only."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _RETRIEVER_SCORES = ("score", "similarity_score", "_score", "relevance_score")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Candidates:
-    """The chunks, and how many the search found; `count` is None where the trace tells neither."""
+    """The chunks, and how many the search found; `count` is None where the trace says neither."""
 
     chunks: tuple[RankedCandidate, ...]
     count: int | None
@@ -81,7 +81,7 @@ def _from_full(one: _List, selected: frozenset[str]) -> tuple[RankedCandidate, .
 def _from_orders(
     retrieved: _List, searched: Sequence[_List], reranked: _List, selected: frozenset[str]
 ) -> tuple[RankedCandidate, ...]:
-    """Return the chunks of spans that tell only ids: each search gives an order, the reranker's counts as its ranks.
+    """Return the chunks of spans that have only ids: each search gives an order, the reranker's counts as its ranks.
 
     What the searches found comes first, one search after the other; what only the span around them, the reranker or
     the selection names has been found, too.
@@ -121,7 +121,7 @@ def _from_orders(
 
 
 def _list(reader: FactReader, stage: SpanName) -> _List:
-    lists = (_list_of(reader, span, stage) for span in reader.view.telling(stage))
+    lists = (_list_of(reader, span, stage) for span in reader.view.spans_of(stage))
     return next((one for one in lists if one.chunk_ids), _List())
 
 
@@ -131,7 +131,7 @@ def _list_of(reader: FactReader, span: SpanRecord, stage: SpanName) -> _List:
     def parallel(fact: str) -> tuple[float, ...]:
         found = reader.read("search", fact, numbers_of, span) or ()
         if len(found) not in (0, len(chunk_ids)):
-            reader.tell(f"{fact}: {len(found)} entries for {len(chunk_ids)} chunks of span {span.name}")
+            reader.note(f"{fact}: {len(found)} entries for {len(chunk_ids)} chunks of span {span.name}")
             return ()
         return found
 
@@ -139,9 +139,9 @@ def _list_of(reader: FactReader, span: SpanRecord, stage: SpanName) -> _List:
     described = reader.read("search", "chunk_ids", documents_of(*scores), span) or ()
     if len(described) != len(chunk_ids):
         described = ()
-    documents = reader.read("search", "document_ids", _every_name, span) or _all_told(one for one, _ in described)
+    documents = reader.read("search", "document_ids", _every_name, span) or _all_or_none(one for one, _ in described)
     if len(documents) not in (0, len(chunk_ids)):
-        reader.tell(f"document_ids: {len(documents)} entries for {len(chunk_ids)} chunks of span {span.name}")
+        reader.note(f"document_ids: {len(documents)} entries for {len(chunk_ids)} chunks of span {span.name}")
         documents = ()
     return _List(
         chunk_ids=chunk_ids,
@@ -150,15 +150,15 @@ def _list_of(reader: FactReader, span: SpanRecord, stage: SpanName) -> _List:
         retrieval_scores=parallel("retrieval_scores"),
         rerank_ranks=parallel("rerank_ranks"),
         rerank_scores=parallel("rerank_scores"),
-        scores=parallel("scores") or _all_told(score for _, score in described),
+        scores=parallel("scores") or _all_or_none(score for _, score in described),
     )
 
 
-def _all_told(values: Iterable[T | None]) -> tuple[T, ...]:
-    """Return the values where each is told, else none: a list with gaps is parallel to nothing."""
+def _all_or_none(values: Iterable[T | None]) -> tuple[T, ...]:
+    """Return the values where each is there, else none: a list with gaps is parallel to nothing."""
     found = tuple(values)
-    told = tuple(one for one in found if one is not None)
-    return told if len(told) == len(found) else ()
+    given = tuple(one for one in found if one is not None)
+    return given if len(given) == len(found) else ()
 
 
 def _every_name(value: object) -> tuple[str, ...] | None:
@@ -174,12 +174,12 @@ def _document_of(chunk_id: str) -> str:
 
 
 def _count(reader: FactReader, lists: dict[SpanName, _List], chunks: int) -> int | None:
-    told = reader.read("turn", "candidate_count", count_of)
-    if told is not None:
-        return max(told, chunks)
+    count = reader.read("turn", "candidate_count", count_of)
+    if count is not None:
+        return max(count, chunks)
     if chunks:
         return chunks
-    spans = [span for stage in lists for span in reader.view.telling(stage)]
+    spans = [span for stage in lists for span in reader.view.spans_of(stage)]
     counts = [reader.read("stage", "chunk_count", count_of, span) for span in spans]
     found = [count for count in counts if count is not None]
     if found:

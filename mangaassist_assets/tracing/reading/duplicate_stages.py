@@ -1,6 +1,6 @@
-"""Stages that a trace tells of twice: by a span of the application, and by what an adapter made of a client's span.
+"""Stages that are in a trace twice: as a span of the application, and as what an adapter made of a client's span.
 
-The application's span stands, since it has the true times; what it does not tell is filled in from the other.
+The application's span stands, since it has the true times; what it lacks is filled in from the other.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ _TOOL_NAMES = (Attribute.TOOL_NAME, "tool.name", "gen_ai.tool.name")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ToldOnce:
+class DistinctStages:
     """Spans of which no two are the same stage of the same thing.
 
     `spans` are those that are left, in their order; the `demoted` among them are no stage. `within` has the spans that
-    are told by one around them, by its id: it lacks what they say.
+    describe the same stage as one around them, by its id: it lacks what they say.
     """
 
     spans: Sequence[SpanRecord]
@@ -31,13 +31,14 @@ class ToldOnce:
     within: Mapping[str, Sequence[SpanRecord]]
 
 
-def told_once(
+def distinct_stages(
     spans: Sequence[SpanRecord], stage_of: Mapping[str, str], *, made: frozenset[str], typed: frozenset[str]
-) -> ToldOnce:
-    """Return the spans with each stage told once.
+) -> DistinctStages:
+    """Return the spans with each stage there once.
 
-    A made span that a span of the application tells is dropped. A retriever inside a node that is named as the
-    retrieval belongs to that. What encloses several made spans of its stage, or the tools that it calls, is no stage.
+    A made span is dropped where a span of the application is the same stage. A retriever inside a node that is named
+    as the retrieval belongs to that. What encloses several made spans of its stage, or the tools that it calls, is no
+    stage.
 
     Args:
         spans: All spans, in the order they began.
@@ -46,7 +47,7 @@ def told_once(
         typed: Ids of those that have their stage by MLflow's type alone.
     """
     if not made and not typed:
-        return ToldOnce(spans=spans, demoted=frozenset(), within={})
+        return DistinctStages(spans=spans, demoted=frozenset(), within={})
     own = {span.span_id: span for span in spans if span.span_id not in made}
     added = [span for span in spans if span.span_id in made and span.span_id in stage_of]
     inside: dict[str, list[SpanRecord]] = {}
@@ -59,7 +60,7 @@ def told_once(
             (inside if span.span_id in made else within).setdefault(around.span_id, []).append(span)
     wrappers = {owner for owner in within if stage_of[owner] == SpanName.TOOL_CALL}
     within = {owner: ones for owner, ones in within.items() if owner not in wrappers}
-    told = {one.span_id for ones in within.values() for one in ones}
+    nested = {one.span_id for ones in within.values() for one in ones}
     twins = {ones[0].span_id: own[owner] for owner, ones in inside.items() if len(ones) == 1 and owner not in wrappers}
     calls = [span for span in added if stage_of[span.span_id] == SpanName.TOOL_CALL and span.span_id not in twins]
     tools = [one for one in own.values() if stage_of.get(one.span_id) == SpanName.TOOL_CALL]
@@ -67,9 +68,9 @@ def told_once(
     filled = {
         twins[span.span_id].span_id: _filled(twins[span.span_id], span) for span in added if span.span_id in twins
     }
-    return ToldOnce(
+    return DistinctStages(
         spans=[filled.get(one.span_id, one) for one in spans if one.span_id not in twins],
-        demoted=frozenset(wrappers | told | {owner for owner, ones in inside.items() if len(ones) > 1}),
+        demoted=frozenset(wrappers | nested | {owner for owner, ones in inside.items() if len(ones) > 1}),
         within=within,
     )
 
@@ -108,7 +109,7 @@ def _filled(own: SpanRecord, made: SpanRecord) -> SpanRecord:
 def _twins_of_tools(
     calls: Sequence[SpanRecord], tools: Sequence[SpanRecord], own: Mapping[str, SpanRecord]
 ) -> dict[str, SpanRecord]:
-    """Return the application's span of each call that it tells of; each of its spans tells of one.
+    """Return the application's span of each call that has one; a span is of one call only.
 
     The surest signs first, for all calls: the id, then name and arguments, then the name, then the arguments.
     """
@@ -129,7 +130,7 @@ def _twins_of_tools(
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Call:
-    """What a span tells of a tool's call: its id, the names it may have, the arguments or what may be them."""
+    """What a span says of a tool's call: its id, the names it may have, the arguments or what may be them."""
 
     span: SpanRecord
     call_id: str | None
@@ -138,9 +139,9 @@ class _Call:
 
     @classmethod
     def of_model(cls, span: SpanRecord) -> _Call:
-        told = span.attributes
+        said = span.attributes
         return cls(
-            span, _call_id(span), (told.get(Attribute.TOOL_NAME),), (decoded(told.get(Attribute.TOOL_ARGUMENTS)),)
+            span, _call_id(span), (said.get(Attribute.TOOL_NAME),), (decoded(said.get(Attribute.TOOL_ARGUMENTS)),)
         )
 
     @classmethod

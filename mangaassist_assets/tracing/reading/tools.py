@@ -23,11 +23,11 @@ def tools_of(reader: FactReader, redacted: Redact) -> tuple[ToolCall, ...]:
     """Return the calls of tools, in the order they began."""
     spans = reader.view.by_stage.get(SpanName.TOOL_CALL, [])
     if len(spans) > _MOST:
-        reader.tell(f"tools: the first {_MOST} calls are kept")
+        reader.note(f"tools: the first {_MOST} calls are kept")
     found = tuple(_tool(reader, span, redacted) for span in spans[:_MOST])
     without = sum(one.outcome == "no_result" for one in found)
     if without:
-        reader.tell(f"result: {without} of {len(found)} calls of tools have none in the trace")
+        reader.note(f"result: {without} of {len(found)} calls of tools have none in the trace")
     return found
 
 

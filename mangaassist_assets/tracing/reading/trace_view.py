@@ -9,7 +9,7 @@ from typing import TypeVar
 from mangaassist_assets.tracing.contract.names import SpanName
 from mangaassist_assets.tracing.contract.records import SpanRecord, TraceRecord
 from mangaassist_assets.tracing.contract.values import decoded
-from mangaassist_assets.tracing.reading.duplicate_stages import told_once
+from mangaassist_assets.tracing.reading.duplicate_stages import distinct_stages
 from mangaassist_assets.tracing.reading.mapping import Part, Place, Section, TraceMapping
 from mangaassist_assets.tracing.reading.typed_values import WrongTypeError
 
@@ -39,11 +39,11 @@ class TraceView:
             if stage is not None:
                 self.stage_of[span.span_id] = stage
             if len(stages) > 1 and stage != span.name:
-                self.tell(f"stages: a span is of {' and of '.join(stages)} by its name; {stage} has it")
-        told = told_once(spans, self.stage_of, made=made, typed=frozenset(typed))
-        self.spans, self._within = told.spans, told.within
+                self.note(f"stages: a span is of {' and of '.join(stages)} by its name; {stage} has it")
+        distinct = distinct_stages(spans, self.stage_of, made=made, typed=frozenset(typed))
+        self.spans, self._within = distinct.spans, distinct.within
         self._attributes = frozenset(key for span in self.spans for key in span.attributes)
-        self.stage_of = {key: stage for key, stage in self.stage_of.items() if key not in told.demoted}
+        self.stage_of = {key: stage for key, stage in self.stage_of.items() if key not in distinct.demoted}
         for span in self.spans:
             if (stage := self.stage_of.get(span.span_id)) is not None:
                 self.by_stage.setdefault(stage, []).append(span)
@@ -65,12 +65,12 @@ class TraceView:
         if roots:
             return roots[0]
         if self.spans:
-            self.tell("spans: their parents form a cycle, so the first span counts as the root")
+            self.note("spans: their parents form a cycle, so the first span counts as the root")
             return self.spans[0]
         return None
 
-    def tell(self, problem: str) -> None:
-        """Keep what is odd, once."""
+    def note(self, problem: str) -> None:
+        """Keep a problem, once."""
         if len(self.problems) < _MOST_PROBLEMS and problem not in self.problems:
             self.problems.append(problem)
 
@@ -79,8 +79,8 @@ class TraceView:
         found = self.by_stage.get(stage)
         return found[-1] if found else None
 
-    def telling(self, stage: str) -> Sequence[SpanRecord]:
-        """Return the last span of a stage, and those within it that tell of the same, the last first."""
+    def spans_of(self, stage: str) -> Sequence[SpanRecord]:
+        """Return the last span of a stage, and those within it that describe the same, the last first."""
         last = self.last(stage)
         return () if last is None else (last, *reversed(self._within.get(last.span_id, ())))
 
@@ -94,8 +94,8 @@ class TraceView:
                 return ()
             found = [_walk(_part(each, part), place.path) for each in self.spans]
             return [one for one in found if one is not None]
-        telling = (span,) if where == "span" else (self.root,) if where == "root" else self.telling(where)
-        for one in telling:
+        asked = (span,) if where == "span" else (self.root,) if where == "root" else self.spans_of(where)
+        for one in asked:
             # Most places are attributes that this span has not: this is what a reading does most.
             if one is None or (part == "attributes" and place.path[0] not in one.attributes):
                 continue
@@ -172,9 +172,9 @@ class FactReader:
                 return value
         return None
 
-    def tell(self, problem: str) -> None:
-        """Keep what was odd."""
-        self.view.tell(problem)
+    def note(self, problem: str) -> None:
+        """Keep a problem."""
+        self.view.note(problem)
 
     def _first(
         self, fact: str, place: Place, found: Sequence[object], convert: Callable[[object], T | None]
@@ -184,10 +184,10 @@ class FactReader:
             try:
                 value = convert(raw)
             except WrongTypeError as wrong:
-                self.tell(f"{fact}: {place} {wrong}")
+                self.note(f"{fact}: {place} {wrong}")
                 continue
             if value is not None and value not in values:
                 values.append(value)
         if len(values) > 1:
-            self.tell(f"{fact}: {place} holds {len(values)} different values; the first counts")
+            self.note(f"{fact}: {place} holds {len(values)} different values; the first counts")
         return values[0] if values else None

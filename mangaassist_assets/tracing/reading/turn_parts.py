@@ -1,4 +1,4 @@
-"""The parts of a turn as a trace tells them through a mapping."""
+"""The parts of a turn as they are read from a trace through a mapping."""
 
 from __future__ import annotations
 
@@ -64,19 +64,19 @@ def stages_of(reader: FactReader, redacted: Redact) -> tuple[StageTiming, ...]:
     """
     view = reader.view
     root = None if view.root is None else view.root.span_id
-    # A tool's span under which the contract's own stands, with the same times, is told by that one.
-    told = {(one.parent_id, one.start_ns, one.end_ns) for one in view.spans if one.span_id in view.stage_of}
+    # A tool's span under which the contract's own stands, with the same times, is the same stage.
+    covered = {(one.parent_id, one.start_ns, one.end_ns) for one in view.spans if one.span_id in view.stage_of}
     found: list[StageTiming] = []
     for span in sorted(view.spans, key=lambda one: (one.start_ns, one.name)):
         stage = view.stage_of.get(span.span_id)
         endpoint = reader.read("stage", "endpoint_name", name_of, span)
         if stage is None and endpoint is None and (span.parent_id != root or root is None):
             continue
-        if stage is None and (span.span_id, span.start_ns, span.end_ns) in told:
+        if stage is None and (span.span_id, span.start_ns, span.end_ns) in covered:
             continue
         found.append(_stage(reader, span, stage or own_name(span.name, redacted), endpoint, redacted))
     if len(found) > _MOST_STAGES:
-        reader.tell(f"stages: the trace has {len(found)}, the first {_MOST_STAGES} are kept")
+        reader.note(f"stages: the trace has {len(found)}, the first {_MOST_STAGES} are kept")
     return tuple(found[:_MOST_STAGES])
 
 
@@ -102,10 +102,10 @@ def own_name(name: str, redacted: Redact) -> str:
 
 
 def _request_keys(reader: FactReader, span: SpanRecord) -> tuple[str, ...]:
-    """Return the keys of the body that was sent: as told, else those inputs of the span that bodies have."""
-    told = reader.read("stage", "payload", _keys, span)
-    if told is not None:
-        return told
+    """Return the keys of the body that was sent: as the span lists them, else those of its inputs that bodies have."""
+    listed = reader.read("stage", "payload", _keys, span)
+    if listed is not None:
+        return listed
     inputs = decoded(span.inputs)
     return tuple(sorted(_BODY_KEYS & set(inputs))) if isinstance(inputs, Mapping) else ()
 
@@ -161,9 +161,9 @@ def guardrails_of(reader: FactReader) -> tuple[bool, tuple[str, ...]]:
 
 
 def verdicts_of(reader: FactReader, redacted: Redact) -> tuple[Verdict, ...]:
-    """Return what was said of the turn under the names of verdicts, and all that spans of such stages tell.
+    """Return what was said of the turn under the names of verdicts, and all that spans of such stages say.
 
-    Texts are short words only: what is longer, or tells something personal, is no verdict.
+    Texts are short words only: what is longer, or says something personal, is no verdict.
     """
     found: dict[Verdict, None] = {}
     named = reader.mapping.verdicts
@@ -177,7 +177,7 @@ def verdicts_of(reader: FactReader, redacted: Redact) -> tuple[Verdict, ...]:
             for text, score in _verdict_values(value, redacted):
                 found[Verdict(name=name[:60], text=text, score=score, stage=who)] = None
     if len(found) > _MOST_VERDICTS:
-        reader.tell(f"verdicts: the first {_MOST_VERDICTS} of {len(found)} are kept")
+        reader.note(f"verdicts: the first {_MOST_VERDICTS} of {len(found)} are kept")
     return tuple(found)[:_MOST_VERDICTS]
 
 
@@ -224,16 +224,16 @@ def failed_span_of(spans: Sequence[SpanRecord]) -> SpanRecord | None:
 
 def thumb_of(reader: FactReader) -> Feedback | None:
     """Return the thumb of a trace: its tag, or the newest feedback assessment where it has no tag."""
-    told: Feedback | None = reader.read("turn", "user_feedback", feedback_of)
-    if told is not None:
-        return told
+    tagged: Feedback | None = reader.read("turn", "user_feedback", feedback_of)
+    if tagged is not None:
+        return tagged
     latest = _latest(reader.view.trace.assessments, "feedback", USER_FEEDBACK_ASSESSMENT)
     if latest is None:
         return None
     try:
         return feedback_of(latest.value)
     except WrongTypeError as wrong:
-        reader.tell(f"user_feedback: the assessment {wrong}")
+        reader.note(f"user_feedback: the assessment {wrong}")
         return None
 
 
@@ -250,11 +250,11 @@ def review_of(reader: FactReader) -> tuple[str | None, tuple[str, ...], str | No
     intent = _latest(human, "expectation", EXPECTED_INTENT)
     documents = _latest(human, "expectation", RELEVANT_DOCUMENTS)
     if intent is not None and (not isinstance(intent.value, str) or not intent.value.strip()):
-        reader.tell(f"expected_intent: the expectation is {kind_of(intent.value)}, not a name")
+        reader.note(f"expected_intent: the expectation is {kind_of(intent.value)}, not a name")
         intent = None
     found = None if documents is None else document_ids(documents.value)
     if documents is not None and found is None:
-        reader.tell("relevant_documents: the expectation is not a list of document ids")
+        reader.note("relevant_documents: the expectation is not a list of document ids")
         documents = None
     latest = max((item for item in (intent, documents) if item), key=lambda item: item.timestamp_ms, default=None)
     return (

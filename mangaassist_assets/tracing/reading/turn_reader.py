@@ -2,7 +2,7 @@
 
 `parse_turn` is the only door from a trace to a `ChatTurn`. Where each fact is found is a mapping (`mapping`). A trace
 without bundle, session or message goes to quarantine with its reason: counted, kept, never dropped, never trained on.
-Any other fact of a wrong type is a missing part, told as a problem of the reading.
+Any other fact of a wrong type is a missing part and a problem of the reading.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ def read_turns(records: Iterable[TraceRecord]) -> TurnReading:
 class TraceReading:
     """One finished trace under the contract: a turn or its reason for quarantine, and which parts were there.
 
-    `tags` and `spans` are the names of the contract that the trace tells; `user_key` is a pseudonym or None. `problems`
+    `tags` and `spans` are the names of the contract that the trace has; `user_key` is a pseudonym or None. `problems`
     say what was odd, by fact, and quote nothing; `sources` has the place of each fact, by `section.fact`.
     """
 
@@ -126,8 +126,8 @@ def read_trace(
     reader = FactReader(TraceView(converted.trace, where, converted.made), where)
     user = reader.read("turn", "user_id", given_name_of)
     user_pseudonym = user_key(user, pseudonym_key) or _first_pseudonym(converted)
-    told: dict[Tag, object] = {}
-    turn, reason = _Parsing(reader, converted, told, _Redactor(pseudonym_key, vocabulary)).turn(user_pseudonym)
+    tags: dict[Tag, object] = {}
+    turn, reason = _Parsing(reader, converted, tags, _Redactor(pseudonym_key, vocabulary)).turn(user_pseudonym)
     outcome: ChatTurn | Quarantined = turn
     if reason is not None:
         outcome = Quarantined(
@@ -139,7 +139,7 @@ def read_trace(
     return TraceReading(
         outcome=outcome,
         state=trace.state,
-        tags=frozenset(str(tag) for tag, value in told.items() if value is not None),
+        tags=frozenset(str(tag) for tag, value in tags.items() if value is not None),
         spans=CONTRACT_SPANS & set(reader.view.by_stage),
         user_key=user_pseudonym,
         problems=reader.problems,
@@ -148,7 +148,7 @@ def read_trace(
 
 
 def identifying_tags(trace: TraceRecord, mapping: TraceMapping | None = None) -> dict[str, str]:
-    """Return release bundle and session as a trace tells them: the tags by which it is found."""
+    """Return release bundle and session as a trace names them: the tags by which it is found."""
     where = mapping or read_mapping()
     converted = in_contract_shape(trace)
     reader = FactReader(TraceView(converted.trace, where, converted.made), where)
@@ -189,11 +189,11 @@ class _Redactor:
 
 @dataclass(frozen=True, slots=True)
 class _Parsing:
-    """One trace on its way to a turn; `told` collects the facts that are tags of the contract."""
+    """One trace on its way to a turn; `tags` collects the facts that are tags of the contract."""
 
     reader: FactReader
     converted: Converted
-    told: dict[Tag, object]
+    tags: dict[Tag, object]
     redactor: _Redactor
 
     def turn(self, user: str | None) -> tuple[ChatTurn, str | None]:
@@ -205,8 +205,8 @@ class _Parsing:
         state = self._state()
         cache_hit = reader.read("turn", Tag.CACHE_HIT, boolean_of)
         # What failed was answered by nothing, whatever the cache held.
-        self.told[Tag.CACHE_HIT] = cache_hit = cache_hit if state == "OK" or cache_hit is None else False
-        self.told[Tag.USER_FEEDBACK] = thumb = thumb_of(reader)
+        self.tags[Tag.CACHE_HIT] = cache_hit = cache_hit if state == "OK" or cache_hit is None else False
+        self.tags[Tag.USER_FEEDBACK] = thumb = thumb_of(reader)
         message = self._text("message", "user", self.converted.message)
         reason = self._broken(bundle, session_id, message)
         failed = failed_span_of(trace.spans) if state == "ERROR" else None
@@ -277,7 +277,7 @@ class _Parsing:
 
     def _named(self, tag: Tag) -> str | None:
         found = self.reader.read("turn", tag, model_of if tag in _MODELS else given_name_of)
-        self.told[tag] = found
+        self.tags[tag] = found
         return found
 
     def _harmless(self, customer: str | None) -> str | None:
@@ -308,5 +308,5 @@ class _Parsing:
         if state in ("OK", "ERROR"):
             return state
         root = self.reader.view.root
-        self.reader.tell("state: the trace has none, so that of its root counts")
+        self.reader.note("state: the trace has none, so that of its root counts")
         return "ERROR" if root is not None and root.status == "ERROR" else "OK"

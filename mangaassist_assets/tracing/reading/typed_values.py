@@ -140,11 +140,11 @@ def _last_message(messages: list[object] | tuple[object, ...], role: str) -> str
 
     What was said before the last message of the user answers an earlier one.
     """
-    told = [one for message in messages if (one := _as_message(message)) is not None]
+    said = [one for message in messages if (one := _as_message(message)) is not None]
     if role == "assistant":
-        asked = [place for place, one in enumerate(told) if message_text([one], "user") is not None]
-        told = told[asked[-1] :] if asked else told
-    return message_text(told, role)
+        asked = [place for place, one in enumerate(said) if message_text([one], "user") is not None]
+        said = said[asked[-1] :] if asked else said
+    return message_text(said, role)
 
 
 def _is_message(value: object) -> bool:
@@ -265,13 +265,13 @@ def documents_of(*score_keys: str) -> Callable[[object], Described | None]:
         if not isinstance(value, list | tuple) or not value or not all(isinstance(one, Mapping) for one in value):
             return None
         return tuple(
-            (_first_told(one, _DOCUMENT_KEYS, name_of), _first_told(one, score_keys, number_of)) for one in value
+            (_first_value(one, _DOCUMENT_KEYS, name_of), _first_value(one, score_keys, number_of)) for one in value
         )
 
     return read
 
 
-def _first_told(entry: Mapping[str, object], keys: Sequence[str], convert: Callable[[object], T | None]) -> T | None:
+def _first_value(entry: Mapping[str, object], keys: Sequence[str], convert: Callable[[object], T | None]) -> T | None:
     for place in (entry, mapping(entry.get("metadata"))):
         for key in keys:
             try:

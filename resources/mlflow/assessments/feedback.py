@@ -13,7 +13,7 @@ from mangaassist_assets.tracing.feedback.recording import (
     TraceGoneError,
     TraceThumb,
 )
-from resources.mlflow.traces.trace_finder import PAGE, TRACE_ID, portions, quoted
+from resources.mlflow.traces.search import infos_by_id
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -42,24 +42,16 @@ class MlflowFeedbackRecorder:
         return cls(mlflow.client(), mlflow.ensure_experiment(mlflow.traces_experiment))
 
     def look(self, trace_ids: Sequence[str]) -> Mapping[str, TraceFeedback]:
-        """Return what those of the traces that exist say, in requests of up to 500."""
-        possible = sorted({trace_id for trace_id in trace_ids if TRACE_ID.fullmatch(trace_id)})
-        found: dict[str, TraceFeedback] = {}
-        for portion in portions(possible, PAGE):
-            for trace in self._client.search_traces(
-                locations=[self._experiment_id],
-                filter_string=f"trace.request_id IN ({quoted(portion)})",
-                max_results=PAGE,
-                include_spans=False,
-            ):
-                info = trace.info
-                found[info.trace_id] = TraceFeedback(
-                    release_bundle=info.tags.get(Tag.RELEASE_BUNDLE),
-                    finished=str(info.state.value) in _FINISHED,
-                    tag=info.tags.get(Tag.USER_FEEDBACK),
-                    thumbs=tuple(_thumb(one) for one in info.assessments or () if _is_thumb(one)),
-                )
-        return found
+        """Return what those of the traces that exist say."""
+        return {
+            trace_id: TraceFeedback(
+                release_bundle=info.tags.get(Tag.RELEASE_BUNDLE),
+                finished=str(info.state.value) in _FINISHED,
+                tag=info.tags.get(Tag.USER_FEEDBACK),
+                thumbs=tuple(_thumb(one) for one in info.assessments or () if _is_thumb(one)),
+            )
+            for trace_id, info in infos_by_id(self._client, self._experiment_id, trace_ids).items()
+        }
 
     def add_thumb(self, event: FeedbackRecord) -> None:
         """Add a human feedback assessment; its id follows from the event's, so the server takes it once.
@@ -106,7 +98,7 @@ class MlflowFeedbackRecorder:
             raise
 
     def _existing(self, trace_id: str, error: MlflowException) -> TraceFeedback:
-        """Return what a trace says: the server's answer to a write does not always tell that the trace is missing."""
+        """Return what a trace says: the server's answer to a write does not always say that the trace is missing."""
         trace = self.look([trace_id]).get(trace_id)
         if trace is None:
             raise TraceGoneError(f"trace {trace_id} does not exist") from error

@@ -13,7 +13,7 @@ from urllib.parse import quote
 
 from mangaassist_assets.core.figures import Figures
 from mangaassist_assets.tracing.contract.names import EXPECTED_INTENT, RELEVANT_DOCUMENTS
-from resources.mlflow.assessments.reviews import trace_assessments
+from resources.mlflow.traces.search import infos, infos_by_id
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -28,7 +28,6 @@ DOCUMENTS_INSTRUCTION = (
 )
 
 _PAGE = 100
-_INFO_PAGE = 500
 _INSTRUCTION_LIMIT = 1_000
 _NAME_LIMIT = 250
 _DOCUMENTS_LIMIT = 2_000
@@ -255,7 +254,7 @@ class MlflowReviewQueues:
         set_review_queue_item_status(queue_id, item_id=trace_id, status="complete", completed_by=reviewer[:_NAME_LIMIT])
 
     def _existing(self, trace_ids: Sequence[str]) -> frozenset[str]:
-        return frozenset(trace_assessments(self._client, self._experiment_id, trace_ids))
+        return frozenset(infos_by_id(self._client, self._experiment_id, trace_ids))
 
     def _tag(self, release_bundle: str, trace_ids: Sequence[str]) -> tuple[int, int]:
         """Let exactly these traces carry the tag; returns how many got it and how many lost it."""
@@ -269,20 +268,8 @@ class MlflowReviewQueues:
         return len(new), len(stale)
 
     def _tagged(self, release_bundle: str) -> set[str]:
-        found: set[str] = set()
-        token: str | None = None
-        while True:
-            page = self._client.search_traces(
-                locations=[self._experiment_id],
-                filter_string=f"tags.{REVIEW_TAG} = '{release_bundle}'",
-                max_results=_INFO_PAGE,
-                page_token=token,
-                include_spans=False,
-            )
-            found.update(trace.info.trace_id for trace in page)
-            if not page.token:
-                return found
-            token = page.token
+        condition = f"tags.{REVIEW_TAG} = '{release_bundle}'"
+        return {info.trace_id for info in infos(self._client, self._experiment_id, condition)}
 
     def _tagged_url(self, release_bundle: str) -> str:
         tag = quote(f"{REVIEW_TAG}={quote(release_bundle, safe='')}", safe="")

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from mangaassist_assets.tracing.contract.names import EXPECTED_INTENT, RELEVANT_DOCUMENTS
+from resources.mlflow.traces.search import infos_by_id
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
 
 IMPORT_KEY = "label_import"
 LABELLED_AT = "labelled_at_ms"
-_INFO_PAGE = 500
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,19 +101,9 @@ class MlflowLabelRecorder:
 def trace_assessments(
     client: MlflowClient, experiment_id: str, trace_ids: Iterable[str]
 ) -> dict[str, tuple[Assessment, ...]]:
-    """Return the assessments of those of the traces that exist, in requests of up to 500."""
-    possible = sorted({trace_id for trace_id in trace_ids if "'" not in trace_id})
-    found: dict[str, tuple[Assessment, ...]] = {}
-    for start in range(0, len(possible), _INFO_PAGE):
-        listed = ", ".join(f"'{trace_id}'" for trace_id in possible[start : start + _INFO_PAGE])
-        for trace in client.search_traces(
-            locations=[experiment_id],
-            filter_string=f"trace.request_id IN ({listed})",
-            max_results=_INFO_PAGE,
-            include_spans=False,
-        ):
-            found[trace.info.trace_id] = tuple(trace.info.assessments or ())
-    return found
+    """Return the assessments of those of the traces that exist."""
+    found = infos_by_id(client, experiment_id, trace_ids)
+    return {trace_id: tuple(info.assessments or ()) for trace_id, info in found.items()}
 
 
 def label_assessment_id(label: ImportedLabel, name: str) -> str:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+import sys
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar
@@ -12,6 +13,7 @@ from mangaassist_assets.tracing.contract.names import Tag
 from mangaassist_assets.tracing.contract.records import TraceRecord
 from mangaassist_assets.tracing.ingestion.trace_sources import (
     AssessmentPosition,
+    BundleSightings,
     TraceHeader,
     TracePosition,
     fingerprint_of,
@@ -47,6 +49,8 @@ _THREADS = 4
 _BATCH = 50
 _SPARE = 100
 _FAILED = 500
+# SQLite joins 64 tables at most, and each excluded bundle is one join.
+_EXCLUDED_BUNDLES = 20
 _DAMAGED = frozenset({400, _FAILED})
 _SERVED = frozenset({TRACKING_STORE, ARCHIVE})
 
@@ -104,6 +108,23 @@ class RestTraceSource:
     def assessed_after(self, position: AssessmentPosition | None, *, limit: int) -> None:  # noqa: ARG002
         """Return None: MLflow's search knows no order of assessments."""
         return
+
+    def bundles_since(self, timestamp_ms: int, *, known: Collection[str] = ()) -> BundleSightings:
+        """Return the bundles of traces that started after a time; with `known`, all other bundles at any time as well.
+
+        Cheaper with few traces since, and few bundles: the search has no list of distinct tags.
+        """
+        after = TracePosition(timestamp_ms=timestamp_ms + 1)
+        recent = [(timestamp_of(info), _bundle(info)) for page in self._pages(after, sys.maxsize) for info in page]
+        found = {bundle for _, bundle in recent if bundle}
+        if known:
+            seen = set(known) | found
+            excluded = [name for name in sorted(seen, reverse=True) if "'" not in name][:_EXCLUDED_BUNDLES]
+            others = _all_of(*(f"tags.{Tag.RELEASE_BUNDLE} != '{name}'" for name in excluded))
+            late = {_bundle(info) for page in self._pages(None, sys.maxsize, others) for info in page}
+            found |= {bundle for bundle in late if bundle and bundle not in seen}
+        newest = max((started for started, _ in recent), default=0)
+        return BundleSightings(bundles=tuple(sorted(found)), newest_ms=newest, traces=len(recent))
 
     def _infos(self, trace_ids: Sequence[str]) -> Iterator[list[Json]]:
         return (self._api.infos(self._experiment_id, batch) for batch in _batches(list(dict.fromkeys(trace_ids))))
@@ -250,6 +271,10 @@ def _position(info: Json) -> TracePosition:
 
 def _location(info: Json) -> str | None:
     return info.get("tags", {}).get(SPANS_LOCATION)  # type: ignore[no-any-return]
+
+
+def _bundle(info: Json) -> str | None:
+    return info.get("tags", {}).get(Tag.RELEASE_BUNDLE)  # type: ignore[no-any-return]
 
 
 def _header(info: Json) -> TraceHeader:

@@ -75,7 +75,7 @@ class OtlpTraceSink:
         return stored
 
     def close(self) -> None:
-        """Send what waits and end the thread; a later `write` starts another. `flush` first tells of failures."""
+        """Send what waits and end the thread; a later `write` starts another. `flush` first to hear of failures."""
         with self._lock:
             thread, self._thread = self._thread, None
         if thread is not None:

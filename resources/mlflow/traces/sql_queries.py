@@ -20,7 +20,7 @@ class TraceQueries:
     """
 
     def __init__(self, experiment_id: int, *, c_collation: bool) -> None:
-        """Make the statements; `c_collation` where text must be told to be compared byte by byte, as Python does."""
+        """Make the statements; `c_collation` where text has to be compared byte by byte, as Python does."""
         import sqlalchemy as sa
 
         self._experiment_id = experiment_id
@@ -74,6 +74,28 @@ class TraceQueries:
             sa.select(info)
             .where(info.c.experiment_id == self._experiment_id, info.c.request_id.in_(list(trace_ids)))
             .order_by(info.c.timestamp_ms, self._bytewise(info.c.request_id))
+        )
+
+    def totals_since(self, timestamp_ms: int) -> sa.Select[Any, int]:
+        """Return the newest start time of the traces that started after a time, and how many there are."""
+        import sqlalchemy as sa
+
+        info = self._tables["trace_info"].c
+        return sa.select(sa.func.max(info.timestamp_ms), sa.func.count()).where(
+            info.experiment_id == self._experiment_id, info.timestamp_ms > timestamp_ms
+        )
+
+    def bundles_since(self, timestamp_ms: int) -> sa.Select[Any]:
+        """Return the distinct release bundles of the traces that started after a time."""
+        import sqlalchemy as sa
+
+        info, tags = self._tables["trace_info"], self._tables["trace_tags"]
+        tagged = sa.and_(tags.c.request_id == info.c.request_id, tags.c.key == Tag.RELEASE_BUNDLE.value)
+        return (
+            sa.select(tags.c.value)
+            .distinct()
+            .join_from(info, tags, tagged)
+            .where(info.c.experiment_id == self._experiment_id, info.c.timestamp_ms > timestamp_ms)
         )
 
     def assessed(self, position: AssessmentPosition | None, limit: int) -> sa.Select[Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -14,6 +14,7 @@ from mangaassist_assets.tracing.contract.records import AssessmentRecord, SpanRe
 from mangaassist_assets.tracing.ingestion.trace_sources import (
     AssessedTraces,
     AssessmentPosition,
+    BundleSightings,
     TraceHeader,
     TracePosition,
     fingerprint_of,
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import Connection, Row
 
 _BATCH = 500
+_EVER = -1
 _SESSION = "mlflow.trace.session"
 _TOKEN_USAGE = "mlflow.trace.tokenUsage"  # noqa: S105  # a name of MLflow
 _COST = "mlflow.trace.cost"
@@ -128,6 +130,19 @@ class SqlTraceSource:
             position=AssessmentPosition(timestamp_ms=last.last_updated_timestamp, assessment_id=last.assessment_id),
             at_end=len(rows) < limit,
         )
+
+    def bundles_since(self, timestamp_ms: int, *, known: Collection[str] = ()) -> BundleSightings:
+        """Return the bundles of traces that started after a time; with `known`, all other bundles at any time as well.
+
+        `known` may name any number of bundles.
+        """
+        queries = self._made()
+        with self._store.transaction() as connection:
+            newest, count = connection.execute(queries.totals_since(timestamp_ms)).one()
+            found = set(connection.execute(queries.bundles_since(timestamp_ms)).scalars())
+            if known:
+                found |= set(connection.execute(queries.bundles_since(_EVER)).scalars()) - set(known)
+        return BundleSightings(bundles=tuple(sorted(filter(None, found))), newest_ms=newest or 0, traces=count)
 
     def _made(self) -> TraceQueries:
         if self._queries is None:

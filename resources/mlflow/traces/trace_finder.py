@@ -11,6 +11,7 @@ from mangaassist_assets.core.bundles import InvalidBundleError, validate_bundle
 from mangaassist_assets.tracing.contract.names import Tag
 from mangaassist_assets.tracing.feedback.joining import TraceFacts
 from resources.mlflow.traces.records import USER
+from resources.mlflow.traces.search import infos, infos_by_id, portions, quoted
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -18,9 +19,6 @@ if TYPE_CHECKING:
 
     from resources.mlflow.tracking import MlflowResource
 
-# What MLflow's table of traces can hold; an id outside is no trace's, and must not reach the filter.
-TRACE_ID = re.compile(r"[0-9A-Za-z][0-9A-Za-z._:/-]{0,49}")
-PAGE = 500
 _RESPONSE_ID = re.compile(r"[0-9A-Za-z][0-9A-Za-z._:/=+-]{0,127}")
 _RESPONSES_PER_SEARCH = 50
 _SESSION = "mlflow.trace.session"
@@ -51,11 +49,11 @@ class MlflowTraceFinder:
 
     def by_ids(self, trace_ids: Sequence[str]) -> dict[str, TraceInfo]:
         """Return those of the traces that exist, as MLflow has them, without spans."""
-        return {
-            info.trace_id: info
-            for portion in portions(sorted({one for one in trace_ids if TRACE_ID.fullmatch(one)}), PAGE)
-            for info in self.infos(f"trace.request_id IN ({quoted(portion)})")
-        }
+        return infos_by_id(self._client, self._experiment_id, trace_ids)
+
+    def infos(self, condition: str) -> Iterator[TraceInfo]:
+        """Yield the traces that meet a condition of MLflow's filter, without spans; one may come twice."""
+        return infos(self._client, self._experiment_id, condition)
 
     def by_responses(self, response_ids: Sequence[str]) -> dict[str, TraceInfo]:
         """Return the traces that gave these responses, as MLflow has them, without spans."""
@@ -71,22 +69,6 @@ class MlflowTraceFinder:
                     found[info.tags[tag]][info.trace_id] = info
         return {response: next(iter(traces.values())) for response, traces in found.items() if len(traces) == 1}
 
-    def infos(self, condition: str) -> Iterator[TraceInfo]:
-        """Yield the traces that meet a condition of MLflow's filter, without spans; one may come twice."""
-        token: str | None = None
-        while True:
-            page = self._client.search_traces(
-                locations=[self._experiment_id],
-                filter_string=condition,
-                max_results=PAGE,
-                include_spans=False,
-                page_token=token,
-            )
-            yield from (trace.info for trace in page)
-            token = page.token
-            if not token:
-                return
-
 
 def facts_of(info: TraceInfo) -> TraceFacts:
     """Return what a trace says of a thumb on it."""
@@ -101,16 +83,6 @@ def facts_of(info: TraceInfo) -> TraceFacts:
         session_id=info.tags.get(Tag.SESSION_ID) or metadata.get(_SESSION) or None,
         user=metadata.get(USER) or info.tags.get("user_id") or None,
     )
-
-
-def portions(items: Sequence[str], size: int) -> Iterator[Sequence[str]]:
-    """Yield the items in portions of a size."""
-    return (items[start : start + size] for start in range(0, len(items), size))
-
-
-def quoted(items: Sequence[str]) -> str:
-    """Return ids as a list of MLflow's filter; they hold no quote."""
-    return ", ".join(f"'{one}'" for one in items)
 
 
 def _literal(text: str) -> str:

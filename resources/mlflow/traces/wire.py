@@ -1,8 +1,4 @@
-"""MLflow's REST interface for traces as JSON, without its entities: what they cost is most of a client's time.
-
-Requests go through MLflow's own `http_request` with the credentials of its store, so that plugins which sign requests,
-such as sagemaker-mlflow for ARNs, keep working.
-"""
+"""MLflow's REST interface for traces as JSON, without its entities: what they cost is most of a client's time."""
 
 from __future__ import annotations
 
@@ -15,6 +11,7 @@ from urllib.parse import quote
 import orjson
 
 from mangaassist_assets.tracing.contract.records import AssessmentRecord, TraceRecord
+from resources.mlflow.rest import request_sender
 from resources.mlflow.traces.records import assessment_record, build_record, json_value, log_without_assessment
 from resources.mlflow.traces.span_json import wire_span
 
@@ -51,17 +48,14 @@ class TraceApi:
         Raises:
             TraceServerError: The client talks to no server, but to a database or folder.
         """
-        from mlflow.store.tracking.rest_store import RestStore
-        from mlflow.tracking._tracking_service.utils import _get_store
-
-        store = _get_store(client.tracking_uri)  # type: ignore[no-untyped-call]
-        if not isinstance(store, RestStore):
+        send = request_sender(client)
+        if send is None:
             raise TraceServerError(
                 "traces are read by REST from an http(s) server or the ARN of a managed one: set the tracking URI to "
                 "one, or trace_reader to sql",
                 status=0,
             )
-        self._credentials = store.get_host_creds
+        self._send = send
 
     def search(
         self, experiment_id: str, condition: str, *, limit: int, token: str | None = None
@@ -111,10 +105,7 @@ class TraceApi:
         return found
 
     def _call(self, path: str, method: str, **arguments: object) -> dict[str, Any]:
-        from mlflow.utils.rest_utils import http_request
-
-        answer = http_request(  # type: ignore[no-untyped-call]
-            self._credentials(),
+        answer = self._send(
             f"{_TRACES}{path}",
             method,
             # A 500 is an answer about a damaged trace as often as a passing failure: it is looked at by the caller.

@@ -63,6 +63,26 @@ def test_a_call_of_any_name_is_read_by_the_proxys_tags_with_answer_tokens_and_co
     assert call.reported_cost_usd == 0.002
 
 
+def test_the_tools_that_a_model_asked_for_in_openais_form_are_calls_with_what_came_back():
+    def asking(*calls: tuple[str, str, str]) -> dict[str, Any]:
+        tools = [{"id": one, "function": {"name": name, "arguments": said}} for one, name, said in calls]
+        return {"choices": [{"message": {"role": "assistant", "content": None, "tool_calls": tools}}]}
+
+    asked = {"role": "user", "content": "is volume 7 sold out?"}
+    first = asking(("c-1", "stock", '{"volume": 7}'), ("c-2", "price", "{}"))
+    stored = {"role": "tool", "tool_call_id": "c-1", "content": "three copies"}
+    calls = [
+        span("litellm-acompletion", 2, parent_id=f"{1:016x}", inputs={"messages": [asked]}, outputs=first),
+        span("litellm-acompletion", 3, parent_id=f"{1:016x}", inputs={"messages": [asked, stored]}, outputs=ANSWERED),
+    ]
+    turn = turn_of(trace(span("handle", 1), *calls))
+    assert [(one.name, one.arguments, one.result, one.outcome) for one in turn.tools] == [
+        ("stock", '{"volume": 7}', "three copies", "success"),
+        ("price", None, None, "no_result"),
+    ]
+    assert (turn.message, turn.answer) == ("is volume 7 sold out?", "Three are left.")
+
+
 def test_a_call_that_is_written_after_it_took_place_took_as_long_as_it_says():
     turn = turn_of(of_tags())
     assert ({stage.name: stage.duration_ms for stage in turn.stages}["bedrock_generate"], turn.duration_ms) == (80, 80)

@@ -17,7 +17,6 @@ from hypothesis import strategies as st
 
 from mangaassist_assets.tracing.contract.records import SpanRecord
 from mangaassist_assets.tracing.ingestion.trace_sources import TracePosition
-from resources.mlflow.bundles import SqlBundles
 from resources.mlflow.traces.records import METADATA_LIMIT, TAG_VALUE_LIMIT, assessment_record, span_record
 from resources.mlflow.traces.span_json import SpanContentError, stored_span, wire_span
 from resources.mlflow.traces.span_locations import SpansUnavailableError, gather, has_spans_elsewhere
@@ -297,7 +296,7 @@ class TestStore:
         assert source.headers_after(TracePosition(timestamp_ms=5), limit=5, release_bundle="b") == []
         assert source.traces_by_id(["tr-1"]) == source.headers_by_id([]) == []
         assert source.assessed_after(None, limit=5).at_end
-        assert SqlBundles(TrackingStore(empty_store), "7").bundles_since(0, known=["b"]).bundles == ()
+        assert source.bundles_since(0, known=["b"]).bundles == ()
 
     @pytest.mark.parametrize(("experiment_id", "name"), [("8", "chat"), ("7", "other")])
     def test_the_store_of_another_server_is_found_out(self, empty_store, experiment_id, name):
@@ -363,7 +362,7 @@ class TestConfiguration:
     """Which reader is taken."""
 
     def test_importing_the_readers_imports_no_heavy_library(self):
-        names = ["traces.rest_source", "traces.sql_source", "traces.wire", "traces.store", "bundles", "tracking"]
+        names = ["traces.rest_source", "traces.sql_source", "traces.wire", "traces.store", "tracking"]
         code = (
             "import sys, dagster; before = set(sys.modules)\n"
             + "".join(f"import resources.mlflow.{name}\n" for name in names)
