@@ -1,32 +1,57 @@
-"""The command line: one module a command group, in `commands`."""
+"""The command line: its commands by name. The module of a command, in `commands`, is imported when it is called."""
 
 from __future__ import annotations
 
+import importlib
+
 import click
 
-from mangaassist_assets.cli.commands.bootstrap import bootstrap
-from mangaassist_assets.cli.commands.datasets import datasets
-from mangaassist_assets.cli.commands.demo import demo
-from mangaassist_assets.cli.commands.evaluate import evaluate
-from mangaassist_assets.cli.commands.import_traces import import_traces
-from mangaassist_assets.cli.commands.labels import labels
-from mangaassist_assets.cli.commands.loop import loop
-from mangaassist_assets.cli.commands.models import models
-from mangaassist_assets.cli.commands.personal_data import erase_user_command, redact_command
-from mangaassist_assets.cli.commands.report import report
-from mangaassist_assets.cli.commands.serve import dev, up
-from mangaassist_assets.cli.commands.simulate import simulate
-from mangaassist_assets.cli.commands.traces import traces
 from mangaassist_assets.cli.options import Group
 
-_COMMANDS: tuple[click.Command, ...] = (
-    *(up, dev, demo, bootstrap, simulate, loop, evaluate),
-    *(datasets, labels, models, report, import_traces, traces, redact_command, erase_user_command),
-)
+# By name: the module, and what the list of commands says.
+_COMMANDS = {
+    "demo": ("demo", "An invented manga store through two release bundles of the loop."),
+    "up": ("serve", "Start MLflow, MiniStack and the local SageMaker in the foreground."),
+    "dev": ("serve", "The same with Dagster's page, sensors and schedules."),
+    "bootstrap": ("bootstrap", "First champions, first index generation, configuration, endpoints."),
+    "simulate": ("simulate", "Drive the chatbot with messages, thumbs and reviews."),
+    "loop": ("loop", "One turn of the loop on a release bundle, from failures to endpoints."),
+    "evaluate": ("evaluate", "Score one registered model on a file of labelled messages."),
+    "models": ("models", "Versions of the registered models; promote one by hand."),
+    "datasets": ("datasets", "Dataset versions: list them, show one, make one again."),
+    "labels": ("labels", "The review queue as a file, and the answers back."),
+    "report": ("report", "Satisfaction and usage of a release bundle."),
+    "import-traces": ("import_traces", "Import traces of other tools from a file."),
+    "traces": ("traces", "What the platform reads of traces."),
+    "redact": ("personal_data", "What redaction would do to a text."),
+    "erase-user": ("personal_data", "Remove a user; list what still holds their data."),
+}
+
+
+class _CommandLine(Group):
+    """Imports the module of a command when the command is called, so that help and errors of a call are instant."""
+
+    def list_commands(self, _context: click.Context) -> list[str]:
+        """Return the names, in the order in which one needs them."""
+        return list(_COMMANDS)
+
+    def get_command(self, _context: click.Context, name: str) -> click.Command | None:
+        """Return a command, or None where there is none of that name."""
+        if name not in _COMMANDS:
+            return None
+        module = importlib.import_module(f"mangaassist_assets.cli.commands.{_COMMANDS[name][0]}")
+        command: click.Command = getattr(module, name.replace("-", "_"))
+        return command
+
+    def format_commands(self, _context: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the commands without importing one."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, about) for name, (_, about) in _COMMANDS.items()])
 
 
 @click.group(
-    cls=Group, commands=_COMMANDS, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110}
+    cls=_CommandLine,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
 )
 @click.version_option(package_name="mangaassist-assets")
 def main() -> None:

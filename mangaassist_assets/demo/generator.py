@@ -1,7 +1,7 @@
 """Write the demo store: `write_demo`, or `python -m mangaassist_assets.demo.generator --output DIR`.
 
-Pure and seeded: the same files under `data/` and the same seed give the same bytes. Nothing of what is written tells
-the platform what will fail; it sees the files as it would see those of any shop.
+Pure and seeded: the same files under `data/` and the same seed give the same bytes. Nothing of what is written says
+to the platform what will fail; it sees the files as it would see those of any shop.
 """
 
 from __future__ import annotations

@@ -194,7 +194,8 @@ def test_the_command_line_reaches_aws_and_starts_and_makes_nothing_here(aws, tmp
     assert report["satisfaction"]["release_bundle"] == report["usage"]["release_bundle"] == aws.bundle
     assert (labels["rows"], turn.trace_id in out.read_text("utf-8-sig")) == (1, True)
     assert {"versions", "overrides"} == set(models)
-    assert erased["traces_deleted"] == 1
+    assert erased["traces_deleted"] >= 1  # the user wrote in other bundles as well
+    assert len(list(aws.on.mlflow.read_traces(aws.bundle))) == TURNS - 1
     assert erased["report_file"].startswith(f"s3://{aws.bucket}/store/")
     assert list((tmp_path / "here").iterdir()) == []
     assert not list(tmp_path.rglob("home.json"))

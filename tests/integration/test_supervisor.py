@@ -24,6 +24,7 @@ from mangaassist_assets.local.ports import PortInUseError, answers, listen_on, p
 from mangaassist_assets.local.processes import ProcessIdentity, start_tethered, stop_processes, wait_until
 from mangaassist_assets.local.sharing import running_services, services
 from mangaassist_assets.local.supervisor import AlreadyRunningError, ServiceError, Supervisor
+from tests.support.command_line import run_apart
 
 pytestmark = pytest.mark.integration
 
@@ -219,6 +220,13 @@ def test_a_command_uses_the_services_that_run_and_leaves_them_running(stand_ins:
         assert found.pid == os.getpid()
     assert running_services(stand_ins.home) == found
     assert answers(stand_ins.urls["ministack"] + "/_ministack/health")
+
+
+def test_a_command_starts_the_service_it_needs_and_no_other(tmp_path: Path) -> None:
+    ran = run_apart(tmp_path / "home", "models", "list", "--json")
+    assert (ran.code, json.loads(ran.stdout)) == (0, {"versions": [], "overrides": []}), ran.stderr
+    assert ran.stderr.splitlines()[0] == "starting MLflow"
+    assert [log.name for log in (tmp_path / "home" / "logs").iterdir()] == ["mlflow.log"]
 
 
 def test_the_key_that_its_environment_names_is_there_before_any_chatbot_wrote(stand_ins: Supervisor) -> None:

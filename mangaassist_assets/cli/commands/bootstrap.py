@@ -77,7 +77,7 @@ def run_bootstrap(
 
     Args:
         session: the home.
-        training: labelled messages to learn from.
+        training: labelled messages to train on.
         knowledge: the documents.
         golden: messages of the same format, or questions with their answers (`golden_file`), that nothing is ever
             trained on; without them those of before stay.

@@ -23,7 +23,7 @@ _VERDICTS = {"pass": "green", "fail": "red", "insufficient_evidence": "yellow"}
 
 
 @click.command(cls=Command)
-@click.option("--release-bundle", required=True, help="The bundle to learn from.")
+@click.option("--release-bundle", required=True, help="The bundle to mine and to train on.")
 @click.option(
     "--no-deploy", is_flag=True, help="Mine, train and judge, but leave champions, endpoints and the live index."
 )

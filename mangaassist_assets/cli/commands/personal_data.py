@@ -28,12 +28,12 @@ _STYLES = {"NAME": "black on cyan", "PROFILE": "black on magenta", "ADDRESS": "b
 _OTHER_STYLE = "black on yellow"
 
 
-@click.command("redact", cls=Command)
+@click.command(cls=Command)
 @click.argument("text", required=False)
 @click.option("--file", type=FILE, help="Redact the lines of a file; without text and file, standard input.")
 @click.option("--vocabulary", type=FILE, help="Titles, characters, authors, one a line: no personal data.")
 @json_option
-def redact_command(text: str | None, file: Path | None, vocabulary: Path | None, *, as_json: bool) -> None:
+def redact(text: str | None, file: Path | None, vocabulary: Path | None, *, as_json: bool) -> None:
     """Show what redaction would do to a text: placeholders for what is personal, never the values found."""
     if text is not None and file is not None:
         raise click.UsageError("give a text or --file, not both")
@@ -50,7 +50,7 @@ def redact_command(text: str | None, file: Path | None, vocabulary: Path | None,
 @click.option("--user-key", help="The user's pseudonym; without it the store's id is asked for, or read from a pipe.")
 @json_option
 @click.pass_obj
-def erase_user_command(home: str | None, user_key: str | None, *, as_json: bool) -> None:
+def erase_user(home: str | None, user_key: str | None, *, as_json: bool) -> None:
     """Remove a user from feedback and traces; list what must be made again, and the models trained on their data."""
     user_id: str | None = None
     if user_key is None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from mangaassist_assets.core.figures import Figures
-from mangaassist_assets.tracing.feedback.ingestion import FeedbackIngestion, FeedbackTable, Ingested, ingest_new
+from mangaassist_assets.tracing.feedback.ingestion import FeedbackCounts, FeedbackIngestion, FeedbackTable, ingest_new
 from mangaassist_assets.tracing.feedback.joining import OVERDUE, Joined, TraceFinder, join_waiting
 from mangaassist_assets.tracing.feedback.sources import FeedbackSource
 
@@ -17,7 +17,7 @@ class BundleFeedback:
     """The bundle's distinct events, and what was ingested and joined of all bundles on the way."""
 
     found: FeedbackTable
-    ingested: Ingested
+    ingested: FeedbackCounts
     joined: Joined
 
     def warnings(self) -> list[str]:

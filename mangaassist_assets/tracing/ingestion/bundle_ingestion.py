@@ -14,7 +14,7 @@ from mangaassist_assets.core.figures import Figures, count_rows
 from mangaassist_assets.core.snapshots import canonical_json
 from mangaassist_assets.tracing.contract.turns import Feedback
 from mangaassist_assets.tracing.ingestion.ingested_traces import BundleTraces
-from mangaassist_assets.tracing.ingestion.ingestion_state import Ingested
+from mangaassist_assets.tracing.ingestion.ingestion_state import TraceCounts
 from mangaassist_assets.tracing.ingestion.stored_turns import PRESENCE_FILE, QUARANTINE_FILE, TURNS_FILE
 from mangaassist_assets.tracing.ingestion.trace_ingestion import TraceIngestion
 from mangaassist_assets.tracing.ingestion.turn_frames import with_feedback
@@ -32,8 +32,8 @@ class BundleIngestion:
     release_bundle: str
     turns: pl.DataFrame
     found: BundleTraces
-    new: Ingested
-    changed: Ingested | None
+    new: TraceCounts
+    changed: TraceCounts | None
     unassigned: int
 
     def files(self) -> dict[str, bytes]:
@@ -59,7 +59,7 @@ class BundleIngestion:
 
     def figures(self) -> Figures:
         """Return counts of traces, of quarantine reasons and of shapes."""
-        changed = self.changed or Ingested()
+        changed = self.changed or TraceCounts()
         reasons = Counter(self.found.quarantined["reason"].to_list())
         shapes = self.turns["shape"].value_counts().sort("shape")
         return {

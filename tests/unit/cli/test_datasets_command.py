@@ -27,7 +27,7 @@ def store(home) -> SnapshotStore:
     return SnapshotStore(UPath(home.store))
 
 
-def test_versions_are_listed_with_bundle_time_and_counts_and_told_anew_ones_once(home, store):
+def test_versions_are_listed_with_bundle_time_and_counts_and_rewritten_cards_once(home, store):
     first, second = put_dataset(store, EARLIER), put_dataset(store, BUNDLE)
     unreviewed = replace(reviewed_turn(20, bundle=BUNDLE, user=None), expected_documents=())
     put_turns(store, BUNDLE, [*read_turns(store, BUNDLE), unreviewed])

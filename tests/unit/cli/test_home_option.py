@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
+import click
 import pytest
 from click.testing import CliRunner
 
 from mangaassist_assets.cli.main import main
 
 
-def commands_of(command, path=()):
-    yield path, command
-    for name, sub in getattr(command, "commands", {}).items():
-        yield from commands_of(sub, (*path, name))
+def paths_of(command: click.Command, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    yield path
+    if isinstance(command, click.Group):
+        context = click.Context(command)
+        for name in command.list_commands(context):
+            sub = command.get_command(context, name)
+            assert sub is not None
+            yield from paths_of(sub, (*path, name))
 
 
-@pytest.mark.parametrize("path", [path for path, _ in commands_of(main)], ids=" ".join)
+@pytest.mark.parametrize("path", list(paths_of(main)), ids=" ".join)
 def test_every_command_takes_it(path):
     ran = CliRunner().invoke(main, [*path, "--home", "anywhere", "--help"])
     assert ran.exit_code == 0, ran.output

@@ -70,13 +70,15 @@ def test_a_sensor_that_somebody_stopped_mines_nothing(instance, daemon, monkeypa
     assert not sensor_is_on(instance)
 
 
-def test_a_bundle_that_was_mined_or_is_being_mined_is_told_apart(instance, said, daemon):
+def test_a_bundle_that_was_mined_or_is_being_mined_is_recognised(instance, said, daemon):
     daemon(20)
     instance.report_runless_asset_event(dg.AssetMaterialization("tagged_traces", partition="old"))
     going = run(instance, "going", dg.DagsterRunStatus.STARTED)
     failed = run(instance, "failed", dg.DagsterRunStatus.FAILURE)
-    told = said("old", "going", "failed", "new")
-    assert told["old"].startswith("was mined before: its new traces are read by nightly_mining, or now by `mangaassist")
-    assert told["going"].startswith(f"run {going.run_id[:8]} is mining it")
-    assert told["failed"].startswith(f"run {failed.run_id[:8]} was to mine it and ended FAILURE")
-    assert "next look" in told["new"]
+    found = said("old", "going", "failed", "new")
+    assert found["old"].startswith(
+        "was mined before: its new traces are read by nightly_mining, or now by `mangaassist"
+    )
+    assert found["going"].startswith(f"run {going.run_id[:8]} is mining it")
+    assert found["failed"].startswith(f"run {failed.run_id[:8]} was to mine it and ended FAILURE")
+    assert "next look" in found["new"]

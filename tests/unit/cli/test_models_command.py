@@ -27,7 +27,7 @@ WHY = "it answers gift cards, which matter most now"
 
 
 class Endpoints:
-    """Serves what the endpoint asset deployed last; fails when told to."""
+    """Serves what the endpoint asset deployed last; fails when asked to."""
 
     def __init__(self) -> None:
         self.version: str | None = None
