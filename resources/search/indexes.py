@@ -29,7 +29,7 @@ class LanceDbSearchResource(SearchResource):
 
     def index(self) -> "SearchIndex":
         """Return the index; it opens nothing before it is used, and keeps open what it used."""
-        from resources.search.lancedb_index import LanceDbIndex
+        from resources.search.lancedb_engine import LanceDbIndex
 
         if self._index is None:
             self._index = LanceDbIndex(Path(self.path))
@@ -70,7 +70,7 @@ class OpenSearchResource(SearchResource):
         Raises:
             ValueError: If the settings contradict each other.
         """
-        from resources.search.opensearch_index import OpenSearchIndex, OpenSearchLayout, connect
+        from resources.search.opensearch_engine import OpenSearchIndex, OpenSearchLayout, connect
 
         if self._index is None:
             client = connect(

@@ -14,7 +14,7 @@ import pytest
 from mangaassist_assets.retrieval.errors import GenerationBuildError, SearchIndexError
 from mangaassist_assets.retrieval.types import SearchIndex
 from resources.search.indexes import OpenSearchResource
-from resources.search.opensearch_index import OpenSearchIndex, OpenSearchLayout, connect
+from resources.search.opensearch_engine import OpenSearchIndex, OpenSearchLayout, connect
 from tests.support.knowledge import DIMENSION, store_chunks, vectors_of
 from tests.support.search_index_claims import SearchIndexClaims, build
 
