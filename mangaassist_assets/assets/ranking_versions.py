@@ -164,9 +164,14 @@ def live_search(
     *, search: SearchResource, embeddings: EmbeddingsResource, app_config: AppConfigResource
 ) -> Callable[[Sequence[str]], Search]:
     """Return what prepares the first stage on the live index for queries, which are embedded at once."""
-    from mangaassist_assets.assets.retrieving import first_stage
+    from mangaassist_assets.retrieval.pipeline import live_pipeline
 
-    return lambda queries: first_stage(search=search, embeddings=embeddings, app_config=app_config, queries=queries)
+    def search_for(queries: Sequence[str]) -> Search:
+        routing = app_config.configuration().routing().retrieval
+        pipeline = live_pipeline(search.index(), embeddings.embedder(), routing, queries=queries)
+        return lambda query, scope: [one.hit for one in pipeline.search(query, scope=scope).candidates]
+
+    return search_for
 
 
 def first_stage_settings(
@@ -180,6 +185,8 @@ def first_stage_settings(
         "vector_candidates": routing.vector_candidates,
         "keyword_candidates": routing.keyword_candidates,
         "rerank_candidates": routing.rerank_candidates,
+        "vector_weight": routing.vector_weight,
+        "keyword_weight": routing.keyword_weight,
     }
 
 

@@ -7,8 +7,7 @@ import logging
 
 import pytest
 
-from mangaassist_assets.assets.ranking_versions import first_stage_settings
-from mangaassist_assets.assets.retrieving import first_stage
+from mangaassist_assets.assets.ranking_versions import first_stage_settings, live_search
 from mangaassist_assets.chatbot.configuration.fields import ConfigurationDocumentError
 from mangaassist_assets.chatbot.orchestrator import ChatRequest
 from mangaassist_assets.chatbot.parts import StageError
@@ -211,7 +210,7 @@ def test_datasets_search_as_deep_as_the_policy_that_serves(api, app_config, depl
     for document in deployed:
         api.put("routing", document)
     search = Search()
-    first_stage(search=search, embeddings=search, app_config=app_config)("a question", ALL_TENANTS)
+    live_search(search=search, embeddings=search, app_config=app_config)([])("a question", ALL_TENANTS)
     assert search.limits == [7, 3]
     settings = first_stage_settings(search=search, embeddings=search, app_config=app_config)
     assert settings["vector_candidates"] == 7
