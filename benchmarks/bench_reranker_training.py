@@ -33,7 +33,8 @@ ROOT = Path(__file__).resolve().parents[1]
 DATA = ROOT.parent / "shared" / "data" / "feedbackqa"
 sys.path.insert(0, str(ROOT))
 
-from mangaassist_assets.evaluation.metrics import ndcg, order_by_scores, reciprocal_rank  # noqa: E402
+from mangaassist_assets.core.ranking_metrics import ndcg, reciprocal_rank  # noqa: E402
+from mangaassist_assets.evaluation.metrics import order_by_scores  # noqa: E402
 from mangaassist_assets.models.encoders.pretrained import load_base  # noqa: E402 - the path comes first
 from mangaassist_assets.models.examples import RankingExample  # noqa: E402
 from mangaassist_assets.models.reranker.model import Reranker  # noqa: E402

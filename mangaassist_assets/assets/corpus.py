@@ -106,15 +106,15 @@ def first_reranker(
     Without a second passage there is nothing to tell apart: no reranker is made then, and the chatbot keeps the order
     of retrieval.
     """
-    from mangaassist_assets.assets.first_stage import live_search
     from mangaassist_assets.assets.registration import become_first_champion, present_champion
     from mangaassist_assets.assets.training import train_model
     from mangaassist_assets.datasets.building.intent_dataset import EmptyDatasetError
     from mangaassist_assets.datasets.building.ranking_versions import first_ranking_version
+    from mangaassist_assets.datasets.building.recorded_searches import live_search
 
     if (present := present_champion(context, mlflow, RERANKER)) is not None:
         return present
-    live = live_search(search=search, embeddings=embeddings, app_config=app_config)
+    live = live_search(search.index(), embeddings.embedder(), app_config.configuration().routing().retrieval)
     try:
         version = first_ranking_version(store.snapshots(), search_for=live)
     except EmptyDatasetError as error:

@@ -19,6 +19,17 @@ class KnowledgeSettings(dg.Config):
     )
 
 
+class LiveIndexSettings(dg.Config):
+    """What is kept when the alias moves."""
+
+    kept_generations: int = Field(
+        default=5,
+        ge=1,
+        description="Newest finished index generations that stay after a swap; the live one and the one before it "
+        "always do. A deleted one is built again from its chunks where it is needed.",
+    )
+
+
 @dg.asset(group_name="knowledge", owners=[PLATFORM], kinds={"parquet"}, code_version="2")
 def knowledge_chunks(
     context: dg.AssetExecutionContext, config: KnowledgeSettings, knowledge: KnowledgeResource, store: StoreResource
@@ -168,24 +179,28 @@ def retrieval_evaluation(
     code_version="1",
 )
 def live_index(
-    context: dg.AssetExecutionContext, search: SearchResource, store: StoreResource
+    context: dg.AssetExecutionContext, config: LiveIndexSettings, search: SearchResource, store: StoreResource
 ) -> dg.MaterializeResult[None]:
     """The generation that answers shoppers: what the alias names.
 
     The alias moves in one piece, and only if it still names the generation that was live when this began. Nothing is
-    swapped when the candidate is live already.
+    swapped when the candidate is live already. After a swap old generations are deleted, never the live one nor the
+    one before it.
     """
+    from mangaassist_assets.retrieval.generations import go_live
     from mangaassist_assets.retrieval.stored_knowledge import read_candidate
 
     candidate = read_candidate(store.snapshots())
-    index = search.index()
-    before = index.live_generation()
-    if before != candidate:
-        index.swap_live(candidate, expected=before)
-    context.log.info(f"live: {candidate}" + (f", before: {before}" if before != candidate else " (as before)"))
+    swap = go_live(search.index(), candidate, keep=config.kept_generations, logger=context.log)
+    context.log.info(f"live: {candidate}" + (f", before: {swap.previous}" if swap.swapped else " (as before)"))
     return dg.MaterializeResult(
         data_version=dg.DataVersion(candidate),
         metadata=metadata(
-            {"generation": candidate, "previous_generation": before or "none", "swapped": before != candidate}
+            {
+                "generation": candidate,
+                "previous_generation": swap.previous or "none",
+                "swapped": swap.swapped,
+                "pruned": ", ".join(swap.pruned) or "none",
+            }
         ),
     )

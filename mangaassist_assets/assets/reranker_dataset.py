@@ -55,21 +55,21 @@ def reranker_dataset(
     Nothing is written where no query is left to train on, as in a store of one passage: an observation says why.
     """
     from mangaassist_assets.assets.dataset_results import dataset_result
-    from mangaassist_assets.assets.first_stage import first_stage_settings, live_search
     from mangaassist_assets.datasets.building.intent_dataset import EmptyDatasetError
     from mangaassist_assets.datasets.building.ranking_versions import build_ranking_version
-    from mangaassist_assets.datasets.building.recorded_searches import SEARCHES_FILE
+    from mangaassist_assets.datasets.building.recorded_searches import SEARCHES_FILE, first_stage_settings, live_search
     from mangaassist_assets.datasets.building.reranker_dataset import RankingDatasetConfig
     from mangaassist_assets.datasets.versions.stored_versions import write_version
 
     snapshots = store.snapshots()
+    first_stage = (search.index(), embeddings.embedder(), app_config.configuration().routing().retrieval)
     try:
         built = build_ranking_version(
             snapshots,
             context.partition_key,
-            search_for=live_search(search=search, embeddings=embeddings, app_config=app_config),
+            search_for=live_search(*first_stage),
             config=RankingDatasetConfig(**config.model_dump()),
-            settings=first_stage_settings(search=search, embeddings=embeddings, app_config=app_config),
+            settings=first_stage_settings(*first_stage),
             progress=lambda done, of: _log_tenths(context.log, done, of),
         )
     except EmptyDatasetError as error:

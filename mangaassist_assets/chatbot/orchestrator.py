@@ -33,11 +33,12 @@ from mangaassist_assets.chatbot.parts import (
     served_model,
 )
 from mangaassist_assets.chatbot.prompts import Prompt, build_prompt
-from mangaassist_assets.chatbot.retrieval import Retrieved, Retriever
+from mangaassist_assets.chatbot.retrieval import Retriever
 from mangaassist_assets.chatbot.shadow import Shadows, TurnShadows
 from mangaassist_assets.chatbot.tracer import ActiveSpan, TurnTracer
 from mangaassist_assets.core.bundles import validate_bundle
 from mangaassist_assets.privacy import Vocabulary, conversation_key, kept_id, prompt_record, pseudonym, redact
+from mangaassist_assets.retrieval.pipeline import Retrieved
 from mangaassist_assets.retrieval.tenants import TenantScope
 from mangaassist_assets.tracing.contract.names import NO_EXPERIMENT, Attribute, SpanName, Tag
 

@@ -1,4 +1,4 @@
-"""Figures of classifiers and rankings, as plain numbers.
+"""Figures of classifiers, and orders by score, as plain numbers.
 
 Every function takes parallel sequences and returns numbers or a frozen dataclass; nothing here knows a model.
 """
@@ -109,25 +109,6 @@ def expected_calibration_error(
     places = np.minimum((sure * bins).astype(np.int64), bins - 1)
     gaps = np.bincount(places, weights=right - sure, minlength=bins)
     return float(np.abs(gaps).sum() / len(sure))
-
-
-def reciprocal_rank(relevances_by_rank: Sequence[float], *, k: int = 10) -> float:
-    """Return 1 / rank of the first relevant passage among the first `k`, or 0.
-
-    `relevances_by_rank[0]` is the relevance of the passage ranked first.
-    """
-    for place, relevance in enumerate(relevances_by_rank[:k], start=1):
-        if relevance > 0:
-            return 1.0 / place
-    return 0.0
-
-
-def ndcg(relevances_by_rank: Sequence[float], *, k: int = 10) -> float:
-    """Return the normalised discounted cumulative gain at `k`, gain 2^relevance - 1; 0 if nothing is relevant."""
-    gains = np.exp2(np.asarray(relevances_by_rank, dtype=np.float64)) - 1.0
-    discounts = 1.0 / np.log2(np.arange(2, len(gains) + 2))
-    best = float((np.sort(gains)[::-1] * discounts)[:k].sum())
-    return float((gains * discounts)[:k].sum()) / best if best > 0 else 0.0
 
 
 def order_by_scores(scores: Sequence[float] | NDArray[np.float32], tie_ranks: Sequence[int]) -> list[int]:

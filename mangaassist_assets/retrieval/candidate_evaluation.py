@@ -13,7 +13,8 @@ from mangaassist_assets.retrieval.evaluation import (
     evaluate_retrieval,
     retrieval_figures,
 )
-from mangaassist_assets.retrieval.types import Chunk, Embedder, SearchIndex
+from mangaassist_assets.retrieval.search_index import SearchIndex
+from mangaassist_assets.retrieval.types import Chunk, Embedder
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

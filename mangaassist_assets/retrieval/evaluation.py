@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from mangaassist_assets.retrieval.fusion import reciprocal_rank_fusion
+from mangaassist_assets.core.ranking_metrics import ndcg, reciprocal_rank
+from mangaassist_assets.retrieval.pipeline import PrecomputedEmbedder, RetrievalPipeline
+from mangaassist_assets.retrieval.routing import RetrievalRouting
+from mangaassist_assets.retrieval.search_index import SearchIndex
 from mangaassist_assets.retrieval.tenants import TenantScope
-from mangaassist_assets.retrieval.types import Chunk, Embedder, SearchIndex
+from mangaassist_assets.retrieval.types import Chunk, Embedder, Hit
 
 Ranking = Literal["vector", "keyword", "fused"]
 RANKINGS: tuple[Ranking, ...] = get_args(Ranking)
 CUTOFF = 10
 EVALUATION_FILE = "evaluation.json"
+# Deeper than a chatbot searches, and with every candidate kept: what is measured is the ranking, not where it is cut.
+_ROUTING = RetrievalRouting(vector_candidates=50, keyword_candidates=50, rerank_candidates=100, selected_chunks=CUTOFF)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,7 +82,7 @@ def answerable_queries(queries: Sequence[LabelledQuery], chunks: Sequence[Chunk]
     tenants = {chunk.document_id: chunk.tenant for chunk in chunks}
 
     def is_answerable(query: LabelledQuery) -> bool:
-        scope = TenantScope.told(query.tenant)
+        scope = TenantScope.of_trace(query.tenant)
         known = [document for document in query.relevant_documents if document in tenants]
         return not known or any(scope.admits(tenants[document]) for document in known)
 
@@ -91,11 +95,10 @@ def evaluate_retrieval(
     *,
     index: SearchIndex,
     embedder: Embedder,
-    depth: int = 50,
+    routing: RetrievalRouting = _ROUTING,
     cutoffs: Sequence[int] = (1, 3, 5, 10),
-    rrf_k: int = 60,
 ) -> RetrievalReport:
-    """Search a generation for every query by vector, by keywords, and by both fused, and measure the rankings.
+    """Run the retrieval pipeline on a generation for every query; measure its vector, keyword and fused rankings.
 
     Rankings are of documents: a document stands where its best chunk stands. Each query finds what a shopper of its
     tenant would find.
@@ -105,9 +108,8 @@ def evaluate_retrieval(
         generation: The generation to search.
         index: Where it is.
         embedder: The model of the generation's vectors.
-        depth: Chunks taken from each search.
+        routing: Depth of the searches and weights of their fusion.
         cutoffs: Where recall is measured.
-        rrf_k: The constant of reciprocal rank fusion.
 
     Raises:
         ValueError: If no query names a relevant document, or the embedder's dimension is not the generation's.
@@ -123,23 +125,16 @@ def evaluate_retrieval(
             f"{state.dimension}: evaluate it with the model it was built with"
         )
     started = time.perf_counter()
-    vectors = embedder.embed([query.text for query in labelled])
+    embedder = PrecomputedEmbedder(embedder, [query.text for query in labelled])
     embedded = time.perf_counter()
+    pipeline = RetrievalPipeline(index=index, embedder=embedder, generation=generation, routing=routing)
     outcomes: list[QueryOutcome] = []
-    for query, vector in zip(labelled, vectors, strict=True):
-        scope = TenantScope.told(query.tenant)
-        by_vector = index.vector_search(generation, vector, scope=scope, limit=depth)
-        by_keyword = index.keyword_search(generation, query.text, scope=scope, limit=depth)
-        documents = {hit.chunk_id: hit.document_id for hit in (*by_vector, *by_keyword)}
-        chunk_rankings: dict[Ranking, list[str]] = {
-            "vector": [hit.chunk_id for hit in by_vector],
-            "keyword": [hit.chunk_id for hit in by_keyword],
-        }
-        fused = reciprocal_rank_fusion(list(chunk_rankings.values()), rrf_k)
-        chunk_rankings["fused"] = [chunk_id for chunk_id, _ in fused]
-        rankings = {
-            name: list(dict.fromkeys(documents[chunk_id] for chunk_id in ranking))
-            for name, ranking in chunk_rankings.items()
+    for query in labelled:
+        found = pipeline.search(query.text, scope=TenantScope.of_trace(query.tenant))
+        rankings: dict[Ranking, list[str]] = {
+            "vector": _documents(found.by_vector),
+            "keyword": _documents(found.by_keyword),
+            "fused": _documents([one.hit for one in found.candidates]),
         }
         outcomes.append(
             QueryOutcome(
@@ -161,33 +156,30 @@ def evaluate_retrieval(
     )
 
 
+def _documents(hits: Sequence[Hit]) -> list[str]:
+    """Return the documents of chunks, each where its best chunk stands."""
+    return list(dict.fromkeys(hit.document_id for hit in hits))
+
+
 def _first_relevant(query: LabelledQuery, ranking: Sequence[str]) -> int | None:
-    relevant = set(query.relevant_documents)
-    return next((rank for rank, document in enumerate(ranking, start=1) if document in relevant), None)
+    return next((rank for rank, document in enumerate(ranking, start=1) if document in query.relevant_documents), None)
 
 
 def _metrics(outcomes: Sequence[QueryOutcome], name: Ranking, cutoffs: Sequence[int]) -> RetrievalMetrics:
     recalls = dict.fromkeys(cutoffs, 0.0)
-    mrr = ndcg = 0.0
+    mrr = gain = 0.0
     for outcome in outcomes:
         relevant = set(outcome.query.relevant_documents)
         ranking = outcome.documents[name]
+        relevances = [float(document in relevant) for document in ranking]
         for cutoff in cutoffs:
-            recalls[cutoff] += len(relevant.intersection(ranking[:cutoff])) / len(relevant)
-        rank = outcome.first_relevant_rank[name]
-        mrr += 1.0 / rank if rank is not None and rank <= CUTOFF else 0.0
-        gains = sum(
-            _discount(place) for place, document in enumerate(ranking[:CUTOFF], start=1) if document in relevant
-        )
-        ndcg += gains / sum(_discount(place) for place in range(1, min(len(relevant), CUTOFF) + 1))
+            recalls[cutoff] += sum(relevances[:cutoff]) / len(relevant)
+        mrr += reciprocal_rank(relevances, k=CUTOFF)
+        gain += ndcg(relevances, k=CUTOFF, ideal=[1.0] * len(relevant))
     count = len(outcomes)
     return RetrievalMetrics(
-        recall={cutoff: total / count for cutoff, total in recalls.items()}, mrr=mrr / count, ndcg=ndcg / count
+        recall={cutoff: total / count for cutoff, total in recalls.items()}, mrr=mrr / count, ndcg=gain / count
     )
-
-
-def _discount(rank: int) -> float:
-    return 1.0 / math.log2(rank + 1)
 
 
 def retrieval_figures(report: RetrievalReport) -> dict[str, dict[str, float]]:

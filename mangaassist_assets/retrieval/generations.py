@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from mangaassist_assets.retrieval.chunking import embedding_text
-from mangaassist_assets.retrieval.errors import GenerationBuildError
+from mangaassist_assets.retrieval.errors import GenerationBuildError, SearchIndexError
+from mangaassist_assets.retrieval.search_index import SearchIndex
 from mangaassist_assets.retrieval.tenants import TenantScope, tenant_key
-from mangaassist_assets.retrieval.types import Chunk, SearchIndex, Vectors
+from mangaassist_assets.retrieval.types import Chunk, Vectors
 
 _DIGEST_LENGTH = 16
 # Equal vectors may differ in the last digits of their scores.
@@ -71,6 +73,15 @@ class VerificationReport:
     def problems(self) -> tuple[str, ...]:
         """The failed checks, each as `name: figures`."""
         return tuple(f"{check.name}: {check.detail}" for check in self.checks if not check.passed)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LiveSwap:
+    """What going live did: the generation that was live before, whether the alias moved, and what was deleted."""
+
+    previous: str | None
+    swapped: bool
+    pruned: tuple[str, ...]
 
 
 def generation_name(
@@ -248,13 +259,40 @@ def _shown_to_others(
     return sorted(shown)
 
 
+def go_live(index: SearchIndex, generation: str, *, keep: int, logger: logging.Logger) -> LiveSwap:
+    """Point the alias at a verified generation and, if it moved, prune old generations.
+
+    The generation that was live before is never pruned: it is what a rollback goes to, and turns that began before the
+    swap still search it. A generation that cannot be deleted is a warning, as the alias has moved by then.
+
+    Args:
+        index: The index.
+        generation: What goes live.
+        keep: How many of the newest finished generations stay.
+        logger: Warned where something could not be deleted.
+
+    Raises:
+        AliasMovedError: Somebody else moved the alias in the meantime.
+    """
+    previous = index.live_generation()
+    if previous == generation:
+        return LiveSwap(previous=previous, swapped=False, pruned=())
+    index.swap_live(generation, expected=previous)
+    try:
+        pruned = prune_generations(index, keep=keep, protect=[] if previous is None else [previous])
+    except SearchIndexError as error:
+        logger.warning("old index generations could not be deleted, the next swap tries again: %s", error)
+        pruned = []
+    return LiveSwap(previous=previous, swapped=True, pruned=tuple(pruned))
+
+
 def prune_generations(
     index: SearchIndex, *, keep: int, protect: Collection[str] = (), now_ms: int | None = None
 ) -> list[str]:
     """Delete old generations and return their names.
 
-    Kept are the live one, those of `protect` (what releases may be rolled back to), and the `keep` newest finished
-    ones. Unfinished ones go when they are six hours old: a younger one may be in the making.
+    Kept are the live one, those of `protect`, and the `keep` newest finished ones. Unfinished ones go when they are six
+    hours old: a younger one may be in the making.
 
     Args:
         index: The index.

@@ -73,8 +73,8 @@ class TenantScope:
         return UNTENANTED if tenant is None else TenantScope("tenant", tenant_name(tenant))
 
     @staticmethod
-    def told(tenant: str | None) -> TenantScope:
-        """Return the scope of the shopper of a stored trace; a name that is none tells of no tenant."""
+    def of_trace(tenant: str | None) -> TenantScope:
+        """Return the scope of the shopper of a stored trace; what is not a valid name counts as no tenant."""
         try:
             return TenantScope.of(tenant)
         except InvalidTenantError:

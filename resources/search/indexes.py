@@ -7,7 +7,7 @@ import dagster as dg
 from pydantic import Field, PrivateAttr
 
 if TYPE_CHECKING:
-    from mangaassist_assets.retrieval.types import SearchIndex
+    from mangaassist_assets.retrieval.search_index import SearchIndex
 
 
 class SearchResource(dg.ConfigurableResource):  # type: ignore[type-arg]  # hands out an index, not itself
@@ -29,10 +29,11 @@ class LanceDbSearchResource(SearchResource):
 
     def index(self) -> "SearchIndex":
         """Return the index; it opens nothing before it is used, and keeps open what it used."""
-        from resources.search.lancedb_index import LanceDbIndex
+        from mangaassist_assets.retrieval.search_index import SearchIndex
+        from resources.search.lancedb_engine import LanceDbEngine
 
         if self._index is None:
-            self._index = LanceDbIndex(Path(self.path))
+            self._index = SearchIndex(LanceDbEngine(Path(self.path)))
         return self._index
 
 
@@ -70,7 +71,9 @@ class OpenSearchResource(SearchResource):
         Raises:
             ValueError: If the settings contradict each other.
         """
-        from resources.search.opensearch_index import OpenSearchIndex, OpenSearchLayout, connect
+        from mangaassist_assets.retrieval.search_index import SearchIndex
+        from resources.search.opensearch_client import connect
+        from resources.search.opensearch_engine import OpenSearchEngine, OpenSearchLayout
 
         if self._index is None:
             client = connect(
@@ -85,7 +88,6 @@ class OpenSearchResource(SearchResource):
             layout = OpenSearchLayout(
                 alias=self.alias, engine=self.engine, serverless=self.serverless, replicas=self.replicas
             )
-            self._index = OpenSearchIndex(
-                client, layout=layout, visibility_timeout_seconds=self.visibility_timeout_seconds
-            )
+            engine = OpenSearchEngine(client, layout=layout, visibility_timeout_seconds=self.visibility_timeout_seconds)
+            self._index = SearchIndex(engine)
         return self._index

@@ -12,9 +12,11 @@ from pathlib import Path
 import pytest
 
 from mangaassist_assets.retrieval.errors import GenerationBuildError, SearchIndexError
-from mangaassist_assets.retrieval.types import SearchIndex
+from mangaassist_assets.retrieval.generations import prune_generations
+from mangaassist_assets.retrieval.search_index import SearchIndex
 from resources.search.indexes import OpenSearchResource
-from resources.search.opensearch_index import OpenSearchIndex, OpenSearchLayout, connect
+from resources.search.opensearch_client import connect
+from resources.search.opensearch_engine import OpenSearchEngine, OpenSearchLayout
 from tests.support.knowledge import DIMENSION, store_chunks, vectors_of
 from tests.support.search_index_claims import SearchIndexClaims, build
 
@@ -84,17 +86,16 @@ class TestOpenSearch(SearchIndexClaims):
         return OpenSearchResource(url=clean_url, engine="lucene", auth="none", replicas=0).index()
 
 
-class _NoRefresh(OpenSearchIndex):
-    """Laid out as for Serverless but for the engine, which the local node lacks: faiss needs native libraries."""
-
-    def __init__(self, url: str, *, seconds: float) -> None:
-        layout = OpenSearchLayout(engine="lucene", replicas=0)
-        super().__init__(connect(url, auth="none"), layout=layout, visibility_timeout_seconds=seconds)
-        object.__setattr__(layout, "serverless", True)
+def index_without_refresh(url: str) -> SearchIndex:
+    """Return one laid out as for Serverless but for the engine, which the local node lacks: faiss is native code."""
+    layout = OpenSearchLayout(engine="lucene", replicas=0)
+    engine = OpenSearchEngine(connect(url, auth="none"), layout=layout, visibility_timeout_seconds=30)
+    object.__setattr__(layout, "serverless", True)
+    return SearchIndex(engine)
 
 
 def test_without_ids_and_refresh_a_generation_becomes_visible_by_waiting(clean_url):
-    index = _NoRefresh(clean_url, seconds=30)
+    index = index_without_refresh(clean_url)
     report = build(index)
     assert index.count(report.generation) == 5
     client = connect(clean_url, auth="none")
@@ -104,7 +105,7 @@ def test_without_ids_and_refresh_a_generation_becomes_visible_by_waiting(clean_u
 
 
 def test_without_ids_a_repeated_write_is_seen_before_sealing(clean_url, monkeypatch):
-    index = _NoRefresh(clean_url, seconds=30)
+    index = index_without_refresh(clean_url)
     add = index.add
 
     def add_twice(generation, chunks, vectors):
@@ -134,6 +135,17 @@ def test_other_indexes_of_the_cluster_are_left_alone(index, clean_url):
     generation = build(index).generation
     assert index.generations() == [generation]
     assert index.state("somebody-elses") is None
+
+
+def test_stores_that_share_a_cluster_never_see_or_prune_each_others_generations(index, clean_url):
+    other = OpenSearchResource(url=clean_url, alias="another-store", engine="lucene", auth="none", replicas=0).index()
+    theirs = build(other).generation
+    ours = build(index).generation
+    assert theirs != ours
+    assert (other.generations(), index.generations()) == ([theirs], [ours])
+    index.swap_live(ours, expected=None)
+    assert prune_generations(index, keep=0) == []
+    assert other.state(theirs) is not None
 
 
 def test_what_opensearch_refuses_is_raised_with_its_reason(index):

@@ -13,8 +13,8 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from mangaassist_assets.retrieval.errors import SearchIndexError
+from mangaassist_assets.retrieval.search_index import SearchIndex
 from mangaassist_assets.retrieval.tenants import UNTENANTED, TenantScope, tenant_name
-from mangaassist_assets.retrieval.types import SearchIndex
 from resources.search.indexes import LanceDbSearchResource
 from tests.support.knowledge import DIMENSION, store_chunks, vectors_of
 from tests.support.search_index_claims import SearchIndexClaims, build
@@ -66,7 +66,7 @@ def test_another_process_sees_what_was_built_and_swapped(index, tmp_path, reposi
     index.swap_live(generation, expected=None)
     script = (
         "import sys; from mangaassist_assets.retrieval.tenants import UNTENANTED; "
-        "from resources.search import LanceDbSearchResource as R; i = R(path=sys.argv[1]).index(); "
+        "from resources.search.indexes import LanceDbSearchResource as R; i = R(path=sys.argv[1]).index(); "
         "g = i.live_generation(); hits = i.keyword_search(g, 'return', scope=UNTENANTED, limit=1); "
         "print(g, i.count(g), hits[0].document_id)"
     )
@@ -105,7 +105,7 @@ def test_a_folder_that_a_killed_builder_left_behind_is_replaced(index, tmp_path)
 def test_a_builder_that_is_killed_leaves_nothing_live_and_is_built_again(index, tmp_path, repository_root):
     script = (
         "import os, signal, sys\n"
-        "from resources.search import LanceDbSearchResource as R\n"
+        "from resources.search.indexes import LanceDbSearchResource as R\n"
         "from tests.support.search_index_claims import build\n"
         "index = R(path=sys.argv[1]).index()\n"
         "index.seal = lambda generation: os.kill(os.getpid(), signal.SIGKILL)\n"

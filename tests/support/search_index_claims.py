@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -16,6 +17,7 @@ from mangaassist_assets.retrieval.errors import (
     AliasMovedError,
     LiveGenerationError,
     SealedGenerationError,
+    SearchIndexError,
     TenantlessGenerationError,
     UnknownGenerationError,
     UnsealedGenerationError,
@@ -23,15 +25,19 @@ from mangaassist_assets.retrieval.errors import (
 from mangaassist_assets.retrieval.generations import (
     GenerationReport,
     GenerationSettings,
+    LiveSwap,
     build_generation,
+    go_live,
     prune_generations,
     verify_generation,
 )
+from mangaassist_assets.retrieval.search_index import SearchIndex
 from mangaassist_assets.retrieval.tenants import ALL_TENANTS, UNTENANTED, TenantScope
-from mangaassist_assets.retrieval.types import Chunk, SearchIndex, Vectors
+from mangaassist_assets.retrieval.types import Chunk, Vectors
 from tests.support.knowledge import DIMENSION, store_chunks, vectors_of
 
 SETTINGS = GenerationSettings(embedding_model_id="hash-embedder", batch_size=2)
+LOGGER = logging.getLogger(__name__)
 SETTINGS_OF_MANY = GenerationSettings(embedding_model_id="hash-embedder")
 TENANTS = ("CustomerA", "customera", "O'Brien", "' OR 1=1 --", "株式会社ほん")
 SUBJECTS = ("lantern", "harbor", "winter", "orchard")
@@ -294,6 +300,28 @@ class SearchIndexClaims:
 
         a_day_on = index.state("kb-half").created_at + 24 * 3_600_000
         assert prune_generations(index, keep=1, now_ms=a_day_on) == [names[1], "kb-half"]
+
+    def test_going_live_prunes_but_never_the_generation_before(self, index, chunks):
+        names = [build(index, chunks[: size + 1]).generation for size in range(5)]
+        assert go_live(index, names[0], keep=5, logger=LOGGER) == LiveSwap(previous=None, swapped=True, pruned=())
+        swap = go_live(index, names[3], keep=1, logger=LOGGER)
+        assert swap == LiveSwap(previous=names[0], swapped=True, pruned=(names[1], names[2]))
+        assert index.live_generation() == names[3]
+        assert index.generations() == [names[0], names[3], names[4]]
+        assert go_live(index, names[3], keep=1, logger=LOGGER) == LiveSwap(previous=names[3], swapped=False, pruned=())
+        assert index.generations() == [names[0], names[3], names[4]]
+
+    def test_what_cannot_be_deleted_is_warned_of_and_the_alias_has_moved(self, index, chunks, monkeypatch, caplog):
+        first, second = (build(index, chunks[: size + 1]).generation for size in range(2))
+
+        def refuse(generation):
+            raise SearchIndexError(f"{generation} is read-only")
+
+        monkeypatch.setattr(index, "delete_generation", refuse)
+        swap = go_live(index, second, keep=1, logger=LOGGER)
+        assert swap == LiveSwap(previous=None, swapped=True, pruned=())
+        assert index.live_generation() == second
+        assert f"{first} is read-only" in caplog.text
 
     def test_searches_go_on_while_a_generation_is_built_and_swapped(self, index, generation, chunks, vectors):
         index.swap_live(generation, expected=None)

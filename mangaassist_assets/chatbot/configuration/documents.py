@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
+from dataclasses import fields
 from typing import Annotated, Final, Literal, Protocol, TypeVar
 
 from pydantic import Field, ValidationError, field_validator, model_validator
@@ -22,6 +23,7 @@ from mangaassist_assets.chatbot.configuration.fields import (
     problems_of,
 )
 from mangaassist_assets.chatbot.configuration.profiles import ProfileName
+from mangaassist_assets.retrieval.routing import RetrievalRouting
 
 Version = Annotated[str, Field(pattern=r"^[0-9A-Za-z][0-9A-Za-z._-]{0,62}$")]
 EndpointName = Annotated[str, Field(pattern=r"^[0-9A-Za-z](-*[0-9A-Za-z]){0,62}$")]
@@ -81,18 +83,25 @@ class ShadowMode(GrowingModel):
 class RoutingDocument(_Document):
     """How a message travels: how many candidates each search gives, how many passages are kept, which model writes.
 
-    `shadow_mode` is a flag as AppConfig writes its feature flags, an object with `enabled`; a bare true or false is the
-    same without the rest.
+    The weights are those of the two searches in their fusion. `shadow_mode` is a flag as AppConfig writes its feature
+    flags, an object with `enabled`; a bare true or false is the same without the rest.
     """
 
     vector_candidates: int = Field(default=20, ge=1, le=200)
     keyword_candidates: int = Field(default=20, ge=0, le=200)
     rerank_candidates: int = Field(default=12, ge=1, le=100)
     selected_chunks: int = Field(default=3, ge=1, le=20)
+    vector_weight: float = Field(default=1.0, gt=0.0, le=10.0)
+    keyword_weight: float = Field(default=1.0, gt=0.0, le=10.0)
     bedrock_model_id: str = Field(default="local-extractive", min_length=1, max_length=200)
     temperature: float = Field(default=0.0, ge=0.0, le=1.0)
     maximum_tokens: int = Field(default=400, ge=1, le=8_192)
     shadow_mode: ShadowMode = ShadowMode()
+
+    @property
+    def retrieval(self) -> RetrievalRouting:
+        """The part of it that the retrieval pipeline takes."""
+        return RetrievalRouting(**{field.name: getattr(self, field.name) for field in fields(RetrievalRouting)})
 
     @field_validator("shadow_mode", mode="before")
     @classmethod

@@ -14,7 +14,11 @@ from mangaassist_assets.cli.session import CommandError, Session, open_session
 from mangaassist_assets.models.pipelines import INTENT, RERANKER, ModelPipeline
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from mangaassist_assets.datasets.sources.utterances import Utterance
+    from mangaassist_assets.retrieval.pipeline import Span
+    from mangaassist_assets.retrieval.types import Hit
 
 
 @click.group(cls=Group)
@@ -95,28 +99,37 @@ def evaluate_reranker(session: Session, *, data: Path, model: str) -> dict[str, 
     """Score a reranker on the live index: MRR@10 and nDCG@10 of the retriever alone and after reranking."""
     import numpy as np
 
-    from mangaassist_assets.assets.retrieving import first_stage
-    from mangaassist_assets.evaluation.metrics import ndcg, order_by_scores, reciprocal_rank
+    from mangaassist_assets.core.ranking_metrics import ndcg, reciprocal_rank
     from mangaassist_assets.models.reranker.model import Reranker
     from mangaassist_assets.retrieval.chunking import embedding_text
+    from mangaassist_assets.retrieval.pipeline import live_pipeline
     from mangaassist_assets.retrieval.tenants import TenantScope
 
     version, directory, digest = _artifact(session, RERANKER, model)
     labelled, counts = _labelled(session, data, need="relevant_documents")
     reranker = Reranker.load(directory, digest)
     resources = session.resources
-    search = first_stage(
-        search=resources.search,
-        embeddings=resources.embeddings,
-        app_config=resources.app_config,
+    pipeline = live_pipeline(
+        resources.search.index(),
+        resources.embeddings.embedder(),
+        resources.app_config.configuration().routing().retrieval,
         queries=[one.text for one in labelled],
     )
+
+    def scores(query: str, hits: Sequence[Hit], _: Span) -> list[float]:
+        relevances: list[float] = reranker.score(
+            [(query, embedding_text(hit.title, hit.text)) for hit in hits]
+        ).tolist()
+        return relevances
+
     rows: list[tuple[float, float, float, float, float]] = []
     for utterance in labelled:
-        hits = search(utterance.text, TenantScope.of(utterance.tenant))
-        relevant = [float(hit.document_id in utterance.relevant_documents) for hit in hits]
-        scores = reranker.score([(utterance.text, embedding_text(hit.title, hit.text)) for hit in hits])
-        reordered = [relevant[index] for index in order_by_scores(scores, list(range(1, len(hits) + 1)))]
+        found = pipeline.search(utterance.text, scope=TenantScope.of(utterance.tenant)).candidates
+        reranked = pipeline.select(utterance.text, found, scores).candidates
+        relevant, reordered = (
+            [float(one.hit.document_id in utterance.relevant_documents) for one in ranking]
+            for ranking in (found, reranked)
+        )
         rows.append(
             (
                 float(any(relevant)),

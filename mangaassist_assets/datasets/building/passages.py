@@ -36,7 +36,7 @@ class _Found:
 
 def scope_of(query: KnownQuery) -> TenantScope:
     """Return what the shopper of a query may find."""
-    return TenantScope.told(query.tenant)
+    return TenantScope.of_trace(query.tenant)
 
 
 class PassageChoice:

@@ -1,4 +1,4 @@
-"""The searches that a ranking dataset was built with, kept beside its rows.
+"""The searches that a ranking dataset is built with: on the live index, and as they were recorded beside its rows.
 
 The index moves on; with the recorded searches in its place the same dataset is built again.
 """
@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import polars as pl
 
 from mangaassist_assets.datasets.versions.recorded_inputs import InputGoneError
+from mangaassist_assets.retrieval.pipeline import live_pipeline
+from mangaassist_assets.retrieval.routing import RetrievalRouting
 from mangaassist_assets.retrieval.tenants import TenantScope
-from mangaassist_assets.retrieval.types import Hit
+from mangaassist_assets.retrieval.types import Embedder, Hit, PassageSearch
 
 SEARCHES_FILE = "searches.parquet"
 
@@ -22,6 +25,29 @@ SearchFor = Callable[[Sequence[str]], Search]
 """Given all queries that will be asked, so that they are embedded at once, returns the first stage."""
 
 _SCHEMA = pl.Schema({"query": pl.String(), "rank": pl.Int64(), "chunk_id": pl.String(), "tenant": pl.String()})
+
+
+def live_search(index: PassageSearch, embedder: Embedder, routing: RetrievalRouting) -> SearchFor:
+    """Return what prepares the first stage on the live index for queries, which are embedded at once."""
+
+    def search_for(queries: Sequence[str]) -> Search:
+        pipeline = live_pipeline(index, embedder, routing, queries=queries)
+        return lambda query, scope: [one.hit for one in pipeline.search(query, scope=scope).candidates]
+
+    return search_for
+
+
+def first_stage_settings(index: PassageSearch, embedder: Embedder, routing: RetrievalRouting) -> dict[str, Any]:
+    """Return what decides the searches of the first stage, for the data card."""
+    return {
+        "index_generation": index.live_generation(),
+        "embedding_model_id": embedder.model_id,
+        "vector_candidates": routing.vector_candidates,
+        "keyword_candidates": routing.keyword_candidates,
+        "rerank_candidates": routing.rerank_candidates,
+        "vector_weight": routing.vector_weight,
+        "keyword_weight": routing.keyword_weight,
+    }
 
 
 def searches_to_parquet(searches: Mapping[tuple[str, str | None], Sequence[str]]) -> bytes:

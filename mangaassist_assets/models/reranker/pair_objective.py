@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from mangaassist_assets.evaluation.metrics import ndcg, order_by_scores, reciprocal_rank
+from mangaassist_assets.core.ranking_metrics import ndcg, reciprocal_rank
+from mangaassist_assets.evaluation.metrics import order_by_scores
 from mangaassist_assets.models.examples import RankingExample
 from mangaassist_assets.models.intent.heads import fit_temperature, negative_log_likelihood
 from mangaassist_assets.models.reranker.pair_training import PairTable

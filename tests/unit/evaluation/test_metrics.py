@@ -1,6 +1,4 @@
-"""Claims about the figures of classifiers and rankings."""
-
-import math
+"""Claims about the figures of classifiers."""
 
 import numpy as np
 import pytest
@@ -9,9 +7,7 @@ from mangaassist_assets.evaluation.metrics import (
     Confusion,
     classification_figures,
     expected_calibration_error,
-    ndcg,
     order_by_scores,
-    reciprocal_rank,
 )
 
 TRUTH = ["order", "order", "order", "return", "return", "greeting"]
@@ -54,22 +50,6 @@ def test_calibration_error_is_the_gap_between_confidence_and_accuracy() -> None:
 def test_a_confidence_that_is_no_probability_is_refused() -> None:
     with pytest.raises(ValueError, match=r"\[0, 1\]"):
         expected_calibration_error([1.5], [True])
-
-
-def test_reciprocal_rank_counts_from_one_and_stops_at_k() -> None:
-    assert reciprocal_rank([0, 0, 1, 1]) == pytest.approx(1 / 3)
-    assert reciprocal_rank([0, 0, 1], k=2) == 0.0
-    assert reciprocal_rank([]) == 0.0
-
-
-def test_ndcg_agrees_with_scikit_learn() -> None:
-    from sklearn.metrics import ndcg_score
-
-    relevances = [0.0, 1.0, 0.0, 1.0, 0.0]
-    assert ndcg(relevances, k=3) == pytest.approx(ndcg_score([relevances], [[5, 4, 3, 2, 1]], k=3))
-    assert ndcg([0.0, 0.0]) == 0.0
-    assert ndcg([2.0, 1.0]) == pytest.approx(1.0)
-    assert ndcg([1.0, 2.0]) == pytest.approx((1 + 3 / math.log2(3)) / (3 + 1 / math.log2(3)))
 
 
 def test_equal_scores_keep_the_first_stage_order() -> None:

@@ -10,7 +10,7 @@ from mangaassist_assets.retrieval.fusion import reciprocal_rank_fusion
 
 
 def test_scores_are_sums_of_reciprocal_ranks():
-    fused = reciprocal_rank_fusion([["a", "b"], ["b", "c"]], k=10)
+    fused = reciprocal_rank_fusion([["a", "b"], ["b", "c"]], rank_constant=10)
     assert fused == [("b", pytest.approx(1 / 12 + 1 / 11)), ("a", pytest.approx(1 / 11)), ("c", pytest.approx(1 / 12))]
 
 
@@ -27,9 +27,17 @@ def test_nothing_fuses_to_nothing(rankings):
     assert reciprocal_rank_fusion(rankings) == []
 
 
-def test_a_negative_constant_is_refused():
-    with pytest.raises(ValueError, match="-1"):
-        reciprocal_rank_fusion([["a"]], k=-1)
+def test_a_weight_shifts_the_fusion_towards_its_ranking():
+    rankings = [["a", "b"], ["c", "b"]]
+    assert reciprocal_rank_fusion(rankings, weights=[1.0, 1.0]) == reciprocal_rank_fusion(rankings)
+    fused = reciprocal_rank_fusion(rankings, weights=[1.0, 3.0], rank_constant=0)
+    assert fused == [("c", 3.0), ("b", pytest.approx(1 / 2 + 3 / 2)), ("a", 1.0)]
+
+
+@pytest.mark.parametrize("options", [{"rank_constant": -1}, {"weights": [1.0, 1.0]}, {"weights": [0.0]}])
+def test_a_constant_and_weights_that_make_no_sense_are_refused(options):
+    with pytest.raises(ValueError, match=r"1 rankings need as many weights"):
+        reciprocal_rank_fusion([["a"]], **options)
 
 
 @given(st.lists(st.lists(st.sampled_from("abcdefg"), unique=True), max_size=4))

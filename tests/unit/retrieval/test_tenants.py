@@ -56,7 +56,7 @@ def test_names_are_compared_with_their_case_and_after_nfc():
 def test_what_is_no_name_is_refused_and_never_means_everybody(name):
     with pytest.raises(InvalidTenantError):
         TenantScope.of(name)
-    assert TenantScope.told(name) == UNTENANTED
+    assert TenantScope.of_trace(name) == UNTENANTED
 
 
 def test_a_scope_cannot_be_put_together_by_mistake():
