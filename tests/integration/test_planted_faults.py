@@ -17,8 +17,6 @@ from mangaassist_assets.assets.reading import (
     read_failures,
     read_json,
 )
-from mangaassist_assets.chatbot.answer_check import ExtractCheck
-from mangaassist_assets.chatbot.faults import InvertedScores, WrongAnswers
 from mangaassist_assets.chatbot.shopper import ShopperBehaviour
 from mangaassist_assets.chatbot.simulation import simulate
 from mangaassist_assets.core.bundles import TURNS_CARD_FILE
@@ -31,6 +29,8 @@ from mangaassist_assets.tracing.contract.turn_reader import read_turns
 from resources.mlflow.tracking import MlflowResource
 from resources.settings.mining import MiningResource
 from resources.store import StoreResource
+from tests.support.answer_check import ExtractCheck
+from tests.support.chatbot_faults import InvertedScores, WrongAnswers
 from tests.support.mining_rules import changed_rules
 from tests.support.planted_faults import (
     BUNDLE,
