@@ -31,16 +31,6 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from mangaassist_assets.chatbot.configuration.documents import RoutingDocument  # noqa: E402
-from mangaassist_assets.chatbot.faults import (  # noqa: E402
-    ChatbotParts,
-    FailingPart,
-    Fault,
-    InvertedScores,
-    MissingDocuments,
-    Overblocking,
-    SwappedIntents,
-    WrongAnswers,
-)
 from mangaassist_assets.chatbot.generation import ExtractiveGenerator  # noqa: E402
 from mangaassist_assets.chatbot.shopper import ShopperBehaviour  # noqa: E402
 from mangaassist_assets.datasets.sources.utterances import Utterance, read_utterances  # noqa: E402
@@ -52,6 +42,16 @@ from mangaassist_assets.retrieval.documents.documents import read_knowledge  # n
 from mangaassist_assets.retrieval.types import Chunk, Vectors  # noqa: E402
 from resources.search.embeddings import LocalEmbedderResource  # noqa: E402
 from resources.search.indexes import LanceDbSearchResource  # noqa: E402
+from tests.support.chatbot_faults import (  # noqa: E402
+    ChatbotParts,
+    FailingPart,
+    Fault,
+    InvertedScores,
+    MissingDocuments,
+    Overblocking,
+    SwappedIntents,
+    WrongAnswers,
+)
 from tests.support.planted_faults import TruthEndpoint, drive, share_named, unit, without_evidence  # noqa: E402
 from tests.support.store_chatbot import FixedConfiguration  # noqa: E402
 

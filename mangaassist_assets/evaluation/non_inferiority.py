@@ -60,13 +60,15 @@ def proportion_bounds(
     gained: Floats, lost: Floats, examples: Floats, *, margin: float, confidence: float
 ) -> DifferenceBounds:
     """Return differences of paired proportions with the interval that inverts Tango's score, for groups at once."""
+    from scipy.special import ndtr
+
     estimate = (gained - lost) / examples
     quantile = _NORMAL.inv_cdf(0.5 + confidence / 2)
     return DifferenceBounds(
         difference=estimate,
         low=_inverted(gained, lost, examples, quantile=quantile, edge=-np.ones_like(estimate), estimate=estimate),
         high=_inverted(gained, lost, examples, quantile=-quantile, edge=np.ones_like(estimate), estimate=estimate),
-        p_non_inferior=_upper_tail(tango_score(gained, lost, examples, -margin)),
+        p_non_inferior=ndtr(-tango_score(gained, lost, examples, -margin)),
     )
 
 
@@ -159,7 +161,3 @@ def _inverted(
         above = tango_score(gained, lost, examples, middle) > quantile
         low, high = np.where(above, middle, low), np.where(above, high, middle)
     return np.asarray((low + high) / 2, dtype=np.float64)
-
-
-def _upper_tail(scores: Floats) -> Floats:
-    return np.array([0.5 * math.erfc(score / math.sqrt(2.0)) for score in scores.tolist()], dtype=np.float64)

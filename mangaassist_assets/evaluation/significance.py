@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from statistics import NormalDist
 from typing import Literal
 
 import numpy as np
@@ -21,6 +21,7 @@ from mangaassist_assets.evaluation.metrics import check_parallel
 
 Alternative = Literal["two-sided", "greater", "less"]
 
+_NORMAL = NormalDist()
 _BOOTSTRAP_CELLS = 4_000_000
 _MOST_DIFFERENT_VALUES = 256
 _MOST_FLIPPED = 200
@@ -43,14 +44,12 @@ def mcnemar_p_value(gained: int, lost: int, *, alternative: Alternative = "two-s
     """
     if gained < 0 or lost < 0:
         raise ValueError(f"counts cannot be negative: gained {gained}, lost {lost}")
-    discordant = gained + lost
-    if discordant == 0:
-        return 1.0
-    if alternative == "greater":
-        return _half_binomial_tail(gained, discordant)
-    if alternative == "less":
-        return _half_binomial_tail(lost, discordant)
-    return min(1.0, 2.0 * _half_binomial_tail(max(gained, lost), discordant))
+    from scipy.special import bdtrc
+
+    # Of the discordant examples as many or more on one side, if each side is as likely; P(X >= 0) is 1.
+    seen = {"greater": gained, "less": lost, "two-sided": max(gained, lost)}[alternative]
+    tail = float(bdtrc(seen - 1, gained + lost, 0.5))
+    return min(1.0, 2.0 * tail) if alternative == "two-sided" else tail
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,7 +122,9 @@ def sign_flip_p_value(
     if not count:
         return 1.0
     if count > _MOST_FLIPPED:
-        return 1.0 - _normal_cdf(observed / math.sqrt(float((nonzero**2).sum())))
+        from scipy.special import ndtr
+
+        return float(ndtr(-observed / math.sqrt(float((nonzero**2).sum()))))
     all_tried = 2**count <= resamples
     if all_tried:
         signs = (np.arange(2**count)[:, None] >> np.arange(count)) & 1
@@ -186,7 +187,7 @@ def mcnemar_sample_size(*, gain_rate: float, loss_rate: float, alpha: float = 0.
     if difference <= 0:
         return None
     spread = math.sqrt(max(discordant - difference**2, 0.0))
-    root = (_normal_quantile(1 - alpha) * math.sqrt(discordant) + _normal_quantile(power) * spread) / difference
+    root = (_NORMAL.inv_cdf(1 - alpha) * math.sqrt(discordant) + _NORMAL.inv_cdf(power) * spread) / difference
     approximate = math.ceil(root**2)
     if approximate > _LARGEST_EXACT_SAMPLE:
         return min(_LARGEST_SAMPLE, approximate)
@@ -213,22 +214,8 @@ def mean_difference_sample_size(
     """
     if difference <= 0:
         return None
-    quantiles = _normal_quantile(1 - alpha) + _normal_quantile(power)
+    quantiles = _NORMAL.inv_cdf(1 - alpha) + _NORMAL.inv_cdf(power)
     return min(_LARGEST_SAMPLE, max(2, math.ceil((quantiles * deviation / difference) ** 2)))
-
-
-@lru_cache(maxsize=4096)
-def _half_binomial_tail(successes: int, trials: int) -> float:
-    """P(X >= successes) for X ~ Binomial(trials, 1/2), exact by integer arithmetic up to the final division."""
-    if successes <= 0:
-        return 1.0
-    if trials > 5000:
-        return 1.0 - _normal_cdf((successes - 0.5 - trials / 2) / (math.sqrt(trials) / 2))
-    total = term = math.comb(trials, successes)
-    for count in range(successes, trials):
-        term = term * (trials - count) // (count + 1)
-        total += term
-    return total / (1 << trials)
 
 
 def _binomial_pmf(counts: NDArray[np.int64], trials: int, chance: float) -> Floats:
@@ -259,13 +246,3 @@ def _resampled_means(ordered: Floats, *, resamples: int, seed: int) -> Floats:
 def _check_rates(gain_rate: float, loss_rate: float) -> None:
     if not (0 <= gain_rate <= 1 and 0 <= loss_rate <= 1 and gain_rate + loss_rate <= 1 + 1e-9):
         raise ValueError(f"rates must be shares of one test set: gain {gain_rate}, loss {loss_rate}")
-
-
-def _normal_cdf(value: float) -> float:
-    return 0.5 * math.erfc(-value / math.sqrt(2.0))
-
-
-def _normal_quantile(probability: float) -> float:
-    from statistics import NormalDist
-
-    return NormalDist().inv_cdf(probability)

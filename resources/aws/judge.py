@@ -37,7 +37,7 @@ class JudgeResource(dg.ConfigurableResource):  # type: ignore[type-arg]
         """
         if not self.model_id:
             return None
-        from mangaassist_assets.prompting.intent_judging import ModelIntentJudge
+        from mangaassist_assets.prompting.intent_judge import ModelIntentJudge
 
         return ModelIntentJudge(
             self._model(),

@@ -102,11 +102,6 @@ class TrainingRun:
         self.log_json(environment, ENVIRONMENT_FILE)
         self.set_tags(tags)
 
-    def log_directory(self, directory: Path, artifact_path: str) -> str:
-        """Store a directory with the run and return its URI."""
-        self.client.log_artifacts(self.run_id, str(directory), artifact_path)
-        return f"{self.artifact_uri.rstrip('/')}/{artifact_path}"
-
     def log_text(self, text: str, artifact_file: str) -> None:
         """Store a text file with the run."""
         self.client.log_text(self.run_id, text, artifact_file)

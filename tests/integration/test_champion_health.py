@@ -18,7 +18,7 @@ from mangaassist_assets.releases.promotion import EVALUATION_FILE
 from resources.mlflow.tracking import MlflowResource
 from resources.settings.learning import LearningResource
 from resources.store import StoreResource
-from tests.support.registry import stored_verdict
+from tests.support.registry import log_directory, stored_verdict
 from tests.support.reviewed_traffic import (
     PhrasebookModelType,
     bundle_name,
@@ -57,7 +57,7 @@ def platform(stand_ins_environment, tmp_path):  # noqa: ARG001 - the environment
             version = mlflow.register_version(
                 pipeline.model_name,
                 run_id=run.run_id,
-                artifact_uri=run.log_directory(directory, "model"),
+                artifact_uri=log_directory(run, directory, "model"),
                 artifact_sha256=digest,
                 tags=tags,
             )

@@ -39,6 +39,7 @@ from resources.feedback.feedback_stream import KinesisFeedbackResource
 from resources.mlflow.runs import DatasetInput
 from resources.mlflow.tracking import MlflowResource
 from tests.support.app_config_by_hand import past_this_code
+from tests.support.registry import log_directory
 from tests.support.store_chatbot import FixedConfiguration, MemorySink, MemoryStream, RuleEndpoint, store_chatbot
 
 pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("stand_ins_environment")]
@@ -608,7 +609,7 @@ class TestRegistry:
         with mlflow_resource.training_run("train", tags={"bundle": "b1"}, params={"epochs": 3}, dataset=dataset) as run:
             run.log_metrics({"accuracy": 0.5, "loss": 1.0}, step=1)
             run.log_text("# card", "data_card.md")
-            uri = run.log_directory(tmp_path / "model", "model")
+            uri = log_directory(run, tmp_path / "model", "model")
             first = mlflow_resource.register_version(
                 name, run_id=run.run_id, artifact_uri=uri, artifact_sha256="ab" * 32, tags={"bundle": "b1"}
             )
@@ -630,7 +631,7 @@ class TestRegistry:
         with mlflow_resource.training_run("train", tags={}, params={}) as run:
             for number in (1, 2):
                 (tmp_path / "model.txt").write_text(str(number))
-                uri = run.log_directory(tmp_path, f"model-{number}")
+                uri = log_directory(run, tmp_path, f"model-{number}")
                 mlflow_resource.register_version(
                     name, run_id=run.run_id, artifact_uri=uri, artifact_sha256=f"{number}" * 64, tags={}
                 )

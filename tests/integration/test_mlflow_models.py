@@ -31,6 +31,7 @@ from resources.mlflow.registry import ModelVersion, RegistryError, artifact_dire
 from resources.mlflow.runs import DatasetInput, TrackingServerAwayError, TrainingRun
 from resources.mlflow.tracking import MlflowResource
 from resources.mlflow.verdicts import log_verdict
+from tests.support.registry import log_directory
 from tests.support.tracking_process import TrackingProcess
 
 pytestmark = pytest.mark.integration
@@ -348,7 +349,7 @@ class TestVersions:
     def test_versions_from_before_models_had_a_folder_are_their_own_artifact(self, mlflow_resource, tmp_path):
         directory, digest = artifact(tmp_path / "model")
         with mlflow_resource.training_run("train", tags={}, params={}) as run:
-            uri = run.log_directory(directory, "model")
+            uri = log_directory(run, directory, "model")
             version = mlflow_resource.register_version(
                 f"intents-{uuid4().hex[:8]}", run_id=run.run_id, artifact_uri=uri, artifact_sha256=digest, tags={}
             )

@@ -10,8 +10,6 @@ import dagster as dg
 import pytest
 
 from mangaassist_assets.assets.failures import failed_traces
-from mangaassist_assets.chatbot.answer_check import ExtractCheck
-from mangaassist_assets.chatbot.faults import InvertedScores, WrongAnswers
 from mangaassist_assets.chatbot.shopper import ShopperBehaviour
 from mangaassist_assets.chatbot.simulation import simulate
 from mangaassist_assets.core.bundles import TURNS_CARD_FILE
@@ -26,6 +24,8 @@ from mangaassist_assets.tracing.reading.turn_reader import read_turns
 from resources.mlflow.tracking import MlflowResource
 from resources.settings.mining import MiningResource
 from resources.store import StoreResource
+from tests.support.answer_check import ExtractCheck
+from tests.support.chatbot_faults import InvertedScores, WrongAnswers
 from tests.support.mining_rules import changed_rules
 from tests.support.planted_faults import (
     BUNDLE,

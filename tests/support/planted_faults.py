@@ -11,9 +11,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from mangaassist_assets.chatbot.answer_check import ExtractCheck
 from mangaassist_assets.chatbot.configuration.documents import RoutingDocument
-from mangaassist_assets.chatbot.faults import ChatbotParts, Fault
 from mangaassist_assets.chatbot.generation import ExtractiveGenerator
 from mangaassist_assets.chatbot.orchestrator import Chatbot, ChatReply, ChatRequest
 from mangaassist_assets.chatbot.shopper import ShopperBehaviour
@@ -25,6 +23,8 @@ from mangaassist_assets.retrieval.types import Hit
 from mangaassist_assets.tracing.contract.records import AssessmentRecord, TraceRecord
 from mangaassist_assets.tracing.contract.turns import ChatTurn, RankedCandidate
 from mangaassist_assets.tracing.reading.turn_reader import read_turns
+from tests.support.answer_check import ExtractCheck
+from tests.support.chatbot_faults import ChatbotParts, Fault
 from tests.support.store_chatbot import KEY, FixedConfiguration, HashEmbedder, MemoryStream
 
 BUNDLE = "2026.03.24-rc2"

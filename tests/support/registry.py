@@ -1,4 +1,4 @@
-"""A model registry in memory, with artifacts in a folder, that can be told to go away before its next change."""
+"""Registered models for tests: a registry in memory that can go away before its next change, and plain artifacts."""
 
 from __future__ import annotations
 
@@ -8,6 +8,13 @@ from typing import Any
 
 from mangaassist_assets.models.artifacts import seal_artifact
 from resources.mlflow.registry import ModelVersion, RegistryError
+from resources.mlflow.runs import TrainingRun
+
+
+def log_directory(run: TrainingRun, directory: Path, artifact_path: str) -> str:
+    """Store a directory with a run and return its URI."""
+    run.client.log_artifacts(run.run_id, str(directory), artifact_path)
+    return f"{run.artifact_uri.rstrip('/')}/{artifact_path}"
 
 
 class RegistryGoneError(ConnectionError):

@@ -7,8 +7,14 @@ from functools import cache
 
 import pytest
 
-from mangaassist_assets.chatbot.answer_check import ExtractCheck
-from mangaassist_assets.chatbot.faults import (
+from mangaassist_assets.chatbot.orchestrator import ChatReply
+from mangaassist_assets.chatbot.shopper import ShopperBehaviour
+from mangaassist_assets.chatbot.simulation import simulate
+from mangaassist_assets.datasets.sources.utterances import Utterance
+from mangaassist_assets.mining.blame.blame import find_failures
+from mangaassist_assets.tracing.contract.turns import ChatTurn
+from tests.support.answer_check import ExtractCheck
+from tests.support.chatbot_faults import (
     FailingPart,
     Fault,
     InvertedScores,
@@ -18,12 +24,6 @@ from mangaassist_assets.chatbot.faults import (
     WrongAnswers,
     touches,
 )
-from mangaassist_assets.chatbot.orchestrator import ChatReply
-from mangaassist_assets.chatbot.shopper import ShopperBehaviour
-from mangaassist_assets.chatbot.simulation import simulate
-from mangaassist_assets.datasets.sources.utterances import Utterance
-from mangaassist_assets.mining.blame.blame import find_failures
-from mangaassist_assets.tracing.contract.turns import ChatTurn
 from tests.support.planted_faults import (
     BUNDLE,
     DOCUMENTS,

@@ -16,20 +16,15 @@ from mangaassist_assets.evaluation.significance import (
 )
 
 
-@pytest.mark.parametrize(("gained", "lost"), [(3, 1), (10, 2), (5, 5), (0, 4), (60, 30), (700, 600), (0, 0)])
+@pytest.mark.parametrize(
+    ("gained", "lost"), [(3, 1), (10, 2), (5, 5), (0, 4), (60, 30), (700, 600), (10_200, 9_800), (0, 0)]
+)
 @pytest.mark.parametrize("alternative", ["two-sided", "greater", "less"])
 def test_mcnemar_is_the_exact_binomial_test(gained: int, lost: int, alternative: str) -> None:
     from scipy.stats import binomtest
 
     expected = binomtest(gained, gained + lost, 0.5, alternative=alternative).pvalue if gained + lost else 1.0
     assert mcnemar_p_value(gained, lost, alternative=alternative) == pytest.approx(expected, abs=1e-12)
-
-
-def test_mcnemar_of_a_large_sample_is_quick_and_close() -> None:
-    from scipy.stats import binomtest
-
-    expected = binomtest(10_200, 20_000, 0.5, alternative="greater").pvalue
-    assert mcnemar_p_value(10_200, 9_800, alternative="greater") == pytest.approx(expected, rel=1e-2)
 
 
 def test_negative_counts_are_refused() -> None:

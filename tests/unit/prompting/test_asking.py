@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from mangaassist_assets.labelling.judge_answers import IntentJudgement
 from mangaassist_assets.mining.naming.model_names import NameRequest
 from mangaassist_assets.prompting.cluster_naming import ModelClusterNamer
-from mangaassist_assets.prompting.intent_judging import NONE_OF_THESE, ModelIntentJudge
+from mangaassist_assets.prompting.intent_judge import NONE_OF_THESE, ModelIntentJudge
 from mangaassist_assets.prompting.tools import Tool, ToolAnswer, ToolPrompt, as_data, ask_all
 
 INTENTS = {"order_status": ["where is my parcel"], "refund": ["I want my money back"]}
