@@ -1,4 +1,4 @@
-"""The release manifest: the exact versions that make one bundle, and what the bundle taught.
+"""The release manifest: the exact versions that make one bundle, and which models were trained on it.
 
 A manifest is made of what the bundle's own traces say served them, never of what production runs today; so the
 manifest of an old bundle is the same whenever it is written.
@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
+from mangaassist_assets.core.figures import Figures
 from mangaassist_assets.core.snapshots import canonical_json
 from mangaassist_assets.models.registration.trained_model import MODEL_FILE
 from mangaassist_assets.releases.promotion import EVALUATION_FILE
@@ -74,6 +75,29 @@ class ReleaseManifest:
     def to_dict(self) -> dict[str, Any]:
         """Return the manifest as plain JSON values."""
         return {"schema": 1, **asdict(self)}
+
+    def figures(self) -> Figures:
+        """Return the digest, and tables of what served the bundle and what was learned from it."""
+        return {
+            "manifest_digest": self.digest,
+            "turns": self.turns,
+            "mixed": [{"component": name} for name in self.mixed_components],
+            "missing": [{"component": name} for name in self.missing_components],
+            "served": [
+                {"component": component, "version": one.version, "turns": one.turns}
+                for component, versions in self.served.items()
+                for one in versions
+            ],
+            "learned": [
+                {
+                    "model": name,
+                    "dataset": (learned.dataset_digest or "none")[:12],
+                    "challenger": learned.challenger_version,
+                    "verdict": learned.verdict,
+                }
+                for name, learned in self.learned.items()
+            ],
+        }
 
     @property
     def digest(self) -> str:
