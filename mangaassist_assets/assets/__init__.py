@@ -15,7 +15,7 @@ from mangaassist_assets.assets.knowledge import (
 )
 from mangaassist_assets.assets.labels import intent_labels, review_queue
 from mangaassist_assets.assets.model_pipeline import build_pipeline_assets
-from mangaassist_assets.assets.release import active_release, release_manifest, runtime_configuration
+from mangaassist_assets.assets.release import build_release_assets, runtime_configuration
 from mangaassist_assets.assets.reports import satisfaction_report, usage_report
 from mangaassist_assets.assets.reranker_dataset import reranker_dataset
 from mangaassist_assets.assets.traces import tagged_traces
@@ -44,6 +44,5 @@ ALL_ASSETS = (
     retrieval_evaluation,
     live_index,
     runtime_configuration,
-    active_release,
-    release_manifest,
+    *build_release_assets(),
 )

@@ -1,19 +1,18 @@
 """Releases: the configuration in force, what production runs, and the manifest of each bundle."""
 
-from typing import Any
+from collections.abc import Sequence
 
 import dagster as dg
 
-from mangaassist_assets.assets.common import PLATFORM, RELEASE_MANAGEMENT, materialized, table
+from mangaassist_assets.assets.common import PLATFORM, RELEASE_MANAGEMENT, materialized
 from mangaassist_assets.assets.traces import tagged_traces
+from mangaassist_assets.models.pipelines import MODEL_PIPELINES, ModelPipeline
 from mangaassist_assets.partitions import release_bundles
 from resources.aws.app_config import AppConfigResource
 from resources.aws.endpoints import SageMakerResource
 from resources.mlflow.tracking import MlflowResource
 from resources.search.indexes import SearchResource
 from resources.store import StoreResource
-
-PROFILES_FILE = "profiles.json"
 
 
 @dg.asset(group_name="release", owners=[PLATFORM], kinds={"appconfig"}, code_version="2")
@@ -25,174 +24,89 @@ def runtime_configuration(
     One row is one configuration profile with its last completed deployment (a rolled-back one does not count), the
     version that chatbots answer with, the fields that this platform does not know, and what is wrong with it.
     """
+    from mangaassist_assets.chatbot.configuration.stored_review import PROFILES_FILE, plain_reviews, review_figures
     from mangaassist_assets.core.snapshots import canonical_json
 
-    reviews = [{**one.to_dict(), "problems_told": one.describe_problems()} for one in app_config.review()]
+    reviews = plain_reviews(app_config.review())
     snapshot = store.snapshots().write("runtime_configuration", {PROFILES_FILE: canonical_json(reviews)})
     context.log.info(", ".join(f"{one['profile']} {one['deployed']}" for one in reviews))
-    return materialized(
-        snapshot,
-        {
-            "profiles": table(
-                [
-                    {
-                        "profile": one["profile"],
-                        "deployed": one["deployed"],
-                        "serving": one["serving"] or "none",
-                        "document_version": one["document_version"] or "",
-                        "unknown_fields": len(one["unknown_fields"]),
-                        "problems": len(one["problems"]),
-                        "state": one["state"],
-                    }
-                    for one in reviews
-                ]
-            ),
-            "unknown_fields": table(
-                [
-                    {
-                        "profile": one["profile"],
-                        "version": one["deployed"],
-                        "field": field["field"],
-                        "resembles": field["resembles"] or "",
-                    }
-                    for one in reviews
-                    for field in one["unknown_fields"]
-                ]
-            ),
-            "problems": table(problem_rows(reviews)),
-        },
+    return materialized(snapshot, review_figures(reviews))
+
+
+def build_release_assets(pipelines: Sequence[ModelPipeline] = MODEL_PIPELINES) -> tuple[dg.AssetsDefinition, ...]:
+    """Return what production runs and the manifest of each bundle, with these model pipelines in them."""
+    return _build_active_release(pipelines), _build_release_manifest(pipelines)
+
+
+def _build_active_release(pipelines: Sequence[ModelPipeline]) -> dg.AssetsDefinition:
+    @dg.asset(
+        # Not of runtime_configuration: a document that its check refuses must not keep this record from being made.
+        deps=["live_index", *(pipeline.endpoint_asset for pipeline in pipelines)],
+        group_name="release",
+        owners=[RELEASE_MANAGEMENT],
+        kinds={"json"},
+        code_version="2",
     )
+    def active_release(
+        context: dg.AssetExecutionContext,
+        app_config: AppConfigResource,
+        endpoints: SageMakerResource,
+        mlflow: MlflowResource,
+        search: SearchResource,
+        store: StoreResource,
+    ) -> dg.MaterializeResult[None]:
+        """What production runs at this moment: endpoint by endpoint, the live index, the configuration.
 
+        Read from the systems themselves, not from what earlier assets left; where endpoint and registry disagree, the
+        row says so.
+        """
+        from mangaassist_assets.core.snapshots import canonical_json
+        from mangaassist_assets.releases.active_release import endpoint_row, index_row, profile_row
 
-def problem_rows(reviews: list[dict[str, Any]]) -> list[dict[str, str | int | float | bool | None]]:
-    """Return a row a problem of what the refresh found: profile, version, place, reason, and the version in use."""
-    return [
-        {
-            "profile": one["profile"],
-            "version": one["deployed"],
-            "field": problem["field"],
-            "reason": problem["reason"],
-            "serving": one["serving"] or "none",
-        }
-        for one in reviews
-        for problem in one["problems"]
-    ]
-
-
-@dg.asset(
-    # Not of runtime_configuration: a document that its check refuses must not keep this record from being made.
-    deps=["live_index", "intent_endpoint", "reranker_endpoint"],
-    group_name="release",
-    owners=[RELEASE_MANAGEMENT],
-    kinds={"json"},
-    code_version="2",
-)
-def active_release(
-    context: dg.AssetExecutionContext,
-    app_config: AppConfigResource,
-    endpoints: SageMakerResource,
-    mlflow: MlflowResource,
-    search: SearchResource,
-    store: StoreResource,
-) -> dg.MaterializeResult[None]:
-    """What production runs at this moment: endpoint by endpoint, the live index, the configuration.
-
-    Read from the systems themselves, not from what earlier assets believed they did; where endpoint and registry
-    disagree, the row says so.
-    """
-    from mangaassist_assets.core.snapshots import canonical_json
-    from mangaassist_assets.models.pipelines import INTENT, RERANKER
-
-    rows: list[dict[str, str | int | float | bool | None]] = []
-    for pipeline in (INTENT, RERANKER):
-        deployed = endpoints.describe(pipeline.endpoint_name)
-        champion = mlflow.version_by_alias(pipeline.model_name, "champion")
-        serving = deployed.model_version if deployed else None
-        registered = champion.version if champion else None
-        rows.append(
-            {
-                "component": pipeline.endpoint_name,
-                "version": serving,
-                "state": deployed.status if deployed else "no endpoint",
-                "agrees_with_registry": serving == registered,
-            }
-        )
-    rows.append(
-        {
-            "component": "search index",
-            "version": search.index().live_generation(),
-            "state": "live",
-            "agrees_with_registry": True,
-        }
-    )
-    rows += [
-        {
-            "component": f"configuration {one.profile}",
-            "version": one.serving,
-            "state": one.state,
-            "agrees_with_registry": one.serving == one.deployed,
-        }
-        for one in app_config.review()
-    ]
-    snapshot = store.snapshots().write("active_release", {"components.json": canonical_json(rows)})
-    context.log.info("; ".join(f"{row['component']} {row['version']}" for row in rows))
-    return materialized(snapshot, {"components": table(rows)})
-
-
-@dg.asset(
-    partitions_def=release_bundles,
-    deps=[tagged_traces, "intent_evaluation", "reranker_evaluation"],
-    group_name="release",
-    owners=[RELEASE_MANAGEMENT],
-    kinds={"json"},
-    code_version="1",
-)
-def release_manifest(context: dg.AssetExecutionContext, store: StoreResource) -> dg.MaterializeResult[None]:
-    """The exact versions that made one release bundle, and what was learned from it; content-addressed.
-
-    Made of what the bundle's own traces say served them, so the manifest of an old bundle is the same whenever it is
-    written. More than one version of a component means a mixed bundle.
-    """
-    from mangaassist_assets.core.snapshots import canonical_json
-    from mangaassist_assets.models.pipelines import INTENT, RERANKER
-    from mangaassist_assets.releases.manifest import build_manifest, read_learned_model
-    from mangaassist_assets.tracing.ingestion.stored_turns import read_turns
-
-    bundle = context.partition_key
-    snapshots = store.snapshots()
-    manifest = build_manifest(
-        bundle,
-        read_turns(snapshots, bundle),
-        learned={
-            pipeline.model_asset: read_learned_model(snapshots, pipeline, bundle) for pipeline in (INTENT, RERANKER)
-        },
-    )
-    snapshot = snapshots.write("release_manifest", {"manifest.json": canonical_json(manifest)}, partition=bundle)
-    context.log.info(f"manifest {manifest.digest[:12]} of {manifest.turns} turns")
-    return materialized(
-        snapshot,
-        {
-            "manifest_digest": dg.MetadataValue.text(manifest.digest),
-            "turns": dg.MetadataValue.int(manifest.turns),
-            "mixed": table([{"component": name} for name in manifest.mixed_components]),
-            "missing": table([{"component": name} for name in manifest.missing_components]),
-            "served": table(
-                [
-                    {"component": component, "version": one.version, "turns": one.turns}
-                    for component, versions in manifest.served.items()
-                    for one in versions
-                ]
+        rows = [
+            *(
+                endpoint_row(
+                    one.endpoint_name,
+                    endpoints.describe(one.endpoint_name),
+                    mlflow.version_by_alias(one.model_name, "champion"),
+                )
+                for one in pipelines
             ),
-            "learned": table(
-                [
-                    {
-                        "model": name,
-                        "dataset": (learned.dataset_digest or "none")[:12],
-                        "challenger": learned.challenger_version,
-                        "verdict": learned.verdict,
-                    }
-                    for name, learned in manifest.learned.items()
-                ]
-            ),
-        },
+            index_row(search.index().live_generation()),
+            *map(profile_row, app_config.review()),
+        ]
+        snapshot = store.snapshots().write("active_release", {"components.json": canonical_json(rows)})
+        context.log.info("; ".join(f"{row['component']} {row['version']}" for row in rows))
+        return materialized(snapshot, {"components": rows})
+
+    return active_release
+
+
+def _build_release_manifest(pipelines: Sequence[ModelPipeline]) -> dg.AssetsDefinition:
+    @dg.asset(
+        partitions_def=release_bundles,
+        deps=[tagged_traces, *(pipeline.evaluation_asset for pipeline in pipelines)],
+        group_name="release",
+        owners=[RELEASE_MANAGEMENT],
+        kinds={"json"},
+        code_version="1",
     )
+    def release_manifest(context: dg.AssetExecutionContext, store: StoreResource) -> dg.MaterializeResult[None]:
+        """The exact versions that made one release bundle, and what was learned from it; content-addressed.
+
+        Made of what the bundle's own traces say served them, so the manifest of an old bundle is the same whenever it
+        is written. More than one version of a component means a mixed bundle.
+        """
+        from mangaassist_assets.core.snapshots import canonical_json
+        from mangaassist_assets.releases.manifest import build_manifest, read_learned_model
+        from mangaassist_assets.tracing.ingestion.stored_turns import read_turns
+
+        bundle, snapshots = context.partition_key, store.snapshots()
+        learned = {one.model_asset: read_learned_model(snapshots, one, bundle) for one in pipelines}
+        manifest = build_manifest(bundle, read_turns(snapshots, bundle), learned=learned)
+        files = {"manifest.json": canonical_json(manifest)}
+        snapshot = snapshots.write("release_manifest", files, partition=bundle)
+        context.log.info(f"manifest {manifest.digest[:12]} of {manifest.turns} turns")
+        return materialized(snapshot, manifest.figures())
+
+    return release_manifest

@@ -1,11 +1,11 @@
-"""Whether what is deployed in AppConfig can be used. Unknown fields are told and pass; a broken document fails."""
+"""Whether what is deployed in AppConfig can be used. Unknown fields are reported and pass; a broken document fails."""
 
 import dagster as dg
 
-from mangaassist_assets.assets.common import table
+from mangaassist_assets.checks.results import check_result
 from resources.store import StoreResource
 
-_UNKNOWN_TOLD = 10
+_UNKNOWN_SHOWN = 10
 
 
 @dg.asset_check(
@@ -17,27 +17,20 @@ _UNKNOWN_TOLD = 10
 )
 def configuration_is_valid(context: dg.AssetCheckExecutionContext, store: StoreResource) -> dg.AssetCheckResult:
     """Judge the snapshot of the refresh; a failure names profile, version, field, reason, and the version in use."""
-    from mangaassist_assets.assets.release import PROFILES_FILE, problem_rows
+    from mangaassist_assets.chatbot.configuration.stored_review import (
+        describe_broken,
+        describe_unknown_fields,
+        problem_rows,
+        read_reviews,
+    )
 
-    snapshots = store.snapshots()
-    reviews = snapshots.read_json(snapshots.latest("runtime_configuration"), PROFILES_FILE)
-    broken = [one["problems_told"] for one in reviews if one["problems"]]
-    for told in broken:
-        context.log.error(told)
-    unknown = [
-        f"{one['profile']} version {one['deployed']} {field['field']}"
-        + (f" (like {field['resembles']}?)" if field["resembles"] else "")
-        for one in reviews
-        for field in one["unknown_fields"]
-    ]
-    known = f"{len(reviews)} profiles, nothing unknown in them"
-    told = f"kept, unknown to this platform: {', '.join(unknown[:_UNKNOWN_TOLD])}" if unknown else known
-    return dg.AssetCheckResult(
-        passed=not broken,
-        severity=dg.AssetCheckSeverity.ERROR,
-        description="; ".join(broken) or told,
-        metadata={
-            "problems": table(problem_rows(reviews)),
-            "unknown_fields": dg.MetadataValue.int(len(unknown)),
-        },
+    reviews = read_reviews(store.snapshots())
+    broken, unknown = describe_broken(reviews), describe_unknown_fields(reviews)
+    for problem in broken:
+        context.log.error(problem)
+    kept = f"kept, unknown to this platform: {', '.join(unknown[:_UNKNOWN_SHOWN])}"
+    return check_result(
+        broken,
+        {"problems": problem_rows(reviews), "unknown_fields": len(unknown)},
+        all_well=kept if unknown else f"{len(reviews)} profiles, nothing unknown in them",
     )

@@ -1,12 +1,12 @@
-"""How completely a bundle's traces say what the contract asks for. It warns and fails, and stops nothing."""
+"""How completely a bundle's traces hold what the contract asks for. It warns and fails, and stops nothing."""
 
 import dagster as dg
 
-from mangaassist_assets.assets.common import table
+from mangaassist_assets.checks.results import check_result
 from mangaassist_assets.partitions import release_bundles
 from resources.store import StoreResource
 
-_SHOWN_PROBLEMS = 25
+_SHORTFALLS_SHOWN = 5
 
 
 def build_coverage_check() -> dg.AssetChecksDefinition:
@@ -28,33 +28,11 @@ def build_coverage_check() -> dg.AssetChecksDefinition:
         all_well = "every share is as expected" if judgement.enough else f"{found.traces} traces are too few to judge"
         if found.problems:
             all_well += f"; in {found.problems[0].traces} traces {found.problems[0].what}"
-        return dg.AssetCheckResult(
-            passed=not shortfalls,
+        return check_result(
+            shortfalls[:_SHORTFALLS_SHOWN],
+            {**found.figures(), "shortfalls": dg.MetadataValue.json(shortfalls)},
+            all_well=all_well,
             severity=dg.AssetCheckSeverity.ERROR if judgement.severity == "error" else dg.AssetCheckSeverity.WARN,
-            description="; ".join(shortfalls[:5]) or all_well,
-            metadata={
-                "traces": dg.MetadataValue.int(found.traces),
-                "coverage": table(
-                    [
-                        {
-                            "kind": one.kind,
-                            "name": one.name,
-                            "traces": one.traces,
-                            "present": one.present,
-                            "expected": one.expected,
-                            "share of expected": one.value,
-                        }
-                        for one in found.shares
-                    ]
-                ),
-                "shortfalls": dg.MetadataValue.json(shortfalls),
-                "cannot_be_read": table(
-                    [
-                        {"what": one.what, "traces": one.traces, "example": one.example}
-                        for one in found.problems[:_SHOWN_PROBLEMS]
-                    ]
-                ),
-            },
         )
 
     return contract_coverage

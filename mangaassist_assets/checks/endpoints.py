@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import dagster as dg
 
+from mangaassist_assets.checks.results import check_result
 from mangaassist_assets.models.pipelines import MODEL_PIPELINES, ModelPipeline
 from resources.aws.endpoints import SageMakerResource
 from resources.mlflow.tracking import MlflowResource
@@ -37,14 +38,10 @@ def build_endpoint_check(pipeline: ModelPipeline) -> dg.AssetChecksDefinition:
             model_name=pipeline.model_name,
             endpoint_name=pipeline.endpoint_name,
         )
-        return dg.AssetCheckResult(
-            passed=not found,
-            severity=dg.AssetCheckSeverity.ERROR,
-            description="; ".join(found) or "both sides name each other",
-            metadata={
-                "disagreements": dg.MetadataValue.int(len(found)),
-                **{name: dg.MetadataValue.text(value) for name, value in (served.tags if served else {}).items()},
-            },
+        return check_result(
+            found,
+            {"disagreements": len(found), **(served.tags if served else {})},
+            all_well="both sides name each other",
         )
 
     return registry_and_endpoint_agree

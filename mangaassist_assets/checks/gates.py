@@ -10,6 +10,7 @@ from mangaassist_assets.checks.configuration import configuration_is_valid
 from mangaassist_assets.checks.coverage import build_coverage_check
 from mangaassist_assets.checks.datasets import build_dataset_checks
 from mangaassist_assets.checks.endpoints import build_endpoint_checks
+from mangaassist_assets.checks.results import check_result
 from mangaassist_assets.models.pipelines import MODEL_PIPELINES, ModelPipeline
 from mangaassist_assets.partitions import release_bundles
 from resources.search.indexes import SearchResource
@@ -67,12 +68,7 @@ def generation_verified(
     generation = read_candidate(snapshots)
     report = verify_generation(generation, read_chunks(snapshots), vectors, index=search.index())
     context.log.info(f"{generation}: {'verified' if report.passed else 'refused'}")
-    return dg.AssetCheckResult(
-        passed=report.passed,
-        severity=dg.AssetCheckSeverity.ERROR,
-        description="; ".join(report.problems) or "count, vectors and keywords agree",
-        metadata={"generation": dg.MetadataValue.text(generation)},
-    )
+    return check_result(report.problems, {"generation": generation}, all_well="count, vectors and keywords agree")
 
 
 @dg.asset_check(

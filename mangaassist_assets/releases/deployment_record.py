@@ -124,8 +124,8 @@ def deployment_changes(
             replaced_at = one.tags[SINCE_TAG]
         else:
             stale = tuple(tag for tag in (REPLACED_AT_TAG, REPLACED_BY_TAG) if tag in one.tags)
-            told = {ENDPOINT_TAG: endpoint_name, CONFIG_TAG: config_name, SINCE_TAG: since, STAGE_TAG: PRODUCTION}
-            changes.append(TagChange(version=version, set=told, remove=stale))
+            tags = {ENDPOINT_TAG: endpoint_name, CONFIG_TAG: config_name, SINCE_TAG: since, STAGE_TAG: PRODUCTION}
+            changes.append(TagChange(version=version, set=tags, remove=stale))
     changes += [
         TagChange(
             version=one.version,
@@ -201,7 +201,7 @@ def _version_disagrees(served: ServedVersion, version: RegisteredVersion) -> lis
 
 
 def _claims(version: RegisteredVersion, endpoint_name: str) -> bool:
-    """Tell whether a version says, or was about to say, that an endpoint serves it."""
+    """Whether a version says, or was about to say, that an endpoint serves it."""
     return version.tags.get(ENDPOINT_TAG) == endpoint_name and version.tags.get(STAGE_TAG) != REPLACED
 
 

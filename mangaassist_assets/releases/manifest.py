@@ -1,4 +1,4 @@
-"""The release manifest: the exact versions that make one bundle, and what the bundle taught.
+"""The release manifest: the exact versions that make one bundle, and which models were trained on it.
 
 A manifest is made of what the bundle's own traces say served them, never of what production runs today; so the
 manifest of an old bundle is the same whenever it is written.
@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from mangaassist_assets.core.figures import Figures
 from mangaassist_assets.core.snapshots import canonical_json
 from mangaassist_assets.models.registration.trained_model import MODEL_FILE
 from mangaassist_assets.releases.promotion import EVALUATION_FILE
@@ -71,6 +72,29 @@ class ReleaseManifest:
     def missing_components(self) -> tuple[str, ...]:
         """Components that no trace of the bundle names."""
         return tuple(name for name, versions in self.served.items() if not versions)
+
+    def figures(self) -> Figures:
+        """Return the digest, and tables of what served the bundle and what was learned from it."""
+        return {
+            "manifest_digest": self.digest,
+            "turns": self.turns,
+            "mixed": [{"component": name} for name in self.mixed_components],
+            "missing": [{"component": name} for name in self.missing_components],
+            "served": [
+                {"component": component, "version": one.version, "turns": one.turns}
+                for component, versions in self.served.items()
+                for one in versions
+            ],
+            "learned": [
+                {
+                    "model": name,
+                    "dataset": (learned.dataset_digest or "none")[:12],
+                    "challenger": learned.challenger_version,
+                    "verdict": learned.verdict,
+                }
+                for name, learned in self.learned.items()
+            ],
+        }
 
     @property
     def digest(self) -> str:

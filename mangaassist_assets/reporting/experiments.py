@@ -12,6 +12,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from mangaassist_assets.core.figures import Row
 from mangaassist_assets.core.intervals import Interval, newcombe_difference, wilson_interval
+from mangaassist_assets.core.shoppers import shopper_of
 from mangaassist_assets.tracing.contract.names import NO_EXPERIMENT
 from mangaassist_assets.tracing.contract.turns import ChatTurn
 
@@ -76,7 +77,7 @@ def _arm_row(experiment: str, arm: str, arms: Mapping[str, Sequence[ChatTurn]], 
         "experiment": experiment,
         "arm": arm,
         "turns": len(turns),
-        "shoppers": len({turn.user_key or f"session {turn.session_id}" for turn in turns}),
+        "shoppers": len({shopper_of(turn.user_key, turn.session_id) for turn in turns}),
         "failures": failures,
         **_figures("failure_rate", wilson_interval(failures, len(turns))),
         "against": "" if arm == against else against,

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 from mangaassist_assets.reporting.warehouse.queries import OVERALL
@@ -34,7 +35,7 @@ def largest_groups(rows: Iterable[Mapping[str, Any]], *, by: str, most: int = MO
 
     Args:
         rows: Rows with `dimension` and `value`.
-        by: The column that tells how large a row is.
+        by: The column that says how large a row is.
         most: So many of a dimension are shown.
     """
     dimensions: dict[str, list[dict[str, Any]]] = {}
@@ -50,6 +51,42 @@ def largest_groups(rows: Iterable[Mapping[str, Any]], *, by: str, most: int = MO
         shown += [row for row in found if id(row) in kept]
         more[dimension] = len(found) - len(kept)
     return ShownRows(rows=shown, more=more)
+
+
+def shown_groups(
+    rows: Iterable[Mapping[str, Any]],
+    columns: Sequence[str],
+    *,
+    by: str,
+    names: Mapping[str, str] = MappingProxyType({}),
+) -> ShownRows:
+    """Return the largest rows of each dimension with some of their columns; see `largest_groups` and `shown_rows`."""
+    found = largest_groups(rows, by=by)
+    return ShownRows(rows=shown_rows(found.rows, columns, names=names), more=found.more)
+
+
+def shown_rows(
+    rows: Iterable[Mapping[str, Any]], columns: Sequence[str], *, names: Mapping[str, str] = MappingProxyType({})
+) -> list[dict[str, Any]]:
+    """Return rows with a name for what is not stated, and numbers rounded to four digits.
+
+    Args:
+        rows: Rows with `dimension` and `value`.
+        columns: What is shown of them beside these.
+        names: What a column is called where it is shown, such as with its unit.
+    """
+
+    def cell(value: object) -> object:
+        return round(value, 4) if isinstance(value, float) else shown_name(value) if isinstance(value, str) else value
+
+    return [
+        {
+            "dimension": row["dimension"],
+            "value": shown_value(row),
+            **{names.get(name, name): cell(row[name]) for name in columns},
+        }
+        for row in rows
+    ]
 
 
 def shown_value(row: Mapping[str, Any]) -> str:
@@ -68,8 +105,3 @@ def shown_name(name: str | None) -> str:
 def printable(name: str) -> str:
     """Return a name with a replacement character for each that cannot be seen, or turns the writing around."""
     return "".join(char if char.isprintable() else "\ufffd" for char in name)
-
-
-def chart_labels(names: Sequence[str]) -> list[str]:
-    """Return names for an axis: a dollar sign would start a formula."""
-    return [name.replace("$", r"\$") for name in names]

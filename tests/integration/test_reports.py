@@ -12,13 +12,14 @@ import dagster as dg
 import polars as pl
 import pytest
 
-from mangaassist_assets.assets.reports import REPORT_FILE, satisfaction_report, usage_report
+from mangaassist_assets.assets.reports import satisfaction_report, usage_report
 from mangaassist_assets.cli.commands.report import render_report, run_report
 from mangaassist_assets.cli.session import CommandError, Session
 from mangaassist_assets.core.bundles import TURNS_CARD_FILE
 from mangaassist_assets.core.codecs import to_parquet
 from mangaassist_assets.core.snapshots import canonical_json
 from mangaassist_assets.partitions import release_bundles
+from mangaassist_assets.reporting.stored_reports import REPORT_FILE
 from mangaassist_assets.tracing.contract.turns import Generation, StageTiming
 from mangaassist_assets.tracing.ingestion.stored_turns import QUARANTINE_FILE, TURNS_FILE
 from resources.mlflow.tracking import MlflowResource

@@ -48,8 +48,8 @@ def run_report(session: Session, *, release_bundle: str, kind: Kind = "all") -> 
     Raises:
         CommandError: The bundle was not mined, its key is none, or a report failed.
     """
-    from mangaassist_assets.assets.reports import REPORT_FILE
     from mangaassist_assets.core.bundles import InvalidBundleError, validate_bundle
+    from mangaassist_assets.reporting.stored_reports import REPORT_FILE
 
     try:
         validate_bundle(release_bundle)

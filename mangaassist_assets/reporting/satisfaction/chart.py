@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mangaassist_assets.core.plotting import name_fonts, png
-from mangaassist_assets.reporting.groups import chart_labels, printable
+from mangaassist_assets.core.plotting import png
+from mangaassist_assets.reporting.charts import canvas, name_rows
+from mangaassist_assets.reporting.groups import printable
 from mangaassist_assets.reporting.warehouse.queries import OVERALL, SATISFACTION_DIMENSIONS
 
 if TYPE_CHECKING:
@@ -27,11 +28,8 @@ _TITLES = {
 
 def satisfaction_chart(report: SatisfactionReport) -> bytes:
     """Return a PNG; of each dimension the groups with the most ratings, at most six."""
-    from matplotlib.figure import Figure
-
     shown = [group for dimension in (OVERALL, *SATISFACTION_DIMENSIONS) for group in _largest(report, dimension)]
-    figure = Figure(figsize=(8, 1.3 + 0.27 * max(1, len(shown))), layout="constrained", dpi=80)
-    axes = figure.subplots()
+    figure, axes = canvas(len(shown), 0.27)
     for row, group in enumerate(shown):
         color = "#b3261e" if group.moved and (group.difference or 0) < 0 else "#1b7f3b" if group.moved else "#30507a"
         if group.satisfaction is not None and group.low is not None and group.high is not None:
@@ -42,16 +40,12 @@ def satisfaction_chart(report: SatisfactionReport) -> bytes:
         axes.text(1.02, row, f"{group.rated} of {group.turns}", va="center", fontsize=8)
         if row and shown[row - 1].dimension != group.dimension:
             axes.axhline(row - 0.5, color="#d6dbe2", linewidth=0.8)
-    axes.set_yticks(range(len(shown)), [_label(group) for group in shown], fontsize=8, fontfamily=name_fonts())
-    axes.set_ylim(len(shown) - 0.5, -0.5)
+    name_rows(axes, [_label(group) for group in shown])
     axes.set_xlim(0, 1)
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
-    axes.grid(axis="x", color="#e8ebef")
     axes.set_xlabel(f"thumbs up of rated turns, {report.confidence:.0%} interval; at the right: rated of all turns")
     against = f", diamonds: {report.compared_with}" if report.compared_with else ""
     axes.set_title(f"Satisfaction of {report.release_bundle}{against}", fontsize=10, loc="left")
-    for side in ("top", "right"):
-        axes.spines[side].set_visible(False)
     return png(figure)
 
 
@@ -66,4 +60,4 @@ def _label(group: GroupSatisfaction) -> str:
         return _TITLES[OVERALL]
     plain = printable(group.label)
     value = plain if len(plain) <= _LONGEST_LABEL else f"…{plain[1 - _LONGEST_LABEL :]}"
-    return chart_labels([f"{_TITLES[group.dimension]}: {value}"])[0]
+    return f"{_TITLES[group.dimension]}: {value}"

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from mangaassist_assets.core.plotting import name_fonts, png
-from mangaassist_assets.reporting.groups import chart_labels, largest_groups, shown_name
+from mangaassist_assets.core.plotting import png
+from mangaassist_assets.reporting.charts import canvas, name_rows
+from mangaassist_assets.reporting.groups import largest_groups, shown_name
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-
     from mangaassist_assets.reporting.usage.report import UsageReport
 
 CUSTOMERS = ("tenant", "team")
@@ -22,7 +21,7 @@ def latency_chart(report: UsageReport) -> bytes:
     """Return a PNG: p50, p95 and p99 of the most called stages, the slowest first, on a logarithmic scale."""
     stages, more = report.most_called_stages(_BARS_SHOWN)
     stages = [row for row in stages if row["calls"]]
-    figure, axes = _canvas(len(stages), 0.55)
+    figure, axes = canvas(len(stages), 0.55)
     for place, (name, color) in enumerate(_COLORS.items()):
         rows = [row + (place - 1) * 0.26 for row in range(len(stages))]
         # A logarithmic scale has no 0: what took less than a hundredth of a millisecond is drawn as that.
@@ -32,7 +31,7 @@ def latency_chart(report: UsageReport) -> bytes:
         axes.set_xscale("log")
         axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
         axes.legend(fontsize=8, frameon=False, loc="lower right")
-    _label(axes, [f"{shown_name(stage['name'])} ({stage['calls']})" for stage in stages])
+    name_rows(axes, [f"{shown_name(stage['name'])} ({stage['calls']})" for stage in stages])
     axes.set_xlabel("milliseconds")
     further = f"; {more} more stages" if more else ""
     axes.set_title(f"Latency by stage of {report.release_bundle} (calls){further}", fontsize=10, loc="left")
@@ -60,20 +59,20 @@ def customer_chart(report: UsageReport) -> bytes | None:
 
 def _costs(rows: Sequence[Mapping[str, Any]], names: list[str], title: str) -> bytes:
     """Draw the cost of each row: what a proxy charged, and by the price list what it did not."""
-    figure, axes = _canvas(len(rows), 0.4)
+    figure, axes = canvas(len(rows), 0.4)
     reported = [row["reported_cost_usd"] or 0.0 for row in rows]
     axes.barh(range(len(rows)), reported, height=0.5, color="#c98a2b", label="charged by a proxy")
     listed = [row["listed_cost_usd"] or 0.0 for row in rows]
     axes.barh(range(len(rows)), listed, left=reported, height=0.5, color="#30507a", label="by the price list")
     for place, row in enumerate(rows):
-        said = f"{row['cost_usd']:.4f}" if row["cost_usd"] is not None else "no price" if row["calls"] else "no calls"
+        cost = f"{row['cost_usd']:.4f}" if row["cost_usd"] is not None else "no price" if row["calls"] else "no calls"
         partly = (
             f", {row['unpriced_calls']} without price" if row["cost_usd"] is not None and row["unpriced_calls"] else ""
         )
         axes.annotate(
-            f" {said}{partly}", (row["cost_usd"] or 0.0, place), va="center", fontsize=8, annotation_clip=False
+            f" {cost}{partly}", (row["cost_usd"] or 0.0, place), va="center", fontsize=8, annotation_clip=False
         )
-    _label(axes, names)
+    name_rows(axes, names)
     axes.set_xlim(left=0)
     axes.margins(x=0.2)
     axes.set_xlabel("USD")
@@ -81,19 +80,3 @@ def _costs(rows: Sequence[Mapping[str, Any]], names: list[str], title: str) -> b
         axes.legend(fontsize=8, frameon=False, loc="lower right")
     axes.set_title(title, fontsize=10, loc="left")
     return png(figure)
-
-
-def _canvas(bars: int, height: float) -> tuple[Any, Axes]:
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(8, 1.2 + height * max(1, bars)), layout="constrained", dpi=80)
-    return figure, figure.subplots()
-
-
-def _label(axes: Axes, names: list[str]) -> None:
-    axes.set_yticks(range(len(names)), chart_labels(names), fontsize=8, fontfamily=name_fonts())
-    axes.set_ylim(max(1, len(names)) - 0.5, -0.5)
-    axes.grid(axis="x", color="#e8ebef")
-    axes.set_axisbelow(True)
-    for side in ("top", "right"):
-        axes.spines[side].set_visible(False)

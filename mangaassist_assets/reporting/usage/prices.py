@@ -140,7 +140,7 @@ def why_unknown(model_id: str) -> str:
         return "the price list has no such model id"
     if opaque[1] == "provisioned-model":
         return "provisioned throughput is paid by the hour, not by the token"
-    return f"this ARN ({opaque[1]}) does not tell which model it is"
+    return f"this ARN ({opaque[1]}) does not say which model it is"
 
 
 def read_prices(path: Path | None = None) -> PriceTable:

@@ -73,13 +73,17 @@ class UsageReport:
         frame: pl.DataFrame = getattr(self, table)
         return frame.filter(pl.col("dimension") == dimension).to_dicts()
 
+    def tables(self) -> dict[str, pl.DataFrame]:
+        """Return the five tables by name."""
+        return {name: getattr(self, name) for name in ("groups", "stages", "models", "prices", "unpriced")}
+
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON values."""
         return {
             "release_bundle": self.release_bundle,
             "unpriced_models": self.unpriced_models,
             "price_notes": self.price_notes,
-            **{name: getattr(self, name).to_dicts() for name in ("groups", "stages", "models", "prices", "unpriced")},
+            **{name: table.to_dicts() for name, table in self.tables().items()},
         }
 
 

@@ -9,7 +9,7 @@ import polars as pl
 from mangaassist_assets.reporting.usage.prices import TOKEN_KINDS, PriceTable, why_unknown
 
 UNKNOWN_MODEL = "(not stated)"
-_NO_TOKENS = "the trace does not tell its tokens"
+_NO_TOKENS = "the trace does not state its tokens"
 UNPRICED_SCHEMA: dict[str, type[pl.DataType]] = {"model_id": pl.String, "reason": pl.String, "calls": pl.Int64}
 
 
@@ -66,7 +66,7 @@ def stand_in_notes(rows: list[dict[str, Any]]) -> list[str]:
 
 def _why_never(model: str, prices: PriceTable, region: str | None) -> str:
     if model == UNKNOWN_MODEL:
-        return "the trace does not tell its model"
+        return "the trace does not state its model"
     periods = prices.periods(model, region=region)
     if not periods:
         return why_unknown(model)

@@ -1,8 +1,8 @@
-"""How completely traces say what the contract asks for: the share of traces with each tag and each span.
+"""How completely traces hold what the contract asks for: the share of traces with each tag and each span.
 
 A share counts only traces of which the tag or span can be expected: a turn that was blocked before generation has no
-model call to trace, and nothing is reranked where retrieval found nothing. A falling share says that an application
-or a tool stopped saying something, long before a model misses it.
+model call to trace, and nothing is reranked where retrieval found nothing. A falling share means that an application
+or a tool stopped writing something, long before a model misses it.
 """
 
 from __future__ import annotations
@@ -12,12 +12,14 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
+from mangaassist_assets.core.figures import Figures
 from mangaassist_assets.tracing.contract.names import SpanName, Tag
 from mangaassist_assets.tracing.contract.records import TraceState
 
 Kind = Literal["tag", "span"]
 Severity = Literal["warn", "error"]
 _MOST_PROBLEMS = 200
+_PROBLEMS_SHOWN = 25
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,6 +97,27 @@ class Coverage:
             if (one.kind, one.name) == (kind, name):
                 return one
         raise KeyError(f"{kind} {name} is not in the trace contract")
+
+    def figures(self) -> Figures:
+        """Return the number of traces, one row a tag or span, and the most frequent problems."""
+        return {
+            "traces": self.traces,
+            "coverage": [
+                {
+                    "kind": one.kind,
+                    "name": one.name,
+                    "traces": one.traces,
+                    "present": one.present,
+                    "expected": one.expected,
+                    "share of expected": one.value,
+                }
+                for one in self.shares
+            ],
+            "cannot_be_read": [
+                {"what": one.what, "traces": one.traces, "example": one.example}
+                for one in self.problems[:_PROBLEMS_SHOWN]
+            ],
+        }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

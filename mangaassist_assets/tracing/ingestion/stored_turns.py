@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 from mangaassist_assets.core.bundles import TURNS_ASSET
 
 if TYPE_CHECKING:
+    import polars as pl
+
     from mangaassist_assets.core.snapshots import SnapshotStore
     from mangaassist_assets.tracing.contract.turns import ChatTurn
     from mangaassist_assets.tracing.ingestion.coverage import TracePresence
@@ -22,6 +24,13 @@ def read_turns(store: SnapshotStore, release_bundle: str) -> list[ChatTurn]:
     from mangaassist_assets.tracing.ingestion.turn_frames import turns_from_parquet
 
     return turns_from_parquet(store.read(store.latest(TURNS_ASSET, partition=release_bundle), TURNS_FILE))
+
+
+def read_turn_frame(store: SnapshotStore, release_bundle: str) -> pl.DataFrame:
+    """Return the chat turns of a bundle as they are stored, in TURN_SCHEMA of this version or an earlier one."""
+    import polars as pl
+
+    return pl.read_parquet(io.BytesIO(store.read(store.latest(TURNS_ASSET, partition=release_bundle), TURNS_FILE)))
 
 
 def read_presence(store: SnapshotStore, release_bundle: str) -> list[TracePresence]:

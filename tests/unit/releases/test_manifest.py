@@ -49,3 +49,14 @@ def test_the_digest_changes_with_one_version():
 def test_a_turn_of_another_bundle_is_refused():
     with pytest.raises(ValueError, match="tr-1 belongs to bundle 'rc2'"):
         build_manifest("rc1", [turn(1, release_bundle="rc2")], learned={})
+
+
+def test_the_figures_name_what_served_what_is_missing_and_what_was_learned():
+    turns = [turn(1, intent_model_version="3"), turn(2, intent_model_version="4")]
+    figures = build_manifest("rc1", turns, learned=LEARNED).figures()
+    assert figures["mixed"] == [{"component": "intent_model_version"}]
+    assert {"component": "reranker_version"} in figures["missing"]
+    assert {"component": "intent_model_version", "version": "3", "turns": 1} in figures["served"]
+    assert figures["learned"] == [
+        {"model": "intent_classifier", "dataset": "d" * 12, "challenger": "2", "verdict": "pass"}
+    ]

@@ -165,7 +165,7 @@ def test_vendor_date_and_version_may_be_left_out_but_never_be_others(name, liste
     ("name", "why"),
     [
         ("gpt-sorcerer", "no such model id"),
-        ("arn:aws:bedrock:us-east-1:000000000000:application-inference-profile/ab12", "does not tell which model"),
+        ("arn:aws:bedrock:us-east-1:000000000000:application-inference-profile/ab12", "does not say which model"),
         ("arn:aws:bedrock:us-east-1:000000000000:provisioned-model/ab12", "by the hour"),
     ],
 )

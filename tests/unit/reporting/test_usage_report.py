@@ -116,9 +116,9 @@ def test_every_call_without_a_cost_has_its_reason_by_model(prices):
     report = report_of([chat_turn(n, bedrock_model_id=None, **generations(one)) for n, one in enumerate(calls)], prices)
     assert report.unpriced.rows() == [
         (FREE_OF_PRICE, "the price list has no such model id", 2),
-        ("(not stated)", "the trace does not tell its model", 1),
+        ("(not stated)", "the trace does not state its model", 1),
         (CHEAP, "its price for cache_read, cache_write tokens is not known", 1),
-        (DEAR, "the trace does not tell its tokens", 1),
+        (DEAR, "the trace does not state its tokens", 1),
     ]
     assert len(report.price_notes) == 4
     assert report.to_dict()["price_notes"] == report.price_notes

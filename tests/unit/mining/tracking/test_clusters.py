@@ -10,8 +10,10 @@ import pytest
 from mangaassist_assets.mining.blame.blame import Blame, FailedTurn
 from mangaassist_assets.mining.blame.signals import Signal
 from mangaassist_assets.mining.cluster_building import ClusterMining, mine_clusters
+from mangaassist_assets.mining.cluster_report import ClusterReport
 from mangaassist_assets.mining.naming.model_names import NameProposal
 from mangaassist_assets.mining.tracking.cluster_files import bundle_from_files, bundle_to_files
+from mangaassist_assets.mining.tracking.cluster_history import KnownClusters
 from mangaassist_assets.mining.tracking.clusters import NO_HISTORY, ClusterHistory, FailureCluster
 from mangaassist_assets.tracing.contract.turns import ChatTurn
 
@@ -240,3 +242,33 @@ def test_clusters_and_profiles_that_do_not_belong_together_are_refused():
     other = bundle_to_files(mined("b1", {1: 10}).bundle)
     with pytest.raises(ValueError, match="materialize failure_clusters again"):
         bundle_from_files("b1", {**files, "profiles.parquet": other["profiles.parquet"]})
+
+
+def test_the_report_of_a_bundle_shows_its_clusters_what_happened_to_them_and_their_history():
+    first = mined("b1", {0: 12, 1: 20})
+    history = ClusterHistory(earlier=[first.bundle], taken=frozenset(one.cluster_id for one in first.bundle.clusters))
+    second = mined("b2", {0: 30, 2: 1}, history=history)
+    report = ClusterReport(second, KnownClusters(history=history, left_out={}))
+    figures = report.figures()
+    assert (figures["dagster/row_count"], figures["noise"], figures["compared_with"]) == (2, 1, "b1")
+    assert str(report) == "2 clusters of 31 failed turns, 1 of them noise; compared with b1"
+    largest = figures["clusters"][0]
+    assert (largest["name"], largest["size"], largest["state"]) == ("refund parcel", 30, "continued")
+    assert "death" in {row["event"] for row in figures["events"]}
+    assert [row["noise_because"] != "" for row in figures["examples"]] == [False, True]
+    assert {row["release_bundle"] for row in figures["history"]} == {"b1", "b2"}
+
+
+def test_the_first_bundle_is_compared_with_none():
+    report = ClusterReport(mined("b1", {0: 12}), KnownClusters(history=NO_HISTORY, left_out={}))
+    assert report.figures()["compared_with"] == "no earlier bundle"
+    assert str(report).endswith("compared with no bundle")
+
+
+def test_the_map_and_the_history_are_pictures():
+    report = ClusterReport(mined("b1", {0: 12, 1: 20}), KnownClusters(history=NO_HISTORY, left_out={}))
+    vectors = np.concatenate([near(topic, count) for topic, count in {0: 12, 1: 20}.items()])
+    for picture in (report.map(vectors), report.timeline()):
+        assert picture.startswith(b"\x89PNG")
+    with pytest.raises(ValueError, match="31 embeddings but groups of shape"):
+        report.map(vectors[:-1])

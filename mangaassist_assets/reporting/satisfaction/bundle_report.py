@@ -1,0 +1,123 @@
+"""The satisfaction report of one release bundle, out of the warehouse, and what it shows of itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+from mangaassist_assets.core.bundles import previous_bundle
+from mangaassist_assets.core.figures import Figures, count_rows
+from mangaassist_assets.reporting.groups import shown_groups, shown_name
+from mangaassist_assets.reporting.satisfaction.report import SatisfactionReport, build_report, read_counts
+from mangaassist_assets.reporting.warehouse.loading import LoadedBundle, load_bundle
+from mangaassist_assets.reporting.warehouse.queries import STRAY_EVENTS, satisfaction_query
+
+if TYPE_CHECKING:
+    from mangaassist_assets.core.snapshots import SnapshotStore
+    from mangaassist_assets.reporting.warehouse.types import Warehouse
+
+SHOWN_COLUMNS = (
+    *("turns", "rated", "thumbs_up", "satisfaction", "low", "high"),
+    *("rated_before", "satisfaction_before", "difference", "difference_low", "difference_high", "moved"),
+)
+"""What of the groups is shown; the snapshot holds all of it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BundleSatisfaction:
+    """The report, and what was loaded for it: the bundle, then the one before where there is one."""
+
+    report: SatisfactionReport
+    loaded: tuple[LoadedBundle, ...]
+
+    @property
+    def _rejected(self) -> Mapping[str, int]:
+        return dict(sorted(self.loaded[0].rejected.items()))
+
+    def __str__(self) -> str:
+        overall = self.report.overall
+        moved = sum(group.moved for group in self.report.groups)
+        return (
+            f"{overall.thumbs_up} of {overall.rated} rated turns are thumbs up, {overall.turns} turns; compared with "
+            f"{self.report.compared_with or 'no earlier bundle'}: {moved} groups moved"
+        )
+
+    def figures(self) -> Figures:
+        """Return counts, the groups that moved, and the largest groups of each dimension."""
+        report, overall = self.report, self.report.overall
+        shown = shown_groups(report.frame().to_dicts(), SHOWN_COLUMNS, by="turns")
+        moved = [
+            f"{group.dimension} {shown_name(group.value)} {group.difference:+.3f}"
+            for group in report.groups
+            if group.moved
+        ]
+        share: Figures = {} if overall.satisfaction is None else {"satisfaction": overall.satisfaction}
+        return {
+            "dagster/row_count": len(report.groups),
+            "turns": overall.turns,
+            "rated": overall.rated,
+            **share,
+            "compared_with": report.compared_with or "no earlier bundle",
+            "moved": ", ".join(moved) or "nothing",
+            "feedback_events": report.events,
+            "feedback_without_turn": report.events_without_turn,
+            "feedback_rejected": count_rows(self._rejected, what="reason", number="events"),
+            "groups": shown.rows,
+            "groups_not_shown": shown.said or "none",
+        }
+
+
+def report_satisfaction(database: Warehouse, store: SnapshotStore, release_bundle: str) -> BundleSatisfaction:
+    """Load a bundle and the one before into the warehouse, count there, and compare.
+
+    Args:
+        database: The warehouse.
+        store: Where the bundles' turns and feedback are.
+        release_bundle: The bundle to report on; it is compared with the newest one before it that has feedback.
+
+    Raises:
+        SnapshotSchemaError: See `load_bundle`.
+        ValueError: The warehouse changed while it was read.
+    """
+    before = previous_bundle(store, release_bundle, having="feedback_events")
+    bundles = [release_bundle] if before is None else [release_bundle, before]
+    loaded = tuple(load_bundle(database, store, bundle) for bundle in bundles)
+    counts = [read_counts(database.query(satisfaction_query(), {"release_bundle": bundle})) for bundle in bundles]
+    events, stray = database.query(STRAY_EVENTS, {"release_bundle": release_bundle}).row(0)
+    report = build_report(
+        counts[0],
+        release_bundle=release_bundle,
+        compared_with=before,
+        before=counts[1] if before is not None else (),
+        events=events,
+        events_without_turn=stray,
+    )
+    return BundleSatisfaction(report=report, loaded=loaded)
+
+
+def report_links(report: SatisfactionReport, *, traces_url: str, intent_model_url: Callable[[str], str]) -> str:
+    """Return links to the traces of each prompt version and to each intent model, as Markdown.
+
+    Args:
+        report: The report.
+        traces_url: The page of the bundle's traces, which takes further `tag` parameters.
+        intent_model_url: Returns the page of a version of the intent model.
+    """
+    lines = [f"- [all traces of {report.release_bundle}]({traces_url})"]
+    for group in report.of("prompt_version"):
+        if group.value is not None:
+            tag = quote(f"prompt_version={quote(group.value, safe='')}", safe="")
+            lines.append(f"- prompt {_escaped(group.value)}: [{group.turns} traces]({traces_url}&tag={tag})")
+    for group in report.of("intent_model_version"):
+        # A version of the registry is a number; a model from elsewhere has no page there.
+        if group.value is not None and group.value.isdecimal():
+            url = intent_model_url(group.value)
+            lines.append(f"- intent model: [version {group.value}]({url}), {group.turns} turns")
+    return "\n".join(lines)
+
+
+def _escaped(text: str) -> str:
+    """Return a text without what Markdown would read as a link or as HTML."""
+    return "".join(f"\\{char}" if char in "\\`*_[]()<>#!|&" else char for char in text)

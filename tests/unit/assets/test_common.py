@@ -1,0 +1,32 @@
+"""Figures as Dagster's metadata."""
+
+from __future__ import annotations
+
+import dagster as dg
+
+from mangaassist_assets.assets.common import materialized, metadata
+from mangaassist_assets.core.snapshots import Snapshot
+
+
+def test_plain_figures_become_metadata_of_their_kind():
+    link = dg.MetadataValue.url("https://mlflow.invalid")
+    made = metadata(
+        {"count": 3, "share": 0.5, "built": True, "name": "x", "rows": [{"a": 1, "b": None}], "empty": [], "link": link}
+    )
+    assert made == {
+        "count": dg.MetadataValue.int(3),
+        "share": dg.MetadataValue.float(0.5),
+        "built": dg.MetadataValue.bool(True),
+        "name": dg.MetadataValue.text("x"),
+        "rows": dg.MetadataValue.table([dg.TableRecord({"a": 1, "b": None})]),
+        "empty": dg.MetadataValue.text("none"),
+        "link": link,
+    }
+    assert isinstance(made["built"], dg.BoolMetadataValue)
+
+
+def test_equal_content_is_equal_data():
+    snapshot = Snapshot("asset", None, "d" * 64, "memory://asset", {})
+    result = materialized(snapshot, {"count": 1})
+    assert result.data_version == dg.DataVersion("d" * 16)
+    assert set(result.metadata) == {"digest", "files", "count"}
