@@ -57,7 +57,8 @@ class WordEmbedder:
     def embed(self, texts: Sequence[str]) -> np.ndarray:
         rows = [sum((_vector(word) for word in text.lower().split()), _vector("")) for text in texts]
         vectors = np.asarray(rows, dtype=np.float32).reshape(len(texts), self.dimension)
-        return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+        unit: np.ndarray = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+        return unit
 
 
 def _vector(word: str) -> np.ndarray:
@@ -141,7 +142,7 @@ class Platform:
         events = result.asset_materializations_for_node(asset)
         seen = [one.asset_observation_data.asset_observation for one in result.get_asset_observation_events()]
         return Made(
-            version=events[0].tags["dagster/data_version"] if events else None,
+            version=(events[0].tags or {})["dagster/data_version"] if events else None,
             metadata={name: value.value for name, value in events[0].metadata.items()} if events else {},
             left_out=str(seen[0].metadata["left_out"].value) if seen else None,
         )
