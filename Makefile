@@ -12,7 +12,7 @@ FIND_LINKS = $(shell $(BIN)/pip config list 2>/dev/null | sed -n "s/.*find-links
 IN_TWO := --numprocesses 2 --dist loadscope --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo dev test check lint format bench lock clean
+.PHONY: help install demo dev test check unit lint format bench lock clean
 
 help:  ## show this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | awk -F'\t' '{printf "  make %-9s %s\n", $$1, $$2}'
@@ -38,7 +38,11 @@ dev: install  ## everything up, with the Dagster and MLflow pages of the demo's 
 test: install  ## all tests, those with real servers included
 	$(BIN)/python -m pytest $(IN_TWO)
 
-check: install lint  ## linter, types and the unit tests: the quick part
+# Beside each other: the type checker is one process, and many a test waits.
+check: install  ## linter, types and the unit tests: the quick part
+	@$(MAKE) --no-print-directory --jobs=2 lint unit
+
+unit: install
 	$(BIN)/python -m pytest tests/unit -q --hypothesis-profile=quick $(IN_TWO)
 
 lint: install  ## ruff, strict mypy, and the one way of imports

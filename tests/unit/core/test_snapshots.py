@@ -14,6 +14,7 @@ from mangaassist_assets.core.snapshots import (
     UnsafeNameError,
     content_digest,
 )
+from tests.support.examples import examples
 
 
 @pytest.fixture
@@ -78,7 +79,7 @@ def test_names_that_could_leave_the_folder_are_refused(store, name):
         store.write("turns", {name: b"1"})
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=examples(50), deadline=None)
 @given(st.dictionaries(st.from_regex(r"[a-z]{1,8}", fullmatch=True), st.binary(max_size=64), min_size=1))
 def test_the_digest_depends_on_names_and_content_alone(files):
     shuffled = dict(reversed(list(files.items())))

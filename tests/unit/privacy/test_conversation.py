@@ -18,6 +18,7 @@ from mangaassist_assets.privacy import (
     residual,
 )
 from mangaassist_assets.privacy.folding import MASK, mask_placeholders
+from tests.support.examples import examples
 
 KEY = conversation_key("session-1", b"k" * 32)
 OTHER = conversation_key("session-2", b"k" * 32)
@@ -134,7 +135,7 @@ _PIECES = st.sampled_from(
 )
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=examples(400), deadline=None)
 @given(st.one_of(st.text(), st.lists(_PIECES, max_size=14).map("".join)))
 def test_redacting_again_changes_nothing_in_a_conversation_or_out_of_it(text):
     for conversation in (None, KEY):

@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mangaassist_assets.privacy import is_pseudonym, prompt_record, pseudonym, redact, redact_json
+from tests.support.examples import examples
 from tests.support.timing import growth
 
 
@@ -99,7 +100,7 @@ _FRAGMENTS = st.sampled_from(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 @given(st.one_of(st.text(), st.lists(_FRAGMENTS, max_size=12).map("".join)))
 def test_redacting_twice_changes_nothing(text):
     once = redact(text)

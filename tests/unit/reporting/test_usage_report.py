@@ -16,6 +16,7 @@ from mangaassist_assets.reporting.usage.prices import read_prices
 from mangaassist_assets.reporting.usage.report import DIMENSIONS, WHOLE_TURN, build_usage_report
 from mangaassist_assets.reporting.warehouse.queries import OVERALL
 from mangaassist_assets.tracing.contract.turns import Generation, StageTiming
+from tests.support.examples import examples
 from tests.support.reports import BUNDLE, HAIKU, START_MS, chat_turn
 from tests.support.turn_frames import turns_frame
 
@@ -314,7 +315,7 @@ def test_an_arm_without_model_calls_has_zero_calls_and_no_cost(prices):
     )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(st.lists(FIELDS, max_size=8))
 def test_groups_add_up_to_the_whole_and_to_a_count_by_hand(prices, fields):
     turns = [chat_turn(number, **one) for number, one in enumerate(fields)]

@@ -20,6 +20,7 @@ from mangaassist_assets.retrieval.chunking import (
 )
 from mangaassist_assets.retrieval.documents.documents import KnowledgeDocument
 from mangaassist_assets.retrieval.documents.text import count_units
+from tests.support.examples import examples
 
 
 def document(text, **changes):
@@ -91,7 +92,7 @@ def test_two_documents_of_one_id_are_refused():
         chunk_documents([document("x"), document("y")])
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 @given(st.text(alphabet="ab 。.\n#-漢x", max_size=300), st.integers(1, 12))
 def test_no_word_is_lost_and_no_chunk_exceeds_its_budget(text, budget):
     chunks = cut(text, max_units=budget, min_units=0)

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from mangaassist_assets.triggers.cursors import CursorError, from_cursor, to_cursor
 from mangaassist_assets.triggers.feedback_threshold import Decision, FeedbackState, ThresholdConfig, decide
 from mangaassist_assets.triggers.thumbs import PressedThumb, TraceVote, Votes
+from tests.support.examples import examples
 
 BUNDLE = "b1"
 
@@ -203,7 +204,7 @@ def test_no_cursor_is_the_empty_state_and_a_state_comes_back_whole():
 
 
 @given(st.lists(st.tuples(st.sampled_from(["b1", "b2"]), st.booleans()), max_size=120), st.lists(st.integers(1, 30)))
-@settings(max_examples=100)
+@settings(max_examples=examples(100))
 def test_no_thumb_is_lost_or_counted_twice_however_the_events_are_cut_into_ticks(thumb_list, cuts):
     events = [press(number, down=down, bundle=bundle) for number, (bundle, down) in enumerate(thumb_list)]
     state, fired, position = FeedbackState(), 0, 0
@@ -268,7 +269,7 @@ class OneTrace:
 
 
 @given(st.lists(st.tuples(st.booleans(), st.booleans()), min_size=1, max_size=4), st.booleans(), st.integers(0, 2**32))
-@settings(max_examples=300)
+@settings(max_examples=examples(300))
 def test_any_interleaving_of_the_forms_of_a_thumb_is_one_vote_with_the_last_word(minds, as_events, seed):
     """Minds arrive as events and perhaps on the trace as well, or on the trace alone."""
     chance = random.Random(seed)

@@ -16,6 +16,7 @@ from mangaassist_assets.models.reranker.model_type import RerankerModelType
 from mangaassist_assets.retrieval.tenants import TenantScope
 from mangaassist_assets.retrieval.types import Chunk, Hit
 from mangaassist_assets.tracing.contract.turns import ChatTurn, RankedCandidate, Review
+from tests.support.examples import examples
 
 
 def make_chunk(document: str, position: int = 0, text: str = "", content_hash: str = "") -> Chunk:
@@ -342,7 +343,7 @@ def test_a_query_that_an_earlier_version_was_tested_on_is_not_trained_on():
     st.integers(0, 25),
     st.integers(0, 3),
 )
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40), deadline=None)
 def test_growing_data_moves_no_query_to_another_side_and_a_rebuild_is_the_same_bytes(said, cut, random_negatives):
     base = [Utterance(text="send a thing back", relevant_documents=("returns.md",))]
     always = make_turn("t-always", ["other-29.md::0", "returns.md::0"], ("returns.md",), message="refund me at once")

@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from mangaassist_assets.core.text_keys import normalise_text
 from mangaassist_assets.datasets.building.splits import SplitShares, assign_base_splits, assign_split
+from tests.support.examples import examples
 
 
 def test_shares_are_kept_on_many_shoppers():
@@ -80,7 +81,7 @@ def test_the_order_of_the_bootstrap_data_does_not_matter(pairs, random):
 
 
 @given(messages, st.integers(min_value=0, max_value=25))
-@settings(max_examples=200)
+@settings(max_examples=examples(200))
 def test_no_bootstrap_example_crosses_when_the_data_grows_on_pinned_sides(pairs, cut):
     before = sides_of(pairs[:cut])
     after = sides_of(pairs, pinned=before)

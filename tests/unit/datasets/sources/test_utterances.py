@@ -14,6 +14,7 @@ from mangaassist_assets.datasets.sources.json_lines import (
     write_rejects,
 )
 from mangaassist_assets.datasets.sources.utterances import MAX_TEXT_BYTES, UtteranceReading, read_utterances
+from tests.support.examples import examples
 
 
 def reading_of(tmp_path: Path, content: bytes, **options) -> UtteranceReading:
@@ -195,7 +196,7 @@ json_lines = st.one_of(
 
 
 @given(st.lists(json_lines, max_size=8).map(b"\n".join))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 def test_no_bytes_crash_the_reader_and_every_line_is_accounted_for(tmp_path_factory, content):
     reading = reading_of(tmp_path_factory.getbasetemp(), content)
     lines = content.split(b"\n")

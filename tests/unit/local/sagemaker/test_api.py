@@ -13,6 +13,7 @@ from mangaassist_assets.local.home import HomeError
 from mangaassist_assets.local.sagemaker.api import SageMakerApi
 from mangaassist_assets.local.sagemaker.errors import ApiError
 from mangaassist_assets.local.sagemaker.state import Deployment, EndpointRecord, State
+from tests.support.examples import examples
 
 
 class RecordedEndpoints:
@@ -324,7 +325,9 @@ def test_values_of_the_wrong_type_are_answered_or_refused(
 
 
 @settings(
-    max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+    max_examples=examples(300),
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(
     operation=st.sampled_from(OPERATIONS),

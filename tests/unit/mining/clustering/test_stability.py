@@ -6,6 +6,7 @@ from hypothesis.extra import numpy as npst
 
 from mangaassist_assets.mining.clustering.communities import cluster_messages
 from mangaassist_assets.mining.clustering.stability import StabilityConfig, cluster_stability
+from tests.support.examples import examples
 
 
 def blobs(sizes: list[int], *, spread: float, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -68,7 +69,7 @@ def test_nothing_has_no_scores_and_what_does_not_fit_is_refused():
 
 
 @given(npst.arrays(np.int64, st.integers(1, 40), elements=st.integers(-1, 5)), st.integers(0, 9))
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=examples(80), deadline=None)
 def test_scores_lie_between_0_and_1_and_a_clusterer_that_repeats_the_groups_scores_1(groups, seed):
     rows = np.arange(len(groups), dtype=np.float32)[:, None]
     scores = cluster_stability(

@@ -11,6 +11,7 @@ from mangaassist_assets.mining.tracking.growth import (
     present_dispersion,
     rate_dispersion,
 )
+from tests.support.examples import examples
 
 EXACT = GrowthConfig(rate_variation=0.0)
 
@@ -157,7 +158,7 @@ rows = st.lists(st.tuples(st.integers(0, 60), st.integers(0, 60), st.integers(1,
 
 
 @given(rows)
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 def test_verdicts_agree_with_their_figures_and_hang_on_no_order(table):
     clusters = counts(**{f"c{place}": row for place, row in enumerate(table)})
     found = judged(clusters)

@@ -11,6 +11,7 @@ from mangaassist_assets.mining.tracking.cluster_matching import ClusterMatchingC
 from mangaassist_assets.mining.tracking.identity import MinedCluster, birth_id, resolve_identities
 from mangaassist_assets.mining.tracking.profiles import ClusterProfile, choose_exemplars, profile_of
 from tests.support.cluster_streams import Planted, StreamPlan, clouds, stream
+from tests.support.examples import examples
 
 DIMENSION = 64
 TOPICS = 10
@@ -245,7 +246,7 @@ def bundle_of(name: str, sizes: dict[int, int]) -> Bundle:
 
 
 @given(group_sizes, group_sizes, group_sizes)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 def test_ids_are_unique_in_a_bundle_the_same_on_a_second_run_and_live_on(first, second, third):
     mining = Mining(["b1", "b2", "b3"])
     ids = {}
@@ -260,7 +261,7 @@ def test_ids_are_unique_in_a_bundle_the_same_on_a_second_run_and_live_on(first, 
 
 
 @given(group_sizes, group_sizes, st.randoms(use_true_random=False))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40), deadline=None)
 def test_the_order_of_groups_members_and_previous_clusters_does_not_matter(first, second, random):
     previous = list(bundle_of("b1", first).resolve().profiles)
     bundle = bundle_of("b2", second)
@@ -278,7 +279,7 @@ def test_the_order_of_groups_members_and_previous_clusters_does_not_matter(first
 
 
 @given(group_sizes, st.dictionaries(st.integers(0, TOPICS - 1), st.integers(1, 30), max_size=6))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 def test_traces_that_come_late_rename_no_cluster(sizes, late):
     mining = Mining(["b1"])
     before = dict(mining.mine(bundle_of("b1", sizes)))

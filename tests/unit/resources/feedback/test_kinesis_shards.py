@@ -15,6 +15,7 @@ from mangaassist_assets.tracing.feedback.events import feedback_record
 from mangaassist_assets.tracing.feedback.sources import FeedbackBatch
 from resources.feedback.kinesis_aggregation import AggregationError, user_records
 from resources.feedback.kinesis_shards import SHARD_END, ShardReader
+from tests.support.examples import examples
 from tests.support.kinesis import MemoryKinesis
 
 ROOT = "shardId-000000000000"
@@ -183,7 +184,7 @@ def test_a_busy_shard_does_not_starve_the_others():
     assert "fb-500" in ids(read(kinesis, limit=10))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(st.lists(st.one_of(st.just("split"), st.just("merge"), st.integers(0, 7)), max_size=40), st.integers(1, 9))
 def test_resharding_at_any_moment_loses_and_repeats_nothing(steps, limit):
     """Events of one shard lineage come in order; a reader works at any moment between the steps."""

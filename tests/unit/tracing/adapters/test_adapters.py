@@ -20,6 +20,7 @@ from mangaassist_assets.tracing.importing.imported_trace import to_record
 from mangaassist_assets.tracing.importing.mlflow_json import read_trace
 from mangaassist_assets.tracing.reading.turn_reader import Quarantined, parse_turn
 from mangaassist_assets.tracing.reading.turn_reader import read_trace as read_trace_of_turn
+from tests.support.examples import examples
 
 DATA = Path(__file__).parents[3] / "data" / "shapes"
 CLAUDE = "anthropic.claude-3-5-sonnet-20241022-v2:0"
@@ -490,7 +491,7 @@ SPANS = st.builds(
 )
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=examples(300), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(SPANS, min_size=1, max_size=3), st.sampled_from(["OK", "ERROR"]))
 def test_any_content_is_read_or_quarantined_and_nothing_there_is_changed(spans, state):
     before = trace(*spans, state=state)

@@ -22,6 +22,7 @@ from mangaassist_assets.tracing.feedback.recording import (
     recorded_before,
 )
 from mangaassist_assets.tracing.ingestion.turn_frames import SnapshotSchemaError
+from tests.support.examples import examples
 
 BUNDLE = "rc1"
 
@@ -176,7 +177,7 @@ def test_a_foreign_table_is_no_memory():
         recorded_before(to_parquet(frame.drop("state")))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(
     st.lists(st.tuples(st.integers(0, 20), st.integers(0, 4), st.booleans(), st.integers(0, 5)), max_size=20),
     st.lists(st.tuples(st.integers(0, 12), st.booleans()), max_size=5),

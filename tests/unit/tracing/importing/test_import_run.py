@@ -29,6 +29,7 @@ from mangaassist_assets.tracing.importing.merging import MAXIMUM_SPANS, merged
 from mangaassist_assets.tracing.importing.parsing import ImportReject, Part
 from mangaassist_assets.tracing.importing.planning import StoredTrace
 from mangaassist_assets.tracing.importing.spool import spool
+from tests.support.examples import examples
 
 
 def span(number: int, **more: Any) -> ImportedSpan:
@@ -341,7 +342,7 @@ PARTS = st.lists(
 )
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 @given(PARTS, st.randoms(use_true_random=False))
 def test_the_order_of_parts_changes_neither_spans_nor_state(parts, random):
     other = list(parts)

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from mangaassist_assets.tracing.importing.files import ImportFileError, Limits
 from mangaassist_assets.tracing.importing.imported_trace import ImportedTrace, from_json, to_json, trace_id_of
 from mangaassist_assets.tracing.importing.parsing import ImportReject, Part, read_parts
+from tests.support.examples import examples
 
 TRACE = "0af7651916cd43dd8448eb211c80319c"
 SPAN = "b7ad6b7169203331"
@@ -286,7 +287,7 @@ JSON = st.recursive(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 @given(st.sampled_from(["v3", "v2", "otlp", "info", "assessment"]), st.data())
 def test_any_field_may_be_any_json(tmp_path_factory, form, data):
     document = {"v3": v3, "v2": v2, "otlp": otlp, "info": v3, "assessment": v3}[form]()

@@ -25,6 +25,7 @@ from mangaassist_assets.tracing.importing.imported_trace import (
     to_record,
 )
 from mangaassist_assets.tracing.importing.scrubbing import LONGEST_TEXT, REMOVED, Scrubber
+from tests.support.examples import examples
 
 MAIL = "jane@example.invalid"
 PHONE = "090-1234-5678"
@@ -239,7 +240,7 @@ JSON = st.recursive(
 )
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 @given(st.dictionaries(st.sampled_from(["x", "user", "session_id", INPUTS, "candidate_ids", "json"]), JSON, max_size=3))
 def test_scrubbing_twice_changes_nothing_more(attributes):
     once = scrubber.trace(

@@ -14,6 +14,7 @@ from mangaassist_assets.tracing.contract.turns import ChatTurn, Verdict
 from mangaassist_assets.tracing.reading.mapping import MAPPING_VARIABLE, TraceMapping, TraceMappingError, read_mapping
 from mangaassist_assets.tracing.reading.turn_reader import TraceReading, identifying_tags, read_trace
 from resources.settings.trace_mapping import TraceMappingResource
+from tests.support.examples import examples
 
 BUNDLE = "2026.03.24-rc2"
 KEY = b"k" * 32
@@ -350,7 +351,7 @@ NAMES = st.sampled_from([
 TAGS = st.sampled_from(["cache_hit", "intent", "tenant", "user_feedback", "team_id"])
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 @given(
     st.lists(st.tuples(NAMES, st.dictionaries(KEYS, JSON, max_size=4), JSON, JSON, st.integers(1, 4)), max_size=5),
     st.dictionaries(TAGS, st.text(max_size=9)),

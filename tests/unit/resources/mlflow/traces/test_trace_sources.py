@@ -24,6 +24,7 @@ from resources.mlflow.traces.sql_source import SqlTraceSource
 from resources.mlflow.traces.store import TrackingStore, TrackingStoreError
 from resources.mlflow.traces.wire import TraceApi, TraceServerError, assessments_of, duration_of, timestamp_of
 from resources.mlflow.tracking import MlflowResource, TrackingUriError
+from tests.support.examples import examples
 
 SPAN_ID, PARENT_ID = "00000000000003e8", "00000000000003e9"
 REQUEST_ID = "tr-" + "1" * 32
@@ -78,7 +79,7 @@ stored_values = values.map(json.dumps) | texts | st.booleans() | st.integers(-9,
 class TestSpans:
     """One span, three ways to it, one record."""
 
-    @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    @settings(max_examples=examples(150), deadline=None, suppress_health_check=[HealthCheck.too_slow])
     @given(
         attributes=st.dictionaries(texts, stored_values, max_size=5),
         inputs=values,
