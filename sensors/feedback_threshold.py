@@ -14,7 +14,7 @@ from typing import Any
 
 import dagster as dg
 
-from mangaassist_assets.jobs import retraining
+from mangaassist_assets.jobs import RETRAINING
 from mangaassist_assets.partitions import release_bundles
 from mangaassist_assets.triggers.cursors import CursorError, cursor_from_json, cursor_to_json
 from mangaassist_assets.triggers.feedback_threshold import FeedbackState, Firing, ThresholdConfig, decide
@@ -110,7 +110,7 @@ def firing_key(firing: Firing, positions: Mapping[str, Any]) -> str:
 
 @dg.sensor(
     name="feedback_threshold",
-    job=retraining,
+    job_name=RETRAINING,
     minimum_interval_seconds=30,
     default_status=dg.DefaultSensorStatus.RUNNING,
     description="Retrains on a release bundle when its thumbs-downs since the last firing reach a number and a share.",

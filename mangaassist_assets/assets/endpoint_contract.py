@@ -5,8 +5,7 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 
-from mangaassist_assets.models.pipelines import INTENT, RERANKER, ModelPipeline
-from mangaassist_assets.tracing.contract.names import SpanName
+from mangaassist_assets.models.pipelines import ModelPipeline
 
 if TYPE_CHECKING:
     from mangaassist_assets.core.snapshots import SnapshotStore
@@ -16,8 +15,6 @@ if TYPE_CHECKING:
     from resources.mlflow.registry import ModelVersion
     from resources.mlflow.tracking import MlflowResource
     from resources.store import StoreResource
-
-_STAGE_OF_KIND = {INTENT.kind: str(SpanName.INTENT_CLASSIFICATION), RERANKER.kind: str(SpanName.RERANK_CHUNKS)}
 
 
 def require_contract(
@@ -87,5 +84,5 @@ def observed_requests(turns: "Iterable[ChatTurn]", pipeline: ModelPipeline) -> I
     """
     for turn in turns:
         for stage in turn.stages:
-            if stage.endpoint_name == pipeline.endpoint_name or stage.name == _STAGE_OF_KIND.get(pipeline.kind):
+            if stage.endpoint_name == pipeline.endpoint_name or stage.name == pipeline.stage:
                 yield stage.request_keys

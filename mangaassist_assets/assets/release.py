@@ -1,17 +1,24 @@
 """Releases: the configuration in force, what production runs, and the manifest of each bundle."""
 
-from typing import Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import dagster as dg
 
 from mangaassist_assets.assets.common import PLATFORM, RELEASE_MANAGEMENT, materialized, table
 from mangaassist_assets.assets.traces import tagged_traces
+from mangaassist_assets.models.pipelines import ModelPipeline
 from mangaassist_assets.partitions import release_bundles
 from resources.aws.app_config import AppConfigResource
 from resources.aws.endpoints import SageMakerResource
 from resources.mlflow.tracking import MlflowResource
 from resources.search.indexes import SearchResource
 from resources.store import StoreResource
+
+if TYPE_CHECKING:
+    from mangaassist_assets.releases.manifest import ReleaseManifest
+
+Row: TypeAlias = dict[str, str | int | float | bool | None]
 
 PROFILES_FILE = "profiles.json"
 
@@ -64,7 +71,7 @@ def runtime_configuration(
     )
 
 
-def problem_rows(reviews: list[dict[str, Any]]) -> list[dict[str, str | int | float | bool | None]]:
+def problem_rows(reviews: list[dict[str, Any]]) -> list[Row]:
     """Return a row a problem of what the refresh found: profile, version, place, reason, and the version in use."""
     return [
         {
@@ -79,122 +86,131 @@ def problem_rows(reviews: list[dict[str, Any]]) -> list[dict[str, str | int | fl
     ]
 
 
-@dg.asset(
-    # Not of runtime_configuration: a document that its check refuses must not keep this record from being made.
-    deps=["live_index", "intent_endpoint", "reranker_endpoint"],
-    group_name="release",
-    owners=[RELEASE_MANAGEMENT],
-    kinds={"json"},
-    code_version="2",
-)
-def active_release(
-    context: dg.AssetExecutionContext,
-    app_config: AppConfigResource,
-    endpoints: SageMakerResource,
-    mlflow: MlflowResource,
-    search: SearchResource,
-    store: StoreResource,
-) -> dg.MaterializeResult[None]:
-    """What production runs at this moment: endpoint by endpoint, the live index, the configuration.
+def build_active_release(pipelines: Sequence[ModelPipeline]) -> dg.AssetsDefinition:
+    """Return the asset that records what production runs."""
 
-    Read from the systems themselves, not from what earlier assets believed they did; where endpoint and registry
-    disagree, the row says so.
-    """
-    from mangaassist_assets.core.snapshots import canonical_json
-    from mangaassist_assets.models.pipelines import INTENT, RERANKER
+    @dg.asset(
+        # Not of runtime_configuration: a document that its check refuses must not keep this record from being made.
+        deps=["live_index", *(pipeline.endpoint_asset for pipeline in pipelines)],
+        group_name="release",
+        owners=[RELEASE_MANAGEMENT],
+        kinds={"json"},
+        code_version="2",
+    )
+    def active_release(
+        context: dg.AssetExecutionContext,
+        app_config: AppConfigResource,
+        endpoints: SageMakerResource,
+        mlflow: MlflowResource,
+        search: SearchResource,
+        store: StoreResource,
+    ) -> dg.MaterializeResult[None]:
+        """What production runs at this moment: endpoint by endpoint, the live index, the configuration.
 
-    rows: list[dict[str, str | int | float | bool | None]] = []
-    for pipeline in (INTENT, RERANKER):
-        deployed = endpoints.describe(pipeline.endpoint_name)
-        champion = mlflow.version_by_alias(pipeline.model_name, "champion")
-        serving = deployed.model_version if deployed else None
-        registered = champion.version if champion else None
-        rows.append(
-            {
-                "component": pipeline.endpoint_name,
-                "version": serving,
-                "state": deployed.status if deployed else "no endpoint",
-                "agrees_with_registry": serving == registered,
-            }
+        Read from the systems themselves, not from what earlier assets believed they did; where endpoint and registry
+        disagree, the row says so.
+        """
+        from mangaassist_assets.core.snapshots import canonical_json
+
+        rows = [_endpoint_row(pipeline, endpoints, mlflow) for pipeline in pipelines]
+        generation = search.index().live_generation()
+        rows.append(_component("search index", generation, state="live", agrees_with_registry=True))
+        rows += [
+            _component(
+                f"configuration {one.profile}",
+                one.serving,
+                state=one.state,
+                agrees_with_registry=one.serving == one.deployed,
+            )
+            for one in app_config.review()
+        ]
+        snapshot = store.snapshots().write("active_release", {"components.json": canonical_json(rows)})
+        context.log.info("; ".join(f"{row['component']} {row['version']}" for row in rows))
+        return materialized(snapshot, {"components": table(rows)})
+
+    return active_release
+
+
+def _endpoint_row(pipeline: ModelPipeline, endpoints: SageMakerResource, mlflow: MlflowResource) -> Row:
+    deployed = endpoints.describe(pipeline.endpoint_name)
+    champion = mlflow.version_by_alias(pipeline.model_name, "champion")
+    serving = deployed.model_version if deployed else None
+    return _component(
+        pipeline.endpoint_name,
+        serving,
+        state=deployed.status if deployed else "no endpoint",
+        agrees_with_registry=serving == (champion.version if champion else None),
+    )
+
+
+def _component(component: str, version: str | None, *, state: str, agrees_with_registry: bool) -> Row:
+    return {
+        "component": component,
+        "version": version,
+        "state": state,
+        "agrees_with_registry": agrees_with_registry,
+    }
+
+
+def build_release_manifest(pipelines: Sequence[ModelPipeline]) -> dg.AssetsDefinition:
+    """Return the asset that writes the manifest of a bundle."""
+
+    @dg.asset(
+        partitions_def=release_bundles,
+        deps=[tagged_traces, *(pipeline.evaluation_asset for pipeline in pipelines)],
+        group_name="release",
+        owners=[RELEASE_MANAGEMENT],
+        kinds={"json"},
+        code_version="1",
+    )
+    def release_manifest(context: dg.AssetExecutionContext, store: StoreResource) -> dg.MaterializeResult[None]:
+        """The exact versions that made one release bundle, and what was learned from it; content-addressed.
+
+        Made of what the bundle's own traces say served them, so the manifest of an old bundle is the same whenever it
+        is written. More than one version of a component means a mixed bundle.
+        """
+        from mangaassist_assets.assets.reading import read_learned_model, read_turns
+        from mangaassist_assets.core.snapshots import canonical_json
+        from mangaassist_assets.releases.manifest import build_manifest
+
+        bundle = context.partition_key
+        snapshots = store.snapshots()
+        manifest = build_manifest(
+            bundle,
+            read_turns(snapshots, bundle),
+            learned={one.model_asset: read_learned_model(snapshots, one, bundle) for one in pipelines},
         )
-    rows.append(
-        {
-            "component": "search index",
-            "version": search.index().live_generation(),
-            "state": "live",
-            "agrees_with_registry": True,
-        }
-    )
-    rows += [
-        {
-            "component": f"configuration {one.profile}",
-            "version": one.serving,
-            "state": one.state,
-            "agrees_with_registry": one.serving == one.deployed,
-        }
-        for one in app_config.review()
-    ]
-    snapshot = store.snapshots().write("active_release", {"components.json": canonical_json(rows)})
-    context.log.info("; ".join(f"{row['component']} {row['version']}" for row in rows))
-    return materialized(snapshot, {"components": table(rows)})
+        snapshot = snapshots.write(
+            "release_manifest", {"manifest.json": canonical_json(manifest.to_dict())}, partition=bundle
+        )
+        context.log.info(f"manifest {manifest.digest[:12]} of {manifest.turns} turns")
+        return materialized(snapshot, _manifest_metadata(manifest))
+
+    return release_manifest
 
 
-@dg.asset(
-    partitions_def=release_bundles,
-    deps=[tagged_traces, "intent_evaluation", "reranker_evaluation"],
-    group_name="release",
-    owners=[RELEASE_MANAGEMENT],
-    kinds={"json"},
-    code_version="1",
-)
-def release_manifest(context: dg.AssetExecutionContext, store: StoreResource) -> dg.MaterializeResult[None]:
-    """The exact versions that made one release bundle, and what was learned from it; content-addressed.
-
-    Made of what the bundle's own traces say served them, so the manifest of an old bundle is the same whenever it is
-    written. More than one version of a component means a mixed bundle.
-    """
-    from mangaassist_assets.assets.reading import read_learned_model, read_turns
-    from mangaassist_assets.core.snapshots import canonical_json
-    from mangaassist_assets.models.pipelines import INTENT, RERANKER
-    from mangaassist_assets.releases.manifest import build_manifest
-
-    bundle = context.partition_key
-    snapshots = store.snapshots()
-    manifest = build_manifest(
-        bundle,
-        read_turns(snapshots, bundle),
-        learned={
-            pipeline.model_asset: read_learned_model(snapshots, pipeline, bundle) for pipeline in (INTENT, RERANKER)
-        },
-    )
-    snapshot = snapshots.write(
-        "release_manifest", {"manifest.json": canonical_json(manifest.to_dict())}, partition=bundle
-    )
-    context.log.info(f"manifest {manifest.digest[:12]} of {manifest.turns} turns")
-    return materialized(
-        snapshot,
-        {
-            "manifest_digest": dg.MetadataValue.text(manifest.digest),
-            "turns": dg.MetadataValue.int(manifest.turns),
-            "mixed": table([{"component": name} for name in manifest.mixed_components]),
-            "missing": table([{"component": name} for name in manifest.missing_components]),
-            "served": table(
-                [
-                    {"component": component, "version": one.version, "turns": one.turns}
-                    for component, versions in manifest.served.items()
-                    for one in versions
-                ]
-            ),
-            "learned": table(
-                [
-                    {
-                        "model": name,
-                        "dataset": (learned.dataset_digest or "none")[:12],
-                        "challenger": learned.challenger_version,
-                        "verdict": learned.verdict,
-                    }
-                    for name, learned in manifest.learned.items()
-                ]
-            ),
-        },
-    )
+def _manifest_metadata(manifest: "ReleaseManifest") -> dict[str, dg.MetadataValue]:
+    return {
+        "manifest_digest": dg.MetadataValue.text(manifest.digest),
+        "turns": dg.MetadataValue.int(manifest.turns),
+        "mixed": table([{"component": name} for name in manifest.mixed_components]),
+        "missing": table([{"component": name} for name in manifest.missing_components]),
+        "served": table(
+            [
+                {"component": component, "version": one.version, "turns": one.turns}
+                for component, versions in manifest.served.items()
+                for one in versions
+            ]
+        ),
+        "learned": table(
+            [
+                {
+                    "model": name,
+                    "dataset": (learned.dataset_digest or "none")[:12],
+                    "challenger": learned.challenger_version,
+                    "verdict": learned.verdict,
+                }
+                for name, learned in manifest.learned.items()
+            ]
+        ),
+    }

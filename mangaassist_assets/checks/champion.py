@@ -4,11 +4,11 @@ from collections.abc import Sequence
 
 import dagster as dg
 
-from mangaassist_assets.models.pipelines import MODEL_PIPELINES, ModelPipeline
+from mangaassist_assets.models.pipelines import ModelPipeline
 from resources.store import StoreResource
 
 
-def build_champion_checks(pipelines: Sequence[ModelPipeline] = MODEL_PIPELINES) -> tuple[dg.AssetChecksDefinition, ...]:
+def build_champion_checks(pipelines: Sequence[ModelPipeline]) -> tuple[dg.AssetChecksDefinition, ...]:
     """Return the checks of model pipelines' champions."""
     return tuple(build_champion_check(pipeline) for pipeline in pipelines)
 

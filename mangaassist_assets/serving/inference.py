@@ -80,7 +80,7 @@ def model_fn(model_dir: str, context: object = None) -> ServedModel:
 
     Raises:
         ArtifactMismatchError: The artifact is damaged, or its digest is not `MANGAASSIST_MODEL_SHA256`.
-        UnknownFamilyError: No class knows artifacts of its kind.
+        UnknownModelTypeError: No class knows artifacts of its kind.
     """
     del context
     return load_served_model(
@@ -96,7 +96,7 @@ def load_served_model(directory: Path, *, name: str, version: str, sha256: str |
 
     Raises:
         ArtifactMismatchError: The artifact is damaged, or its digest is not `sha256`.
-        UnknownFamilyError: No class knows artifacts of its kind.
+        UnknownModelTypeError: No class knows artifacts of its kind.
     """
     model_type = load_model_type(artifact_kind(directory))
     model = model_type.load(directory, sha256)

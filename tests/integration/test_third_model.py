@@ -20,7 +20,7 @@ def verdict_of(platform, bundle):
 
 
 def test_a_kind_nobody_brought_is_refused_with_the_way_to_bring_it():
-    with pytest.raises(UnknownModelTypeError, match=r"'sentiment' in the group mangaassist_assets\.model_families"):
+    with pytest.raises(UnknownModelTypeError, match=r"'sentiment' in the group mangaassist_assets\.model_types"):
         load_model_type("sentiment")
 
 

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from mangaassist_assets.cli.session import CommandError, RunOutcome, Session
-from mangaassist_assets.models.pipelines import MODEL_PIPELINES, ModelPipeline
+from mangaassist_assets.models.pipelines import ModelPipeline, registered_pipelines
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,7 +96,7 @@ def run_loop(session: Session, *, release_bundle: str, deploy: bool = True) -> L
     session.progress(f"mining {release_bundle}")
     outcomes.append(session.run_job("failure_mining", partition=release_bundle))
     if outcomes[0].succeeded:
-        for pipeline in MODEL_PIPELINES:
+        for pipeline in registered_pipelines():
             session.progress(f"retraining the {pipeline.title}")
             outcomes.append(
                 session.run_job(
@@ -151,7 +151,7 @@ def _report(
         ),
         pipelines=tuple(
             _pipeline_report(session, pipeline, bundle, by_job.get(pipeline.job), deploy=deploy)
-            for pipeline in MODEL_PIPELINES
+            for pipeline in registered_pipelines()
         ),
         generation_before=generation_before,
         generation=session.resources.search.index().live_generation(),
