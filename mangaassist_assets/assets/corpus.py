@@ -66,9 +66,9 @@ def first_intent_classifier(
     digest of its dataset and of its files.
     """
     from mangaassist_assets.assets.reading import read_corpus, read_golden
-    from mangaassist_assets.assets.registration import become_first_champion, present_champion
-    from mangaassist_assets.assets.training import train_model
     from mangaassist_assets.datasets.building.intent_dataset import build_intent_dataset
+    from mangaassist_assets.models.registration.registration import become_first_champion, present_champion
+    from mangaassist_assets.models.registration.training import train_model
 
     if (present := present_champion(context, mlflow, INTENT)) is not None:
         return present
@@ -113,9 +113,9 @@ def first_reranker(
     """
     from mangaassist_assets.assets.ranking_versions import ranking_version
     from mangaassist_assets.assets.reading import read_chunks, read_corpus, read_golden
-    from mangaassist_assets.assets.registration import become_first_champion, present_champion
-    from mangaassist_assets.assets.training import train_model
     from mangaassist_assets.datasets.building.intent_dataset import EmptyDatasetError
+    from mangaassist_assets.models.registration.registration import become_first_champion, present_champion
+    from mangaassist_assets.models.registration.training import train_model
 
     if (present := present_champion(context, mlflow, RERANKER)) is not None:
         return present

@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING
 import dagster as dg
 
 from mangaassist_assets.assets.common import LEFT_OUT, ML_ENGINEERING, PLATFORM, PRODUCTION_POOL
-from mangaassist_assets.assets.endpoint_contract import require_contract
-from mangaassist_assets.assets.promoting import ChampionConfig, champion_result, promote, requested_override
 from mangaassist_assets.models.pipelines import ModelPipeline
+from mangaassist_assets.releases.champion import ChampionConfig, champion_result, promote, requested_override
+from mangaassist_assets.serving.deployment_contract import require_contract
 from resources.aws.endpoints import SageMakerResource
 from resources.mlflow.tracking import MlflowResource
 from resources.store import StoreResource

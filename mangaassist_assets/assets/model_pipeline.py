@@ -2,10 +2,10 @@
 
 import dagster as dg
 
-from mangaassist_assets.assets.champion_health import build_champion_health_asset
 from mangaassist_assets.assets.common import ML_ENGINEERING, TRAINING_POOL
 from mangaassist_assets.assets.deployment import build_champion_asset, build_endpoint_asset
 from mangaassist_assets.models.pipelines import ModelPipeline
+from mangaassist_assets.monitoring.champion_health import build_champion_health_asset
 from mangaassist_assets.partitions import release_bundles
 from resources.mlflow.tracking import MlflowResource
 from resources.ray.trainers import TrainerResource
@@ -51,8 +51,8 @@ def build_challenger_asset(pipeline: ModelPipeline) -> dg.AssetsDefinition:
         trainer: TrainerResource,
     ) -> dg.MaterializeResult[None]:
         from mangaassist_assets.assets.reading import read_dataset_version
-        from mangaassist_assets.assets.registration import challenger_result
-        from mangaassist_assets.assets.training import train_model
+        from mangaassist_assets.models.registration.registration import challenger_result
+        from mangaassist_assets.models.registration.training import train_model
 
         bundle = context.partition_key
         version = read_dataset_version(store.snapshots(), pipeline, bundle)
@@ -92,7 +92,7 @@ def build_evaluation_asset(pipeline: ModelPipeline) -> dg.AssetsDefinition:
     def evaluation(
         context: dg.AssetExecutionContext, learning: LearningResource, mlflow: MlflowResource, store: StoreResource
     ) -> dg.MaterializeResult[None]:
-        from mangaassist_assets.assets.evaluation import evaluate, evaluation_result
+        from mangaassist_assets.models.champion_challenger import evaluate, evaluation_result
 
         judged = evaluate(mlflow, store, learning, pipeline, bundle=context.partition_key)
         return evaluation_result(context, mlflow, store, pipeline, judged)

@@ -26,8 +26,8 @@ def build_champion_check(pipeline: ModelPipeline) -> dg.AssetChecksDefinition:
         ),
     )
     def champion_not_decayed(store: StoreResource) -> dg.AssetCheckResult:
-        from mangaassist_assets.assets.champion_health import HEALTH_FILE
         from mangaassist_assets.assets.reading import read_json
+        from mangaassist_assets.monitoring.champion_health import HEALTH_FILE
 
         snapshots = store.snapshots()
         snapshot = snapshots.find(pipeline.health_asset)

@@ -8,13 +8,13 @@ from uuid import uuid4
 import dagster as dg
 import pytest
 
-from mangaassist_assets.assets.champion_health import HEALTH_FILE, build_champion_health_asset
-from mangaassist_assets.assets.promoting import ChampionConfig, champion_result, promote, requested_override
 from mangaassist_assets.assets.reading import EVALUATION_FILE, read_json
 from mangaassist_assets.checks.champion import build_champion_check
 from mangaassist_assets.core.snapshots import canonical_json
 from mangaassist_assets.jobs import CHAMPION_EVALUATION
 from mangaassist_assets.models.pipelines import INTENT
+from mangaassist_assets.monitoring.champion_health import HEALTH_FILE, build_champion_health_asset
+from mangaassist_assets.releases.champion import ChampionConfig, champion_result, promote, requested_override
 from mangaassist_assets.schedules import weekly_champion_evaluation
 from resources.mlflow.tracking import MlflowResource
 from resources.settings.learning import LearningResource

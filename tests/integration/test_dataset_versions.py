@@ -13,7 +13,6 @@ import pytest
 from upath import UPath
 
 from mangaassist_assets.assets.reading import read_chunks, read_dataset_version, read_turns
-from mangaassist_assets.assets.registration import train_and_register
 from mangaassist_assets.assets.reranker_dataset import reranker_dataset
 from mangaassist_assets.chatbot.configuration.documents import default_documents
 from mangaassist_assets.cli.commands.datasets import list_datasets, rebuild_dataset, show_dataset
@@ -25,6 +24,7 @@ from mangaassist_assets.local.home import Home
 from mangaassist_assets.models.artifacts import seal_artifact
 from mangaassist_assets.models.model_types import TrainedArtifact
 from mangaassist_assets.models.pipelines import RERANKER
+from mangaassist_assets.models.registration.registration import train_and_register
 from mangaassist_assets.partitions import release_bundles
 from mangaassist_assets.retrieval.generations import GenerationSettings, build_generation
 from resources.aws.app_config import AppConfigResource

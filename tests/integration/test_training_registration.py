@@ -11,9 +11,9 @@ from uuid import uuid4
 import polars as pl
 import pytest
 
-from mangaassist_assets.assets.registration import train_and_register
 from mangaassist_assets.datasets.versions.versions import seal_version
 from mangaassist_assets.models.model_types import TrainingRequest
+from mangaassist_assets.models.registration.registration import train_and_register
 from resources.mlflow.tracking import MlflowResource
 from resources.store import StoreResource
 from tests.support.sentiment import SENTIMENT, SentimentModelType

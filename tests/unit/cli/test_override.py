@@ -9,7 +9,6 @@ import pytest
 from click.testing import CliRunner
 from upath import UPath
 
-from mangaassist_assets.assets.promoting import ChampionConfig, champion_result, promote, requested_override
 from mangaassist_assets.cli.commands.override import (
     list_models,
     pipeline_of,
@@ -22,6 +21,7 @@ from mangaassist_assets.cli.session import CommandError, Session
 from mangaassist_assets.core.snapshots import SnapshotStore
 from mangaassist_assets.local.home import Home
 from mangaassist_assets.models.pipelines import INTENT, RERANKER
+from mangaassist_assets.releases.champion import ChampionConfig, champion_result, promote, requested_override
 from tests.support.registry import MemoryMlflow
 
 WHY = "it answers gift cards, which matter most now"

@@ -10,7 +10,6 @@ import pytest
 from upath import UPath
 
 from mangaassist_assets.assets import build_assets
-from mangaassist_assets.assets.fresh_reviews import fresh_reviews
 from mangaassist_assets.assets.reading import TURNS_FILE
 from mangaassist_assets.cli.commands.datasets import rebuild_dataset
 from mangaassist_assets.cli.commands.loop import run_loop
@@ -21,6 +20,7 @@ from mangaassist_assets.core.snapshots import SnapshotStore, canonical_json
 from mangaassist_assets.datasets.versions.stored_versions import write_version
 from mangaassist_assets.definitions import build_definitions
 from mangaassist_assets.models.pipelines import InvalidPipelineError, registered_pipelines
+from mangaassist_assets.monitoring.fresh_reviews import fresh_reviews
 from mangaassist_assets.partitions import release_bundles
 from resources.mlflow.registry import ModelVersion
 from resources.store import StoreResource

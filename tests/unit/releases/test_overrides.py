@@ -13,16 +13,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from upath import UPath
 
-from mangaassist_assets.assets.promoting import (
+from mangaassist_assets.assets.reading import EVALUATION_FILE
+from mangaassist_assets.core.snapshots import SnapshotStore, canonical_json
+from mangaassist_assets.models.pipelines import INTENT
+from mangaassist_assets.releases.champion import (
     ChampionConfig,
     OverrideConfig,
     champion_result,
     promote,
     requested_override,
 )
-from mangaassist_assets.assets.reading import EVALUATION_FILE
-from mangaassist_assets.core.snapshots import SnapshotStore, canonical_json
-from mangaassist_assets.models.pipelines import INTENT
 from mangaassist_assets.releases.overrides import OverrideRefusedError, override_request, read_overrides
 from tests.support.registry import MemoryMlflow, RegistryGoneError, stored_verdict
 

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 
 from mangaassist_assets.assets.common import image, materialized
-from mangaassist_assets.assets.promoting import no_champion
 from mangaassist_assets.assets.reading import EVALUATION_FILE, TrainedModel, read_dataset, read_json
 from mangaassist_assets.core.snapshots import SnapshotStore, canonical_json
 from mangaassist_assets.models.pipelines import ModelPipeline
+from mangaassist_assets.releases.champion import no_champion
 
 if TYPE_CHECKING:
     from mangaassist_assets.evaluation.gate.gate import GateDecision

@@ -7,9 +7,9 @@ from dataclasses import asdict, replace
 import pytest
 from upath import UPath
 
-from mangaassist_assets.assets.evaluation import Evaluation, _standing_evaluation
 from mangaassist_assets.assets.reading import EVALUATION_FILE, TrainedModel
 from mangaassist_assets.core.snapshots import SnapshotStore, canonical_json
+from mangaassist_assets.models.champion_challenger import Evaluation, _standing_evaluation
 from mangaassist_assets.models.pipelines import INTENT
 from resources.mlflow.registry import ModelVersion
 

@@ -8,9 +8,9 @@ from types import SimpleNamespace
 import dagster as dg
 import pytest
 
-from mangaassist_assets.assets.endpoint_contract import newest_turns, observed_requests, require_contract
 from mangaassist_assets.core.snapshots import SnapshotStore
 from mangaassist_assets.models.pipelines import INTENT, RERANKER
+from mangaassist_assets.serving.deployment_contract import newest_turns, observed_requests, require_contract
 from mangaassist_assets.serving.request_forms import required_forms
 from mangaassist_assets.tracing.contract.turns import ChatTurn, StageTiming
 from resources.aws.clients import AwsResource

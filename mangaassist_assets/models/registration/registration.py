@@ -156,7 +156,7 @@ def version_of_training(mlflow: MlflowResource, pipeline: ModelPipeline, key: st
 def _trained(
     context: dg.AssetExecutionContext, folder: TrainingFolder, run: TrainingRun, key: str, train: Train
 ) -> TrainedArtifact:
-    from mangaassist_assets.assets.training import log_progress
+    from mangaassist_assets.models.registration.training import log_progress
     from mangaassist_assets.training.checkpoints import Checkpoints
 
     finished = folder.finished()

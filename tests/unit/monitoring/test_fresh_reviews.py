@@ -8,18 +8,18 @@ import polars as pl
 import pytest
 from upath import UPath
 
-from mangaassist_assets.assets.champion_health import judge_champion
-from mangaassist_assets.assets.fresh_reviews import (
+from mangaassist_assets.core.snapshots import SnapshotStore
+from mangaassist_assets.datasets.versions.stored_versions import write_version
+from mangaassist_assets.datasets.versions.versions import seal_version
+from mangaassist_assets.models.pipelines import INTENT, RERANKER
+from mangaassist_assets.monitoring.champion_health import judge_champion
+from mangaassist_assets.monitoring.fresh_reviews import (
     ITSELF,
     OTHERS,
     UNKNOWN,
     ChampionDatasetGoneError,
     fresh_reviews,
 )
-from mangaassist_assets.core.snapshots import SnapshotStore
-from mangaassist_assets.datasets.versions.stored_versions import write_version
-from mangaassist_assets.datasets.versions.versions import seal_version
-from mangaassist_assets.models.pipelines import INTENT, RERANKER
 from mangaassist_assets.privacy import pseudonym
 from mangaassist_assets.tracing.erasure import record_erasure
 from tests.support.dataset_store import EARLIER, LATER, build, fill, put_dataset, put_turns, reviewed_turn

@@ -12,10 +12,10 @@ from resources.settings.learning import LearningResource
 from resources.store import StoreResource
 
 if TYPE_CHECKING:
-    from mangaassist_assets.assets.fresh_reviews import FreshReviews, ReviewRows
     from mangaassist_assets.core.snapshots import SnapshotStore
     from mangaassist_assets.models.model_types import ModelType
     from mangaassist_assets.monitoring.decay_report import DecayConfig, DecayReport, Reviews
+    from mangaassist_assets.monitoring.fresh_reviews import FreshReviews, ReviewRows
     from resources.mlflow.registry import ModelVersion
 
 HEALTH_FILE = "health.json"
@@ -126,8 +126,8 @@ def judge_champion(
         ArtifactMismatchError: the artifact is damaged.
         ChampionDatasetGoneError: what it learned from is not stored any more.
     """
-    from mangaassist_assets.assets.fresh_reviews import fresh_reviews
     from mangaassist_assets.monitoring.decay import judge_decay, with_references
+    from mangaassist_assets.monitoring.fresh_reviews import fresh_reviews
 
     gathered = fresh_reviews(snapshots, pipeline, champion)
     groups = [*gathered.promotion, *gathered.later]

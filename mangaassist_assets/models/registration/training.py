@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 
 from mangaassist_assets.assets.reading import read_chunks
-from mangaassist_assets.assets.registration import BUNDLE_START_TAG, Registered, train_and_register
 from mangaassist_assets.core.bundles import bundles_by_start
 from mangaassist_assets.models.pipelines import ModelPipeline
+from mangaassist_assets.models.registration.registration import BUNDLE_START_TAG, Registered, train_and_register
 
 if TYPE_CHECKING:
     from mangaassist_assets.datasets.versions.versions import DatasetVersion
