@@ -1,7 +1,8 @@
 """What every asset module shares: owners, groups, and how a snapshot becomes a materialization."""
 
 import base64
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
 import dagster as dg
 
@@ -30,6 +31,15 @@ def materialized(snapshot: Snapshot, metadata: Mapping[str, dg.MetadataValue]) -
             **metadata,
         },
     )
+
+
+@contextmanager
+def as_failure(*errors: type[Exception]) -> Iterator[None]:
+    """Let errors that explain themselves fail the step with their message alone; trying again would not help."""
+    try:
+        yield
+    except errors as error:
+        raise dg.Failure(str(error), allow_retries=False) from error
 
 
 def leave_out(context: dg.AssetExecutionContext, reason: str) -> None:

@@ -48,6 +48,7 @@ def _expected_errors() -> tuple[type[Exception], ...]:
     from mangaassist_assets.local.ports import PortInUseError
     from mangaassist_assets.local.supervisor import SupervisorError
     from mangaassist_assets.models.artifacts import ArtifactMismatchError
+    from mangaassist_assets.models.registration.registry import RegistryError
     from mangaassist_assets.retrieval.errors import KnowledgeError
     from mangaassist_assets.tracing.contract.mapping import TraceMappingError
     from mangaassist_assets.tracing.erasure import InvalidUserKeyError
@@ -58,7 +59,6 @@ def _expected_errors() -> tuple[type[Exception], ...]:
     from resources.aws.endpoints import EndpointDeploymentError
     from resources.feedback.feedback_stream import FeedbackNotPublishedError
     from resources.feedback.firehose_delivery import DeliveryUrlError
-    from resources.mlflow.registry import RegistryError
     from resources.mlflow.traces.sink import TraceExportError
 
     return (

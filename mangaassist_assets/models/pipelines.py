@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from mangaassist_assets.core.snapshots import SnapshotStore
     from mangaassist_assets.datasets.versions.stored_versions import StoredVersion
     from mangaassist_assets.models.model_types import ModelType
-    from mangaassist_assets.serving.endpoint_schemas import EndpointSchemas
 
 ENTRY_POINT_GROUP = "mangaassist_assets.model_pipelines"
 
@@ -150,16 +149,6 @@ class ModelPipeline:
         from mangaassist_assets.models.model_type_registry import load_model_type
 
         return load_model_type(self.kind, **options)
-
-    def endpoint_schemas(self) -> EndpointSchemas:
-        """Return what the endpoint takes and answers.
-
-        Raises:
-            EndpointSchemaError: The model pipeline's own schemas cannot be used.
-        """
-        from mangaassist_assets.serving.endpoint_schemas import packaged_schemas, read_schemas
-
-        return packaged_schemas(self.kind) if self.schemas is None else read_schemas(self.schemas)
 
 
 INTENT = ModelPipeline(

@@ -16,11 +16,11 @@ import polars as pl
 
 from mangaassist_assets.assets.reading import TURNS_FILE, read_corpus, read_dataset
 from mangaassist_assets.core.bundles import bundles_by_start
-from mangaassist_assets.models.pipelines import ModelPipeline
 
 if TYPE_CHECKING:
     from mangaassist_assets.core.snapshots import SnapshotStore
-    from resources.mlflow.registry import ModelVersion
+    from mangaassist_assets.models.pipelines import ModelPipeline
+    from mangaassist_assets.models.registration.registry import ModelVersion
 
 ITSELF = "messages that this champion answered"
 OTHERS = "messages that another model answered"
@@ -30,7 +30,7 @@ _BOOTSTRAP = "bootstrap"
 
 
 class ChampionDatasetGoneError(LookupError):
-    """What a champion learned from is not stored any more, so nothing can be told from it."""
+    """What a champion learned from is not stored any more, so there is nothing to compare with."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,10 +87,10 @@ def fresh_reviews(store: SnapshotStore, pipeline: ModelPipeline, champion: Model
         kept = list(_grouped(store, chosen, champion, pipeline.served_by))
     promotion: tuple[ReviewRows, ...] = ()
     if own is not None:
-        tested = own.filter((pl.col("label_kind") == "human") & (pl.col("split") == "test"))
-        if len(tested):
+        held_out = own.filter((pl.col("label_kind") == "human") & (pl.col("split") == "test"))
+        if len(held_out):
             bundle = champion.tags.get("release_bundle", _BOOTSTRAP)
-            promotion = (ReviewRows(release_bundle=bundle, selection=OTHERS, frame=tested),)
+            promotion = (ReviewRows(release_bundle=bundle, selection=OTHERS, frame=held_out),)
     return FreshReviews(
         promotion=promotion,
         later=tuple(kept),
@@ -156,13 +156,13 @@ class _Learned:
 
     @staticmethod
     def of(frame: pl.DataFrame, text_column: str) -> _Learned:
-        taught = frame.filter(pl.col("split") != "test")
+        learned = frame.filter(pl.col("split") != "test")
         owners = [name for name in ("session_id", "user_key") if name in frame.columns]
         return _Learned(
-            # The test side is no news either: it is what promotion is told by.
+            # The test side is no news either: it is what promotion was decided by.
             examples=frozenset(frame["example_id"].to_list()),
-            owners=frozenset(value for name in owners for value in taught[name].drop_nulls().to_list()),
-            texts=tuple(sorted(set(taught[text_column].to_list()))),
+            owners=frozenset(value for name in owners for value in learned[name].drop_nulls().to_list()),
+            texts=tuple(sorted(set(learned[text_column].to_list()))),
         )
 
     @staticmethod

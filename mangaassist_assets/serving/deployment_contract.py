@@ -1,51 +1,69 @@
 """What keeps a version out of production that does not answer as production asks."""
 
-from collections.abc import Iterable, Iterator
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
-import dagster as dg
-
-from mangaassist_assets.models.pipelines import ModelPipeline
+from mangaassist_assets.assets.reading import read_turns
+from mangaassist_assets.core.bundles import bundles_by_start
+from mangaassist_assets.serving.contract_check import artifact_breaches
+from mangaassist_assets.serving.endpoint_schemas import EndpointSchemaError, pipeline_schemas
+from mangaassist_assets.serving.request_forms import RequiredForms, UnknownFormError, required_forms
 
 if TYPE_CHECKING:
     from mangaassist_assets.core.snapshots import SnapshotStore
-    from mangaassist_assets.serving.request_forms import RequiredForms
+    from mangaassist_assets.models.pipelines import ModelPipeline
+    from mangaassist_assets.models.registration.registry import ModelStore, ModelVersion
     from mangaassist_assets.tracing.contract.turns import ChatTurn
-    from resources.aws.endpoints import SageMakerResource
-    from resources.mlflow.registry import ModelVersion
-    from resources.mlflow.tracking import MlflowResource
-    from resources.store import StoreResource
+
+
+class ContractBrokenError(RuntimeError):
+    """A version does not answer as production asks, or schemas or configured forms cannot be used.
+
+    `required` are the forms that it was asked in, None where they could not be found out; `breaches` where its answers
+    break the endpoint's response schema.
+    """
+
+    def __init__(self, message: str, required: RequiredForms | None = None, breaches: Sequence[str] = ()) -> None:
+        super().__init__(message)
+        self.required = required
+        self.breaches = tuple(breaches)
 
 
 def require_contract(
-    mlflow: "MlflowResource",
-    store: "StoreResource",
-    endpoints: "SageMakerResource",
+    models: ModelStore,
+    snapshots: SnapshotStore,
     pipeline: ModelPipeline,
-    version: "ModelVersion",
-) -> "RequiredForms":
+    version: ModelVersion,
+    *,
+    configured: Sequence[str] | None = None,
+) -> RequiredForms:
     """Let a version answer in the forms that production asks in, and return them.
 
-    Raises:
-        Failure: An answer breaks the endpoint's response schema, the version cannot be loaded, or the schemas or the
-            configured forms cannot be used; says which.
-    """
-    from mangaassist_assets.serving.contract_check import artifact_breaches
-    from mangaassist_assets.serving.endpoint_schemas import EndpointSchemaError
-    from mangaassist_assets.serving.request_forms import UnknownFormError, required_forms
+    Args:
+        models: for the artifact.
+        snapshots: whose newest turns record how production asks.
+        pipeline: whose endpoint.
+        version: the one that would be deployed.
+        configured: forms that count where traces record none, in place of the pipeline's own.
 
+    Raises:
+        ContractBrokenError: An answer breaks the endpoint's response schema, the version cannot be loaded, or the
+            schemas or the configured forms cannot be used; says which.
+    """
     subject = f"{pipeline.model_name} version {version.version} is not deployed to {pipeline.endpoint_name}"
     try:
-        schemas = pipeline.endpoint_schemas()
+        schemas = pipeline_schemas(pipeline)
         required = required_forms(
-            observed_requests(newest_turns(store.snapshots()), pipeline),
-            configured=endpoints.request_forms.get(pipeline.endpoint_name, pipeline.request_forms),
+            observed_requests(newest_turns(snapshots), pipeline),
+            configured=pipeline.request_forms if configured is None else configured,
             known=schemas.forms,
         )
     except (EndpointSchemaError, UnknownFormError) as error:
-        raise dg.Failure(f"{subject}: {error}", allow_retries=False) from error
+        raise ContractBrokenError(f"{subject}: {error}") from error
     breaches = artifact_breaches(
-        mlflow.artifact_directory(version),
+        models.artifact_directory(version),
         schemas,
         required.forms,
         name=pipeline.model_name,
@@ -54,33 +72,23 @@ def require_contract(
     )
     if breaches:
         msg = (
-            f"{subject}: production asks with {required.told()}, and it does not answer by "
+            f"{subject}: production asks with {required.described()}, and it does not answer by "
             f"the endpoint's schemas: {'; '.join(breaches)}. What serves goes on serving."
         )
-        raise dg.Failure(
-            msg,
-            metadata={
-                "request_forms": dg.MetadataValue.text(required.told()),
-                "breaches": dg.MetadataValue.md("\n".join(f"- {one}" for one in breaches)),
-            },
-            allow_retries=False,
-        )
+        raise ContractBrokenError(msg, required, breaches)
     return required
 
 
-def newest_turns(snapshots: "SnapshotStore") -> "list[ChatTurn]":
+def newest_turns(snapshots: SnapshotStore) -> list[ChatTurn]:
     """Return the turns of the bundle that began last: how production asks now; none before there are traces."""
-    from mangaassist_assets.assets.reading import read_turns
-    from mangaassist_assets.core.bundles import bundles_by_start
-
     bundles = list(bundles_by_start(snapshots))
     return read_turns(snapshots, bundles[-1]) if bundles else []
 
 
-def observed_requests(turns: "Iterable[ChatTurn]", pipeline: ModelPipeline) -> Iterator[tuple[str, ...]]:
+def observed_requests(turns: Iterable[ChatTurn], pipeline: ModelPipeline) -> Iterator[tuple[str, ...]]:
     """Yield by which members turns asked the endpoint, for each stage that named it or is the pipeline's own.
 
-    Empty where a trace does not tell.
+    Empty where a trace does not record it.
     """
     for turn in turns:
         for stage in turn.stages:

@@ -8,13 +8,17 @@ from uuid import uuid4
 import dagster as dg
 import pytest
 
+from mangaassist_assets.assets.champion_health import build_champion_health_asset
+from mangaassist_assets.assets.common import as_failure
+from mangaassist_assets.assets.promotion import ChampionConfig, champion_result, requested_override
 from mangaassist_assets.assets.reading import EVALUATION_FILE, read_json
 from mangaassist_assets.checks.champion import build_champion_check
 from mangaassist_assets.core.snapshots import canonical_json
 from mangaassist_assets.jobs import CHAMPION_EVALUATION
 from mangaassist_assets.models.pipelines import INTENT
-from mangaassist_assets.monitoring.champion_health import HEALTH_FILE, build_champion_health_asset
-from mangaassist_assets.releases.champion import ChampionConfig, champion_result, promote, requested_override
+from mangaassist_assets.monitoring.champion_health import HEALTH_FILE
+from mangaassist_assets.releases.champion import promote
+from mangaassist_assets.releases.overrides import OverrideRefusedError
 from mangaassist_assets.schedules import weekly_champion_evaluation
 from resources.mlflow.tracking import MlflowResource
 from resources.settings.learning import LearningResource
@@ -77,7 +81,8 @@ def platform(stand_ins_environment, tmp_path):  # noqa: ARG001 - the environment
 
     @dg.asset(name=pipeline.champion_asset)
     def champion(context: dg.AssetExecutionContext, config: ChampionConfig) -> dg.MaterializeResult:
-        promoted = promote(mlflow, store, pipeline, override=requested_override(config, store))
+        with as_failure(OverrideRefusedError):
+            promoted = promote(mlflow, store.snapshots(), pipeline, override=requested_override(config, store))
         context.log.info(promoted.reason)
         return champion_result(mlflow, pipeline, promoted)
 

@@ -11,8 +11,8 @@ from mangaassist_assets.models.pipelines import ModelPipeline, registered_pipeli
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from mangaassist_assets.models.registration.registry import ModelVersion
     from mangaassist_assets.releases.overrides import OverrideRequest
-    from resources.mlflow.registry import ModelVersion
 
 _VERDICT_TAG, _EXAMPLES_TAG = "evaluation_verdict", "evaluation_examples"
 _EVALUATION = "evaluation_"

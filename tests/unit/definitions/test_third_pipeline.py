@@ -20,9 +20,9 @@ from mangaassist_assets.core.snapshots import SnapshotStore, canonical_json
 from mangaassist_assets.datasets.versions.stored_versions import write_version
 from mangaassist_assets.definitions import build_definitions
 from mangaassist_assets.models.pipelines import InvalidPipelineError, registered_pipelines
+from mangaassist_assets.models.registration.registry import ModelVersion
 from mangaassist_assets.monitoring.fresh_reviews import fresh_reviews
 from mangaassist_assets.partitions import release_bundles
-from resources.mlflow.registry import ModelVersion
 from resources.store import StoreResource
 from tests.support.dataset_store import put_turns
 from tests.support.registry import MemoryMlflow

@@ -1,0 +1,103 @@
+"""The champion's health: does it still answer as well as when it was promoted? Judged on fresh reviewed traffic."""
+
+from typing import TYPE_CHECKING
+
+import dagster as dg
+from pydantic import Field
+
+from mangaassist_assets.assets.common import ML_ENGINEERING, image, materialized, table
+from mangaassist_assets.models.pipelines import ModelPipeline
+from resources.mlflow.tracking import MlflowResource
+from resources.settings.learning import LearningResource
+from resources.store import StoreResource
+
+if TYPE_CHECKING:
+    from mangaassist_assets.monitoring.champion_health import ChampionHealth
+    from mangaassist_assets.monitoring.decay_report import DecayReport
+
+
+class ChampionHealthConfig(dg.Config):
+    """What counts as decay."""
+
+    alpha: float = Field(default=0.05, gt=0, lt=0.5, description="Chance of a false alarm at one evaluation.")
+    power: float = Field(default=0.8, gt=0, lt=1, description="Power that numbers of reviews are given for.")
+    loss: float = Field(
+        default=0.05, gt=0, lt=1, description="Loss of the metric that is worth seeing; holding proves a smaller one."
+    )
+
+
+def build_champion_health_asset(pipeline: ModelPipeline) -> dg.AssetsDefinition:
+    """Return the asset that judges a model pipeline's present champion on what people reviewed since."""
+
+    @dg.asset(
+        name=pipeline.health_asset,
+        deps=[pipeline.champion_asset, pipeline.dataset_asset],
+        group_name=pipeline.group,
+        owners=[ML_ENGINEERING],
+        kinds={"mlflow", "json"},
+        code_version="1",
+        description=(
+            f"Whether the champion {pipeline.title} still answers reviewed messages as well as before: `holding`, "
+            "`decayed` or `too_few`, with figures of each bundle.\n\n"
+            "Fresh are messages that people reviewed since its dataset was closed and that are nothing it learned "
+            "from. Reviews are mostly complaints and no sample of the traffic, so they are compared with earlier "
+            "reviews that came about in the same way, never with the score at promotion: complaints about the model "
+            "before it with those of its test side at promotion, complaints about itself with the first of those. The "
+            "accuracy on all traffic cannot be estimated from them. Changes nothing in production."
+        ),
+    )
+    def champion_health(
+        context: dg.AssetExecutionContext,
+        config: ChampionHealthConfig,
+        learning: LearningResource,
+        mlflow: MlflowResource,
+        store: StoreResource,
+    ) -> dg.MaterializeResult[None]:
+        from mangaassist_assets.monitoring.champion_health import judge_champion, keep_health, log_health
+        from mangaassist_assets.monitoring.decay_chart import decay_chart
+        from mangaassist_assets.monitoring.decay_report import DecayConfig
+
+        champion = mlflow.version_by_alias(pipeline.model_name, "champion")
+        if champion is None:
+            context.log.info(f"{pipeline.model_name} has no champion yet: there is nothing to judge")
+            return dg.MaterializeResult(metadata={"outcome": dg.MetadataValue.text("no champion yet")})
+        snapshots = store.snapshots()
+        settings = DecayConfig(alpha=config.alpha, power=config.power, loss=config.loss)
+        health = judge_champion(mlflow, snapshots, pipeline, learning.model_type(pipeline), champion, config=settings)
+        snapshot = keep_health(snapshots, pipeline, health)
+        chart = decay_chart(health.report, title=f"champion {pipeline.title}")
+        run_id = log_health(mlflow, pipeline, health, chart=chart, dagster_run_id=context.run.run_id)
+        report = health.report
+        context.log.info(f"version {champion.version}: {report.outcome}: {'; '.join(report.reasons)}")
+        return materialized(
+            snapshot,
+            {
+                **_metadata(health),
+                "chart": image(f"{report.metric} on reviews, bundle by bundle", chart),
+                "mlflow_run": dg.MetadataValue.url(mlflow.run_url(run_id, experiment=mlflow.evaluation_experiment)),
+                "model_version": dg.MetadataValue.url(mlflow.model_version_url(pipeline.model_name, champion.version)),
+            },
+        )
+
+    return champion_health
+
+
+def _metadata(health: "ChampionHealth") -> dict[str, dg.MetadataValue]:
+    report = health.report
+    return {
+        "outcome": dg.MetadataValue.text(report.outcome),
+        "reasons": dg.MetadataValue.text("; ".join(report.reasons)),
+        "version": dg.MetadataValue.text(health.champion.version),
+        "fresh_reviews": dg.MetadataValue.int(report.fresh_reviews),
+        "compared_reviews": dg.MetadataValue.int(report.compared_reviews),
+        "needed_reviews": dg.MetadataValue.text(_needed(report)),
+        "unknown_to_champion": dg.MetadataValue.int(health.unknown),
+        "report": dg.MetadataValue.md(report.markdown()),
+        "left_out": table([{"why": why, "reviews": count} for why, count in health.gathered.excluded.items()]),
+    }
+
+
+def _needed(report: "DecayReport") -> str:
+    if report.needed_reviews is not None:
+        return str(report.needed_reviews)
+    return "unknown" if report.needed_reference is None else f"no number: {report.needed_reference} earlier ones first"
