@@ -29,7 +29,8 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from mangaassist_assets.evaluation.gate.gate import GateConfig, GateDecision, judge
+from mangaassist_assets.evaluation.gate.decision import GateConfig, GateDecision
+from mangaassist_assets.evaluation.gate.gate import judge
 from mangaassist_assets.evaluation.non_inferiority import least_examples
 from mangaassist_assets.evaluation.results import GateInput
 from mangaassist_assets.evaluation.significance import holm
@@ -78,7 +79,7 @@ def equals(trials: int) -> dict[str, dict[str, Any]]:
         f"intent_{examples}_{disagreement:g}": (intent_results, Planted(examples=examples, disagreement=disagreement))
         for examples, disagreement in ((3000, 0.06), (3000, 0.08), (3000, 0.1), (1076, 0.08), (300, 0.08))
     }
-    plans["intent_3000_0.08_guards"] = (intent_results, Planted(guards=True))
+    plans["intent_3000_0.08_guardrails"] = (intent_results, Planted(guardrails=True))
     plans["ranking_1000_0.3"] = (ranking_results, Planted(examples=1000, disagreement=0.3))
     plans["ranking_200_0.3"] = (ranking_results, Planted(examples=200, disagreement=0.3))
     bound = float(binom.ppf(0.99, trials, GateConfig().alpha)) / trials
@@ -120,7 +121,7 @@ def speed(repeats: int) -> dict[str, float]:
     """Return milliseconds a call takes on 3,000 examples with 73 slices and 10,000 resamples."""
     generator = np.random.default_rng(0)
     cases = {
-        "intent_all_guards": intent_results(Planted(guards=True), generator),
+        "intent_all_guardrails": intent_results(Planted(guardrails=True), generator),
         "ranking": ranking_results(Planted(disagreement=0.3), generator),
     }
     found = {}

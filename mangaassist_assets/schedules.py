@@ -13,7 +13,7 @@ def _newest(instance: dg.DagsterInstance, mlflow: MlflowResource, store: StoreRe
     """Return the known release bundle whose first trace started last, or None before the first one.
 
     Imports register old bundles late: the order in which partitions were added says nothing. Bundles whose traces are
-    stored tell their start; of others the tracking server is asked.
+    stored have their start on record; of others the tracking server is asked.
     """
     known = release_bundles.get_partition_keys(dynamic_partitions_store=instance)
     stored = bundles_by_start(store.snapshots()) if known else {}

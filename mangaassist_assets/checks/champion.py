@@ -1,4 +1,4 @@
-"""The check that says aloud when a champion decayed; it stops nothing, for what serves is no worse by being judged."""
+"""The check that warns when a champion decayed; it stops nothing, for what serves is no worse by being judged."""
 
 from collections.abc import Sequence
 

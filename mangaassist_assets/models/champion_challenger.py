@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from mangaassist_assets.assets.reading import EVALUATION_FILE, TrainedModel, read_dataset, read_json
 from mangaassist_assets.core.snapshots import Snapshot, SnapshotStore, canonical_json
 from mangaassist_assets.evaluation.gate.gate import judge
+from mangaassist_assets.evaluation.gate.table import decision_table
 from mangaassist_assets.evaluation.latency import latencies_in_turns
 from mangaassist_assets.evaluation.results import Floats, GateInput
 from mangaassist_assets.models.registration.registry import CHAMPION, ModelStore, ModelVersion
@@ -116,7 +117,7 @@ def evaluate(
         test_examples=len(test),
         verdict=decision.verdict,
         reasons=tuple(decision.reasons),
-        table=decision.markdown(),
+        table=decision_table(decision),
         details={
             "decision": decision.to_dict(),
             "challenger": model_type.report(ours, test) if test else {},

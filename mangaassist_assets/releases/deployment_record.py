@@ -101,8 +101,8 @@ def deployment_changes(
             replaced_at = one.tags[SINCE_TAG]
         else:
             stale = tuple(tag for tag in (REPLACED_AT_TAG, REPLACED_BY_TAG) if tag in one.tags)
-            told = {ENDPOINT_TAG: endpoint_name, CONFIG_TAG: config_name, SINCE_TAG: since, STAGE_TAG: PRODUCTION}
-            changes.append(TagChange(version=version, set=told, remove=stale))
+            recorded = {ENDPOINT_TAG: endpoint_name, CONFIG_TAG: config_name, SINCE_TAG: since, STAGE_TAG: PRODUCTION}
+            changes.append(TagChange(version=version, set=recorded, remove=stale))
     changes += [
         TagChange(
             version=one.version,
@@ -178,7 +178,7 @@ def _version_disagrees(served: ServedVersion, version: ModelVersion) -> list[str
 
 
 def _claims(version: ModelVersion, endpoint_name: str) -> bool:
-    """Tell whether a version says, or was about to say, that an endpoint serves it."""
+    """Return whether a version says, or was about to say, that an endpoint serves it."""
     return version.tags.get(ENDPOINT_TAG) == endpoint_name and version.tags.get(STAGE_TAG) != REPLACED
 
 

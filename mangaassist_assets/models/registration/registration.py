@@ -182,7 +182,7 @@ def training_key(dataset: DatasetVersion, settings: Mapping[str, Any]) -> str:
     from mangaassist_assets.datasets.versions.versions import content_digest
 
     learned_from = content_digest(dataset.frame.filter(dataset.frame["split"] != "test"))
-    return hashlib.sha256(canonical_json({"taught": learned_from, "settings": dict(settings)})).hexdigest()
+    return hashlib.sha256(canonical_json({"examples": learned_from, "settings": dict(settings)})).hexdigest()
 
 
 def version_of_training(models: ModelStore, pipeline: ModelPipeline, key: str) -> ModelVersion | None:

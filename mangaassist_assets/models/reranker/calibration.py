@@ -21,7 +21,7 @@ _MOST_EXTREME_LOGIT = 700.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Calibration:
+class ScoreCalibration:
     """The probability of relevance is `sigmoid(scale * logit + shift)`; `scale` is positive, so the order stays."""
 
     scale: float
@@ -51,7 +51,7 @@ class CalibrationFigures:
     expected_calibration_error: float
 
 
-def fit_calibration(logits: Floats, relevant: NDArray[np.bool_]) -> Calibration:
+def fit_calibration(logits: Floats, relevant: NDArray[np.bool_]) -> ScoreCalibration:
     """Fit scale and shift of the sigmoid (Platt 1999) with a slight pull of the scale towards 1.
 
     Args:
@@ -74,10 +74,10 @@ def fit_calibration(logits: Floats, relevant: NDArray[np.bool_]) -> Calibration:
         return loss
 
     optimiser.step(objective)  # type: ignore[no-untyped-call]
-    return Calibration(scale=float(log_scale.detach().exp()), shift=float(shift.detach()))
+    return ScoreCalibration(scale=float(log_scale.detach().exp()), shift=float(shift.detach()))
 
 
-def calibrate(scores: Sequence[Floats], examples: Sequence[RankingExample]) -> Calibration:
+def calibrate(scores: Sequence[Floats], examples: Sequence[RankingExample]) -> ScoreCalibration:
     """Fit on the labelled passages of some queries; scores are parallel to the passages of each example."""
     return fit_calibration(np.concatenate(scores), _relevant(examples))
 

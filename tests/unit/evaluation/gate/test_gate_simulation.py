@@ -5,7 +5,8 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from mangaassist_assets.evaluation.gate.gate import GateConfig, judge
+from mangaassist_assets.evaluation.gate.decision import GateConfig
+from mangaassist_assets.evaluation.gate.gate import judge
 from tests.support.gate_simulation import Planted, intent_results, ranking_results
 
 CONFIG = GateConfig(resamples=1000)

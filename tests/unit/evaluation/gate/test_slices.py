@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from mangaassist_assets.evaluation.gate.gate import GateConfig, judge
+from mangaassist_assets.evaluation.gate.decision import GateConfig
+from mangaassist_assets.evaluation.gate.gate import judge
 from mangaassist_assets.evaluation.gate.slices import judge_slices
 from mangaassist_assets.evaluation.gate.slices import testable as slices_to_test
 from mangaassist_assets.evaluation.results import GateInput, ModelResults

@@ -7,7 +7,7 @@ from dataclasses import fields
 import pytest
 from pydantic import ValidationError
 
-from mangaassist_assets.evaluation.gate.gate import GateConfig
+from mangaassist_assets.evaluation.gate.decision import GateConfig
 from mangaassist_assets.models.pipelines import INTENT, RERANKER
 from resources.settings.learning import LearningResource
 
