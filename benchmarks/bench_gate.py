@@ -79,7 +79,7 @@ def equals(trials: int) -> dict[str, dict[str, Any]]:
         f"intent_{examples}_{disagreement:g}": (intent_results, Planted(examples=examples, disagreement=disagreement))
         for examples, disagreement in ((3000, 0.06), (3000, 0.08), (3000, 0.1), (1076, 0.08), (300, 0.08))
     }
-    plans["intent_3000_0.08_guards"] = (intent_results, Planted(guards=True))
+    plans["intent_3000_0.08_guardrails"] = (intent_results, Planted(guardrails=True))
     plans["ranking_1000_0.3"] = (ranking_results, Planted(examples=1000, disagreement=0.3))
     plans["ranking_200_0.3"] = (ranking_results, Planted(examples=200, disagreement=0.3))
     bound = float(binom.ppf(0.99, trials, GateConfig().alpha)) / trials
@@ -121,7 +121,7 @@ def speed(repeats: int) -> dict[str, float]:
     """Return milliseconds a call takes on 3,000 examples with 73 slices and 10,000 resamples."""
     generator = np.random.default_rng(0)
     cases = {
-        "intent_all_guards": intent_results(Planted(guards=True), generator),
+        "intent_all_guardrails": intent_results(Planted(guardrails=True), generator),
         "ranking": ranking_results(Planted(disagreement=0.3), generator),
     }
     found = {}

@@ -10,14 +10,12 @@ from typing import Any, TypeAlias
 
 import dagster as dg
 
-from mangaassist_assets.assets import ALL_ASSETS
-from mangaassist_assets.assets.model_pipeline import build_pipeline_assets
-from mangaassist_assets.champion_jobs import promotion_jobs
-from mangaassist_assets.checks.gates import ALL_CHECKS, build_pipeline_checks
+from mangaassist_assets.assets import build_assets
+from mangaassist_assets.checks.gates import build_checks
 from mangaassist_assets.core.environment import ENVIRONMENT_VARIABLE, Environment, parse_environment
-from mangaassist_assets.jobs import ALL_JOBS, build_pipeline_job
+from mangaassist_assets.jobs import RETRAINING, build_jobs
 from mangaassist_assets.loggers import console_lines
-from mangaassist_assets.models.pipelines import ModelPipeline
+from mangaassist_assets.models.pipelines import ModelPipeline, registered_pipelines
 from mangaassist_assets.schedules import ALL_SCHEDULES
 from resources.aws.app_config import AppConfigResource
 from resources.aws.clients import AwsResource
@@ -37,7 +35,7 @@ from resources.settings.privacy import PrivacyResource
 from resources.settings.trace_mapping import TraceMappingResource
 from resources.store import StoreResource
 from resources.warehouse.warehouse import DuckDbWarehouseResource, RedshiftWarehouseResource
-from sensors import ALL_SENSORS
+from sensors import build_sensors
 
 Resource: TypeAlias = "dg.ConfigurableResource[Any]"
 
@@ -45,16 +43,14 @@ Resource: TypeAlias = "dg.ConfigurableResource[Any]"
 def build_definitions(
     environment: Environment = "local",
     *,
-    pipelines: Sequence[ModelPipeline] = (),
-    assets: Sequence[dg.AssetsDefinition] = (),
+    pipelines: Sequence[ModelPipeline] | None = None,
     **overrides: Resource,
 ) -> dg.Definitions:
     """Assemble assets, checks, jobs, sensors, schedules and resources for one environment.
 
     Args:
         environment: `local` (one machine, stand-ins for AWS) or `aws`.
-        pipelines: further model pipelines; of each the assets, the gate and the job are made.
-        assets: further assets, such as the datasets of those model pipelines.
+        pipelines: the model pipelines, by default the registered ones; assets, checks and jobs are made of them.
         overrides: resources by name that replace the environment's own.
 
     Raises:
@@ -65,11 +61,13 @@ def build_definitions(
     if unknown:
         msg = f"no resource is named {unknown[0]!r}; there are {', '.join(sorted(resources))}"
         raise KeyError(msg)
+    pipelines = registered_pipelines() if pipelines is None else pipelines
+    jobs = {job.name: job for job in build_jobs(pipelines)}
     return dg.Definitions(
-        assets=[*ALL_ASSETS, *assets, *(asset for pipeline in pipelines for asset in build_pipeline_assets(pipeline))],
-        asset_checks=[*ALL_CHECKS, *build_pipeline_checks(pipelines)],
-        jobs=[*ALL_JOBS, *(build_pipeline_job(pipeline) for pipeline in pipelines), *promotion_jobs(pipelines)],
-        sensors=ALL_SENSORS,
+        assets=build_assets(pipelines),
+        asset_checks=build_checks(pipelines),
+        jobs=jobs.values(),
+        sensors=build_sensors(jobs[RETRAINING]),
         schedules=ALL_SCHEDULES,
         resources=resources | overrides,
         # One machine of two cores gains nothing from a process a step, and each would import torch again.

@@ -4,19 +4,23 @@ One job is one model pipeline of the loop. A gate is a blocking check inside its
 stops its own deployment and nothing else. What touches production is unpartitioned and in no job that backfills.
 """
 
-from typing import Any
+from collections.abc import Iterable, Sequence
+from typing import Any, TypeAlias
 
 import dagster as dg
 
-from mangaassist_assets.champion_jobs import champion_evaluation, promotion_jobs
-from mangaassist_assets.models.pipelines import INTENT, MODEL_PIPELINES, RERANKER, ModelPipeline
+from mangaassist_assets.models.pipelines import ModelPipeline
+
+Job: TypeAlias = Any  # Dagster gives the type of an asset job that is not resolved yet no public name
+
+RETRAINING = "retraining"
+BUNDLE_BACKFILL = "bundle_backfill"
+CHAMPION_EVALUATION = "champion_evaluation"
 
 MINING = dg.AssetSelection.assets(
     "feedback_events", "recorded_feedback", "tagged_traces", "failed_traces", "failure_clusters", "review_queue"
 )
 REPORTS = dg.AssetSelection.assets("satisfaction_report", "usage_report")
-LEARNING = dg.AssetSelection.assets(*(asset for pipeline in MODEL_PIPELINES for asset in pipeline.learning_assets))
-DEPLOYMENT = dg.AssetSelection.assets(*(asset for pipeline in MODEL_PIPELINES for asset in pipeline.deployment_assets))
 INDEX_BUILD = dg.AssetSelection.assets("knowledge_chunks", "chunk_embeddings", "search_index", "retrieval_evaluation")
 INDEX_DEPLOYMENT = dg.AssetSelection.assets("live_index")
 CONFIGURATION = dg.AssetSelection.assets("runtime_configuration")
@@ -33,31 +37,6 @@ reports = dg.define_asset_job(
     "reports",
     selection=REPORTS,
     description="How satisfied the shoppers of one release bundle were, and what its turns took and cost.",
-)
-
-
-def build_pipeline_job(pipeline: ModelPipeline) -> Any:  # noqa: ANN401 - Dagster gives the type no public name
-    """Return the job that takes a model pipeline from its dataset to its endpoint."""
-    return dg.define_asset_job(
-        pipeline.job,
-        selection=dg.AssetSelection.assets(*pipeline.learning_assets, *pipeline.deployment_assets),
-        description=f"Dataset, challenger, gate and, if the gate says pass, deployment of the {pipeline.title}.",
-    )
-
-
-intent_retraining = build_pipeline_job(INTENT)
-reranker_retraining = build_pipeline_job(RERANKER)
-
-retraining = dg.define_asset_job(
-    "retraining",
-    selection=MINING | LEARNING | DEPLOYMENT,
-    description="Mining and all model pipelines of one release bundle in one run: what sensors and schedules start.",
-)
-
-bundle_backfill = dg.define_asset_job(
-    "bundle_backfill",
-    selection=MINING | LEARNING | MANIFEST,
-    description="Mines, trains and gates past bundles again with today's code. Deploys nothing.",
 )
 
 index_refresh = dg.define_asset_job(
@@ -78,25 +57,65 @@ release = dg.define_asset_job(
     description="Writes the manifest of one release bundle and what production runs now.",
 )
 
-bootstrap = dg.define_asset_job(
-    "bootstrap",
-    selection=dg.AssetSelection.assets("training_corpus", "golden_set", "first_intent_classifier", "first_reranker")
-    | dg.AssetSelection.assets("intent_endpoint", "reranker_endpoint")
-    | PRODUCTION_STATE,
-    description="First champions from the training corpus, and their endpoints.",
-)
 
-ALL_JOBS = (
-    champion_evaluation,
-    *promotion_jobs(),
-    failure_mining,
-    reports,
-    intent_retraining,
-    reranker_retraining,
-    retraining,
-    bundle_backfill,
-    index_refresh,
-    configuration_refresh,
-    release,
-    bootstrap,
-)
+def build_jobs(pipelines: Sequence[ModelPipeline]) -> tuple[Job, ...]:
+    """Return all jobs of a platform with these model pipelines."""
+    learning = _assets(asset for pipeline in pipelines for asset in pipeline.learning_assets)
+    deployment = _assets(asset for pipeline in pipelines for asset in pipeline.deployment_assets)
+    return (
+        failure_mining,
+        reports,
+        index_refresh,
+        configuration_refresh,
+        release,
+        *(job for pipeline in pipelines for job in _pipeline_jobs(pipeline)),
+        dg.define_asset_job(
+            RETRAINING,
+            selection=MINING | learning | deployment,
+            description="Mining and all model pipelines of one release bundle in one run: what sensors and schedules "
+            "start.",
+        ),
+        dg.define_asset_job(
+            BUNDLE_BACKFILL,
+            selection=MINING | learning | MANIFEST,
+            description="Mines, trains and gates past bundles again with today's code. Deploys nothing.",
+        ),
+        dg.define_asset_job(
+            CHAMPION_EVALUATION,
+            selection=_assets(pipeline.health_asset for pipeline in pipelines),
+            description="Every champion on what people reviewed since its dataset was closed. Changes nothing.",
+        ),
+        _bootstrap_job(pipelines),
+    )
+
+
+def _pipeline_jobs(pipeline: ModelPipeline) -> tuple[Job, ...]:
+    return (
+        dg.define_asset_job(
+            pipeline.job,
+            selection=_assets((*pipeline.learning_assets, *pipeline.deployment_assets)),
+            description=f"Dataset, challenger, gate and, if the gate says pass, deployment of the {pipeline.title}.",
+        ),
+        # `mangaassist models promote` runs it with an override.
+        dg.define_asset_job(
+            pipeline.promotion_job,
+            selection=_assets(pipeline.deployment_assets),
+            description=(
+                f"The champion {pipeline.title} and its endpoint, by the stored verdicts, or by an override in the "
+                "champion's configuration."
+            ),
+        ),
+    )
+
+
+def _bootstrap_job(pipelines: Sequence[ModelPipeline]) -> Job:
+    firsts = {one.first_asset: one.endpoint_asset for one in pipelines if one.first_asset is not None}
+    return dg.define_asset_job(
+        "bootstrap",
+        selection=_assets(("training_corpus", "golden_set", *firsts, *firsts.values())) | PRODUCTION_STATE,
+        description="First champions from the training corpus, and their endpoints.",
+    )
+
+
+def _assets(names: Iterable[str]) -> dg.AssetSelection:
+    return dg.AssetSelection.assets(*names)

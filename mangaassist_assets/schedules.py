@@ -2,9 +2,8 @@
 
 import dagster as dg
 
-from mangaassist_assets.champion_jobs import weekly_champion_evaluation
 from mangaassist_assets.core.bundles import bundles_by_start, newest_bundle
-from mangaassist_assets.jobs import failure_mining, index_refresh, retraining
+from mangaassist_assets.jobs import CHAMPION_EVALUATION, RETRAINING, failure_mining, index_refresh
 from mangaassist_assets.partitions import release_bundles
 from resources.mlflow.tracking import MlflowResource
 from resources.store import StoreResource
@@ -14,7 +13,7 @@ def _newest(instance: dg.DagsterInstance, mlflow: MlflowResource, store: StoreRe
     """Return the known release bundle whose first trace started last, or None before the first one.
 
     Imports register old bundles late: the order in which partitions were added says nothing. Bundles whose traces are
-    stored tell their start; of others the tracking server is asked.
+    stored have their start on record; of others the tracking server is asked.
     """
     known = release_bundles.get_partition_keys(dynamic_partitions_store=instance)
     stored = bundles_by_start(store.snapshots()) if known else {}
@@ -39,11 +38,11 @@ def nightly_mining(
 
 
 @dg.schedule(
-    job=retraining,
+    job_name=RETRAINING,
     cron_schedule="0 3 * * 0",
     execution_timezone="UTC",
     default_status=dg.DefaultScheduleStatus.RUNNING,
-    description="Every Sunday: retrain and gate both models on the newest release bundle.",
+    description="Every Sunday: retrain and gate all models on the newest release bundle.",
 )
 def weekly_retraining(
     context: dg.ScheduleEvaluationContext, mlflow: MlflowResource, store: StoreResource
@@ -66,6 +65,15 @@ nightly_index_refresh = dg.ScheduleDefinition(
     execution_timezone="UTC",
     default_status=dg.DefaultScheduleStatus.RUNNING,
     description="Every night: index what changed in the knowledge; unchanged content builds nothing.",
+)
+
+weekly_champion_evaluation = dg.ScheduleDefinition(
+    name="weekly_champion_evaluation",
+    job_name=CHAMPION_EVALUATION,
+    cron_schedule="0 4 * * 1",
+    execution_timezone="UTC",
+    default_status=dg.DefaultScheduleStatus.RUNNING,
+    description="Every Monday: judge the champions on fresh reviewed traffic, after Sunday's datasets are there.",
 )
 
 ALL_SCHEDULES = (nightly_mining, weekly_retraining, nightly_index_refresh, weekly_champion_evaluation)

@@ -1,14 +1,14 @@
 """Sensors, one module per external signal."""
 
+import dagster as dg
+
+from mangaassist_assets.jobs import Job
 from sensors.configuration_versions import configuration_versions
 from sensors.feedback_threshold import feedback_threshold
 from sensors.new_release_bundles import new_release_bundles
-from sensors.release_after_retraining import release_after_gated_retraining, release_after_retraining
+from sensors.release_after_retraining import build_release_sensors
 
-ALL_SENSORS = (
-    feedback_threshold,
-    configuration_versions,
-    new_release_bundles,
-    release_after_retraining,
-    release_after_gated_retraining,
-)
+
+def build_sensors(retraining: Job) -> tuple[dg.SensorDefinition, ...]:
+    """Return all sensors; some watch the runs of the job `retraining`, which is made of the model pipelines."""
+    return (feedback_threshold, configuration_versions, new_release_bundles, *build_release_sensors(retraining))

@@ -10,7 +10,7 @@ from dataclasses import replace
 
 import dagster as dg
 
-from mangaassist_assets.jobs import retraining
+from mangaassist_assets.jobs import RETRAINING
 from mangaassist_assets.partitions import release_bundles
 from resources.feedback.feedback_stream import KinesisFeedbackResource
 from resources.mlflow.tracking import MlflowResource
@@ -19,7 +19,7 @@ from resources.store import StoreResource
 
 @dg.sensor(
     name="feedback_threshold",
-    job=retraining,
+    job_name=RETRAINING,
     minimum_interval_seconds=30,
     default_status=dg.DefaultSensorStatus.RUNNING,
     description="Retrains on a release bundle when its thumbs-downs since the last firing reach a number and a share.",

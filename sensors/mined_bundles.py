@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 
-from mangaassist_assets.jobs import bundle_backfill, failure_mining, retraining
+from mangaassist_assets.jobs import BUNDLE_BACKFILL, RETRAINING, failure_mining
 from mangaassist_assets.partitions import release_bundles
 
 if TYPE_CHECKING:
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 MINED = dg.AssetKey("tagged_traces")
 SENSOR = "new_release_bundles"
-_MINING_JOBS = frozenset({failure_mining.name, retraining.name, bundle_backfill.name})
+_MINING_JOBS = frozenset({failure_mining.name, RETRAINING, BUNDLE_BACKFILL})
 _PARTITION_TAG = "dagster/partition"
 _RUNS_LOOKED_AT = 50
 # Dagster's daemon says every 30 seconds that it lives.

@@ -6,7 +6,7 @@ be steps of that run: they are requested when it is over. `mangaassist loop` wri
 
 import dagster as dg
 
-from mangaassist_assets.jobs import release, retraining
+from mangaassist_assets.jobs import Job, release
 
 PARTITION_TAG = "dagster/partition"
 WILL_RETRY_TAG = "dagster/will_retry"
@@ -34,8 +34,22 @@ def request_release(context: dg.RunStatusSensorContext) -> dg.RunRequest | dg.Sk
     )
 
 
-def build_release_sensor(name: str, *, status: dg.DagsterRunStatus, when: str) -> dg.SensorDefinition:
-    """Return the sensor of one way in which a retraining run ends: Dagster watches one status a sensor."""
+def build_release_sensors(retraining: Job) -> tuple[dg.SensorDefinition, ...]:
+    """Return a sensor for each way in which a run of the job `retraining` ends: Dagster watches one status a sensor."""
+    return (
+        _release_sensor(
+            "release_after_retraining", retraining, status=dg.DagsterRunStatus.SUCCESS, when="that passed its gates"
+        ),
+        _release_sensor(
+            "release_after_gated_retraining",
+            retraining,
+            status=dg.DagsterRunStatus.FAILURE,
+            when="that a gate (or a failure) stopped",
+        ),
+    )
+
+
+def _release_sensor(name: str, retraining: Job, *, status: dg.DagsterRunStatus, when: str) -> dg.SensorDefinition:
 
     @dg.run_status_sensor(
         name=name,
@@ -50,11 +64,3 @@ def build_release_sensor(name: str, *, status: dg.DagsterRunStatus, when: str) -
         return request_release(context)
 
     return release_sensor
-
-
-release_after_retraining = build_release_sensor(
-    "release_after_retraining", status=dg.DagsterRunStatus.SUCCESS, when="that passed its gates"
-)
-release_after_gated_retraining = build_release_sensor(
-    "release_after_gated_retraining", status=dg.DagsterRunStatus.FAILURE, when="that a gate (or a failure) stopped"
-)

@@ -1,7 +1,8 @@
 """What every asset module shares: owners, pools, and how snapshots and plain figures become metadata."""
 
 import base64
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 import dagster as dg
 
@@ -52,6 +53,15 @@ def _metadata_value(figure: Figure | dg.MetadataValue) -> dg.MetadataValue:
             return dg.MetadataValue.float(figure)
         case _:
             return table(figure)
+
+
+@contextmanager
+def as_failure(*errors: type[Exception]) -> Iterator[None]:
+    """Let errors that explain themselves fail the step with their message alone; trying again would not help."""
+    try:
+        yield
+    except errors as error:
+        raise dg.Failure(str(error), allow_retries=False) from error
 
 
 def leave_out(context: dg.AssetExecutionContext, reason: str) -> None:

@@ -1,10 +1,13 @@
 """The bootstrap: the training corpus, and the first champions, which have nothing to be compared with."""
 
+from typing import TYPE_CHECKING
+
 import dagster as dg
 
 from mangaassist_assets.assets.common import LEFT_OUT, ML_ENGINEERING, TRAINING_POOL, leave_out, materialized, table
 from mangaassist_assets.assets.golden import golden_set
-from mangaassist_assets.models.pipelines import INTENT, RERANKER
+from mangaassist_assets.assets.model_pipeline import train, training_metadata
+from mangaassist_assets.models.pipelines import INTENT, RERANKER, ModelPipeline
 from resources.aws.app_config import AppConfigResource
 from resources.mlflow.tracking import MlflowResource
 from resources.ray.trainers import TrainerResource
@@ -12,6 +15,9 @@ from resources.search.embeddings import EmbeddingsResource
 from resources.search.indexes import SearchResource
 from resources.settings.learning import LearningResource
 from resources.store import StoreResource
+
+if TYPE_CHECKING:
+    from mangaassist_assets.models.registration.registration import Registered
 
 
 @dg.asset(group_name="bootstrap", owners=[ML_ENGINEERING], kinds={"json"}, code_version="1")
@@ -66,20 +72,16 @@ def first_intent_classifier(
     A pretrained DistilBERT (or, by configuration, one of a hub) with its head; registered in MLflow with the
     digest of its dataset and of its files.
     """
-    from mangaassist_assets.assets.registration import become_first_champion, present_champion
-    from mangaassist_assets.assets.training import train_model
     from mangaassist_assets.datasets.building.intent_dataset import build_intent_dataset
     from mangaassist_assets.datasets.sources.golden_set import read_golden
     from mangaassist_assets.datasets.sources.training_corpus import read_corpus
 
-    if (present := present_champion(context, mlflow, INTENT)) is not None:
+    if (present := _present_champion(context, mlflow, INTENT)) is not None:
         return present
     snapshots = store.snapshots()
     version = build_intent_dataset(read_corpus(snapshots), [], golden_texts=read_golden(snapshots)).seal()
-    model = train_model(
-        context, INTENT, learning=learning, mlflow=mlflow, store=store, trainer=trainer, dataset=version, bundle=None
-    )
-    return become_first_champion(context, mlflow, INTENT, model)
+    registered = train(context, INTENT, version, None, learning=learning, mlflow=mlflow, store=store, trainer=trainer)
+    return _first_champion(context, mlflow, registered)
 
 
 @dg.asset(
@@ -106,13 +108,11 @@ def first_reranker(
     Without a second passage there is nothing to tell apart: no reranker is made then, and the chatbot keeps the order
     of retrieval.
     """
-    from mangaassist_assets.assets.registration import become_first_champion, present_champion
-    from mangaassist_assets.assets.training import train_model
     from mangaassist_assets.datasets.building.intent_dataset import EmptyDatasetError
     from mangaassist_assets.datasets.building.ranking_versions import first_ranking_version
     from mangaassist_assets.datasets.building.recorded_searches import live_search
 
-    if (present := present_champion(context, mlflow, RERANKER)) is not None:
+    if (present := _present_champion(context, mlflow, RERANKER)) is not None:
         return present
     live = live_search(search.index(), embeddings.embedder(), app_config.configuration().routing().retrieval)
     try:
@@ -123,7 +123,37 @@ def first_reranker(
         return dg.MaterializeResult(
             data_version=dg.DataVersion("none"), metadata={LEFT_OUT: dg.MetadataValue.text(str(error))}
         )
-    model = train_model(
-        context, RERANKER, learning=learning, mlflow=mlflow, store=store, trainer=trainer, dataset=version, bundle=None
+    registered = train(context, RERANKER, version, None, learning=learning, mlflow=mlflow, store=store, trainer=trainer)
+    return _first_champion(context, mlflow, registered)
+
+
+def _present_champion(
+    context: dg.AssetExecutionContext, mlflow: MlflowResource, pipeline: ModelPipeline
+) -> dg.MaterializeResult[None] | None:
+    """Return the materialization that leaves a model pipeline's champion as it is; None where there is none."""
+    champion = mlflow.version_by_alias(pipeline.model_name, "champion")
+    if champion is None:
+        return None
+    context.log.info(f"version {champion.version} is champion: only a gate replaces it, there is nothing to train")
+    digest = champion.artifact_sha256 or "unknown"
+    return dg.MaterializeResult(
+        data_version=dg.DataVersion(digest[:16]),
+        metadata={
+            "version": dg.MetadataValue.text(champion.version),
+            "artifact_sha256": dg.MetadataValue.text(digest),
+            "model_version": dg.MetadataValue.url(mlflow.model_version_url(pipeline.model_name, champion.version)),
+        },
     )
-    return become_first_champion(context, mlflow, RERANKER, model)
+
+
+def _first_champion(
+    context: dg.AssetExecutionContext, mlflow: MlflowResource, registered: "Registered"
+) -> dg.MaterializeResult[None]:
+    from mangaassist_assets.models.registration.registration import become_first_champion
+
+    model = registered.model
+    if become_first_champion(mlflow, model):
+        context.log.info(f"version {model.version} is the first champion")
+    return dg.MaterializeResult(
+        data_version=dg.DataVersion(model.artifact_sha256[:16]), metadata=training_metadata(mlflow, registered)
+    )

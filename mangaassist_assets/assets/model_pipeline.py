@@ -1,16 +1,31 @@
 """The assets of a model pipeline, made from its names; only its dataset is an asset of its own."""
 
+from typing import TYPE_CHECKING
+
 import dagster as dg
 
 from mangaassist_assets.assets.champion_health import build_champion_health_asset
-from mangaassist_assets.assets.common import ML_ENGINEERING, TRAINING_POOL
-from mangaassist_assets.assets.deployment import build_champion_asset, build_endpoint_asset
+from mangaassist_assets.assets.common import (
+    ML_ENGINEERING,
+    TRAINING_POOL,
+    as_failure,
+    image,
+    materialized,
+    table,
+)
+from mangaassist_assets.assets.deployment import build_endpoint_asset
+from mangaassist_assets.assets.promotion import build_champion_asset
 from mangaassist_assets.models.pipelines import ModelPipeline
 from mangaassist_assets.partitions import release_bundles
 from resources.mlflow.tracking import MlflowResource
 from resources.ray.trainers import TrainerResource
 from resources.settings.learning import LearningResource
 from resources.store import StoreResource
+
+if TYPE_CHECKING:
+    from mangaassist_assets.datasets.versions.versions import DatasetVersion
+    from mangaassist_assets.models.champion_challenger import Evaluation, Judged
+    from mangaassist_assets.models.registration.registration import Registered
 
 
 def build_pipeline_assets(pipeline: ModelPipeline) -> tuple[dg.AssetsDefinition, ...]:
@@ -50,23 +65,18 @@ def build_challenger_asset(pipeline: ModelPipeline) -> dg.AssetsDefinition:
         store: StoreResource,
         trainer: TrainerResource,
     ) -> dg.MaterializeResult[None]:
-        from mangaassist_assets.assets.registration import challenger_result
-        from mangaassist_assets.assets.training import train_model
         from mangaassist_assets.datasets.versions.stored_versions import read_dataset_version
+        from mangaassist_assets.models.registration.registration import keep_challenger
 
-        bundle = context.partition_key
-        version = read_dataset_version(store.snapshots(), pipeline.dataset_asset, bundle)
-        model = train_model(
-            context,
-            pipeline,
-            learning=learning,
-            mlflow=mlflow,
-            store=store,
-            trainer=trainer,
-            dataset=version,
-            bundle=bundle,
+        snapshots, bundle = store.snapshots(), context.partition_key
+        dataset = read_dataset_version(snapshots, pipeline.dataset_asset, bundle)
+        registered = train(
+            context, pipeline, dataset, bundle, learning=learning, mlflow=mlflow, store=store, trainer=trainer
         )
-        return challenger_result(context, mlflow, store, pipeline, model)
+        snapshot, newer = keep_challenger(mlflow, snapshots, pipeline, registered.model)
+        if newer is not None:
+            context.log.info(f"the alias challenger stays with version {newer.version} of a newer bundle")
+        return materialized(snapshot, training_metadata(mlflow, registered))
 
     return challenger
 
@@ -86,15 +96,132 @@ def build_evaluation_asset(pipeline: ModelPipeline) -> dg.AssetsDefinition:
             f"Champion and challenger of the {pipeline.title} on the same held-out examples, and the gate's verdict on "
             "them.\n\n"
             "Paired: both answer every example of the dataset's test side, which neither was trained on, and both are "
-            "timed in turns. The verdict is `pass`, `fail` or `insufficient_evidence`, with figures, slices and guards."
+            "timed in turns. The verdict is `pass`, `fail` or `insufficient_evidence`, with figures, slices and "
+            "guardrail metrics."
         ),
     )
     def evaluation(
         context: dg.AssetExecutionContext, learning: LearningResource, mlflow: MlflowResource, store: StoreResource
     ) -> dg.MaterializeResult[None]:
-        from mangaassist_assets.assets.evaluation import evaluate, evaluation_result
+        from mangaassist_assets.models.champion_challenger import NoChampionError, evaluate, keep_evaluation
 
-        judged = evaluate(mlflow, store, learning, pipeline, bundle=context.partition_key)
-        return evaluation_result(context, mlflow, store, pipeline, judged)
+        snapshots = store.snapshots()
+        with as_failure(NoChampionError):
+            judged = evaluate(
+                mlflow,
+                snapshots,
+                pipeline,
+                learning.model_type(pipeline),
+                bundle=context.partition_key,
+                gate=learning.gate(),
+            )
+        snapshot = keep_evaluation(snapshots, pipeline, judged.evaluation)
+        chart = _log_decision(mlflow, pipeline, judged)
+        context.log.info(judged.evaluation.summary())
+        return materialized(snapshot, _evaluation_metadata(mlflow, pipeline, judged.evaluation, chart))
 
     return evaluation
+
+
+def train(
+    context: dg.AssetExecutionContext,
+    pipeline: ModelPipeline,
+    dataset: "DatasetVersion",
+    bundle: str | None,
+    *,
+    learning: LearningResource,
+    mlflow: MlflowResource,
+    store: StoreResource,
+    trainer: TrainerResource,
+) -> "Registered":
+    """Train a model pipeline's model on a dataset version and register it; None for `bundle` is the bootstrap."""
+    from mangaassist_assets.models.registration.registration import TrainingPlatform
+    from mangaassist_assets.models.registration.training import progress_logger, train_model
+    from mangaassist_assets.serving.endpoint_schemas import pipeline_schemas
+
+    platform = TrainingPlatform(
+        tracking=mlflow,
+        snapshots=store.snapshots(),
+        scratch=store.cache("training"),
+        schemas=pipeline_schemas(pipeline).files,
+        dagster_run_id=context.run.run_id,
+        logger=context.log,
+        report=progress_logger(context.log),
+    )
+    model_type = learning.model_type(pipeline)
+    return train_model(platform, pipeline, dataset, bundle=bundle, model_type=model_type, trainer=trainer)
+
+
+def training_metadata(mlflow: MlflowResource, registered: "Registered") -> dict[str, dg.MetadataValue]:
+    """Return links of a registered model, with figures, pictures and tables of its training if there was one."""
+    model, trained = registered.model, registered.trained
+    links: dict[str, dg.MetadataValue] = {
+        "version": dg.MetadataValue.text(model.version),
+        "artifact_sha256": dg.MetadataValue.text(model.artifact_sha256),
+        "dataset_digest": dg.MetadataValue.text(model.dataset_digest),
+        "mlflow_run": dg.MetadataValue.url(mlflow.run_url(model.run_id)),
+        "model_version": dg.MetadataValue.url(mlflow.model_version_url(model.name, model.version)),
+    }
+    if trained is None:
+        return links
+    figures: list[dict[str, str | int | float | bool | None]] = [
+        {"figure": name, "value": round(value, 4)} for name, value in sorted(trained.metrics.items())
+    ]
+    return {
+        **links,
+        "kept": dg.MetadataValue.text(trained.kept),
+        "started_from": dg.MetadataValue.text(trained.started_from),
+        "figures": table(figures),
+        **{name.removesuffix(".png"): image(name.removesuffix(".png"), png) for name, png in trained.charts.items()},
+        **{name: table([dict(row) for row in rows]) for name, rows in trained.tables.items()},
+        "limits": dg.MetadataValue.md("\n".join(f"- {limit}" for limit in trained.limits) or "none known"),
+    }
+
+
+def _log_decision(mlflow: MlflowResource, pipeline: ModelPipeline, judged: "Judged") -> bytes | None:
+    """Log the gate's decision with the challenger and return its chart; None where an earlier verdict stands."""
+    if judged.decision is None:
+        return None
+    from mangaassist_assets.evaluation.gate.chart import gate_chart
+    from resources.mlflow.verdicts import log_verdict
+
+    evaluation, chart = judged.evaluation, gate_chart(judged.decision)
+    log_verdict(
+        mlflow.client(),
+        mlflow.registry().get(pipeline.model_name, evaluation.challenger_version),
+        champion_version=evaluation.champion_version,
+        verdict=evaluation.verdict,
+        metric=evaluation.metric,
+        score=evaluation.challenger_score,
+        examples=evaluation.test_examples,
+        decision=judged.decision.to_dict(),
+        markdown=evaluation.table,
+        chart=chart,
+    )
+    return chart
+
+
+def _evaluation_metadata(
+    mlflow: MlflowResource, pipeline: ModelPipeline, evaluation: "Evaluation", chart: bytes | None
+) -> dict[str, dg.MetadataValue]:
+    from resources.mlflow.registry import MODEL_TAG
+
+    name = pipeline.model_name
+    challenger = mlflow.registry().get(name, evaluation.challenger_version)
+    metadata: dict[str, dg.MetadataValue] = {
+        "verdict": dg.MetadataValue.text(evaluation.verdict),
+        "reasons": dg.MetadataValue.text("; ".join(evaluation.reasons)),
+        "champion": dg.MetadataValue.float(round(evaluation.champion_score, 4)),
+        "challenger": dg.MetadataValue.float(round(evaluation.challenger_score, 4)),
+        "test_examples": dg.MetadataValue.int(evaluation.test_examples),
+        "decision": dg.MetadataValue.md(evaluation.table),
+        "champion_version": dg.MetadataValue.url(mlflow.model_version_url(name, evaluation.champion_version)),
+        "challenger_version": dg.MetadataValue.url(mlflow.model_version_url(name, evaluation.challenger_version)),
+        "mlflow_run": dg.MetadataValue.url(mlflow.run_url(challenger.run_id or "")),
+    }
+    # MLflow's own page of a version lacks this link; versions of before there were models have none.
+    if (model_id := challenger.tags.get(MODEL_TAG)) is not None:
+        metadata["logged_model"] = dg.MetadataValue.url(mlflow.logged_model_url(model_id))
+    if chart is not None:
+        metadata["differences"] = image("challenger minus champion", chart)
+    return metadata

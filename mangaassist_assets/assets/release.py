@@ -6,7 +6,7 @@ import dagster as dg
 
 from mangaassist_assets.assets.common import PLATFORM, RELEASE_MANAGEMENT, materialized
 from mangaassist_assets.assets.traces import tagged_traces
-from mangaassist_assets.models.pipelines import MODEL_PIPELINES, ModelPipeline
+from mangaassist_assets.models.pipelines import ModelPipeline
 from mangaassist_assets.partitions import release_bundles
 from resources.aws.app_config import AppConfigResource
 from resources.aws.endpoints import SageMakerResource
@@ -33,7 +33,7 @@ def runtime_configuration(
     return materialized(snapshot, review_figures(reviews))
 
 
-def build_release_assets(pipelines: Sequence[ModelPipeline] = MODEL_PIPELINES) -> tuple[dg.AssetsDefinition, ...]:
+def build_release_assets(pipelines: Sequence[ModelPipeline]) -> tuple[dg.AssetsDefinition, ...]:
     """Return what production runs and the manifest of each bundle, with these model pipelines in them."""
     return _build_active_release(pipelines), _build_release_manifest(pipelines)
 

@@ -1,14 +1,14 @@
-"""The check that says aloud when a champion decayed; it stops nothing, for what serves is no worse by being judged."""
+"""The check that warns when a champion decayed; it stops nothing, for what serves is no worse by being judged."""
 
 from collections.abc import Sequence
 
 import dagster as dg
 
-from mangaassist_assets.models.pipelines import MODEL_PIPELINES, ModelPipeline
+from mangaassist_assets.models.pipelines import ModelPipeline
 from resources.store import StoreResource
 
 
-def build_champion_checks(pipelines: Sequence[ModelPipeline] = MODEL_PIPELINES) -> tuple[dg.AssetChecksDefinition, ...]:
+def build_champion_checks(pipelines: Sequence[ModelPipeline]) -> tuple[dg.AssetChecksDefinition, ...]:
     """Return the checks of model pipelines' champions."""
     return tuple(build_champion_check(pipeline) for pipeline in pipelines)
 
@@ -26,7 +26,7 @@ def build_champion_check(pipeline: ModelPipeline) -> dg.AssetChecksDefinition:
         ),
     )
     def champion_not_decayed(store: StoreResource) -> dg.AssetCheckResult:
-        from mangaassist_assets.assets.champion_health import HEALTH_FILE
+        from mangaassist_assets.monitoring.champion_health import HEALTH_FILE
 
         snapshots = store.snapshots()
         snapshot = snapshots.find(pipeline.health_asset)

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 import dagster as dg
 
 from mangaassist_assets.assets.common import table
-from mangaassist_assets.datasets.guards.limits import INTENT_LIMITS, RANKING_LIMITS, DatasetLimits
-from mangaassist_assets.models.pipelines import INTENT, RERANKER, ModelPipeline
+from mangaassist_assets.models.pipelines import ModelPipeline, PipelineDataset
 from mangaassist_assets.partitions import release_bundles
 from resources.search.embeddings import EmbeddingsResource
 from resources.store import StoreResource
@@ -18,27 +17,30 @@ if TYPE_CHECKING:
     from mangaassist_assets.datasets.guards.health import HealthResult
 
 
-def build_dataset_checks() -> tuple[dg.AssetChecksDefinition, ...]:
-    """Return the checks of both datasets."""
+def build_dataset_checks(pipeline: ModelPipeline) -> tuple[dg.AssetChecksDefinition, ...]:
+    """Return the checks of a model pipeline's dataset; those of labels only where it has classes."""
+    dataset = pipeline.dataset
+    checks = (
+        build_size_check(dataset),
+        build_repetition_check(dataset),
+        build_leakage_check(dataset),
+        build_redaction_check(dataset),
+    )
+    if dataset.label_column is None:
+        return checks
     return (
-        build_size_check(INTENT, limits=INTENT_LIMITS),
-        build_size_check(RERANKER, limits=RANKING_LIMITS),
-        build_balance_check(INTENT, limits=INTENT_LIMITS),
-        build_repetition_check(INTENT, limits=INTENT_LIMITS, text_column="text"),
-        build_repetition_check(RERANKER, limits=RANKING_LIMITS, text_column="query"),
-        build_leakage_check(INTENT, text_column="text"),
-        build_leakage_check(RERANKER, text_column="query"),
-        build_noise_check(INTENT, limits=INTENT_LIMITS),
-        build_redaction_check(INTENT, text_columns=("text",)),
-        build_redaction_check(RERANKER, text_columns=("query", "passage")),
+        *checks,
+        build_balance_check(dataset, dataset.label_column),
+        build_noise_check(dataset, dataset.label_column),
     )
 
 
-def build_size_check(pipeline: ModelPipeline, *, limits: DatasetLimits) -> dg.AssetChecksDefinition:
+def build_size_check(dataset: PipelineDataset) -> dg.AssetChecksDefinition:
     """Return the blocking check that refuses a dataset with too few examples on a side."""
+    limits = dataset.limits
 
     @dg.asset_check(
-        asset=pipeline.dataset_asset,
+        asset=dataset.asset,
         name="enough_examples",
         blocking=True,
         partitions_def=release_bundles,
@@ -51,61 +53,62 @@ def build_size_check(pipeline: ModelPipeline, *, limits: DatasetLimits) -> dg.As
         from mangaassist_assets.datasets.guards.health import judge_size
         from mangaassist_assets.datasets.versions.stored_versions import read_dataset
 
-        frame, _ = read_dataset(store.snapshots(), pipeline.dataset_asset, context.partition_key)
+        frame, _ = read_dataset(store.snapshots(), dataset.asset, context.partition_key)
         return _result(judge_size(frame, limits), "sides")
 
     return enough_examples
 
 
-def build_balance_check(pipeline: ModelPipeline, *, limits: DatasetLimits) -> dg.AssetChecksDefinition:
-    """Return the blocking check that refuses a dataset about one intent, or with too many that cannot be learned."""
+def build_balance_check(dataset: PipelineDataset, label_column: str) -> dg.AssetChecksDefinition:
+    """Return the blocking check that refuses a dataset about one label, or with too many that cannot be learned."""
 
     @dg.asset_check(
-        asset=pipeline.dataset_asset,
-        name="balanced_intents",
+        asset=dataset.asset,
+        name="balanced_labels",
         blocking=True,
         partitions_def=release_bundles,
-        description="No intent has most of train, and most intents have enough examples to be learned.",
+        description=f"No {label_column} has most of train, and most of them have enough examples to be learned.",
     )
-    def balanced_intents(context: dg.AssetCheckExecutionContext, store: StoreResource) -> dg.AssetCheckResult:
+    def balanced_labels(context: dg.AssetCheckExecutionContext, store: StoreResource) -> dg.AssetCheckResult:
         from mangaassist_assets.datasets.guards.health import judge_balance
         from mangaassist_assets.datasets.versions.stored_versions import read_dataset
 
-        frame, _ = read_dataset(store.snapshots(), pipeline.dataset_asset, context.partition_key)
-        return _result(judge_balance(frame, limits), "intents, the smallest first")
+        frame, _ = read_dataset(store.snapshots(), dataset.asset, context.partition_key)
+        return _result(
+            judge_balance(frame, dataset.limits, label_column=label_column), f"{label_column}s, the smallest first"
+        )
 
-    return balanced_intents
+    return balanced_labels
 
 
-def build_repetition_check(
-    pipeline: ModelPipeline, *, limits: DatasetLimits, text_column: str
-) -> dg.AssetChecksDefinition:
+def build_repetition_check(dataset: PipelineDataset) -> dg.AssetChecksDefinition:
     """Return the blocking check that refuses a dataset which says the same again and again."""
 
     @dg.asset_check(
-        asset=pipeline.dataset_asset,
+        asset=dataset.asset,
         name="few_duplicates",
         blocking=True,
         partitions_def=release_bundles,
         description=(
-            f"No copies on a side, and at most {limits.repeated_share:.0%} of it nearly repeats another message."
+            f"No copies on a side, and at most {dataset.limits.repeated_share:.0%} of it nearly repeats another "
+            "message."
         ),
     )
     def few_duplicates(context: dg.AssetCheckExecutionContext, store: StoreResource) -> dg.AssetCheckResult:
         from mangaassist_assets.datasets.guards.health import judge_repetition
         from mangaassist_assets.datasets.versions.stored_versions import read_dataset
 
-        frame, _ = read_dataset(store.snapshots(), pipeline.dataset_asset, context.partition_key)
-        return _result(judge_repetition(frame, limits, text_column=text_column), "sides")
+        frame, _ = read_dataset(store.snapshots(), dataset.asset, context.partition_key)
+        return _result(judge_repetition(frame, dataset.limits, text_column=dataset.text_columns[0]), "sides")
 
     return few_duplicates
 
 
-def build_leakage_check(pipeline: ModelPipeline, *, text_column: str) -> dg.AssetChecksDefinition:
+def build_leakage_check(dataset: PipelineDataset) -> dg.AssetChecksDefinition:
     """Return the blocking check that refuses a dataset which leaks, between its sides or from what judges models."""
 
     @dg.asset_check(
-        asset=pipeline.dataset_asset,
+        asset=dataset.asset,
         name="no_leakage",
         blocking=True,
         partitions_def=release_bundles,
@@ -122,11 +125,15 @@ def build_leakage_check(pipeline: ModelPipeline, *, text_column: str) -> dg.Asse
         from mangaassist_assets.datasets.versions.stored_versions import read_dataset
 
         snapshots = store.snapshots()
-        frame, card = read_dataset(snapshots, pipeline.dataset_asset, context.partition_key)
+        frame, card = read_dataset(snapshots, dataset.asset, context.partition_key)
         as_of_ms = card.get("as_of_ms")
-        earlier = earlier_versions(snapshots, pipeline.dataset_asset, context.partition_key, as_of_ms=as_of_ms)
+        earlier = earlier_versions(snapshots, dataset.asset, context.partition_key, as_of_ms=as_of_ms)
         leaks = find_leaks(
-            frame, text_column=text_column, golden=read_golden(snapshots), earlier=earlier, as_of_ms=as_of_ms
+            frame,
+            text_column=dataset.text_columns[0],
+            golden=read_golden(snapshots),
+            earlier=earlier,
+            as_of_ms=as_of_ms,
         )
         crossings: list[str] = []
         for version in earlier:
@@ -138,7 +145,7 @@ def build_leakage_check(pipeline: ModelPipeline, *, text_column: str) -> dg.Asse
             found = [*crossings[:3], *(leak.describe() for leak in leaks[:5])]
             description = (
                 f"{len(leaks)} leaks and {len(crossings)} versions with other sides: {'; '.join(found)}. Materialize "
-                f"{pipeline.dataset_asset} again; if that does not help, report the example ids"
+                f"{dataset.asset} again; if that does not help, report the example ids"
             )
         else:
             description = f"no leak; compared with the golden set and {len(earlier)} earlier versions"
@@ -166,15 +173,15 @@ def build_leakage_check(pipeline: ModelPipeline, *, text_column: str) -> dg.Asse
     return no_leakage
 
 
-def build_noise_check(pipeline: ModelPipeline, *, limits: DatasetLimits) -> dg.AssetChecksDefinition:
+def build_noise_check(dataset: PipelineDataset, label_column: str) -> dg.AssetChecksDefinition:
     """Return the blocking check that refuses a dataset of which too many labels are probably wrong."""
 
     @dg.asset_check(
-        asset=pipeline.dataset_asset,
+        asset=dataset.asset,
         name="little_label_noise",
         blocking=True,
         partitions_def=release_bundles,
-        description=f"Not clearly more than {limits.noise:.0%} of the labels are wrong, by confident learning.",
+        description=f"Not clearly more than {dataset.limits.noise:.0%} of the labels are wrong, by confident learning.",
     )
     def little_label_noise(
         context: dg.AssetCheckExecutionContext, embeddings: EmbeddingsResource, store: StoreResource
@@ -184,22 +191,21 @@ def build_noise_check(pipeline: ModelPipeline, *, limits: DatasetLimits) -> dg.A
         from mangaassist_assets.datasets.versions.stored_versions import read_dataset
         from mangaassist_assets.mining.clustering.message_vectors import embed_messages
 
-        frame, _ = read_dataset(store.snapshots(), pipeline.dataset_asset, context.partition_key)
-        vectors, _ = embed_messages(
-            frame["text"].to_list(), embedder=embeddings.embedder(), cache=store.embedding_cache()
-        )
-        report = find_label_noise(frame["example_id"].to_list(), frame["intent"].to_list(), vectors)
+        frame, _ = read_dataset(store.snapshots(), dataset.asset, context.partition_key)
+        texts = frame[dataset.text_columns[0]].to_list()
+        vectors, _ = embed_messages(texts, embedder=embeddings.embedder(), cache=store.embedding_cache())
+        report = find_label_noise(frame["example_id"].to_list(), frame[label_column].to_list(), vectors)
         context.log.info(f"{report.examples} labels judged, {len(report.suspects)} suspects")
-        return _result(judge_noise(report, limits), "suspects")
+        return _result(judge_noise(report, dataset.limits), "suspects")
 
     return little_label_noise
 
 
-def build_redaction_check(pipeline: ModelPipeline, *, text_columns: tuple[str, ...]) -> dg.AssetChecksDefinition:
+def build_redaction_check(dataset: PipelineDataset) -> dg.AssetChecksDefinition:
     """Return the blocking check that refuses a dataset in which personal data is left."""
 
     @dg.asset_check(
-        asset=pipeline.dataset_asset,
+        asset=dataset.asset,
         name="no_personal_data",
         blocking=True,
         partitions_def=release_bundles,
@@ -213,11 +219,11 @@ def build_redaction_check(pipeline: ModelPipeline, *, text_columns: tuple[str, .
         from mangaassist_assets.retrieval.stored_knowledge import read_vocabulary
 
         snapshots = store.snapshots()
-        frame, _ = read_dataset(snapshots, pipeline.dataset_asset, context.partition_key)
+        frame, _ = read_dataset(snapshots, dataset.asset, context.partition_key)
         words = read_vocabulary(snapshots)
         left: Counter[str] = Counter()
         examples: set[str] = set()
-        for column in text_columns:
+        for column in dataset.text_columns:
             # A passage stands beside many queries: each text is looked at once.
             for text, example_id in frame.unique(column).select(column, "example_id").iter_rows():
                 found = residual(text, vocabulary=words)
@@ -228,7 +234,7 @@ def build_redaction_check(pipeline: ModelPipeline, *, text_columns: tuple[str, .
             passed=not left,
             severity=dg.AssetCheckSeverity.ERROR,
             description=(
-                f"{len(examples)} texts still hold personal data: materialize {pipeline.dataset_asset} again; if that "
+                f"{len(examples)} texts still hold personal data: materialize {dataset.asset} again; if that "
                 "does not help, report the example ids"
                 if left
                 else "a second pass finds nothing"

@@ -5,12 +5,12 @@ from collections.abc import Sequence
 import dagster as dg
 
 from mangaassist_assets.checks.results import check_result
-from mangaassist_assets.models.pipelines import MODEL_PIPELINES, ModelPipeline
+from mangaassist_assets.models.pipelines import ModelPipeline
 from resources.aws.endpoints import SageMakerResource
 from resources.mlflow.tracking import MlflowResource
 
 
-def build_endpoint_checks(pipelines: Sequence[ModelPipeline] = MODEL_PIPELINES) -> tuple[dg.AssetChecksDefinition, ...]:
+def build_endpoint_checks(pipelines: Sequence[ModelPipeline]) -> tuple[dg.AssetChecksDefinition, ...]:
     """Return the checks of model pipelines' endpoints."""
     return tuple(build_endpoint_check(pipeline) for pipeline in pipelines)
 

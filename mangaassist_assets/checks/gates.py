@@ -11,7 +11,7 @@ from mangaassist_assets.checks.coverage import build_coverage_check
 from mangaassist_assets.checks.datasets import build_dataset_checks
 from mangaassist_assets.checks.endpoints import build_endpoint_checks
 from mangaassist_assets.checks.results import check_result
-from mangaassist_assets.models.pipelines import MODEL_PIPELINES, ModelPipeline
+from mangaassist_assets.models.pipelines import ModelPipeline
 from mangaassist_assets.partitions import release_bundles
 from resources.search.indexes import SearchResource
 from resources.store import StoreResource
@@ -28,7 +28,7 @@ def build_gate(pipeline: ModelPipeline) -> dg.AssetChecksDefinition:
         description=f"The challenger {pipeline.title} is better than the champion, with proof, and worse on no slice.",
     )
     def gate(context: dg.AssetCheckExecutionContext, store: StoreResource) -> dg.AssetCheckResult:
-        from mangaassist_assets.releases.promotion import EVALUATION_FILE
+        from mangaassist_assets.models.registration.trained_model import EVALUATION_FILE
 
         snapshots = store.snapshots()
         snapshot = snapshots.latest(pipeline.evaluation_asset, partition=context.partition_key)
@@ -105,12 +105,21 @@ def retrieval_not_worse(context: dg.AssetCheckExecutionContext, store: StoreReso
 RECALL_TOLERANCE = 0.02
 
 
-def build_pipeline_checks(pipelines: Sequence[ModelPipeline]) -> tuple[dg.AssetChecksDefinition, ...]:
-    """Return the gates of model pipelines, and the checks of their champions and endpoints."""
+def build_checks(pipelines: Sequence[ModelPipeline]) -> tuple[dg.AssetChecksDefinition, ...]:
+    """Return all checks of a platform with these model pipelines."""
     return (
-        *_partitioned(lambda: tuple(build_gate(pipeline) for pipeline in pipelines)),
+        *_partitioned(
+            lambda: (
+                *(check for pipeline in pipelines for check in build_dataset_checks(pipeline)),
+                *(build_gate(pipeline) for pipeline in pipelines),
+                build_coverage_check(),
+            )
+        ),
         *build_champion_checks(pipelines),
         *build_endpoint_checks(pipelines),
+        configuration_is_valid,
+        generation_verified,
+        retrieval_not_worse,
     )
 
 
@@ -125,13 +134,3 @@ def _partitioned(build: Callable[[], tuple[dg.AssetChecksDefinition, ...]]) -> t
             "ignore", message="Specifying a partitions_def on an AssetCheckSpec", category=dg.PreviewWarning
         )
         return build()
-
-
-ALL_CHECKS = (
-    *_partitioned(build_dataset_checks),
-    *build_pipeline_checks(MODEL_PIPELINES),
-    *_partitioned(lambda: (build_coverage_check(),)),
-    configuration_is_valid,
-    generation_verified,
-    retrieval_not_worse,
-)

@@ -93,6 +93,7 @@ def _expected_errors() -> tuple[type[Exception], ...]:
     from mangaassist_assets.datasets.versions.stored_versions import UnknownVersionError
     from mangaassist_assets.labelling.queue.label_import import LabelFileError
     from mangaassist_assets.models.artifacts import ArtifactMismatchError
+    from mangaassist_assets.models.registration.registry import RegistryError
     from mangaassist_assets.retrieval.errors import KnowledgeError
     from mangaassist_assets.tracing.erasure import InvalidUserKeyError
     from mangaassist_assets.tracing.importing.files import ImportFileError
@@ -103,7 +104,6 @@ def _expected_errors() -> tuple[type[Exception], ...]:
     from resources.aws.endpoints import EndpointDeploymentError
     from resources.feedback.feedback_stream import FeedbackNotPublishedError
     from resources.feedback.firehose_delivery import DeliveryUrlError
-    from resources.mlflow.registry import RegistryError
     from resources.mlflow.traces.sink import TraceExportError
     from resources.settings.privacy import PseudonymKeyError
 

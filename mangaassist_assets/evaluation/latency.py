@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
 
 import numpy as np
 
 from mangaassist_assets.core.arrays import Floats
-from mangaassist_assets.models.model_types import ServableModel
 
 DEFAULT_REQUESTS = 60
 
 
+class Answering(Protocol):
+    """A loaded model."""
+
+    def answer(self, inputs: Sequence[Any], parameters: Mapping[str, Any]) -> object:
+        """Answer the inputs of a request."""
+
+
 def latencies_in_turns(
-    champion: ServableModel,
-    challenger: ServableModel,
+    champion: Answering,
+    challenger: Answering,
     requests: Sequence[Sequence[Any]],
     *,
     count: int = DEFAULT_REQUESTS,

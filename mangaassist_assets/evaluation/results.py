@@ -13,7 +13,7 @@ from mangaassist_assets.core.arrays import Flags, Floats
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScopeResults:
-    """How a model told messages of its intents from others.
+    """How a model separated messages of its intents from others.
 
     Attributes:
         in_scope_accepted: For each example of a known intent, whether the model took it for one: shape (n,).
@@ -64,7 +64,7 @@ class GateInput:
         slices: By dimension (`intent`, `language`, `tenant`, `length`) the slice of each example: sequences as long as
             `outcomes`. An empty name belongs to no slice.
         unknown_to_champion: Examples whose right answer the champion cannot give, for it never learned it: shape
-            (examples,). They count as its errors, and are shown apart. None where there are none.
+            (examples,). They count as its errors, and are shown apart. None where every answer was known.
     """
 
     metric: str

@@ -32,7 +32,7 @@ class Stratum:
 
     @property
     def weight(self) -> float:
-        """Mantel and Haenszel's (1959): what the two sizes together can tell."""
+        """Mantel and Haenszel's (1959): how much the two sizes together weigh."""
         return len(self.earlier) * len(self.later) / (len(self.earlier) + len(self.later))
 
 
@@ -129,7 +129,7 @@ def falling_trend(strata: Sequence[Sequence[Floats]]) -> Trend | None:
             are the same in all strata.
 
     Returns:
-        None where nothing can be told: fewer than three periods with figures, or figures that are all alike.
+        None where nothing can be tested: fewer than three periods with figures, or figures that are all alike.
     """
     seen = {place for periods in strata for place, figures in enumerate(periods) if len(figures)}
     if len(seen) < 3:

@@ -63,7 +63,7 @@ def written_by_leader(compute: Compute, write: Callable[[], str]) -> str:
     """Let worker 0 write an artifact, and return its digest to all workers when it is there.
 
     Raises:
-        ArtifactWriteError: Worker 0 could not write it; the other workers are told so instead of waiting for ever.
+        ArtifactWriteError: Worker 0 could not write it; the other workers raise it too, instead of waiting for ever.
     """
     if compute.workers == 1:
         return write()

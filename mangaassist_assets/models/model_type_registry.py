@@ -1,6 +1,6 @@
 """Which class knows a kind of artifact: the platform's own, and those that other packages bring.
 
-A package brings its own by an entry point of the group `mangaassist_assets.model_families`, named like the kind and
+A package brings its own by an entry point of the group `mangaassist_assets.model_types`, named like the kind and
 pointing at the class. So an endpoint's process, which is handed nothing but a folder, finds it too.
 """
 
@@ -12,7 +12,7 @@ from typing import Any
 
 from mangaassist_assets.models.model_types import ModelType
 
-ENTRY_POINT_GROUP = "mangaassist_assets.model_families"
+ENTRY_POINT_GROUP = "mangaassist_assets.model_types"
 
 _OWN = {
     "intent_classifier": "mangaassist_assets.models.intent.model_type:IntentModelType",
@@ -28,7 +28,7 @@ def load_model_type(kind: str, **options: Any) -> ModelType[Any]:  # noqa: ANN40
     """Return the model type of a kind, made with its options.
 
     Raises:
-        UnknownFamilyError: Nobody knows the kind, or the class says another one of itself.
+        UnknownModelTypeError: Nobody knows the kind, or the class says another one of itself.
     """
     found = _class_of(kind)
     if not (isinstance(found, type) and issubclass(found, ModelType) and found.kind == kind):

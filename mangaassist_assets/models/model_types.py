@@ -55,7 +55,7 @@ class TrainingRequest(Generic[ExampleT]):
         champion: Artifact of the present champion, which training may start from; None where there is none.
         checkpoints: Where a killed training goes on from; None for none.
         corpus: Texts of the store's knowledge, for model types that want word frequencies.
-        progress: Told what happens.
+        progress: Called with what happens.
     """
 
     train: Sequence[ExampleT]
@@ -69,7 +69,7 @@ class TrainingRequest(Generic[ExampleT]):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainedArtifact:
-    """What training left: a sealed artifact, and what is worth telling about it.
+    """What training left: a sealed artifact, and what is worth recording about it.
 
     Attributes:
         directory: The artifact.

@@ -9,7 +9,7 @@ every week. Reviews are therefore compared with reviews that came about in the s
 - messages that *it* answered, with the first of those after its promotion. The failures of a model itself are chosen by
   that model, so its figure at promotion says nothing about them.
 
-What this can tell: that among complaints of one kind the champion is right less often than among earlier complaints of
+What this can show: that among complaints of one kind the champion is right less often than among earlier complaints of
 that kind. What it cannot: the accuracy on all traffic; a loss in messages nobody complains about; a loss that was there
 before the first reviews; a loss that hides behind more complaints about other stages, or one that only seems so because
 there are fewer of them. The score at promotion is drawn and never tested against.
@@ -44,7 +44,7 @@ from mangaassist_assets.evaluation.unpaired import (
 )
 from mangaassist_assets.monitoring.decay_report import (
     BundleFigures,
-    Calibration,
+    ConfidenceCalibration,
     DecayConfig,
     DecayReport,
     Outcome,
@@ -298,13 +298,13 @@ def _needed(earlier: Floats, *, binary: bool, config: DecayConfig) -> tuple[int 
     return needed, None if needed is not None else enough
 
 
-def _calibration(reviews: Sequence[Reviews]) -> Calibration | None:
+def _calibration(reviews: Sequence[Reviews]) -> ConfidenceCalibration | None:
     stated = [one for one in reviews if one.confidences is not None]
     if not stated:
         return None
     confidences = np.concatenate([one.confidences for one in stated if one.confidences is not None])
     right = np.concatenate([one.outcomes for one in stated])
-    return Calibration(
+    return ConfidenceCalibration(
         reviews=len(right),
         mean_confidence=_mean(confidences),
         accuracy=_mean(right),

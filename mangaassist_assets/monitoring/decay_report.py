@@ -66,7 +66,7 @@ class DecayConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        """Refuse levels that are none."""
+        """Refuse levels that are out of range."""
         if not 0 < self.alpha < 0.5 or not 0 < self.power < 1 or not 0 < self.loss < 1:
             msg = f"alpha must lie in (0, 0.5), power and loss in (0, 1): {self.alpha}, {self.power}, {self.loss}"
             raise ValueError(msg)
@@ -106,7 +106,7 @@ class BundleFigures:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Calibration:
+class ConfidenceCalibration:
     """Stated confidence against what was right. On complaints, overconfidence is what one expects to find."""
 
     reviews: int
@@ -142,8 +142,8 @@ class DecayReport:
     bundles: tuple[BundleFigures, ...]
     needed_reviews: int | None
     needed_reference: int | None
-    calibration: Calibration | None = None
-    reference_calibration: Calibration | None = None
+    calibration: ConfidenceCalibration | None = None
+    reference_calibration: ConfidenceCalibration | None = None
     by_selection: tuple[tuple[str, int, int], ...] = ()
     config: DecayConfig = field(default_factory=DecayConfig)
 
@@ -152,7 +152,7 @@ class DecayReport:
         return {"schema": 1, **asdict(self), "by_selection": [list(one) for one in self.by_selection]}
 
     def markdown(self) -> str:
-        """Return the report for people, with what it can tell and what it cannot."""
+        """Return the report for people, with what it shows and what it cannot show."""
         lines = [f"**{self.outcome}**: {'; '.join(self.reasons)}.", ""]
         if self.bundles:
             lines += [f"| bundle | reviews | {_cell(self.metric)} | interval | against earlier reviews | judged |"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from mangaassist_assets.core.figures import Row
-from mangaassist_assets.releases.deployment_record import RegisteredVersion
+from mangaassist_assets.models.registration.registry import ModelVersion
 
 
 class ServingEndpoint(Protocol):
@@ -40,7 +40,7 @@ class ServingProfile(Protocol):
         """Why these two differ, if they do."""
 
 
-def endpoint_row(endpoint_name: str, deployed: ServingEndpoint | None, champion: RegisteredVersion | None) -> Row:
+def endpoint_row(endpoint_name: str, deployed: ServingEndpoint | None, champion: ModelVersion | None) -> Row:
     """Return what an endpoint serves, beside the champion of the registry."""
     serving = deployed.model_version if deployed else None
     state = deployed.status if deployed else "no endpoint"

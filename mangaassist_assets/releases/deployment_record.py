@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Protocol
+
+from mangaassist_assets.models.registration.registry import ModelVersion
 
 ENDPOINT_TAG = "endpoint_name"
 CONFIG_TAG = "endpoint_config"
@@ -23,30 +24,6 @@ REPLACED = "replaced"
 
 DATASET_TAG = "dataset_digest"
 """Of a registered version: the digest of the dataset that it learned from."""
-
-
-class RegisteredVersion(Protocol):
-    """A version in the registry, as far as deployments are concerned."""
-
-    @property
-    def name(self) -> str:
-        """Of the registered model."""
-
-    @property
-    def version(self) -> str:
-        """Its number."""
-
-    @property
-    def run_id(self) -> str | None:
-        """The run that trained it."""
-
-    @property
-    def artifact_sha256(self) -> str | None:
-        """Digest of its artifact."""
-
-    @property
-    def tags(self) -> Mapping[str, str]:
-        """Its tags."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,7 +49,7 @@ class TagChange:
     remove: tuple[str, ...] = ()
 
 
-def model_tags(version: RegisteredVersion) -> dict[str, str]:
+def model_tags(version: ModelVersion) -> dict[str, str]:
     """Return the tags of the SageMaker model that serves a version; what the registry does not know is left out."""
     tags = {
         "mlflow_registered_model": version.name,
@@ -85,7 +62,7 @@ def model_tags(version: RegisteredVersion) -> dict[str, str]:
 
 
 def deployment_changes(
-    versions: Iterable[RegisteredVersion],
+    versions: Iterable[ModelVersion],
     *,
     version: str,
     endpoint_name: str,
@@ -111,7 +88,7 @@ def deployment_changes(
     wanted = {ENDPOINT_TAG: endpoint_name, CONFIG_TAG: config_name, STAGE_TAG: PRODUCTION}
     changes: list[TagChange] = []
     replaced_at = since
-    others: list[RegisteredVersion] = []
+    others: list[ModelVersion] = []
     for one in versions:
         if one.version != version:
             others.append(one)
@@ -124,8 +101,8 @@ def deployment_changes(
             replaced_at = one.tags[SINCE_TAG]
         else:
             stale = tuple(tag for tag in (REPLACED_AT_TAG, REPLACED_BY_TAG) if tag in one.tags)
-            tags = {ENDPOINT_TAG: endpoint_name, CONFIG_TAG: config_name, SINCE_TAG: since, STAGE_TAG: PRODUCTION}
-            changes.append(TagChange(version=version, set=tags, remove=stale))
+            recorded = {ENDPOINT_TAG: endpoint_name, CONFIG_TAG: config_name, SINCE_TAG: since, STAGE_TAG: PRODUCTION}
+            changes.append(TagChange(version=version, set=recorded, remove=stale))
     changes += [
         TagChange(
             version=one.version,
@@ -138,7 +115,7 @@ def deployment_changes(
 
 
 def disagreements(
-    served: ServedVersion | None, versions: Sequence[RegisteredVersion], *, model_name: str, endpoint_name: str
+    served: ServedVersion | None, versions: Sequence[ModelVersion], *, model_name: str, endpoint_name: str
 ) -> list[str]:
     """Return where endpoint and registry do not point at each other, a sentence each; nothing where they do.
 
@@ -171,7 +148,7 @@ def disagreements(
     return found
 
 
-def _model_disagrees(served: ServedVersion, version: RegisteredVersion) -> list[str]:
+def _model_disagrees(served: ServedVersion, version: ModelVersion) -> list[str]:
     wanted = model_tags(version)
     found = [
         f"tag {name} of the model of {served.endpoint_name} is {_shown(served.tags.get(name))}, the registry has "
@@ -187,7 +164,7 @@ def _model_disagrees(served: ServedVersion, version: RegisteredVersion) -> list[
     return found
 
 
-def _version_disagrees(served: ServedVersion, version: RegisteredVersion) -> list[str]:
+def _version_disagrees(served: ServedVersion, version: ModelVersion) -> list[str]:
     wanted = {ENDPOINT_TAG: served.endpoint_name, CONFIG_TAG: served.config_name, STAGE_TAG: PRODUCTION}
     found = [
         f"tag {name} of {version.name} version {version.version} is {_shown(version.tags.get(name))}, the endpoint "
@@ -200,8 +177,8 @@ def _version_disagrees(served: ServedVersion, version: RegisteredVersion) -> lis
     return found
 
 
-def _claims(version: RegisteredVersion, endpoint_name: str) -> bool:
-    """Whether a version says, or was about to say, that an endpoint serves it."""
+def _claims(version: ModelVersion, endpoint_name: str) -> bool:
+    """Return whether a version says, or was about to say, that an endpoint serves it."""
     return version.tags.get(ENDPOINT_TAG) == endpoint_name and version.tags.get(STAGE_TAG) != REPLACED
 
 

@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING, Literal
 
 from mangaassist_assets.core.figures import Figures
 from mangaassist_assets.core.snapshots import canonical_json
-from mangaassist_assets.models.registration.trained_model import MODEL_FILE
-from mangaassist_assets.releases.promotion import EVALUATION_FILE
+from mangaassist_assets.models.registration.trained_model import EVALUATION_FILE, MODEL_FILE
 from mangaassist_assets.tracing.contract.turns import ChatTurn
 
 if TYPE_CHECKING:

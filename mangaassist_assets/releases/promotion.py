@@ -14,13 +14,13 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from mangaassist_assets.models.registration.trained_model import EVALUATION_FILE
 from mangaassist_assets.releases.overrides import Override, OverrideRequest, check_request
 
 if TYPE_CHECKING:
     from mangaassist_assets.core.snapshots import SnapshotStore
     from mangaassist_assets.models.pipelines import ModelPipeline
 
-EVALUATION_FILE = "evaluation.json"
 Verdict = Literal["pass", "fail", "insufficient_evidence"]
 
 

@@ -10,9 +10,9 @@ from typing import Any
 from mangaassist_assets.serving.endpoint_schemas import EndpointSchemas
 from mangaassist_assets.serving.inference import (
     JSON_CONTENT_TYPE,
-    ServedModel,
+    LoadedModel,
     input_fn,
-    load_served_model,
+    load_model,
     output_fn,
     predict_fn,
 )
@@ -34,13 +34,13 @@ def artifact_breaches(
         sha256: The digest that the registry names.
     """
     try:
-        model = load_served_model(directory, name=name, version=version, sha256=sha256)
+        model = load_model(directory, name=name, version=version, sha256=sha256)
     except Exception as error:  # noqa: BLE001 - a version that cannot be loaded, for whatever reason, cannot serve
         return [f"it cannot be loaded: {type(error).__name__}: {error}"]
     return contract_breaches(model, schemas, forms)
 
 
-def contract_breaches(model: ServedModel, schemas: EndpointSchemas, forms: Iterable[str]) -> list[str]:
+def contract_breaches(model: LoadedModel, schemas: EndpointSchemas, forms: Iterable[str]) -> list[str]:
     """Ask a loaded model the examples of each form, and return where its answers break the response schema."""
     return [
         f"asked {_shown(request)}: {problem}"
@@ -50,7 +50,7 @@ def contract_breaches(model: ServedModel, schemas: EndpointSchemas, forms: Itera
     ]
 
 
-def _problems(model: ServedModel, schemas: EndpointSchemas, form: str, request: Mapping[str, Any]) -> list[str]:
+def _problems(model: LoadedModel, schemas: EndpointSchemas, form: str, request: Mapping[str, Any]) -> list[str]:
     body = json.dumps(request).encode("ascii")
     try:
         answer = output_fn(predict_fn(input_fn(body, JSON_CONTENT_TYPE), model), JSON_CONTENT_TYPE)

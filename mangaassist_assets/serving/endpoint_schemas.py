@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from mangaassist_assets.models.pipelines import ModelPipeline
 from mangaassist_assets.serving.request_forms import FORMS
 
 REQUEST_FILE = "request.schema.json"
@@ -90,6 +91,15 @@ def packaged_schemas(kind: str) -> EndpointSchemas:
     """Return the platform's schemas of a kind of model, the general ones where it has none of that kind."""
     folder = PACKAGED / kind
     return read_schemas(folder if folder.is_dir() else PACKAGED / GENERAL)
+
+
+def pipeline_schemas(pipeline: ModelPipeline) -> EndpointSchemas:
+    """Return what a model pipeline's endpoint takes and answers: by its own schemas, or those of its kind.
+
+    Raises:
+        EndpointSchemaError: The model pipeline's own schemas cannot be used.
+    """
+    return packaged_schemas(pipeline.kind) if pipeline.schemas is None else read_schemas(pipeline.schemas)
 
 
 def read_schemas(folder: Path) -> EndpointSchemas:

@@ -39,9 +39,9 @@ from mangaassist_assets.serving.request_parsing import (
 __all__ = [
     "BadRequestError",
     "InferenceRequest",
-    "ServedModel",
+    "LoadedModel",
     "input_fn",
-    "load_served_model",
+    "load_model",
     "model_fn",
     "output_fn",
     "predict_fn",
@@ -56,7 +56,7 @@ MAX_BODY_BYTES = 6 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ServedModel:
+class LoadedModel:
     """A loaded model with the identity that every answer carries, and its model type."""
 
     model: ServableModel
@@ -71,7 +71,7 @@ class ServedModel:
         return {"name": self.name, "version": self.version, "sha256": self.sha256}
 
 
-def model_fn(model_dir: str, context: object = None) -> ServedModel:
+def model_fn(model_dir: str, context: object = None) -> LoadedModel:
     """Verify and load the artifact in a directory.
 
     Args:
@@ -80,10 +80,10 @@ def model_fn(model_dir: str, context: object = None) -> ServedModel:
 
     Raises:
         ArtifactMismatchError: The artifact is damaged, or its digest is not `MANGAASSIST_MODEL_SHA256`.
-        UnknownFamilyError: No class knows artifacts of its kind.
+        UnknownModelTypeError: No class knows artifacts of its kind.
     """
     del context
-    return load_served_model(
+    return load_model(
         Path(model_dir),
         name=os.environ.get(NAME_VARIABLE, ""),
         version=os.environ.get(VERSION_VARIABLE, ""),
@@ -91,16 +91,16 @@ def model_fn(model_dir: str, context: object = None) -> ServedModel:
     )
 
 
-def load_served_model(directory: Path, *, name: str, version: str, sha256: str | None) -> ServedModel:
+def load_model(directory: Path, *, name: str, version: str, sha256: str | None) -> LoadedModel:
     """Verify and load an artifact under the identity that its answers are to carry.
 
     Raises:
         ArtifactMismatchError: The artifact is damaged, or its digest is not `sha256`.
-        UnknownFamilyError: No class knows artifacts of its kind.
+        UnknownModelTypeError: No class knows artifacts of its kind.
     """
     model_type = load_model_type(artifact_kind(directory))
     model = model_type.load(directory, sha256)
-    return ServedModel(
+    return LoadedModel(
         model=model,
         name=name,
         version=version,
@@ -130,7 +130,7 @@ def input_fn(body: bytes | bytearray | str, content_type: str, context: object =
 
 
 def predict_fn(
-    data: InferenceRequest | Mapping[str, Any], model: ServedModel, context: object = None
+    data: InferenceRequest | Mapping[str, Any], model: LoadedModel, context: object = None
 ) -> dict[str, Any]:
     """Answer a request: what `input_fn` parsed, or the object that a toolkit's own decoder made of the body.
 

@@ -90,7 +90,7 @@ def _load_pyfunc(path: str, model_config: Mapping[str, Any] | None = None) -> Te
 
     Raises:
         ArtifactMismatchError: MLmodel names no digest, or the artifact is damaged or another one.
-        UnknownFamilyError: Nobody knows its kind.
+        UnknownModelTypeError: Nobody knows its kind.
     """
     directory = Path(path) / ARTIFACT_FOLDER
     digest = (model_config or {}).get(DIGEST_OPTION)

@@ -24,26 +24,26 @@ class UnknownFormError(ValueError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RequiredForms:
-    """The forms that a model version must answer before it is deployed, and who says so.
+    """The forms that a model version must answer before it is deployed, and where they are known from.
 
     Attributes:
         forms: Names of forms, sorted.
-        told_by: `traces` where requests of production were seen, else `configuration`.
+        known_from: `traces` where requests of production were seen, else `configuration`.
         observed: How many requests were seen of each form.
         unrecognised: How many were seen of other members than any one form's; they require nothing.
     """
 
     forms: tuple[str, ...]
-    told_by: Literal["traces", "configuration"]
+    known_from: Literal["traces", "configuration"]
     observed: Mapping[str, int]
     unrecognised: Mapping[tuple[str, ...], int]
 
-    def told(self) -> str:
-        """Return the forms, who says so, and how many requests were seen, in words."""
+    def described(self) -> str:
+        """Return the forms, where they are known from, and how many requests were seen, in words."""
         seen = [f"{form} {count} times" for form, count in sorted(self.observed.items())]
         if self.unrecognised:
             seen.append(f"members of no form of this endpoint {sum(self.unrecognised.values())} times")
-        return f"{', '.join(self.forms)} by {self.told_by}" + (f" (seen: {', '.join(seen)})" if seen else "")
+        return f"{', '.join(self.forms)} by {self.known_from}" + (f" (seen: {', '.join(seen)})" if seen else "")
 
 
 def form_of(keys: Collection[str]) -> str | None:
@@ -57,7 +57,7 @@ def required_forms(
 ) -> RequiredForms:
     """Return which forms of request a candidate has to answer.
 
-    What requests were seen decides; where none tells, configuration does. A request whose members make no form that the
+    What requests were seen decides; where none was, configuration does. A request whose members make no form that the
     endpoint has requires nothing: what wrote it may have noted down something else than what it sent.
 
     Args:
@@ -82,7 +82,7 @@ def required_forms(
             unrecognised[tuple(sorted(keys))] += 1
     return RequiredForms(
         forms=tuple(sorted(seen or set(configured))),
-        told_by="traces" if seen else "configuration",
+        known_from="traces" if seen else "configuration",
         observed=dict(seen),
         unrecognised=dict(unrecognised),
     )

@@ -68,7 +68,7 @@ def run_training_loop(
     Args:
         objective: What learns.
         settings: How the loop goes.
-        progress: Told about every epoch, and about steps every two seconds, by worker 0.
+        progress: Called with every epoch, and about steps every two seconds, by worker 0.
         compute: Device and workers; None takes what there is.
         checkpoints: Where to go on from and what to write; None writes none.
 

@@ -1,4 +1,4 @@
-"""What a model brings to the training loop, how the loop is told to go, and what it says afterwards."""
+"""What a model brings to the training loop, the settings of the loop, and its result."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class Objective(Protocol):
         """Switch dropout on or off."""
 
     def validate(self) -> Validation | None:
-        """Return how good the model is, or None where there is too little to tell. Called in evaluation mode."""
+        """Return how good the model is, or None where there is too little to judge. Called in evaluation mode."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""What training tells whoever watches it."""
+"""What training reports to whoever watches it."""
 
 from __future__ import annotations
 

@@ -5,42 +5,27 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
 from mangaassist_assets.models.artifacts import ArtifactMismatchError, verify_artifact
+from mangaassist_assets.models.registration.registry import (
+    ARTIFACT_PATH_TAG,
+    ModelVersion,
+    RegistryError,
+    artifact_uri,
+)
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities.model_registry import ModelVersion as MlflowModelVersion
 
 ARTIFACT_TAG = "artifact_sha256"
-ARTIFACT_PATH_TAG = "artifact_path"
 MODEL_TAG = "logged_model_id"
 # MLflow's page shows a model's versions by this tag of the logged model.
 _VERSIONS_TAG = "mlflow.modelVersions"
 _LONGEST_DESCRIPTION = 5_000
-
-
-class RegistryError(RuntimeError):
-    """The registry holds something else than what was asked of it."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ModelVersion:
-    """One version of a registered model.
-
-    `source` is the URI of the folder that MLflow loads; `artifact_uri(version)` of the sealed artifact in it.
-    """
-
-    name: str
-    version: str
-    source: str
-    run_id: str | None
-    artifact_sha256: str | None
-    tags: Mapping[str, str] = field(default_factory=dict)
 
 
 class ModelRegistry:
@@ -180,26 +165,6 @@ class ModelRegistry:
         """Remove tags of a version that it has."""
         for key in keys:
             self._client.delete_model_version_tag(name, version, key)
-
-
-def artifact_uri(version: ModelVersion) -> str:
-    """Return where a version's sealed artifact lies; that is what an endpoint is deployed from.
-
-    A version whose tag `artifact_path` is missing was registered before artifacts lay inside an MLflow model: its
-    source is the artifact.
-
-    Raises:
-        RegistryError: The tag leaves the version's folder.
-    """
-    path = version.tags.get(ARTIFACT_PATH_TAG, "")
-    if not path:
-        return version.source
-    if any(part in ("", ".", "..") for part in path.split("/")) or "\\" in path:
-        raise RegistryError(
-            f"tag {ARTIFACT_PATH_TAG} of {version.name} version {version.version} is {path!r}: it must name a folder "
-            "inside the version's source"
-        )
-    return f"{version.source.rstrip('/')}/{path}"
 
 
 def artifact_directory(version: ModelVersion, cache: Path | None = None) -> Path:

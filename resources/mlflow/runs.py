@@ -7,15 +7,17 @@ import math
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from mangaassist_assets.models.registration.tracking import DatasetInput
 from resources.mlflow.live_metrics import LiveMetrics, metric_sender
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+
+    from resources.mlflow.model_files import LoggedArtifact
 
 DATASET_TAG = "dataset_sha256"
 ENVIRONMENT_FILE = "environment.json"
@@ -29,22 +31,6 @@ _LIVE_INTERVAL_SECONDS = 5.0
 
 class TrackingServerAwayError(RuntimeError):
     """A run could not be ended, for the tracking server does not answer."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DatasetInput:
-    """The dataset a run was trained on.
-
-    `sha256` is the digest of its content, `source` where it lies, `schema` its columns with their types as
-    `mlflow.types.DataType` calls them, `profile` what there is to count.
-    """
-
-    name: str
-    sha256: str
-    source: str
-    context: str = "training"
-    schema: Mapping[str, str] = field(default_factory=dict)
-    profile: Mapping[str, int | str] = field(default_factory=dict)
 
 
 class TrainingRun:
@@ -121,6 +107,14 @@ class TrainingRun:
         self.log_text(table_json(rows), artifact_file)
         self._tables = [*(one for one in self._tables if one != artifact_file), artifact_file]
         self.set_tags({_TABLES_TAG: json.dumps([{"path": name, "type": "table"} for name in self._tables])})
+
+    def log_model(
+        self, directory: Path, *, kind: str, digest: str, card: str, schemas: Mapping[str, bytes]
+    ) -> LoggedArtifact:
+        """Store a sealed artifact as a model of the run, or find the one that holds the same artifact already."""
+        from resources.mlflow.model_files import log_model
+
+        return log_model(self, directory, kind=kind, digest=digest, card=card, schemas=schemas)
 
     def drain(self) -> int:
         """Send the live metrics that still wait; return how many are not stored."""

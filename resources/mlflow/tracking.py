@@ -18,12 +18,14 @@ from pydantic import Field, PrivateAttr
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
+    from mangaassist_assets.models.registration.registry import ModelVersion
+    from mangaassist_assets.models.registration.tracking import DatasetInput
     from mangaassist_assets.tracing.contract.records import TraceRecord
     from mangaassist_assets.tracing.ingestion.trace_sources import BundleSightings, TraceSource
     from resources.mlflow.assessments.thumbs import MlflowThumbs
     from resources.mlflow.assessments.trace_reviewer import TraceReviewer
-    from resources.mlflow.registry import ModelRegistry, ModelVersion
-    from resources.mlflow.runs import DatasetInput, TrainingRun
+    from resources.mlflow.registry import ModelRegistry
+    from resources.mlflow.runs import TrainingRun
     from resources.mlflow.traces.sink import OtlpTraceSink
     from resources.mlflow.traces.store import TrackingStore
 

@@ -1,6 +1,6 @@
 """A gate's decision in MLflow: all it rests on with the challenger's run, its verdict on the challenger's version.
 
-The tags come last. So a version that carries a verdict has its evidence, whatever was killed in between, and logging
+The tags come last. So a version that carries a verdict has all it rests on, whatever was killed in between, and logging
 the same decision again changes nothing.
 """
 
@@ -12,8 +12,10 @@ import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from resources.mlflow.registry import MODEL_TAG, ModelRegistry, ModelVersion, RegistryError
-from resources.mlflow.runs import DatasetInput, log_metrics, log_png
+from mangaassist_assets.models.registration.registry import ModelVersion, RegistryError
+from mangaassist_assets.models.registration.tracking import DatasetInput
+from resources.mlflow.registry import MODEL_TAG, ModelRegistry
+from resources.mlflow.runs import log_metrics, log_png
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

@@ -1,4 +1,4 @@
-"""What learning may be told: base models, and what the gate counts as proof."""
+"""Settings of learning: base models, and what the gate counts as proof. The gate's defaults are `GateConfig`'s."""
 
 import os
 from typing import TYPE_CHECKING, Any
@@ -6,12 +6,15 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 from pydantic import Field
 
+from mangaassist_assets.evaluation.gate.decision import GateConfig
+
 if TYPE_CHECKING:
-    from mangaassist_assets.evaluation.gate.decision import GateConfig
     from mangaassist_assets.models.model_types import ModelType
     from mangaassist_assets.models.pipelines import ModelPipeline
 
 BASE_MODEL_VARIABLE = "MANGAASSIST_BASE_MODEL_"
+
+_GATE = GateConfig()
 
 
 class LearningResource(dg.ConfigurableResource):  # type: ignore[type-arg]
@@ -22,25 +25,39 @@ class LearningResource(dg.ConfigurableResource):  # type: ignore[type-arg]
         description="Pretrained model by kind of model: packaged-minilm, a folder, or a name on the model hub such as "
         "distilbert-base-uncased. A kind that is not named takes MANGAASSIST_BASE_MODEL_<KIND>, or its own default.",
     )
-    alpha: float = Field(default=0.05, gt=0, lt=0.5, description="One-sided level of the gate's tests.")
-    power: float = Field(default=0.8, gt=0, lt=1, description="Power that the gate's sample sizes are computed for.")
+    alpha: float = Field(default=_GATE.alpha, gt=0, lt=0.5, description="One-sided level of the gate's tests.")
+    power: float = Field(
+        default=_GATE.power, gt=0, lt=1, description="Power that the gate's sample sizes are computed for."
+    )
     slice_margin: float = Field(
-        default=0.05, gt=0, lt=1, description="How much worse a slice may be and still count as not worse."
+        default=_GATE.slice_margin,
+        gt=0,
+        lt=1,
+        description="How much worse a slice may be and still count as not worse.",
     )
     known_margin: float = Field(
-        default=0.03, gt=0, lt=1, description="How much worse messages may be whose intent the champion knows."
+        default=_GATE.known_margin,
+        gt=0,
+        lt=1,
+        description="How much worse messages may be whose intent the champion knows.",
     )
     calibration_margin: float = Field(
-        default=0.01, gt=0, lt=1, description="How much the Brier score of the stated confidence may rise."
+        default=_GATE.calibration_margin,
+        gt=0,
+        lt=1,
+        description="How much the Brier score of the stated confidence may rise.",
     )
     scope_margin: float = Field(
-        default=0.05, gt=0, lt=1, description="How many more in-scope messages may be refused, or others answered."
+        default=_GATE.scope_margin,
+        gt=0,
+        lt=1,
+        description="How many more in-scope messages may be refused, or others answered.",
     )
     max_latency_ratio: float = Field(
-        default=1.25, gt=0, description="The challenger's p95 latency over the champion's, at most."
+        default=_GATE.max_latency_ratio, gt=0, description="The challenger's p95 latency over the champion's, at most."
     )
     max_size_ratio: float = Field(
-        default=1.5, gt=0, description="The challenger's artifact size over the champion's, at most."
+        default=_GATE.max_size_ratio, gt=0, description="The challenger's artifact size over the champion's, at most."
     )
 
     def model_type(self, pipeline: "ModelPipeline") -> "ModelType[Any]":
@@ -48,10 +65,8 @@ class LearningResource(dg.ConfigurableResource):  # type: ignore[type-arg]
         base = self.base_models.get(pipeline.kind) or os.environ.get(BASE_MODEL_VARIABLE + pipeline.kind.upper())
         return pipeline.model_type(base=base) if base else pipeline.model_type()
 
-    def gate(self) -> "GateConfig":
+    def gate(self) -> GateConfig:
         """Return what the gate counts as proof."""
-        from mangaassist_assets.evaluation.gate.decision import GateConfig
-
         return GateConfig(
             alpha=self.alpha,
             power=self.power,

@@ -27,6 +27,7 @@ from mangaassist_assets.chatbot.parts import StageError
 from mangaassist_assets.chatbot.shopper import ShopperBehaviour
 from mangaassist_assets.chatbot.simulation import LostTracesError, simulate
 from mangaassist_assets.datasets.sources.utterances import Utterance
+from mangaassist_assets.models.registration.tracking import DatasetInput
 from mangaassist_assets.tracing.contract.records import TraceRecord
 from mangaassist_assets.tracing.contract.turns import ChatTurn
 from mangaassist_assets.tracing.feedback.events import FeedbackRecord
@@ -36,7 +37,6 @@ from resources.aws.clients import AwsResource
 from resources.aws.endpoints import EndpointDeploymentError, EndpointInvocationError, SageMakerResource
 from resources.aws.generation import GenerationResource
 from resources.feedback.feedback_stream import KinesisFeedbackResource
-from resources.mlflow.runs import DatasetInput
 from resources.mlflow.tracking import MlflowResource
 from tests.support.app_config_by_hand import past_this_code
 from tests.support.registry import log_directory

@@ -12,7 +12,6 @@ import dagster as dg
 import pytest
 from upath import UPath
 
-from mangaassist_assets.assets.registration import train_and_register
 from mangaassist_assets.assets.reranker_dataset import reranker_dataset
 from mangaassist_assets.chatbot.configuration.documents import default_documents
 from mangaassist_assets.cli.commands.datasets import list_datasets, rebuild_dataset, show_dataset
@@ -24,10 +23,12 @@ from mangaassist_assets.local.home import Home
 from mangaassist_assets.models.artifacts import seal_artifact
 from mangaassist_assets.models.model_types import TrainedArtifact
 from mangaassist_assets.models.pipelines import RERANKER
+from mangaassist_assets.models.registration.registration import Training, TrainingPlatform, train_and_register
 from mangaassist_assets.partitions import release_bundles
 from mangaassist_assets.retrieval.generations import GenerationSettings, build_generation
 from mangaassist_assets.retrieval.stored_knowledge import read_chunks
 from mangaassist_assets.tracing.ingestion.stored_turns import read_turns
+from mangaassist_assets.training.progress import ignore_progress
 from resources.aws.app_config import AppConfigResource
 from resources.aws.clients import AwsResource
 from resources.mlflow.tracking import MlflowResource
@@ -107,15 +108,16 @@ def train(platform, bundle=BUNDLE):
         return TrainedArtifact(directory=folder, digest=digest, metrics={"loss": 0.5})
 
     registered = train_and_register(
-        SimpleNamespace(log=logging.getLogger(__name__), run=SimpleNamespace(run_id="of-a-test")),
-        platform.mlflow,
-        platform.store,
-        platform.pipeline,
-        dataset=version,
-        bundle=bundle,
-        start_ms=0,
-        settings={},
-        train=write,
+        TrainingPlatform(
+            tracking=platform.mlflow,
+            snapshots=platform.store.snapshots(),
+            scratch=platform.store.cache("training"),
+            schemas={},
+            dagster_run_id="of-a-test",
+            logger=logging.getLogger(__name__),
+            report=ignore_progress,
+        ),
+        Training(pipeline=platform.pipeline, dataset=version, bundle=bundle, start_ms=0, settings={}, train=write),
     )
     return registered.model
 

@@ -16,7 +16,7 @@ import pytest
 
 from mangaassist_assets.core.snapshots import SnapshotStore
 from mangaassist_assets.core.text_keys import normalise_text
-from mangaassist_assets.models.pipelines import INTENT, MODEL_PIPELINES, RERANKER
+from mangaassist_assets.models.pipelines import INTENT, OWN_PIPELINES, RERANKER
 from mangaassist_assets.tracing.contract.names import SpanName, Tag
 from tests.support.command_line import environment, resources_of, run_here
 from tests.support.tiny_store import BUNDLE, EMAIL, KNOWN_INTENTS, NEW_INTENTS, PERSONAL_DATA
@@ -169,7 +169,7 @@ class TestDatasets:
 
 class TestModels:
     def test_a_version_says_what_it_was_made_of_and_what_the_gate_said(self, looped_store, resources):
-        for pipeline, report in zip(MODEL_PIPELINES, looped_store.report("loop")["pipelines"], strict=True):
+        for pipeline, report in zip(OWN_PIPELINES, looped_store.report("loop")["pipelines"], strict=True):
             challenger = resources["mlflow"].registry().get(pipeline.model_name, report["challenger_version"])
             assert challenger.tags["dataset_digest"] == report["dataset_digest"]
             assert challenger.tags["release_bundle"] == BUNDLE
@@ -255,7 +255,7 @@ class TestManifest:
         for component, versions in manifest["served"].items():
             assert [one["turns"] for one in versions] == [looped_store.store.messages], component
         assert manifest["served"]["intent_model_version"][0]["version"] == "1"
-        for pipeline, report in zip(MODEL_PIPELINES, looped_store.report("loop again")["pipelines"], strict=True):
+        for pipeline, report in zip(OWN_PIPELINES, looped_store.report("loop again")["pipelines"], strict=True):
             learned = manifest["learned"][pipeline.model_asset]
             assert learned["dataset_digest"] == report["dataset_digest"]
             assert learned["verdict"] == report["verdict"]

@@ -25,10 +25,12 @@ from mangaassist_assets.models.examples import IntentExample
 from mangaassist_assets.models.intent.fine_tuning import IntentTrainingConfig
 from mangaassist_assets.models.model_type_registry import load_model_type
 from mangaassist_assets.models.model_types import TrainingRequest
+from mangaassist_assets.models.registration.registry import ModelVersion, RegistryError, artifact_uri
+from mangaassist_assets.models.registration.tracking import DatasetInput
 from mangaassist_assets.training.environment import environment_tags, training_environment
 from resources.mlflow.model_files import LoggedArtifact, log_model, stored_model
-from resources.mlflow.registry import ModelVersion, RegistryError, artifact_directory, artifact_uri
-from resources.mlflow.runs import DatasetInput, TrackingServerAwayError, TrainingRun
+from resources.mlflow.registry import artifact_directory
+from resources.mlflow.runs import TrackingServerAwayError, TrainingRun
 from resources.mlflow.tracking import MlflowResource
 from resources.mlflow.verdicts import log_verdict
 from tests.support.registry import log_directory

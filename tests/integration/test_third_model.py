@@ -6,7 +6,7 @@ import dagster as dg
 import pytest
 
 from mangaassist_assets.models.model_type_registry import UnknownModelTypeError, load_model_type
-from mangaassist_assets.releases.promotion import EVALUATION_FILE
+from mangaassist_assets.models.registration.trained_model import EVALUATION_FILE
 from resources.aws.endpoints import EndpointInvocationError
 from tests.support.sentiment import FIRST_BUNDLE, SECOND_BUNDLE, SentimentModelType
 
@@ -20,7 +20,7 @@ def verdict_of(platform, bundle):
 
 
 def test_a_kind_nobody_brought_is_refused_with_the_way_to_bring_it():
-    with pytest.raises(UnknownModelTypeError, match=r"'sentiment' in the group mangaassist_assets\.model_families"):
+    with pytest.raises(UnknownModelTypeError, match=r"'sentiment' in the group mangaassist_assets\.model_types"):
         load_model_type("sentiment")
 
 

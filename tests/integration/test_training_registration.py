@@ -10,18 +10,19 @@ from uuid import uuid4
 
 import polars as pl
 import pytest
+from upath import UPath
 
-from mangaassist_assets.assets.registration import train_and_register
+from mangaassist_assets.core.snapshots import SnapshotStore
 from mangaassist_assets.datasets.versions.versions import seal_version
 from mangaassist_assets.models.model_types import TrainingRequest
+from mangaassist_assets.models.registration.registration import Training, TrainingPlatform, train_and_register
+from mangaassist_assets.serving.endpoint_schemas import pipeline_schemas
+from mangaassist_assets.training.progress import ignore_progress
 from resources.mlflow.tracking import MlflowResource
-from resources.store import StoreResource
 from tests.support.sentiment import SENTIMENT, SentimentModelType
 from tests.support.tracking_process import TrackingProcess
 
 pytestmark = pytest.mark.integration
-
-CONTEXT = SimpleNamespace(log=logging.getLogger(__name__), run=SimpleNamespace(run_id="of-a-test"))
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +48,7 @@ def dataset():
     rows = [
         {
             "example_id": f"{label}-{number}",
-            "text": f"{label} {number}",
+            "message": f"{label} {number}",
             "sentiment": label,
             "split": "train",
             "label_kind": "human",
@@ -61,18 +62,31 @@ def dataset():
     return seal_version(frame, kind="sentiment", excluded={}, as_of="2026.02.02-rc1")
 
 
+def scratch_of(tmp_path):
+    folder = tmp_path / "cache" / "training"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
 def register(server, tmp_path, dataset, train, **settings):
-    registered = train_and_register(
-        CONTEXT,
-        MlflowResource(tracking_uri=server.url, training_experiment=server.model),
-        StoreResource(root=str(tmp_path / "store"), cache_folder=str(tmp_path / "cache")),
-        replace(SENTIMENT, model_name=server.model),
+    platform = TrainingPlatform(
+        tracking=MlflowResource(tracking_uri=server.url, training_experiment=server.model),
+        snapshots=SnapshotStore(UPath(tmp_path / "store")),
+        scratch=scratch_of(tmp_path),
+        schemas=pipeline_schemas(SENTIMENT).files,
+        dagster_run_id="of-a-test",
+        logger=logging.getLogger(__name__),
+        report=ignore_progress,
+    )
+    training = Training(
+        pipeline=replace(SENTIMENT, model_name=server.model),
         dataset=dataset,
         bundle="2026.02.02-rc1",
         start_ms=0,
         settings=settings,
         train=train,
     )
+    registered = train_and_register(platform, training)
     return registered.model
 
 
@@ -109,7 +123,7 @@ def test_a_server_that_goes_away_after_training_costs_no_second_training(server,
     assert versions(server) == []
     model = register(server, tmp_path, dataset, not_again)
     assert [one.version for one in versions(server)] == [model.version] == ["1"]
-    assert list((tmp_path / "cache" / "training").glob("*/")) == []
+    assert list(scratch_of(tmp_path).glob("*/")) == []
 
 
 def test_the_same_examples_and_settings_are_the_same_version_and_others_are_not(server, tmp_path, dataset):

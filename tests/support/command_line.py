@@ -14,7 +14,7 @@ from typing import Any
 from click.testing import CliRunner
 
 from mangaassist_assets.local.supervisor import Supervisor
-from mangaassist_assets.models.pipelines import MODEL_PIPELINES
+from mangaassist_assets.models.pipelines import OWN_PIPELINES
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,7 +121,7 @@ def production(supervisor: Supervisor) -> Production:
         sagemaker = resources["endpoints"].aws.client("sagemaker")
         aliases = {
             alias: {
-                pipeline.model_name: mlflow.version_by_alias(pipeline.model_name, alias) for pipeline in MODEL_PIPELINES
+                pipeline.model_name: mlflow.version_by_alias(pipeline.model_name, alias) for pipeline in OWN_PIPELINES
             }
             for alias in ("champion", "challenger")
         }
@@ -136,7 +136,7 @@ def production(supervisor: Supervisor) -> Production:
         return Production(
             versions={
                 pipeline.model_name: [one.version for one in mlflow.registry().versions(pipeline.model_name)]
-                for pipeline in MODEL_PIPELINES
+                for pipeline in OWN_PIPELINES
             },
             champions=named["champion"],
             challengers=named["challenger"],

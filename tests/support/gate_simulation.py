@@ -36,7 +36,7 @@ class Planted:
         hurt: Slice by dimension and name on which `hurt_gain` holds instead of `gain`.
         hurt_gain: True mean difference there.
         intents: Sizes of the intents, in proportion.
-        guards: Whether to add confidences, scope and latencies, drawn alike for both models.
+        guardrails: Whether to add confidences, scope and latencies, drawn alike for both models.
     """
 
     examples: int = 3000
@@ -45,7 +45,7 @@ class Planted:
     hurt: tuple[str, str] | None = None
     hurt_gain: float = 0.0
     intents: tuple[int, ...] = HWU64_SIZES
-    guards: bool = False
+    guardrails: bool = False
 
 
 def intent_results(planted: Planted, generator: np.random.Generator) -> GateInput:
@@ -110,7 +110,7 @@ def _disagreements(
 
 
 def _model(version: str, outcomes: Floats, planted: Planted, generator: np.random.Generator) -> ModelResults:
-    if not planted.guards:
+    if not planted.guardrails:
         return ModelResults(version=version, outcomes=outcomes)
     size = planted.examples
     return ModelResults(

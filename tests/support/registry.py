@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from mangaassist_assets.models.artifacts import seal_artifact
-from resources.mlflow.registry import ModelVersion, RegistryError
+from mangaassist_assets.models.registration.registry import ModelVersion, RegistryError
 from resources.mlflow.runs import TrainingRun
 
 

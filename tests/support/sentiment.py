@@ -1,9 +1,10 @@
-"""A third kind of model, as another package would bring it: one class, and one dataset asset.
+"""A third kind of model, as another package would bring it: one class, one dataset asset, and their description.
 
 Is a message content or annoyed? Hashed words and a logistic head: small, but trained, judged and served for real.
 """
 
 import json
+import random
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,11 +15,15 @@ import dagster as dg
 import numpy as np
 import polars as pl
 
+from mangaassist_assets.core.snapshots import SnapshotStore
+from mangaassist_assets.datasets.guards.limits import DatasetLimits
+from mangaassist_assets.datasets.versions.stored_versions import StoredVersion
+from mangaassist_assets.datasets.versions.versions import DatasetVersion
 from mangaassist_assets.evaluation.results import ModelResults
 from mangaassist_assets.models.artifacts import artifact_kind, seal_artifact, verify_artifact
 from mangaassist_assets.models.intent.heads import LinearHead, fit_linear_head, softmax
 from mangaassist_assets.models.model_types import InputError, ModelType, TrainedArtifact, TrainingRequest
-from mangaassist_assets.models.pipelines import ModelPipeline
+from mangaassist_assets.models.pipelines import ModelPipeline, PipelineDataset
 from mangaassist_assets.partitions import release_bundles
 from resources.store import StoreResource
 
@@ -69,7 +74,7 @@ class SentimentModelType(ModelType[SentimentExample]):
         return {"inverse_regularisation": self._inverse_regularisation}
 
     def examples(self, frame: pl.DataFrame, side: str) -> list[SentimentExample]:
-        rows = frame.filter(pl.col("split") == side).sort("example_id").select("text", "sentiment").iter_rows()
+        rows = frame.filter(pl.col("split") == side).sort("example_id").select("message", "sentiment").iter_rows()
         return [SentimentExample(text=text, label=label) for text, label in rows]
 
     def train(self, request: TrainingRequest[SentimentExample]) -> TrainedArtifact:
@@ -122,8 +127,15 @@ SENTIMENT = ModelPipeline(
     kind=SentimentModelType.kind,
     model_name="sentiment",
     endpoint_name="sentiment",
-    dataset_asset="sentiment_dataset",
+    dataset=PipelineDataset(
+        asset="sentiment_dataset",
+        limits=DatasetLimits(train=30, validation=3, test=15, intents=2),
+        text_columns=("message",),
+        label_column="sentiment",
+        rebuild="tests.support.sentiment:rebuild_sentiment_dataset",
+    ),
     model_asset="sentiment_model",
+    definitions=("tests.support.sentiment:sentiment_dataset",),
 )
 
 
@@ -137,37 +149,64 @@ SENTIMENT = ModelPipeline(
 def sentiment_dataset(context: dg.AssetExecutionContext, store: StoreResource) -> dg.MaterializeResult[None]:
     """Messages that people called content or annoyed, one a row, each on its side."""
     from mangaassist_assets.assets.dataset_results import dataset_result
-    from mangaassist_assets.datasets.building.splits import assign_split
     from mangaassist_assets.datasets.versions.stored_versions import write_version
+
+    version = sentiment_version(context.partition_key)
+    snapshot = write_version(store.snapshots(), "sentiment_dataset", version, partition=context.partition_key)
+    return dataset_result(snapshot, version)
+
+
+def sentiment_version(bundle: str) -> DatasetVersion:
+    """Return the dataset of a bundle; the second bundle holds the messages of the first, and more."""
+    from mangaassist_assets.datasets.building.splits import assign_split
     from mangaassist_assets.datasets.versions.versions import seal_version
 
-    bundle = context.partition_key
-    words = MESSAGES[: 2 if bundle == FIRST_BUNDLE else None]
     rows = [
         {
             "example_id": text,
-            "text": text,
+            "message": text,
             "sentiment": label,
             "split": assign_split(text),
             "label_kind": "human",
             "release_bundle": bundle,
             "user_key": None,
+            "session_id": None,
             "source_trace_id": None,
         }
-        for label, openings, endings in words
-        for text in (f"{opening} {middle} {ending}" for opening in openings for middle in MIDDLES for ending in endings)
+        for label, text in messages(4 if bundle == FIRST_BUNDLE else len(MOODS))
     ]
-    frame = pl.DataFrame(rows, schema_overrides={"user_key": pl.String, "source_trace_id": pl.String})
-    version = seal_version(frame, kind="sentiment", excluded={}, as_of=bundle)
-    snapshot = write_version(store.snapshots(), "sentiment_dataset", version, partition=bundle)
-    return dataset_result(snapshot, version)
+    texts = dict.fromkeys(("user_key", "session_id", "source_trace_id"), pl.String)
+    return seal_version(
+        pl.DataFrame(rows, schema_overrides=texts), kind="sentiment", excluded={}, as_of=bundle, inputs={"moods": "1"}
+    )
+
+
+def rebuild_sentiment_dataset(store: SnapshotStore, stored: StoredVersion) -> Mapping[str, bytes]:
+    """Return the files of a version once more: it depends on nothing but its bundle."""
+    del store
+    return sentiment_version(stored.snapshot.partition or "").files()
+
+
+def messages(moods: int) -> list[tuple[str, str]]:
+    """Return messages of the first so many moods with their labels; what each is about is its own, so none is near."""
+    drawn = random.Random(20260202)
+    found = []
+    for label, opening, ending in MOODS[:moods]:
+        for _ in range(48):
+            about = " ".join("".join(drawn.choices("bdfklmnprstv", k=2)) + drawn.choice("aeiou") * 2 for _ in range(9))
+            found.append((label, f"{opening} {about} {ending}"))
+    return found
 
 
 FIRST_BUNDLE, SECOND_BUNDLE = "2026.02.02-rc1", "2026.02.09-rc1"
-MIDDLES = tuple(f"volume {number} of {series}" for number in range(1, 9) for series in ("berserk", "akira", "monster"))
-MESSAGES = (
-    ("content", ("i love", "so happy with"), ("thanks", "great work")),
-    ("annoyed", ("i hate", "so sorry about"), ("refund me", "bad work")),
-    ("content", ("wonderful", "pleased by", "nice to see"), ("all good", "again soon", "well done")),
-    ("annoyed", ("awful", "angry about", "sick of"), ("no help", "never again", "too late")),
+MOODS = (
+    ("content", "i love", "thanks"),
+    ("content", "so happy with", "great work"),
+    ("annoyed", "i hate", "refund me"),
+    ("annoyed", "so sorry about", "bad work"),
+    ("content", "wonderful", "well done"),
+    ("content", "pleased by", "all good"),
+    ("annoyed", "awful", "never again"),
+    ("annoyed", "angry about", "no help"),
+    ("annoyed", "sick of", "too late"),
 )

@@ -1,4 +1,4 @@
-"""A platform whose one pipeline is the sentiment model, with the real MLflow, SageMaker and store of the stand-ins."""
+"""A platform with the sentiment model as its third pipeline, with MLflow, SageMaker and store of the stand-ins."""
 
 from __future__ import annotations
 
@@ -13,14 +13,15 @@ import dagster as dg
 import pytest
 
 from mangaassist_assets.definitions import build_definitions
-from mangaassist_assets.models.model_type_registry import ENTRY_POINT_GROUP
-from mangaassist_assets.models.pipelines import ModelPipeline
+from mangaassist_assets.models.model_type_registry import ENTRY_POINT_GROUP as MODEL_TYPES
+from mangaassist_assets.models.pipelines import ENTRY_POINT_GROUP as MODEL_PIPELINES
+from mangaassist_assets.models.pipelines import OWN_PIPELINES, ModelPipeline
 from mangaassist_assets.partitions import release_bundles
 from resources.aws.clients import AwsResource
 from resources.aws.endpoints import SageMakerResource
 from resources.mlflow.tracking import MlflowResource
 from resources.store import StoreResource
-from tests.support.sentiment import FIRST_BUNDLE, SECOND_BUNDLE, SENTIMENT, sentiment_dataset
+from tests.support.sentiment import FIRST_BUNDLE, SECOND_BUNDLE, SENTIMENT
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,13 +53,14 @@ class SentimentPlatform:
 
 @pytest.fixture
 def sentiment_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An installed package that brings the model type, as far as Python is concerned."""
+    """An installed package that brings model type and pipeline, as far as Python is concerned."""
     folder = tmp_path / "site-packages"
     info = folder / "sentiment_model-1.0.dist-info"
     info.mkdir(parents=True)
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: sentiment-model\nVersion: 1.0\n")
     (info / "entry_points.txt").write_text(
-        f"[{ENTRY_POINT_GROUP}]\nsentiment = tests.support.sentiment:SentimentModelType\n"
+        f"[{MODEL_TYPES}]\nsentiment = tests.support.sentiment:SentimentModelType\n"
+        f"[{MODEL_PIPELINES}]\nsentiment = tests.support.sentiment:SENTIMENT\n"
     )
     monkeypatch.syspath_prepend(str(folder))
     return folder
@@ -77,7 +79,7 @@ def sentiment_pipeline(package: Path, folder: Path, **changes: Any) -> Iterator[
         "mlflow": MlflowResource(training_experiment=f"training-{own}", traces_experiment=f"traces-{own}"),
         "store": StoreResource(root=str(folder / "store"), cache_folder=str(folder / "cache")),
     }
-    definitions = build_definitions("local", pipelines=[pipeline], assets=[sentiment_dataset], **resources)
+    definitions = build_definitions("local", pipelines=[*OWN_PIPELINES, pipeline], **resources)
     with dg.DagsterInstance.ephemeral() as instance:
         instance.add_dynamic_partitions(release_bundles.name, [FIRST_BUNDLE, SECOND_BUNDLE])
         yield SentimentPlatform(pipeline=pipeline, definitions=definitions, instance=instance, **resources)

@@ -88,7 +88,7 @@ def run_bootstrap(
     """
     from mangaassist_assets.chatbot.configuration.documents import default_documents
     from mangaassist_assets.datasets.sources.utterances import read_utterances
-    from mangaassist_assets.models.pipelines import MODEL_PIPELINES
+    from mangaassist_assets.models.pipelines import registered_pipelines
     from mangaassist_assets.privacy import Vocabulary
     from mangaassist_assets.retrieval.documents.documents import read_knowledge
     from mangaassist_assets.retrieval.vocabulary import store_phrases
@@ -128,7 +128,7 @@ def run_bootstrap(
     from mangaassist_assets.retrieval.stored_knowledge import read_chunks
 
     champions = {}
-    for pipeline in MODEL_PIPELINES:
+    for pipeline in registered_pipelines():
         champion = resources.mlflow.version_by_alias(pipeline.model_name, "champion")
         if champion is not None:
             champions[pipeline.model_asset] = str(champion.version)
@@ -143,7 +143,7 @@ def run_bootstrap(
         champions=champions,
         left_out={
             pipeline.model_asset: models.left_out[pipeline.first_asset]
-            for pipeline in MODEL_PIPELINES
+            for pipeline in registered_pipelines()
             if pipeline.first_asset and pipeline.first_asset in models.left_out
         },
         generation=resources.search.index().live_generation(),

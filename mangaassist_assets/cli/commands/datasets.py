@@ -103,8 +103,10 @@ def rebuild_dataset(store: SnapshotStore, name: str) -> dict[str, Any]:
     """
     from mangaassist_assets.datasets.building.rebuilding import rebuild
     from mangaassist_assets.datasets.versions.stored_versions import find_version
+    from mangaassist_assets.models.pipelines import dataset_rebuild
 
-    return rebuild(store, find_version(store, name)).to_dict()
+    stored = find_version(store, name)
+    return rebuild(store, stored, dataset_rebuild(stored.asset)).to_dict()
 
 
 def render_list(report: Mapping[str, Any]) -> None:

@@ -12,7 +12,7 @@ import click
 from mangaassist_assets.cli.options import Command, json_option
 from mangaassist_assets.cli.output import console, emit, figure, new_table, say
 from mangaassist_assets.cli.session import CommandError, RunOutcome, Session, open_session
-from mangaassist_assets.models.pipelines import MODEL_PIPELINES, ModelPipeline
+from mangaassist_assets.models.pipelines import ModelPipeline, registered_pipelines
 
 if TYPE_CHECKING:
     from rich.console import Group
@@ -126,7 +126,7 @@ def run_loop(session: Session, *, release_bundle: str, deploy: bool = True) -> L
     session.progress(f"mining {release_bundle}")
     outcomes.append(session.run_job("failure_mining", partition=release_bundle))
     if outcomes[0].succeeded:
-        for pipeline in MODEL_PIPELINES:
+        for pipeline in registered_pipelines():
             session.progress(f"retraining the {pipeline.title}")
             outcomes.append(
                 session.run_job(
@@ -182,7 +182,7 @@ def _report(
         ),
         pipelines=tuple(
             _pipeline_report(session, pipeline, bundle, by_job.get(pipeline.job), deploy=deploy)
-            for pipeline in MODEL_PIPELINES
+            for pipeline in registered_pipelines()
         ),
         generation_before=generation_before,
         generation=session.resources.search.index().live_generation(),
@@ -197,7 +197,7 @@ def _report(
 def _pipeline_report(
     session: Session, pipeline: ModelPipeline, bundle: str, outcome: RunOutcome | None, *, deploy: bool
 ) -> PipelineReport:
-    from mangaassist_assets.releases.promotion import EVALUATION_FILE
+    from mangaassist_assets.models.registration.trained_model import EVALUATION_FILE
 
     store = session.resources.store.snapshots()
     left_out = outcome.left_out.get(pipeline.dataset_asset) if outcome else None

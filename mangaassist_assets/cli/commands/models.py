@@ -11,15 +11,14 @@ import click
 from mangaassist_assets.cli.options import Group, json_option
 from mangaassist_assets.cli.output import console, emit, say
 from mangaassist_assets.cli.session import CommandError, Session, open_session
-from mangaassist_assets.models.pipelines import MODEL_PIPELINES, ModelPipeline
+from mangaassist_assets.models.pipelines import ModelPipeline, registered_pipelines
 
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from mangaassist_assets.models.registration.registry import ModelVersion
     from mangaassist_assets.releases.overrides import OverrideRequest
-    from resources.mlflow.registry import ModelVersion
 
-MODELS = {pipeline.group: pipeline for pipeline in MODEL_PIPELINES}
 _VERDICT_TAG, _EXAMPLES_TAG = "evaluation_verdict", "evaluation_examples"
 _EVALUATION = "evaluation_"
 _NO_FIGURES = (_VERDICT_TAG, _EXAMPLES_TAG, "evaluation_dataset_sha256")
@@ -67,10 +66,11 @@ def pipeline_of(model: str) -> ModelPipeline:
     Raises:
         CommandError: there is no such model.
     """
-    if model not in MODELS:
-        msg = f"there is no model {model!r}: choose one of {', '.join(MODELS)}"
+    pipelines = {pipeline.group: pipeline for pipeline in registered_pipelines()}
+    if model not in pipelines:
+        msg = f"there is no model {model!r}: choose one of {', '.join(pipelines)}"
         raise CommandError(msg)
-    return MODELS[model]
+    return pipelines[model]
 
 
 def list_models(session: Session, *, model: str | None = None) -> dict[str, Any]:
@@ -81,7 +81,8 @@ def list_models(session: Session, *, model: str | None = None) -> dict[str, Any]
     store = session.resources.store.snapshots()
     versions: list[dict[str, Any]] = []
     overrides: list[dict[str, Any]] = []
-    for name, pipeline in MODELS.items() if model is None else [(model, pipeline_of(model))]:
+    for pipeline in registered_pipelines() if model is None else [pipeline_of(model)]:
+        name = pipeline.group
         named = {alias: mlflow.version_by_alias(pipeline.model_name, alias) for alias in _ALIASES}
         for version in mlflow.registry().versions(pipeline.model_name):
             aliases = [alias for alias, held in named.items() if held is not None and held.version == version.version]
@@ -223,7 +224,7 @@ def _summary(version: ModelVersion) -> dict[str, Any]:
 def _run(session: Session, pipeline: ModelPipeline, request: OverrideRequest) -> str:
     """Materialize the champion and its endpoint with the override as configuration; return the run's id."""
     override = {name: getattr(request, name) for name in ("version", "against", "reason", "by")}
-    outcome = session.run_job(f"{pipeline.group}_promotion", config={pipeline.champion_asset: {"override": override}})
+    outcome = session.run_job(pipeline.promotion_job, config={pipeline.champion_asset: {"override": override}})
     if not outcome.succeeded:
         msg = "; ".join(outcome.errors) or f"the run {outcome.run_id} failed: see its log"
         holder = session.resources.mlflow.version_by_alias(pipeline.model_name, "champion")

@@ -41,13 +41,17 @@ class Rebuilt:
         return asdict(self)
 
 
-def rebuild(store: SnapshotStore, stored: StoredVersion) -> Rebuilt:
+Rebuild = Callable[[SnapshotStore, StoredVersion], Mapping[str, bytes]]
+
+
+def rebuild(store: SnapshotStore, stored: StoredVersion, how: Rebuild | None) -> Rebuilt:
     """Build a version again and compare it with what is stored; nothing is written.
 
-    `impossible` means that it cannot be built again; `reason` says why: it has no recorded inputs, one of them is gone,
-    or it holds data of somebody who was erased since.
+    `how` builds versions of its dataset, None where no model pipeline says how. `impossible` says that it cannot be
+    built again, and why: it has no recorded inputs, one of them is gone, or it holds data of somebody who was erased
+    since.
     """
-    files, reason = _built_again(store, stored)
+    files, reason = _built_again(store, stored, how)
     compared = {} if files is None else _compared(store, stored, files)
     same = bool(compared) and set(compared.values()) == {"identical"}
     if files is not None and not same and reason is None:
@@ -65,7 +69,9 @@ def rebuild(store: SnapshotStore, stored: StoredVersion) -> Rebuilt:
     )
 
 
-def _built_again(store: SnapshotStore, stored: StoredVersion) -> tuple[Mapping[str, bytes] | None, str | None]:
+def _built_again(
+    store: SnapshotStore, stored: StoredVersion, how: Rebuild | None
+) -> tuple[Mapping[str, bytes] | None, str | None]:
     if problems := problems_of(store, stored):
         return None, f"the stored version is damaged: {'; '.join(problems)}"
     if not stored.card.inputs:
@@ -76,11 +82,10 @@ def _built_again(store: SnapshotStore, stored: StoredVersion) -> tuple[Mapping[s
             f"{len(erased)} of its users were erased since: what they gave is not to be built again; the next version "
             "of the bundle is without them"
         )
-    builder = _BUILDERS.get(stored.asset)
-    if builder is None:
+    if how is None:
         return None, f"nothing is known of how {stored.asset} is built"
     try:
-        return builder(store, stored), None
+        return how(store, stored), None
     except (InputGoneError, SnapshotMissingError, EmptyDatasetError, LeakageError) as error:
         return None, str(error)
 
@@ -103,7 +108,8 @@ def _compared(store: SnapshotStore, stored: StoredVersion, files: Mapping[str, b
     return found
 
 
-def _ranking(store: SnapshotStore, stored: StoredVersion) -> Mapping[str, bytes]:
+def rebuild_reranker_dataset(store: SnapshotStore, stored: StoredVersion) -> Mapping[str, bytes]:
+    """Return the files of a reranker dataset version, built again from its recorded inputs and searches."""
     config = RankingDatasetConfig.from_settings(stored.card.settings, as_of_ms=stored.card.as_of_ms)
     built = build_ranking_version(
         PinnedStore(store, stored.card.inputs),
@@ -115,16 +121,11 @@ def _ranking(store: SnapshotStore, stored: StoredVersion) -> Mapping[str, bytes]
     return {**built.version.files(), SEARCHES_FILE: built.searches}
 
 
-def _intent(store: SnapshotStore, stored: StoredVersion) -> Mapping[str, bytes]:
+def rebuild_intent_dataset(store: SnapshotStore, stored: StoredVersion) -> Mapping[str, bytes]:
+    """Return the files of an intent dataset version, built again from its recorded inputs."""
     built = build_intent_version(
         PinnedStore(store, stored.card.inputs),
         stored.snapshot.partition or "",
         config=IntentDatasetConfig.from_settings(stored.card.settings, as_of_ms=stored.card.as_of_ms),
     )
     return built.version.files()
-
-
-_BUILDERS: Mapping[str, Callable[[SnapshotStore, StoredVersion], Mapping[str, bytes]]] = {
-    "intent_dataset": _intent,
-    "reranker_dataset": _ranking,
-}

@@ -48,37 +48,38 @@ def judge_size(frame: pl.DataFrame, limits: DatasetLimits) -> HealthResult:
     )
 
 
-def judge_balance(frame: pl.DataFrame, limits: DatasetLimits) -> HealthResult:
-    """Say whether train is about many things. `frame` has example_id, split and intent."""
-    counted = _examples(frame).group_by("intent", "split").len()
-    by_intent: dict[str, Counter[str]] = {}
-    for intent, split, count in counted.iter_rows():
-        by_intent.setdefault(intent, Counter())[split] = count
-    train = sorted((counts["train"], intent) for intent, counts in by_intent.items())
+def judge_balance(frame: pl.DataFrame, limits: DatasetLimits, *, label_column: str = "intent") -> HealthResult:
+    """Say whether train is about many things. `frame` has example_id, split and the label."""
+    counted = _examples(frame).group_by(label_column, "split").len()
+    by_label: dict[str, Counter[str]] = {}
+    for label, split, count in counted.iter_rows():
+        by_label.setdefault(label, Counter())[split] = count
+    train = sorted((counts["train"], label) for label, counts in by_label.items())
     rows: tuple[Row, ...] = tuple(
-        {"intent": intent, **{side: by_intent[intent][side] for side in SPLITS}} for _, intent in train
+        {label_column: label, **{side: by_label[label][side] for side in SPLITS}} for _, label in train
     )
-    learned = [(count, intent) for count, intent in train if count]
-    if len(learned) < limits.intents:
-        description = f"{len(learned)} intents in train, {limits.intents} are needed: review traces of other intents"
+    labels = f"{label_column}s"
+    in_train = [(count, label) for count, label in train if count]
+    if len(in_train) < limits.intents:
+        description = f"{len(in_train)} {labels} in train, {limits.intents} are needed: review traces of other {labels}"
         return HealthResult(passed=False, description=description, rows=rows)
-    largest, name = learned[-1]
-    share = largest / sum(count for count, _ in learned)
-    allowed = min(0.95, max(limits.largest_share, 2 / len(learned)))
-    small = [intent for count, intent in train if count < limits.smallest]
+    largest, name = in_train[-1]
+    share = largest / sum(count for count, _ in in_train)
+    allowed = min(0.95, max(limits.largest_share, 2 / len(in_train)))
+    small = [label for count, label in train if count < limits.smallest]
     problems: list[str] = []
     if share > allowed:
         problems.append(
-            f"{name!r} is {share:.0%} of train, {allowed:.0%} are allowed: review traces of other intents, or look "
+            f"{name!r} is {share:.0%} of train, {allowed:.0%} are allowed: review traces of other {labels}, or look "
             "whether somebody floods the chat with it"
         )
     if len(small) > limits.unlearnable_share * len(train):
         problems.append(
-            f"{len(small)} of {len(train)} intents have fewer than {limits.smallest} examples in train "
-            f"({', '.join(small[:_SHOWN])}): review more of them, or merge intents that mean the same"
+            f"{len(small)} of {len(train)} {labels} have fewer than {limits.smallest} examples in train "
+            f"({', '.join(small[:_SHOWN])}): review more of them, or merge {labels} that mean the same"
         )
-    summary = f"{len(train)} intents, the largest {name!r} with {share:.0%} of train, the smallest with {train[0][0]}"
-    return HealthResult(passed=not problems, description="; ".join(problems) or summary, rows=rows)
+    said = f"{len(train)} {labels}, the largest {name!r} with {share:.0%} of train, the smallest with {train[0][0]}"
+    return HealthResult(passed=not problems, description="; ".join(problems) or said, rows=rows)
 
 
 def judge_repetition(frame: pl.DataFrame, limits: DatasetLimits, *, text_column: str = "text") -> HealthResult:

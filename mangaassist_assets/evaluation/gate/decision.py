@@ -1,4 +1,4 @@
-"""What the gate is told to count as proof, and what it answers."""
+"""What the gate counts as proof, and its decision."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 Verdict = Literal["pass", "fail", "insufficient_evidence"]
 SliceJudgement = Literal["non_inferior", "worse", "undecided", "too_small"]
-GuardJudgement = Literal["held", "broken", "undecided", "not_judged", "not_measured"]
+GuardrailJudgement = Literal["held", "broken", "undecided", "not_judged", "not_measured"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -17,7 +17,7 @@ class GateConfig:
 
     Attributes:
         alpha: One-sided level of the overall tests, of each proof of non-inferiority, and, after Holm's correction, of
-            the family of slices and of the family of guards.
+            the family of slices and of the family of guardrail metrics.
         power: Chance of proof that sample sizes are given for.
         minimum_examples: With fewer test examples the verdict is never `pass`.
         slice_margin: Largest loss, in the metric's unit, that a slice may have.
@@ -48,7 +48,7 @@ class GateConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        """Refuse levels and limits that are none."""
+        """Refuse levels and limits that are out of range."""
         if not 0 < self.alpha < 0.5 or not 0 < self.power < 1 or not 0 < self.slice_power < 1:
             levels = f"{self.alpha}, {self.power}, {self.slice_power}"
             raise ValueError(f"GateConfig: alpha must lie in (0, 0.5), power and slice_power in (0, 1): {levels}")
@@ -115,7 +115,7 @@ class SliceFigures:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class GuardFigures:
+class GuardrailFigures:
     """One thing that a better challenger must not have paid with.
 
     Attributes:
@@ -128,13 +128,13 @@ class GuardFigures:
         low: Of the interval of the difference, or of the ratio.
         high: Of the interval of the difference, or of the ratio.
         p_broken: One-sided p-value of "not worse" (of "within the limit", for latency) after Holm's correction over the
-            guards; None where nothing was tested.
+            guardrail metrics; None where nothing was tested.
         required: Whether `pass` needs `held`.
         needed_examples: About how many examples would show that it holds, where that is known and needed.
     """
 
     name: str
-    judgement: GuardJudgement
+    judgement: GuardrailJudgement
     limit: str
     why: str
     champion: float | None = None
@@ -159,7 +159,7 @@ class GateDecision:
     reasons: tuple[str, ...]
     figures: Mapping[str, float]
     slices: tuple[SliceFigures, ...] = ()
-    guards: tuple[GuardFigures, ...] = ()
+    guardrails: tuple[GuardrailFigures, ...] = ()
     needed_examples: int | None = None
     champion_version: str = ""
     challenger_version: str = ""
@@ -170,16 +170,16 @@ class GateDecision:
         """Names of the slices that are too small to be proven non-inferior each."""
         return tuple(item.label for item in self.slices if item.judgement == "too_small")
 
-    def guard(self, name: str) -> GuardFigures:
-        """Return a guard by name.
+    def guardrail(self, name: str) -> GuardrailFigures:
+        """Return a guardrail metric by name.
 
         Raises:
             KeyError: There is none of that name.
         """
-        for item in self.guards:
+        for item in self.guardrails:
             if item.name == name:
                 return item
-        raise KeyError(f"the gate has no guard {name!r}: {', '.join(item.name for item in self.guards)}")
+        raise KeyError(f"the gate has no guardrail metric {name!r}: {', '.join(item.name for item in self.guardrails)}")
 
     def to_dict(self) -> dict[str, Any]:
         """Return JSON-ready values."""
@@ -190,15 +190,9 @@ class GateDecision:
             "figures": dict(self.figures),
             "needed_examples": self.needed_examples,
             "slices": [asdict(item) for item in self.slices],
-            "guards": [asdict(item) for item in self.guards],
+            "guardrails": [asdict(item) for item in self.guardrails],
             "too_small_slices": list(self.too_small_slices),
             "champion_version": self.champion_version,
             "challenger_version": self.challenger_version,
             "config": asdict(self.config),
         }
-
-    def markdown(self) -> str:
-        """Return the verdict, its reasons, and tables of figures, guards and slices, the worst slices first."""
-        from mangaassist_assets.evaluation.gate.table import decision_table
-
-        return decision_table(self)

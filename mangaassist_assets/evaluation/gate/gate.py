@@ -1,12 +1,12 @@
 """The gate: may this challenger replace the champion?
 
 `pass` needs proof that the challenger is better over all, proof on every slice that is large enough for one that it is
-at most a margin worse there, no slice on which it is provably worse, and no broken guard. `fail` needs proof of a loss:
-over all, on a slice, or of a guard. Everything else is `insufficient_evidence`, which never promotes and says how many
-examples would be needed.
+at most a margin worse there, no slice on which it is provably worse, and no broken guardrail metric. `fail` needs proof
+of a loss: over all, on a slice, or of a guardrail metric. Everything else is `insufficient_evidence`, which never
+promotes and says how many examples would be needed.
 
 A challenger that is no better passes with a chance of at most alpha, whatever else is asked. One that is no worse fails
-with a chance of at most alpha over all, alpha on any slice, and alpha by any guard.
+with a chance of at most alpha over all, alpha on any slice, and alpha by any guardrail metric.
 """
 
 from __future__ import annotations
@@ -16,11 +16,9 @@ import numpy as np
 from mangaassist_assets.evaluation.gate.decision import (
     GateConfig,
     GateDecision,
-    GuardFigures,
-    SliceFigures,
     Verdict,
 )
-from mangaassist_assets.evaluation.gate.guardrail_metrics import judge_guards
+from mangaassist_assets.evaluation.gate.guardrail_metrics import judge_guardrails
 from mangaassist_assets.evaluation.gate.input_validation import checked
 from mangaassist_assets.evaluation.gate.paired_groups import resampled_difference
 from mangaassist_assets.evaluation.gate.reasons import gain_proven, missing_proofs, proven_losses, remarks
@@ -33,17 +31,16 @@ from mangaassist_assets.evaluation.significance import (
     mean_difference_sample_size,
 )
 
-__all__ = ["GateConfig", "GateDecision", "GuardFigures", "SliceFigures", "judge"]
-
 
 def judge(results: GateInput, *, config: GateConfig | None = None) -> GateDecision:
     """Judge two models by what they did on the same examples; the order of the examples does not matter.
 
     Overall, right or wrong is judged by McNemar's exact test, figures on a scale by the paired bootstrap. Slices and
-    guards are `gate_slices` and `gate_guards`. An empty test set is insufficient evidence.
+    guardrail metrics are judged by `slices` and `guardrail_metrics`. The verdict on an empty test set is
+    `insufficient_evidence`.
 
     Raises:
-        ValueError: Evidence that is not about the same examples, or holds numbers that are none.
+        ValueError: The results are not about the same examples, or hold NaN.
     """
     settings = config or GateConfig()
     results = checked(results)
@@ -66,19 +63,19 @@ def judge(results: GateInput, *, config: GateConfig | None = None) -> GateDecisi
         binary=results.binary,
         config=settings,
     )
-    guards = judge_guards(results, config=settings)
-    losses = proven_losses(results.metric, figures, slices, guards, settings)
-    missing, wanted = missing_proofs(results.metric, figures, needed, slices, guards, settings)
+    guardrails = judge_guardrails(results, config=settings)
+    losses = proven_losses(results.metric, figures, slices, guardrails, settings)
+    missing, wanted = missing_proofs(results.metric, figures, needed, slices, guardrails, settings)
     verdict: Verdict = "fail" if losses else "insufficient_evidence" if missing else "pass"
     better = gain_proven(results.metric, figures, slices, settings)
     counts = [count for count in wanted if count is not None]
     return GateDecision(
         metric=results.metric,
         verdict=verdict,
-        reasons=(*(losses or missing or [better]), *remarks(slices, guards)),
+        reasons=(*(losses or missing or [better]), *remarks(slices, guardrails)),
         figures=figures,
         slices=slices,
-        guards=guards,
+        guardrails=guardrails,
         needed_examples=max(counts) if verdict == "insufficient_evidence" and len(counts) == len(wanted) else None,
         champion_version=results.champion.version,
         challenger_version=results.challenger.version,

@@ -1,8 +1,8 @@
 """What a better challenger must not have paid with: what the champion knows, calibration, scope, latency, size.
 
-A guard is `broken` where the data prove that it is worse, and do not prove that the loss stays within the margin;
-`held` where they prove the latter; `undecided` where they prove neither. What was not measured is said, never held. The
-guards' proofs of a loss are one family, with Holm's correction.
+A guardrail metric is `broken` where the data prove that it is worse, and do not prove that the loss stays within the
+margin; `held` where they prove the latter; `undecided` where they prove neither. What was not measured is reported, and
+never held. The proofs of a loss are one family of tests, with Holm's correction.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from functools import partial
 import numpy as np
 
 from mangaassist_assets.core.arrays import Floats
-from mangaassist_assets.evaluation.gate.decision import GateConfig, GuardFigures
+from mangaassist_assets.evaluation.gate.decision import GateConfig, GuardrailFigures
 from mangaassist_assets.evaluation.gate.paired_groups import compare_groups, resampled_difference
 from mangaassist_assets.evaluation.metrics import expected_calibration_error
 from mangaassist_assets.evaluation.non_inferiority import non_inferiority_sample_size
@@ -35,17 +35,20 @@ _LATENCY_CELLS = 2_000_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Tested:
-    """A guard before Holm's correction. `within` is the proof that it holds; `strict` guards allow no proven loss."""
+    """A guardrail metric before Holm's correction.
 
-    guard: GuardFigures
+    `within` is the proof that it holds; a `strict` one allows no proven loss.
+    """
+
+    guardrail: GuardrailFigures
     p_broken: float
     within: bool
     strict: bool = False
 
 
-def judge_guards(results: GateInput, *, config: GateConfig) -> tuple[GuardFigures, ...]:
-    """Judge all guards; the order is that of the report."""
-    drafts: list[_Tested | GuardFigures] = [
+def judge_guardrails(results: GateInput, *, config: GateConfig) -> tuple[GuardrailFigures, ...]:
+    """Judge all guardrail metrics; the order is that of the report."""
+    drafts: list[_Tested | GuardrailFigures] = [
         *_other_figures(results, config),
         *_known(results, config),
         _calibration(results, config),
@@ -57,13 +60,13 @@ def judge_guards(results: GateInput, *, config: GateConfig) -> tuple[GuardFigure
     return tuple(_settled(draft, next(corrected), config) if isinstance(draft, _Tested) else draft for draft in drafts)
 
 
-def _settled(draft: _Tested, p_broken: float, config: GateConfig) -> GuardFigures:
-    guard = replace(draft.guard, p_broken=p_broken)
+def _settled(draft: _Tested, p_broken: float, config: GateConfig) -> GuardrailFigures:
+    guardrail = replace(draft.guardrail, p_broken=p_broken)
     if p_broken <= config.alpha and (draft.strict or not draft.within):
-        return replace(guard, judgement="broken", needed_examples=None)
+        return replace(guardrail, judgement="broken", needed_examples=None)
     if draft.within:
-        return replace(guard, judgement="held", needed_examples=None)
-    return guard
+        return replace(guardrail, judgement="held", needed_examples=None)
+    return guardrail
 
 
 def _compared(
@@ -76,11 +79,11 @@ def _compared(
     limit: str,
     config: GateConfig,
     required: bool = False,
-) -> _Tested | GuardFigures:
+) -> _Tested | GuardrailFigures:
     """Compare one figure per example, higher is better, over all of them."""
     size = len(champion)
     if size < _LEAST_EXAMPLES:
-        return GuardFigures(
+        return GuardrailFigures(
             name=name,
             judgement="not_judged",
             limit=limit,
@@ -99,7 +102,7 @@ def _compared(
         difference=min(item.difference, 0.0),
         binary=binary,
     )
-    guard = GuardFigures(
+    guardrail = GuardrailFigures(
         name=name,
         judgement="undecided",
         limit=limit,
@@ -111,7 +114,7 @@ def _compared(
         required=required,
         needed_examples=None if needed is None else max(needed, size + 1),
     )
-    return _Tested(guard=guard, p_broken=item.p_worse, within=item.p_non_inferior <= config.alpha)
+    return _Tested(guardrail=guardrail, p_broken=item.p_worse, within=item.p_non_inferior <= config.alpha)
 
 
 def _other_figures(results: GateInput, config: GateConfig) -> list[_Tested]:
@@ -124,7 +127,7 @@ def _other_figures(results: GateInput, config: GateConfig) -> list[_Tested]:
         champion = results.champion.other_figures[name]
         challenger = results.challenger.other_figures[name]
         result = resampled_difference(champion, challenger, config=config)
-        guard = GuardFigures(
+        guardrail = GuardrailFigures(
             name=name,
             judgement="undecided",
             limit="not provably lower",
@@ -135,11 +138,11 @@ def _other_figures(results: GateInput, config: GateConfig) -> list[_Tested]:
             high=result.high,
         )
         within = result.low > -config.slice_margin
-        tested.append(_Tested(guard=guard, p_broken=result.p_worse, within=within, strict=True))
+        tested.append(_Tested(guardrail=guardrail, p_broken=result.p_worse, within=within, strict=True))
     return tested
 
 
-def _known(results: GateInput, config: GateConfig) -> list[_Tested | GuardFigures]:
+def _known(results: GateInput, config: GateConfig) -> list[_Tested | GuardrailFigures]:
     """Ask for non-inferiority where the champion had a chance: new intents alone are no reason to replace it.
 
     Like a slice it is asked for a proof if an equally good model would have one with `slice_power`. With fewer examples
@@ -171,12 +174,12 @@ def _known(results: GateInput, config: GateConfig) -> list[_Tested | GuardFigure
     if least is not None and len(champion) >= least:
         return [draft]
     why = f"{len(champion)} examples: too few for a proof, but none were lost on balance"
-    guard = draft.guard if isinstance(draft, _Tested) else draft
-    lenient = replace(guard, required=False, why=why)
-    return [replace(draft, guard=lenient) if isinstance(draft, _Tested) else lenient]
+    guardrail = draft.guardrail if isinstance(draft, _Tested) else draft
+    lenient = replace(guardrail, required=False, why=why)
+    return [replace(draft, guardrail=lenient) if isinstance(draft, _Tested) else lenient]
 
 
-def _calibration(results: GateInput, config: GateConfig) -> _Tested | GuardFigures:
+def _calibration(results: GateInput, config: GateConfig) -> _Tested | GuardrailFigures:
     """Compare squared errors of the stated confidence, a proper score with a value per example; ECE has none."""
     champion, challenger = results.champion.confidences, results.challenger.confidences
     limit = f"at most {config.calibration_margin:g} higher"
@@ -201,21 +204,21 @@ def _calibration(results: GateInput, config: GateConfig) -> _Tested | GuardFigur
     return _turned(drawn, shown)
 
 
-def _turned(drawn: _Tested | GuardFigures, shown: str) -> _Tested | GuardFigures:
+def _turned(drawn: _Tested | GuardrailFigures, shown: str) -> _Tested | GuardrailFigures:
     """Show a figure of which lower is better, that was compared with its sign changed."""
-    guard = drawn.guard if isinstance(drawn, _Tested) else drawn
-    guard = replace(
-        guard,
-        why=f"{guard.why}; {shown}",
-        champion=None if guard.champion is None else -guard.champion,
-        challenger=None if guard.challenger is None else -guard.challenger,
-        low=None if guard.high is None else -guard.high,
-        high=None if guard.low is None else -guard.low,
+    guardrail = drawn.guardrail if isinstance(drawn, _Tested) else drawn
+    guardrail = replace(
+        guardrail,
+        why=f"{guardrail.why}; {shown}",
+        champion=None if guardrail.champion is None else -guardrail.champion,
+        challenger=None if guardrail.challenger is None else -guardrail.challenger,
+        low=None if guardrail.high is None else -guardrail.high,
+        high=None if guardrail.low is None else -guardrail.low,
     )
-    return replace(drawn, guard=guard) if isinstance(drawn, _Tested) else guard
+    return replace(drawn, guardrail=guardrail) if isinstance(drawn, _Tested) else guardrail
 
 
-def _scope(results: GateInput, config: GateConfig) -> list[_Tested | GuardFigures]:
+def _scope(results: GateInput, config: GateConfig) -> list[_Tested | GuardrailFigures]:
     champion, challenger = results.champion.scope, results.challenger.scope
     limit = f"at most {config.scope_margin:g} lower"
     if champion is None or challenger is None:
@@ -244,7 +247,7 @@ def _accepted_by_both(champion: ScopeResults, challenger: ScopeResults) -> tuple
     )
 
 
-def _latency(champion: ModelResults, challenger: ModelResults, config: GateConfig) -> _Tested | GuardFigures:
+def _latency(champion: ModelResults, challenger: ModelResults, config: GateConfig) -> _Tested | GuardrailFigures:
     limit = f"at most {config.max_latency_ratio:g} times"
     ours, theirs = challenger.latencies_ms, champion.latencies_ms
     if ours is None or theirs is None:
@@ -252,14 +255,14 @@ def _latency(champion: ModelResults, challenger: ModelResults, config: GateConfi
     requests = min(len(ours), len(theirs))
     if requests < config.minimum_requests:
         why = f"{requests} requests: at least {config.minimum_requests} are needed"
-        return GuardFigures(name=LATENCY, judgement="not_judged", limit=limit, why=why)
+        return GuardrailFigures(name=LATENCY, judgement="not_judged", limit=limit, why=why)
     slow, fast = float(_p95(ours)), float(_p95(theirs))
     if fast <= 0:
         why = "the champion's p95 is 0: the clock was too coarse"
-        return GuardFigures(name=LATENCY, judgement="not_judged", limit=limit, why=why)
+        return GuardrailFigures(name=LATENCY, judgement="not_judged", limit=limit, why=why)
     ratios = _resampled_ratios(ours, theirs, config)
     low, high = np.quantile(ratios, [config.alpha, 1 - config.alpha])
-    guard = GuardFigures(
+    guardrail = GuardrailFigures(
         name=LATENCY,
         judgement="undecided",
         limit=limit,
@@ -270,7 +273,7 @@ def _latency(champion: ModelResults, challenger: ModelResults, config: GateConfi
         high=float(high),
     )
     p_broken = (1 + int((ratios <= config.max_latency_ratio).sum())) / (len(ratios) + 1)
-    return _Tested(guard=guard, p_broken=p_broken, within=float(high) <= config.max_latency_ratio)
+    return _Tested(guardrail=guardrail, p_broken=p_broken, within=float(high) <= config.max_latency_ratio)
 
 
 def _resampled_ratios(ours: Floats, theirs: Floats, config: GateConfig) -> Floats:
@@ -296,13 +299,13 @@ def _p95(latencies: Floats) -> Floats:
     return np.asarray(np.partition(latencies, place, axis=-1)[..., place], dtype=np.float64)
 
 
-def _size(champion: ModelResults, challenger: ModelResults, config: GateConfig) -> GuardFigures:
+def _size(champion: ModelResults, challenger: ModelResults, config: GateConfig) -> GuardrailFigures:
     limit = f"at most {config.max_size_ratio:g} times"
     if champion.size_bytes is None or challenger.size_bytes is None:
         why = _missing(champion.size_bytes, challenger.size_bytes, "artifact's size")
         return _not_measured(SIZE, limit, why)
     ratio = challenger.size_bytes / champion.size_bytes
-    return GuardFigures(
+    return GuardrailFigures(
         name=SIZE,
         judgement="held" if ratio <= config.max_size_ratio else "broken",
         limit=limit,
@@ -312,8 +315,8 @@ def _size(champion: ModelResults, challenger: ModelResults, config: GateConfig) 
     )
 
 
-def _not_measured(name: str, limit: str, why: str) -> GuardFigures:
-    return GuardFigures(name=name, judgement="not_measured", limit=limit, why=why)
+def _not_measured(name: str, limit: str, why: str) -> GuardrailFigures:
+    return GuardrailFigures(name=name, judgement="not_measured", limit=limit, why=why)
 
 
 def _missing(champion: object, challenger: object, what: str) -> str:

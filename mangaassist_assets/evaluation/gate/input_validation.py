@@ -1,4 +1,4 @@
-"""What the gate refuses to judge: evidence that is not about the same examples, or holds numbers that are none."""
+"""What the gate refuses to judge: evaluation results that are not about the same examples, or hold NaN."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from mangaassist_assets.evaluation.results import GateInput, ModelResults, Scope
 
 
 def checked(results: GateInput) -> GateInput:
-    """Return the evidence with arrays of float64 and bool.
+    """Return the results with arrays of float64 and bool.
 
     Raises:
         ValueError: Something is of the wrong length, not finite, out of range, or there for one model only that both

@@ -1,4 +1,4 @@
-"""Two models on the same examples, compared on groups of them: one way to do it for slices and for guards."""
+"""Two models on the same examples, compared on groups of them, for slices and guardrail metrics alike."""
 
 from __future__ import annotations
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
-from mangaassist_assets.evaluation.gate.decision import GateConfig, GuardFigures, SliceFigures
+from mangaassist_assets.evaluation.gate.decision import GateConfig, GuardrailFigures, SliceFigures
 
 _LISTED_NAMES = 10
 _LONGEST_NAME = 60
@@ -15,7 +15,7 @@ def proven_losses(
     metric: str,
     figures: Mapping[str, float],
     slices: Sequence[SliceFigures],
-    guards: Sequence[GuardFigures],
+    guardrails: Sequence[GuardrailFigures],
     config: GateConfig,
 ) -> list[str]:
     """Return each loss that is proven: any of them fails the challenger."""
@@ -33,9 +33,9 @@ def proven_losses(
     if len(worse) > _LISTED_NAMES:
         reasons.append(f"significantly worse on {len(worse) - _LISTED_NAMES} more slices")
     reasons += [
-        f"{guard.name}: {guard.champion:.4g} → {guard.challenger:.4g} breaks the limit ({guard.limit}); {guard.why}"
-        for guard in guards
-        if guard.judgement == "broken"
+        f"{one.name}: {one.champion:.4g} → {one.challenger:.4g} breaks the limit ({one.limit}); {one.why}"
+        for one in guardrails
+        if one.judgement == "broken"
     ]
     return reasons
 
@@ -45,7 +45,7 @@ def missing_proofs(
     figures: Mapping[str, float],
     needed: int | None,
     slices: Sequence[SliceFigures],
-    guards: Sequence[GuardFigures],
+    guardrails: Sequence[GuardrailFigures],
     config: GateConfig,
 ) -> tuple[list[str], list[int | None]]:
     """Return what keeps the challenger from passing, and how large a test set would settle each, None if none would."""
@@ -76,11 +76,11 @@ def missing_proofs(
     ]
     if len(undecided) > _LISTED_NAMES:
         reasons.append(f"not proven on {len(undecided) - _LISTED_NAMES} more slices")
-    for guard in guards:
-        if guard.required and guard.judgement != "held":
-            reasons.append(f"{guard.name}: not proven ({guard.limit}); {guard.why}{_takes(guard.needed_examples)}")
+    for one in guardrails:
+        if one.required and one.judgement != "held":
+            reasons.append(f"{one.name}: not proven ({one.limit}); {one.why}{_takes(one.needed_examples)}")
             known = size - int(figures.get("unknown_to_champion", 0.0))
-            wanted.append(_scaled(guard.needed_examples, known, size))
+            wanted.append(_scaled(one.needed_examples, known, size))
     return reasons, wanted
 
 
@@ -89,10 +89,10 @@ def gain_proven(metric: str, figures: Mapping[str, float], slices: Sequence[Slic
     proven = sum(item.judgement == "non_inferior" for item in slices)
     parts = f", at most {config.slice_margin:g} worse on each of {proven} slices that can be judged" if proven else ""
     gain = f"the challenger is significantly better: {_change(metric, figures)}, p = {figures['p_better']:.3g}"
-    return f"{gain}{parts}, and no loss on a slice or of a guard is proven"
+    return f"{gain}{parts}, and no loss on a slice or of a guardrail metric is proven"
 
 
-def remarks(slices: Sequence[SliceFigures], guards: Sequence[GuardFigures]) -> list[str]:
+def remarks(slices: Sequence[SliceFigures], guardrails: Sequence[GuardrailFigures]) -> list[str]:
     """Return what was not judged, which a reader of any verdict must know."""
     said = []
     small = [item for item in slices if item.judgement == "too_small"]
@@ -108,7 +108,7 @@ def remarks(slices: Sequence[SliceFigures], guards: Sequence[GuardFigures]) -> l
         ("not_judged", "not judged"),
         ("not_measured", "not measured"),
     ):
-        named = [guard.name for guard in guards if guard.judgement == judgement and not guard.required]
+        named = [one.name for one in guardrails if one.judgement == judgement and not one.required]
         if named:
             said.append(f"{words}: {', '.join(named)}")
     return said

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from mangaassist_assets.evaluation.gate.decision import GateDecision, GuardFigures, SliceFigures
+from mangaassist_assets.evaluation.gate.decision import GateDecision, GuardrailFigures, SliceFigures
 
 _ROWS_SHOWN = 20
 _LONGEST_NAME = 80
@@ -15,7 +15,7 @@ _WORDS = {"insufficient_evidence": "insufficient evidence", "not_judged": "not j
 
 
 def decision_table(decision: GateDecision) -> str:
-    """Return verdict, reasons and tables: figures, guards, and the slices of each dimension, the worst first."""
+    """Return verdict, reasons and tables: figures, guardrail metrics, and the slices of each dimension, worst first."""
     who = ""
     if decision.champion_version or decision.challenger_version:
         who = (
@@ -27,10 +27,10 @@ def decision_table(decision: GateDecision) -> str:
         lines.append(f"- about {decision.needed_examples:,} test examples would be needed in all")
     lines += ["", "| figure | value |", "|---|---:|"]
     lines += [f"| {escaped(name.replace('_', ' '))} | {_number(value)} |" for name, value in decision.figures.items()]
-    if decision.guards:
-        lines += ["", "| guard | champion | challenger | limit | interval of the change | judgement | why |"]
+    if decision.guardrails:
+        lines += ["", "| guardrail metric | champion | challenger | limit | interval of the change | judgement | why |"]
         lines += ["|---|---:|---:|---|---|---|---|"]
-        lines += [_guard_row(guard) for guard in decision.guards]
+        lines += [_guardrail_row(guardrail) for guardrail in decision.guardrails]
     for dimension in sorted({item.dimension for item in decision.slices}):
         lines += _slice_table(decision, dimension)
     return "\n".join(lines) + "\n"
@@ -52,16 +52,16 @@ def worst_first(slices: Sequence[SliceFigures]) -> list[SliceFigures]:
     )
 
 
-def _guard_row(guard: GuardFigures) -> str:
-    interval = "" if guard.low is None or guard.high is None else f"{guard.low:.4g} to {guard.high:.4g}"
+def _guardrail_row(guardrail: GuardrailFigures) -> str:
+    interval = "" if guardrail.low is None or guardrail.high is None else f"{guardrail.low:.4g} to {guardrail.high:.4g}"
     cells = [
-        escaped(guard.name),
-        "" if guard.champion is None else _number(guard.champion),
-        "" if guard.challenger is None else _number(guard.challenger),
-        escaped(guard.limit),
+        escaped(guardrail.name),
+        "" if guardrail.champion is None else _number(guardrail.champion),
+        "" if guardrail.challenger is None else _number(guardrail.challenger),
+        escaped(guardrail.limit),
         interval,
-        f"**{guard.judgement}**" if guard.judgement == "broken" else _words(guard.judgement),
-        escaped(guard.why, longest=None),
+        f"**{guardrail.judgement}**" if guardrail.judgement == "broken" else _words(guardrail.judgement),
+        escaped(guardrail.why, longest=None),
     ]
     return f"| {' | '.join(cells)} |"
 

@@ -68,7 +68,7 @@ class Start:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Candidate:
+class IntentCandidate:
     """A model that may be kept: the weights of its upper layers, its head, and its logits on validation.
 
     `features` are those of the training messages, `seconds` what it cost, its start included.
@@ -137,20 +137,20 @@ def prepare_starts(
     return [first, _start("from_champion", theirs, head, examples, config, compute, began=began, like=first)], ()
 
 
-def frozen_candidate(start: Start, examples: UsableExamples, *, config: IntentTrainingConfig) -> Candidate:
+def frozen_candidate(start: Start, examples: UsableExamples, *, config: IntentTrainingConfig) -> IntentCandidate:
     """Fit a logistic head on a start's features."""
     return _candidate(start.kind, start, start.head, examples, config, began=time.perf_counter() - start.seconds)
 
 
 def fine_tuned_candidate(
-    first: Candidate,
+    first: IntentCandidate,
     examples: UsableExamples,
     *,
     config: IntentTrainingConfig,
     compute: Compute,
     checkpoints: Checkpoints | None,
     progress: ProgressCallback,
-) -> tuple[Candidate, LoopResult]:
+) -> tuple[IntentCandidate, LoopResult]:
     """Fine-tune a frozen candidate's upper layers from its head, and fit the head again.
 
     A checkpoint is of use for one start only: the champion may be another one when a killed training goes on.
@@ -166,7 +166,7 @@ def fine_tuned_candidate(
     return _candidate("fine_tuned", start, first.head, examples, config, began=began), loop
 
 
-def better(candidates: Sequence[Candidate], examples: UsableExamples, compute: Compute) -> Candidate:
+def better(candidates: Sequence[IntentCandidate], examples: UsableExamples, compute: Compute) -> IntentCandidate:
     """Return the one with the higher validation accuracy, then the lower loss after calibration, then the earlier.
 
     Without validation the first one. With several workers all take worker 0's.
@@ -178,7 +178,7 @@ def better(candidates: Sequence[Candidate], examples: UsableExamples, compute: C
     return best
 
 
-def _quality(candidate: Candidate, examples: UsableExamples) -> tuple[float, float]:
+def _quality(candidate: IntentCandidate, examples: UsableExamples) -> tuple[float, float]:
     targets = examples.validation_targets
     if not len(targets):
         return 0.0, 0.0
@@ -252,7 +252,7 @@ def _candidate(
     config: IntentTrainingConfig,
     *,
     began: float,
-) -> Candidate:
+) -> IntentCandidate:
     features = all_features(start.encoder, start.training.frozen, start=start.layers)
     head = fit_linear_head(
         features,
@@ -262,7 +262,7 @@ def _candidate(
         inverse_regularisation=config.inverse_regularisation,
         initial=initial,
     )
-    return Candidate(
+    return IntentCandidate(
         name=name,
         start=start,
         upper=layer_weights(start.encoder, start.layers),

@@ -96,7 +96,7 @@ class IntentTrainingConfig:
         return {name: value for name, value in asdict(self).items() if not name.startswith("checkpoint_")}
 
     def loop(self) -> LoopSettings:
-        """Return what the training loop is told."""
+        """Return the settings of the training loop."""
         return LoopSettings(
             seed=self.seed,
             epochs=self.epochs,

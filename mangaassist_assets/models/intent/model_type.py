@@ -58,7 +58,7 @@ class IntentModelType(ModelType[IntentExample]):
         ]
 
     def train(self, request: TrainingRequest[IntentExample]) -> TrainedArtifact:
-        """Train, write and tell what came of it."""
+        """Train, write and report what came of it."""
         result = train_intent_classifier(
             request.train,
             request.validation,
@@ -114,11 +114,11 @@ class IntentModelType(ModelType[IntentExample]):
 
 def _tables(result: IntentTrainingResult) -> dict[str, Sequence[Mapping[str, str | int | float]]]:
     """Return the kept model's figures on validation, an intent a row."""
-    told = result.validation
-    if told is None:
+    outcome = result.validation
+    if outcome is None:
         return {}
-    accepted = result.scope.accepts(told.scope_scores) if result.scope.threshold is not None else None
-    return {"validation_intents": intent_rows(told.truth, told.predictions, accepted=accepted)}
+    accepted = result.scope.accepts(outcome.scope_scores) if result.scope.threshold is not None else None
+    return {"validation_intents": intent_rows(outcome.truth, outcome.predictions, accepted=accepted)}
 
 
 def _limits(result: IntentTrainingResult, train: Sequence[IntentExample]) -> tuple[str, ...]:

@@ -19,8 +19,8 @@ from mangaassist_assets.models.artifact_output import prepare_output, written_by
 from mangaassist_assets.models.encoders.pretrained import PACKAGED_MINILM
 from mangaassist_assets.models.examples import IntentExample
 from mangaassist_assets.models.intent.candidates import (
-    Candidate,
     CandidateName,
+    IntentCandidate,
     better,
     fine_tuned_candidate,
     frozen_candidate,
@@ -64,7 +64,7 @@ class IntentTrainingResult:
             `_per_second` differ from run to run; all others repeat.
         history: Epochs of fine-tuning.
         step_losses: Training loss of each of its steps.
-        best_epoch: Whose weights the fine-tuned candidate has; None where validation could not tell.
+        best_epoch: Whose weights the fine-tuned candidate has; None where validation could not choose.
         kept: Which candidate is in the artifact: the logistic head on the base's features, the one on the champion's,
             or the fine-tuned model.
         started_from: The base's name, or the champion's digest.
@@ -117,7 +117,7 @@ def train_intent_classifier(
             where validation is too small to choose; neither is one that cannot be loaded, with a notice.
         checkpoints: Where a killed training goes on from. They stay when it ends: whoever asked for them clears them.
         compute: Device and workers; None takes what there is.
-        progress: Told about each stage and epoch, and notices.
+        progress: Called with each stage and epoch, and notices.
 
     Raises:
         IntentTrainingError: No examples, one intent only, or an example that cannot be used.
@@ -198,7 +198,7 @@ def _claim(output: Path, compute: Compute) -> None:
 
 
 def _calibrated(
-    kept: Candidate, frozen: Candidate, examples: UsableExamples, config: IntentTrainingConfig
+    kept: IntentCandidate, frozen: IntentCandidate, examples: UsableExamples, config: IntentTrainingConfig
 ) -> tuple[float, ScopeRule]:
     """Return temperature and threshold: by validation, or by held-out parts of train where that is too small.
 
@@ -236,8 +236,8 @@ def _calibrated(
 
 
 def _metrics(
-    kept: Candidate,
-    candidates: Sequence[Candidate],
+    kept: IntentCandidate,
+    candidates: Sequence[IntentCandidate],
     examples: UsableExamples,
     *,
     temperature: float,
@@ -271,7 +271,7 @@ def _metrics(
     return metrics
 
 
-def _validation_figures(candidate: Candidate, examples: UsableExamples) -> dict[str, float]:
+def _validation_figures(candidate: IntentCandidate, examples: UsableExamples) -> dict[str, float]:
     targets = examples.validation_targets
     if not len(targets):
         return {}
@@ -287,7 +287,7 @@ def _validation_figures(candidate: Candidate, examples: UsableExamples) -> dict[
     }
 
 
-def _outcome(kept: Candidate, examples: UsableExamples, temperature: float) -> ValidationOutcome:
+def _outcome(kept: IntentCandidate, examples: UsableExamples, temperature: float) -> ValidationOutcome:
     return ValidationOutcome(
         intents=examples.intents,
         targets=examples.validation_targets,

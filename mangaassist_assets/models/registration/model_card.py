@@ -37,13 +37,13 @@ LICENCES: Mapping[str, str] = {
 """Licences of the base models that this platform names, by the name in the settings."""
 
 _SUMMARIES = {
-    "intent_classifier": "Tells what a shopper's message to MangaAssist wants: one of the store's intents, or none.",
+    "intent_classifier": "Recognises what a shopper's message wants: one of the store's intents, or none.",
     "reranker": "Orders the passages that retrieval found for a shopper's question by how well they answer it.",
 }
 _USES = {
     "intent_classifier": (
         "Routes messages of the manga store's chatbot, in the languages that its training data has. Not for any other "
-        "shop's intents, not for judging people, not as the only guard of what is dangerous or private."
+        "shop's intents, not for judging people, not as the only protection from what is dangerous or private."
     ),
     "reranker": (
         "Chooses what the chatbot's answer is built from, among passages of this store's knowledge. Its scores order "

@@ -9,6 +9,8 @@ if TYPE_CHECKING:
     from mangaassist_assets.core.snapshots import SnapshotStore
 
 MODEL_FILE = "model.json"
+EVALUATION_FILE = "evaluation.json"
+"""What the evaluation of a challenger stores, beside the snapshot of the challenger itself."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -20,7 +20,7 @@ _MOST_EXTREME_LOGIT = 700.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Calibration:
+class ScoreCalibration:
     """The probability of relevance is `sigmoid(scale * logit + shift)`; `scale` is positive, so the order stays."""
 
     scale: float
@@ -50,7 +50,7 @@ class CalibrationFigures:
     expected_calibration_error: float
 
 
-def fit_calibration(logits: Floats, relevant: Flags) -> Calibration:
+def fit_calibration(logits: Floats, relevant: Flags) -> ScoreCalibration:
     """Fit scale and shift of the sigmoid (Platt 1999) with a slight pull of the scale towards 1.
 
     Args:
@@ -73,10 +73,10 @@ def fit_calibration(logits: Floats, relevant: Flags) -> Calibration:
         return loss
 
     optimiser.step(objective)  # type: ignore[no-untyped-call]
-    return Calibration(scale=float(log_scale.detach().exp()), shift=float(shift.detach()))
+    return ScoreCalibration(scale=float(log_scale.detach().exp()), shift=float(shift.detach()))
 
 
-def calibrate(scores: Sequence[Floats], examples: Sequence[RankingExample]) -> Calibration:
+def calibrate(scores: Sequence[Floats], examples: Sequence[RankingExample]) -> ScoreCalibration:
     """Fit on the labelled passages of some queries; scores are parallel to the passages of each example."""
     return fit_calibration(np.concatenate(scores), _relevant(examples))
 

@@ -120,7 +120,7 @@ def draw_lists(
     """Draw what training will see, epoch by epoch in its order: a relevant passage and some irrelevant ones.
 
     Irrelevant passages are drawn the more often the better the first stage ranked them: those are what the reranker
-    will have to tell from answers. Drawing ahead of training means that only passages that are used are encoded.
+    will have to separate from answers. Drawing ahead of training means that only passages that are used are encoded.
 
     Args:
         examples: Each with a relevant and an irrelevant passage.

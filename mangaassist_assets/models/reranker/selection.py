@@ -40,7 +40,7 @@ class RerankerCandidate:
 
     Attributes:
         name: `base` and `champion` as they are, `trained` from one of them.
-        figures: On the validation queries; None where there are none.
+        figures: On the validation queries; None without such queries.
         seconds: What it took to have it, on top of the encoded texts that all share.
     """
 

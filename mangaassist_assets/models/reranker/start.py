@@ -66,7 +66,7 @@ def base_start(base: str, *, joint_layers: int) -> RerankerStart:
 
 
 def set_word_weights(start: RerankerStart, corpus: Sequence[str]) -> None:
-    """Tell a network how rare each token is in some texts."""
+    """Give a network the rarity of each token in some texts."""
     import torch
 
     texts = tokenize(start.tokenizer, sorted(set(corpus)), max_tokens=_WORD_WEIGHT_TOKENS)

@@ -57,7 +57,7 @@ class RerankerTrainingResult:
         history: Epochs.
         kept: Which of start and trained network is in the artifact.
         started_from: The base's name, or the champion's digest.
-        best_epoch: Whose weights the trained network has; None where validation could not tell.
+        best_epoch: Whose weights the trained network has; None where validation could not choose.
         resumed_from: Step of the checkpoint that training went on from; 0 for none.
         candidates: What there was to choose from.
         calibration: How honest the probabilities are; None where there is one query or none.
@@ -110,7 +110,7 @@ def train_reranker(
         teacher_logits: In place of `teacher`, logits of any other model by example id, parallel to the passages.
         checkpoints: Where a killed training goes on from; None for none.
         checkpoint_steps: A checkpoint every so many steps; None leaves it to the time.
-        progress: Told about each stage and epoch.
+        progress: Called with each stage and epoch.
 
     Raises:
         RerankerTrainingError: No usable example, one whose fields do not fit together, or no teacher to learn from.

@@ -9,7 +9,8 @@ import pytest
 from click.testing import CliRunner
 from upath import UPath
 
-from mangaassist_assets.assets.promoting import ChampionConfig, champion_result, promote, requested_override
+from mangaassist_assets.assets.common import as_failure
+from mangaassist_assets.assets.promotion import ChampionConfig, champion_result, requested_override
 from mangaassist_assets.cli.commands.models import (
     list_models,
     models,
@@ -21,6 +22,8 @@ from mangaassist_assets.cli.commands.models import (
 from mangaassist_assets.cli.session import CommandError, Session
 from mangaassist_assets.core.snapshots import SnapshotStore
 from mangaassist_assets.models.pipelines import INTENT, RERANKER
+from mangaassist_assets.releases.champion import promote
+from mangaassist_assets.releases.overrides import OverrideRefusedError
 from tests.support.registry import MemoryMlflow
 
 WHY = "it answers gift cards, which matter most now"
@@ -40,7 +43,8 @@ class Endpoints:
 def definitions_of(mlflow, store, endpoints):
     @dg.asset(name=INTENT.champion_asset)
     def champion(context: dg.AssetExecutionContext, config: ChampionConfig) -> dg.MaterializeResult:
-        promoted = promote(mlflow, store, INTENT, override=requested_override(config, store))
+        with as_failure(OverrideRefusedError):
+            promoted = promote(mlflow, store.snapshots(), INTENT, override=requested_override(config, store))
         context.log.info(promoted.reason)
         return champion_result(mlflow, INTENT, promoted)
 

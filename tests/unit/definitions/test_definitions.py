@@ -84,7 +84,7 @@ def test_every_pipeline_has_its_gate_between_evaluation_and_champion(graph):
 def test_both_datasets_have_their_blocking_checks_before_anything_is_trained(graph):
     of_both = {"enough_examples", "few_duplicates", "no_leakage", "no_personal_data"}
     expected = {
-        "intent_dataset": of_both | {"balanced_intents", "little_label_noise"},
+        "intent_dataset": of_both | {"balanced_labels", "little_label_noise"},
         "reranker_dataset": of_both,
     }
     for asset, checks in expected.items():
@@ -109,7 +109,8 @@ def test_automation_targets_jobs_that_exist(definitions):
     repository = definitions.get_repository_def()
     jobs = set(repository.job_names)
     for sensor in repository.sensor_defs:
-        assert {job.name for job in sensor.jobs} <= jobs
+        assert {target.job_name for target in sensor.targets} <= jobs, sensor.name
+    assert {schedule.job_name for schedule in repository.schedule_defs} <= jobs
     assert {schedule.name for schedule in repository.schedule_defs} == {
         "nightly_mining",
         "weekly_retraining",

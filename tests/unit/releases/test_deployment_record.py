@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from mangaassist_assets.models.registration.registry import ModelVersion
 from mangaassist_assets.releases.deployment_record import (
     CONFIG_TAG,
     ENDPOINT_TAG,
@@ -20,7 +21,6 @@ from mangaassist_assets.releases.deployment_record import (
     disagreements,
     model_tags,
 )
-from resources.mlflow.registry import ModelVersion
 
 NAME, ENDPOINT = "mangaassist-intent-classifier", "mangaassist-intent"
 MADE, BEGAN, LATER = "2026-03-01T08:00:00+00:00", "2026-03-02T08:00:00+00:00", "2026-03-03T08:00:00+00:00"

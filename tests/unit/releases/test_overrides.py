@@ -7,23 +7,18 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from types import SimpleNamespace
 
-import dagster as dg
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from upath import UPath
 
-from mangaassist_assets.assets.promoting import (
-    ChampionConfig,
-    OverrideConfig,
-    champion_result,
-    promote,
-    requested_override,
-)
+from mangaassist_assets.assets.promotion import ChampionConfig, OverrideConfig, champion_result, requested_override
 from mangaassist_assets.core.snapshots import SnapshotStore, canonical_json
+from mangaassist_assets.models.champion_challenger import NoChampionError
 from mangaassist_assets.models.pipelines import INTENT
+from mangaassist_assets.models.registration.trained_model import EVALUATION_FILE
+from mangaassist_assets.releases.champion import promote
 from mangaassist_assets.releases.overrides import OverrideRefusedError, override_request, read_overrides
-from mangaassist_assets.releases.promotion import EVALUATION_FILE
 from tests.support.registry import MemoryMlflow, RegistryGoneError, stored_verdict
 
 MODEL = INTENT.model_name
@@ -64,7 +59,7 @@ def champion_of(mlflow):
 
 
 def carry_out(mlflow, store, request, at=NOON):
-    return promote(mlflow, store, INTENT, override=request, now=lambda: at)
+    return promote(mlflow, store.snapshots(), INTENT, override=request, now=lambda: at)
 
 
 def test_a_version_that_failed_its_gate_is_promoted_and_everything_about_it_is_kept(mlflow, store, snapshots):
@@ -104,7 +99,7 @@ def test_asked_twice_it_is_done_once(mlflow, store, snapshots):
 
 def test_an_override_against_a_champion_that_was_replaced_is_refused(mlflow, store, snapshots):
     carry_out(mlflow, store, ask(version="3"))
-    with pytest.raises(dg.Failure, match="made against champion 1, but version 3 is champion now"):
+    with pytest.raises(OverrideRefusedError, match="made against champion 1, but version 3 is champion now"):
         carry_out(mlflow, store, ask(version="2"))
     assert champion_of(mlflow) == "3"
     assert len(read_overrides(snapshots, MODEL)) == 1
@@ -113,7 +108,7 @@ def test_an_override_against_a_champion_that_was_replaced_is_refused(mlflow, sto
 def test_an_override_does_not_come_back_when_its_champion_does(mlflow, store):
     carry_out(mlflow, store, ask(version="2", against="1"))
     carry_out(mlflow, store, ask(version="1", against="2", reason="version 2 is slow in production"))
-    with pytest.raises(dg.Failure, match="an override acts once"):
+    with pytest.raises(OverrideRefusedError, match="an override acts once"):
         carry_out(mlflow, store, ask(version="2", against="1"))
     assert champion_of(mlflow) == "1"
     carry_out(mlflow, store, ask(version="2", against="1", reason="the latency was the network's fault"))
@@ -126,7 +121,7 @@ def test_one_that_never_took_effect_is_void_once_something_else_was_decided(mlfl
         carry_out(mlflow, store, ask(version="2", against="1"))
     carry_out(mlflow, store, ask(version="3", against="1"))
     carry_out(mlflow, store, ask(version="1", against="3", reason="version 3 is slow in production"))
-    with pytest.raises(dg.Failure, match="an override acts once"):
+    with pytest.raises(OverrideRefusedError, match="an override acts once"):
         carry_out(mlflow, store, ask(version="2", against="1"))
     assert champion_of(mlflow) == "1"
 
@@ -134,23 +129,23 @@ def test_one_that_never_took_effect_is_void_once_something_else_was_decided(mlfl
 def test_an_override_does_not_come_back_when_the_gate_brings_its_champion_back(mlflow, store, snapshots):
     carry_out(mlflow, store, ask(version="2", against="1"))
     judge(snapshots, "rc4", 400, "pass", challenger="1", champion="2")
-    assert promote(mlflow, store, INTENT).version.version == "1"
-    with pytest.raises(dg.Failure, match="an override acts once"):
+    assert promote(mlflow, store.snapshots(), INTENT).version.version == "1"
+    with pytest.raises(OverrideRefusedError, match="an override acts once"):
         carry_out(mlflow, store, ask(version="2", against="1"))
 
 
 def test_running_the_asset_again_without_a_request_replays_nothing(mlflow, store):
     carry_out(mlflow, store, ask(version="2", against="1"))
     carry_out(mlflow, store, ask(version="1", against="2", reason="version 2 is slow in production"))
-    assert promote(mlflow, store, INTENT).moved is False
+    assert promote(mlflow, store.snapshots(), INTENT).moved is False
     assert champion_of(mlflow) == "1"
 
 
 def test_a_rollback_is_not_undone_by_the_verdict_it_overruled(mlflow, store, snapshots):
     judge(snapshots, "rc2", 200, "pass", challenger="2", champion="1")
-    assert promote(mlflow, store, INTENT).version.version == "2"
+    assert promote(mlflow, store.snapshots(), INTENT).version.version == "2"
     carry_out(mlflow, store, ask(version="1", against="2", reason="version 2 is slow in production"))
-    stays = promote(mlflow, store, INTENT)
+    stays = promote(mlflow, store.snapshots(), INTENT)
     assert (stays.version.version, stays.moved) == ("1", False)
     assert "decided otherwise" in stays.reason
 
@@ -158,9 +153,9 @@ def test_a_rollback_is_not_undone_by_the_verdict_it_overruled(mlflow, store, sna
 def test_later_gates_compare_with_what_was_promoted_by_hand(mlflow, store, snapshots):
     judge(snapshots, "rc3", 300, "pass", challenger="3", champion="1")
     carry_out(mlflow, store, ask(version="2"))
-    assert promote(mlflow, store, INTENT).moved is False
+    assert promote(mlflow, store.snapshots(), INTENT).moved is False
     judge(snapshots, "rc3", 300, "pass", challenger="3", champion="2")
-    assert promote(mlflow, store, INTENT).version.version == "3"
+    assert promote(mlflow, store.snapshots(), INTENT).version.version == "3"
 
 
 class TestRefusals:
@@ -171,37 +166,37 @@ class TestRefusals:
         assert read_overrides(snapshots, MODEL) == []
 
     def test_an_unknown_version(self, mlflow, store):
-        with pytest.raises(dg.Failure, match="has no version 9; its versions are 1, 2, 3"):
+        with pytest.raises(OverrideRefusedError, match="has no version 9; its versions are 1, 2, 3"):
             carry_out(mlflow, store, ask(version="9"))
 
     def test_a_version_that_only_another_model_has(self, mlflow, store):
         for _ in range(5):
             mlflow.add("another-model")
-        with pytest.raises(dg.Failure, match="has no version 5"):
+        with pytest.raises(OverrideRefusedError, match="has no version 5"):
             carry_out(mlflow, store, ask(version="5"))
 
     def test_an_artifact_that_was_changed(self, mlflow, store):
         mlflow.weights(mlflow.get(MODEL, "2")).write_text("other weights")
-        with pytest.raises(dg.Failure, match=r"weights\.txt has SHA-256"):
+        with pytest.raises(OverrideRefusedError, match=r"weights\.txt has SHA-256"):
             carry_out(mlflow, store, ask())
 
     def test_an_artifact_that_is_gone(self, mlflow, store):
         shutil.rmtree(mlflow.artifact_directory(mlflow.get(MODEL, "2")))
-        with pytest.raises(dg.Failure, match="is gone"):
+        with pytest.raises(OverrideRefusedError, match="is gone"):
             carry_out(mlflow, store, ask())
 
     def test_an_artifact_of_another_kind(self, mlflow, store):
         mlflow.add(MODEL, kind="reranker")
-        with pytest.raises(dg.Failure, match="of kind reranker, not intent_classifier"):
+        with pytest.raises(OverrideRefusedError, match="of kind reranker, not intent_classifier"):
             carry_out(mlflow, store, ask(version="4"))
 
     def test_a_version_without_a_hash(self, mlflow, store):
         mlflow.add(MODEL, sealed=False)
-        with pytest.raises(dg.Failure, match="has no artifact hash"):
+        with pytest.raises(OverrideRefusedError, match="has no artifact hash"):
             carry_out(mlflow, store, ask(version="4"))
 
     def test_the_champion_itself(self, mlflow, store):
-        with pytest.raises(dg.Failure, match="is champion already"):
+        with pytest.raises(OverrideRefusedError, match="is champion already"):
             carry_out(mlflow, store, ask(version="1", against="1"))
 
 
@@ -209,11 +204,11 @@ def test_the_first_champion_of_a_model_without_a_bootstrap_is_promoted_by_hand(s
     first = MemoryMlflow(tmp_path / "first")
     first.add(MODEL)
     pipeline = replace(INTENT, first_asset=None)
-    with pytest.raises(dg.Failure, match="models promote --model intent"):
-        promote(first, store, pipeline)
-    with pytest.raises(dg.Failure, match="version none is champion now"):
-        promote(first, store, pipeline, override=ask(version="1", against="2"))
-    promoted = promote(first, store, pipeline, override=ask(version="1", against="none"))
+    with pytest.raises(NoChampionError, match="models promote --model intent"):
+        promote(first, store.snapshots(), pipeline)
+    with pytest.raises(OverrideRefusedError, match="version none is champion now"):
+        promote(first, store.snapshots(), pipeline, override=ask(version="1", against="2"))
+    promoted = promote(first, store.snapshots(), pipeline, override=ask(version="1", against="none"))
     assert (champion_of(first), promoted.previous, promoted.override.replaced) == ("1", None, "none")
     assert champion_result(first, pipeline, promoted).metadata["previous_version"].value == "none"
 
@@ -228,7 +223,7 @@ def test_the_configuration_of_the_page_becomes_the_same_request(store):
     assert requested_override(config, store) == ask(by="operator")
     assert requested_override(ChampionConfig(), store) is None
     bad = ChampionConfig(override=OverrideConfig(version="2", against="1", reason="why not"))
-    with pytest.raises(dg.Failure, match="10 to 500 characters"):
+    with pytest.raises(OverrideRefusedError, match="10 to 500 characters"):
         requested_override(bad, store)
 
 

@@ -8,11 +8,12 @@ import sys
 import pytest
 
 from mangaassist_assets.chatbot.generation import ExtractiveGenerator
+from mangaassist_assets.models.registration.registry import ModelVersion, RegistryError
 from resources.aws.clients import AwsResource, DeadlineExceededError, poll_until
 from resources.aws.endpoints import EndpointDeploymentError, EndpointInvocationError, SageMakerResource
 from resources.aws.generation import BedrockGenerator, GenerationResource
 from resources.feedback.feedback_stream import KinesisFeedbackResource
-from resources.mlflow.registry import ModelVersion, RegistryError, artifact_directory
+from resources.mlflow.registry import artifact_directory
 from resources.mlflow.tracking import MlflowResource, TrackingUriError
 
 AWS = AwsResource(

@@ -3,11 +3,7 @@
 import dagster as dg
 import pytest
 
-from sensors.release_after_retraining import (
-    release_after_gated_retraining,
-    release_after_retraining,
-    request_release,
-)
+from sensors.release_after_retraining import build_release_sensors, request_release
 
 BUNDLE = "2026.03.24-rc2"
 
@@ -68,6 +64,8 @@ def test_a_run_of_no_bundle_releases_nothing(instance):
 
 
 def test_success_and_failure_are_both_watched_from_the_start():
-    for sensor in (release_after_retraining, release_after_gated_retraining):
+    sensors = build_release_sensors(retraining_like)
+    assert [sensor.name for sensor in sensors] == ["release_after_retraining", "release_after_gated_retraining"]
+    for sensor in sensors:
         assert sensor.default_status is dg.DefaultSensorStatus.RUNNING
         assert sensor.job.name == "release"

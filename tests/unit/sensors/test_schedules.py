@@ -75,7 +75,7 @@ def test_the_bundle_whose_first_trace_started_last_is_taken(schedule, job, key, 
         keep(store, bundle, start_ms)
     request = evaluate(schedule, instance, store)
     assert (request.partition_key, request.run_key) == ("b2", key)
-    assert schedule.job.name == job
+    assert schedule.job_name == job
 
 
 @pytest.mark.parametrize(("start_ms", "newest"), [(500, "b1"), (1_500, "b7")])

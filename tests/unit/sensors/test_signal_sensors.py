@@ -11,7 +11,7 @@ import dagster as dg
 import pytest
 
 from mangaassist_assets.core.codecs import to_parquet
-from mangaassist_assets.jobs import failure_mining, release, retraining
+from mangaassist_assets.jobs import RETRAINING, failure_mining, release
 from mangaassist_assets.partitions import release_bundles
 from mangaassist_assets.tracing.contract.turns import ChatTurn
 from mangaassist_assets.tracing.feedback.events import FeedbackEvent, feedback_record, parse_feedback
@@ -252,7 +252,7 @@ def test_the_threshold_requests_one_retraining_of_its_bundle_and_makes_the_parti
     assert request.partition_key == BUNDLE
     assert request.tags["mangaassist/thumbs_down"] == "20"
     assert instance.get_dynamic_partitions(release_bundles.name) == [BUNDLE]
-    assert feedback.sensor.job.name == "retraining"
+    assert feedback.sensor.job_name == "retraining"
 
 
 def test_counts_survive_a_restart_and_start_anew_after_firing(feedback, stream, instance, store, traces):
@@ -373,10 +373,10 @@ def test_thumbs_that_a_mining_has_read_are_no_news_at_the_first_look(feedback, t
 # Release bundles
 
 
-def ask_for(instance: dg.DagsterInstance, request: dg.RunRequest, status: dg.DagsterRunStatus, job=failure_mining):
+def ask_for(instance: dg.DagsterInstance, request: dg.RunRequest, status: dg.DagsterRunStatus, job=failure_mining.name):
     """Create the run of a request as the daemon does, and let it come as far as `status`."""
     tags = {**request.tags, "dagster/partition": request.partition_key, "dagster/run_key": request.run_key or ""}
-    return instance.add_run(dg.DagsterRun(job_name=job.name, run_id=str(uuid4()), tags=tags, status=status))
+    return instance.add_run(dg.DagsterRun(job_name=job, run_id=str(uuid4()), tags=tags, status=status))
 
 
 def mine(instance: dg.DagsterInstance, bundle: str) -> None:
@@ -420,7 +420,7 @@ def test_a_bundle_that_somebody_mined_by_hand_is_left_alone(bundles, traces, ins
     assert "all known" in bundles.skip_reason()
 
 
-@pytest.mark.parametrize("job", [failure_mining, retraining])
+@pytest.mark.parametrize("job", [failure_mining.name, RETRAINING])
 def test_a_mining_that_failed_is_named_and_not_asked_for_again(bundles, traces, instance, job):
     traces.add(BUNDLE, 1_000)
     run = ask_for(instance, bundles.requests()[0], dg.DagsterRunStatus.FAILURE, job)
@@ -431,7 +431,7 @@ def test_a_mining_that_failed_is_named_and_not_asked_for_again(bundles, traces, 
 def test_a_run_that_does_not_mine_is_no_mining(bundles, traces, instance):
     traces.add(BUNDLE, 1_000)
     (request,) = bundles.requests()
-    ask_for(instance, request, dg.DagsterRunStatus.FAILURE, release)
+    ask_for(instance, request, dg.DagsterRunStatus.FAILURE, release.name)
     assert [one.partition_key for one in bundles.requests()] == [BUNDLE]
 
 

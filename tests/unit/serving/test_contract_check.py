@@ -15,7 +15,7 @@ from mangaassist_assets.models.model_types import InputError
 from mangaassist_assets.models.reranker.model import Reranker
 from mangaassist_assets.serving.contract_check import artifact_breaches, contract_breaches
 from mangaassist_assets.serving.endpoint_schemas import packaged_schemas
-from mangaassist_assets.serving.inference import ServedModel
+from mangaassist_assets.serving.inference import LoadedModel
 from tests.support.tiny_ranker import train_tiny, write_tiny_base
 
 INTENT = packaged_schemas("intent_classifier")
@@ -44,7 +44,7 @@ class Model:
 
 def breaches(change: Any = None, forms: tuple[str, ...] = ("text",), **fields: Any) -> list[str]:
     fields = {"text_fields": ("intent", "confidence", "in_scope"), **fields}
-    model = ServedModel(model=Model(change), name="m", version="1", sha256="0" * 64, **fields)
+    model = LoadedModel(model=Model(change), name="m", version="1", sha256="0" * 64, **fields)
     return contract_breaches(model, INTENT, forms)
 
 

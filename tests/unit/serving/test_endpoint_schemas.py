@@ -21,7 +21,7 @@ from mangaassist_assets.serving.endpoint_schemas import (
     packaged_schemas,
     read_schemas,
 )
-from mangaassist_assets.serving.inference import ServedModel, predict_fn
+from mangaassist_assets.serving.inference import LoadedModel, predict_fn
 from mangaassist_assets.serving.request_forms import FORMS
 from mangaassist_assets.serving.request_parsing import BadRequestError
 
@@ -60,7 +60,7 @@ class AnyTexts:
 
 def takes(kind: str, body: object) -> bool:
     forms = load_model_type(kind).request_forms
-    model = ServedModel(model=AnyTexts(kind), name="", version="", sha256="0" * 64, request_forms=forms)
+    model = LoadedModel(model=AnyTexts(kind), name="", version="", sha256="0" * 64, request_forms=forms)
     try:
         predict_fn(body, model)  # type: ignore[arg-type]
     except BadRequestError:

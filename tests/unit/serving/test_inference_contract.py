@@ -16,7 +16,7 @@ from mangaassist_assets.models.intent.training import train_intent_classifier
 from mangaassist_assets.models.reranker.pair_training import RerankerTrainingConfig
 from mangaassist_assets.models.reranker.training import train_reranker
 from mangaassist_assets.serving import inference
-from mangaassist_assets.serving.inference import ServedModel, input_fn, model_fn, output_fn, predict_fn
+from mangaassist_assets.serving.inference import LoadedModel, input_fn, model_fn, output_fn, predict_fn
 from mangaassist_assets.serving.request_parsing import BadRequestError, InferenceRequest
 from mangaassist_assets.serving.server import ModelHost
 
@@ -50,14 +50,14 @@ def reranker_artifact(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, s
     return result.directory, result.digest
 
 
-def serve(artifact: tuple[Path, str], monkeypatch: pytest.MonkeyPatch) -> ServedModel:
+def serve(artifact: tuple[Path, str], monkeypatch: pytest.MonkeyPatch) -> LoadedModel:
     monkeypatch.setenv("MANGAASSIST_MODEL_NAME", "a-model")
     monkeypatch.setenv("MANGAASSIST_MODEL_VERSION", "3")
     monkeypatch.setenv("MANGAASSIST_MODEL_SHA256", artifact[1])
     return model_fn(str(artifact[0]))
 
 
-def ask(model: ServedModel, body: object) -> dict[str, object]:
+def ask(model: LoadedModel, body: object) -> dict[str, object]:
     request = input_fn(json.dumps(body).encode(), "application/json; charset=utf-8")
     answer: dict[str, object] = json.loads(output_fn(predict_fn(request, model), "application/json"))
     return answer

@@ -30,7 +30,7 @@ def test_a_form_is_known_by_its_members(keys, form):
 
 def test_what_traces_tell_goes_before_configuration():
     told = required_forms([("inputs",)] * 3 + [()], configured=["text"], known=INTENT)
-    assert (told.forms, told.told_by, told.observed) == (("inputs",), "traces", {"inputs": 3})
+    assert (told.forms, told.known_from, told.observed) == (("inputs",), "traces", {"inputs": 3})
 
 
 def test_every_form_that_was_seen_is_required():
@@ -43,14 +43,14 @@ def test_every_form_that_was_seen_is_required():
 @pytest.mark.parametrize("observed", [[], [()], [("message",)], [("passages", "query")], [("inputs", "text")]])
 def test_configuration_decides_where_no_trace_tells(observed):
     told = required_forms(observed, configured=["text"], known=INTENT)
-    assert (told.forms, told.told_by) == (("text",), "configuration")
+    assert (told.forms, told.known_from) == (("text",), "configuration")
 
 
 def test_what_makes_no_form_is_counted_and_requires_nothing():
     told = required_forms([("text",), ("message",), ("query", "passages"), ()], configured=["text"], known=INTENT)
     assert told.forms == ("text",)
     assert told.unrecognised == {("message",): 1, ("passages", "query"): 1}
-    assert told.told() == "text by traces (seen: text 1 times, members of no form of this endpoint 2 times)"
+    assert told.described() == "text by traces (seen: text 1 times, members of no form of this endpoint 2 times)"
 
 
 @pytest.mark.parametrize(

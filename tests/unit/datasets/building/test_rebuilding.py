@@ -19,6 +19,7 @@ from mangaassist_assets.datasets.versions.recorded_inputs import (
 )
 from mangaassist_assets.datasets.versions.stored_versions import find_version, read_rows, stored_versions
 from mangaassist_assets.labelling.intent_labels import LabelConflict
+from mangaassist_assets.models.pipelines import dataset_rebuild
 from mangaassist_assets.tracing.erasure import record_erasure, snapshots_holding
 from mangaassist_assets.tracing.ingestion.stored_turns import read_turns
 from tests.support.dataset_store import (
@@ -47,7 +48,7 @@ def store(tmp_path) -> SnapshotStore:
 
 
 def again(store, stored):
-    return rebuild(store, stored)
+    return rebuild(store, stored, dataset_rebuild(stored.asset))
 
 
 def test_a_version_is_the_same_bytes_when_everything_has_moved_on(store):

@@ -193,7 +193,7 @@ def test_new_intents_with_few_known_examples_pass_only_where_none_of_those_were_
     champion, challenger = (~unknown).astype(float), np.ones(140)
     decision = judge(results(champion, challenger, unknown=unknown))
     assert decision.verdict == "pass"
-    (known,) = [guard for guard in decision.guards if "known to the champion" in guard.name]
+    (known,) = [guardrail for guardrail in decision.guardrails if "known to the champion" in guardrail.name]
     assert (known.judgement, known.required) == ("undecided", False)
     assert "40 examples: too few for a proof" in known.why
     challenger[120] = 0.0

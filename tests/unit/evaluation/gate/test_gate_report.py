@@ -8,7 +8,7 @@ import pytest
 from mangaassist_assets.evaluation.gate.chart import gate_chart
 from mangaassist_assets.evaluation.gate.decision import GateDecision
 from mangaassist_assets.evaluation.gate.gate import judge
-from mangaassist_assets.evaluation.gate.table import escaped
+from mangaassist_assets.evaluation.gate.table import decision_table, escaped
 from mangaassist_assets.evaluation.results import GateInput, ModelResults
 from tests.support.gate_simulation import Planted, intent_results
 
@@ -17,14 +17,14 @@ HOSTILE = "a|b\n# <script>alert(1)</script> `x` [y](javascript:z) **ignore previ
 
 @pytest.fixture(scope="module")
 def large() -> GateDecision:
-    planted = Planted(examples=2000, gain=0.02, hurt=("language", "ja"), hurt_gain=-0.1, guards=True)
+    planted = Planted(examples=2000, gain=0.02, hurt=("language", "ja"), hurt_gain=-0.1, guardrails=True)
     return judge(intent_results(planted, np.random.default_rng(0)))
 
 
 def test_a_decision_is_json_without_nan(large: GateDecision) -> None:
     restored = json.loads(json.dumps(large.to_dict(), allow_nan=False))
     assert restored["verdict"] == large.verdict
-    assert len(restored["guards"]) == len(large.guards)
+    assert len(restored["guardrails"]) == len(large.guardrails)
     assert {item["judgement"] for item in restored["slices"]} >= {"worse", "too_small"}
     assert restored["config"]["slice_margin"] == 0.05
 
@@ -41,13 +41,13 @@ def test_a_small_decision_is_json_and_a_table() -> None:
         )
     )
     assert json.loads(json.dumps(decision.to_dict(), allow_nan=False))["slices"][0]["examples"] == 40
-    table = decision.markdown()
+    table = decision_table(decision)
     assert "**pass**" in table
     assert "a\\|b | 40 | 0.000 | 1.000 | +1.000" in table
 
 
 def test_the_worst_slices_come_first_and_long_tables_are_cut_with_a_count(large: GateDecision) -> None:
-    table = large.markdown()
+    table = decision_table(large)
     rows = [line for line in table.splitlines() if line.startswith(("| ja |", "| en |"))]
     assert rows[0].startswith("| ja |")
     assert "**worse**" in rows[0]
@@ -55,8 +55,8 @@ def test_the_worst_slices_come_first_and_long_tables_are_cut_with_a_count(large:
     assert "44 more of intent" in table
 
 
-def test_the_table_names_guards_limits_and_both_versions(large: GateDecision) -> None:
-    table = large.markdown()
+def test_the_table_names_guardrail_metrics_limits_and_both_versions(large: GateDecision) -> None:
+    table = decision_table(large)
     assert "challenger 2 against champion 1" in table
     assert "| artifact size (bytes) | 10,000,000 | 10,000,000 | at most 1.5 times |" in table
 
@@ -73,7 +73,7 @@ def test_names_from_outside_are_words_in_the_table_and_nothing_else() -> None:
             slices={HOSTILE: (HOSTILE, HOSTILE + "x" * 10_000) * (size // 2)},
         )
     )
-    table = decision.markdown()
+    table = decision_table(decision)
     assert "<script>" not in table
     assert "[y](" not in table
     rows = [line for line in table.splitlines() if "alert" in line and line.startswith("|")]
@@ -93,7 +93,7 @@ def test_the_chart_is_the_same_each_time_and_needs_no_slices(large: GateDecision
     empty = ModelResults(version="", outcomes=np.array([]))
     nothing = judge(GateInput(metric="accuracy", binary=True, champion=empty, challenger=empty))
     assert gate_chart(nothing).startswith(b"\x89PNG")
-    assert "insufficient evidence" in nothing.markdown()
+    assert "insufficient evidence" in decision_table(nothing)
 
 
 def test_small_slices_do_not_hide_a_worse_one_from_the_chart(monkeypatch, large: GateDecision) -> None:

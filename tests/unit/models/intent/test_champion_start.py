@@ -42,7 +42,7 @@ def test_the_champions_encoder_is_tried_though_its_labels_differ(
 def test_the_better_start_is_the_one_that_is_fine_tuned(
     champion: IntentTrainingResult, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def quality(candidate: intent_candidates.Candidate, _examples: object) -> tuple[float, float]:
+    def quality(candidate: intent_candidates.IntentCandidate, _examples: object) -> tuple[float, float]:
         return {"frozen_head": 0.5, "from_champion": 0.6, "fine_tuned": 0.7}[candidate.name], 0.0
 
     monkeypatch.setattr(intent_candidates, "_quality", quality)

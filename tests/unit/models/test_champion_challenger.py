@@ -7,12 +7,11 @@ from dataclasses import asdict, replace
 import pytest
 from upath import UPath
 
-from mangaassist_assets.assets.evaluation import Evaluation, _standing_evaluation
 from mangaassist_assets.core.snapshots import SnapshotStore, canonical_json
+from mangaassist_assets.models.champion_challenger import Evaluation, standing_evaluation
 from mangaassist_assets.models.pipelines import INTENT
-from mangaassist_assets.models.registration.trained_model import TrainedModel
-from mangaassist_assets.releases.promotion import EVALUATION_FILE
-from resources.mlflow.registry import ModelVersion
+from mangaassist_assets.models.registration.registry import ModelVersion
+from mangaassist_assets.models.registration.trained_model import EVALUATION_FILE, TrainedModel
 
 BUNDLE = "2026.03.10-rc1"
 CHALLENGER = TrainedModel(
@@ -54,18 +53,18 @@ def snapshots(tmp_path) -> SnapshotStore:
 
 
 def test_the_verdict_that_made_it_champion_stands(snapshots):
-    assert _standing_evaluation(snapshots, INTENT, CHALLENGER, champion("2")) == PASSED
+    assert standing_evaluation(snapshots, INTENT, CHALLENGER, champion("2")) == PASSED
 
 
 def test_against_another_champion_it_is_evaluated_anew(snapshots):
-    assert _standing_evaluation(snapshots, INTENT, CHALLENGER, champion("1")) is None
+    assert standing_evaluation(snapshots, INTENT, CHALLENGER, champion("1")) is None
 
 
 @pytest.mark.parametrize("change", [{"version": "3"}, {"dataset_digest": "ef" * 32}])
 def test_an_evaluation_of_something_else_does_not_stand(snapshots, change):
     model = replace(CHALLENGER, **change)
-    assert _standing_evaluation(snapshots, INTENT, model, champion(model.version)) is None
+    assert standing_evaluation(snapshots, INTENT, model, champion(model.version)) is None
 
 
 def test_a_champion_that_was_never_evaluated_on_the_bundle_has_none(tmp_path):
-    assert _standing_evaluation(SnapshotStore(UPath(tmp_path)), INTENT, CHALLENGER, champion("2")) is None
+    assert standing_evaluation(SnapshotStore(UPath(tmp_path)), INTENT, CHALLENGER, champion("2")) is None

@@ -8,18 +8,18 @@ import polars as pl
 import pytest
 from upath import UPath
 
-from mangaassist_assets.assets.champion_health import judge_champion
-from mangaassist_assets.assets.fresh_reviews import (
+from mangaassist_assets.core.snapshots import SnapshotStore
+from mangaassist_assets.datasets.versions.stored_versions import write_version
+from mangaassist_assets.datasets.versions.versions import seal_version
+from mangaassist_assets.models.pipelines import INTENT, RERANKER
+from mangaassist_assets.monitoring.champion_health import judge_champion
+from mangaassist_assets.monitoring.fresh_reviews import (
     ITSELF,
     OTHERS,
     UNKNOWN,
     ChampionDatasetGoneError,
     fresh_reviews,
 )
-from mangaassist_assets.core.snapshots import SnapshotStore
-from mangaassist_assets.datasets.versions.stored_versions import write_version
-from mangaassist_assets.datasets.versions.versions import seal_version
-from mangaassist_assets.models.pipelines import INTENT, RERANKER
 from mangaassist_assets.privacy import pseudonym
 from mangaassist_assets.tracing.erasure import record_erasure
 from tests.support.dataset_store import EARLIER, LATER, build, fill, put_dataset, put_turns, reviewed_turn
@@ -136,8 +136,8 @@ def test_before_anything_was_reviewed_there_is_nothing_to_judge_on(store, mlflow
     champion = promoted(mlflow)
     found = fresh_reviews(store, INTENT, champion)
     assert (found.promotion, found.later, found.excluded) == ((), (), {})
-    report, _, unknown = judge_champion(mlflow, store, INTENT, PhrasebookModelType(), champion)
-    assert (report.outcome, unknown) == ("too_few", 0)
+    health = judge_champion(mlflow, store, INTENT, PhrasebookModelType(), champion)
+    assert (health.report.outcome, health.unknown) == ("too_few", 0)
 
 
 def test_a_champion_whose_dataset_is_gone_cannot_be_judged(store, mlflow):
@@ -190,8 +190,8 @@ def test_the_same_store_gives_the_same_report(store, mlflow):
     for number in (1, 2, 3):
         put_reviewed_bundle(store, number, reviews=50, wrong=10, served_by="1")
         put_intent_dataset(store, number)
-    once = judge_champion(mlflow, store, INTENT, PhrasebookModelType(), champion)[0]
-    again = judge_champion(mlflow, store, INTENT, PhrasebookModelType(), champion)[0]
+    once = judge_champion(mlflow, store, INTENT, PhrasebookModelType(), champion).report
+    again = judge_champion(mlflow, store, INTENT, PhrasebookModelType(), champion).report
     assert once == again
     assert once.compared_reviews == 100
     assert [one.judgement for one in once.bundles] == ["reference", "not_lower", "not_lower"]
@@ -204,7 +204,7 @@ def test_a_champion_that_shoppers_outgrew_has_decayed(store, mlflow):
     for number, wrong in ((1, 10), (2, 10), (3, 30), (4, 32)):
         put_reviewed_bundle(store, number, reviews=50, wrong=wrong, served_by="1")
         put_intent_dataset(store, number)
-    report = judge_champion(mlflow, store, INTENT, PhrasebookModelType(), champion)[0]
+    report = judge_champion(mlflow, store, INTENT, PhrasebookModelType(), champion).report
     assert report.outcome == "decayed"
     assert {one.release_bundle for one in report.bundles if one.judgement == "lower"} == {
         bundle_name(3),
@@ -217,4 +217,4 @@ def test_answers_that_it_never_learned_are_counted_apart(store, mlflow):
     champion = promoted(mlflow, put_intent_dataset(store, 0))
     put_reviewed_bundle(store, 1, reviews=12, wrong=12, served_by="1", intent="signing_event")
     put_intent_dataset(store, 1)
-    assert judge_champion(mlflow, store, INTENT, PhrasebookModelType(), champion)[2] == 12
+    assert judge_champion(mlflow, store, INTENT, PhrasebookModelType(), champion).unknown == 12

@@ -22,7 +22,8 @@ from mangaassist_assets.tracing.ingestion.stored_turns import TURNS_FILE
 
 if TYPE_CHECKING:
     from mangaassist_assets.core.snapshots import SnapshotStore
-    from resources.mlflow.registry import ModelVersion
+    from mangaassist_assets.models.pipelines import ModelPipeline
+    from mangaassist_assets.models.registration.registry import ModelVersion
 
 ITSELF = "messages that this champion answered"
 OTHERS = "messages that another model answered"
@@ -32,25 +33,7 @@ _BOOTSTRAP = "bootstrap"
 
 
 class ChampionDatasetGoneError(LookupError):
-    """What a champion learned from is not stored any more, so nothing can be told from it."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ReviewSource:
-    """Where the datasets of a model pipeline keep what is asked, which sides can be judged, which tag names the model.
-
-    A ranking dataset gives its training queries other passages than the retriever found: those cannot be judged.
-    """
-
-    text_column: str = "text"
-    sides: tuple[str, ...] = ("train", "validation", "test")
-    served_by: str | None = None
-
-
-SOURCES: Mapping[str, ReviewSource] = {
-    "intent_classifier": ReviewSource(served_by="intent_model_version"),
-    "reranker": ReviewSource(text_column="query", sides=("validation", "test"), served_by="reranker_version"),
-}
+    """What a champion learned from is not stored any more, so there is nothing to compare with."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,41 +62,38 @@ class FreshReviews:
     excluded: Mapping[str, int]
 
 
-def fresh_reviews(
-    store: SnapshotStore, pipeline: ModelPipeline, champion: ModelVersion, *, source: ReviewSource | None = None
-) -> FreshReviews:
+def fresh_reviews(store: SnapshotStore, pipeline: ModelPipeline, champion: ModelVersion) -> FreshReviews:
     """Gather what a champion can be judged on.
 
     Args:
         store: datasets and turns.
         pipeline: whose champion.
         champion: the present one, as it is registered.
-        source: how to read the model pipeline's datasets; by default what is known of its kind.
 
     Raises:
         ChampionDatasetGoneError: the dataset version it was trained on is not in the store.
     """
-    how = source or SOURCES.get(pipeline.kind, ReviewSource())
     own, as_of_ms = _own_dataset(store, pipeline, champion)
-    learned = _Learned.of(own, how) if own is not None else _Learned.of_corpus(store)
+    text_column = pipeline.dataset.text_columns[0]
+    learned = _Learned.of(own, text_column) if own is not None else _Learned.of_corpus(store)
     excluded: Counter[str] = Counter()
     kept: list[ReviewRows] = []
     newest = _newest_dataset(store, pipeline)
     if newest is not None:
         reviewed = newest.filter(pl.col("label_kind") == "human")
         fresh = _since(reviewed, own, as_of_ms)
-        judgeable = fresh.filter(pl.col("split").is_in(how.sides))
+        judgeable = fresh.filter(pl.col("split").is_in(pipeline.dataset.judged_sides))
         excluded["on a side whose passages are not the retriever's"] += _examples(fresh) - _examples(judgeable)
-        reasons = dict(learned.reasons(judgeable, how))
+        reasons = dict(learned.reasons(judgeable, text_column))
         excluded.update(reasons.values())
         chosen = judgeable.filter(~pl.col("example_id").is_in(list(reasons)))
-        kept = list(_grouped(store, chosen, champion, how))
+        kept = list(_grouped(store, chosen, champion, pipeline.served_by))
     promotion: tuple[ReviewRows, ...] = ()
     if own is not None:
-        tested = own.filter((pl.col("label_kind") == "human") & (pl.col("split") == "test"))
-        if len(tested):
+        held_out = own.filter((pl.col("label_kind") == "human") & (pl.col("split") == "test"))
+        if len(held_out):
             bundle = champion.tags.get("release_bundle", _BOOTSTRAP)
-            promotion = (ReviewRows(release_bundle=bundle, selection=OTHERS, frame=tested),)
+            promotion = (ReviewRows(release_bundle=bundle, selection=OTHERS, frame=held_out),)
     return FreshReviews(
         promotion=promotion,
         later=tuple(kept),
@@ -178,14 +158,14 @@ class _Learned:
     texts: tuple[str, ...]
 
     @staticmethod
-    def of(frame: pl.DataFrame, source: ReviewSource) -> _Learned:
-        taught = frame.filter(pl.col("split") != "test")
+    def of(frame: pl.DataFrame, text_column: str) -> _Learned:
+        learned = frame.filter(pl.col("split") != "test")
         owners = [name for name in ("session_id", "user_key") if name in frame.columns]
         return _Learned(
-            # The test side is no news either: it is what promotion is told by.
+            # The test side is no news either: it is what promotion was decided by.
             examples=frozenset(frame["example_id"].to_list()),
-            owners=frozenset(value for name in owners for value in taught[name].drop_nulls().to_list()),
-            texts=tuple(sorted(set(taught[source.text_column].to_list()))),
+            owners=frozenset(value for name in owners for value in learned[name].drop_nulls().to_list()),
+            texts=tuple(sorted(set(learned[text_column].to_list()))),
         )
 
     @staticmethod
@@ -193,7 +173,7 @@ class _Learned:
         texts = {one.text for one in read_corpus(store)} if store.find("training_corpus") else set()
         return _Learned(frozenset(), frozenset(), tuple(sorted(texts)))
 
-    def reasons(self, frame: pl.DataFrame, source: ReviewSource) -> Iterator[tuple[str, str]]:
+    def reasons(self, frame: pl.DataFrame, text_column: str) -> Iterator[tuple[str, str]]:
         """Yield the ids of examples that cannot be judged on, with the reason."""
         from mangaassist_assets.core.text_keys import normalise_text
         from mangaassist_assets.datasets.guards.near_duplicates import Fingerprints, NearDuplicateIndex
@@ -201,7 +181,7 @@ class _Learned:
         made = Fingerprints()
         keys = sorted({normalise_text(text) for text in self.texts})
         known, index = frozenset(keys), NearDuplicateIndex.of(keys, made)
-        columns = ["example_id", source.text_column]
+        columns = ["example_id", text_column]
         columns += [name for name in ("session_id", "user_key") if name in frame.columns]
         for example_id, text, *owners in frame.select(columns).unique().sort("example_id").iter_rows():
             key = normalise_text(text)
@@ -216,14 +196,14 @@ class _Learned:
 
 
 def _grouped(
-    store: SnapshotStore, frame: pl.DataFrame, champion: ModelVersion, source: ReviewSource
+    store: SnapshotStore, frame: pl.DataFrame, champion: ModelVersion, served_by: str | None
 ) -> Iterator[ReviewRows]:
     starts = bundles_by_start(store)
     known = [bundle for bundle in starts if bundle in set(frame["release_bundle"].drop_nulls())]
     judged = frame.with_columns(pl.lit("test").alias("split"))
     for bundle in known:
         rows = judged.filter(pl.col("release_bundle") == bundle)
-        served = _served_by(store, bundle, source.served_by)
+        served = _served_by(store, bundle, served_by)
         selections = {
             trace_id: _selection(served.get(trace_id), champion.version)
             for trace_id in rows["source_trace_id"].unique().to_list()

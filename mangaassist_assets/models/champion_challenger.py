@@ -1,0 +1,170 @@
+"""Champion against challenger on one model pipeline's held-out side, with the gate's verdict."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from mangaassist_assets.core.arrays import Floats
+from mangaassist_assets.core.snapshots import Snapshot, SnapshotStore, canonical_json
+from mangaassist_assets.datasets.versions.stored_versions import read_dataset
+from mangaassist_assets.evaluation.gate.gate import judge
+from mangaassist_assets.evaluation.gate.table import decision_table
+from mangaassist_assets.evaluation.latency import latencies_in_turns
+from mangaassist_assets.evaluation.results import GateInput
+from mangaassist_assets.models.registration.registry import CHAMPION, ModelStore, ModelVersion
+from mangaassist_assets.models.registration.trained_model import EVALUATION_FILE, TrainedModel
+
+if TYPE_CHECKING:
+    from mangaassist_assets.evaluation.gate.decision import GateConfig, GateDecision
+    from mangaassist_assets.models.model_types import ModelType, ServableModel
+    from mangaassist_assets.models.pipelines import ModelPipeline
+
+_TIMED_EXAMPLES = 30
+
+
+class NoChampionError(LookupError):
+    """A model has no champion to compare with; the message says how to get one."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evaluation:
+    """What a model pipeline's evaluation stores. Scores are means over the test examples; `details` is its own."""
+
+    release_bundle: str
+    bundle_start_ms: int
+    dataset_digest: str
+    champion_version: str
+    challenger_version: str
+    metric: str
+    champion_score: float
+    challenger_score: float
+    test_examples: int
+    verdict: str
+    reasons: tuple[str, ...]
+    table: str
+    details: Mapping[str, Any]
+
+    def summary(self) -> str:
+        """Return scores and verdict in a line."""
+        return (
+            f"{self.metric} on {self.test_examples} held-out examples: champion {self.champion_score:.3f}, challenger "
+            f"{self.challenger_score:.3f}: {self.verdict}"
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Judged:
+    """An evaluation with the gate's decision; None where it stands from before, when the decision was made."""
+
+    evaluation: Evaluation
+    decision: GateDecision | None
+
+
+def evaluate(
+    models: ModelStore,
+    snapshots: SnapshotStore,
+    pipeline: ModelPipeline,
+    model_type: ModelType[Any],
+    *,
+    bundle: str,
+    gate: GateConfig,
+) -> Judged:
+    """Let champion and challenger answer the test side of the model pipeline's dataset, and ask the gate.
+
+    Raises:
+        NoChampionError: There is no champion to compare with.
+        ArtifactMismatchError: One of the artifacts is damaged.
+    """
+    challenger = TrainedModel.read(snapshots, pipeline.model_asset, bundle)
+    champion = present_champion(models, pipeline)
+    if (standing := standing_evaluation(snapshots, pipeline, challenger, champion)) is not None:
+        return Judged(evaluation=standing, decision=None)
+    frame, _ = read_dataset(snapshots, pipeline.dataset_asset, bundle)
+    test = model_type.examples(frame, "test")
+
+    def load(version: ModelVersion) -> ServableModel:
+        return model_type.load(models.artifact_directory(version), version.artifact_sha256)
+
+    ours = load(models.registry().get(pipeline.model_name, challenger.version))
+    theirs = load(champion)
+    challenger_results = model_type.evaluate(ours, test, version=challenger.version)
+    champion_results = model_type.evaluate(theirs, test, version=champion.version)
+    inputs = [model_type.request_input(example) for example in test[:_TIMED_EXAMPLES]]
+    latencies = latencies_in_turns(theirs, ours, [one if isinstance(one, list) else [one] for one in inputs])
+    if latencies is not None:
+        champion_results = replace(champion_results, latencies_ms=latencies[0])
+        challenger_results = replace(challenger_results, latencies_ms=latencies[1])
+    decision = judge(
+        GateInput(
+            metric=model_type.metric,
+            binary=model_type.binary,
+            champion=champion_results,
+            challenger=challenger_results,
+            slices=model_type.slices(test),
+            unknown_to_champion=model_type.unknown_to(theirs, test),
+        ),
+        config=gate,
+    )
+    evaluation = Evaluation(
+        release_bundle=challenger.release_bundle or "",
+        bundle_start_ms=challenger.bundle_start_ms,
+        dataset_digest=challenger.dataset_digest,
+        champion_version=champion.version,
+        challenger_version=challenger.version,
+        metric=model_type.metric,
+        champion_score=_mean(champion_results.outcomes),
+        challenger_score=_mean(challenger_results.outcomes),
+        test_examples=len(test),
+        verdict=decision.verdict,
+        reasons=tuple(decision.reasons),
+        table=decision_table(decision),
+        details={
+            "decision": decision.to_dict(),
+            "challenger": model_type.report(ours, test) if test else {},
+            "champion": model_type.report(theirs, test) if test else {},
+        },
+    )
+    return Judged(evaluation=evaluation, decision=decision)
+
+
+def present_champion(models: ModelStore, pipeline: ModelPipeline) -> ModelVersion:
+    """Return a model pipeline's champion.
+
+    Raises:
+        NoChampionError: There is none; says what to do.
+    """
+    champion = models.version_by_alias(pipeline.model_name, CHAMPION)
+    if champion is None:
+        by_hand = f"promote a first version by hand (`mangaassist models promote --model {pipeline.group} …`)"
+        advice = f"run `mangaassist bootstrap`, which makes the first one, or {by_hand}"
+        msg = f"{pipeline.model_name} has no champion to compare with: {advice if pipeline.first_asset else by_hand}"
+        raise NoChampionError(msg)
+    return champion
+
+
+def keep_evaluation(snapshots: SnapshotStore, pipeline: ModelPipeline, evaluation: Evaluation) -> Snapshot:
+    """Store an evaluation as its bundle's."""
+    files = {EVALUATION_FILE: canonical_json(asdict(evaluation))}
+    return snapshots.write(pipeline.evaluation_asset, files, partition=evaluation.release_bundle)
+
+
+def standing_evaluation(
+    snapshots: SnapshotStore, pipeline: ModelPipeline, challenger: TrainedModel, champion: ModelVersion
+) -> Evaluation | None:
+    """Return the evaluation by which a challenger became the champion, or None where it is not champion by one.
+
+    Compared with itself it could only lose that verdict, which the manifest of its bundle and its registry tags keep.
+    """
+    stored = snapshots.find(pipeline.evaluation_asset, partition=challenger.release_bundle)
+    if champion.version != challenger.version or stored is None:
+        return None
+    values = snapshots.read_json(stored, EVALUATION_FILE)
+    if (values["challenger_version"], values["dataset_digest"]) != (challenger.version, challenger.dataset_digest):
+        return None
+    return Evaluation(**{**values, "reasons": tuple(values["reasons"])})
+
+
+def _mean(values: Floats) -> float:
+    return float(values.mean()) if len(values) else 0.0

@@ -1,0 +1,164 @@
+"""Does a champion still answer as well as when it was promoted? It answers fresh reviewed messages, and is judged."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from mangaassist_assets.core.snapshots import Snapshot, SnapshotStore, canonical_json
+from mangaassist_assets.models.registration.trained_model import EVALUATION_FILE
+from mangaassist_assets.monitoring.decay import judge_decay, with_references
+from mangaassist_assets.monitoring.decay_report import DecayConfig, DecayReport, Reviews
+from mangaassist_assets.monitoring.fresh_reviews import FreshReviews, ReviewRows, fresh_reviews
+
+if TYPE_CHECKING:
+    from mangaassist_assets.models.model_types import ModelType
+    from mangaassist_assets.models.pipelines import ModelPipeline
+    from mangaassist_assets.models.registration.registry import ModelStore, ModelVersion
+    from mangaassist_assets.models.registration.tracking import Tracking
+
+HEALTH_FILE = "health.json"
+HEALTH_TEXT_FILE = "health.md"
+HEALTH_TAG = "champion_health"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChampionHealth:
+    """How a champion stands.
+
+    Attributes:
+        champion: The version.
+        report: What was found.
+        gathered: The reviews that it rests on.
+        unknown: How many fresh messages have an answer that the champion never learned: they count as wrong, for so
+            they were answered.
+    """
+
+    champion: ModelVersion
+    report: DecayReport
+    gathered: FreshReviews
+    unknown: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON values."""
+        return {
+            **self.report.to_dict(),
+            "champion_version": self.champion.version,
+            "dataset_digest": self.champion.tags.get("dataset_digest"),
+            "as_of_ms": self.gathered.as_of_ms,
+            "excluded": dict(self.gathered.excluded),
+            "unknown_to_champion": self.unknown,
+        }
+
+
+def judge_champion(
+    models: ModelStore,
+    snapshots: SnapshotStore,
+    pipeline: ModelPipeline,
+    model_type: ModelType[Any],
+    champion: ModelVersion,
+    *,
+    config: DecayConfig | None = None,
+) -> ChampionHealth:
+    """Let a champion answer reviewed messages of before and after its promotion, and judge it.
+
+    Raises:
+        ArtifactMismatchError: the artifact is damaged.
+        ChampionDatasetGoneError: what it learned from is not stored any more.
+    """
+    gathered = fresh_reviews(snapshots, pipeline, champion)
+    promotion: list[Reviews] = []
+    later: list[Reviews] = []
+    unknown = 0
+    if gathered.promotion or gathered.later:
+        model = model_type.load(models.artifact_directory(champion), champion.artifact_sha256)
+        promotion = [_answered(model_type, model, rows, champion.version)[0] for rows in gathered.promotion]
+        for rows in gathered.later:
+            reviews, never_learned = _answered(model_type, model, rows, champion.version)
+            later.append(reviews)
+            unknown += never_learned
+    report = judge_decay(
+        with_references(promotion, later, config=config),
+        metric=model_type.metric,
+        binary=model_type.binary,
+        promotion_score=_promotion_score(snapshots, pipeline, champion),
+        config=config,
+    )
+    return ChampionHealth(champion=champion, report=report, gathered=gathered, unknown=unknown)
+
+
+def keep_health(snapshots: SnapshotStore, pipeline: ModelPipeline, health: ChampionHealth) -> Snapshot:
+    """Store an evaluation, as JSON and for people."""
+    files = {HEALTH_FILE: canonical_json(health.to_dict()), HEALTH_TEXT_FILE: health.report.markdown().encode()}
+    return snapshots.write(pipeline.health_asset, files)
+
+
+def log_health(
+    tracking: Tracking, pipeline: ModelPipeline, health: ChampionHealth, *, chart: bytes, dagster_run_id: str
+) -> str:
+    """Log an evaluation as a run, tag the version with its outcome, and return the run's id."""
+    report, champion = health.report, health.champion
+    tags = {
+        "dagster_run_id": dagster_run_id,
+        "champion_version": champion.version,
+        "registered_model": pipeline.model_name,
+        HEALTH_TAG: report.outcome,
+    }
+    params = {"alpha": report.config.alpha, "power": report.config.power, "loss": report.config.loss}
+    with tracking.training_run(
+        f"{pipeline.health_asset} of version {champion.version}",
+        tags=tags,
+        params=params,
+        experiment=tracking.evaluation_experiment,
+    ) as run:
+        run.log_metrics({name: float(value) for name, value in _figures(report).items() if value is not None})
+        for step, one in enumerate(report.bundles):
+            run.log_metrics({"bundle_score": one.score, "bundle_reviews": float(one.reviews)}, step=step)
+        run.log_text(report.markdown(), HEALTH_TEXT_FILE)
+        run.log_png(chart, "health.png")
+    found = {HEALTH_TAG: report.outcome, f"{HEALTH_TAG}_reviews": str(report.compared_reviews)}
+    if report.fresh_score is not None:
+        found[f"{HEALTH_TAG}_score"] = f"{report.fresh_score:.4f}"
+    tracking.registry().set_tags(pipeline.model_name, champion.version, found)
+    return run.run_id
+
+
+def _figures(report: DecayReport) -> dict[str, float | None]:
+    return {
+        "fresh_reviews": report.fresh_reviews,
+        "compared_reviews": report.compared_reviews,
+        "reference_reviews": report.reference_reviews,
+        "fresh_score": report.fresh_score,
+        "reference_score": report.reference_score,
+        "promotion_score": report.promotion_score,
+        "difference": report.difference.difference if report.difference else None,
+        "difference_low": report.difference.low if report.difference else None,
+        "difference_high": report.difference.high if report.difference else None,
+        "p_lower": report.difference.p_lower if report.difference else None,
+        "needed_reviews": report.needed_reviews,
+        "calibration_error": report.calibration.expected_error if report.calibration else None,
+        "overconfidence": report.calibration.overconfidence if report.calibration else None,
+    }
+
+
+def _answered(model_type: ModelType[Any], model: object, rows: ReviewRows, version: str) -> tuple[Reviews, int]:
+    examples = model_type.examples(rows.frame, "test")
+    results = model_type.evaluate(model, examples, version=version)
+    never_learned = model_type.unknown_to(model, examples)
+    reviews = Reviews(
+        release_bundle=rows.release_bundle,
+        selection=rows.selection,
+        outcomes=results.outcomes,
+        confidences=results.confidences,
+    )
+    return reviews, 0 if never_learned is None else int(never_learned.sum())
+
+
+def _promotion_score(snapshots: SnapshotStore, pipeline: ModelPipeline, champion: ModelVersion) -> float | None:
+    """Return what a champion scored in the evaluation by which it was promoted; None where there is none."""
+    bundle = champion.tags.get("release_bundle")
+    if bundle is None or bundle not in set(snapshots.partitions(pipeline.evaluation_asset)):
+        return None
+    evaluation = snapshots.read_json(snapshots.latest(pipeline.evaluation_asset, partition=bundle), EVALUATION_FILE)
+    same = evaluation["challenger_version"] == champion.version
+    return float(evaluation["challenger_score"]) if same else None

@@ -1,0 +1,207 @@
+"""Who is champion: the registry's alias moves by the gate's verdict, or by a person's override that is recorded."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from mangaassist_assets.models.artifacts import ArtifactMismatchError, artifact_kind, verify_artifact
+from mangaassist_assets.models.champion_challenger import present_champion
+from mangaassist_assets.models.registration.registry import CHAMPION, ModelStore, ModelVersion, RegistryError
+from mangaassist_assets.models.registration.trained_model import EVALUATION_FILE
+from mangaassist_assets.releases.overrides import (
+    ID_TAG,
+    NO_CHAMPION,
+    Override,
+    OverrideRefusedError,
+    OverrideRequest,
+    read_overrides,
+    record_override,
+)
+from mangaassist_assets.releases.promotion import Champion, choose_promotion, read_verdicts
+
+if TYPE_CHECKING:
+    from mangaassist_assets.core.snapshots import SnapshotStore
+    from mangaassist_assets.models.pipelines import ModelPipeline
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Promoted:
+    """What a promotion came to: the champion, the one before it, and the override that did it, if one did."""
+
+    version: ModelVersion
+    previous: ModelVersion | None
+    moved: bool
+    reason: str
+    override: Override | None
+    overrides: tuple[Override, ...]
+
+
+def promote(
+    models: ModelStore,
+    snapshots: SnapshotStore,
+    pipeline: ModelPipeline,
+    *,
+    override: OverrideRequest | None = None,
+    admit: Callable[[ModelVersion], object] = lambda _: None,
+    now: Callable[[], datetime] = lambda: datetime.now(UTC),
+) -> Promoted:
+    """Let the alias `champion` name what the gate or a person decided.
+
+    An override is written down first, then the alias moves, then the version is tagged: one that was killed on the way
+    goes on where it stopped when it is asked for again, and leaves one record.
+
+    Args:
+        models: the registry.
+        snapshots: verdicts and overrides.
+        pipeline: whose champion.
+        override: what a person asks for; None lets the verdicts decide.
+        admit: is asked about the version that would become champion, and raises where it must not.
+        now: the clock.
+
+    Raises:
+        NoChampionError: there is no champion, and no override that names the first one.
+        OverrideRefusedError: the override is stale, of an unknown version, or of an artifact that is not what was
+            registered. Nothing was moved then.
+    """
+    if override is None:
+        return _promote_by_verdict(models, snapshots, pipeline, admit=admit)
+    try:
+        return _promote_by_override(models, snapshots, pipeline, override, admit=admit, now=now)
+    except (OverrideRefusedError, RegistryError, ArtifactMismatchError) as error:
+        msg = f"no override, nothing was moved: {error}"
+        raise OverrideRefusedError(msg) from error
+
+
+def _promote_by_verdict(
+    models: ModelStore, snapshots: SnapshotStore, pipeline: ModelPipeline, *, admit: Callable[[ModelVersion], object]
+) -> Promoted:
+    present = present_champion(models, pipeline)
+    overrides = read_overrides(snapshots, pipeline.model_name)
+    chosen = choose_promotion(read_verdicts(snapshots, pipeline), _as_champion(present), overrides=overrides)
+    version = present
+    if chosen.promoted is not None:
+        version = models.registry().get(pipeline.model_name, chosen.promoted.challenger_version)
+        admit(version)
+        models.set_alias(pipeline.model_name, CHAMPION, version.version)
+    return Promoted(
+        version=version,
+        previous=present,
+        moved=chosen.promoted is not None,
+        reason=chosen.reason,
+        override=None,
+        overrides=tuple(overrides),
+    )
+
+
+def _promote_by_override(
+    models: ModelStore,
+    snapshots: SnapshotStore,
+    pipeline: ModelPipeline,
+    override: OverrideRequest,
+    *,
+    admit: Callable[[ModelVersion], object],
+    now: Callable[[], datetime],
+) -> Promoted:
+    overrides = read_overrides(snapshots, pipeline.model_name)
+    wanted = _registered(models, pipeline, override.version)
+    chosen = choose_promotion(
+        read_verdicts(snapshots, pipeline),
+        _as_champion(models.version_by_alias(pipeline.model_name, CHAMPION)),
+        request=override,
+        overrides=overrides,
+        carried_out={wanted.tags.get(ID_TAG, "")},
+    )
+    digest = _verified(models, wanted, pipeline)
+    admit(wanted)
+    decided = chosen.begun or _decide(snapshots, pipeline, override, digest, len(overrides), now())
+    moved = models.set_alias(pipeline.model_name, CHAMPION, override.version)
+    registry = models.registry()
+    registry.set_tags(pipeline.model_name, override.version, decided.tags())
+    return Promoted(
+        version=registry.get(pipeline.model_name, override.version),
+        previous=None if decided.replaced == NO_CHAMPION else registry.get(pipeline.model_name, decided.replaced),
+        moved=moved,
+        reason=chosen.reason,
+        override=decided,
+        overrides=tuple(read_overrides(snapshots, pipeline.model_name)),
+    )
+
+
+def _as_champion(version: ModelVersion | None) -> Champion:
+    if version is None:
+        return Champion(version=NO_CHAMPION, bundle_start_ms=0)
+    return Champion(version=version.version, bundle_start_ms=int(version.tags.get("bundle_start_ms", "0")))
+
+
+def _registered(models: ModelStore, pipeline: ModelPipeline, version: str) -> ModelVersion:
+    known = models.registry().versions(pipeline.model_name)
+    found = next((one for one in known if one.version == version), None)
+    if found is None:
+        names = ", ".join(one.version for one in known)
+        msg = f"{pipeline.model_name} has no version {version}; its versions are {names}"
+        raise OverrideRefusedError(msg)
+    return found
+
+
+def _verified(models: ModelStore, version: ModelVersion, pipeline: ModelPipeline) -> str:
+    """Return the digest of a version's artifact after looking at every file.
+
+    Raises:
+        OverrideRefusedError: it has no hash to compare with, or is not of the model pipeline's kind.
+        ArtifactMismatchError: a file is not what was registered.
+        RegistryError: the artifact is gone.
+    """
+    if version.artifact_sha256 is None:
+        msg = f"version {version.version} of {version.name} has no artifact hash to check: register it anew"
+        raise OverrideRefusedError(msg)
+    directory = models.artifact_directory(version)
+    digest = verify_artifact(directory, version.artifact_sha256)
+    if (kind := artifact_kind(directory)) != pipeline.kind:
+        msg = f"version {version.version} of {version.name} is of kind {kind}, not {pipeline.kind}"
+        raise OverrideRefusedError(msg)
+    return digest
+
+
+def _decide(
+    snapshots: SnapshotStore,
+    pipeline: ModelPipeline,
+    request: OverrideRequest,
+    digest: str,
+    sequence: int,
+    now: datetime,
+) -> Override:
+    verdicts = read_verdicts(snapshots, pipeline)
+    own = [one for one in verdicts if one.challenger_version == request.version]
+    judged = max(own, key=lambda one: (one.bundle_start_ms, one.release_bundle), default=None)
+    reasons: tuple[str, ...] = ()
+    if judged is not None:
+        stored = snapshots.latest(pipeline.evaluation_asset, partition=judged.release_bundle)
+        reasons = tuple(snapshots.read_json(stored, EVALUATION_FILE).get("reasons", ()))
+    override = Override(
+        request_id=request.request_id,
+        model_name=pipeline.model_name,
+        sequence=sequence,
+        version=request.version,
+        replaced=request.against,
+        reason=request.reason,
+        by=request.by,
+        decided_at=now.astimezone(UTC).isoformat(timespec="seconds"),
+        artifact_sha256=digest,
+        verdict=judged.verdict if judged else None,
+        judged_against=judged.champion_version if judged else None,
+        verdict_reasons=reasons,
+        overruled=tuple(
+            sorted(
+                {
+                    (one.release_bundle, one.challenger_version)
+                    for one in verdicts
+                    if one.champion_version == request.version or one.challenger_version == request.against
+                }
+            )
+        ),
+    )
+    record_override(snapshots, override)
+    return override
