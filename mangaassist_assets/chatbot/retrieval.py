@@ -42,7 +42,6 @@ class Retriever:
         tracer: TurnTracer,
         *,
         scope: TenantScope,
-        filters: Mapping[str, str] | None = None,
         reranker: Endpoint | None = None,
         shadows: TurnShadows | None = None,
     ) -> Retrieved:
@@ -60,15 +59,7 @@ class Retriever:
                 raise StageError("no search index generation is live: bootstrap the knowledge index first")
             tracer.tag(Tag.INDEX_GENERATION, generation)
             tracer.tag(Tag.EMBEDDING_MODEL_ID, self._embedder.model_id)
-            span.set(
-                {
-                    Attribute.INDEX_GENERATION: generation,
-                    Attribute.FILTERS: [
-                        *_described(scope, tracer),
-                        *(f"{key}={value}" for key, value in sorted((filters or {}).items())),
-                    ],
-                }
-            )
+            span.set({Attribute.INDEX_GENERATION: generation, Attribute.FILTERS: _described(scope, tracer)})
             pipeline = RetrievalPipeline(
                 index=self._index,
                 embedder=self._embedder,
@@ -76,7 +67,7 @@ class Retriever:
                 routing=routing.retrieval,
                 tracer=_StageTracer(tracer),
             )
-            candidates = pipeline.search(message, scope=scope, filters=filters).candidates
+            candidates = pipeline.search(message, scope=scope).candidates
             # What the searches gave is on the trace even if the reranker fails.
             put_candidates(span, candidates)
             endpoint = reranker or self._reranker

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
@@ -45,33 +44,12 @@ class RetrievalMetrics:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class QueryOutcome:
-    """One query: the ids of its first ten documents, and the rank of its first relevant one, per ranking.
-
-    The rank counts from 1; None where no relevant document was among the hits at all.
-    """
-
-    query: LabelledQuery
-    documents: Mapping[Ranking, tuple[str, ...]]
-    first_relevant_rank: Mapping[Ranking, int | None]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class RetrievalReport:
-    """The evaluation of one generation. `skipped` queries had no relevant document named.
+    """The evaluation of one generation. `skipped` queries had no relevant document named."""
 
-    `search_ms` is the mean time of the two searches and their fusion for one query, `embed_ms` that of embedding one
-    query (in batches), in milliseconds.
-    """
-
-    generation: str
-    embedding_model_id: str
     queries: int
     skipped: int
     metrics: Mapping[Ranking, RetrievalMetrics]
-    outcomes: tuple[QueryOutcome, ...]
-    embed_ms: float
-    search_ms: float
 
 
 def answerable_queries(queries: Sequence[LabelledQuery], chunks: Sequence[Chunk]) -> list[LabelledQuery]:
@@ -124,59 +102,39 @@ def evaluate_retrieval(
             f"{embedder.model_id} makes vectors of dimension {embedder.dimension}, the generation {generation} has "
             f"{state.dimension}: evaluate it with the model it was built with"
         )
-    started = time.perf_counter()
-    embedder = PrecomputedEmbedder(embedder, [query.text for query in labelled])
-    embedded = time.perf_counter()
-    pipeline = RetrievalPipeline(index=index, embedder=embedder, generation=generation, routing=routing)
-    outcomes: list[QueryOutcome] = []
+    pipeline = RetrievalPipeline(
+        index=index,
+        embedder=PrecomputedEmbedder(embedder, [query.text for query in labelled]),
+        generation=generation,
+        routing=routing,
+    )
+    rankings: dict[Ranking, list[Sequence[Hit]]] = {name: [] for name in RANKINGS}
     for query in labelled:
         found = pipeline.search(query.text, scope=TenantScope.of_trace(query.tenant))
-        rankings: dict[Ranking, list[str]] = {
-            "vector": _documents(found.by_vector),
-            "keyword": _documents(found.by_keyword),
-            "fused": _documents([one.hit for one in found.candidates]),
-        }
-        outcomes.append(
-            QueryOutcome(
-                query=query,
-                documents={name: tuple(ranking[: max(CUTOFF, *cutoffs)]) for name, ranking in rankings.items()},
-                first_relevant_rank={name: _first_relevant(query, ranking) for name, ranking in rankings.items()},
-            )
-        )
-    searched = time.perf_counter()
+        rankings["vector"].append(found.by_vector)
+        rankings["keyword"].append(found.by_keyword)
+        rankings["fused"].append([one.hit for one in found.candidates])
     return RetrievalReport(
-        generation=generation,
-        embedding_model_id=embedder.model_id,
         queries=len(labelled),
         skipped=len(queries) - len(labelled),
-        metrics={name: _metrics(outcomes, name, cutoffs) for name in RANKINGS},
-        outcomes=tuple(outcomes),
-        embed_ms=1000 * (embedded - started) / len(labelled),
-        search_ms=1000 * (searched - embedded) / len(labelled),
+        metrics={name: _metrics(labelled, hits, cutoffs) for name, hits in rankings.items()},
     )
 
 
-def _documents(hits: Sequence[Hit]) -> list[str]:
-    """Return the documents of chunks, each where its best chunk stands."""
-    return list(dict.fromkeys(hit.document_id for hit in hits))
-
-
-def _first_relevant(query: LabelledQuery, ranking: Sequence[str]) -> int | None:
-    return next((rank for rank, document in enumerate(ranking, start=1) if document in query.relevant_documents), None)
-
-
-def _metrics(outcomes: Sequence[QueryOutcome], name: Ranking, cutoffs: Sequence[int]) -> RetrievalMetrics:
+def _metrics(
+    queries: Sequence[LabelledQuery], found: Sequence[Sequence[Hit]], cutoffs: Sequence[int]
+) -> RetrievalMetrics:
     recalls = dict.fromkeys(cutoffs, 0.0)
     mrr = gain = 0.0
-    for outcome in outcomes:
-        relevant = set(outcome.query.relevant_documents)
-        ranking = outcome.documents[name]
-        relevances = [float(document in relevant) for document in ranking]
+    for query, hits in zip(queries, found, strict=True):
+        relevant = set(query.relevant_documents)
+        # A document stands where its best chunk stands.
+        relevances = [float(document in relevant) for document in dict.fromkeys(hit.document_id for hit in hits)]
         for cutoff in cutoffs:
             recalls[cutoff] += sum(relevances[:cutoff]) / len(relevant)
         mrr += reciprocal_rank(relevances, k=CUTOFF)
         gain += ndcg(relevances, k=CUTOFF, ideal=[1.0] * len(relevant))
-    count = len(outcomes)
+    count = len(queries)
     return RetrievalMetrics(
         recall={cutoff: total / count for cutoff, total in recalls.items()}, mrr=mrr / count, ndcg=gain / count
     )

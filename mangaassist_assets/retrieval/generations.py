@@ -10,7 +10,7 @@ import hashlib
 import json
 import logging
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from mangaassist_assets.retrieval.chunking import embedding_text
@@ -112,7 +112,6 @@ def build_generation(
     index: SearchIndex,
     *,
     settings: GenerationSettings,
-    progress: Callable[[int, int], None] | None = None,
 ) -> GenerationReport:
     """Build the generation of some chunks, unless a finished one is there.
 
@@ -121,7 +120,6 @@ def build_generation(
         vectors: float32 of shape (len(chunks), dimension), row i for chunks[i].
         index: Where it is built. The alias is not touched.
         settings: How.
-        progress: Called with the number of chunks added and their total.
 
     Raises:
         ValueError: If the chunks or the vectors are not as said.
@@ -147,10 +145,8 @@ def build_generation(
     if built:
         index.create_generation(name, dimension=dimension)
         for start in range(0, len(chunks), settings.batch_size):
-            end = min(start + settings.batch_size, len(chunks))
+            end = start + settings.batch_size
             index.add(name, chunks[start:end], vectors[start:end])
-            if progress is not None:
-                progress(end, len(chunks))
         if (count := index.count(name)) != len(chunks):
             raise GenerationBuildError(
                 f"the generation {name} holds {count} chunks instead of {len(chunks)}: was it built twice at once? "

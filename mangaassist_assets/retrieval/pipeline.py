@@ -120,7 +120,7 @@ class RetrievalPipeline:
         self._routing = routing
         self._tracer = tracer
 
-    def search(self, query: str, *, scope: TenantScope, filters: Mapping[str, str] | None = None) -> SearchResults:
+    def search(self, query: str, *, scope: TenantScope) -> SearchResults:
         """Return what the searches find for a query that a shopper of that scope may see."""
         routing = self._routing
         with self._tracer.span(SpanName.EMBED_QUERY) as span:
@@ -128,14 +128,14 @@ class RetrievalPipeline:
             vector = self._embedder.embed([query])[0]
         with self._tracer.span(SpanName.VECTOR_SEARCH) as span:
             by_vector = self._index.vector_search(
-                self._generation, vector, scope=scope, limit=routing.vector_candidates, filters=filters
+                self._generation, vector, scope=scope, limit=routing.vector_candidates
             )
             span.set({Attribute.CANDIDATE_COUNT: len(by_vector)})
         by_keyword: list[Hit] = []
         if routing.keyword_candidates:
             with self._tracer.span(SpanName.KEYWORD_SEARCH) as span:
                 by_keyword = self._index.keyword_search(
-                    self._generation, query, scope=scope, limit=routing.keyword_candidates, filters=filters
+                    self._generation, query, scope=scope, limit=routing.keyword_candidates
                 )
                 span.set({Attribute.CANDIDATE_COUNT: len(by_keyword)})
         hits = {hit.chunk_id: hit for hit in (*by_vector, *by_keyword)}

@@ -142,12 +142,10 @@ def test_without_a_live_generation_there_is_nothing_to_search():
         live_pipeline(Index(live=None), HashEmbedder(), routing())
 
 
-def test_the_evaluation_measures_what_the_pipeline_finds():
+@pytest.mark.parametrize("weight", ["vector_weight", "keyword_weight"])
+def test_the_evaluation_measures_what_the_pipeline_finds(weight):
+    deep = {"vector_candidates": 4, "keyword_candidates": 4, "rerank_candidates": 8, weight: 10.0}
     query = LabelledQuery(text=QUERY, relevant_documents=("policies/shipping.md",))
-    deep = {"vector_candidates": 4, "keyword_candidates": 4, "rerank_candidates": 8}
-    for weight in ("vector_weight", "keyword_weight"):
-        report = evaluate_retrieval(
-            [query], "kb-test-1", index=Index(), embedder=HashEmbedder(), routing=routing(**deep, **{weight: 10.0})
-        )
-        found = pipeline(**deep, **{weight: 10.0}).search(QUERY, scope=UNTENANTED)
-        assert list(report.outcomes[0].documents["fused"]) == documents(found.candidates)
+    report = evaluate_retrieval([query], "kb-test-1", index=Index(), embedder=HashEmbedder(), routing=routing(**deep))
+    found = documents(pipeline(**deep).search(QUERY, scope=UNTENANTED).candidates)
+    assert report.metrics["fused"].mrr == 1 / (1 + found.index("policies/shipping.md"))
