@@ -2,7 +2,7 @@
 
 An ingestion table is a Delta Lake table, in a directory or a bucket. Rows and checkpoint are one commit: whoever is
 killed reads the same records again from the last whole commit, and nobody sees rows without their checkpoint. Two
-processes that ingest at the same time are told apart by the transaction number of the commit: one of them is refused
+processes that ingest at the same time are distinguished by the transaction number of the commit: one of them is refused
 before it writes a row.
 """
 
@@ -53,7 +53,7 @@ class IngestionTable:
             uri: Directory or `s3://` URL of the table.
             schema: Columns of every row; one of them is `release_bundle`, a String that is never null.
             skipping: Columns whose least and greatest value stand in the table's log, so that files without a match
-                are not opened. The log outlives an erasure: no column that tells of a person.
+                are not opened. The log outlives an erasure: no column with personal data.
             storage_options: How the object store is reached, in delta-rs' words; see `storage_options`.
         """
         if schema.get(PARTITION) != pl.String:
@@ -79,7 +79,7 @@ class IngestionTable:
             value: The new checkpoint.
 
         Raises:
-            LandingConflictError: Somebody moved the checkpoint since `after` was read; nothing was written.
+            IngestionConflictError: Somebody moved the checkpoint since `after` was read; nothing was written.
         """
         table = self._open() or self._create()
         if _number(table) != after.number:
@@ -90,7 +90,7 @@ class IngestionTable:
         """Let rows take the place of all that one release bundle has, in one commit; the checkpoint stays.
 
         Raises:
-            LandingConflictError: Somebody moved the checkpoint meanwhile; nothing was written.
+            IngestionConflictError: Somebody moved the checkpoint meanwhile; nothing was written.
         """
         table = self._open()
         if table is not None:
@@ -116,7 +116,7 @@ class IngestionTable:
             How many rows were removed.
 
         Raises:
-            LandingConflictError: Somebody ingested rows meanwhile; what is erased so far stays erased, run again.
+            IngestionConflictError: Somebody ingested rows meanwhile; what is erased so far stays erased, run again.
         """
         removed = 0
         for bundle in self.bundles():

@@ -13,7 +13,7 @@ from mangaassist_assets.core.arrays import Flags, Floats
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScopeResults:
-    """How a model told messages of its intents from others.
+    """How well a model separates messages of its intents from others.
 
     Attributes:
         in_scope_accepted: For each example of a known intent, whether the model took it for one: shape (n,).

@@ -129,7 +129,7 @@ def falling_trend(strata: Sequence[Sequence[Floats]]) -> Trend | None:
             are the same in all strata.
 
     Returns:
-        None where nothing can be told: fewer than three periods with figures, or figures that are all alike.
+        None where nothing can be concluded: fewer than three periods with figures, or figures that are all alike.
     """
     seen = {place for periods in strata for place, figures in enumerate(periods) if len(figures)}
     if len(seen) < 3:

@@ -1,4 +1,4 @@
-"""From failed turns to failure clusters: grouped, told from noise, recognised, counted, named, shown."""
+"""From failed turns to failure clusters: grouped, separated from noise, recognised, counted, named, shown."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ from mangaassist_assets.privacy import Vocabulary, redact
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClustersConfig:
-    """How clusters are formed, told apart and shown.
+    """How clusters are formed, tracked and shown.
 
     `stability` None leaves stability unmeasured. `vocabulary` are the store's own words, which are no personal data.
     """

@@ -124,8 +124,8 @@ def deployment_changes(
             replaced_at = one.tags[SINCE_TAG]
         else:
             stale = tuple(tag for tag in (REPLACED_AT_TAG, REPLACED_BY_TAG) if tag in one.tags)
-            told = {ENDPOINT_TAG: endpoint_name, CONFIG_TAG: config_name, SINCE_TAG: since, STAGE_TAG: PRODUCTION}
-            changes.append(TagChange(version=version, set=told, remove=stale))
+            tags = {ENDPOINT_TAG: endpoint_name, CONFIG_TAG: config_name, SINCE_TAG: since, STAGE_TAG: PRODUCTION}
+            changes.append(TagChange(version=version, set=tags, remove=stale))
     changes += [
         TagChange(
             version=one.version,

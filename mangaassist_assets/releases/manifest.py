@@ -1,4 +1,4 @@
-"""The release manifest: the exact versions that make one bundle, and what the bundle taught.
+"""The release manifest: the exact versions that make one bundle, and what was trained on it.
 
 A manifest is made of what the bundle's own traces say served them, never of what production runs today; so the
 manifest of an old bundle is the same whenever it is written.

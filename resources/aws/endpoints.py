@@ -36,7 +36,7 @@ _NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9]|-(?=[A-Za-z0-9])){0,62}")
 
 
 class EndpointDeploymentError(RuntimeError):
-    """An endpoint does not serve what it was told to serve."""
+    """An endpoint does not serve the version it was asked to serve."""
 
 
 class EndpointInvocationError(StageError):

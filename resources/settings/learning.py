@@ -1,4 +1,4 @@
-"""What learning may be told: base models, and what the gate counts as proof."""
+"""Settings of training and gate: base models, and what the gate counts as proof."""
 
 import os
 from typing import TYPE_CHECKING, Any
