@@ -36,7 +36,7 @@ sys.path.insert(0, str(ROOT))
 
 from mangaassist_assets.mining.clustering.communities import cluster_messages  # noqa: E402
 from mangaassist_assets.mining.tracking.cluster_events import bundle_events, chance_of_none  # noqa: E402
-from mangaassist_assets.mining.tracking.identity import resolve_identities  # noqa: E402
+from mangaassist_assets.mining.tracking.identity import OtherClusters, resolve_identities  # noqa: E402
 from mangaassist_assets.mining.tracking.profiles import ClusterProfile, profile_of  # noqa: E402
 from tests.support.cluster_streams import Group, Planted, StreamBundle, StreamPlan, clouds, stream  # noqa: E402
 
@@ -213,7 +213,10 @@ def clustered_ids(bundles: Sequence[StreamBundle], *, ours: bool) -> dict[str, A
         previous = before[0] if before else []
         if ours:
             found = resolve_identities(
-                profiles, release_bundle=bundle.name, members=members, previous=previous, taken=known
+                profiles,
+                release_bundle=bundle.name,
+                members=members,
+                others=OtherClusters(previous=previous, taken=known),
             )
             profiles = list(found.profiles)
         else:

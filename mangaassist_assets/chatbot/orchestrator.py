@@ -42,6 +42,8 @@ from mangaassist_assets.retrieval.pipeline import Retrieved
 from mangaassist_assets.retrieval.tenants import TenantScope
 from mangaassist_assets.tracing.contract.names import NO_EXPERIMENT, Attribute, SpanName, Tag
 
+PROMPT_LIMIT = 4_000
+"""Characters of a prompt that a trace keeps whole; of a longer one it keeps hash and preview."""
 _SESSION = re.compile(r"[0-9A-Za-z][0-9A-Za-z._:-]{0,127}")
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")
 # What one trace keeps of a message: the guardrails refuse longer ones long before.
@@ -115,7 +117,6 @@ class Chatbot:
         sink: TraceSink,
         pseudonym_key: bytes,
         endpoints: Callable[[str], Endpoint] | None = None,
-        prompt_limit: int = 4_000,
         vocabulary: Vocabulary | None = None,
     ) -> None:
         self._intent = intent
@@ -127,7 +128,6 @@ class Chatbot:
         self._turns = TurnConfigurations(configuration)
         self._endpoints = endpoints
         self._shadows = Shadows(endpoints)
-        self._prompt_limit = prompt_limit
         self._vocabulary = vocabulary
 
     def flush(self) -> int:
@@ -279,7 +279,7 @@ class Chatbot:
             prompt = build_prompt(document, turn.message, [item.hit for item in retrieved.selected])
             record = prompt_record(
                 f"{prompt.system}\n\n{prompt.user}",
-                self._prompt_limit,
+                PROMPT_LIMIT,
                 conversation=turn.conversation,
                 vocabulary=self._vocabulary,
             )

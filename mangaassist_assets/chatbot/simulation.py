@@ -14,7 +14,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
@@ -89,6 +89,31 @@ class SimulationReport:
         return asdict(self)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SimulationConfig:
+    """How utterances are driven.
+
+    Attributes:
+        behaviour: The rates of thumbs and reviews.
+        seed: The same seed, utterances and replies give the same thumbs and reviews.
+        threads: Turns driven at the same time.
+        portion: Turns between two flushes.
+        thumbs_on_traces: Whether thumbs are put on the traces at once. Without, they are published only, as a real
+            shop's are, and the asset `recorded_feedback` brings them onto the traces.
+        answer_check: Says whether an answer is right; without it nobody judges the answer itself.
+    """
+
+    behaviour: ShopperBehaviour = field(default_factory=ShopperBehaviour)
+    seed: int = 0
+    threads: int = 2
+    portion: int = 64
+    thumbs_on_traces: bool = True
+    answer_check: AnswerCheck | None = None
+
+
+DEFAULT_SIMULATION = SimulationConfig()
+
+
 @dataclass(frozen=True, slots=True)
 class _Driven:
     utterance: Utterance
@@ -104,15 +129,8 @@ def simulate(
     reviewer: TraceReviewer,
     *,
     release_bundle: str,
-    label_rate: float = 0.3,
-    feedback_noise: float = 0.05,
-    behaviour: ShopperBehaviour | None = None,
-    seed: int = 0,
-    threads: int = 2,
-    portion: int = 64,
+    config: SimulationConfig = DEFAULT_SIMULATION,
     earlier: Mapping[str, ChatTurn] | None = None,
-    thumbs_on_traces: bool = True,
-    answer_check: AnswerCheck | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> SimulationReport:
     """Drive the utterances through the chatbot.
@@ -123,16 +141,8 @@ def simulate(
         feedback: Gets every thumb as a feedback event.
         reviewer: Gets thumbs and reviews for the traces.
         release_bundle: The bundle the turns belong to.
-        label_rate: Share of failing turns that are reviewed; `behaviour` overrules it.
-        feedback_noise: Share of turns a shopper misjudges; `behaviour` overrules it.
-        behaviour: All rates together.
-        seed: The same seed, utterances and replies give the same thumbs and reviews.
-        threads: Turns driven at the same time.
-        portion: Turns between two flushes.
+        config: Of shoppers and run.
         earlier: The bundle's finished turns by trace id; a message whose turn is among them is not driven again.
-        thumbs_on_traces: Whether thumbs are put on the traces at once. Without, they are published only, as a real
-            shop's are, and the asset `recorded_feedback` brings them onto the traces.
-        answer_check: Says whether an answer is right; without it nobody judges the answer itself.
         progress: Called with (turns done, turns in all).
 
     Raises:
@@ -140,22 +150,21 @@ def simulate(
         SimulationError: Not one turn went through; says what failed.
     """
     validate_bundle(release_bundle)
-    rates = behaviour or ShopperBehaviour(label_rate=label_rate, feedback_noise=feedback_noise)
     started = time.perf_counter()
     known = earlier or {}
     driven: list[_Driven] = []
     # The background thread stores and annotates one portion while the shoppers drive the next.
     with (
-        ThreadPoolExecutor(threads, thread_name_prefix="shopper") as shoppers,
-        ThreadPoolExecutor(threads, thread_name_prefix="reviewer") as reviewers,
+        ThreadPoolExecutor(config.threads, thread_name_prefix="shopper") as shoppers,
+        ThreadPoolExecutor(config.threads, thread_name_prefix="reviewer") as reviewers,
         ThreadPoolExecutor(1, thread_name_prefix="portion") as background,
     ):
         saying: Future[None] | None = None
-        for start in range(0, len(utterances), portion):
+        for start in range(0, len(utterances), config.portion):
             part = list(
                 shoppers.map(
-                    lambda utterance: _drive(utterance, chatbot, release_bundle, rates, seed, known, answer_check),
-                    utterances[start : start + portion],
+                    lambda utterance: _drive(utterance, chatbot, release_bundle, config, known),
+                    utterances[start : start + config.portion],
                 )
             )
             if saying is not None:
@@ -167,7 +176,7 @@ def simulate(
                 feedback=feedback,
                 reviewer=reviewer,
                 release_bundle=release_bundle,
-                thumbs_on_traces=thumbs_on_traces,
+                thumbs_on_traces=config.thumbs_on_traces,
                 pool=reviewers,
             )
             driven += part
@@ -193,18 +202,16 @@ def _drive(
     utterance: Utterance,
     chatbot: Chatbot,
     release_bundle: str,
-    rates: ShopperBehaviour,
-    seed: int,
+    config: SimulationConfig,
     known: Mapping[str, ChatTurn],
-    answer_check: AnswerCheck | None,
 ) -> _Driven:
-    generator = generator_for(seed, release_bundle, utterance)
+    generator = generator_for(config.seed, release_bundle, utterance)
     alone = f"s{generator.getrandbits(64):016x}"
-    request_id = _request_id(seed, release_bundle, utterance)
+    request_id = _request_id(config.seed, release_bundle, utterance)
     earlier = known.get(chatbot.trace_id(request_id))
     if earlier is not None:
         reply = _reply_of(earlier)
-        judgement = judge(utterance, reply, rates, generator, answer_check=answer_check)
+        judgement = judge(utterance, reply, config.behaviour, generator, answer_check=config.answer_check)
         return _Driven(utterance, reply, judgement, earlier)
     reply = chatbot.answer(
         ChatRequest(
@@ -217,7 +224,8 @@ def _drive(
             tenant=utterance.tenant,
         )
     )
-    return _Driven(utterance, reply, judge(utterance, reply, rates, generator, answer_check=answer_check), None)
+    judgement = judge(utterance, reply, config.behaviour, generator, answer_check=config.answer_check)
+    return _Driven(utterance, reply, judgement, None)
 
 
 def _request_id(seed: int, release_bundle: str, utterance: Utterance) -> str:

@@ -2,7 +2,7 @@
 
 An ingestion table is a Delta Lake table, in a directory or a bucket. Rows and checkpoint are one commit: whoever is
 killed reads the same records again from the last whole commit, and nobody sees rows without their checkpoint. Two
-processes that ingest at the same time are told apart by the transaction number of the commit: one of them is refused
+processes that ingest at the same time are distinguished by the transaction number of the commit: one of them is refused
 before it writes a row.
 """
 
@@ -53,7 +53,7 @@ class IngestionTable:
             uri: Directory or `s3://` URL of the table.
             schema: Columns of every row; one of them is `release_bundle`, a String that is never null.
             skipping: Columns whose least and greatest value stand in the table's log, so that files without a match
-                are not opened. The log outlives an erasure: no column that tells of a person.
+                are not opened. The log outlives an erasure: no column with personal data.
             storage_options: How the object store is reached, in delta-rs' words; see `storage_options`.
         """
         if schema.get(PARTITION) != pl.String:

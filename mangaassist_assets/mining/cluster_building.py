@@ -1,4 +1,4 @@
-"""From failed turns to failure clusters: grouped, told from noise, recognised, counted, named, shown."""
+"""From failed turns to failure clusters: grouped, separated from noise, recognised, counted, named, shown."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
+from mangaassist_assets.core.shoppers import shopper_of
 from mangaassist_assets.mining.blame.blame import FailedTurn
 from mangaassist_assets.mining.blame.rule_names import LOOP_OF_STAGE
 from mangaassist_assets.mining.clustering.communities import ClusteringConfig, Labels, cluster_messages
 from mangaassist_assets.mining.clustering.grouping import FailureGroup, group_failures
-from mangaassist_assets.mining.clustering.noise import NoiseConfig, NoiseDecision, decide_noise
+from mangaassist_assets.mining.clustering.noise import NoiseConfig, decide_noise
 from mangaassist_assets.mining.clustering.representatives import representatives
 from mangaassist_assets.mining.clustering.stability import StabilityConfig, cluster_stability
 from mangaassist_assets.mining.naming.model_names import ClusterName, ClusterNamer, choose_names
@@ -32,14 +33,14 @@ from mangaassist_assets.mining.tracking.clusters import (
     MinedBundle,
 )
 from mangaassist_assets.mining.tracking.growth import ClusterCounts, Growth, GrowthConfig, judge_growth
-from mangaassist_assets.mining.tracking.identity import Identities, MinedCluster, resolve_identities
+from mangaassist_assets.mining.tracking.identity import Identities, MinedCluster, OtherClusters, resolve_identities
 from mangaassist_assets.mining.tracking.profiles import profile_of
 from mangaassist_assets.privacy import Vocabulary, redact
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClustersConfig:
-    """How clusters are formed, told apart and shown.
+    """How clusters are formed, tracked and shown.
 
     `stability` None leaves stability unmeasured. `vocabulary` are the store's own words, which are no personal data.
     """
@@ -112,11 +113,13 @@ def mine_clusters(
         profiles,
         release_bundle=release_bundle,
         members=[_trace_ids(one) for one in members],
-        same_bundle=_as_mined(history.same),
-        previous=history.previous.profiles if history.previous else (),
-        following=history.following.profiles if history.following else (),
-        dormant=history.dormant(),
-        taken=history.taken,
+        others=OtherClusters(
+            same_bundle=_as_mined(history.same),
+            previous=history.previous.profiles if history.previous else (),
+            following=history.following.profiles if history.following else (),
+            dormant=history.dormant(),
+            taken=history.taken,
+        ),
         config=config.identity,
     )
     events = _events(identities, history, turns=turns, config=config)
@@ -135,18 +138,20 @@ def mine_clusters(
     stability = _stability(rows_of, groups, config)
     clusters = [
         _cluster(
-            members[number],
-            group,
-            identity=identities.ids[number],
+            _Group(
+                members=members[number],
+                group=group,
+                identity=identities.ids[number],
+                name=names[identities.ids[number]],
+                growth=growth[number],
+                cohesion=float(noise.cohesion[number]),
+                noise_reason=noise.reasons.get(number),
+                stability=stability[number],
+                shown=shown[number],
+            ),
             release_bundle=release_bundle,
             turns=turns,
-            name=names[identities.ids[number]],
             events=events,
-            growth=growth[number],
-            noise=noise,
-            number=number,
-            stability=stability[number],
-            shown=shown[number],
             config=config,
         )
         for number, group in enumerate(groups)
@@ -200,7 +205,7 @@ def _labels(groups: Sequence[FailureGroup], count: int) -> Labels:
 
 
 def _shopper(failure: FailedTurn) -> str:
-    return failure.turn.user_key or f"session:{failure.turn.session_id}"
+    return shopper_of(failure.turn.user_key, failure.turn.session_id)
 
 
 def _trace_ids(members: Sequence[FailedTurn]) -> tuple[str, ...]:
@@ -307,40 +312,43 @@ def _stability(
     return [None if np.isnan(measured[group.meaning]) else float(measured[group.meaning]) for group in groups]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Group:
+    """What was found out about one group; `shown` are the rows of its examples, nearest and farthest."""
+
+    members: Sequence[FailedTurn]
+    group: FailureGroup
+    identity: str
+    name: ClusterName
+    growth: Growth
+    cohesion: float
+    noise_reason: str | None
+    stability: float | None
+    shown: tuple[tuple[int, ...], tuple[int, ...]]
+
+
 def _cluster(
-    members: Sequence[FailedTurn],
-    group: FailureGroup,
-    *,
-    identity: str,
-    release_bundle: str,
-    turns: int,
-    name: ClusterName,
-    events: Sequence[IdentityEvent],
-    growth: Growth,
-    noise: NoiseDecision,
-    number: int,
-    stability: float | None,
-    shown: tuple[tuple[int, ...], tuple[int, ...]],
-    config: ClustersConfig,
+    found: _Group, *, release_bundle: str, turns: int, events: Sequence[IdentityEvent], config: ClustersConfig
 ) -> FailureCluster:
-    state, previous_ids = _origin(identity, events)
+    members, stage, name = found.members, found.group.stage, found.name
+    state, previous_ids = _origin(found.identity, events)
     times = [member.turn.timestamp_ms for member in members]
-    examples = [[_example(members[row], config) for row in rows] for rows in shown]
+    examples = [[_example(members[row], config) for row in rows] for rows in found.shown]
     near = tuple(dict.fromkeys(examples[0]))
     return FailureCluster(
-        cluster_id=identity,
+        cluster_id=found.identity,
         release_bundle=release_bundle,
         name=name.text,
         name_model=name.model_id,
         name_refused=name.why,
         state=state,
         previous_ids=previous_ids,
-        stage=group.stage,
-        loop=LOOP_OF_STAGE[group.stage],
+        stage=stage,
+        loop=LOOP_OF_STAGE[stage],
         size=len(members),
         turns=turns,
-        users=growth.count,
-        growth=growth,
+        users=found.growth.count,
+        growth=found.growth,
         first_seen_ms=min(times),
         last_seen_ms=max(times),
         blame_counts=dict(sorted(Counter(member.blame.stage for member in members).items())),
@@ -348,9 +356,9 @@ def _cluster(
         examples=near,
         edge_examples=tuple(text for text in dict.fromkeys(examples[1]) if text not in near),
         trace_ids=_trace_ids(members),
-        cohesion=float(noise.cohesion[number]),
-        stability=stability,
-        noise_reason=noise.reasons.get(number),
+        cohesion=found.cohesion,
+        stability=found.stability,
+        noise_reason=found.noise_reason,
     )
 
 

@@ -36,7 +36,7 @@ _NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9]|-(?=[A-Za-z0-9])){0,62}")
 
 
 class EndpointDeploymentError(RuntimeError):
-    """An endpoint does not serve what it was told to serve."""
+    """An endpoint does not serve the version it was asked to serve."""
 
 
 class EndpointInvocationError(StageError):
@@ -107,8 +107,6 @@ class SageMakerResource(dg.ConfigurableResource):  # type: ignore[type-arg]
         artifact_uri: str,
         artifact_sha256: str,
         tags: Mapping[str, str] | None = None,
-        image: str | None = None,
-        role_arn: str | None = None,
         admit: Callable[[], None] | None = None,
         progress: Callable[[str], None] | None = None,
     ) -> EndpointDeployment:
@@ -121,8 +119,6 @@ class SageMakerResource(dg.ConfigurableResource):  # type: ignore[type-arg]
             artifact_uri: Folder of the artifact, `s3://…` or locally `file://…`.
             artifact_sha256: Digest of the artifact; the container refuses to load anything else.
             tags: Of the SageMaker model: where the version comes from. Others that it has stay.
-            image: Container image, or the resource's.
-            role_arn: Execution role, or the resource's.
             admit: Called where something new is about to come into service; raises where it must not. Nothing is made
                 before.
             progress: Told about every change of the endpoint's status.
@@ -136,7 +132,7 @@ class SageMakerResource(dg.ConfigurableResource):  # type: ignore[type-arg]
             raise EndpointDeploymentError(f"artifact digest {artifact_sha256[:80]!r} is not a SHA-256 in hex")
         say = progress or (lambda _: None)
         container = {
-            "Image": image or self.image,
+            "Image": self.image,
             "Mode": "SingleModel",
             "ModelDataSource": {
                 "S3DataSource": {
@@ -153,14 +149,13 @@ class SageMakerResource(dg.ConfigurableResource):  # type: ignore[type-arg]
                 MODEL_SHA256_VARIABLE: artifact_sha256,
             },
         }
-        role = role_arn or self.role_arn
-        config_name = self._config_name(endpoint_name, model_version, artifact_sha256, [container, role])
+        config_name = self._config_name(endpoint_name, model_version, artifact_sha256, [container, self.role_arn])
         before = self._settled(endpoint_name, say)
         in_service = before is not None and before["EndpointStatus"] == "InService"
         serves = in_service and before is not None and before.get("EndpointConfigName") == config_name
         if admit is not None and not serves:
             admit()
-        self._ensure_config(config_name, container, tags or {}, role)
+        self._ensure_config(config_name, container, tags or {})
         if before is not None and serves:
             return _deployment(before, changed=False)
         if in_service:
@@ -326,10 +321,10 @@ class SageMakerResource(dg.ConfigurableResource):  # type: ignore[type-arg]
             )
         return name
 
-    def _ensure_config(self, name: str, container: Mapping[str, Any], tags: Mapping[str, str], role: str) -> None:
+    def _ensure_config(self, name: str, container: Mapping[str, Any], tags: Mapping[str, str]) -> None:
         client = self._client()
         try:
-            ensure_model(client, name, container=container, role_arn=role, tags=tags)
+            ensure_model(client, name, container=container, role_arn=self.role_arn, tags=tags)
         except TagError as error:
             raise EndpointDeploymentError(f"model {name} cannot say what it is made of: {error}") from error
         create_once(

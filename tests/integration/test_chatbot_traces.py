@@ -25,7 +25,7 @@ from mangaassist_assets.chatbot.configuration.fields import ConfigurationDocumen
 from mangaassist_assets.chatbot.orchestrator import ChatRequest
 from mangaassist_assets.chatbot.parts import StageError
 from mangaassist_assets.chatbot.shopper import ShopperBehaviour
-from mangaassist_assets.chatbot.simulation import LostTracesError, simulate
+from mangaassist_assets.chatbot.simulation import LostTracesError, SimulationConfig, simulate
 from mangaassist_assets.datasets.sources.utterances import Utterance
 from mangaassist_assets.models.registration.tracking import DatasetInput
 from mangaassist_assets.tracing.contract.records import TraceRecord
@@ -248,8 +248,7 @@ class TestSimulation:
             stream,
             mlflow_resource.reviewer(),
             release_bundle="2026.03.24-rc2",
-            seed=4,
-            portion=20,
+            config=SimulationConfig(seed=4, portion=20),
         )
         turns = read_turns(mlflow_resource.read_traces("2026.03.24-rc2")).turns
         batch = stream.read_new({})
@@ -272,7 +271,7 @@ class TestSimulation:
                 MemoryStream(),
                 mlflow_resource.reviewer(),
                 release_bundle="lost",
-                behaviour=ShopperBehaviour(thumbs_up_rate=0.0, feedback_noise=0.0),
+                config=SimulationConfig(behaviour=ShopperBehaviour(thumbs_up_rate=0.0, feedback_noise=0.0)),
             )
 
 

@@ -10,7 +10,7 @@ from uuid import uuid4
 import pytest
 from upath import UPath
 
-from mangaassist_assets.chatbot.simulation import simulate
+from mangaassist_assets.chatbot.simulation import SimulationConfig, simulate
 from mangaassist_assets.cli.commands.personal_data import run_erasure
 from mangaassist_assets.cli.session import CommandError, Session
 from mangaassist_assets.core.snapshots import SnapshotStore
@@ -94,8 +94,8 @@ class TestAssets:
             for number in range(30)
         ]
         chatbot = store_chatbot(mlflow.trace_sink())
-        options = {"release_bundle": BUNDLE, "seed": 4}
-        simulate(utterances, chatbot, stream, mlflow.reviewer(), thumbs_on_traces=False, **options)
+        published_only = SimulationConfig(seed=4, thumbs_on_traces=False)
+        simulate(utterances, chatbot, stream, mlflow.reviewer(), release_bundle=BUNDLE, config=published_only)
         assert all(turn.user_feedback is None for turn in read_turns(mlflow.read_traces(BUNDLE)).turns)
         said = materialize(stream, store, mlflow)["recorded_feedback"]
         turns = {turn.trace_id: turn for turn in read_turns(mlflow.read_traces(BUNDLE)).turns}
@@ -105,7 +105,9 @@ class TestAssets:
         assert said["newly_recorded"] == len(thumbs) > 10
         # The same simulation that puts thumbs on traces itself finds nothing left to say.
         silent = MemoryStream()
-        simulate(utterances, chatbot, silent, mlflow.reviewer(), earlier=turns, **options)
+        put_on_traces = SimulationConfig(seed=4)
+        options = {"release_bundle": BUNDLE, "config": put_on_traces, "earlier": turns}
+        simulate(utterances, chatbot, silent, mlflow.reviewer(), **options)
         assert silent.events == []
         assert materialize(stream, store, mlflow)["recorded_feedback"]["newly_recorded"] == 0
 

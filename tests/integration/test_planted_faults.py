@@ -11,7 +11,7 @@ import pytest
 
 from mangaassist_assets.assets.failures import failed_traces
 from mangaassist_assets.chatbot.shopper import ShopperBehaviour
-from mangaassist_assets.chatbot.simulation import simulate
+from mangaassist_assets.chatbot.simulation import SimulationConfig, simulate
 from mangaassist_assets.core.bundles import TURNS_CARD_FILE
 from mangaassist_assets.core.codecs import to_parquet
 from mangaassist_assets.core.snapshots import canonical_json
@@ -56,8 +56,10 @@ def test_a_broken_generator_is_blamed_by_what_mlflow_kept_of_traces_thumbs_and_r
         MemoryStream(),
         mlflow.reviewer(),
         release_bundle=BUNDLE,
-        behaviour=ShopperBehaviour(label_rate=0.6),
-        answer_check=ExtractCheck({document: [passage(document)] for document in DOCUMENTS}),
+        config=SimulationConfig(
+            behaviour=ShopperBehaviour(label_rate=0.6),
+            answer_check=ExtractCheck({document: [passage(document)] for document in DOCUMENTS}),
+        ),
     )
     reading = read_turns(mlflow.read_traces(BUNDLE))
     said = [review for turn in reading.turns for review in turn.reviews if review.name == "correctness"]

@@ -15,7 +15,7 @@ from mangaassist_assets.chatbot.configuration.documents import RoutingDocument
 from mangaassist_assets.chatbot.generation import ExtractiveGenerator
 from mangaassist_assets.chatbot.orchestrator import Chatbot, ChatReply, ChatRequest
 from mangaassist_assets.chatbot.shopper import ShopperBehaviour
-from mangaassist_assets.chatbot.simulation import SimulationReport, simulate
+from mangaassist_assets.chatbot.simulation import SimulationConfig, SimulationReport, simulate
 from mangaassist_assets.datasets.sources.utterances import Utterance
 from mangaassist_assets.mining.blame.blame import FailedTurn, find_failures
 from mangaassist_assets.mining.blame.rules import MiningRules
@@ -276,9 +276,7 @@ def drive(
         MemoryStream(),
         sink,
         release_bundle=BUNDLE,
-        behaviour=behaviour or ShopperBehaviour(),
-        answer_check=check,
-        threads=threads,
+        config=SimulationConfig(behaviour=behaviour or ShopperBehaviour(), answer_check=check, threads=threads),
     )
     truth = {utterance.text: utterance for utterance in utterances}
     turns = sink.turns()

@@ -224,7 +224,6 @@ def store_chatbot(
     configuration: Any = None,
     generator: Generator | None = None,
     endpoints: Callable[[str], Any] | None = None,
-    prompt_limit: int = 4_000,
     reranks: bool = True,
 ) -> Chatbot:
     """Return a chatbot over the tiny store; `reranks` is whether it has a reranker at all."""
@@ -243,5 +242,4 @@ def store_chatbot(
         endpoints=endpoints,
         sink=sink,
         pseudonym_key=KEY,
-        prompt_limit=prompt_limit,
     )

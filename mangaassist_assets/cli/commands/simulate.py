@@ -121,7 +121,8 @@ def run_simulation(
     Raises:
         CommandError: the file holds no utterance, or the home is not bootstrapped.
     """
-    from mangaassist_assets.chatbot.simulation import simulate
+    from mangaassist_assets.chatbot.shopper import ShopperBehaviour
+    from mangaassist_assets.chatbot.simulation import SimulationConfig, simulate
     from mangaassist_assets.cli.commands.bootstrap import report_rejects
     from mangaassist_assets.core.bundles import validate_bundle
     from mangaassist_assets.datasets.sources.utterances import read_utterances
@@ -143,9 +144,9 @@ def run_simulation(
             resources.feedback_stream,
             resources.mlflow.reviewer(),
             release_bundle=release_bundle,
-            label_rate=label_rate,
-            feedback_noise=feedback_noise,
-            seed=seed,
+            config=SimulationConfig(
+                behaviour=ShopperBehaviour(label_rate=label_rate, feedback_noise=feedback_noise), seed=seed
+            ),
             earlier={turn.trace_id: turn for turn in read_turns(resources.mlflow.read_traces(release_bundle)).turns},
             progress=progress,
         )

@@ -166,7 +166,7 @@ def consider(turn: ChatTurn, rules: MiningRules, around: TurnContext = NO_CONTEX
 def decide(considered: Sequence[Finding], rules: MiningRules) -> Blame:
     """Return the blame: the firmest evidence against a stage that nothing firmer clears, then the earliest stage.
 
-    Of several findings that are as firm, on one stage, the surest is told.
+    Of several findings that are as firm, on one stage, the surest is reported.
     """
     cleared: dict[Stage, int] = {}
     for finding in considered:

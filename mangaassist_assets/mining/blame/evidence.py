@@ -75,7 +75,7 @@ def _tool_failed(look: Look) -> str | None:
 
 
 def _span_failed(look: Look) -> str | None:
-    # Tools are told by name, and a span of theirs that was tried again with another tool is no retry.
+    # Tools are recognised by name, and a span of theirs that was tried again with another tool is no retry.
     last = {stage.name: stage for stage in look.turn.stages if stage.name != SpanName.TOOL_CALL}
     failed = [name for name, stage in last.items() if stage.failed]
     if look.turn.state == "ERROR" or not failed:

@@ -191,8 +191,8 @@ def verdict_rows(rules: MiningRules) -> list[Row]:
 
 
 def _also_considered(failure: FailedTurn) -> str:
-    told = [_told(finding) for finding in failure.considered if not _is_the_blame(finding, failure)]
-    return "; ".join(told)
+    others = [_described(finding) for finding in failure.considered if not _is_the_blame(finding, failure)]
+    return "; ".join(others)
 
 
 def _is_the_blame(finding: Finding, failure: FailedTurn) -> bool:
@@ -200,7 +200,7 @@ def _is_the_blame(finding: Finding, failure: FailedTurn) -> bool:
     return (finding.stage, finding.rule, finding.evidence) == (blame.stage, blame.rule, blame.evidence)
 
 
-def _told(finding: Finding) -> str:
+def _described(finding: Finding) -> str:
     if finding.verdict == "untold":
         return f"{finding.stage}: {finding.evidence}"
     if finding.verdict == "none":

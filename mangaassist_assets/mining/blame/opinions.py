@@ -71,9 +71,9 @@ def trace_opinions(turn: ChatTurn, names: Collection[str], rules: VerdictRules) 
 
 def shown_opinions(found: Iterable[Opinion]) -> str:
     """Return names with the figure of each for a sentence, a few at most."""
-    told = [f"{shown(one.name)} ({one.figure})" if one.figure else shown(one.name) for one in found]
-    rest = f" and {len(told) - MOST_SHOWN} more" if len(told) > MOST_SHOWN else ""
-    return ", ".join(told[:MOST_SHOWN]) + rest
+    named = [f"{shown(one.name)} ({one.figure})" if one.figure else shown(one.name) for one in found]
+    rest = f" and {len(named) - MOST_SHOWN} more" if len(named) > MOST_SHOWN else ""
+    return ", ".join(named[:MOST_SHOWN]) + rest
 
 
 def judged_intent(turn: ChatTurn) -> str | None:

@@ -19,7 +19,7 @@ MISSING: Final[Mapping[Stage, str]] = {
     "reranker": "neither an order nor scores of a reranker",
     "generation": "no answer, no tokens and no stop reason",
 }
-"""What the trace would have to tell of each stage. Infrastructure can always be judged: a trace has a state."""
+"""What a trace must record of a stage so that it can be judged. Infrastructure always can: a trace has a state."""
 
 
 def mute_stages(turn: ChatTurn, rules: MiningRules) -> frozenset[Stage]:

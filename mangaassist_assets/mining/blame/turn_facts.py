@@ -48,7 +48,7 @@ def found_nothing(
 ) -> bool:
     """Return whether a search that should have found something found nothing, as its trace tells.
 
-    A trace that tells of no candidates tells of no empty search either.
+    A trace that records no candidates is no record of an empty search either.
     """
     return (
         turn.candidate_count == 0

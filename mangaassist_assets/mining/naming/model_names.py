@@ -73,7 +73,7 @@ class ClusterName:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NameRequest:
-    """What a namer is told of a group: the words that set it apart, and redacted messages."""
+    """What a namer gets of a group: the words that set it apart, and redacted messages."""
 
     words: tuple[str, ...]
     examples: tuple[str, ...]

@@ -51,16 +51,31 @@ class Identities:
     inherits: tuple[Mapping[str, float], ...]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class OtherClusters:
+    """The clusters that a bundle's groups may be.
+
+    `same_bundle` are those of this bundle as it was mined before, `previous` those of the bundle before, `following`
+    those of the next newer bundle that was mined already, `dormant` the last profile of each cluster that older bundles
+    had and `previous` has not. `taken` are all ids in use anywhere; a new one is none of them.
+    """
+
+    same_bundle: Sequence[MinedCluster] = ()
+    previous: Sequence[ClusterProfile] = ()
+    following: Sequence[ClusterProfile] = ()
+    dormant: Sequence[ClusterProfile] = ()
+    taken: frozenset[str] = frozenset()
+
+
+NO_OTHERS = OtherClusters()
+
+
 def resolve_identities(
     current: Sequence[ClusterProfile],
     *,
     release_bundle: str,
     members: Sequence[Sequence[str]],
-    same_bundle: Sequence[MinedCluster] = (),
-    previous: Sequence[ClusterProfile] = (),
-    following: Sequence[ClusterProfile] = (),
-    dormant: Sequence[ClusterProfile] = (),
-    taken: frozenset[str] = frozenset(),
+    others: OtherClusters = NO_OTHERS,
     config: IdentityConfig = DEFAULT_IDENTITY,
 ) -> Identities:
     """Give each group of a bundle its id; the order of no argument matters.
@@ -69,11 +84,7 @@ def resolve_identities(
         current: the groups' profiles; their `cluster_id` is ignored.
         release_bundle: the bundle they belong to.
         members: the trace ids of each group.
-        same_bundle: the clusters of this bundle as it was mined before.
-        previous: the clusters of the bundle before.
-        following: those of the next newer bundle that was mined already.
-        dormant: the last profile of each cluster that older bundles had and `previous` has not.
-        taken: all ids in use anywhere; a new one is none of them.
+        others: what the store knows of clusters.
         config: thresholds.
 
     Raises:
@@ -81,20 +92,20 @@ def resolve_identities(
             or the embeddings differ in dimension.
     """
     _check(current, members)
-    for clusters, which in ((previous, "previous"), (following, "following"), (dormant, "dormant")):
-        _check_unique([cluster.cluster_id for cluster in clusters], f"the {which} clusters")
-    _check_unique([cluster.cluster_id for cluster in same_bundle], f"bundle {release_bundle!r} as mined before")
+    for which in ("previous", "following", "dormant"):
+        _check_unique([cluster.cluster_id for cluster in getattr(others, which)], f"the {which} clusters")
+    _check_unique([cluster.cluster_id for cluster in others.same_bundle], f"bundle {release_bundle!r} as mined before")
     keys = [birth_id(release_bundle, group) for group in members]
     order = sorted(range(len(current)), key=lambda place: (keys[place], sorted(members[place])))
     groups = [replace(current[place], cluster_id=keys[place]) for place in order]
     sets = [frozenset(members[place]) for place in order]
-    earlier = sorted(previous, key=lambda cluster: cluster.cluster_id)
+    earlier = sorted(others.previous, key=lambda cluster: cluster.cluster_id)
 
     links = link_clusters(groups, earlier, config=config.matching)
     heirs = links.heirs()
-    assigned = _kept_ids(sets, same_bundle, config.kept_overlap)
+    assigned = _kept_ids(sets, others.same_bundle, config.kept_overlap)
     _assign(assigned, {row: earlier[column].cluster_id for row, column in heirs.items()})
-    for clusters in (following, dormant):
+    for clusters in (others.following, others.dormant):
         pool = sorted(clusters, key=lambda cluster: cluster.cluster_id)
         open_rows = [row for row in range(len(groups)) if row not in assigned]
         if not open_rows or not pool:
@@ -102,9 +113,9 @@ def resolve_identities(
         # All groups are compared, not only the open ones: an id goes to a group because it is the heir, not the rest.
         found = link_clusters(groups, pool, config=config.matching).heirs()
         _assign(assigned, {row: pool[found[row]].cluster_id for row in open_rows if row in found})
-    used = taken.union(
-        (cluster.cluster_id for cluster in (*previous, *following, *dormant)),
-        (cluster.cluster_id for cluster in same_bundle),
+    used = others.taken.union(
+        (cluster.cluster_id for cluster in (*others.previous, *others.following, *others.dormant)),
+        (cluster.cluster_id for cluster in others.same_bundle),
     )
     for row, group in enumerate(sets):
         if row not in assigned:

@@ -142,11 +142,11 @@ def timeline_rows(timeline: Timeline) -> list[TimelineRow]:
 
     A death is written to the row of the last bundle that has the cluster.
     """
-    told: dict[tuple[int, str], list[str]] = {}
+    words_of: dict[tuple[int, str], list[str]] = {}
     for event in timeline.events:
         for identity, words in _told(event):
             order = event.order - 1 if event.kind in {"death", "unseen"} else event.order
-            told.setdefault((order, identity), []).append(words)
+            words_of.setdefault((order, identity), []).append(words)
     return [
         TimelineRow(
             cluster_id=entry.cluster_id,
@@ -157,7 +157,7 @@ def timeline_rows(timeline: Timeline) -> list[TimelineRow]:
             size=entry.size,
             share=round(entry.share, 9),
             verdict=entry.verdict,
-            events="; ".join(told.get((entry.order, entry.cluster_id), [])),
+            events="; ".join(words_of.get((entry.order, entry.cluster_id), [])),
         )
         for entry in timeline.entries
     ]
@@ -187,7 +187,7 @@ def _entries(bundle: BundleClusters, order: int) -> list[TimelineEntry]:
 
 
 def _told(event: TimelineEvent) -> list[tuple[str, str]]:
-    """Return the clusters an event is told of, with the words."""
+    """Return the clusters an event is listed under, with the words."""
     previous = event.previous_ids[0] if event.previous_ids else ""
     if event.kind in {"death", "unseen"}:
         words = "died after this bundle" if event.kind == "death" else "not seen in the next bundle"

@@ -9,7 +9,7 @@ import pytest
 
 from mangaassist_assets.chatbot.orchestrator import ChatReply
 from mangaassist_assets.chatbot.shopper import ShopperBehaviour
-from mangaassist_assets.chatbot.simulation import simulate
+from mangaassist_assets.chatbot.simulation import SimulationConfig, simulate
 from mangaassist_assets.datasets.sources.utterances import Utterance
 from mangaassist_assets.mining.blame.blame import find_failures
 from mangaassist_assets.tracing.contract.turns import ChatTurn
@@ -145,7 +145,7 @@ def test_a_simulation_that_goes_on_says_nothing_twice():
             MemoryStream(),
             sink,
             release_bundle=BUNDLE,
-            answer_check=check,
+            config=SimulationConfig(answer_check=check),
             earlier=earlier,
         )
 

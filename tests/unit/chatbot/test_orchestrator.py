@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import pytest
 
+from mangaassist_assets.chatbot import orchestrator
 from mangaassist_assets.chatbot.configuration.documents import GuardrailsDocument, PromptsDocument, RoutingDocument
 from mangaassist_assets.chatbot.orchestrator import ChatRequest
 from mangaassist_assets.chatbot.parts import Generation, GenerationRequest
@@ -297,9 +298,10 @@ def test_the_routing_document_decides_how_many_passages_are_used():
     assert "keyword_search" not in spans_of(sink.traces[0])
 
 
-def test_a_long_prompt_is_kept_as_hash_and_preview():
+def test_a_long_prompt_is_kept_as_hash_and_preview(monkeypatch):
+    monkeypatch.setattr(orchestrator, "PROMPT_LIMIT", 50)
     sink = MemorySink()
-    store_chatbot(sink, prompt_limit=50).answer(ask())
+    store_chatbot(sink).answer(ask())
     span = spans_of(sink.traces[0])["build_prompt"]
     assert len(str(span.attributes["prompt_hash"])) == 64
     assert isinstance(span.outputs, dict)

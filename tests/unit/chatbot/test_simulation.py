@@ -9,7 +9,13 @@ from datetime import UTC, datetime
 import pytest
 
 from mangaassist_assets.chatbot.shopper import ShopperBehaviour
-from mangaassist_assets.chatbot.simulation import LostTracesError, SimulationError, SimulationReport, simulate
+from mangaassist_assets.chatbot.simulation import (
+    LostTracesError,
+    SimulationConfig,
+    SimulationError,
+    SimulationReport,
+    simulate,
+)
 from mangaassist_assets.core.bundles import InvalidBundleError
 from mangaassist_assets.datasets.sources.utterances import Utterance
 from mangaassist_assets.tracing.contract.turns import ChatTurn
@@ -30,7 +36,11 @@ class Store:
         self.chatbot = store_chatbot(self.sink, intent=endpoint)
 
     def simulate(self, utterances: list[Utterance], **options) -> SimulationReport:
-        return simulate(utterances, self.chatbot, self.stream, self.reviewer, **{"release_bundle": BUNDLE, **options})
+        rates = {name: options.pop(name) for name in ("label_rate", "feedback_noise") if name in options}
+        run = {name: options.pop(name) for name in ("release_bundle", "earlier", "progress") if name in options}
+        config = SimulationConfig(behaviour=ShopperBehaviour(**rates), **options)
+        run = {"release_bundle": BUNDLE, "config": config, **run}
+        return simulate(utterances, self.chatbot, self.stream, self.reviewer, **run)
 
 
 def utterances(count: int, **fields) -> list[Utterance]:

@@ -7,7 +7,7 @@ import pytest
 from mangaassist_assets.chatbot.configuration.documents import RoutingDocument
 from mangaassist_assets.chatbot.orchestrator import ChatRequest
 from mangaassist_assets.chatbot.retrieval import Retriever
-from mangaassist_assets.chatbot.simulation import simulate
+from mangaassist_assets.chatbot.simulation import SimulationConfig, simulate
 from mangaassist_assets.chatbot.tracer import TurnTracer
 from mangaassist_assets.datasets.sources.utterances import Utterance, read_utterances
 from mangaassist_assets.retrieval.tenants import InvalidTenantError
@@ -103,7 +103,14 @@ def test_simulated_shoppers_are_those_of_the_tenant_that_their_line_names(tmp_pa
 
     sink = MemorySink()
     chatbot = store_chatbot(sink, index=MemoryIndex(tenants=TENANTS))
-    simulate(reading.utterances, chatbot, MemoryStream(), MemoryReviewer(sink), release_bundle=BUNDLE, threads=1)
+    simulate(
+        reading.utterances,
+        chatbot,
+        MemoryStream(),
+        MemoryReviewer(sink),
+        release_bundle=BUNDLE,
+        config=SimulationConfig(threads=1),
+    )
     assert [trace.tags.get("tenant") for trace in sink.traces] == ["StoreA", None]
 
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from mangaassist_assets.mining.tracking.cluster_events import bundle_events, chance_of_none, link_clusters
 from mangaassist_assets.mining.tracking.cluster_matching import ClusterMatchingConfig
-from mangaassist_assets.mining.tracking.identity import MinedCluster, birth_id, resolve_identities
+from mangaassist_assets.mining.tracking.identity import MinedCluster, OtherClusters, birth_id, resolve_identities
 from mangaassist_assets.mining.tracking.profiles import ClusterProfile, choose_exemplars, profile_of
 from tests.support.cluster_streams import Planted, StreamPlan, clouds, stream
 from tests.support.examples import examples
@@ -47,7 +47,8 @@ class Bundle:
         ]
 
     def resolve(self, **options):
-        return resolve_identities(self.profiles, release_bundle=self.name, members=self.members, **options)
+        others = OtherClusters(**options)
+        return resolve_identities(self.profiles, release_bundle=self.name, members=self.members, others=others)
 
 
 class Mining:
