@@ -11,6 +11,9 @@ FIND_LINKS = $(shell $(BIN)/pip config list 2>/dev/null | sed -n "s/.*find-links
 # In two processes, files in their order: what waits for a sensor's next turn leaves the cores to the others.
 IN_TWO := --numprocesses 2 --dist loadscope --no-loadscope-reorder
 
+# Every process that a test starts would compile this package again.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
 .PHONY: help install demo dev test check unit lint format bench lock clean
 

@@ -80,10 +80,12 @@ def one_thread() -> Iterator[None]:
 
 
 def pytest_configure() -> None:
-    """Let SIGINT interrupt, also where a shell started the tests in the background with SIGINT ignored.
+    """Collect garbage seldom until all tests are collected, and let SIGINT interrupt.
 
-    Dagster gives SIGTERM the handler of SIGINT when a run ends, and child processes inherit what is ignored.
+    A shell that started the tests in the background ignores SIGINT. Dagster gives SIGTERM the handler of SIGINT when a
+    run ends, and child processes inherit what is ignored.
     """
+    gc.set_threshold(200_000, 10, 10)
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 

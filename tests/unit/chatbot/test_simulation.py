@@ -52,11 +52,11 @@ def utterances(count: int, **fields) -> list[Utterance]:
 
 def test_wrong_intents_are_thumbed_down_and_a_share_of_them_is_reviewed():
     store = Store()
-    report = store.simulate(utterances(400, intent="gift_card"), label_rate=0.3, feedback_noise=0.0)
-    assert (report.turns, report.failing, report.wrong_intents, report.missing_documents) == (400, 400, 400, 0)
+    report = store.simulate(utterances(200, intent="gift_card"), label_rate=0.3, feedback_noise=0.0)
+    assert (report.turns, report.failing, report.wrong_intents, report.missing_documents) == (200, 200, 200, 0)
     assert report.thumbs_up == 0
-    assert 280 <= report.thumbs_down <= 360
-    assert 85 <= report.reviews <= 155
+    assert 135 <= report.thumbs_down <= 185
+    assert 35 <= report.reviews <= 85
     assert set(store.reviewer.reviews.values()) == {("gift_card", ())}
 
 
@@ -76,9 +76,9 @@ def test_utterances_without_truth_give_no_signal():
 
 
 def test_noise_makes_good_turns_look_bad():
-    report = Store().simulate(utterances(400, intent="return_item"), feedback_noise=0.5)
+    report = Store().simulate(utterances(200, intent="return_item"), feedback_noise=0.5)
     assert report.failing == 0
-    assert 100 <= report.thumbs_down <= 220
+    assert 45 <= report.thumbs_down <= 115
 
 
 def test_every_thumb_is_an_event_on_the_stream_and_a_mark_on_the_trace():
@@ -98,7 +98,7 @@ def test_every_thumb_is_an_event_on_the_stream_and_a_mark_on_the_trace():
 def test_the_same_seed_repeats_every_decision(threads):
     def decisions(seed: int, **options) -> Counter[tuple[str, str]]:
         store = Store()
-        store.simulate(utterances(120, intent="gift_card"), seed=seed, **options)
+        store.simulate(utterances(60, intent="gift_card"), seed=seed, **options)
         messages = {trace.trace_id: str(trace.spans[0].inputs) for trace in store.sink.traces}
         return Counter((messages[trace_id], thumb) for trace_id, thumb in store.reviewer.feedback.items())
 

@@ -60,7 +60,7 @@ def test_every_template_can_be_filled_with_series_in_use_and_held_out(shop: Shop
                 *intent.unseen,
                 *intent.unseen_new_words,
             ):
-                for seed in range(6):
+                for seed in range(2):
                     filled = filler.fill(template, random.Random(seed))
                     assert filled.documents, template.text
                     assert not re.search(r"[{}\[\]|]", filled.text), template.text
