@@ -287,8 +287,8 @@ class TestVersions:
         code = (
             "import os, signal, sys\n"
             "from pathlib import Path\n"
-            "from resources.mlflow_models import log_model\n"
-            "from resources.mlflow_tracking import MlflowResource\n"
+            "from resources.mlflow.model_files import log_model\n"
+            "from resources.mlflow.tracking import MlflowResource\n"
             "mlflow = MlflowResource(training_experiment=sys.argv[1])\n"
             "with mlflow.training_run('train', tags={'dagster_run_id': 'killed'}, params={}) as run:\n"
             "    log_model(run, Path(sys.argv[2]), kind='intent_classifier', digest=sys.argv[3])\n"
