@@ -11,7 +11,7 @@ from upath import UPath
 
 from mangaassist_assets.core.snapshots import SnapshotStore, canonical_json
 from mangaassist_assets.datasets.building.ranking_versions import title_queries
-from mangaassist_assets.datasets.building.rebuilding import rebuild
+from mangaassist_assets.datasets.building.rebuilding import rebuild, rebuild_reranker_dataset
 from mangaassist_assets.datasets.building.recorded_searches import recorded_search, searches_to_parquet
 from mangaassist_assets.datasets.building.reranker_dataset import RankingDatasetConfig, build_ranking_dataset
 from mangaassist_assets.datasets.sources.labelled_queries import labelled_queries
@@ -122,7 +122,7 @@ def test_a_version_of_several_tenants_is_built_again_to_the_byte(store):
     put_turns(
         store, BUNDLE, [replace(turn, tenant="StoreA" if number % 2 else None) for number, turn in enumerate(turns)]
     )
-    rebuilt = rebuild(store, put_dataset(store, BUNDLE))
+    rebuilt = rebuild(store, put_dataset(store, BUNDLE), rebuild_reranker_dataset)
     assert (rebuilt.outcome, rebuilt.reason) == ("identical", None), rebuilt
 
 
@@ -144,7 +144,7 @@ def test_a_dataset_of_an_earlier_version_can_still_be_built_again(store):
     fill(store)
     put_chunks_of_earlier_version(store)
     assert [one.tenant for one in read_chunks(store, tenantless=True)] == [None] * len(knowledge())
-    assert rebuild(store, put_dataset(store, BUNDLE)).outcome == "identical"
+    assert rebuild(store, put_dataset(store, BUNDLE), rebuild_reranker_dataset).outcome == "identical"
 
 
 def test_the_corpus_keeps_the_tenant_of_a_message_and_is_as_it_was_without_one(store):
