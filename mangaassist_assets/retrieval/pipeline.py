@@ -184,8 +184,7 @@ def live_pipeline(
     """
     generation = index.live_generation()
     if generation is None:
-        msg = "no search index generation is live: materialize live_index first"
-        raise LookupError(msg)
+        raise LookupError("no search index generation is live: materialize live_index first")
     embedder = PrecomputedEmbedder(embedder, queries)
     return RetrievalPipeline(index=index, embedder=embedder, generation=generation, routing=routing)
 

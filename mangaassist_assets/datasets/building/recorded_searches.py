@@ -78,11 +78,10 @@ def recorded_search(content: bytes) -> SearchFor:
 
     def search(query: str, scope: TenantScope) -> list[Hit]:
         if (query, scope.tenant) not in found:
-            msg = (
+            raise InputGoneError(
                 "a query is to be searched for that was not searched for when the version was built: the code that "
                 "builds the dataset changed; rebuild with the release of this repository that built it"
             )
-            raise InputGoneError(msg)
         return found[query, scope.tenant]
 
     return lambda _: search
