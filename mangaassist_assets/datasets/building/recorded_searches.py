@@ -13,9 +13,8 @@ import polars as pl
 
 from mangaassist_assets.datasets.versions.recorded_inputs import InputGoneError
 from mangaassist_assets.retrieval.pipeline import live_pipeline
-from mangaassist_assets.retrieval.routing import RetrievalRouting
 from mangaassist_assets.retrieval.tenants import TenantScope
-from mangaassist_assets.retrieval.types import Embedder, Hit, PassageSearch
+from mangaassist_assets.retrieval.types import Embedder, Hit, PassageSearch, RetrievalRouting
 
 SEARCHES_FILE = "searches.parquet"
 
