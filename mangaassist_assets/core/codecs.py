@@ -14,6 +14,10 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
+class SnapshotSchemaError(ValueError):
+    """A stored table of other columns or types than this version reads."""
+
+
 def from_json(kind: type[T], content: bytes) -> T:
     """Return the value of a type, of dataclasses and containers of them, that JSON holds.
 
@@ -32,3 +36,18 @@ def to_parquet(frame: pl.DataFrame) -> bytes:
     buffer = io.BytesIO()
     frame.write_parquet(buffer, compression="zstd", compression_level=3, statistics=True, row_group_size=50_000)
     return buffer.getvalue()
+
+
+def check_schema(frame: pl.DataFrame, schema: pl.Schema, asset: str, *, first: str = "") -> pl.DataFrame:
+    """Return a stored table of an asset unchanged; `first` is what to do before the asset can be materialized again.
+
+    Raises:
+        SnapshotSchemaError: It has other columns or types than the schema; names those.
+    """
+    if frame.schema != schema:
+        wrong = sorted({name for name, _ in frame.schema.items() ^ schema.items()})
+        raise SnapshotSchemaError(
+            f"the table is no snapshot of {asset}, these columns differ: {wrong}; {first}materialize {asset} again "
+            "with this version"
+        )
+    return frame

@@ -1,13 +1,13 @@
 """The trace contract: the reading of a trace under it. The names it uses are in `names`.
 
-`parse_turn` is the only door from a trace to a `ChatTurn`. Where each fact is found is a mapping (`mapping`). A trace
+`read_trace` is the only way from a trace to a `ChatTurn`. Where each fact is found is a mapping (`mapping`). A trace
 without bundle, session or message goes to quarantine with its reason: counted, kept, never dropped, never trained on.
 Any other fact of a wrong type is a missing part and a problem of the reading.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -58,32 +58,6 @@ class Quarantined:
     timestamp_ms: int
     reason: str
     release_bundle: str | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TurnReading:
-    """What a set of traces said: valid turns, quarantined traces, and how many were still being written."""
-
-    turns: tuple[ChatTurn, ...]
-    quarantined: tuple[Quarantined, ...]
-    in_progress: int
-
-
-def read_turns(records: Iterable[TraceRecord]) -> TurnReading:
-    """Parse traces; those still IN_PROGRESS are counted and left for the next reading."""
-    turns: list[ChatTurn] = []
-    quarantined: list[Quarantined] = []
-    in_progress = 0
-    for record in records:
-        if record.state == "IN_PROGRESS":
-            in_progress += 1
-            continue
-        parsed = parse_turn(record)
-        if isinstance(parsed, ChatTurn):
-            turns.append(parsed)
-        else:
-            quarantined.append(parsed)
-    return TurnReading(turns=tuple(turns), quarantined=tuple(quarantined), in_progress=in_progress)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -159,11 +133,6 @@ def identifying_tags(trace: TraceRecord, mapping: TraceMapping | None = None) ->
         session = None
     found = {Tag.RELEASE_BUNDLE: bundle, Tag.SESSION_ID: session}
     return {str(tag): value for tag, value in found.items() if value is not None}
-
-
-def parse_turn(trace: TraceRecord) -> ChatTurn | Quarantined:
-    """Return the turn of a finished trace, or the quarantined trace with the first reason found."""
-    return read_trace(trace).outcome
 
 
 def _valid_bundle_or_none(key: str | None) -> str | None:
