@@ -6,10 +6,12 @@
 from __future__ import annotations
 
 import io
+from functools import cache
 from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
     import polars as pl
+    from pydantic import TypeAdapter
 
 T = TypeVar("T")
 
@@ -26,9 +28,14 @@ def from_json(kind: type[T], content: bytes) -> T:
     Raises:
         ValueError: The content is no JSON, or no such value; the message names the place.
     """
+    return _adapter(kind).validate_json(content, strict=True, extra="forbid")
+
+
+@cache
+def _adapter(kind: type[T]) -> TypeAdapter[T]:
     from pydantic import TypeAdapter
 
-    return TypeAdapter(kind).validate_json(content, strict=True, extra="forbid")
+    return TypeAdapter(kind)
 
 
 def to_parquet(frame: pl.DataFrame) -> bytes:
