@@ -96,8 +96,8 @@ def _expected_errors() -> tuple[type[Exception], ...]:
     from mangaassist_assets.models.registration.registry import RegistryError
     from mangaassist_assets.retrieval.errors import KnowledgeError
     from mangaassist_assets.tracing.erasure import InvalidUserKeyError
-    from mangaassist_assets.tracing.importing.files import ImportFileError
     from mangaassist_assets.tracing.importing.import_run import ImportIncompleteError
+    from mangaassist_assets.tracing.importing.parsing import ImportFileError
     from mangaassist_assets.tracing.reading.mapping import TraceMappingError
     from resources.aws.app_config import ConfigurationNotDeployedError
     from resources.aws.clients import DeadlineExceededError

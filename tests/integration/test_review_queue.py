@@ -29,7 +29,6 @@ from mangaassist_assets.labelling.queue.review_queue import QUEUE_FILE
 from mangaassist_assets.tracing.contract.names import EXPECTED_INTENT
 from mangaassist_assets.tracing.contract.turns import ChatTurn
 from mangaassist_assets.tracing.ingestion.stored_turns import PRESENCE_FILE, QUARANTINE_FILE, TURNS_FILE
-from mangaassist_assets.tracing.reading.turn_reader import read_turns
 from resources.aws.clients import AwsResource
 from resources.aws.judge import JudgeResource
 from resources.mlflow.assessments.review_queues import (
@@ -50,6 +49,7 @@ from tests.support.labelling import make_turn, queue_item
 from tests.support.store_chatbot import HashEmbedder
 from tests.support.trace_source import chat_trace
 from tests.support.turn_frames import quarantine_frame, turns_frame
+from tests.support.turn_reading import read_turns
 
 pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("stand_ins_environment")]
 

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
+from mangaassist_assets.core.codecs import SnapshotSchemaError
 from mangaassist_assets.reporting.warehouse.rows import feedback_rows, turn_rows
 from mangaassist_assets.reporting.warehouse.tables import FEEDBACK_EVENTS
-from mangaassist_assets.tracing.feedback.stored_events import EVENTS_FILE
+from mangaassist_assets.tracing.feedback.ingestion import EVENTS_FILE
 from mangaassist_assets.tracing.ingestion.stored_turns import read_turn_frame
-from mangaassist_assets.tracing.ingestion.turn_frames import SnapshotSchemaError
 
 if TYPE_CHECKING:
     from mangaassist_assets.core.snapshots import SnapshotStore
