@@ -144,8 +144,7 @@ def _ask(
     open_keys = sorted(key for key in keys if key not in known)
     answers = judge.judge([keys[key] for key in open_keys], intents) if open_keys else []
     if len(answers) != len(open_keys):
-        msg = f"the judge {judge.model_id} gave {len(answers)} answers to {len(open_keys)} messages"
-        raise ValueError(msg)
+        raise ValueError(f"the judge {judge.model_id} gave {len(answers)} answers to {len(open_keys)} messages")
     offered = [_as_offered(answer, intents) for answer in answers]
     return known | dict(zip(open_keys, offered, strict=True))
 

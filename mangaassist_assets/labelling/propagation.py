@@ -89,8 +89,7 @@ def propagate_labels(
         KeyError: a cluster names a trace that is not among `turns`.
     """
     if len(turns) != len(embeddings):
-        msg = f"{len(turns)} turns but {len(embeddings)} embeddings"
-        raise ValueError(msg)
+        raise ValueError(f"{len(turns)} turns but {len(embeddings)} embeddings")
     rows = {turn.trace_id: row for row, turn in enumerate(turns)}
     human = {label.trace_id: label for label in reviews.labels}
     disputed = {trace_id for conflict in reviews.conflicts for trace_id in conflict.trace_ids}

@@ -176,25 +176,23 @@ def mine_clusters(
 
 def _check(failures: Sequence[FailedTurn], vectors: NDArray[np.float32], release_bundle: str, turns: int) -> None:
     if len(vectors) != len(failures):
-        msg = f"{len(failures)} failed turns but {len(vectors)} embeddings"
-        raise ValueError(msg)
+        raise ValueError(f"{len(failures)} failed turns but {len(vectors)} embeddings")
     if turns < len(failures):
-        msg = f"bundle {release_bundle!r} cannot have {len(failures)} failed turns among {turns} turns"
-        raise ValueError(msg)
+        raise ValueError(f"bundle {release_bundle!r} cannot have {len(failures)} failed turns among {turns} turns")
     for failure in failures:
         if failure.turn.release_bundle != release_bundle:
-            msg = f"trace {failure.turn.trace_id} belongs to {failure.turn.release_bundle!r}, not {release_bundle!r}"
-            raise ValueError(msg)
+            raise ValueError(
+                f"trace {failure.turn.trace_id} belongs to {failure.turn.release_bundle!r}, not {release_bundle!r}"
+            )
 
 
 def _check_history(history: ClusterHistory, embedding_model_id: str) -> None:
     for bundle in (history.same, *history.earlier, history.following):
         if bundle is not None and bundle.embedding_model_id != embedding_model_id:
-            msg = (
+            raise ValueError(
                 f"bundle {bundle.release_bundle!r} was embedded by {bundle.embedding_model_id!r}, this one by "
                 f"{embedding_model_id!r}: leave it out of the history or mine it again"
             )
-            raise ValueError(msg)
 
 
 def _labels(groups: Sequence[FailureGroup], count: int) -> Labels:

@@ -61,8 +61,9 @@ class ModelIntentJudge:
             ValueError: no intents are offered, or one is named like the answer for none.
         """
         if not intents or NONE_OF_THESE in intents:
-            msg = f"offer at least one intent, none of them named {NONE_OF_THESE!r}; offered: {sorted(intents)}"
-            raise ValueError(msg)
+            raise ValueError(
+                f"offer at least one intent, none of them named {NONE_OF_THESE!r}; offered: {sorted(intents)}"
+            )
         # Redacted by whoever wrote them down; once more here, because what leaves cannot be taken back.
         clean = functools.cache(lambda text: redact(text, vocabulary=self._vocabulary).text)
         prompt_for = _prompt_maker(intents, clean)

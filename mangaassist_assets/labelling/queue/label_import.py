@@ -110,14 +110,12 @@ def read_labels(
         LabelFileError: the file is too large, no UTF-8, or its columns are missing.
     """
     if len(content) > limits.file_bytes:
-        msg = f"the file has {len(content):,} bytes, more than {limits.file_bytes:,}: split it"
-        raise LabelFileError(msg)
+        raise LabelFileError(f"the file has {len(content):,} bytes, more than {limits.file_bytes:,}: split it")
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = content[: error.start].count(b"\n") + 1
-        msg = f"line {line} is not UTF-8: save the file as UTF-8"
-        raise LabelFileError(msg) from error
+        raise LabelFileError(f"line {line} is not UTF-8: save the file as UTF-8") from error
     problems: list[RowProblem] = []
     rows = _csv_rows(text, problems) if file_format == "csv" else _json_rows(text, problems)
     reader = _RowReader(known, now_ms=now_ms, limits=limits)
@@ -125,8 +123,7 @@ def read_labels(
     unanswered = 0
     for count, (line, row) in enumerate(rows, start=1):
         if count > limits.rows:
-            msg = f"the file has more than {limits.rows:,} rows: split it"
-            raise LabelFileError(msg)
+            raise LabelFileError(f"the file has more than {limits.rows:,} rows: split it")
         try:
             label = reader.label(line, row)
         except _BadRowError as error:
@@ -151,16 +148,13 @@ def _csv_rows(text: str, problems: list[RowProblem]) -> Iterator[tuple[int, Mapp
     try:
         header = [unguarded(cell).strip().lower() for cell in next(reader, [])]
     except csv.Error as error:
-        msg = f"line 1 is no CSV: {error}"
-        raise LabelFileError(msg) from error
+        raise LabelFileError(f"line 1 is no CSV: {error}") from error
     missing = [name for name in _REQUIRED if name not in header]
     if missing:
-        msg = f"the first line has no column {missing[0]!r}: it must name {', '.join(_READ)}"
-        raise LabelFileError(msg)
+        raise LabelFileError(f"the first line has no column {missing[0]!r}: it must name {', '.join(_READ)}")
     twice = [name for name in _READ if header.count(name) > 1]
     if twice:
-        msg = f"the column {twice[0]!r} comes twice"
-        raise LabelFileError(msg)
+        raise LabelFileError(f"the column {twice[0]!r} comes twice")
     while True:
         line = reader.line_num + 1
         try:

@@ -54,8 +54,9 @@ def bundle_from_files(release_bundle: str, files: dict[str, bytes]) -> MinedBund
     clusters = clusters_from_json(files[CLUSTERS_FILE])
     profiles = {profile.cluster_id: profile for profile in _profiles_from_parquet(files[PROFILES_FILE])}
     if {cluster.cluster_id for cluster in clusters} != profiles.keys():
-        msg = f"the clusters of {release_bundle!r} and their profiles differ: materialize failure_clusters again"
-        raise ValueError(msg)
+        raise ValueError(
+            f"the clusters of {release_bundle!r} and their profiles differ: materialize failure_clusters again"
+        )
     return MinedBundle(
         release_bundle=release_bundle,
         turns=card["turns"],

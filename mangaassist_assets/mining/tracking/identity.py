@@ -147,12 +147,10 @@ def birth_id(release_bundle: str, trace_ids: Iterable[str], *, taken: frozenset[
 
 def _check(current: Sequence[ClusterProfile], members: Sequence[Sequence[str]]) -> None:
     if len(current) != len(members):
-        msg = f"{len(current)} groups but {len(members)} lists of members"
-        raise ValueError(msg)
+        raise ValueError(f"{len(current)} groups but {len(members)} lists of members")
     for cluster, group in zip(current, members, strict=True):
         if len(group) != cluster.size:
-            msg = f"group {cluster.cluster_id!r} has size {cluster.size} but {len(group)} members"
-            raise ValueError(msg)
+            raise ValueError(f"group {cluster.cluster_id!r} has size {cluster.size} but {len(group)} members")
     _check_unique([trace_id for group in members for trace_id in group], "the groups' members")
 
 
@@ -160,8 +158,7 @@ def _check_unique(identities: Sequence[str], where: str) -> None:
     seen: set[str] = set()
     for identity in identities:
         if identity in seen:
-            msg = f"{identity!r} stands twice in {where}"
-            raise ValueError(msg)
+            raise ValueError(f"{identity!r} stands twice in {where}")
         seen.add(identity)
 
 

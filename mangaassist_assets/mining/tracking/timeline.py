@@ -106,8 +106,7 @@ def build_timeline(bundles: Sequence[BundleClusters], *, config: IdentityConfig 
     """
     names = [bundle.release_bundle for bundle in bundles]
     if len(set(names)) < len(names):
-        msg = f"a bundle stands twice in the timeline: {names}"
-        raise ValueError(msg)
+        raise ValueError(f"a bundle stands twice in the timeline: {names}")
     entries: list[TimelineEntry] = []
     events: list[TimelineEvent] = []
     known: frozenset[str] = frozenset()
@@ -166,11 +165,9 @@ def timeline_rows(timeline: Timeline) -> list[TimelineRow]:
 def _entries(bundle: BundleClusters, order: int) -> list[TimelineEntry]:
     identities = [profile.cluster_id for profile in bundle.profiles]
     if len(set(identities)) < len(identities):
-        msg = f"bundle {bundle.release_bundle!r} names a cluster twice: {sorted(identities)}"
-        raise ValueError(msg)
+        raise ValueError(f"bundle {bundle.release_bundle!r} names a cluster twice: {sorted(identities)}")
     if bundle.turns <= 0:
-        msg = f"bundle {bundle.release_bundle!r} has {bundle.turns} turns: a share needs at least one"
-        raise ValueError(msg)
+        raise ValueError(f"bundle {bundle.release_bundle!r} has {bundle.turns} turns: a share needs at least one")
     return [
         TimelineEntry(
             cluster_id=profile.cluster_id,
