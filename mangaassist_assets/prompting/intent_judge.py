@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from mangaassist_assets.labelling.judge_answers import IntentJudgement
+from mangaassist_assets.labelling.judge import IntentJudgement
 from mangaassist_assets.privacy import Vocabulary, redact
 from mangaassist_assets.prompting.tools import Tool, ToolAnswer, ToolModel, ToolPrompt, as_data, ask_all
 
