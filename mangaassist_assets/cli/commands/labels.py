@@ -205,7 +205,7 @@ def run_import(
     if dry_run:
         return {**report, "dry_run": True}
     session.progress(f"{file.name}: {len(found.labels)} labels, {len(found.problems)} problems; writing")
-    recorded = MlflowLabelRecorder.of(session.resources.mlflow).record(found.labels)
+    recorded = MlflowLabelRecorder(*session.resources.mlflow.traces()).record(found.labels)
     return {
         **report,
         "dry_run": False,

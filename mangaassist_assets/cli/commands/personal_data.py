@@ -163,7 +163,8 @@ def run_erasure(session: Session, *, user_id: str | None = None, user_key: str |
     key = user_key if user_key is not None else pseudonym(str(user_id), session.resources.privacy.pseudonym_key())
     store = session.resources.store
     snapshots = store.snapshots()
-    traces = MlflowUserTraces.of(session.resources.mlflow)
+    mlflow = session.resources.mlflow
+    traces = MlflowUserTraces(*mlflow.traces())
     # Before the traces are deleted: they say which labels of other people rest on them.
     trace_ids = traces.trace_ids_of(key) | trace_ids_in_snapshots(snapshots, key)
     session.progress(f"erasing {key}")
@@ -179,7 +180,7 @@ def run_erasure(session: Session, *, user_id: str | None = None, user_key: str |
             "warehouse": session.resources.warehouse.open(),
         },
     )
-    records = MlflowTrainingRecords.of(session.resources.mlflow)
+    records = MlflowTrainingRecords(mlflow.client(), mlflow.ensure_experiment(mlflow.training_experiment))
     lineage = personal_data_lineage(snapshots, [key], trace_ids=trace_ids, records=records)
     result = {**report.to_dict(), "lineage": lineage.to_dict()}
     result["report_file"] = _keep(snapshots, key, result, now=now)
