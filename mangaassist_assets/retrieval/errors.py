@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from mangaassist_assets.core.errors import OperatorError
 
-class KnowledgeError(RuntimeError):
+
+class KnowledgeError(OperatorError, RuntimeError):
     """Base of this package's errors; search indexes and embedders turn those of their engines into one of them."""
 
 

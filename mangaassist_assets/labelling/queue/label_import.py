@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Literal
 
+from mangaassist_assets.core.errors import OperatorError
 from mangaassist_assets.labelling.queue.cells import unguarded
 from mangaassist_assets.labelling.reviews import IntentSpelling
 
@@ -24,7 +25,7 @@ _DAY_MS = 86_400_000
 _MILLISECOND_DIGITS = 15
 
 
-class LabelFileError(ValueError):
+class LabelFileError(OperatorError, ValueError):
     """A file of labels that cannot be read at all."""
 
 

@@ -14,12 +14,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
+from mangaassist_assets.core.errors import OperatorError
+
 _GZIP = b"\x1f\x8b"
 _PIECE = 1 << 20
 _PACKED_PIECE = 1 << 16
 
 
-class ImportFileError(ValueError):
+class ImportFileError(OperatorError, ValueError):
     """A file cannot be imported at all; says why and what to do."""
 
 
