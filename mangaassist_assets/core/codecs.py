@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import io
 from functools import cache
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
     import polars as pl
@@ -28,11 +28,13 @@ def from_json(kind: type[T], content: bytes) -> T:
     Raises:
         ValueError: The content is no JSON, or no such value; the message names the place.
     """
-    return _adapter(kind).validate_json(content, strict=True, extra="forbid")
+    hashable: Any = kind
+    value: T = _adapter(hashable).validate_json(content, strict=True, extra="forbid")
+    return value
 
 
 @cache
-def _adapter(kind: type[T]) -> TypeAdapter[T]:
+def _adapter(kind: Any) -> TypeAdapter[Any]:  # noqa: ANN401 - any type
     from pydantic import TypeAdapter
 
     return TypeAdapter(kind)

@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from mangaassist_assets.core.errors import OperatorError
 from mangaassist_assets.core.snapshots import Snapshot, SnapshotDamagedError, SnapshotStore
 from mangaassist_assets.datasets.versions.data_card import DataCard
 from mangaassist_assets.datasets.versions.versions import (
@@ -29,7 +30,7 @@ class ImmutableVersionError(ValueError):
     """Something else was to be stored under the name of a version."""
 
 
-class UnknownVersionError(LookupError):
+class UnknownVersionError(OperatorError, LookupError):
     """No stored version has this name, or more than one has."""
 
 
