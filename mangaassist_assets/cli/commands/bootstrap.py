@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 @click.option("--replace-golden", is_flag=True, help="Let --golden take the place of the golden set in use.")
 @json_option
 @click.pass_obj
-def bootstrap(home: str | None, *, as_json: bool, **options: Any) -> None:  # noqa: ANN401 - of `run_bootstrap`
+def bootstrap(home: str | None, /, *, as_json: bool, **options: Any) -> None:  # noqa: ANN401 - of `run_bootstrap`
     """First champion models, first index generation, AppConfig profiles, endpoints."""
     with open_session(home, say) as session:
         report = run_bootstrap(session, **options)

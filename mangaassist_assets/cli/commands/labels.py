@@ -34,7 +34,7 @@ def labels() -> None:
 @click.option("--replace", is_flag=True, help="Write over a file that is there, and over the answers in it.")
 @json_option
 @click.pass_obj
-def _export(home: str | None, *, as_json: bool, **options: Any) -> None:  # noqa: ANN401 - of `run_export`
+def _export(home: str | None, /, *, as_json: bool, **options: Any) -> None:  # noqa: ANN401 - of `run_export`
     """Write the traces that are worth a review to a file, redacted, with empty columns for the answers."""
     emit(run_export(open_store(home), **options), render_export, as_json=as_json)
 
@@ -52,7 +52,7 @@ def _export(home: str | None, *, as_json: bool, **options: Any) -> None:  # noqa
 @click.option("--dry-run", is_flag=True, help="Only say what is in the file.")
 @json_option
 @click.pass_obj
-def _import(home: str | None, *, as_json: bool, **options: Any) -> None:  # noqa: ANN401 - of `run_import`
+def _import(home: str | None, /, *, as_json: bool, **options: Any) -> None:  # noqa: ANN401 - of `run_import`
     """Put people's labels on their traces as expectations; bad rows are listed, the rest counts.
 
     Exit code 1 if the file has rows that are no labels.

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 _VERDICT_TAG, _EXAMPLES_TAG = "evaluation_verdict", "evaluation_examples"
 _EVALUATION = "evaluation_"
-_NO_FIGURES = (_VERDICT_TAG, _EXAMPLES_TAG, "evaluation_dataset_sha256")
+_NO_FIGURES = (_VERDICT_TAG, _EXAMPLES_TAG)
 _DIGITS = 12
 _ALIASES = ("champion", "challenger")
 _NAMES = "intent, reranker, or the short name of another registered model."
@@ -48,7 +48,7 @@ def _list(home: str | None, model: str | None, *, as_json: bool) -> None:
 @click.option("--by", help="A name or a role that answers for it; by default: operator.")
 @json_option
 @click.pass_obj
-def _promote(home: str | None, *, as_json: bool, **options: Any) -> None:  # noqa: ANN401 - of `run_override`
+def _promote(home: str | None, /, *, as_json: bool, **options: Any) -> None:  # noqa: ANN401 - of `run_override`
     """Make a version champion against the gate's word and deploy it; who did it, when and why is kept.
 
     It counts against the champion of this moment, and once. Gates to come compare with the version promoted here.

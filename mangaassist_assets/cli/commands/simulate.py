@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 @click.pass_obj
 def simulate(
     home: str | None,
+    /,
     release_bundle: str,
     *,
     as_json: bool,
