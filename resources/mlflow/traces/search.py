@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING
 
 from mangaassist_assets.core.bundles import InvalidBundleError, validate_bundle
 from mangaassist_assets.tracing.contract.names import Tag
-from mangaassist_assets.tracing.feedback.joining import TraceFacts
 from resources.mlflow.rest import all_pages
 from resources.mlflow.traces.records import USER
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import TraceInfo
+
+    from mangaassist_assets.tracing.feedback.joining import TraceFacts
 
 _PAGE = 500
 # What MLflow's table of traces can hold; an id outside is no trace's, and must not reach the filter.
@@ -106,6 +107,8 @@ class MlflowTraceFinder:
 
 def facts_of(info: TraceInfo) -> TraceFacts:
     """Return what a trace says of a thumb on it."""
+    from mangaassist_assets.tracing.feedback.joining import TraceFacts
+
     try:
         bundle = validate_bundle(info.tags.get(Tag.RELEASE_BUNDLE, ""))
     except InvalidBundleError:
