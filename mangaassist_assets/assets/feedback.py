@@ -39,8 +39,8 @@ def feedback_events(
 
     from mangaassist_assets.tracing.erasure import erased_users
     from mangaassist_assets.tracing.feedback.bundle_feedback import ingest_feedback
-    from mangaassist_assets.tracing.feedback.ingested_facts import IngestedFacts
-    from mangaassist_assets.tracing.feedback.stored_events import EVENTS_FILE
+    from mangaassist_assets.tracing.feedback.ingestion import EVENTS_FILE
+    from mangaassist_assets.tracing.feedback.joining import IngestedFacts
     from resources.mlflow.traces.search import MlflowTraceFinder
 
     bundle, snapshots = context.partition_key, store.snapshots()
@@ -91,8 +91,8 @@ def recorded_feedback(
     trace does not exist yet; pending ones are tried at every materialization. The newest event of a trace is also its
     tag `user_feedback`.
     """
+    from mangaassist_assets.tracing.feedback.ingestion import read_feedback
     from mangaassist_assets.tracing.feedback.recording import record_events, recorded_before
-    from mangaassist_assets.tracing.feedback.stored_events import read_feedback
     from resources.mlflow.assessments.feedback import MlflowFeedbackRecorder
 
     bundle, snapshots = context.partition_key, store.snapshots()

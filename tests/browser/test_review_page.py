@@ -8,12 +8,12 @@ from uuid import uuid4
 
 import pytest
 
-from mangaassist_assets.tracing.reading.turn_reader import read_turns
 from resources.mlflow.assessments.review_queues import MlflowReviewQueues, queue_name
 from resources.mlflow.tracking import MlflowResource
 from tests.browser.test_dagster_page import CHROMIUM, FLAGS
 from tests.support.feedback_events import BUNDLE, store_traces
 from tests.support.trace_source import chat_trace
+from tests.support.turn_reading import read_turns
 
 pytestmark = [pytest.mark.browser, pytest.mark.integration, pytest.mark.usefixtures("stand_ins_environment")]
 

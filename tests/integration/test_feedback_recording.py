@@ -20,7 +20,6 @@ from mangaassist_assets.tracing.contract.names import Tag
 from mangaassist_assets.tracing.erasure import erase_user, erased_users, record_erasure, snapshots_holding
 from mangaassist_assets.tracing.feedback.events import latest_feedback
 from mangaassist_assets.tracing.feedback.recording import TraceGoneError, record_events
-from mangaassist_assets.tracing.reading.turn_reader import read_turns
 from resources.aws.clients import AwsResource
 from resources.feedback.feedback_stream import KinesisFeedbackResource
 from resources.mlflow.assessments.feedback import MlflowFeedbackRecorder
@@ -41,6 +40,7 @@ from tests.support.feedback_events import (
     trace_id,
 )
 from tests.support.store_chatbot import MemoryStream, store_chatbot
+from tests.support.turn_reading import read_turns
 
 pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("stand_ins_environment")]
 

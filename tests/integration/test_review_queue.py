@@ -23,13 +23,12 @@ from mangaassist_assets.core.bundles import TURNS_CARD_FILE
 from mangaassist_assets.core.codecs import to_parquet
 from mangaassist_assets.core.snapshots import canonical_json
 from mangaassist_assets.labelling.intent_labels import LABELS_FILE, labels_from_parquet
-from mangaassist_assets.labelling.judge_answers import IntentJudgement
+from mangaassist_assets.labelling.judge import IntentJudgement
 from mangaassist_assets.labelling.queue.label_import import ImportedLabel
 from mangaassist_assets.labelling.queue.review_queue import QUEUE_FILE
 from mangaassist_assets.tracing.contract.names import EXPECTED_INTENT
 from mangaassist_assets.tracing.contract.turns import ChatTurn
 from mangaassist_assets.tracing.ingestion.stored_turns import PRESENCE_FILE, QUARANTINE_FILE, TURNS_FILE
-from mangaassist_assets.tracing.reading.turn_reader import read_turns
 from resources.aws.clients import AwsResource
 from resources.aws.judge import JudgeResource
 from resources.mlflow.assessments.review_queues import (
@@ -50,6 +49,7 @@ from tests.support.labelling import make_turn, queue_item
 from tests.support.store_chatbot import HashEmbedder
 from tests.support.trace_source import chat_trace
 from tests.support.turn_frames import quarantine_frame, turns_frame
+from tests.support.turn_reading import read_turns
 
 pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("stand_ins_environment")]
 

@@ -24,13 +24,13 @@ from mangaassist_assets.tracing.contract.records import SpanRecord, TraceRecord
 from mangaassist_assets.tracing.contract.turns import ChatTurn
 from mangaassist_assets.tracing.importing.imported_trace import DIGEST_TAG, to_record
 from mangaassist_assets.tracing.importing.mlflow_json import SERVER_TAGS, read_trace
-from mangaassist_assets.tracing.reading.turn_reader import parse_turn
 from resources.mlflow.traces.importer import MlflowTraceStore
 from resources.mlflow.tracking import MlflowResource
 from resources.settings.privacy import PrivacyResource
 from resources.settings.trace_mapping import TraceMappingResource
 from tests.data.shapes.record_bedrock_autolog import record
 from tests.support.bedrock_wire import bedrock_wire
+from tests.support.turn_reading import parse_turn
 
 pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("stand_ins_environment")]
 

@@ -65,7 +65,7 @@ def run_bootstrap(
     from mangaassist_assets.models.pipelines import registered_pipelines
     from mangaassist_assets.privacy import Vocabulary
     from mangaassist_assets.retrieval.documents.documents import read_knowledge
-    from mangaassist_assets.retrieval.vocabulary import store_phrases
+    from mangaassist_assets.retrieval.knowledge_chunks import store_phrases
 
     reading = read_utterances(training)
     rejects_file = report_rejects(session, training, reading.rejects) if reading.rejects else None

@@ -210,7 +210,7 @@ def _documents(store: SnapshotStore) -> set[str]:
 
     if store.find("knowledge_chunks") is None:
         return set()
-    return {chunk.document_id for chunk in read_chunks(store, tenantless=True)}
+    return {chunk.document_id for chunk in read_chunks(store)}
 
 
 def render_export(report: dict[str, Any]) -> None:

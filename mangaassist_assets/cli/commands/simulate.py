@@ -114,7 +114,8 @@ def run_simulation(
     from mangaassist_assets.cli.commands.bootstrap import report_rejects
     from mangaassist_assets.core.bundles import validate_bundle
     from mangaassist_assets.datasets.sources.utterances import read_utterances
-    from mangaassist_assets.tracing.reading.turn_reader import read_turns
+    from mangaassist_assets.tracing.contract.turns import ChatTurn
+    from mangaassist_assets.tracing.reading.turn_reader import read_trace
 
     validate_bundle(release_bundle)
     reading = read_utterances(utterances)
@@ -125,6 +126,7 @@ def run_simulation(
         msg = f"{utterances} holds no usable utterance ({reading.summary()})"
         raise CommandError(msg)
     resources = session.resources
+    outcomes = [read_trace(trace).outcome for trace in resources.mlflow.read_traces(release_bundle)]
     with closing(resources.mlflow.trace_sink()) as sink:
         report = simulate(
             chosen,
@@ -135,7 +137,7 @@ def run_simulation(
             config=SimulationConfig(
                 behaviour=ShopperBehaviour(label_rate=label_rate, feedback_noise=feedback_noise), seed=seed
             ),
-            earlier={turn.trace_id: turn for turn in read_turns(resources.mlflow.read_traces(release_bundle)).turns},
+            earlier={turn.trace_id: turn for turn in outcomes if isinstance(turn, ChatTurn)},
             progress=progress,
         )
     return {

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
+from mangaassist_assets.core.codecs import SnapshotSchemaError
 from mangaassist_assets.reporting.warehouse.rows import feedback_rows, turn_rows
 from mangaassist_assets.reporting.warehouse.tables import FEEDBACK_EVENTS
-from mangaassist_assets.tracing.feedback.stored_events import EVENTS_FILE
+from mangaassist_assets.tracing.feedback.ingestion import EVENTS_FILE
 from mangaassist_assets.tracing.ingestion.stored_turns import read_turn_frame
-from mangaassist_assets.tracing.ingestion.turn_frames import SnapshotSchemaError
 
 if TYPE_CHECKING:
     from mangaassist_assets.core.snapshots import SnapshotStore
@@ -67,6 +67,7 @@ def _events(store: SnapshotStore, release_bundle: str) -> list[Any]:
         return pl.read_parquet(io.BytesIO(store.read(snapshot, EVENTS_FILE))).to_dicts()
     events = store.read_json(snapshot, _EARLIER_EVENTS_FILE) if _EARLIER_EVENTS_FILE in snapshot.files else None
     if not isinstance(events, list):
-        msg = f"the snapshot feedback_events of {release_bundle} holds no events: materialize feedback_events again"
-        raise SnapshotSchemaError(msg)
+        raise SnapshotSchemaError(
+            f"the snapshot feedback_events of {release_bundle} holds no events: materialize feedback_events again"
+        )
     return events

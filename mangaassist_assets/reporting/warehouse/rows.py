@@ -10,7 +10,7 @@ from datetime import datetime
 
 import polars as pl
 
-from mangaassist_assets.core.codecs import to_parquet
+from mangaassist_assets.core.codecs import SnapshotSchemaError, to_parquet
 from mangaassist_assets.core.snapshots import canonical_json
 from mangaassist_assets.reporting.warehouse.tables import (
     BUNDLE_TABLES,
@@ -23,7 +23,7 @@ from mangaassist_assets.reporting.warehouse.tables import (
     create_statement,
 )
 from mangaassist_assets.reporting.warehouse.types import WarehouseError
-from mangaassist_assets.tracing.ingestion.turn_frames import TURN_SCHEMA, SnapshotSchemaError
+from mangaassist_assets.tracing.ingestion.turn_frames import TURN_SCHEMA
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,13 +7,12 @@ import pytest
 from upath import UPath
 
 from mangaassist_assets.core.bundles import TURNS_CARD_FILE
-from mangaassist_assets.core.codecs import to_parquet
+from mangaassist_assets.core.codecs import SnapshotSchemaError, to_parquet
 from mangaassist_assets.core.snapshots import SnapshotStore, canonical_json
 from mangaassist_assets.reporting.satisfaction.bundle_report import report_links, report_satisfaction
 from mangaassist_assets.reporting.warehouse.loading import load_bundle
-from mangaassist_assets.tracing.feedback.stored_events import EVENTS_FILE
+from mangaassist_assets.tracing.feedback.ingestion import EVENTS_FILE
 from mangaassist_assets.tracing.ingestion.stored_turns import TURNS_FILE
-from mangaassist_assets.tracing.ingestion.turn_frames import SnapshotSchemaError
 from resources.warehouse.warehouse import DuckDbWarehouseResource
 from tests.support.reports import BUNDLE, EARLIER, START_MS, chat_turn, event
 from tests.support.turn_frames import turns_frame
