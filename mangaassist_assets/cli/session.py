@@ -19,8 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mangaassist_assets.core.environment import ENVIRONMENT_VARIABLE, Environment, parse_environment
-from mangaassist_assets.core.errors import OperatorError
+from mangaassist_assets.core.environment import ENVIRONMENT_VARIABLE, Environment, OperatorError, parse_environment
 
 if TYPE_CHECKING:
     import dagster as dg

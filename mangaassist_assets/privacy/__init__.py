@@ -24,7 +24,6 @@ from mangaassist_assets.privacy.redaction import (
     RedactedText,
     find_personal_data,
     redact,
-    redact_many,
     residual,
 )
 from mangaassist_assets.privacy.vocabulary import Vocabulary
@@ -47,7 +46,6 @@ __all__ = [
     "pseudonym",
     "redact",
     "redact_json",
-    "redact_many",
     "residual",
     "user_key",
 ]

@@ -119,13 +119,8 @@ def erase_user(
 ) -> ErasureReport:
     """Erase a user, as far as that is not done yet.
 
-    Args:
-        user_key: The user's pseudonym.
-        requested_at: When it was asked for, ISO 8601 in UTC.
-        store: Keeps the request; its snapshots are searched, not changed.
-        feedback: Events of the user and about the user's traces are removed from it.
-        traces: The user's traces are deleted there, last: they name what else belongs to the user.
-        tables: Other ingestion tables, by name.
+    The store keeps the request, made at `requested_at` (ISO 8601 in UTC); its snapshots are searched, not changed. The
+    user's traces are deleted last: they name what else belongs to the user.
 
     Raises:
         InvalidUserKeyError: the key is no pseudonym.

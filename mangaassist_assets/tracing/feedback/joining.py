@@ -104,12 +104,7 @@ def join_waiting(
 ) -> Joined:
     """Give every event that waits what its trace says, and move it into its bundle.
 
-    Args:
-        ingestion: Where events wait.
-        finders: Where traces are looked up; a later one is asked for what the earlier ones do not know.
-        pseudonym_key: See `ingest_new`.
-        now: The time, for what is overdue.
-        erased: Keys of users whose events are dropped.
+    A later one of the `finders` is asked for what the earlier ones do not know. Events of `erased` users are dropped.
 
     Raises:
         IngestionConflictError: Others ingested records again and again meanwhile; nothing is lost, run again.

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from mangaassist_assets.tracing.contract.feedback_fields import feedback_fields
 from mangaassist_assets.tracing.contract.names import USER_FEEDBACK_ASSESSMENT, Tag
-from mangaassist_assets.triggers.thumb_history import ThumbOnTrace
-from mangaassist_assets.triggers.thumbs import PressedThumb, Thumb, TraceVote
+from mangaassist_assets.triggers.thumbs import PressedThumb, Thumb, ThumbOnTrace, TraceVote
 from resources.mlflow.assessments.feedback import EVENT_TIME
 from resources.mlflow.traces.store import TrackingStore, tables
 from resources.mlflow.traces.trace_finder import MlflowTraceFinder
