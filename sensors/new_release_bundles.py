@@ -71,7 +71,6 @@ def new_release_bundles(context: dg.SensorEvaluationContext, mlflow: MlflowResou
 
 
 def _unmined(requested: dict[str, dg.DagsterRun]) -> str:
-    """Return what keeps bundles that were asked for from being mined."""
     ended = [(bundle, run) for bundle, run in sorted(requested.items()) if run.is_finished]
     under_way = len(requested) - len(ended)
     said = f"; {under_way} being mined" if under_way else ""

@@ -152,7 +152,6 @@ class IngestionTable:
         value: Mapping[str, Any],
         bundle: str | None,
     ) -> Checkpoint:
-        """Append the rows, or let them replace all rows of a bundle."""
         from deltalake import CommitProperties, Transaction, write_deltalake
         from deltalake.exceptions import CommitFailedError
 

@@ -187,7 +187,6 @@ def _names(path: UPath, user_key: str, trace_ids: frozenset[str]) -> bool:
 
 
 def _columns(path: UPath) -> pl.DataFrame:
-    """Return those columns of a stored table that name users or traces."""
     content = path.read_bytes()
     present = pl.read_parquet_schema(io.BytesIO(content))
     wanted = [name for name in (_USER_COLUMN, *_TRACE_COLUMNS, *_TRACE_LISTS) if name in present]

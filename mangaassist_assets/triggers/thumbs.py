@@ -153,7 +153,6 @@ def count_votes(
 def _newest(
     pressed: Iterable[PressedThumb], traces: Mapping[str, TraceVote]
 ) -> list[tuple[PressedThumb, TraceVote | None]]:
-    """Return the newest thumb of each trace, with what the trace says."""
     newest: dict[str, tuple[PressedThumb, TraceVote | None]] = {}
     for thumb in pressed:
         trace = traces.get(thumb.trace_id or "") or traces.get(thumb.response_id or "")

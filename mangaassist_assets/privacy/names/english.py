@@ -30,8 +30,6 @@ Token = tuple[int, int, str]
 
 @dataclass(slots=True)
 class _Candidate:
-    """One word that may belong to a name, and what speaks for it."""
-
     start: int
     end: int
     word: str
@@ -132,7 +130,6 @@ class _Reader:
             index = run.after
 
     def _run(self, first: _Candidate, index: int) -> _Run:
-        """Return the run of candidates that begins at a word, particles and initials between them."""
         run = _Run(index, index + 1, [first])
         while run.after < len(self.tokens) and len(run.words) < _LONGEST_RUN and self._adjacent(run.after):
             place = run.after

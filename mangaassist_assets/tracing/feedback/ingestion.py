@@ -138,17 +138,9 @@ class FeedbackIngestion:
     ) -> bool:
         """Store what was read, with the position after it, in one commit.
 
-        Args:
-            events: Events as `FeedbackRecord.to_dict` or `StoredIds.row` gives them; one that lacks its trace, bundle
-                or session waits.
-            rejects: Records that were none.
-            cursor: The position after all of them.
-            gaps: Places where records were lost.
-            erased: Keys of users whose events are not kept: only a hash of the event's id is.
-            after: The checkpoint that was read from; None takes the newest.
-
-        Returns:
-            Whether there was anything to commit.
+        Events are as `FeedbackRecord.to_dict` or `StoredIds.row` gives them; one that lacks its trace, bundle or
+        session waits, and of one of an erased user only a hash of its id is kept. `after` is the checkpoint that was
+        read from, by default the newest. Returns whether there was anything to commit.
 
         Raises:
             IngestionConflictError: Somebody ingested records since `after`; nothing was written.

@@ -61,7 +61,6 @@ class IngestedFacts:
         return {response_id: facts[0] for response_id, facts in found.items() if len(facts) == 1}
 
     def _newest(self, column: str, values: Sequence[str]) -> list[dict[str, Any]]:
-        """Return the newest rows of the turns that have one of the values in a column."""
         if not values:
             return []
         rows = self._table.rows().select(
@@ -156,7 +155,6 @@ def _distinct(waiting: Sequence[Mapping[str, Any]], numbers: Sequence[int], name
 
 
 def _joined(event: Mapping[str, Any], facts: TraceFacts, ids: StoredIds) -> dict[str, Any]:
-    """Return the event with what it lacked; what it says itself stays."""
     user = event["user_key"] or ids.user(facts.user)
     return {
         **event,

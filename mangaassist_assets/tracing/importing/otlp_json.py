@@ -134,7 +134,6 @@ def _link(said: Mapping[str, object]) -> ImportedLink:
 
 
 def _attributes(value: object, where: str) -> dict[str, object]:
-    """Return a list of key and value as an object; a later key counts."""
     found: dict[str, object] = {}
     for entry in fields.array(value, f"attributes of a {where}"):
         pair = fields.obj(entry, f"an attribute of a {where}")

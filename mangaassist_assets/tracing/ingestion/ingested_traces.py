@@ -35,13 +35,9 @@ PRESENCE_COLUMNS = (
 def ingested_row(
     reading: TraceReading, *, sequence: int, fingerprint: str, erased_users: Collection[str]
 ) -> dict[str, Any]:
-    """Return the row of a trace.
+    """Return the row of a trace; of two rows of it the one with the higher `sequence`, the commit's number, counts.
 
-    Args:
-        reading: What the contract says of it.
-        sequence: Number of the commit; of two rows of a trace the higher one counts.
-        fingerprint: What the trace was when it was read.
-        erased_users: Pseudonyms of users of whom nothing may be kept.
+    `fingerprint` is what the trace was when it was read. Of `erased_users` (pseudonyms) nothing is kept.
     """
     outcome = reading.outcome
     row: dict[str, Any] = {

@@ -94,20 +94,11 @@ class TraceIngestion:
         now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
         progress: Progress = lambda _: None,
     ) -> None:
-        """Name source and table.
+        """Name a source, and a table in INGESTED_SCHEMA.
 
-        Args:
-            table: An ingestion table in INGESTED_SCHEMA.
-            source: Where traces are read.
-            erased_users: Pseudonyms of users whose turns leave nothing but a mark that they were read.
-            pseudonym_key: See `read_trace`.
-            vocabulary: See `read_trace`; traces that were read with other words are read again when they are compared.
-            mapping: See `read_trace`; traces that were read through another mapping are read again likewise.
-            page: Traces of one request and one commit.
-            overlap_ms: See OVERLAP_MS.
-            give_up_ms: See GIVE_UP_MS.
-            now_ms: The clock, milliseconds since the epoch.
-            progress: Called after each commit with the traces ingested so far.
+        Turns of `erased_users` (pseudonyms) leave nothing but a mark that they were read. Traces that were read with
+        another vocabulary or mapping (see `read_trace`) are read again when they are compared. A `page` is the traces
+        of one request and one commit; `progress` is called after each commit with the traces ingested so far.
         """
         self._table = table
         self._source = source
@@ -210,7 +201,6 @@ class TraceIngestion:
             self._ingest_changed(list(headers.values()), ingested)
 
     def _go_on(self, ingested: TraceCounts) -> None:
-        """Read page by page behind the frontier."""
         while True:
             checkpoint, state = self._load()
             records = self._source.traces_after(state.frontier, limit=self._page)
@@ -269,7 +259,6 @@ class TraceIngestion:
     def _ingest_changed(
         self, headers: Sequence[TraceHeader], ingested: TraceCounts, *, trusting_quarantine: bool = True
     ) -> None:
-        """Read the traces whose header is not what is ingested of them."""
         if not headers:
             return
         kinds = ("turn", "erased", "quarantined") if trusting_quarantine else ("turn", "erased")
@@ -308,7 +297,6 @@ class TraceIngestion:
     def _rows(
         self, records: Iterable[TraceRecord], checkpoint: Checkpoint, state: _State
     ) -> tuple[list[dict[str, Any]], dict[str, int]]:
-        """Return one row a trace for the next commit, and which traces are in progress after it."""
         sequence = checkpoint.number + 1
         waiting = dict(state.open)
         rows: dict[str, dict[str, Any]] = {}
@@ -342,7 +330,6 @@ class TraceIngestion:
         self._commit(checkpoint, rows, _State(state.frontier, state.assessed, waiting), ingested)
 
     def _forget_open(self, trace_ids: Sequence[str], ingested: TraceCounts) -> None:
-        """Stop waiting for traces that were deleted while they were being written."""
         if trace_ids:
             checkpoint, state = self._load()
             left = {trace_id: start for trace_id, start in state.open.items() if trace_id not in trace_ids}
