@@ -6,14 +6,14 @@
 from __future__ import annotations
 
 import io
-from functools import cache
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
     import polars as pl
     from pydantic import TypeAdapter
 
 T = TypeVar("T")
+_ADAPTERS: dict[object, TypeAdapter[Any]] = {}
 
 
 class SnapshotSchemaError(ValueError):
@@ -28,14 +28,12 @@ def from_json(kind: type[T], content: bytes) -> T:
     Raises:
         ValueError: The content is no JSON, or no such value; the message names the place.
     """
-    return _adapter(kind).validate_json(content, strict=True, extra="forbid")
-
-
-@cache
-def _adapter(kind: type[T]) -> TypeAdapter[T]:
     from pydantic import TypeAdapter
 
-    return TypeAdapter(kind)
+    if kind not in _ADAPTERS:
+        _ADAPTERS[kind] = TypeAdapter(kind)
+    found: T = _ADAPTERS[kind].validate_json(content, strict=True, extra="forbid")
+    return found
 
 
 def to_parquet(frame: pl.DataFrame) -> bytes:
