@@ -47,7 +47,7 @@ def feedback_events(
     feedback = ingest_feedback(
         feedback_stream,
         store.feedback_ingestion(),
-        [MlflowTraceFinder.of(mlflow), IngestedFacts(store.trace_ingestion_table())],
+        [MlflowTraceFinder(*mlflow.traces()), IngestedFacts(store.trace_ingestion_table())],
         bundle,
         erased_users=lambda: erased_users(snapshots),
         pseudonym_key=privacy.pseudonym_key(),
@@ -99,7 +99,7 @@ def recorded_feedback(
     before = None if config.verify_all else snapshots.find("recorded_feedback", partition=bundle)
     recording = record_events(
         read_feedback(snapshots, bundle),
-        MlflowFeedbackRecorder.of(mlflow),
+        MlflowFeedbackRecorder(*mlflow.traces()),
         remembered=frozenset() if before is None else recorded_before(snapshots.read(before, RECORDING_FILE)),
     )
     context.log.info(

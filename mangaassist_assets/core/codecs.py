@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import io
+from functools import cache
 from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
@@ -13,7 +14,6 @@ if TYPE_CHECKING:
     from pydantic import TypeAdapter
 
 T = TypeVar("T")
-_ADAPTERS: dict[object, TypeAdapter[Any]] = {}
 
 
 class SnapshotSchemaError(ValueError):
@@ -28,12 +28,16 @@ def from_json(kind: type[T], content: bytes) -> T:
     Raises:
         ValueError: The content is no JSON, or no such value; the message names the place.
     """
+    hashable: Any = kind
+    value: T = _adapter(hashable).validate_json(content, strict=True, extra="forbid")
+    return value
+
+
+@cache
+def _adapter(kind: Any) -> TypeAdapter[Any]:  # noqa: ANN401 - any type
     from pydantic import TypeAdapter
 
-    if kind not in _ADAPTERS:
-        _ADAPTERS[kind] = TypeAdapter(kind)
-    found: T = _ADAPTERS[kind].validate_json(content, strict=True, extra="forbid")
-    return found
+    return TypeAdapter(kind)
 
 
 def to_parquet(frame: pl.DataFrame) -> bytes:

@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
+from mangaassist_assets.core.errors import OperatorError
+
 if TYPE_CHECKING:
     from deltalake import DeltaTable
 
@@ -24,7 +26,7 @@ _CHECKPOINT = "mangaassist.checkpoint"
 _NEVER = "interval 36500 days"
 
 
-class IngestionConflictError(RuntimeError):
+class IngestionConflictError(OperatorError, RuntimeError):
     """Another process ingested records from the same checkpoint first."""
 
 

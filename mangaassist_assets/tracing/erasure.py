@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import polars as pl
 
+from mangaassist_assets.core.errors import OperatorError
 from mangaassist_assets.core.files import write_whole
 from mangaassist_assets.core.snapshots import SnapshotFolder, SnapshotStore, canonical_json
 from mangaassist_assets.privacy import is_pseudonym
@@ -32,7 +33,7 @@ _TRACE_LISTS = ("sources", "label_sources")
 _WORD = re.compile(rb"[0-9A-Za-z._:/-]+")
 
 
-class InvalidUserKeyError(ValueError):
+class InvalidUserKeyError(OperatorError, ValueError):
     """A key that no user can have."""
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 from pydantic import Field
 
+from mangaassist_assets.core.errors import OperatorError
 from mangaassist_assets.tracing.feedback.sources import FeedbackBatch
 from resources.aws.clients import AwsResource, poll_until
 
@@ -24,7 +25,7 @@ _RECORDS_PER_PUT = 500
 _BYTES_PER_PUT = 5_000_000
 
 
-class FeedbackNotPublishedError(RuntimeError):
+class FeedbackNotPublishedError(OperatorError, RuntimeError):
     """Kinesis refused feedback events again and again."""
 
 

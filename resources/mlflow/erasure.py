@@ -13,8 +13,6 @@ from resources.mlflow.traces.search import infos
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-    from resources.mlflow.tracking import MlflowResource
-
 _TRACES_PER_DELETION = 100
 
 
@@ -24,11 +22,6 @@ class MlflowUserTraces:
     def __init__(self, client: MlflowClient, experiment_id: str) -> None:
         self._client = client
         self._experiment_id = experiment_id
-
-    @classmethod
-    def of(cls, mlflow: MlflowResource) -> MlflowUserTraces:
-        """Return the chatbot's traces."""
-        return cls(mlflow.client(), mlflow.ensure_experiment(mlflow.traces_experiment))
 
     def trace_ids_of(self, user_key: str) -> frozenset[str]:
         """Return the traces whose metadata name a user.

@@ -13,8 +13,6 @@ if TYPE_CHECKING:
     from mlflow.entities import Run
     from mlflow.entities.model_registry import ModelVersion as MlflowModelVersion
 
-    from resources.mlflow.tracking import MlflowResource
-
 _PAGE = 200
 
 
@@ -24,11 +22,6 @@ class MlflowTrainingRecords:
     def __init__(self, client: MlflowClient, experiment_id: str) -> None:
         self._client = client
         self._experiment_id = experiment_id
-
-    @classmethod
-    def of(cls, mlflow: MlflowResource) -> MlflowTrainingRecords:
-        """Return the platform's training."""
-        return cls(mlflow.client(), mlflow.ensure_experiment(mlflow.training_experiment))
 
     def trained_on(self, digests: Collection[str]) -> list[TrainedModelVersion]:
         """Return the runs of these datasets, deleted ones included, with their model versions."""

@@ -54,7 +54,7 @@ class ModelRegistry:
             artifact_uri: The folder that MLflow loads: the sealed artifact itself, or the folder around it.
             artifact_sha256: The digest of the sealed artifact.
             tags: Of the version. They are written with it: a version is never there without them.
-            model_id: The MLflow model whose folder it is, see `mlflow_models.log_model`.
+            model_id: The MLflow model whose folder it is, see `model_files.log_model`.
             artifact_path: Where in the folder the sealed artifact lies, None if the folder is it.
             description: Markdown that the version's page shows: the short form of its card. MLflow's databases take
                 5,000 characters; what is beyond is left out.

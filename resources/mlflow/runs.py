@@ -109,12 +109,27 @@ class TrainingRun:
         self.set_tags({_TABLES_TAG: json.dumps([{"path": name, "type": "table"} for name in self._tables])})
 
     def log_model(
-        self, directory: Path, *, kind: str, digest: str, card: str, schemas: Mapping[str, bytes]
+        self, directory: Path, *, kind: str, digest: str, card: str = "", schemas: Mapping[str, bytes] | None = None
     ) -> LoggedArtifact:
-        """Store a sealed artifact as a model of the run, or find the one that holds the same artifact already."""
+        """Store a sealed artifact as a model of the run, or find the one that holds the same artifact already.
+
+        `card` is Markdown and becomes README.md of the model's folder; `schemas` are the files that say what its
+        endpoint takes and answers, by name.
+
+        Raises:
+            ArtifactMismatchError: The artifact is not the one that was sealed.
+        """
         from resources.mlflow.model_files import log_model
 
-        return log_model(self, directory, kind=kind, digest=digest, card=card, schemas=schemas)
+        return log_model(
+            self.client,
+            directory,
+            experiment_id=self.experiment_id,
+            run_id=self.run_id,
+            kind=kind,
+            digest=digest,
+            beside={**(schemas or {}), **({"README.md": card.encode()} if card else {})},
+        )
 
     def drain(self) -> int:
         """Send the live metrics that still wait; return how many are not stored."""

@@ -98,6 +98,10 @@ class MlflowResource(dg.ConfigurableResource):  # type: ignore[type-arg]
 
     # Traces
 
+    def traces(self) -> "tuple[MlflowClient, str]":
+        """Return the client and the id of the experiment of traces, which is how their readers and writers take it."""
+        return self.client(), self.ensure_experiment(self.traces_experiment)
+
     def read_traces(self, release_bundle: str) -> "Iterator[TraceRecord]":
         """Yield every trace of a bundle once, in the order they started, those still in progress included.
 
@@ -127,8 +131,8 @@ class MlflowResource(dg.ConfigurableResource):  # type: ignore[type-arg]
         from resources.mlflow.traces.trace_finder import MlflowTraceFinder
 
         store = self._tracking_store() if self._reads_by_sql() else None
-        experiment_id = self.ensure_experiment(self.traces_experiment)
-        return MlflowThumbs(MlflowTraceFinder.of(self), store=store, experiment_id=experiment_id)
+        client, experiment_id = self.traces()
+        return MlflowThumbs(MlflowTraceFinder(client, experiment_id), store=store, experiment_id=experiment_id)
 
     def trace_source(self) -> "TraceSource":
         """Return where the chatbot's traces are read from, page by page.

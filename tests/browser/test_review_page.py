@@ -38,7 +38,7 @@ def test_a_reviewers_answer_in_mlflow_is_the_expected_intent_of_the_turn(page):
     for number, key in enumerate(keys):
         message = f"where is my parcel {number}"
         store_traces(mlflow, chat_trace(key, 1_774_000_000_000 + number, BUNDLE, message=message))
-    queues = MlflowReviewQueues.of(mlflow)
+    queues = MlflowReviewQueues(*mlflow.traces(), traces_url=mlflow.traces_url())
     published = queues.publish(BUNDLE, keys, intents=["gift_card", "order_status"], reviewed={})
     page.goto(published.url)
     page.get_by_text(queue_name(BUNDLE)).first.wait_for()

@@ -117,7 +117,7 @@ class TestKilled:
                 requested_at="2027-01-01T00:00:00Z",
                 store=SnapshotStore(UPath(root)),
                 feedback=ingestion,
-                traces=MlflowUserTraces.of(mlflow),
+                traces=MlflowUserTraces(*mlflow.traces()),
             )
             assert report.requested_at == "2026-03-24T10:00:00Z"
             assert [trace.trace_id for trace in mlflow.read_traces(BUNDLE)] == keys[2:]

@@ -120,14 +120,10 @@ class TruthIndex:
     def live_generation(self) -> str:
         return "kb-1"
 
-    def vector_search(
-        self, generation: str, vector: Any, *, scope: Any, limit: int, filters: Mapping[str, str] | None = None
-    ) -> list[Hit]:
+    def vector_search(self, generation: str, vector: Any, *, scope: Any, limit: int) -> list[Hit]:
         return []
 
-    def keyword_search(
-        self, generation: str, query: str, *, scope: Any, limit: int, filters: Mapping[str, str] | None = None
-    ) -> list[Hit]:
+    def keyword_search(self, generation: str, query: str, *, scope: Any, limit: int) -> list[Hit]:
         (relevant,) = self._truth[query].relevant_documents
         lost = unit("retrieval slip", query) < self._slip
 

@@ -23,7 +23,7 @@ from mangaassist_assets.chatbot.configuration.fields import (
     problems_of,
 )
 from mangaassist_assets.chatbot.configuration.profiles import ProfileName
-from mangaassist_assets.retrieval.routing import RetrievalRouting
+from mangaassist_assets.retrieval.types import RetrievalRouting
 
 Version = Annotated[str, Field(pattern=r"^[0-9A-Za-z][0-9A-Za-z._-]{0,62}$")]
 EndpointName = Annotated[str, Field(pattern=r"^[0-9A-Za-z](-*[0-9A-Za-z]){0,62}$")]

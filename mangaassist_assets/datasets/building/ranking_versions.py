@@ -26,9 +26,9 @@ from mangaassist_assets.datasets.versions.recorded_inputs import RecordingStore
 from mangaassist_assets.datasets.versions.versions import DatasetVersion, to_parquet
 from mangaassist_assets.privacy import Vocabulary
 from mangaassist_assets.retrieval.chunking import embedding_text
+from mangaassist_assets.retrieval.knowledge_chunks import store_phrases
 from mangaassist_assets.retrieval.stored_knowledge import read_chunks
 from mangaassist_assets.retrieval.types import Chunk
-from mangaassist_assets.retrieval.vocabulary import store_phrases
 from mangaassist_assets.tracing.contract.turns import ChatTurn
 from mangaassist_assets.tracing.erasure import erased_users
 from mangaassist_assets.tracing.ingestion.stored_turns import read_turns
@@ -74,7 +74,7 @@ def build_ranking_version(
     turns = [turn for name in included for turn in read_turns(reads, name) if turn.user_key not in erased]
     if config.as_of_ms is None:
         config = replace(config, as_of_ms=newest_review_ms(turns))
-    base, base_source = _base_queries(read_corpus(reads), chunks := read_chunks(reads, tenantless=True))
+    base, base_source = _base_queries(read_corpus(reads), chunks := read_chunks(reads))
     golden = read_golden(reads)
     earlier = earlier_versions(reads, "reranker_dataset", bundle, as_of_ms=config.as_of_ms)
     dataset = _ranking_dataset(

@@ -56,11 +56,10 @@ class RankingDatasetConfig:
     def __post_init__(self) -> None:
         """Refuse fewer than one hard negative, and a negative number of random ones."""
         if self.train_negatives < 1 or self.random_negatives < 0:
-            msg = (
+            raise ValueError(
                 f"a training query needs one hard negative or more, and no less than 0 random ones: got "
                 f"train_negatives={self.train_negatives}, random_negatives={self.random_negatives}"
             )
-            raise ValueError(msg)
 
     def settings(self) -> dict[str, Any]:
         """Return what decides the rows besides the inputs, as JSON values."""

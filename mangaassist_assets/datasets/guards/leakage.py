@@ -111,8 +111,7 @@ def refuse_leaks(
     leaks = find_leaks(frame, text_column=text_column, golden=golden, earlier=earlier, as_of_ms=as_of_ms)
     if leaks:
         shown = "; ".join(leak.describe() for leak in leaks[:_SHOWN])
-        msg = f"{len(leaks)} leaks in the dataset: {shown}; do not train on it"
-        raise LeakageError(msg)
+        raise LeakageError(f"{len(leaks)} leaks in the dataset: {shown}; do not train on it")
 
 
 def refuse_crossings(previous: pl.DataFrame, current: pl.DataFrame) -> None:
@@ -133,8 +132,7 @@ def refuse_crossings(previous: pl.DataFrame, current: pl.DataFrame) -> None:
         shown = ", ".join(
             f"{row['example_id']} ({row['split_before']} → {row['split']})" for row in moved.head(_SHOWN).to_dicts()
         )
-        msg = f"{len(moved)} examples changed sides since the previous version: {shown}"
-        raise LeakageError(msg)
+        raise LeakageError(f"{len(moved)} examples changed sides since the previous version: {shown}")
 
 
 def _examples(frame: pl.DataFrame, text_column: str) -> list[_Example]:

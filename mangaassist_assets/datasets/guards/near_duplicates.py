@@ -84,8 +84,7 @@ class NearDuplicateIndex:
             ValueError: the threshold is lower than the bands can find (0.7), or above 1.
         """
         if not 0.7 <= threshold <= 1:
-            msg = f"a threshold of {threshold} cannot be searched for: choose one from 0.7 to 1"
-            raise ValueError(msg)
+            raise ValueError(f"a threshold of {threshold} cannot be searched for: choose one from 0.7 to 1")
         self._threshold = threshold
         self._items: list[tuple[str, Fingerprint]] = []
         self._buckets: dict[int, list[int]] = {}

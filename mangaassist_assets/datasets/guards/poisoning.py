@@ -51,12 +51,10 @@ class TrustConfig:
     def __post_init__(self) -> None:
         """Refuse a share outside 0 to 1, and limits below zero."""
         if not 0 < self.share_of_one < 1:
-            msg = f"share_of_one is {self.share_of_one}: give a share between 0 and 1, both excluded"
-            raise ValueError(msg)
+            raise ValueError(f"share_of_one is {self.share_of_one}: give a share between 0 and 1, both excluded")
         for name in ("per_newcomer", "newcomer_days", "quorum", "newcomer_voice", "newcomer_guesses"):
             if getattr(self, name) < 0:
-                msg = f"{name} is {getattr(self, name)}: it must not be negative"
-                raise ValueError(msg)
+                raise ValueError(f"{name} is {getattr(self, name)}: it must not be negative")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from mangaassist_assets.core.errors import OperatorError
 from mangaassist_assets.core.snapshots import Snapshot, SnapshotDamagedError, SnapshotStore
 from mangaassist_assets.datasets.versions.data_card import DataCard
 from mangaassist_assets.datasets.versions.versions import (
@@ -29,7 +30,7 @@ class ImmutableVersionError(ValueError):
     """Something else was to be stored under the name of a version."""
 
 
-class UnknownVersionError(LookupError):
+class UnknownVersionError(OperatorError, LookupError):
     """No stored version has this name, or more than one has."""
 
 
@@ -78,11 +79,10 @@ def write_version(
     expected = version_id(version.card.kind, version.digest, version.card.as_of_ms)
     digest = content_digest(version.frame)
     if (digest, expected) != (version.digest, version.card.version) or version.card.digest != digest:
-        msg = (
+        raise ImmutableVersionError(
             f"the rows have digest {digest[:12]}…, but are called version {version.card.version[:12]}… of digest "
             f"{version.digest[:12]}…: a version never changes; seal the rows to get a version of their own"
         )
-        raise ImmutableVersionError(msg)
     files = version.files()
     for stored in store.history(asset):
         if CARD_FILE in stored.files and DataCard.from_json(store.read(stored, CARD_FILE)).version == expected:
@@ -221,8 +221,7 @@ def _rows_of(snapshot: Snapshot, content: bytes, digest: str) -> pl.DataFrame:
     try:
         return from_parquet(content, expected_digest=digest)
     except DatasetDamagedError as error:
-        msg = f"{snapshot.uri}/{EXAMPLES_FILE}: {error}"
-        raise DatasetDamagedError(msg) from error
+        raise DatasetDamagedError(f"{snapshot.uri}/{EXAMPLES_FILE}: {error}") from error
 
 
 def _order(one: StoredVersion) -> tuple[str, int, str, str, str]:

@@ -134,8 +134,7 @@ def from_parquet(content: bytes, *, expected_digest: str | None = None) -> pl.Da
     if expected_digest is not None:
         digest = content_digest(frame)
         if digest != expected_digest:
-            msg = (
+            raise DatasetDamagedError(
                 f"the stored rows have digest {digest[:12]}…, expected {expected_digest[:12]}…: build the dataset again"
             )
-            raise DatasetDamagedError(msg)
     return frame

@@ -67,6 +67,7 @@ def _events(store: SnapshotStore, release_bundle: str) -> list[Any]:
         return pl.read_parquet(io.BytesIO(store.read(snapshot, EVENTS_FILE))).to_dicts()
     events = store.read_json(snapshot, _EARLIER_EVENTS_FILE) if _EARLIER_EVENTS_FILE in snapshot.files else None
     if not isinstance(events, list):
-        msg = f"the snapshot feedback_events of {release_bundle} holds no events: materialize feedback_events again"
-        raise SnapshotSchemaError(msg)
+        raise SnapshotSchemaError(
+            f"the snapshot feedback_events of {release_bundle} holds no events: materialize feedback_events again"
+        )
     return events

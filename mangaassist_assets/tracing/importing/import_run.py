@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Protocol
 
+from mangaassist_assets.core.errors import OperatorError
 from mangaassist_assets.tracing.contract.names import Tag
 from mangaassist_assets.tracing.contract.records import TraceState
 from mangaassist_assets.tracing.importing.imported_trace import (
@@ -36,7 +37,7 @@ class RefusedTraceError(Exception):
     """A store refuses a trace for what it is; the message holds nothing of it."""
 
 
-class ImportIncompleteError(RuntimeError):
+class ImportIncompleteError(OperatorError, RuntimeError):
     """Traces that were written cannot be read back."""
 
 

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
+from mangaassist_assets.core.errors import OperatorError
 from mangaassist_assets.tracing.contract.values import decoded
 from mangaassist_assets.tracing.importing import mlflow_json, otlp_json
 from mangaassist_assets.tracing.importing.imported_trace import ImportedTrace, UnreadableTraceError
@@ -30,7 +31,7 @@ _OPENINGS = (b"{", b"[", b"[{")
 UNKNOWN_FORM = "neither an MLflow trace nor an OTLP request"
 
 
-class ImportFileError(ValueError):
+class ImportFileError(OperatorError, ValueError):
     """A file cannot be imported at all; says why and what to do."""
 
 

@@ -17,6 +17,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Final, Literal, TypeGuard, get_args
 
+from mangaassist_assets.core.errors import OperatorError
 from mangaassist_assets.core.snapshots import canonical_json
 from mangaassist_assets.tracing.contract.names import SpanName
 
@@ -56,7 +57,7 @@ FACTS: Final[Mapping[Section, frozenset[str]]] = {
 }  # fmt: skip
 
 
-class TraceMappingError(ValueError):
+class TraceMappingError(OperatorError, ValueError):
     """A mapping file that cannot be used; the message names the file, the key and what is wrong."""
 
 

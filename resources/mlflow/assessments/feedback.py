@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
     from mangaassist_assets.tracing.contract.turns import Feedback
     from mangaassist_assets.tracing.feedback.events import FeedbackRecord
-    from resources.mlflow.tracking import MlflowResource
 
 EVENT_ID = "event_id"
 EVENT_TIME = "event_time_ms"
@@ -35,11 +34,6 @@ class MlflowFeedbackRecorder:
     def __init__(self, client: MlflowClient, experiment_id: str) -> None:
         self._client = client
         self._experiment_id = experiment_id
-
-    @classmethod
-    def of(cls, mlflow: MlflowResource) -> MlflowFeedbackRecorder:
-        """Return the recorder for the chatbot's traces."""
-        return cls(mlflow.client(), mlflow.ensure_experiment(mlflow.traces_experiment))
 
     def look(self, trace_ids: Sequence[str]) -> Mapping[str, TraceFeedback]:
         """Return what those of the traces that exist say."""

@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.genai.review_queues import ReviewQueue
 
-    from resources.mlflow.tracking import MlflowResource
-
 REVIEW_TAG = "review_queue"
 DOCUMENTS_INSTRUCTION = (
     "Which documents answer the message? Their ids (policies/returns.md, titles.csv#17), one a line or between commas. "
@@ -76,16 +74,10 @@ class PublishedQueue:
 class MlflowReviewQueues:
     """The review queue of each release bundle, in the experiment of traces."""
 
-    def __init__(self, client: MlflowClient, experiment_id: str, *, experiment_url: str) -> None:
+    def __init__(self, client: MlflowClient, experiment_id: str, *, traces_url: str) -> None:
         self._client = client
         self._experiment_id = experiment_id
-        self._experiment_url = experiment_url
-
-    @classmethod
-    def of(cls, mlflow: MlflowResource) -> MlflowReviewQueues:
-        """Return the queues for the chatbot's traces."""
-        experiment_id = mlflow.ensure_experiment(mlflow.traces_experiment)
-        return cls(mlflow.client(), experiment_id, experiment_url=mlflow.traces_url().removesuffix("/traces"))
+        self._experiment_url = traces_url.removesuffix("/traces")
 
     def state(self, release_bundle: str) -> QueueState:
         """Return what reviewers said of the items of a bundle's queue."""

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from mlflow.entities import Assessment
 
     from mangaassist_assets.labelling.queue.label_import import ImportedLabel
-    from resources.mlflow.tracking import MlflowResource
 
 IMPORT_KEY = "label_import"
 LABELLED_AT = "labelled_at_ms"
@@ -44,11 +43,6 @@ class MlflowLabelRecorder:
     def __init__(self, client: MlflowClient, experiment_id: str) -> None:
         self._client = client
         self._experiment_id = experiment_id
-
-    @classmethod
-    def of(cls, mlflow: MlflowResource) -> MlflowLabelRecorder:
-        """Return the recorder for the chatbot's traces."""
-        return cls(mlflow.client(), mlflow.ensure_experiment(mlflow.traces_experiment))
 
     def record(self, labels: Sequence[ImportedLabel]) -> RecordedLabels:
         """Record answers, in the order given; may be repeated, and adds nothing twice.

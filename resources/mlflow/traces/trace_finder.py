@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import TraceInfo
 
-    from resources.mlflow.tracking import MlflowResource
-
 _RESPONSE_ID = re.compile(r"[0-9A-Za-z][0-9A-Za-z._:/=+-]{0,127}")
 _RESPONSES_PER_SEARCH = 50
 _SESSION = "mlflow.trace.session"
@@ -33,11 +31,6 @@ class MlflowTraceFinder:
     def __init__(self, client: MlflowClient, experiment_id: str) -> None:
         self._client = client
         self._experiment_id = experiment_id
-
-    @classmethod
-    def of(cls, mlflow: MlflowResource) -> MlflowTraceFinder:
-        """Return the finder for the chatbot's traces."""
-        return cls(mlflow.client(), mlflow.ensure_experiment(mlflow.traces_experiment))
 
     def by_trace_id(self, trace_ids: Sequence[str]) -> Mapping[str, TraceFacts]:
         """Return those of the traces that exist, in requests of up to 500."""

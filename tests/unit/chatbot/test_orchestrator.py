@@ -323,7 +323,7 @@ def test_a_trace_is_not_written_while_a_span_is_open():
 
 def test_a_client_error_of_the_index_is_a_failed_stage():
     class Broken(MemoryIndex):
-        def vector_search(self, generation, vector, *, scope, limit, filters=None):
+        def vector_search(self, generation, vector, *, scope, limit):
             raise OSError("disk is gone")
 
     sink = MemorySink()

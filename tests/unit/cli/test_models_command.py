@@ -20,6 +20,7 @@ from mangaassist_assets.cli.commands.models import (
     run_override,
 )
 from mangaassist_assets.cli.session import CommandError, Session
+from mangaassist_assets.core.errors import OperatorError
 from mangaassist_assets.core.snapshots import SnapshotStore
 from mangaassist_assets.models.pipelines import INTENT, RERANKER
 from mangaassist_assets.releases.champion import promote
@@ -140,7 +141,7 @@ def test_the_champion_itself_is_refused_with_its_reason(session):
     ],
 )
 def test_what_cannot_be_overridden_is_said_in_one_line(session, options, says):
-    with pytest.raises(CommandError, match=says):
+    with pytest.raises(OperatorError, match=says):
         override(session, **options)
     assert session.resources.mlflow.version_by_alias(INTENT.model_name, "champion").version == "1"
 
