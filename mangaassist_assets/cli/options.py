@@ -8,7 +8,8 @@ from typing import Any
 
 import click
 
-from mangaassist_assets.core.environment import ENVIRONMENT_VARIABLE, OperatorError, parse_environment
+from mangaassist_assets.core.environment import ENVIRONMENT_VARIABLE, parse_environment
+from mangaassist_assets.core.errors import OperatorError
 
 FILE = click.Path(exists=True, dir_okay=False, readable=True, path_type=Path)
 FOLDER = click.Path(exists=True, file_okay=False, readable=True, path_type=Path)

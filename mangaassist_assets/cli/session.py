@@ -19,7 +19,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mangaassist_assets.core.environment import ENVIRONMENT_VARIABLE, Environment, OperatorError, parse_environment
+from mangaassist_assets.core.environment import ENVIRONMENT_VARIABLE, Environment, parse_environment
+from mangaassist_assets.core.errors import OperatorError
 
 if TYPE_CHECKING:
     import dagster as dg

@@ -1,14 +1,12 @@
-"""What an operator sets and sees: the environment's name, and errors that the command line prints as one line."""
+"""The environment's name, as the variable MANGAASSIST_ENV gives it."""
 
 from typing import Literal
+
+from mangaassist_assets.core.errors import OperatorError
 
 Environment = Literal["local", "aws"]
 
 ENVIRONMENT_VARIABLE = "MANGAASSIST_ENV"
-
-
-class OperatorError(Exception):
-    """Its message says what was wrong, where, and what the person at the terminal can do."""
 
 
 class EnvironmentNameError(OperatorError):

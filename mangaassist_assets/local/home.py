@@ -9,7 +9,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from mangaassist_assets.core.environment import OperatorError
+from mangaassist_assets.core.errors import OperatorError
 from mangaassist_assets.core.files import write_whole
 
 MARKER = "home.json"

@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 
 import psutil
 
-from mangaassist_assets.core.environment import OperatorError
+from mangaassist_assets.core.errors import OperatorError
 from mangaassist_assets.core.files import write_whole
 
 HOST = "127.0.0.1"

@@ -24,7 +24,7 @@ from typing import Self
 
 from filelock import FileLock, Timeout
 
-from mangaassist_assets.core.environment import OperatorError
+from mangaassist_assets.core.errors import OperatorError
 from mangaassist_assets.core.files import write_whole
 from mangaassist_assets.local.home import Home, HomeError
 from mangaassist_assets.local.ports import (

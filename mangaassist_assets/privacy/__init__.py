@@ -16,6 +16,7 @@ from mangaassist_assets.privacy.identifiers import (
     is_pseudonym,
     kept_id,
     pseudonym,
+    shopper_of,
     user_key,
 )
 from mangaassist_assets.privacy.profile_text import is_profile_key
@@ -47,5 +48,6 @@ __all__ = [
     "redact",
     "redact_json",
     "residual",
+    "shopper_of",
     "user_key",
 ]
