@@ -172,7 +172,7 @@ def flood_of(side: str, count: int, texts: list[str]) -> list:
 
 
 def kept(labels, caps) -> set[str]:
-    examples = build_intent_dataset(BASE, labels, config=IntentDatasetConfig(caps=caps)).examples
+    examples = build_intent_dataset(BASE, labels, config=IntentDatasetConfig(caps=caps)).rows
     return set(examples["example_id"])
 
 

@@ -186,7 +186,7 @@ def test_a_question_with_only_an_answer_is_never_trained_on(tmp_path):
     (golden,) = read(tmp_path, SPELLINGS["ragas"]).messages
     base = [Utterance(text=QUESTION, intent="return")]
     base += [Utterance(text=f"message number {n} about {n}", intent=("a", "b")[n % 2]) for n in range(40)]
-    rows = build_intent_dataset(base, [], golden_texts=[golden.text]).examples
+    rows = build_intent_dataset(base, [], golden_texts=[golden.text]).rows
     assert rows.height > 0
     assert QUESTION not in rows["text"].to_list()
 
