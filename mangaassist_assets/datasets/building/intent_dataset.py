@@ -65,11 +65,15 @@ def build_intent_dataset(
     excluded["reviews contradict each other"] = sum(len(one.trace_ids) for one in conflicts)
     base_intents = gather_base(gathered, base, clean=cleaner.clean, pinned=pinned, shares=config.shares)
     usable = usable_labels(labels, clean=cleaner.clean, as_of_ms=config.as_of_ms, excluded=excluded)
-    admission = admit(
-        usable, base_intents=Counter(base_intents.values()), history=history, caps=config.caps, config=config.trust
+    admitted = admit(
+        usable,
+        base_intents=Counter(base_intents.values()),
+        history=history,
+        caps=config.caps,
+        config=config.trust,
+        excluded=excluded,
     )
-    excluded.update(admission.excluded)
-    gather_labels(gathered, admission.labels, base_intents, shares=config.shares)
+    gather_labels(gathered, admitted, base_intents, shares=config.shares)
     candidates = [candidate for candidate, _ in gathered.examples.values()]
     chosen = select(candidates, caps=config.caps, golden_texts=golden_texts, holdout_history=holdout_history)
     excluded.update(chosen.excluded)

@@ -20,7 +20,7 @@ import polars as pl
 
 from mangaassist_assets.datasets.building.built_dataset import BuiltDataset, DatasetConfig, refuse_empty
 from mangaassist_assets.datasets.building.hard_negatives import DEFAULT_GUARD, FalseNegativeGuard, PassagePool
-from mangaassist_assets.datasets.building.passages import Passage, PassageChoice, scope_of
+from mangaassist_assets.datasets.building.passages import Passage, PassageChoice
 from mangaassist_assets.datasets.building.reviewed_queries import KnownQuery, base_queries, reviewed_queries
 from mangaassist_assets.datasets.building.selection import select
 from mangaassist_assets.datasets.guards.holdout_history import NO_HOLDOUT_HISTORY, HoldoutHistory
@@ -105,11 +105,9 @@ def build_ranking_dataset(
     searches: dict[tuple[str, str | None], tuple[str, ...]] = {}
 
     def live(query: KnownQuery) -> tuple[str, ...]:
-        scope = scope_of(query)
-        asked = query.text, scope.tenant
+        asked = query.text, query.scope.tenant
         if asked not in searches:
-            found = search(query.text, scope)
-            searches[asked] = tuple(dict.fromkeys(hit.chunk_id for hit in found))
+            searches[asked] = tuple(dict.fromkeys(hit.chunk_id for hit in search(query.text, query.scope)))
         return searches[asked]
 
     choice = PassageChoice(

@@ -177,8 +177,8 @@ def test_answers_and_contexts_are_kept_redacted_and_old_files_keep_their_digest(
     assert kept[0]["contexts"] == ["Call [PHONE]"]
     assert set(kept[1]) == {"text", "intent", "relevant_documents"}
     # The very bytes of before there were answers: the set in use is the same one.
-    keep_golden_set(folder, [told, Utterance(text="plain")], vocabulary=words, replace_present=False)
-    again = read_handed_in(folder).utterances(words)
+    keep_golden_set(folder, [told, GoldenMessage(text="plain")], vocabulary=words, replace_present=False)
+    again = read_handed_in(folder).redacted(words)
     assert json.loads(golden_to_json(again)) == kept
 
 
