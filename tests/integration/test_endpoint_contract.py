@@ -27,6 +27,7 @@ from tests.support.sentiment_platform import SentimentPlatform, sentiment_pipeli
 pytestmark = pytest.mark.integration
 
 FIRST = {"version": "1", "against": "none", "reason": "the first of its kind: nothing before it"}
+BACK = {"version": "1", "against": "2", "reason": "the new one was annoyed too often"}
 SECOND = {"version": "2", "against": "1", "reason": "it is better at what shoppers say now"}
 
 
@@ -78,30 +79,30 @@ def test_a_foreign_model_whose_answers_break_the_schema_is_neither_champion_nor_
         assert boto3.client("sagemaker").list_models(NameContains=pipeline.endpoint_name)["Models"] == []
 
 
-def test_what_serves_goes_on_when_the_next_version_breaks_the_contract(sentiment_platform, monkeypatch):
-    platform, pipeline = sentiment_platform, sentiment_platform.pipeline
-    platform.retrain(FIRST_BUNDLE)
-    assert platform.promote(FIRST).success
-    with monkeypatch.context() as patch:
-        whole = SentimentModel.answer
-        patch.setattr(
-            SentimentModel,
-            "answer",
-            lambda self, inputs, parameters: {"predictions": whole(self, inputs, parameters)["predictions"][:1]},
-        )
-        platform.retrain(SECOND_BUNDLE)
-        refused = platform.promote(SECOND)
-    assert not refused.success
-    assert "$.predictions: 1 items in answer to 2" in failure_of(refused, pipeline.champion_asset)
-    assert platform.mlflow.version_by_alias(pipeline.model_name, "champion").version == "1"
-    assert platform.endpoints.describe(pipeline.endpoint_name).model_version == "1"
+@pytest.fixture(scope="module")
+def promoted(sentiment_platform: SentimentPlatform) -> dg.ExecuteInProcessResult:
+    """The promotion of version 1, which every test below leaves in production."""
+    sentiment_platform.retrain(FIRST_BUNDLE)
+    result = sentiment_platform.promote(FIRST)
+    assert result.success
+    return result
 
 
-def test_version_and_sagemaker_model_name_each_other_and_a_replaced_version_says_so(sentiment_platform):
+@pytest.fixture(scope="module")
+def second(sentiment_platform: SentimentPlatform, promoted: dg.ExecuteInProcessResult) -> str:
+    """Version 2, trained but not in production."""
+    platform, model = sentiment_platform, sentiment_platform.pipeline.model_name
+    assert promoted.success
+    platform.retrain(SECOND_BUNDLE)
+    # Whether the gate lets it pass depends on how busy the machine is that times both.
+    if platform.mlflow.version_by_alias(model, "champion").version == "2":
+        assert platform.promote({**BACK, "reason": "a test puts it into production"}).success
+    return "2"
+
+
+def test_version_and_sagemaker_model_name_each_other(sentiment_platform, promoted):
     platform, pipeline = sentiment_platform, sentiment_platform.pipeline
-    platform.retrain(FIRST_BUNDLE)
-    first = platform.promote(FIRST)
-    checks = {one.check_name: one.passed for one in first.get_asset_check_evaluations()}
+    checks = {one.check_name: one.passed for one in promoted.get_asset_check_evaluations()}
     assert checks["registry_and_endpoint_agree"] is True
     described = platform.endpoints.describe(pipeline.endpoint_name)
     tags = tags_of(platform, "1")
@@ -121,28 +122,45 @@ def test_version_and_sagemaker_model_name_each_other_and_a_replaced_version_says
         "artifact_sha256": version.artifact_sha256,
     }
 
-    # By hand: whether the gate lets it pass depends on how busy the machine is that times both.
-    platform.retrain(SECOND_BUNDLE)
-    if platform.mlflow.version_by_alias(pipeline.model_name, "champion").version == "1":
-        assert platform.promote(SECOND).success
-    former, present = tags_of(platform, "1"), tags_of(platform, "2")
-    assert (former[STAGE_TAG], former[REPLACED_BY_TAG]) == (REPLACED, "2")
-    assert former[REPLACED_AT_TAG] == present[SINCE_TAG] >= former[SINCE_TAG]
+
+def test_a_replaced_version_says_so_until_it_is_back(sentiment_platform, second):
+    platform = sentiment_platform
+    since = tags_of(platform, "1")[SINCE_TAG]
+    assert platform.promote(SECOND).success
+    former, present = tags_of(platform, "1"), tags_of(platform, second)
+    assert (former[STAGE_TAG], former[REPLACED_BY_TAG]) == (REPLACED, second)
+    assert former[REPLACED_AT_TAG] == present[SINCE_TAG] >= former[SINCE_TAG] == since
     assert present[STAGE_TAG] == PRODUCTION
     assert checked(platform) == (True, "both sides name each other")
 
-    assert platform.promote({"version": "1", "against": "2", "reason": "the new one was annoyed too often"}).success
+    assert platform.promote(BACK).success
     back = tags_of(platform, "1")
     assert back[STAGE_TAG] == PRODUCTION
     assert not {REPLACED_AT_TAG, REPLACED_BY_TAG} & set(back)
-    assert tags_of(platform, "2")[REPLACED_BY_TAG] == "1"
+    assert tags_of(platform, second)[REPLACED_BY_TAG] == "1"
     assert checked(platform)[0]
 
 
-def test_the_check_sees_each_side_that_was_changed_and_materializing_mends_both(sentiment_platform):
+def test_what_serves_goes_on_when_the_next_version_breaks_the_contract(sentiment_platform, second, monkeypatch):
     platform, pipeline = sentiment_platform, sentiment_platform.pipeline
-    platform.retrain(FIRST_BUNDLE)
-    platform.promote(FIRST)
+    assert second == SECOND["version"]
+    with monkeypatch.context() as patch:
+        whole = SentimentModel.answer
+        patch.setattr(
+            SentimentModel,
+            "answer",
+            lambda self, inputs, parameters: {"predictions": whole(self, inputs, parameters)["predictions"][:1]},
+        )
+        refused = platform.promote({**SECOND, "reason": "it is wanted again"})
+    assert not refused.success
+    assert "$.predictions: 1 items in answer to 2" in failure_of(refused, pipeline.champion_asset)
+    assert platform.mlflow.version_by_alias(pipeline.model_name, "champion").version == "1"
+    assert platform.endpoints.describe(pipeline.endpoint_name).model_version == "1"
+
+
+def test_the_check_sees_each_side_that_was_changed_and_materializing_mends_both(sentiment_platform, promoted):
+    assert promoted.success
+    platform, pipeline = sentiment_platform, sentiment_platform.pipeline
     since = tags_of(platform, "1")[SINCE_TAG]
 
     sagemaker = boto3.client("sagemaker")
@@ -176,9 +194,17 @@ def test_the_check_sees_each_side_that_was_changed_and_materializing_mends_both(
 
 
 def test_a_deployment_that_was_killed_before_it_was_recorded_is_recorded_by_the_next_run(
-    sentiment_platform, monkeypatch
+    stand_ins_environment,  # noqa: ARG001 - the environment of clients
+    sentiment_package,
+    tmp_path,
+    monkeypatch,
 ):
-    platform, pipeline = sentiment_platform, sentiment_platform.pipeline
+    with sentiment_pipeline(sentiment_package, tmp_path) as platform:
+        killed_and_run_again(platform, monkeypatch)
+
+
+def killed_and_run_again(platform, monkeypatch):
+    pipeline = platform.pipeline
     platform.retrain(FIRST_BUNDLE)
     platform.mlflow.set_alias(pipeline.model_name, "champion", "1")
 

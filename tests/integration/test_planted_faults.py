@@ -73,10 +73,15 @@ def test_a_broken_generator_is_blamed_by_what_mlflow_kept_of_traces_thumbs_and_r
     assert {failure.blame.stage for failure in stripped} == {"unknown"}
 
 
+@pytest.fixture(scope="module")
+def turns():
+    """The turns of one bundle whose reranker ranks upside down."""
+    return drive(MESSAGES, truthful_parts(MESSAGES), InvertedScores()).turns
+
+
 @pytest.fixture
-def mined(tmp_path):
-    """A store with the turns of one bundle whose reranker ranks upside down."""
-    turns = drive(MESSAGES, truthful_parts(MESSAGES), InvertedScores()).turns
+def mined(tmp_path, turns):
+    """A store with these turns."""
     store = StoreResource(root=str(tmp_path / "store"), cache_folder=str(tmp_path / "cache"))
     store.snapshots().write(
         "tagged_traces",

@@ -13,6 +13,7 @@ import dagster as dg
 import pytest
 
 from mangaassist_assets.definitions import build_definitions
+from mangaassist_assets.local.supervisor import Supervisor
 from mangaassist_assets.models.model_type_registry import ENTRY_POINT_GROUP as MODEL_TYPES
 from mangaassist_assets.models.pipelines import ENTRY_POINT_GROUP as MODEL_PIPELINES
 from mangaassist_assets.models.pipelines import OWN_PIPELINES, ModelPipeline
@@ -21,6 +22,7 @@ from resources.aws.clients import AwsResource
 from resources.aws.endpoints import SageMakerResource
 from resources.mlflow.tracking import MlflowResource
 from resources.store import StoreResource
+from tests.support.command_line import environment
 from tests.support.sentiment import FIRST_BUNDLE, SECOND_BUNDLE, SENTIMENT
 
 
@@ -51,10 +53,10 @@ class SentimentPlatform:
         return job.execute_in_process(instance=self.instance, raise_on_error=False, asset_selection=chosen)
 
 
-@pytest.fixture
-def sentiment_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+@pytest.fixture(scope="module")
+def sentiment_package(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """An installed package that brings model type and pipeline, as far as Python is concerned."""
-    folder = tmp_path / "site-packages"
+    folder = tmp_path_factory.mktemp("sentiment") / "site-packages"
     info = folder / "sentiment_model-1.0.dist-info"
     info.mkdir(parents=True)
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: sentiment-model\nVersion: 1.0\n")
@@ -62,8 +64,9 @@ def sentiment_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         f"[{MODEL_TYPES}]\nsentiment = tests.support.sentiment:SentimentModelType\n"
         f"[{MODEL_PIPELINES}]\nsentiment = tests.support.sentiment:SENTIMENT\n"
     )
-    monkeypatch.syspath_prepend(str(folder))
-    return folder
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(folder))
+        yield folder
 
 
 @contextmanager
@@ -85,12 +88,11 @@ def sentiment_pipeline(package: Path, folder: Path, **changes: Any) -> Iterator[
         yield SentimentPlatform(pipeline=pipeline, definitions=definitions, instance=instance, **resources)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def sentiment_platform(
-    stand_ins_environment: dict[str, str],  # noqa: ARG001 - the environment of clients
-    sentiment_package: Path,
-    tmp_path: Path,
+    stand_ins: Supervisor, sentiment_package: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[SentimentPlatform]:
-    """The platform as another package would use it."""
-    with sentiment_pipeline(sentiment_package, tmp_path) as platform:
+    """The platform as another package would use it; the tests of a file follow each other on it."""
+    folder = tmp_path_factory.mktemp("sentiment-platform")
+    with environment(**stand_ins.environment), sentiment_pipeline(sentiment_package, folder) as platform:
         yield platform
