@@ -65,11 +65,11 @@ def build_challenger_asset(pipeline: ModelPipeline) -> dg.AssetsDefinition:
         store: StoreResource,
         trainer: TrainerResource,
     ) -> dg.MaterializeResult[None]:
-        from mangaassist_assets.datasets.versions.stored_versions import read_dataset_version
+        from mangaassist_assets.datasets.versions.stored_versions import read_dataset
         from mangaassist_assets.models.registration.registration import keep_challenger
 
         snapshots, bundle = store.snapshots(), context.partition_key
-        dataset = read_dataset_version(snapshots, pipeline.dataset_asset, bundle)
+        dataset = read_dataset(snapshots, pipeline.dataset_asset, bundle)
         registered = train(
             context, pipeline, dataset, bundle, learning=learning, mlflow=mlflow, store=store, trainer=trainer
         )

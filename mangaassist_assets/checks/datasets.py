@@ -53,7 +53,7 @@ def build_size_check(dataset: PipelineDataset) -> dg.AssetChecksDefinition:
         from mangaassist_assets.datasets.guards.health import judge_size
         from mangaassist_assets.datasets.versions.stored_versions import read_dataset
 
-        frame, _ = read_dataset(store.snapshots(), dataset.asset, context.partition_key)
+        frame = read_dataset(store.snapshots(), dataset.asset, context.partition_key).frame
         return _result(judge_size(frame, limits), "sides")
 
     return enough_examples
@@ -73,7 +73,7 @@ def build_balance_check(dataset: PipelineDataset, label_column: str) -> dg.Asset
         from mangaassist_assets.datasets.guards.health import judge_balance
         from mangaassist_assets.datasets.versions.stored_versions import read_dataset
 
-        frame, _ = read_dataset(store.snapshots(), dataset.asset, context.partition_key)
+        frame = read_dataset(store.snapshots(), dataset.asset, context.partition_key).frame
         return _result(
             judge_balance(frame, dataset.limits, label_column=label_column), f"{label_column}s, the smallest first"
         )
@@ -98,7 +98,7 @@ def build_repetition_check(dataset: PipelineDataset) -> dg.AssetChecksDefinition
         from mangaassist_assets.datasets.guards.health import judge_repetition
         from mangaassist_assets.datasets.versions.stored_versions import read_dataset
 
-        frame, _ = read_dataset(store.snapshots(), dataset.asset, context.partition_key)
+        frame = read_dataset(store.snapshots(), dataset.asset, context.partition_key).frame
         return _result(judge_repetition(frame, dataset.limits, text_column=dataset.text_columns[0]), "sides")
 
     return few_duplicates
@@ -121,12 +121,11 @@ def build_leakage_check(dataset: PipelineDataset) -> dg.AssetChecksDefinition:
     def no_leakage(context: dg.AssetCheckExecutionContext, store: StoreResource) -> dg.AssetCheckResult:
         from mangaassist_assets.datasets.guards.leakage import LeakageError, find_leaks, leak_counts, refuse_crossings
         from mangaassist_assets.datasets.sources.golden_set import read_golden
-        from mangaassist_assets.datasets.versions.earlier_versions import earlier_versions
-        from mangaassist_assets.datasets.versions.stored_versions import read_dataset
+        from mangaassist_assets.datasets.versions.stored_versions import earlier_versions, read_dataset
 
         snapshots = store.snapshots()
-        frame, card = read_dataset(snapshots, dataset.asset, context.partition_key)
-        as_of_ms = card.get("as_of_ms")
+        version = read_dataset(snapshots, dataset.asset, context.partition_key)
+        frame, as_of_ms = version.frame, version.card.as_of_ms
         earlier = earlier_versions(snapshots, dataset.asset, context.partition_key, as_of_ms=as_of_ms)
         leaks = find_leaks(
             frame,
@@ -136,11 +135,11 @@ def build_leakage_check(dataset: PipelineDataset) -> dg.AssetChecksDefinition:
             as_of_ms=as_of_ms,
         )
         crossings: list[str] = []
-        for version in earlier:
+        for before in earlier:
             try:
-                refuse_crossings(version.frame, frame)
+                refuse_crossings(before.frame, frame)
             except LeakageError as error:
-                crossings.append(f"{version.name}: {error}")
+                crossings.append(f"{before.name}: {error}")
         if leaks or crossings:
             found = [*crossings[:3], *(leak.describe() for leak in leaks[:5])]
             description = (
@@ -154,7 +153,7 @@ def build_leakage_check(dataset: PipelineDataset) -> dg.AssetChecksDefinition:
             severity=dg.AssetCheckSeverity.ERROR,
             description=description,
             metadata={
-                "compared_with": dg.MetadataValue.json([version.name for version in earlier]),
+                "compared_with": dg.MetadataValue.json([before.name for before in earlier]),
                 "counts": dg.MetadataValue.json(leak_counts(leaks)),
                 "leaks": table(
                     [
@@ -191,7 +190,7 @@ def build_noise_check(dataset: PipelineDataset, label_column: str) -> dg.AssetCh
         from mangaassist_assets.datasets.versions.stored_versions import read_dataset
         from mangaassist_assets.mining.clustering.message_vectors import embed_messages
 
-        frame, _ = read_dataset(store.snapshots(), dataset.asset, context.partition_key)
+        frame = read_dataset(store.snapshots(), dataset.asset, context.partition_key).frame
         texts = frame[dataset.text_columns[0]].to_list()
         vectors, _ = embed_messages(texts, embedder=embeddings.embedder(), cache=store.embedding_cache())
         report = find_label_noise(frame["example_id"].to_list(), frame[label_column].to_list(), vectors)
@@ -219,7 +218,7 @@ def build_redaction_check(dataset: PipelineDataset) -> dg.AssetChecksDefinition:
         from mangaassist_assets.retrieval.stored_knowledge import read_vocabulary
 
         snapshots = store.snapshots()
-        frame, _ = read_dataset(snapshots, dataset.asset, context.partition_key)
+        frame = read_dataset(snapshots, dataset.asset, context.partition_key).frame
         words = read_vocabulary(snapshots)
         left: Counter[str] = Counter()
         examples: set[str] = set()

@@ -211,7 +211,6 @@ class SnapshotStore:
 
 
 def _children(folder: UPath) -> list[UPath]:
-    """Return what lies in a folder, by name."""
     return sorted(folder.iterdir(), key=lambda path: path.name) if folder.exists() else []
 
 

@@ -126,7 +126,6 @@ def _body(said: object) -> Mapping[str, object]:
 
 
 def _guardrails(span: SpanRecord) -> Stage | None:
-    """Return the verdict of a Bedrock guardrail, where the call was made with one."""
     inputs, outputs = mapping(span.inputs), mapping(span.outputs)
     configured = mapping(inputs.get("guardrailConfig")) or inputs
     identifier = text(configured.get("guardrailIdentifier"))

@@ -142,7 +142,6 @@ def _exchange(span: SpanRecord, state: _State) -> Exchange:
 
 
 def _streamed_reason(span: SpanRecord) -> str | None:
-    """Return the stop reason of a streamed answer, whose last chunks carry it."""
     chunks = [
         mapping(mapping(mapping(event.attributes.get("chunk")).get("kwargs")).get("message"))
         for event in span.events

@@ -217,7 +217,6 @@ def _is_hit(value: object) -> bool | None:
 
 
 def _failure(trace: TraceRecord, chats: Sequence[SpanRecord]) -> str | None:
-    """Return why the trace's last call failed, where the proxy says that it did."""
     last = chats[-1] if chats else None
     attributes = {} if last is None else last.attributes
     metadata = mapping(attributes.get("metadata"))

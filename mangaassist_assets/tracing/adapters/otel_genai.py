@@ -255,7 +255,6 @@ def _stop_reason(span: SpanRecord) -> str | None:
 
 
 def _retrieval(span: SpanRecord) -> Stage:
-    """Return what a retrieval found; the conventions give each document an id and a score."""
     documents = [mapping(one) for one in sequence(span.attributes.get("gen_ai.retrieval.documents"))]
     identifiers = [name(one.get("id")) for one in documents]
     scores = [number(one.get("score")) for one in documents]

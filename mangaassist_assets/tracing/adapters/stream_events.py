@@ -88,7 +88,6 @@ def _tool_pieces(chunk: Mapping[str, object]) -> Iterator[tuple[str, dict[str, o
 
 
 def _figures(chunk: Mapping[str, object]) -> dict[str, Any]:
-    """Return stop reason and tokens that one event has, wherever its form has them."""
     inside = (mapping(chunk.get(key)) for key in ("message", "metadata", "messageStop"))
     parts = [read_response(one) for one in (chunk, *inside) if one]
     found = {

@@ -94,7 +94,6 @@ class _Level:
 
 
 def _levels(content: Mapping[str, object], envelopes: Sequence[str], depth: int) -> Iterator[Mapping[str, object]]:
-    """Yield an object and the objects in its envelopes, the outer ones first."""
     yield content
     if depth == 0:
         return

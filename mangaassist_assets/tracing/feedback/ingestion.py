@@ -138,17 +138,9 @@ class FeedbackIngestion:
     ) -> bool:
         """Store what was read, with the position after it, in one commit.
 
-        Args:
-            events: Events as `FeedbackRecord.to_dict` or `StoredIds.row` gives them; one that lacks its trace, bundle
-                or session waits.
-            rejects: Records that were none.
-            cursor: The position after all of them.
-            gaps: Places where records were lost.
-            erased: Keys of users whose events are not kept: only a hash of the event's id is.
-            after: The checkpoint that was read from; None takes the newest.
-
-        Returns:
-            Whether there was anything to commit.
+        Events are as `FeedbackRecord.to_dict` or `StoredIds.row` gives them; one that lacks its trace, bundle or
+        session waits, and of one of an erased user only a hash of its id is kept. `after` is the checkpoint that was
+        read from, by default the newest. Returns whether there was anything to commit.
 
         Raises:
             IngestionConflictError: Somebody ingested records since `after`; nothing was written.
@@ -163,12 +155,7 @@ class FeedbackIngestion:
         return True
 
     def table(self, release_bundle: str, *, erased: Collection[str] = ()) -> FeedbackTable:
-        """Return the distinct events of one bundle; what other bundles hold is not read.
-
-        Args:
-            release_bundle: The bundle.
-            erased: Keys of users whose events are left out, whatever is still at rest.
-        """
+        """Return the distinct events of one bundle, without those of `erased` users; no other bundle is read."""
         ingested = self._table.rows(release_bundle).select(EVENT_SCHEMA.names()).collect()
         if erased:
             ingested = ingested.filter(~pl.col("user_key").is_in(sorted(erased)).fill_null(value=False))
@@ -194,10 +181,7 @@ class FeedbackIngestion:
 
         A process that is killed in between leaves some in both places: moved again, they fall away as repeats.
 
-        Args:
-            waited: Events as `waiting` gave them.
-            joined: The same events with their trace and bundle.
-            erased: Keys of users whose events are not kept.
+        `waited` are events as `waiting` gave them, `joined` the same with their trace and bundle.
 
         Raises:
             IngestionConflictError: Others ingested records meanwhile; run again.
@@ -259,14 +243,10 @@ def ingest_new(
     pseudonym_key: bytes | None = None,
     limit: int = _LIMIT,
 ) -> FeedbackCounts:
-    """Ingest everything new of a source, batch by batch.
+    """Ingest everything new of a source, in batches and commits of `limit` records.
 
-    Args:
-        source: The stream, or what is delivered of it.
-        ingestion: Where to.
-        erased: Keys of users whose events are dropped.
-        pseudonym_key: The installation's secret, which makes pseudonyms of people's ids; without it they are dropped.
-        limit: Records of one batch, and of one commit.
+    Events of `erased` users are dropped. `pseudonym_key` is the installation's secret, which makes pseudonyms of
+    people's ids; without it they are dropped.
 
     Raises:
         IngestionConflictError: Others ingested records of the same source again and again meanwhile.

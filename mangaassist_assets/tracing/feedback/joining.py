@@ -61,7 +61,6 @@ class IngestedFacts:
         return {response_id: facts[0] for response_id, facts in found.items() if len(facts) == 1}
 
     def _newest(self, column: str, values: Sequence[str]) -> list[dict[str, Any]]:
-        """Return the newest rows of the turns that have one of the values in a column."""
         if not values:
             return []
         rows = self._table.rows().select(
@@ -104,12 +103,7 @@ def join_waiting(
 ) -> Joined:
     """Give every event that waits what its trace says, and move it into its bundle.
 
-    Args:
-        ingestion: Where events wait.
-        finders: Where traces are looked up; a later one is asked for what the earlier ones do not know.
-        pseudonym_key: See `ingest_new`.
-        now: The time, for what is overdue.
-        erased: Keys of users whose events are dropped.
+    A later one of the `finders` is asked for what the earlier ones do not know. Events of `erased` users are dropped.
 
     Raises:
         IngestionConflictError: Others ingested records again and again meanwhile; nothing is lost, run again.
@@ -161,7 +155,6 @@ def _distinct(waiting: Sequence[Mapping[str, Any]], numbers: Sequence[int], name
 
 
 def _joined(event: Mapping[str, Any], facts: TraceFacts, ids: StoredIds) -> dict[str, Any]:
-    """Return the event with what it lacked; what it says itself stays."""
     user = event["user_key"] or ids.user(facts.user)
     return {
         **event,

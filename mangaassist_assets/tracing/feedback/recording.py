@@ -129,13 +129,10 @@ def record_events(
     remembered: frozenset[tuple[str, str, str, str]] = frozenset(),
     threads: int = 4,
 ) -> Recording:
-    """Bring every event onto its trace.
+    """Record every event on its trace.
 
-    Args:
-        events: All distinct events of one bundle; the newest of a trace decides its tag.
-        recorder: The tracking server.
-        remembered: What `recorded_before` gave; traces with no other event are not looked at.
-        threads: Traces that are written at the same time.
+    `events` are all distinct ones of a bundle: the newest of a trace decides its tag. Traces of which all events are
+    `remembered`, by `recorded_before`, are not looked at. `threads` traces are written at the same time.
     """
     by_trace: dict[str, list[FeedbackRecord]] = defaultdict(list)
     for event in events:

@@ -136,7 +136,6 @@ def _is_whole_object(line: _Line) -> bool:
 
 
 def _parsed(content: bytes) -> object:
-    """Return the JSON value, or a text that says why there is none."""
     try:
         value: object = json.loads(content.decode("utf-8-sig"))
     except (ValueError, RecursionError) as error:
@@ -173,8 +172,6 @@ def _traces(document: Mapping[str, object]) -> tuple[list[ImportedTrace], list[s
 
 
 class _Counted(io.RawIOBase):
-    """Counts what is read, and stops a file that grows too much."""
-
     def __init__(self, stream: io.RawIOBase | IO[bytes], *, compressed: int | None, limits: Limits, name: str) -> None:
         self._stream = stream
         self._compressed = compressed
@@ -275,7 +272,6 @@ def _lines(reader: IO[bytes], limits: Limits) -> Iterator[_Line]:
 
 
 def _whole(reader: IO[bytes], limits: Limits) -> bytes | None:
-    """Return all of a file, or None where it is larger than one document may be or cannot be read to its end."""
     try:
         content = reader.read(limits.document + 1)
     except (EOFError, zlib.error):

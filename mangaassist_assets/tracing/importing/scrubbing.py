@@ -225,7 +225,6 @@ class Scrubber:
 
 
 def _cut(value: object, before: str) -> str:
-    """Return a value's JSON as long as the preview before."""
     return json.dumps(value, ensure_ascii=False)[: max(len(before), 40)]
 
 
@@ -262,7 +261,6 @@ def _unescaped(match: re.Match[str]) -> str:
 
 
 def _changed(before: Sequence[ImportedSpan], after: Sequence[ImportedSpan], key: str) -> object:
-    """Return what the root's inputs or outputs became, or None where they stayed."""
     for old, new in zip(before, after, strict=True):
         if old.parent_id is None and old.attributes.get(key) != new.attributes.get(key):
             return new.attributes.get(key)
@@ -270,7 +268,6 @@ def _changed(before: Sequence[ImportedSpan], after: Sequence[ImportedSpan], key:
 
 
 def _with_text(value: object, piece: str) -> object:
-    """Return one event of a stream with another piece of answer in the place of its own."""
     if isinstance(value, Mapping):
         return {
             key: piece

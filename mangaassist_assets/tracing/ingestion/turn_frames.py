@@ -34,7 +34,6 @@ _SCALARS: Mapping[object, pl.DataType] = {
 
 
 def _columns_of(kind: type[Any]) -> dict[str, pl.DataType]:
-    """Return the columns of a dataclass, by its fields and their types."""
     return {name: _column_type(hint) for name, hint in get_type_hints(kind).items()}
 
 

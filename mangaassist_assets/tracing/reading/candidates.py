@@ -57,7 +57,6 @@ def candidates_of(reader: FactReader) -> Candidates:
 
 
 def _from_full(one: _List, selected: frozenset[str]) -> tuple[RankedCandidate, ...]:
-    """Return the chunks of one span that lists all of them with ranks or scores."""
     return tuple(
         RankedCandidate(
             chunk_id=chunk_id,

@@ -40,11 +40,8 @@ def distinct_stages(
     as the retrieval belongs to that. What encloses several made spans of its stage, or the tools that it calls, is no
     stage.
 
-    Args:
-        spans: All spans, in the order they began.
-        stage_of: The stage of each span that has one, by its id.
-        made: Ids of those that an adapter added.
-        typed: Ids of those that have their stage by MLflow's type alone.
+    `spans` are in the order they began, `stage_of` has the stages by their ids; `made` are the ids of those that an
+    adapter added, `typed` of those that have their stage by MLflow's type alone.
     """
     if not made and not typed:
         return DistinctStages(spans=spans, demoted=frozenset(), within={})

@@ -213,7 +213,6 @@ class _Parsing:
         return turn, reason
 
     def _broken(self, bundle: str | None, session_id: str | None, message: str | None) -> str | None:
-        """Return the first reason why the trace cannot be a turn, or None."""
         if bundle is None:
             return self._missing(Tag.RELEASE_BUNDLE)
         if _valid_bundle_or_none(bundle) is None:

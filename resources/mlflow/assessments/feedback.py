@@ -18,8 +18,7 @@ from mangaassist_assets.tracing.feedback.recording import (
     TraceGoneError,
     TraceThumb,
 )
-from mangaassist_assets.triggers.thumb_history import ThumbOnTrace
-from mangaassist_assets.triggers.thumbs import PressedThumb, Thumb, TraceVote
+from mangaassist_assets.triggers.thumbs import PressedThumb, Thumb, ThumbOnTrace, TraceVote
 from resources.mlflow.traces.search import MlflowTraceFinder, infos_by_id
 from resources.mlflow.traces.store import TrackingStore, tables
 

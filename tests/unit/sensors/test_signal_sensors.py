@@ -19,8 +19,7 @@ from mangaassist_assets.tracing.feedback.sources import FeedbackBatch
 from mangaassist_assets.tracing.ingestion.stored_turns import TURNS_FILE
 from mangaassist_assets.tracing.ingestion.trace_sources import BundleSightings
 from mangaassist_assets.triggers.cursors import CursorError
-from mangaassist_assets.triggers.thumb_history import ThumbOnTrace
-from mangaassist_assets.triggers.thumbs import PressedThumb, Thumb, TraceVote
+from mangaassist_assets.triggers.thumbs import PressedThumb, Thumb, ThumbOnTrace, TraceVote
 from resources.aws.app_config import AppConfigResource
 from resources.aws.clients import AwsResource
 from resources.feedback.feedback_stream import KinesisFeedbackResource
