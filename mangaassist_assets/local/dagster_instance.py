@@ -57,8 +57,7 @@ def end_orphaned_runs(instance: dg.DagsterInstance) -> list[str]:
         owner = run.tags.get(OWNER_TAG)
         if owner is None or _driver(owner).is_alive():
             continue
-        instance.report_run_failed(run, f"the process {_driver(owner).pid} that drove this run is gone")
-        instance.event_log_storage.free_concurrency_slots_for_run(run.run_id)
+        _fail(instance, run, f"the process {_driver(owner).pid} that drove this run is gone")
         ended.append(run.run_id)
     return ended
 
@@ -77,12 +76,15 @@ def end_abandoned_runs(home: Home) -> int:
     with dg.DagsterInstance.from_config(str(home.dagster)) as instance:
         ended += len(end_orphaned_runs(instance))
         for run in instance.get_runs(dg.RunsFilter(statuses=under_way)):
-            if OWNER_TAG in run.tags:
-                continue
-            instance.report_run_failed(run, "Dagster was stopped while this run was under way")
-            instance.event_log_storage.free_concurrency_slots_for_run(run.run_id)
-            ended += 1
+            if OWNER_TAG not in run.tags:
+                _fail(instance, run, "Dagster was stopped while this run was under way")
+                ended += 1
     return ended
+
+
+def _fail(instance: dg.DagsterInstance, run: dg.DagsterRun, why: str) -> None:
+    instance.report_run_failed(run, why)
+    instance.event_log_storage.free_concurrency_slots_for_run(run.run_id)
 
 
 def end_left_behind(home: Home) -> list[int]:

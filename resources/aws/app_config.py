@@ -1,4 +1,4 @@
-"""AppConfig: deploying the chatbot's documents, telling which versions are in force, and polling them.
+"""AppConfig: deploying the chatbot's documents, which versions are in force, and polling them.
 
 Every document is validated here before it is stored: AppConfig's validators do it again on AWS, and nothing else does
 it locally.
@@ -59,7 +59,7 @@ class AppConfigResource(dg.ConfigurableResource):  # type: ignore[type-arg]
         """Bring a document into force and wait until it is.
 
         The content that is in force already makes no new version. Other content needs another `version`, or traces
-        could not tell the two apart.
+        could not distinguish the two.
 
         Raises:
             ConfigurationDocumentError: The document is not valid for this profile, or names an experiment that does not
@@ -194,7 +194,7 @@ class AppConfigResource(dg.ConfigurableResource):  # type: ignore[type-arg]
     ) -> Iterator[tuple[str, bytes | None]]:
         """Yield the version in force and those before it with their content, which is read only when it is asked for.
 
-        A profile that AppConfig does not host (S3, Parameter Store) has no history here: the data plane tells what is
+        A profile that AppConfig does not host (S3, Parameter Store) has no history here: the data plane states what is
         in force.
         """
         from botocore.exceptions import ClientError

@@ -78,7 +78,7 @@ class ConfigurationPoller:
         return _NO_EXPERIMENTS if document is None else _typed(document, ExperimentsDocument)
 
     def refresh(self) -> None:
-        """Poll all profiles now, whatever the service said about waiting; `failures` tells what could not be read."""
+        """Poll all profiles now, whatever the service said about waiting; `failures` names what could not be read."""
         with self._lock:
             for profile in PROFILES:
                 self._poll(profile)

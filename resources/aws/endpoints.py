@@ -1,4 +1,4 @@
-"""SageMaker endpoints: deploying a hash-checked model artifact, telling what is served, invoking.
+"""SageMaker endpoints: deploying a hash-checked model artifact, describing what is served, invoking.
 
 Names of models and endpoint configurations are made of what they hold, so deploying the same thing twice makes the
 same names and does nothing.
@@ -94,7 +94,7 @@ class SageMakerResource(dg.ConfigurableResource):  # type: ignore[type-arg]
     request_forms: dict[str, list[str]] = Field(
         default={},
         description="By endpoint name the forms of request that production uses, in place of the model pipeline's own: "
-        "text, inputs, query_passages. They count where traces do not tell.",
+        "text, inputs, query_passages. They count where traces do not state it.",
     )
     deployment_timeout_s: float = Field(default=1_800.0, gt=0, description="Seconds a deployment may take.")
     poll_interval_s: float = Field(default=0.5, gt=0, description="Seconds between two looks at a deployment.")

@@ -1,4 +1,4 @@
-"""SageMaker models: made once under a name that tells their content, tagged with where they come from."""
+"""SageMaker models: made once under a name made of their content, tagged with where they come from."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def create_once(create: Callable[[], object]) -> bool:
     try:
         create()
     except ClientError as error:
-        # The name tells the content, so what exists under it is what was asked for.
+        # The name is made of the content, so what exists under it is what was asked for.
         if error_code(error) != "ValidationException" or "already existing" not in error_message(error).lower():
             raise
         return False

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 _GZIP = b"\x1f\x8b"
 _CHUNK = 1 << 20
 _WINDOW = 1 << 14
-# What a decoder may need to see of a word or an escape before it can tell that it is wrong.
+# What a decoder may need to see of a word or an escape before it can know that it is wrong.
 _MARGIN = 16
 _DECODER = json.JSONDecoder()
 _BLANK = re.compile(r"[ \t\r\n]*")

@@ -3,7 +3,7 @@
 Keys are `prefix/YYYY/MM/DD/HH/…`; what Firehose could not process is under `prefix/processing-failed/` (Amazon Data
 Firehose, "Configure Amazon S3 object name format"). The position is the newest hour seen. Objects may come late, so
 the hours before it are listed again, and the objects that were read in them are remembered by a hash of their key.
-An event arrived, as far as can be told, when its object was written.
+An event arrived, as far as is known, when its object was written.
 """
 
 from __future__ import annotations
@@ -97,7 +97,7 @@ class DeliveredFeedback:
             maximum_bytes: What one object may hold, unpacked; Firehose buffers 128 MiB at most.
 
         Raises:
-            DeliveryUrlError: The URL is none of S3.
+            DeliveryUrlError: It is not a URL of S3.
         """
         match = _URL.fullmatch(url)
         if match is None:

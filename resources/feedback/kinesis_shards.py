@@ -2,7 +2,7 @@
 
 A shard is read only after its parents are drained, so the events of one session stay in order whatever happens to the
 shards (Amazon Kinesis Data Streams, "Strategies for resharding"). The position of a shard is `sequence@hour`: the last
-sequence number read, and the UTC hour until which nothing of the shard is unread. The hour tells whether records may
+sequence number read, and the UTC hour until which nothing of the shard is unread. The hour shows whether records may
 have been trimmed meanwhile. A drained shard is `SHARD_END` until Kinesis lists it no longer.
 """
 

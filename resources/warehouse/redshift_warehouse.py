@@ -40,14 +40,18 @@ _TYPES: dict[str, type[pl.DataType]] = {
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RedshiftTarget:
-    """Which database statements go to: a cluster with a user or a secret, or a serverless workgroup."""
+class RedshiftSettings:
+    """Which database statements go to (a cluster with a user or a secret, or a serverless workgroup), and how."""
 
     database: str
-    cluster_identifier: str | None = None
-    db_user: str | None = None
-    workgroup_name: str | None = None
-    secret_arn: str | None = None
+    staging_url: str
+    iam_role_arn: str
+    cluster_identifier: str | None
+    db_user: str | None
+    workgroup_name: str | None
+    secret_arn: str | None
+    timeout_s: float
+    poll_interval_s: float
 
     def __post_init__(self) -> None:
         if (self.cluster_identifier is None) == (self.workgroup_name is None):
@@ -57,8 +61,8 @@ class RedshiftTarget:
         if self.workgroup_name is not None and self.db_user is not None:
             raise ValueError("a Redshift workgroup takes no db_user: its user is the caller's IAM identity")
 
-    def arguments(self) -> dict[str, str]:
-        """Return the target as every call of the Data API takes it."""
+    def target(self) -> dict[str, str]:
+        """Return the database as every call of the Data API takes it."""
         named = {
             "Database": self.database,
             "ClusterIdentifier": self.cluster_identifier,
@@ -72,26 +76,15 @@ class RedshiftTarget:
 class RedshiftWarehouse:
     """Rows by release bundle in Redshift."""
 
-    def __init__(
-        self,
-        aws: AwsResource,
-        *,
-        target: RedshiftTarget,
-        staging_url: str,
-        iam_role_arn: str,
-        timeout_s: float,
-        poll_interval_s: float,
-    ) -> None:
-        staging = urlsplit(staging_url)
+    def __init__(self, aws: AwsResource, settings: RedshiftSettings) -> None:
+        staging, role = urlsplit(settings.staging_url), settings.iam_role_arn
         if staging.scheme != "s3" or not staging.netloc:
-            raise ValueError(f"staging_url is {staging_url!r}: COPY reads from S3, give s3://bucket/prefix")
+            raise ValueError(f"staging_url is {settings.staging_url!r}: COPY reads from S3, give s3://bucket/prefix")
         self._aws = aws
-        self._target = target
+        self._settings = settings
         self._bucket = staging.netloc
         self._prefix = staging.path.strip("/")
-        self._role = "default" if iam_role_arn == "default" else quoted(iam_role_arn)
-        self._timeout_s = timeout_s
-        self._poll_interval_s = poll_interval_s
+        self._role = "default" if role == "default" else quoted(role)
 
     def load(self, rows: Mapping[str, pl.DataFrame], *, release_bundle: str) -> bool:
         """Replace a bundle's rows in every table, in the one transaction of a batch; see `Warehouse.load`."""
@@ -122,7 +115,7 @@ class RedshiftWarehouse:
 
     def query(self, sql: str, parameters: Mapping[str, str] | None = None) -> pl.DataFrame:
         """Return what a statement selects; see `Warehouse.query`."""
-        arguments: dict[str, Any] = {"Sql": sql, **self._target.arguments()}
+        arguments: dict[str, Any] = {"Sql": sql, **self._settings.target()}
         if parameters:
             arguments["Parameters"] = [{"name": name, "value": value} for name, value in parameters.items()]
         submitted = self._call("execute_statement", **arguments)
@@ -153,7 +146,7 @@ class RedshiftWarehouse:
         ]
 
     def _run(self, statements: Sequence[str], *, token: str | None) -> None:
-        arguments: dict[str, Any] = {"Sqls": list(statements), **self._target.arguments()}
+        arguments: dict[str, Any] = {"Sqls": list(statements), **self._settings.target()}
         if token is not None:
             arguments["ClientToken"] = token
         self._wait(self._call("batch_execute_statement", **arguments)["Id"])
@@ -174,8 +167,8 @@ class RedshiftWarehouse:
             described = poll_until(
                 ended,
                 what=f"Redshift statement {statement_id}",
-                timeout_s=self._timeout_s,
-                interval_s=self._poll_interval_s,
+                timeout_s=self._settings.timeout_s,
+                interval_s=self._settings.poll_interval_s,
             )
         except DeadlineExceededError as error:
             self._call("cancel_statement", Id=statement_id)
@@ -210,7 +203,7 @@ class RedshiftWarehouse:
             statement = f" for statement {arguments['Id']}" if "Id" in arguments else ""
             raise WarehouseError(
                 f"Redshift's Data API refused {operation}{statement} ({error_code(error)}: {error_message(error)}); "
-                f"check the warehouse's settings ({self._target.arguments()}) and the caller's permissions"
+                f"check the warehouse's settings ({self._settings.target()}) and the caller's permissions"
             ) from error
         return answer
 

@@ -68,23 +68,9 @@ class RedshiftWarehouseResource(WarehouseResource):
         Raises:
             ValueError: The settings name no database, or two.
         """
-        from resources.warehouse.redshift_warehouse import RedshiftTarget, RedshiftWarehouse
+        from resources.warehouse.redshift_warehouse import RedshiftSettings, RedshiftWarehouse
 
-        target = RedshiftTarget(
-            database=self.database,
-            cluster_identifier=self.cluster_identifier,
-            db_user=self.db_user,
-            workgroup_name=self.workgroup_name,
-            secret_arn=self.secret_arn,
-        )
-        return RedshiftWarehouse(
-            self.aws,
-            target=target,
-            staging_url=self.staging_url,
-            iam_role_arn=self.iam_role_arn,
-            timeout_s=self.timeout_s,
-            poll_interval_s=self.poll_interval_s,
-        )
+        return RedshiftWarehouse(self.aws, RedshiftSettings(**self.model_dump(exclude={"aws"})))
 
 
 class DuckDbWarehouse:

@@ -87,11 +87,11 @@ class MemoryAws(AwsResource):
 class LocalMlflow(MlflowResource):
     """MLflow on its SQLite store in this process, with traces that are read from memory."""
 
-    traces: ClassVar[dict[str, MemorySource]] = {}
+    sources: ClassVar[dict[str, MemorySource]] = {}
     name: str
 
     def trace_source(self) -> Any:
-        return self.traces[self.name]
+        return self.sources[self.name]
 
 
 class NoEndpoints(SageMakerResource):
@@ -165,7 +165,7 @@ def open_platform(folder: Path, *, tracking_uri: str, instance: dg.DagsterInstan
     store = StoreResource(root=str(folder / "store"), cache_folder=str(folder / "cache"))
     name = str(folder)
     kinesis = MemoryAws.kinesis[name] = MemoryKinesis()
-    traces = LocalMlflow.traces[name] = MemorySource()
+    traces = LocalMlflow.sources[name] = MemorySource()
     app_config = AppConfigInMemory()
     for profile in ("prompts", "routing", "guardrails"):
         app_config.put(profile, {"version": "1"})

@@ -43,7 +43,7 @@ def redact(text: str | None, file: Path | None, vocabulary: Path | None, *, as_j
         data = sys.stdin.buffer.read() if file is None else file.read_bytes()
         lines = data.decode("utf-8-sig", errors="replace").splitlines()
     words = [] if vocabulary is None else vocabulary.read_text("utf-8-sig", errors="replace").splitlines()
-    emit(run_redact_lines(lines, vocabulary=words), render_redact, as_json=as_json)
+    emit(run_redact(lines, vocabulary=words), render_redact, as_json=as_json)
 
 
 @click.command("erase-user", cls=Command)
@@ -62,20 +62,8 @@ def erase_user(home: str | None, user_key: str | None, *, as_json: bool) -> None
     emit(report, render_erasure, as_json=as_json)
 
 
-def run_redact(text: str, *, vocabulary: Iterable[str] = (), conversation: bytes | None = None) -> dict[str, Any]:
-    """Redact one text; see `run_redact_lines`."""
-    return run_redact_lines([text], vocabulary=vocabulary, conversation=conversation)
-
-
-def run_redact_lines(
-    lines: Iterable[str], *, vocabulary: Iterable[str] = (), conversation: bytes | None = None
-) -> dict[str, Any]:
-    """Redact texts one by one and say what was found where.
-
-    Args:
-        lines: The texts; line ends are cut off.
-        vocabulary: Titles, characters and authors that are no personal data.
-        conversation: Key of one conversation (`conversation_key`), for placeholders that stay the same in it.
+def run_redact(lines: Iterable[str], *, vocabulary: Iterable[str] = ()) -> dict[str, Any]:
+    """Redact texts one by one and say what was found where; phrases of the vocabulary are no personal data.
 
     Returns:
         `messages`, each with the redacted `text`, the `counts` of its kinds, `found` (kind, start and end in characters
@@ -89,7 +77,7 @@ def run_redact_lines(
     words = phrases if len(phrases) else None
     # Bytes that are no UTF-8 arrive as half characters, which no terminal or file takes: each becomes a question mark.
     clean = (line.rstrip("\r\n").encode("utf-8", "replace").decode("utf-8") for line in lines)
-    messages = [_message(line, words, conversation) for line in clean]
+    messages = [_message(line, words) for line in clean]
     total: Counter[str] = Counter()
     for message in messages:
         total.update(message["counts"])
@@ -100,11 +88,11 @@ def run_redact_lines(
     }
 
 
-def _message(text: str, vocabulary: Vocabulary | None, conversation: bytes | None) -> dict[str, Any]:
+def _message(text: str, vocabulary: Vocabulary | None) -> dict[str, Any]:
     from mangaassist_assets.privacy import find_personal_data, redact
     from mangaassist_assets.privacy.folding import PLACEHOLDER
 
-    redacted = redact(text, conversation=conversation, vocabulary=vocabulary)
+    redacted = redact(text, vocabulary=vocabulary)
     return {
         "text": redacted.text,
         "counts": dict(redacted.counts),

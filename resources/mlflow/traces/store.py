@@ -50,7 +50,7 @@ class TrackingStore:
             timeout_s: Seconds that one statement, or the wait for a lock, may take.
 
         Raises:
-            TrackingStoreError: The URL is none, or names another database than SQLite or PostgreSQL.
+            TrackingStoreError: It is not a URL of SQLAlchemy, or names another database than SQLite or PostgreSQL.
         """
         self._url = _parsed(uri)
         self._timeout_s = timeout_s
