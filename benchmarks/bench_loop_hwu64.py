@@ -98,7 +98,7 @@ def run(home: Path, folder: Path, *, label_rate: float, seed: int) -> dict[str, 
         )
         loop = run_loop(session, release_bundle=bundle)
         after = evaluate_intent(session, data=test, model="challenger")
-        frame, _ = read_dataset(session.resources.store.snapshots(), "intent_dataset", bundle)
+        frame = read_dataset(session.resources.store.snapshots(), "intent_dataset", bundle).frame
     reviewed = sorted(set(frame.filter(frame["label_kind"] == "human")["intent"]))
     pipeline = next(pipeline for pipeline in loop["pipelines"] if pipeline["model"] == "intent_classifier")
     worse = {

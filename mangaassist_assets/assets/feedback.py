@@ -41,7 +41,7 @@ def feedback_events(
     from mangaassist_assets.tracing.feedback.bundle_feedback import ingest_feedback
     from mangaassist_assets.tracing.feedback.ingestion import EVENTS_FILE
     from mangaassist_assets.tracing.feedback.joining import IngestedFacts
-    from resources.mlflow.traces.trace_finder import MlflowTraceFinder
+    from resources.mlflow.traces.search import MlflowTraceFinder
 
     bundle, snapshots = context.partition_key, store.snapshots()
     feedback = ingest_feedback(

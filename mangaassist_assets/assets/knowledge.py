@@ -152,7 +152,7 @@ def retrieval_evaluation(
     a shopper of its tenant would; those whose documents that shopper must not see are left out and counted.
     """
     from mangaassist_assets.core.snapshots import canonical_json
-    from mangaassist_assets.datasets.sources.labelled_queries import labelled_queries
+    from mangaassist_assets.datasets.sources.training_corpus import labelled_queries
     from mangaassist_assets.retrieval.evaluation import EVALUATION_FILE, evaluate_candidate
     from mangaassist_assets.retrieval.stored_knowledge import read_candidate, read_chunks
 

@@ -26,6 +26,7 @@ from urllib.parse import unquote, urlsplit
 
 from mangaassist_assets.models.artifacts import ArtifactMismatchError, verify_artifact
 from resources.mlflow.registry import ARTIFACT_TAG
+from resources.mlflow.rest import all_pages
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -116,20 +117,18 @@ def stored_model(client: MlflowClient, experiment_id: str, *, kind: str, digest:
     """
     from mlflow.entities import LoggedModelStatus
 
-    token: str | None = None
-    while True:
-        page = client.search_logged_models(
+    models = all_pages(
+        lambda token: client.search_logged_models(
             [experiment_id],
             filter_string=f"tags.{ARTIFACT_TAG} = '{digest}' AND tags.{KIND_TAG} = '{kind}'",
             order_by=[{"field_name": "creation_timestamp", "ascending": True}],
             page_token=token,
         )
-        for model in page:
-            if model.status == LoggedModelStatus.READY and _holds(model, digest):
-                return LoggedArtifact(model_id=model.model_id, uri=model.artifact_location, digest=digest)
-        token = page.token
-        if not token:
-            return None
+    )
+    for model in models:
+        if model.status == LoggedModelStatus.READY and _holds(model, digest):
+            return LoggedArtifact(model_id=model.model_id, uri=model.artifact_location, digest=digest)
+    return None
 
 
 def save_model(

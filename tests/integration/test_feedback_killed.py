@@ -13,7 +13,7 @@ from mangaassist_assets.tracing.contract.names import Tag
 from mangaassist_assets.tracing.erasure import erase_user
 from mangaassist_assets.tracing.feedback.ingestion import FeedbackIngestion, ingest_new
 from resources.feedback.feedback_stream import KinesisFeedbackResource
-from resources.mlflow.erasure import MlflowUserTraces
+from resources.mlflow.personal_data import MlflowUserTraces
 from resources.mlflow.tracking import MlflowResource
 from tests.support.feedback_events import (
     BUNDLE,

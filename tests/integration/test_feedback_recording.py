@@ -23,7 +23,7 @@ from mangaassist_assets.tracing.feedback.recording import TraceGoneError, record
 from resources.aws.clients import AwsResource
 from resources.feedback.feedback_stream import KinesisFeedbackResource
 from resources.mlflow.assessments.feedback import MlflowFeedbackRecorder
-from resources.mlflow.erasure import MlflowUserTraces
+from resources.mlflow.personal_data import MlflowUserTraces
 from resources.mlflow.tracking import MlflowResource
 from resources.settings.privacy import PrivacyResource
 from resources.store import StoreResource

@@ -21,6 +21,7 @@ import pytest
 import requests
 
 from mangaassist_assets.models.artifacts import ArtifactMismatchError, seal_artifact, verify_artifact
+from mangaassist_assets.models.champion_challenger import Evaluation
 from mangaassist_assets.models.examples import IntentExample
 from mangaassist_assets.models.intent.fine_tuning import IntentTrainingConfig
 from mangaassist_assets.models.model_type_registry import load_model_type
@@ -41,6 +42,24 @@ pytestmark = pytest.mark.integration
 # Less than a request to a server that hangs takes: whoever logs has not waited for it.
 SOON = 4.0
 INTENTS = ("order_tracking", "return_request", "shipping_info")
+
+
+def evaluation(metric: str, score: float) -> Evaluation:
+    return Evaluation(
+        release_bundle="b1",
+        bundle_start_ms=0,
+        dataset_digest="cd" * 32,
+        champion_version="7",
+        challenger_version="8",
+        metric=metric,
+        champion_score=0.5,
+        challenger_score=score,
+        test_examples=321,
+        verdict="pass",
+        reasons=(),
+        table="**pass**",
+        details={},
+    )
 
 
 class KeywordModel:
@@ -443,19 +462,8 @@ class TestWhatARunTells:
             logged = run.log_model(directory, kind="intent_classifier", digest=digest)
             version = register(mlflow_resource, run, logged, f"intents-{uuid4().hex[:8]}")
         for _ in range(2):
-            folder = log_verdict(
-                client,
-                version,
-                champion_version="7",
-                verdict="pass",
-                metric="nDCG@10",
-                score=0.87654,
-                examples=321,
-                decision={"verdict": "pass", "slices": []},
-                markdown="**pass**",
-                chart=b"PNG",
-                dataset=DatasetInput(name="intent_dataset", sha256="cd" * 32, source="file:///d"),
-            )
+            decision = {"verdict": "pass", "slices": []}
+            folder = log_verdict(client, version, evaluation("nDCG@10", 0.87654), decision=decision, chart=b"PNG")
         tags = mlflow_resource.registry().get(version.name, version.version).tags
         stored = client.get_run(run.run_id)
         assert {name: tags[name] for name in tags if name.startswith("evalua")} == {
@@ -463,7 +471,6 @@ class TestWhatARunTells:
             "evaluated_against": "7",
             "evaluation_ndcg_at_10": "0.8765",
             "evaluation_examples": "321",
-            "evaluation_dataset_sha256": "cd" * 32,
         }
         files = [one.path for one in client.list_artifacts(run.run_id, folder)]
         assert files == [f"{folder}/decision.{kind}" for kind in ("json", "md", "png")]
@@ -473,17 +480,7 @@ class TestWhatARunTells:
     def test_a_version_without_a_run_cannot_keep_a_verdict(self, mlflow_resource):
         version = ModelVersion(name="m", version="1", source="s3://b/m", run_id=None, artifact_sha256=None)
         with pytest.raises(RegistryError, match="names no run"):
-            log_verdict(
-                mlflow_resource.client(),
-                version,
-                champion_version="7",
-                verdict="pass",
-                metric="accuracy",
-                score=1.0,
-                examples=1,
-                decision={},
-                markdown="",
-            )
+            log_verdict(mlflow_resource.client(), version, evaluation("accuracy", 1.0), decision={})
 
 
 @pytest.fixture(scope="module")

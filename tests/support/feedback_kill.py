@@ -28,7 +28,7 @@ from mangaassist_assets.tracing.feedback.sources import FeedbackBatch, FeedbackS
 from resources.aws.clients import AwsResource
 from resources.feedback.feedback_stream import KinesisFeedbackResource
 from resources.mlflow.assessments.feedback import MlflowFeedbackRecorder
-from resources.mlflow.erasure import MlflowUserTraces
+from resources.mlflow.personal_data import MlflowUserTraces
 from resources.mlflow.tracking import MlflowResource
 
 _PRELOADED = ["boto3", "deltalake", "mlflow", "mlflow.tracing.client", "polars", __name__]

@@ -18,7 +18,7 @@ from mangaassist_assets.cli.output import console, emit, new_table, say
 from mangaassist_assets.cli.session import CommandError, RunOutcome, Session, open_session
 
 if TYPE_CHECKING:
-    from mangaassist_assets.datasets.sources.golden_file import GoldenReading
+    from mangaassist_assets.datasets.sources.golden_file import GoldenMessage, GoldenReading
     from mangaassist_assets.datasets.sources.json_lines import Reject
     from mangaassist_assets.datasets.sources.utterances import Utterance
     from mangaassist_assets.privacy import Vocabulary
@@ -150,7 +150,7 @@ def _golden_reading(
 
 
 def _keep_golden(
-    session: Session, messages: Sequence[Utterance], *, vocabulary: Vocabulary, replace_golden: bool
+    session: Session, messages: Sequence[GoldenMessage], *, vocabulary: Vocabulary, replace_golden: bool
 ) -> None:
     from mangaassist_assets.datasets.sources.golden_set import SOURCE_FILE, keep_golden_set
 

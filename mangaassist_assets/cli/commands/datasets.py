@@ -6,6 +6,7 @@ Reads the store alone: no server is started.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -106,7 +107,7 @@ def rebuild_dataset(store: SnapshotStore, name: str) -> dict[str, Any]:
     from mangaassist_assets.models.pipelines import dataset_rebuild
 
     stored = find_version(store, name)
-    return rebuild(store, stored, dataset_rebuild(stored.asset)).to_dict()
+    return asdict(rebuild(store, stored, dataset_rebuild(stored.asset)))
 
 
 def render_list(report: Mapping[str, Any]) -> None:
@@ -159,7 +160,7 @@ def render_rebuild(report: Mapping[str, Any]) -> None:
 
 
 def _summary(stored: StoredVersion) -> dict[str, Any]:
-    from mangaassist_assets.datasets.versions.card_text import moment
+    from mangaassist_assets.datasets.versions.data_card import moment
 
     card = stored.card
     return {

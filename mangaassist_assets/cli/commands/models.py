@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 _VERDICT_TAG, _EXAMPLES_TAG = "evaluation_verdict", "evaluation_examples"
 _EVALUATION = "evaluation_"
-_NO_FIGURES = (_VERDICT_TAG, _EXAMPLES_TAG, "evaluation_dataset_sha256")
+_NO_FIGURES = (_VERDICT_TAG, _EXAMPLES_TAG)
 _DIGITS = 12
 _ALIASES = ("champion", "challenger")
 _NAMES = "intent, reranker, or the short name of another registered model."

@@ -155,8 +155,7 @@ def run_erasure(session: Session, *, user_id: str | None = None, user_key: str |
     from mangaassist_assets.lineage.personal_data import personal_data_lineage
     from mangaassist_assets.privacy import pseudonym
     from mangaassist_assets.tracing.erasure import erase_user, trace_ids_in_snapshots
-    from resources.mlflow.erasure import MlflowUserTraces
-    from resources.mlflow.lineage import MlflowTrainingRecords
+    from resources.mlflow.personal_data import MlflowTrainingRecords, MlflowUserTraces
 
     if (user_id is None) == (user_key is None):
         raise CommandError("name one user: an id on standard input, or a pseudonym with --user-key")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import closing
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -141,7 +142,7 @@ def run_simulation(
             progress=progress,
         )
     return {
-        **report.to_dict(),
+        **asdict(report),
         "rejected_lines": len(reading.rejects),
         "rejects_file": str(rejects_file) if rejects_file else None,
     }

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import difflib
 import unicodedata
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -87,43 +87,21 @@ def read_utterances(path: Path, *, known_intents: Collection[str] | None = None)
     Raises:
         UtteranceFileError: there is no such file, or it cannot be opened as one.
     """
-    utterances: list[Utterance] = []
-    rejects: list[Reject] = []
+    intents = None if known_intents is None else frozenset(known_intents)
     notes: list[Note] = []
-    blank_lines = 0
-    for item in iterate_utterances(path, known_intents=known_intents):
-        if item is None:
-            blank_lines += 1
-        elif isinstance(item, Reject):
-            rejects.append(item)
-        else:
-            utterance, note = item
-            utterances.append(utterance)
-            if note is not None:
-                notes.append(note)
+    items = list(iterate_lines(path, lambda line, number: utterance_of(json_object(line), number, notes, intents)))
     return UtteranceReading(
-        utterances=tuple(utterances), rejects=tuple(rejects), notes=tuple(notes), blank_lines=blank_lines
+        utterances=tuple(one for one in items if isinstance(one, Utterance)),
+        rejects=tuple(one for one in items if isinstance(one, Reject)),
+        notes=tuple(notes),
+        blank_lines=items.count(None),
     )
 
 
-def iterate_utterances(
-    path: Path, *, known_intents: Collection[str] | None = None
-) -> Iterator[tuple[Utterance, Note | None] | Reject | None]:
-    """Yield one item a line while reading: an utterance with what was repaired, a reject, or None for a blank line.
-
-    Holds one line of at most `MAX_LINE_BYTES` at a time, however long the lines of the file are.
-
-    Raises:
-        UtteranceFileError: there is no such file, or it cannot be opened as one.
-    """
-    intents = None if known_intents is None else frozenset(known_intents)
-    return iterate_lines(path, lambda line, number: utterance_of(json_object(line), number, intents))
-
-
 def utterance_of(
-    fields: JsonObject, number: int, known_intents: frozenset[str] | None = None
-) -> tuple[Utterance, Note | None]:
-    """Return the utterance of a line's fields, and what was repaired.
+    fields: JsonObject, number: int, notes: list[Note], known_intents: frozenset[str] | None = None
+) -> Utterance:
+    """Return the utterance of a line's fields; what was repaired is added to `notes`.
 
     Raises:
         LineError: a field is missing or of a wrong type.
@@ -139,7 +117,9 @@ def utterance_of(
         line_number=number,
         tenant=_tenant(fields),
     )
-    return utterance, None if note is None else Note(line_number=number, note=note)
+    if note is not None:
+        notes.append(Note(line_number=number, note=note))
+    return utterance
 
 
 def _text(fields: JsonObject) -> tuple[str, str | None]:

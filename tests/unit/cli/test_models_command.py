@@ -71,7 +71,6 @@ def session(tmp_path):
         evaluated_against="1",
         evaluation_accuracy="0.8123",
         evaluation_examples="400",
-        evaluation_dataset_sha256="e" * 64,
         champion_health="holding",
     )
     mlflow.add(RERANKER.model_name, kind="reranker", alias="champion", evaluation_ndcg_at_10="0.7000")

@@ -13,8 +13,12 @@ from mangaassist_assets.datasets.building.ranking_versions import title_queries
 from mangaassist_assets.datasets.building.rebuilding import rebuild, rebuild_reranker_dataset
 from mangaassist_assets.datasets.building.recorded_searches import recorded_search, searches_to_parquet
 from mangaassist_assets.datasets.building.reranker_dataset import RankingDatasetConfig, build_ranking_dataset
-from mangaassist_assets.datasets.sources.labelled_queries import labelled_queries
-from mangaassist_assets.datasets.sources.training_corpus import CORPUS_FILE, corpus_to_json, read_corpus
+from mangaassist_assets.datasets.sources.training_corpus import (
+    CORPUS_FILE,
+    corpus_to_json,
+    labelled_queries,
+    read_corpus,
+)
 from mangaassist_assets.datasets.sources.utterances import Utterance
 from mangaassist_assets.retrieval.evaluation import LabelledQuery, answerable_queries
 from mangaassist_assets.retrieval.tenants import UNTENANTED, TenantScope
@@ -53,7 +57,7 @@ def test_no_passage_of_another_tenant_stands_beside_a_query():
     )
     assert owners_of(dataset, "a") == {"StoreA", None}
     assert owners_of(dataset, "n") <= {None}
-    assert dataset.passages_left_out["of another tenant"] >= 2
+    assert dataset.provenance.passages_left_out["of another tenant"] >= 2
 
 
 def test_the_live_index_is_searched_as_the_shopper_would():
@@ -81,7 +85,7 @@ def test_a_document_of_another_tenant_answers_nobody_elses_question():
         make_turn("b", ["StoreB-1.md::0", "StoreB-2.md::0"], ("StoreB-1.md",), tenant="StoreB", message="parcels"),
     ]
     dataset = build_ranking_dataset([], turns, chunks=CHUNKS, search=finds(), config=EVERYTHING)
-    assert dataset.excluded["relevant document is of another tenant"] == 1
+    assert dataset.provenance.excluded["relevant document is of another tenant"] == 1
 
 
 def test_the_same_message_of_two_tenants_is_no_contradiction():
@@ -92,7 +96,7 @@ def test_the_same_message_of_two_tenants_is_no_contradiction():
         for owner in ("StoreA", "StoreB")
     ]
     dataset = build_ranking_dataset([], turns, chunks=CHUNKS, search=finds(), config=EVERYTHING)
-    assert dataset.conflicts == ()
+    assert dataset.provenance.conflicts == ()
 
 
 def test_titles_stand_in_as_queries_of_the_tenant_they_belong_to():
