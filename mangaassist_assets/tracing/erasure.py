@@ -6,7 +6,6 @@ Everything after that may be killed and run again. Only pseudonyms are kept and 
 
 from __future__ import annotations
 
-import io
 import json
 import re
 from collections.abc import Collection, Iterator, Mapping
@@ -189,6 +188,6 @@ def _names(path: UPath, user_key: str, trace_ids: frozenset[str]) -> bool:
 
 def _columns(path: UPath) -> pl.DataFrame:
     content = path.read_bytes()
-    present = pl.read_parquet_schema(io.BytesIO(content))
+    present = pl.read_parquet_schema(content)
     wanted = [name for name in (_USER_COLUMN, *_TRACE_COLUMNS, *_TRACE_LISTS) if name in present]
-    return pl.read_parquet(io.BytesIO(content), columns=wanted)
+    return pl.read_parquet(content, columns=wanted)

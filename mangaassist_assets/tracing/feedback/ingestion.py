@@ -11,7 +11,6 @@ An event that does not say its trace, bundle or session waits in a partition of 
 from __future__ import annotations
 
 import hashlib
-import io
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -98,7 +97,7 @@ def events_from_parquet(content: bytes) -> tuple[FeedbackRecord, ...]:
     Raises:
         SnapshotSchemaError: the table has other columns or types.
     """
-    frame = check_schema(pl.read_parquet(io.BytesIO(content)), EVENT_SCHEMA, "feedback_events")
+    frame = check_schema(pl.read_parquet(content), EVENT_SCHEMA, "feedback_events")
     return FeedbackTable(frame=frame, duplicates=0, conflicts=0).events
 
 

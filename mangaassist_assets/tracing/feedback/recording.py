@@ -7,7 +7,6 @@ being written, stays pending and is tried again.
 
 from __future__ import annotations
 
-import io
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -117,7 +116,7 @@ def recorded_before(content: bytes) -> frozenset[tuple[str, str, str, str]]:
         SnapshotSchemaError: the bytes are another table.
     """
     first = "delete the snapshot recorded_feedback, then "
-    frame = check_schema(pl.read_parquet(io.BytesIO(content)), STATE_SCHEMA, "recorded_feedback", first=first)
+    frame = check_schema(pl.read_parquet(content), STATE_SCHEMA, "recorded_feedback", first=first)
     kept = frame.filter(pl.col("state") == "recorded").select("event_id", "trace_id", "timestamp", "feedback")
     return frozenset(cast("Iterable[tuple[str, str, str, str]]", kept.iter_rows()))
 

@@ -11,7 +11,7 @@ from typing import Final
 from mangaassist_assets.privacy import redact
 from mangaassist_assets.tracing.adapters import in_contract_shape
 from mangaassist_assets.tracing.contract.names import SpanName
-from mangaassist_assets.tracing.contract.records import SpanRecord, TraceRecord
+from mangaassist_assets.tracing.contract.records import TraceRecord
 from mangaassist_assets.tracing.contract.turns import ChatTurn
 from mangaassist_assets.tracing.contract.values import decoded
 from mangaassist_assets.tracing.reading.mapping import FACTS, Part, Place, Section, TraceMapping
@@ -161,19 +161,16 @@ def inspect(traces: Iterable[TraceRecord], mapping: TraceMapping, *, pseudonym_k
         for section, names in FACTS.items()
         for name in sorted(f"{section}.{fact}" for fact in names)
     )
+    spans = sorted(seen.spans.items(), key=lambda item: (-item[1], item[0][0]))
     return Inspection(
         traces=count,
         turns=turns,
         outcomes=dict(seen.outcomes.most_common()),
         facts=facts,
-        spans=tuple((name, stage, traces) for (name, stage), traces in sorted(seen.spans.items(), key=_by_count)),
+        spans=tuple((name, stage, traces) for (name, stage), traces in spans),
         problems=dict(seen.problems.most_common()),
         proposals=_proposals(seen, {name for name in seen.found if seen.found[name] == count}),
     )
-
-
-def _by_count(item: tuple[tuple[str, str | None], int]) -> tuple[int, str]:
-    return -item[1], item[0][0]
 
 
 def _note(seen: _Seen, trace: TraceRecord, reading: TraceReading, mapping: TraceMapping) -> None:
@@ -235,18 +232,14 @@ def _keys_of(trace: TraceRecord, view: TraceView) -> Iterator[tuple[Place, str |
     parts: tuple[Part, ...] = ("attributes", "inputs", "outputs")
     for span in trace.spans:
         stage = view.stage_of.get(span.span_id)
+        is_root = view.root is not None and span.span_id == view.root.span_id
+        where = "root" if is_root else stage or "any"
         for part in parts:
             said = decoded(getattr(span, part))
             if isinstance(said, Mapping):
                 for key, value in said.items():
                     if key:
-                        yield Place(_where(span, stage, view), part, (str(key),)), stage, value
-
-
-def _where(span: SpanRecord, stage: str | None, view: TraceView) -> str:
-    if view.root is not None and span.span_id == view.root.span_id:
-        return "root"
-    return stage or "any"
+                        yield Place(where, part, (str(key),)), stage, value
 
 
 def _proposals(seen: _Seen, always: set[str]) -> dict[str, tuple[str, ...]]:

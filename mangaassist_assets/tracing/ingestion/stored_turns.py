@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from typing import TYPE_CHECKING
 
 from mangaassist_assets.core.bundles import TURNS_ASSET
@@ -23,14 +22,14 @@ def read_turns(store: SnapshotStore, release_bundle: str) -> list[ChatTurn]:
     """Return the chat turns of a bundle, ordered by (timestamp_ms, trace_id)."""
     from mangaassist_assets.tracing.ingestion.turn_frames import turns_from_parquet
 
-    return turns_from_parquet(store.read(store.latest(TURNS_ASSET, partition=release_bundle), TURNS_FILE))
+    return turns_from_parquet(_content(store, release_bundle, TURNS_FILE))
 
 
 def read_turn_frame(store: SnapshotStore, release_bundle: str) -> pl.DataFrame:
-    """Return the chat turns of a bundle as they are stored, in TURN_SCHEMA of this version or an earlier one."""
+    """Return the chat turns of a bundle as they are stored, in TURN_SCHEMA."""
     import polars as pl
 
-    return pl.read_parquet(io.BytesIO(store.read(store.latest(TURNS_ASSET, partition=release_bundle), TURNS_FILE)))
+    return pl.read_parquet(_content(store, release_bundle, TURNS_FILE))
 
 
 def read_presence(store: SnapshotStore, release_bundle: str) -> list[TracePresence]:
@@ -39,7 +38,6 @@ def read_presence(store: SnapshotStore, release_bundle: str) -> list[TracePresen
 
     from mangaassist_assets.tracing.ingestion.coverage import TracePresence
 
-    content = store.read(store.latest(TURNS_ASSET, partition=release_bundle), PRESENCE_FILE)
     return [
         TracePresence(
             trace_id=row["trace_id"],
@@ -50,7 +48,7 @@ def read_presence(store: SnapshotStore, release_bundle: str) -> list[TracePresen
             candidates=row["candidate_count"],
             blocked=bool(row["guardrail_blocked"]),
         )
-        for row in pl.read_parquet(io.BytesIO(content)).iter_rows(named=True)
+        for row in pl.read_parquet(_content(store, release_bundle, PRESENCE_FILE)).iter_rows(named=True)
     ]
 
 
@@ -60,7 +58,11 @@ def read_mined_thumbs(store: SnapshotStore) -> dict[str, tuple[int, int]]:
 
     thumbs: dict[str, tuple[int, int]] = {}
     for bundle in store.partitions(TURNS_ASSET):
-        content = store.read(store.latest(TURNS_ASSET, partition=bundle), TURNS_FILE)
-        feedback = pl.read_parquet(io.BytesIO(content), columns=["user_feedback"])["user_feedback"]
+        content = _content(store, bundle, TURNS_FILE)
+        feedback = pl.read_parquet(content, columns=["user_feedback"])["user_feedback"]
         thumbs[bundle] = (int((feedback == "thumbs_up").sum()), int((feedback == "thumbs_down").sum()))
     return thumbs
+
+
+def _content(store: SnapshotStore, release_bundle: str, file: str) -> bytes:
+    return store.read(store.latest(TURNS_ASSET, partition=release_bundle), file)

@@ -5,7 +5,6 @@ The same turns give the same bytes whatever order they came in, so that the dige
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
 from operator import attrgetter
@@ -102,7 +101,7 @@ def turns_from_frame(frame: pl.DataFrame) -> list[ChatTurn]:
 
 def turns_from_parquet(content: bytes) -> list[ChatTurn]:
     """Return the turns of a stored table in TURN_SCHEMA; raises SnapshotSchemaError for another table."""
-    return turns_from_frame(pl.read_parquet(io.BytesIO(content)))
+    return turns_from_frame(pl.read_parquet(content))
 
 
 def _turn(row: dict[str, Any]) -> ChatTurn:
