@@ -230,7 +230,6 @@ def _request_id(seed: int, release_bundle: str, utterance: Utterance) -> str:
 
 
 def _reply_of(turn: ChatTurn) -> ChatReply:
-    """Return the reply that a stored turn was."""
     selected = sorted(
         (one for one in turn.candidates if one.selected), key=lambda one: one.rerank_rank or one.retrieval_rank
     )

@@ -92,7 +92,6 @@ def build_intent_version(snapshots: SnapshotStore, bundle: str, *, config: Inten
 
 
 def _of_others(labels: Collection[IntentLabel], erased: Collection[str]) -> list[IntentLabel]:
-    """Return the labels that no erased user wrote."""
     return [label for label in labels if label.user_key not in erased]
 
 

@@ -116,7 +116,6 @@ def _ranking_dataset(
     config: RankingDatasetConfig = DEFAULT_RANKING_DATASET,
     progress: Callable[[int, int], None] | None = None,
 ) -> BuiltDataset:
-    """Build a ranking dataset whose passages and vocabulary are those of the knowledge."""
     queries = [one.text for one in base if one.relevant_documents]
     queries += [turn.learnable_text for turn in turns if turn.expected_documents]
     return build_ranking_dataset(

@@ -176,7 +176,6 @@ def _texts(frame: pl.DataFrame) -> Iterable[str]:
 
 
 def _markdown(card: DataCard) -> str:
-    """Return the card for a person: one screen of counts, then what was left out, then how to make it again."""
     lines = [
         f"# {card.kind.capitalize()} dataset {card.version[:12]}",
         "",
