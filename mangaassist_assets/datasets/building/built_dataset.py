@@ -38,9 +38,7 @@ class DatasetConfig:
     def settings(self) -> dict[str, Any]:
         """Return what decides the rows besides the inputs, as JSON values."""
         values = {name: getattr(self, name) for name in self.__dataclass_fields__ if name not in _NOT_SETTINGS}
-        return {
-            name: asdict(value) if hasattr(value, "__dataclass_fields__") else value for name, value in values.items()
-        }
+        return {name: value if isinstance(value, int) else asdict(value) for name, value in values.items()}
 
     def with_settings(self, settings: Mapping[str, Any], *, as_of_ms: int | None) -> Self:
         """Return the configuration that a data card records; the vocabulary comes from the knowledge."""

@@ -18,7 +18,7 @@ from mangaassist_assets.datasets.building.intent_candidates import (
     usable_labels,
 )
 from mangaassist_assets.datasets.building.selection import select
-from mangaassist_assets.datasets.guards.holdout_history import NO_HOLDOUT_HISTORY, HoldoutHistory
+from mangaassist_assets.datasets.guards.leakage import NO_HOLDOUT_HISTORY, HoldoutHistory
 from mangaassist_assets.datasets.guards.poisoning import ShopperHistory, TrustConfig, admit
 from mangaassist_assets.datasets.guards.redaction_pass import RedactionPass
 from mangaassist_assets.datasets.schema import INTENT_SCHEMA, Split

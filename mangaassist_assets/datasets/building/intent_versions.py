@@ -17,8 +17,7 @@ from mangaassist_assets.datasets.building.intent_dataset import (
     carried_labels,
     pinned_sides,
 )
-from mangaassist_assets.datasets.guards.holdout_history import holdout_history_of
-from mangaassist_assets.datasets.guards.leakage import find_leaks, refuse_leaks
+from mangaassist_assets.datasets.guards.leakage import find_leaks, holdout_history_of, refuse_leaks
 from mangaassist_assets.datasets.guards.poisoning import shopper_history
 from mangaassist_assets.datasets.sources.golden_set import read_golden
 from mangaassist_assets.datasets.sources.training_corpus import read_corpus

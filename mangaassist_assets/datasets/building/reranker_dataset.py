@@ -28,7 +28,7 @@ from mangaassist_assets.datasets.building.passages import (
 )
 from mangaassist_assets.datasets.building.reviewed_queries import KnownQuery, base_queries, reviewed_queries
 from mangaassist_assets.datasets.building.selection import select
-from mangaassist_assets.datasets.guards.holdout_history import NO_HOLDOUT_HISTORY, HoldoutHistory
+from mangaassist_assets.datasets.guards.leakage import NO_HOLDOUT_HISTORY, HoldoutHistory
 from mangaassist_assets.datasets.guards.redaction_pass import RedactionPass
 from mangaassist_assets.datasets.schema import RANKING_SCHEMA
 from mangaassist_assets.datasets.sources.utterances import Utterance
