@@ -189,13 +189,8 @@ def _log_decision(mlflow: MlflowResource, pipeline: ModelPipeline, judged: "Judg
     log_verdict(
         mlflow.client(),
         mlflow.registry().get(pipeline.model_name, evaluation.challenger_version),
-        champion_version=evaluation.champion_version,
-        verdict=evaluation.verdict,
-        metric=evaluation.metric,
-        score=evaluation.challenger_score,
-        examples=evaluation.test_examples,
+        evaluation,
         decision=judged.decision.to_dict(),
-        markdown=evaluation.table,
         chart=chart,
     )
     return chart

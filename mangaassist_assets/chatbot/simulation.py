@@ -21,6 +21,7 @@ from typing import Protocol
 from mangaassist_assets.chatbot.orchestrator import Chatbot, ChatReply, ChatRequest
 from mangaassist_assets.chatbot.shopper import AnswerCheck, Judgement, ShopperBehaviour, generator_for, judge
 from mangaassist_assets.core.bundles import validate_bundle
+from mangaassist_assets.core.errors import OperatorError
 from mangaassist_assets.datasets.sources.utterances import Utterance
 from mangaassist_assets.tracing.contract.names import ANSWER_CORRECTNESS
 from mangaassist_assets.tracing.contract.turns import ChatTurn, Feedback
@@ -29,11 +30,11 @@ from mangaassist_assets.tracing.feedback.events import FeedbackRecord, feedback_
 REVIEWER = "simulated-reviewer"
 
 
-class LostTracesError(RuntimeError):
+class LostTracesError(OperatorError, RuntimeError):
     """Turns were driven whose traces the tracking server does not have."""
 
 
-class SimulationError(RuntimeError):
+class SimulationError(OperatorError, RuntimeError):
     """The simulation ran, but nothing of it can be used."""
 
 

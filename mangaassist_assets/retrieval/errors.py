@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from mangaassist_assets.core.errors import OperatorError
 
-class KnowledgeError(RuntimeError):
+
+class KnowledgeError(OperatorError, RuntimeError):
     """The knowledge cannot be read, embedded or indexed; base of this package's errors."""
 
 

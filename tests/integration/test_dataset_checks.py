@@ -88,12 +88,10 @@ def labelled(tmp_path_factory, demo, cache) -> StoreResource:
 
 
 @pytest.fixture(scope="module")
-def with_datasets(tmp_path_factory, labelled) -> StoreResource:
-    """A store in which both datasets are built as well; not to be changed."""
+def with_datasets(tmp_path_factory, labelled) -> tuple[StoreResource, list[dg.ExecuteInProcessResult]]:
+    """A store in which both datasets are built and checked as well, with the two runs; not to be changed."""
     resource = copy_of(labelled, tmp_path_factory.mktemp("built"))
-    for bundle in (FIRST, SECOND):
-        assert materialize(resource, bundle, checks=()).success
-    return resource
+    return resource, [materialize(resource, bundle) for bundle in (FIRST, SECOND)]
 
 
 def copy_of(resource: StoreResource, folder: Path) -> StoreResource:
@@ -113,7 +111,7 @@ def store(resource) -> SnapshotStore:
 
 @pytest.fixture
 def built_resource(with_datasets, tmp_path) -> StoreResource:
-    return copy_of(with_datasets, tmp_path)
+    return copy_of(with_datasets[0], tmp_path)
 
 
 @pytest.fixture
@@ -150,9 +148,10 @@ def test_every_check_is_blocking_and_partitioned():
             assert spec.partitions_def == release_bundles
 
 
-def test_the_demos_bundles_pass_every_check(resource, store):
-    for bundle in (FIRST, SECOND):
-        result = materialize(resource, bundle)
+def test_the_demos_bundles_pass_every_check(with_datasets):
+    resource, results = with_datasets
+    store = resource.snapshots()
+    for result in results:
         assert result.success
         found = verdicts(result)
         assert set(found) == CHECK_NAMES
@@ -226,13 +225,13 @@ def test_a_past_bundle_built_again_after_newer_ones_comes_out_as_it_did(built_re
     assert built.equals(read_dataset(store, "intent_dataset", SECOND).frame)
 
 
-def test_a_version_as_of_an_earlier_time_knows_less_and_the_newer_one_stays_stored(resource, store):
-    assert materialize(resource, FIRST).success
+def test_a_version_as_of_an_earlier_time_knows_less_and_the_newer_one_stays_stored(built_resource):
+    store = built_resource.snapshots()
     whole = store.latest("intent_dataset", partition=FIRST)
     version = read_dataset(store, "intent_dataset", FIRST)
     early_ms = int(version.frame["labelled_ms"].drop_nulls().median())
     assert version.card.as_of_ms == version.frame["labelled_ms"].max()
-    assert materialize(resource, FIRST, checks=(), as_of_ms=early_ms).success
+    assert materialize(built_resource, FIRST, checks=(), as_of_ms=early_ms).success
     early = read_dataset(store, "intent_dataset", FIRST)
     assert early.card.as_of_ms == early_ms
     assert 0 < early.frame["labelled_ms"].drop_nulls().max() <= early_ms

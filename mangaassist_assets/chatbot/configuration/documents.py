@@ -290,7 +290,7 @@ def parse_document(profile: str, content: bytes | str) -> Document:
     Raises:
         ConfigurationDocumentError: Unknown profile, no JSON object, or a field that is wrong; names each of them.
     """
-    model = _MODELS.get(profile)
+    model = next((model for name, model in _MODELS.items() if name == profile), None)
     if model is None:
         raise ConfigurationDocumentError(
             profile, (Problem(field="", reason=f"there is no such profile; there are {sorted(_MODELS)}"),)

@@ -15,11 +15,11 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from mangaassist_assets.core.shoppers import shopper_of
 from mangaassist_assets.core.text_keys import normalise_text
 from mangaassist_assets.datasets.guards.limits import Caps
 from mangaassist_assets.datasets.schema import TRUST
 from mangaassist_assets.labelling.intent_labels import IntentLabel
+from mangaassist_assets.privacy import shopper_of
 
 _DAY_MS = 24 * 60 * 60 * 1000
 

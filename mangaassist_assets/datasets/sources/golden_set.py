@@ -140,7 +140,7 @@ def read_golden(store: SnapshotStore) -> list[str]:
 
 def _row(one: GoldenMessage) -> dict[str, object]:
     row: dict[str, object] = {"text": one.text, "intent": one.intent, "relevant_documents": one.relevant_documents}
-    reference = {"answers": one.answers, "contexts": one.contexts}
+    reference: dict[str, object] = {"answers": one.answers, "contexts": one.contexts}
     return row | {name: texts for name, texts in reference.items() if texts}
 
 

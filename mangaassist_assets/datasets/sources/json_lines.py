@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
+from mangaassist_assets.core.errors import OperatorError
 from mangaassist_assets.core.snapshots import canonical_json
 
 MAX_LINE_BYTES = 1_048_576  # a text of 100 kB may be six times as long when every character is escaped
@@ -28,7 +29,7 @@ _UNICODE_ESCAPE = re.compile(r"\\u([0-9A-Fa-f]{4})")
 T = TypeVar("T")
 
 
-class UtteranceFileError(ValueError):
+class UtteranceFileError(OperatorError, ValueError):
     """The file as a whole cannot be read."""
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import polars as pl
 
-from mangaassist_assets.core.text_slices import language_of
+from mangaassist_assets.core.text_keys import language_of
 from mangaassist_assets.datasets.guards.redaction_pass import RedactionReport
 from mangaassist_assets.datasets.schema import SPLITS
 from mangaassist_assets.labelling.intent_labels import LabelConflict

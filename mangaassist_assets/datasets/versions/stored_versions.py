@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from mangaassist_assets.core.bundles import bundles_until
+from mangaassist_assets.core.errors import OperatorError
 from mangaassist_assets.core.snapshots import Snapshot, SnapshotDamagedError, SnapshotStore
 from mangaassist_assets.datasets.guards.leakage import EarlierVersion
 from mangaassist_assets.datasets.versions.data_card import DataCard
@@ -31,7 +32,7 @@ class ImmutableVersionError(ValueError):
     """Something else was to be stored under the name of a version."""
 
 
-class UnknownVersionError(LookupError):
+class UnknownVersionError(OperatorError, LookupError):
     """No stored version has this name, or more than one has."""
 
 

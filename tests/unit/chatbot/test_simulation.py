@@ -19,8 +19,8 @@ from mangaassist_assets.chatbot.simulation import (
 from mangaassist_assets.core.bundles import InvalidBundleError
 from mangaassist_assets.datasets.sources.utterances import Utterance
 from mangaassist_assets.tracing.contract.turns import ChatTurn
-from mangaassist_assets.tracing.reading.turn_reader import read_turns
 from tests.support.store_chatbot import MemoryReviewer, MemorySink, MemoryStream, RuleEndpoint, store_chatbot
+from tests.support.turn_reading import read_turns
 
 BUNDLE = "2026.03.24-rc2"
 
