@@ -75,6 +75,7 @@ def chunk_embeddings(
     from mangaassist_assets.retrieval.stored_knowledge import (
         EMBEDDINGS_CARD_FILE,
         VECTORS_FILE,
+        EmbeddingsCard,
         read_chunks,
         vectors_to_bytes,
     )
@@ -83,11 +84,11 @@ def chunk_embeddings(
     chunks = read_chunks(snapshots)
     embedder = embeddings.embedder()
     vectors, report = embed_chunks(chunks, embedder, store.embedding_cache())
-    card = {
-        "model_id": embedder.model_id,
-        "dimension": embedder.dimension,
-        "chunks_digest": snapshots.latest("knowledge_chunks").digest,
-    }
+    card = EmbeddingsCard(
+        model_id=embedder.model_id,
+        dimension=embedder.dimension,
+        chunks_digest=snapshots.latest("knowledge_chunks").digest,
+    )
     snapshot = snapshots.write(
         "chunk_embeddings", {VECTORS_FILE: vectors_to_bytes(vectors), EMBEDDINGS_CARD_FILE: canonical_json(card)}
     )

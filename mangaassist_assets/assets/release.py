@@ -24,7 +24,7 @@ def runtime_configuration(
     One row is one configuration profile with its last completed deployment (a rolled-back one does not count), the
     version that chatbots answer with, the fields that this platform does not know, and what is wrong with it.
     """
-    from mangaassist_assets.chatbot.configuration.stored_review import PROFILES_FILE, plain_reviews, review_figures
+    from mangaassist_assets.chatbot.configuration.review import PROFILES_FILE, plain_reviews, review_figures
     from mangaassist_assets.core.snapshots import canonical_json
 
     reviews = plain_reviews(app_config.review())

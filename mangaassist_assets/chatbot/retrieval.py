@@ -15,8 +15,9 @@ from mangaassist_assets.chatbot.shadow import TurnShadows
 from mangaassist_assets.chatbot.tracer import ActiveSpan, TurnTracer
 from mangaassist_assets.retrieval.chunking import embedding_text
 from mangaassist_assets.retrieval.pipeline import Reranker, RetrievalPipeline, Retrieved, Span, put_candidates
+from mangaassist_assets.retrieval.search_index import SearchIndex
 from mangaassist_assets.retrieval.tenants import TenantScope
-from mangaassist_assets.retrieval.types import Embedder, Hit, PassageSearch
+from mangaassist_assets.retrieval.types import Embedder, Hit
 from mangaassist_assets.tracing.contract.names import Attribute, SpanName, Tag
 
 _RERANKER_CHARACTERS = 2_000
@@ -30,7 +31,7 @@ _SYSTEMS: Final[Mapping[SpanName, str]] = {
 class Retriever:
     """Finds passages in the live index generation; `reranker` is None where none could be trained."""
 
-    def __init__(self, *, index: PassageSearch, embedder: Embedder, reranker: Endpoint | None) -> None:
+    def __init__(self, *, index: SearchIndex, embedder: Embedder, reranker: Endpoint | None) -> None:
         self._index = index
         self._embedder = embedder
         self._reranker = reranker

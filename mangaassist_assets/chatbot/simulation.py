@@ -150,6 +150,13 @@ def simulate(
     started = time.perf_counter()
     known = earlier or {}
     driven: list[_Driven] = []
+
+    def store_and_annotate(part: Sequence[_Driven]) -> None:
+        chatbot.flush()
+        # A thumb goes to the stream before it is put on the trace: one that is there was published.
+        feedback.publish([event for item in part if (event := _event(item, release_bundle)) is not None])
+        list(reviewers.map(lambda item: _annotate(item, reviewer, thumbs_on_traces=config.thumbs_on_traces), part))
+
     # The background thread stores and annotates one portion while the shoppers drive the next.
     with (
         ThreadPoolExecutor(config.threads, thread_name_prefix="shopper") as shoppers,
@@ -166,16 +173,7 @@ def simulate(
             )
             if saying is not None:
                 saying.result()
-            saying = background.submit(
-                _store_and_say,
-                part,
-                chatbot=chatbot,
-                feedback=feedback,
-                reviewer=reviewer,
-                release_bundle=release_bundle,
-                thumbs_on_traces=config.thumbs_on_traces,
-                pool=reviewers,
-            )
+            saying = background.submit(store_and_annotate, part)
             driven += part
             if progress is not None:
                 progress(len(driven), len(utterances))
@@ -231,7 +229,6 @@ def _request_id(seed: int, release_bundle: str, utterance: Utterance) -> str:
 
 
 def _reply_of(turn: ChatTurn) -> ChatReply:
-    """Return the reply that a stored turn was."""
     selected = sorted(
         (one for one in turn.candidates if one.selected), key=lambda one: one.rerank_rank or one.retrieval_rank
     )
@@ -250,36 +247,20 @@ def _reply_of(turn: ChatTurn) -> ChatReply:
     )
 
 
-def _store_and_say(
-    part: Sequence[_Driven],
-    *,
-    chatbot: Chatbot,
-    feedback: FeedbackPublisher,
-    reviewer: TraceReviewer,
-    release_bundle: str,
-    thumbs_on_traces: bool,
-    pool: ThreadPoolExecutor,
-) -> None:
-    """Wait until the traces of a portion are stored, publish its thumbs, put thumbs and reviews on the traces."""
-    chatbot.flush()
-    # A thumb goes to the stream before it is put on the trace: one that is there was published.
-    feedback.publish([event for item in part if (event := _event(item, release_bundle)) is not None])
-
-    def put(item: _Driven) -> None:
-        reply, judgement, earlier = item.reply, item.judgement, item.earlier
-        if thumbs_on_traces and (thumb := _new_thumb(item)) is not None:
-            reviewer.record_feedback(reply.trace_id, thumb, user_key=reply.user_key, timestamp_ms=_pressed_at(item))
-        if judgement.reviewed:
-            intent = None if earlier and earlier.expected_intent else item.utterance.intent
-            documents = () if earlier and earlier.expected_documents else item.utterance.relevant_documents
-            if intent is not None or documents:
-                reviewer.record_review(
-                    reply.trace_id, expected_intent=intent, relevant_documents=documents, reviewer=REVIEWER
-                )
-            if judgement.answer_correct is not None and not _has_answer_review(earlier):
-                reviewer.record_answer_review(reply.trace_id, correct=judgement.answer_correct, reviewer=REVIEWER)
-
-    list(pool.map(put, part))
+def _annotate(item: _Driven, reviewer: TraceReviewer, *, thumbs_on_traces: bool) -> None:
+    """Put the thumb and the review of a turn on its trace, as far as it lacks them."""
+    reply, judgement, earlier = item.reply, item.judgement, item.earlier
+    if thumbs_on_traces and (thumb := _new_thumb(item)) is not None:
+        reviewer.record_feedback(reply.trace_id, thumb, user_key=reply.user_key, timestamp_ms=_pressed_at(item))
+    if judgement.reviewed:
+        intent = None if earlier and earlier.expected_intent else item.utterance.intent
+        documents = () if earlier and earlier.expected_documents else item.utterance.relevant_documents
+        if intent is not None or documents:
+            reviewer.record_review(
+                reply.trace_id, expected_intent=intent, relevant_documents=documents, reviewer=REVIEWER
+            )
+        if judgement.answer_correct is not None and not _has_answer_review(earlier):
+            reviewer.record_answer_review(reply.trace_id, correct=judgement.answer_correct, reviewer=REVIEWER)
 
 
 def _has_answer_review(earlier: ChatTurn | None) -> bool:

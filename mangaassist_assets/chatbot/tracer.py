@@ -148,7 +148,6 @@ class TurnTracer:
         return self._at(clock)
 
     def _at(self, clock: int) -> int:
-        """Return when something happened that the clock timed."""
         return self._start_ns + clock - (clock if self._clock_zero is None else self._clock_zero)
 
     def _close(self, span: ActiveSpan, error: BaseException | None) -> None:

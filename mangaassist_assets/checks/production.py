@@ -83,7 +83,7 @@ def build_endpoint_check(pipeline: ModelPipeline) -> dg.AssetChecksDefinition:
 )
 def configuration_is_valid(context: dg.AssetCheckExecutionContext, store: StoreResource) -> dg.AssetCheckResult:
     """Judge the snapshot of the refresh; a failure names profile, version, field, reason, and the version in use."""
-    from mangaassist_assets.chatbot.configuration.stored_review import (
+    from mangaassist_assets.chatbot.configuration.review import (
         describe_broken,
         describe_unknown_fields,
         problem_rows,

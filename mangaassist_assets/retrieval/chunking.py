@@ -55,12 +55,6 @@ class ChunkingSettings:
             )
 
 
-@dataclass(frozen=True, slots=True)
-class _Section:
-    title: str
-    paragraphs: tuple[str, ...]
-
-
 def embedding_text(title: str, text: str, context: str = "") -> str:
     """Return what is embedded of a chunk: its title, its text, its context; a reranker reads the first two."""
     return f"{title}\n{text}\n{context}" if context else f"{title}\n{text}"
@@ -136,21 +130,20 @@ def _chunk(document: KnowledgeDocument, position: int, title: str, text: str) ->
 
 
 def _passages(document: KnowledgeDocument, settings: ChunkingSettings) -> Iterator[tuple[str, str]]:
-    """Yield the title and text of each chunk of a document."""
     if document.kind == "record":
         yield document.title, document.text
         return
     found = False
-    for section in _sections(document):
-        for text in _pack(section.paragraphs, settings):
+    for title, paragraphs in _sections(document):
+        for text in _pack(paragraphs, settings):
             found = True
-            yield section.title, text
+            yield title, text
     if not found:
         yield document.title, document.text
 
 
-def _sections(document: KnowledgeDocument) -> Iterator[_Section]:
-    """Yield the parts of a document between its headings; those without text of their own are left out."""
+def _sections(document: KnowledgeDocument) -> Iterator[tuple[str, list[str]]]:
+    """Yield title and paragraphs of the parts between headings; those without text of their own are left out."""
     if document.kind == "content":
         yield from _section(document.title, [], document.text.split("\n"))
         return
@@ -171,11 +164,11 @@ def _sections(document: KnowledgeDocument) -> Iterator[_Section]:
     yield from _section(document.title, path, lines)
 
 
-def _section(title: str, path: Sequence[tuple[int, str]], lines: Sequence[str]) -> Iterator[_Section]:
-    paragraphs = tuple(text for part in _BLANK_LINES.split("\n".join(lines)) if (text := part.strip()))
+def _section(title: str, path: Sequence[tuple[int, str]], lines: Sequence[str]) -> Iterator[tuple[str, list[str]]]:
+    paragraphs = [text for part in _BLANK_LINES.split("\n".join(lines)) if (text := part.strip())]
     if paragraphs:
         headings = [heading for _, heading in path if heading.casefold() != title.casefold()]
-        yield _Section(_PATH_SEPARATOR.join([title, *headings])[:_MAX_TITLE], paragraphs)
+        yield _PATH_SEPARATOR.join([title, *headings])[:_MAX_TITLE], paragraphs
 
 
 def _pack(paragraphs: Sequence[str], settings: ChunkingSettings) -> list[str]:

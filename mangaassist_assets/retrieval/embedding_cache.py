@@ -11,7 +11,7 @@ import hashlib
 import io
 import logging
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,7 +37,6 @@ class EmbeddingReport:
     """How many chunks' contents were embedded now, and how many vectors were there already."""
 
     model_id: str
-    dimension: int
     embedded: int
     reused: int
 
@@ -102,16 +101,13 @@ class EmbeddingCache:
             raise EmbeddingError(f"cannot read the embedding cache {folder}: {error.strerror or error}") from error
 
 
-def embed_chunks(
-    chunks: Sequence[Chunk], embedder: Embedder, cache: EmbeddingCache, progress: Progress | None = None
-) -> tuple[Vectors, EmbeddingReport]:
+def embed_chunks(chunks: Sequence[Chunk], embedder: Embedder, cache: EmbeddingCache) -> tuple[Vectors, EmbeddingReport]:
     """Return the vectors of chunks, embedding only content that the cache does not hold yet.
 
     Args:
         chunks: The chunks; equal contents are embedded once.
         embedder: The model.
         cache: Where vectors are kept; new ones are added every 256 contents, so a killed run goes on from there.
-        progress: Called with the number of chunk contents done and their total.
 
     Returns:
         float32 of shape (len(chunks), dimension), row i for chunks[i], each of length one; and the report.
@@ -120,7 +116,7 @@ def embed_chunks(
         EmbeddingError: If the embedder answers with something else than such vectors, or the cache cannot be used.
     """
     texts = {chunk.content_hash: embedding_text(chunk.title, chunk.text, chunk.context) for chunk in chunks}
-    known, report = embed_contents(texts, embedder, cache, progress)
+    known, report = embed_contents(texts, embedder, cache)
     result = np.empty((len(chunks), embedder.dimension), dtype=np.float32)
     for row, chunk in enumerate(chunks):
         result[row] = known[chunk.content_hash]
@@ -132,7 +128,8 @@ def embed_contents(
 ) -> tuple[dict[str, Vectors], EmbeddingReport]:
     """Return the vector of each text by its content hash; like `embed_chunks` for whatever has a hash.
 
-    Without a cache everything is embedded and nothing is kept.
+    Without a cache everything is embedded and nothing is kept. `progress` is called with the number of texts done and
+    their total.
     """
     known = {} if cache is None else cache.read(embedder.model_id, embedder.dimension, list(texts))
     missing = [content_hash for content_hash in texts if content_hash not in known]
@@ -141,7 +138,8 @@ def embed_contents(
     missing.sort(key=lambda content_hash: (len(texts[content_hash]), content_hash))
     if progress is not None:
         progress(reused, len(texts))
-    for batch in _batches(missing):
+    for start in range(0, len(missing), BATCH_SIZE):
+        batch = missing[start : start + BATCH_SIZE]
         vectors = embedder.embed([texts[content_hash] for content_hash in batch])
         check_vectors(vectors, count=len(batch), dimension=embedder.dimension, model_id=embedder.model_id)
         if cache is not None:
@@ -149,9 +147,7 @@ def embed_contents(
         known.update(zip(batch, vectors, strict=True))
         if progress is not None:
             progress(len(known), len(texts))
-    return known, EmbeddingReport(
-        model_id=embedder.model_id, dimension=embedder.dimension, embedded=len(missing), reused=reused
-    )
+    return known, EmbeddingReport(model_id=embedder.model_id, embedded=len(missing), reused=reused)
 
 
 def check_vectors(vectors: Vectors, *, count: int, dimension: int, model_id: str) -> None:
@@ -169,11 +165,6 @@ def check_vectors(vectors: Vectors, *, count: int, dimension: int, model_id: str
             f"{model_id} answered {wrong.size} of {count} vectors that are not of length one, the first of length "
             f"{lengths[wrong[0]]}: check that the embedder normalises"
         )
-
-
-def _batches(hashes: Sequence[str]) -> Iterator[Sequence[str]]:
-    for start in range(0, len(hashes), BATCH_SIZE):
-        yield hashes[start : start + BATCH_SIZE]
 
 
 def _read_segment(segment: Path, dimension: int) -> pl.DataFrame | None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from mangaassist_assets.core.snapshots import canonical_json
@@ -17,7 +17,7 @@ from mangaassist_assets.retrieval.chunking import embedding_text
 from mangaassist_assets.retrieval.errors import SearchIndexError
 from mangaassist_assets.retrieval.search_index import SearchIndex
 from mangaassist_assets.retrieval.tenants import TenantScope, tenant_key
-from mangaassist_assets.retrieval.types import Chunk, Vectors
+from mangaassist_assets.retrieval.types import Chunk, Hit, Vectors
 
 _DIGEST_LENGTH = 16
 # Equal vectors may differ in the last digits of their scores.
@@ -106,11 +106,8 @@ def build_generation(
 ) -> GenerationReport:
     """Build the generation of some chunks, unless a finished one is there.
 
-    Args:
-        chunks: At least one; their ids must differ.
-        vectors: float32 of shape (len(chunks), dimension), row i for chunks[i].
-        index: Where it is built. The alias is not touched.
-        settings: How.
+    Chunks are at least one, with different ids; vectors are float32 of shape (len(chunks), dimension), row i for
+    chunks[i]. The alias is not touched.
 
     Raises:
         ValueError: If the chunks or the vectors are not as said.
@@ -161,7 +158,7 @@ def verify_generation(
     Args:
         generation: Its name.
         chunks: What it was built from.
-        vectors: float32 of shape (len(chunks), dimension), row i for chunks[i].
+        vectors: Those of the chunks, as for `build_generation`.
         index: Where it is.
         sample: How many chunks are searched for, spread over all contents by their hashes: the same every time.
         minimum_self_found: Share of them that a search by their own vector must find first (an approximate index may
@@ -186,28 +183,32 @@ def verify_generation(
     rows = sorted(range(len(chunks)), key=lambda row: (chunks[row].content_hash, chunks[row].chunk_id))[:sample]
     by_id = {chunk.chunk_id: chunk.content_hash for chunk in chunks}
 
-    def found_by_vector(row: int) -> bool:
-        scope = TenantScope.of(chunks[row].tenant)
-        hits = index.vector_search(generation, vectors[row], scope=scope, limit=10)
-        first = [hit for hit in hits if hit.score >= hits[0].score - _SAME_SCORE]
-        return chunks[row].content_hash in [by_id.get(hit.chunk_id) for hit in first]
+    def by_vector(row: int, scope: TenantScope) -> list[Hit]:
+        return index.vector_search(generation, vectors[row], scope=scope, limit=10)
 
-    def found_by_keyword(row: int) -> bool:
+    def by_keyword(row: int, scope: TenantScope) -> list[Hit]:
         words = embedding_text(chunks[row].title, chunks[row].text)[:_KEYWORD_CHARACTERS]
-        scope = TenantScope.of(chunks[row].tenant)
-        hits = index.keyword_search(generation, words, scope=scope, limit=10)
-        return chunks[row].content_hash in [by_id.get(hit.chunk_id) for hit in hits]
+        return index.keyword_search(generation, words, scope=scope, limit=10)
 
-    for name, found, minimum in (
-        ("vector_search", found_by_vector, minimum_self_found),
-        ("keyword_search", found_by_keyword, minimum_keyword_found),
+    def nearest(row: int, scope: TenantScope) -> list[Hit]:
+        hits = by_vector(row, scope)
+        return [hit for hit in hits if hit.score >= hits[0].score - _SAME_SCORE]
+
+    for name, search, minimum in (
+        ("vector_search", nearest, minimum_self_found),
+        ("keyword_search", by_keyword, minimum_keyword_found),
     ):
-        missed = [chunks[row].chunk_id for row in rows if not found(row)]
+        missed = [
+            chunks[row].chunk_id
+            for row in rows
+            if chunks[row].content_hash
+            not in {by_id.get(hit.chunk_id) for hit in search(row, TenantScope.of(chunks[row].tenant))}
+        ]
         share = 1.0 - len(missed) / len(rows) if rows else 0.0
         detail = f"{share:.1%} of {len(rows)} chunks found themselves, {minimum:.0%} needed"
         detail += f"; not {', '.join(missed[:3])}" if missed else ""
         checks.append(VerificationCheck(name, share >= minimum, detail))
-    shown = _shown_to_others(generation, [(chunks[row], vectors[row]) for row in rows], chunks, index)
+    shown = _shown_to_others(rows, chunks, lambda row, scope: [*by_vector(row, scope), *by_keyword(row, scope)])
     detail = f"{len(rows)} chunks searched for by others than their tenants"
     detail += f"; shown: {', '.join(shown[:3])}" if shown else ""
     checks.append(VerificationCheck("tenants_apart", not shown, detail))
@@ -215,23 +216,17 @@ def verify_generation(
 
 
 def _shown_to_others(
-    generation: str, sample: Sequence[tuple[Chunk, Vectors]], chunks: Sequence[Chunk], index: SearchIndex
+    rows: Sequence[int], chunks: Sequence[Chunk], search: Callable[[int, TenantScope], Sequence[Hit]]
 ) -> list[str]:
-    """Return the ids of chunks that a search for the sampled ones finds, but must not: they are of another tenant."""
+    """Return the ids of chunks that a search for those of some rows finds, but must not: they are another tenant's."""
     tenant_of = {chunk.chunk_id: chunk.tenant for chunk in chunks}
-    tenants = sorted({chunk.tenant for chunk in chunks if chunk.tenant is not None})
+    tenants = sorted({tenant for tenant in tenant_of.values() if tenant is not None})
     shown: set[str] = set()
-    for number, (chunk, vector) in enumerate(sample):
+    for number, row in enumerate(rows if tenants else ()):
         # Nobody's shopper, and each tenant's in turn.
-        for tenant in {None, tenants[number % len(tenants)]} if tenants else ():
-            scope = TenantScope.of(tenant)
-            words = embedding_text(chunk.title, chunk.text)[:_KEYWORD_CHARACTERS]
-            for hit in (
-                *index.vector_search(generation, vector, scope=scope, limit=10),
-                *index.keyword_search(generation, words, scope=scope, limit=10),
-            ):
-                if not scope.admits(tenant_of.get(hit.chunk_id)):
-                    shown.add(hit.chunk_id)
+        for scope in (TenantScope.of(None), TenantScope.of(tenants[number % len(tenants)])):
+            found = (hit.chunk_id for hit in search(row, scope))
+            shown.update(one for one in found if not scope.admits(tenant_of.get(one)))
     return sorted(shown)
 
 
@@ -240,12 +235,6 @@ def go_live(index: SearchIndex, generation: str, *, keep: int, logger: logging.L
 
     The generation that was live before is never pruned: it is what a rollback goes to, and turns that began before the
     swap still search it. A generation that cannot be deleted is a warning, as the alias has moved by then.
-
-    Args:
-        index: The index.
-        generation: What goes live.
-        keep: How many of the newest finished generations stay.
-        logger: Warned where something could not be deleted.
 
     Raises:
         AliasMovedError: Somebody else moved the alias in the meantime.
@@ -267,14 +256,9 @@ def prune_generations(
 ) -> list[str]:
     """Delete old generations and return their names.
 
-    Kept are the live one, those of `protect`, and the `keep` newest finished ones. Unfinished ones go when they are six
-    hours old: a younger one may be in the making.
-
-    Args:
-        index: The index.
-        keep: How many of the newest finished generations stay, the live one counted if it is among them.
-        protect: Generations that stay whatever their age.
-        now_ms: The present in milliseconds since the epoch (UTC); by default the clock's.
+    Kept are the live one, those of `protect`, and the `keep` newest finished ones, the live one counted if it is among
+    them. Unfinished ones go when they are six hours old: a younger one may be in the making. `now_ms` is the present in
+    milliseconds since the epoch (UTC); by default the clock's.
     """
     if keep < 0:
         raise ValueError(f"keep must not be negative, got {keep}")

@@ -13,8 +13,9 @@ from typing import Final, Protocol
 
 import numpy as np
 
+from mangaassist_assets.retrieval.search_index import SearchIndex
 from mangaassist_assets.retrieval.tenants import TenantScope
-from mangaassist_assets.retrieval.types import Embedder, Hit, PassageSearch, RetrievalRouting, Vectors
+from mangaassist_assets.retrieval.types import Embedder, Hit, RetrievalRouting, Vectors
 from mangaassist_assets.tracing.contract.names import Attribute, SpanName
 from mangaassist_assets.tracing.contract.records import AttributeValue
 
@@ -106,7 +107,7 @@ class RetrievalPipeline:
     def __init__(
         self,
         *,
-        index: PassageSearch,
+        index: SearchIndex,
         embedder: Embedder,
         generation: str,
         routing: RetrievalRouting,
@@ -173,7 +174,7 @@ class RetrievalPipeline:
 
 
 def live_pipeline(
-    index: PassageSearch, embedder: Embedder, routing: RetrievalRouting, *, queries: Sequence[str] = ()
+    index: SearchIndex, embedder: Embedder, routing: RetrievalRouting, *, queries: Sequence[str] = ()
 ) -> RetrievalPipeline:
     """Return the pipeline on the live generation; `queries` are embedded at once beforehand.
 

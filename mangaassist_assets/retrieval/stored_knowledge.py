@@ -6,6 +6,7 @@ import io
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from mangaassist_assets.core.codecs import from_json
 from mangaassist_assets.privacy import Vocabulary
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ def read_embeddings(store: SnapshotStore) -> tuple[Vectors, EmbeddingsCard]:
     import numpy as np
 
     snapshot = store.latest("chunk_embeddings")
-    card = EmbeddingsCard(**store.read_json(snapshot, EMBEDDINGS_CARD_FILE))
+    card = from_json(EmbeddingsCard, store.read(snapshot, EMBEDDINGS_CARD_FILE))
     chunks = store.latest("knowledge_chunks")
     if card.chunks_digest != chunks.digest:
         msg = "chunk_embeddings were made of other chunks than the latest: materialize chunk_embeddings again"
@@ -72,5 +73,4 @@ def read_embeddings(store: SnapshotStore) -> tuple[Vectors, EmbeddingsCard]:
 
 def read_candidate(store: SnapshotStore) -> str:
     """Return the name of the index generation that was built last."""
-    generation: str = store.read_json(store.latest("search_index"), GENERATION_FILE)["generation"]
-    return generation
+    return str(store.read_json(store.latest("search_index"), GENERATION_FILE)["generation"])

@@ -94,10 +94,7 @@ class TenantScope:
 def opened_documents(before: Mapping[str, str | None], after: Mapping[str, str | None], *, attribute: str) -> list[str]:
     """Return the documents that were a tenant's and are everybody's now.
 
-    Args:
-        before: Tenants by document id, as they were read last.
-        after: The same as they were read now.
-        attribute: The attribute that was looked at now.
+    `before` and `after` are tenants by document id, `attribute` is what was looked at to find those after.
 
     Raises:
         LostTenantsError: If there are such documents and no tenant is left: most likely the attribute is another one.

@@ -9,8 +9,6 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from mangaassist_assets.retrieval.tenants import TenantScope
-
 Vectors = NDArray[np.float32]
 
 
@@ -89,21 +87,3 @@ class Embedder(Protocol):
 
     def embed(self, texts: Sequence[str]) -> Vectors:
         """Return float32 of shape (len(texts), dimension), each row of length one."""
-
-
-class PassageSearch(Protocol):
-    """What the chatbot asks of a search index. Scores of keywords are BM25; any text is a valid query.
-
-    No search goes without a scope: what it does not admit is never found, and takes no place of what is.
-    """
-
-    def live_generation(self) -> str | None:
-        """Return the generation in use, or None where there is none."""
-
-    def vector_search(
-        self, generation: str, vector: NDArray[np.float32], *, scope: TenantScope, limit: int
-    ) -> list[Hit]:
-        """Return the nearest chunks by cosine similarity, best first."""
-
-    def keyword_search(self, generation: str, query: str, *, scope: TenantScope, limit: int) -> list[Hit]:
-        """Return the best chunks by their words, best first."""

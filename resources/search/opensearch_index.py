@@ -74,14 +74,8 @@ def connect(
 ) -> OpenSearch:
     """Return a client; nothing is sent yet.
 
-    Args:
-        url: Address of the cluster or collection.
-        auth: How requests are signed.
-        service: AWS's name of the service, for sigv4: `es` or `aoss`.
-        username: For basic authentication.
-        password: For basic authentication.
-        region_name: For sigv4; None for boto3's own resolution.
-        timeout_seconds: Longest wait for one request.
+    `service` is AWS's name of it, for sigv4 as `region_name` is (None for boto3's own resolution); `username` and
+    `password` are for basic authentication.
 
     Raises:
         ValueError: If what `auth` needs is missing.

@@ -22,7 +22,6 @@ from mangaassist_assets.chatbot.configuration.fields import (
     checked_json,
     problems_of,
 )
-from mangaassist_assets.chatbot.configuration.profiles import ProfileName
 from mangaassist_assets.core.snapshots import canonical_json
 from mangaassist_assets.retrieval.types import RetrievalRouting
 
@@ -267,7 +266,7 @@ _MAXIMUM_RUNNING = 3
 Document = PromptsDocument | RoutingDocument | GuardrailsDocument | ExperimentsDocument
 DocumentT = TypeVar("DocumentT", PromptsDocument, RoutingDocument, GuardrailsDocument, ExperimentsDocument)
 
-_MODELS: Final[Mapping[ProfileName, type[Document]]] = {
+_MODELS: Final[Mapping[str, type[Document]]] = {
     "prompts": PromptsDocument,
     "routing": RoutingDocument,
     "guardrails": GuardrailsDocument,
@@ -275,12 +274,12 @@ _MODELS: Final[Mapping[ProfileName, type[Document]]] = {
 }
 
 
-def default_documents() -> dict[ProfileName, Document]:
+def default_documents() -> dict[str, Document]:
     """Return the first documents of a new store, version `1` each: no shadow, no experiment."""
     return {profile: model(version="1") for profile, model in _MODELS.items()}
 
 
-def profile_of(document: Document) -> ProfileName:
+def profile_of(document: Document) -> str:
     """Return the AppConfig profile a document belongs to."""
     return next(profile for profile, model in _MODELS.items() if isinstance(document, model))
 

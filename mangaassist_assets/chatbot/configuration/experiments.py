@@ -14,7 +14,6 @@ from dataclasses import dataclass, replace
 from mangaassist_assets.chatbot.configuration.documents import (
     Arm,
     Configuration,
-    DocumentT,
     Experiment,
     ExperimentsDocument,
     GuardrailsDocument,
@@ -108,7 +107,7 @@ class TurnConfigurations:
             prompts=prompts, routing=self._configuration.routing(), guardrails=self._configuration.guardrails()
         )
         document = self._configuration.experiments()
-        running = self._run(document, base)
+        running = self._running(document, base)
         turn, ids = base, []
         for name in sorted(running.arms):
             experiment = document.experiments[name]
@@ -117,7 +116,7 @@ class TurnConfigurations:
             turn = _with_overrides(turn, experiment.arms[arm], running.arms[name][arm])
         return replace(turn, experiment_id=",".join(ids) or NO_EXPERIMENT)
 
-    def _run(self, document: ExperimentsDocument, base: TurnConfiguration) -> RunningExperiments:
+    def _running(self, document: ExperimentsDocument, base: TurnConfiguration) -> RunningExperiments:
         documents = (document, base.prompts, base.routing, base.guardrails)
         known = self._laid
         if known is not None and all(one is other for one, other in zip(known[0], documents, strict=True)):
@@ -139,16 +138,12 @@ def assigned_arm(name: str, experiment: Experiment, *, user_key: str | None, ses
 def _lay(arm: Arm, base: TurnConfiguration) -> TurnConfiguration:
     return replace(
         base,
-        prompts=_laid(base.prompts, arm.prompts),
-        routing=_laid(base.routing, arm.routing),
-        guardrails=_laid(base.guardrails, arm.guardrails),
+        prompts=base.prompts if arm.prompts is None else overlay(base.prompts, arm.prompts),
+        routing=base.routing if arm.routing is None else overlay(base.routing, arm.routing),
+        guardrails=base.guardrails if arm.guardrails is None else overlay(base.guardrails, arm.guardrails),
         intent_endpoint=arm.intent_endpoint,
         reranker_endpoint=arm.reranker_endpoint,
     )
-
-
-def _laid(document: DocumentT, override: DocumentT | None) -> DocumentT:
-    return document if override is None else overlay(document, override)
 
 
 def _with_overrides(turn: TurnConfiguration, arm: Arm, laid: TurnConfiguration) -> TurnConfiguration:

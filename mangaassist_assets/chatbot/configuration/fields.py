@@ -24,7 +24,6 @@ class Problem:
     reason: str
 
     def __str__(self) -> str:
-        """Return place and reason as one phrase."""
         return f"{self.field or 'document'}: {self.reason}"
 
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import Any, TypeAlias
 
 from mangaassist_assets.chatbot.configuration.documents import (
     Document,
@@ -23,6 +23,16 @@ from mangaassist_assets.chatbot.configuration.fields import (
     unknown_fields,
 )
 from mangaassist_assets.chatbot.configuration.profiles import PROFILES
+from mangaassist_assets.core.figures import Figures, Row
+from mangaassist_assets.core.snapshots import SnapshotStore
+
+PROFILES_FILE = "profiles.json"
+
+StoredReview: TypeAlias = Mapping[str, Any]
+"""A `ProfileReview` as plain JSON values.
+
+`description` has profile, version, every problem by its place, and what serves, as a sentence.
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,15 +72,12 @@ class ProfileReview:
             return "in force, but for the experiments named: these do not run"
         return f"refused: version {self.serving} still serves"
 
-    def describe_problems(self) -> str:
-        """Return profile, version, every problem by its place, and what serves, as a sentence."""
-        return f"{self.profile} version {self.deployed}: {'; '.join(map(str, self.problems))} ({self.state})"
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain JSON values; the document stays in AppConfig."""
+    def to_dict(self) -> StoredReview:
+        """Return the review as it is stored; the document stays in AppConfig."""
         plain = asdict(replace(self, document=None))
         del plain["document"]
-        return {**plain, "document_version": self.document_version, "state": self.state}
+        description = f"{self.profile} version {self.deployed}: {'; '.join(map(str, self.problems))} ({self.state})"
+        return {**plain, "document_version": self.document_version, "state": self.state, "description": description}
 
 
 Versions = Iterable[tuple[str, bytes | None]]
@@ -131,3 +138,61 @@ def _read(profile: str, content: bytes | None) -> Document | tuple[Problem, ...]
         return parse_document(profile, content)
     except ConfigurationDocumentError as error:
         return error.problems
+
+
+def plain_reviews(reviews: Iterable[ProfileReview]) -> list[StoredReview]:
+    """Return reviews as they are stored."""
+    return [one.to_dict() for one in reviews]
+
+
+def read_reviews(store: SnapshotStore) -> list[StoredReview]:
+    """Return the reviews of the last refresh."""
+    reviews: list[StoredReview] = store.read_json(store.latest("runtime_configuration"), PROFILES_FILE)
+    return reviews
+
+
+def describe_broken(reviews: Sequence[StoredReview]) -> list[str]:
+    """Return a sentence for each document that cannot be used: profile, version, field, reason, version in use."""
+    return [one["description"] for one in reviews if one["problems"]]
+
+
+def describe_unknown_fields(reviews: Sequence[StoredReview]) -> list[str]:
+    """Return each field that this platform does not know, with the field that it may be a misspelling of."""
+    return [
+        f"{one['profile']} version {one['deployed']} {field['field']}"
+        + (f" (like {field['resembles']}?)" if field["resembles"] else "")
+        for one in reviews
+        for field in one["unknown_fields"]
+    ]
+
+
+def review_figures(reviews: Sequence[StoredReview]) -> Figures:
+    """Return tables of the profiles, of the fields that are unknown, and of what is wrong."""
+    shown = ("profile", "deployed", "serving", "document_version", "state")
+    return {
+        "profiles": [
+            {
+                **{name: one[name] for name in shown},
+                "serving": one["serving"] or "none",
+                "document_version": one["document_version"] or "",
+                "unknown_fields": len(one["unknown_fields"]),
+                "problems": len(one["problems"]),
+            }
+            for one in reviews
+        ],
+        "unknown_fields": [
+            {"profile": one["profile"], "version": one["deployed"], **field, "resembles": field["resembles"] or ""}
+            for one in reviews
+            for field in one["unknown_fields"]
+        ],
+        "problems": problem_rows(reviews),
+    }
+
+
+def problem_rows(reviews: Sequence[StoredReview]) -> list[Row]:
+    """Return a row a problem of what the refresh found: profile, version, place, reason, and the version in use."""
+    return [
+        {"profile": one["profile"], "version": one["deployed"], **problem, "serving": one["serving"] or "none"}
+        for one in reviews
+        for problem in one["problems"]
+    ]

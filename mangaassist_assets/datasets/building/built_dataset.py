@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, is_dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Self, TypeVar
 
 import polars as pl
@@ -38,10 +38,7 @@ class DatasetConfig:
     def settings(self) -> dict[str, Any]:
         """Return what decides the rows besides the inputs, as JSON values."""
         values = {name: getattr(self, name) for name in self.__dataclass_fields__ if name not in _NOT_SETTINGS}
-        return {
-            name: asdict(value) if is_dataclass(value) and not isinstance(value, type) else value
-            for name, value in values.items()
-        }
+        return {name: value if isinstance(value, int) else asdict(value) for name, value in values.items()}
 
     def with_settings(self, settings: Mapping[str, Any], *, as_of_ms: int | None) -> Self:
         """Return the configuration that a data card records; the vocabulary comes from the knowledge."""
@@ -97,7 +94,3 @@ def refuse_empty(rows: pl.DataFrame, excluded: Mapping[str, int], *, example: st
     if not (rows["split"] == "train").any():
         reasons = ", ".join(f"{count} {reason}" for reason, count in sorted(excluded.items()) if count) or "none"
         raise EmptyDatasetError(f"no {example} to train on of {of}; left out: {reasons}")
-
-
-def _plain(value: object) -> object:
-    return asdict(value) if is_dataclass(value) and not isinstance(value, type) else value

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 
 from mangaassist_assets.core.text_keys import normalise_text, text_digest
 from mangaassist_assets.datasets.building.selection import DatasetCandidate
@@ -12,6 +12,9 @@ from mangaassist_assets.datasets.building.splits import SplitShares, assign_base
 from mangaassist_assets.datasets.schema import TRUST, Split
 from mangaassist_assets.datasets.sources.utterances import Utterance
 from mangaassist_assets.labelling.intent_labels import IntentLabel, LabelConflict, LabelKind
+
+LABEL_COLUMNS = {"trace_id": "source_trace_id", "kind": "label_kind", "sources": "label_sources"}
+"""What a dataset calls the fields of a label, where it calls them otherwise."""
 
 
 @dataclass(slots=True)
@@ -110,23 +113,8 @@ def gather_labels(
             session_id=label.session_id,
             user_key=label.user_key,
         )
-        row: dict[str, object] = {
-            "example_id": example_id,
-            "text": label.text,
-            "intent": label.intent,
-            "split": candidate.split,
-            "label_kind": label.kind,
-            "confidence": label.confidence,
-            "source_trace_id": label.trace_id,
-            "label_sources": sorted(label.sources),
-            "labeller": label.labeller,
-            "labelled_ms": label.labelled_ms,
-            "release_bundle": label.release_bundle,
-            "session_id": label.session_id,
-            "user_key": label.user_key,
-            "timestamp_ms": label.timestamp_ms,
-            "tenant": label.tenant,
-        }
+        row: dict[str, object] = {LABEL_COLUMNS.get(name, name): value for name, value in asdict(label).items()}
+        row |= {"example_id": example_id, "split": candidate.split, "label_sources": sorted(label.sources)}
         gathered.examples[example_id] = (candidate, row)
 
 

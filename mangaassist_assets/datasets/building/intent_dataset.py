@@ -10,9 +10,15 @@ import polars as pl
 
 from mangaassist_assets.core.text_keys import normalise_text
 from mangaassist_assets.datasets.building.built_dataset import BuiltDataset, DatasetConfig, refuse_empty
-from mangaassist_assets.datasets.building.intent_candidates import Gathered, gather_base, gather_labels, usable_labels
+from mangaassist_assets.datasets.building.intent_candidates import (
+    LABEL_COLUMNS,
+    Gathered,
+    gather_base,
+    gather_labels,
+    usable_labels,
+)
 from mangaassist_assets.datasets.building.selection import select
-from mangaassist_assets.datasets.guards.holdout_history import NO_HOLDOUT_HISTORY, HoldoutHistory
+from mangaassist_assets.datasets.guards.leakage import NO_HOLDOUT_HISTORY, HoldoutHistory
 from mangaassist_assets.datasets.guards.poisoning import ShopperHistory, TrustConfig, admit
 from mangaassist_assets.datasets.guards.redaction_pass import RedactionPass
 from mangaassist_assets.datasets.schema import INTENT_SCHEMA, Split
@@ -97,7 +103,7 @@ def build_intent_dataset(
 
 def carried_labels(examples: pl.DataFrame) -> list[IntentLabel]:
     """Return the labels inside an earlier dataset frame, so that a later bundle's dataset can build on them."""
-    names = {"source_trace_id": "trace_id", "label_kind": "kind", "label_sources": "sources"}
+    names = {column: name for name, column in LABEL_COLUMNS.items()}
     labels = examples.filter(pl.col("label_kind") != "base").sort("example_id").rename(names)
     rows = labels.select(field.name for field in fields(IntentLabel)).to_dicts()
     return [IntentLabel(**{**row, "sources": tuple(row["sources"])}) for row in rows]

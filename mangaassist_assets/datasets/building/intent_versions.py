@@ -17,8 +17,7 @@ from mangaassist_assets.datasets.building.intent_dataset import (
     carried_labels,
     pinned_sides,
 )
-from mangaassist_assets.datasets.guards.holdout_history import holdout_history_of
-from mangaassist_assets.datasets.guards.leakage import find_leaks, refuse_leaks
+from mangaassist_assets.datasets.guards.leakage import find_leaks, holdout_history_of, refuse_leaks
 from mangaassist_assets.datasets.guards.poisoning import shopper_history
 from mangaassist_assets.datasets.sources.golden_set import read_golden
 from mangaassist_assets.datasets.sources.training_corpus import read_corpus
@@ -92,7 +91,6 @@ def build_intent_version(snapshots: SnapshotStore, bundle: str, *, config: Inten
 
 
 def _of_others(labels: Collection[IntentLabel], erased: Collection[str]) -> list[IntentLabel]:
-    """Return the labels that no erased user wrote."""
     return [label for label in labels if label.user_key not in erased]
 
 

@@ -16,8 +16,13 @@ from mangaassist_assets.datasets.building.reranker_dataset import (
     build_ranking_dataset,
 )
 from mangaassist_assets.datasets.building.reviewed_queries import newest_review_ms
-from mangaassist_assets.datasets.guards.holdout_history import NO_HOLDOUT_HISTORY, HoldoutHistory, holdout_history_of
-from mangaassist_assets.datasets.guards.leakage import find_leaks, refuse_leaks
+from mangaassist_assets.datasets.guards.leakage import (
+    NO_HOLDOUT_HISTORY,
+    HoldoutHistory,
+    find_leaks,
+    holdout_history_of,
+    refuse_leaks,
+)
 from mangaassist_assets.datasets.sources.golden_set import read_golden
 from mangaassist_assets.datasets.sources.training_corpus import read_corpus
 from mangaassist_assets.datasets.sources.utterances import Utterance
@@ -116,7 +121,6 @@ def _ranking_dataset(
     config: RankingDatasetConfig = DEFAULT_RANKING_DATASET,
     progress: Callable[[int, int], None] | None = None,
 ) -> BuiltDataset:
-    """Build a ranking dataset whose passages and vocabulary are those of the knowledge."""
     queries = [one.text for one in base if one.relevant_documents]
     queries += [turn.learnable_text for turn in turns if turn.expected_documents]
     return build_ranking_dataset(

@@ -7,14 +7,16 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 import polars as pl
 
 from mangaassist_assets.datasets.versions.recorded_inputs import InputGoneError
 from mangaassist_assets.retrieval.pipeline import live_pipeline
+from mangaassist_assets.retrieval.search_index import SearchIndex
 from mangaassist_assets.retrieval.tenants import TenantScope
-from mangaassist_assets.retrieval.types import Embedder, Hit, PassageSearch, RetrievalRouting
+from mangaassist_assets.retrieval.types import Embedder, Hit, RetrievalRouting
 
 SEARCHES_FILE = "searches.parquet"
 
@@ -26,7 +28,7 @@ SearchFor = Callable[[Sequence[str]], Search]
 _SCHEMA = pl.Schema({"query": pl.String(), "rank": pl.Int64(), "chunk_id": pl.String(), "tenant": pl.String()})
 
 
-def live_search(index: PassageSearch, embedder: Embedder, routing: RetrievalRouting) -> SearchFor:
+def live_search(index: SearchIndex, embedder: Embedder, routing: RetrievalRouting) -> SearchFor:
     """Return what prepares the first stage on the live index for queries, which are embedded at once."""
 
     def search_for(queries: Sequence[str]) -> Search:
@@ -36,17 +38,10 @@ def live_search(index: PassageSearch, embedder: Embedder, routing: RetrievalRout
     return search_for
 
 
-def first_stage_settings(index: PassageSearch, embedder: Embedder, routing: RetrievalRouting) -> dict[str, Any]:
+def first_stage_settings(index: SearchIndex, embedder: Embedder, routing: RetrievalRouting) -> dict[str, Any]:
     """Return what decides the searches of the first stage, for the data card."""
-    return {
-        "index_generation": index.live_generation(),
-        "embedding_model_id": embedder.model_id,
-        "vector_candidates": routing.vector_candidates,
-        "keyword_candidates": routing.keyword_candidates,
-        "rerank_candidates": routing.rerank_candidates,
-        "vector_weight": routing.vector_weight,
-        "keyword_weight": routing.keyword_weight,
-    }
+    depths = {name: value for name, value in asdict(routing).items() if name != "selected_chunks"}
+    return {"index_generation": index.live_generation(), "embedding_model_id": embedder.model_id, **depths}
 
 
 def searches_to_parquet(searches: Mapping[tuple[str, str | None], Sequence[str]]) -> bytes:

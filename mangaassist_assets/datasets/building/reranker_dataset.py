@@ -1,7 +1,7 @@
 """The reranker dataset: queries with passages that answer them and passages the retriever put beside those.
 
 A reviewed turn brings the candidates that the shopper's answer was made of; the live index gives what would be found
-now; a few random passages are drawn besides (`hard_negatives`). Train has all three. Validation and test have the
+now; a few random passages are drawn besides (`passages`). Train has all three. Validation and test have the
 first stage's list as it is, whole and without random ones, for that is what a reranker gets to see: the turn's own
 list, or the live index's where the turn's is gone with an older generation of the knowledge.
 
@@ -19,11 +19,16 @@ from dataclasses import dataclass
 import polars as pl
 
 from mangaassist_assets.datasets.building.built_dataset import BuiltDataset, DatasetConfig, refuse_empty
-from mangaassist_assets.datasets.building.hard_negatives import DEFAULT_GUARD, FalseNegativeGuard, PassagePool
-from mangaassist_assets.datasets.building.passages import Passage, PassageChoice
+from mangaassist_assets.datasets.building.passages import (
+    DEFAULT_GUARD,
+    FalseNegativeGuard,
+    Passage,
+    PassageChoice,
+    PassagePool,
+)
 from mangaassist_assets.datasets.building.reviewed_queries import KnownQuery, base_queries, reviewed_queries
 from mangaassist_assets.datasets.building.selection import select
-from mangaassist_assets.datasets.guards.holdout_history import NO_HOLDOUT_HISTORY, HoldoutHistory
+from mangaassist_assets.datasets.guards.leakage import NO_HOLDOUT_HISTORY, HoldoutHistory
 from mangaassist_assets.datasets.guards.redaction_pass import RedactionPass
 from mangaassist_assets.datasets.schema import RANKING_SCHEMA
 from mangaassist_assets.datasets.sources.utterances import Utterance
@@ -44,7 +49,6 @@ class RankingDatasetConfig(DatasetConfig):
     guard: FalseNegativeGuard = DEFAULT_GUARD
 
     def __post_init__(self) -> None:
-        """Refuse fewer than one hard negative, and a negative number of random ones."""
         if self.train_negatives < 1 or self.random_negatives < 0:
             raise ValueError(
                 f"a training query needs one hard negative or more, and no less than 0 random ones: got "

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from mangaassist_assets.core.text_keys import normalise_text
-from mangaassist_assets.datasets.guards.holdout_history import NO_HOLDOUT_HISTORY, HoldoutHistory
+from mangaassist_assets.datasets.guards.leakage import NO_HOLDOUT_HISTORY, HoldoutHistory
 from mangaassist_assets.datasets.guards.limits import Caps
 from mangaassist_assets.datasets.guards.near_duplicates import (
     Conversations,

@@ -43,7 +43,6 @@ class SplitShares:
     salt: str = "mangaassist-splits-1"
 
     def __post_init__(self) -> None:
-        """Refuse shares that leave nothing to train on."""
         if self.validation < 0 or self.test < 0 or self.validation + self.test >= 1:
             msg = f"validation {self.validation} and test {self.test} must not be negative and leave a share for train"
             raise ValueError(msg)

@@ -39,13 +39,12 @@ def judge_size(frame: pl.DataFrame, limits: DatasetLimits) -> HealthResult:
     counts = Counter(dict(_examples(frame)["split"].value_counts().iter_rows()))
     rows: list[Row] = [{"side": side, "examples": counts[side], "needed": limits.of_side(side)} for side in SPLITS]
     short = [side for side in SPLITS if counts[side] < limits.of_side(side)]
+    description = ", ".join(f"{counts[side]} in {side}" for side in SPLITS)
     if short:
         missing = ", ".join(f"{counts[side]} of {limits.of_side(side)} in {side}" for side in short)
         advice = "review more traces of this bundle, or bootstrap with a larger training file"
-        return HealthResult(passed=False, description=f"too few examples: {missing}; {advice}", rows=tuple(rows))
-    return HealthResult(
-        passed=True, description=", ".join(f"{counts[side]} in {side}" for side in SPLITS), rows=tuple(rows)
-    )
+        description = f"too few examples: {missing}; {advice}"
+    return HealthResult(passed=not short, description=description, rows=tuple(rows))
 
 
 def judge_balance(frame: pl.DataFrame, limits: DatasetLimits, *, label_column: str = "intent") -> HealthResult:
@@ -116,10 +115,10 @@ def judge_noise(report: NoiseReport, limits: DatasetLimits) -> HealthResult:
         f"{report.estimated_rate:.1%} of {report.examples} labels are probably wrong "
         f"(95 % interval {report.low:.1%} to {report.high:.1%}, {limits.noise:.0%} are allowed)"
     )
-    if report.low > limits.noise:
-        advice = "look at the suspects, correct their reviews, and materialize intent_labels again"
-        return HealthResult(passed=False, description=f"{summary}: {advice}", rows=rows)
-    return HealthResult(passed=True, description=summary, rows=rows)
+    passed = report.low <= limits.noise
+    if not passed:
+        summary += ": look at the suspects, correct their reviews, and materialize intent_labels again"
+    return HealthResult(passed=passed, description=summary, rows=rows)
 
 
 def _examples(frame: pl.DataFrame) -> pl.DataFrame:

@@ -19,6 +19,8 @@ from mangaassist_assets.core.intervals import wilson_interval
 
 MINIMUM_EXAMPLES = 20
 MINIMUM_OF_INTENT = 5
+FOLDS = 5
+"""How many models are trained; each judges the examples it was not trained on."""
 _PENALTIES = (0.3, 1.0, 3.0, 10.0)
 _SHARPNESSES = (5.0, 8.0, 12.0, 16.0, 20.0, 25.0, 30.0, 40.0)
 _SMALLEST = 1e-6
@@ -53,14 +55,7 @@ class NoiseReport:
     why: str | None = None
 
 
-def find_label_noise(
-    example_ids: Sequence[str],
-    intents: Sequence[str],
-    vectors: NDArray[np.float32],
-    *,
-    folds: int = 5,
-    seed: int = 0,
-) -> NoiseReport:
+def find_label_noise(example_ids: Sequence[str], intents: Sequence[str], vectors: NDArray[np.float32]) -> NoiseReport:
     """Estimate the share of wrong labels and name the suspects.
 
     The examples in any order give the same report.
@@ -69,13 +64,11 @@ def find_label_noise(
         example_ids: distinct ids.
         intents: the label of each example.
         vectors: of their messages, float32 of shape (n, d), rows of length one.
-        folds: how many models are trained; each judges the examples it was not trained on.
-        seed: says which example is judged by which model.
 
     Raises:
-        ValueError: lengths differ, an id comes twice, a vector is not finite, or fewer than two folds.
+        ValueError: lengths differ, an id comes twice, or a vector is not finite.
     """
-    _check(example_ids, intents, vectors, folds)
+    _check(example_ids, intents, vectors)
     order = sorted(range(len(example_ids)), key=lambda row: example_ids[row])
     ids = [example_ids[row] for row in order]
     names = sorted(set(intents))
@@ -88,7 +81,7 @@ def find_label_noise(
         return NoiseReport(
             examples=examples, unjudged=len(ids) - examples, estimated_rate=None, low=None, high=None, why=why
         )
-    probabilities = _out_of_fold(vectors[order], given, _folds(ids, given, folds, seed), len(names))
+    probabilities = _out_of_fold(vectors[order], given, _folds(ids, given), len(names))
     likely = _confident_intents(probabilities, given)
     rows = np.arange(len(ids))
     margins = np.round(probabilities[rows, likely] - probabilities[rows, given], 4)
@@ -108,16 +101,13 @@ def find_label_noise(
     )
 
 
-def _check(example_ids: Sequence[str], intents: Sequence[str], vectors: NDArray[np.float32], folds: int) -> None:
+def _check(example_ids: Sequence[str], intents: Sequence[str], vectors: NDArray[np.float32]) -> None:
     if not len(example_ids) == len(intents) == len(vectors):
         msg = f"{len(example_ids)} example ids, {len(intents)} intents and {len(vectors)} vectors: give one of each"
         raise ValueError(msg)
     if len(set(example_ids)) != len(example_ids):
         twice = Counter(example_ids).most_common(1)[0][0]
         raise ValueError(f"example {twice} comes twice")
-    if folds < 2:
-        msg = f"{folds} folds: an example can only be judged by a model that was trained on others, give 2 or more"
-        raise ValueError(msg)
     if not np.isfinite(vectors).all():
         raise ValueError("a vector is not finite: embed the messages again")
 
@@ -130,17 +120,17 @@ def _no_estimate(judged: int, intents: int) -> str | None:
     return None
 
 
-def _folds(ids: Sequence[str], given: NDArray[np.int64], folds: int, seed: int) -> NDArray[np.int64]:
-    """Deal the examples of each intent round the folds, in an order that depends on nothing but id and seed."""
+def _folds(ids: Sequence[str], given: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Deal the examples of each intent round the folds, in an order that depends on nothing but the id."""
     of_intent: defaultdict[int, list[int]] = defaultdict(list)
-    shuffled = sorted(range(len(ids)), key=lambda row: hashlib.sha256(f"{seed}\n{ids[row]}".encode()).hexdigest())
+    shuffled = sorted(range(len(ids)), key=lambda row: hashlib.sha256(f"0\n{ids[row]}".encode()).hexdigest())
     for row in shuffled:
         of_intent[int(given[row])].append(row)
     fold = np.zeros(len(ids), dtype=np.int64)
     dealt = 0
     for intent in sorted(of_intent):
         for row in of_intent[intent]:
-            fold[row] = dealt % folds
+            fold[row] = dealt % FOLDS
             dealt += 1
     return fold
 

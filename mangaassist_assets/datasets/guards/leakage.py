@@ -8,14 +8,13 @@ example id and version, never by what they say.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import islice
 
 import polars as pl
 
 from mangaassist_assets.core.text_keys import normalise_text
-from mangaassist_assets.datasets.guards.holdout_history import EarlierVersion, holdout_history_of
 from mangaassist_assets.datasets.guards.near_duplicates import (
     Conversations,
     Fingerprint,
@@ -32,6 +31,54 @@ _SIDES = ("test", "validation", "train")
 
 class LeakageError(ValueError):
     """A dataset holds the same thing on two sides, or an example changed sides between versions."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EarlierVersion:
+    """A stored version that this one must not leak into; `name` says which in messages: bundle and digest."""
+
+    name: str
+    frame: pl.DataFrame = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HoldoutHistory:
+    """The test sides of earlier versions: what was on one → the name of the first version it was in.
+
+    What was on one is never trained on again, or the scores of then and now would mean nothing.
+    `messages` are near-duplicate keys, each with its version and the example it came from.
+    """
+
+    examples: Mapping[str, str] = field(default_factory=dict)
+    sessions: Mapping[str, str] = field(default_factory=dict)
+    users: Mapping[str, str] = field(default_factory=dict)
+    messages: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+
+
+NO_HOLDOUT_HISTORY = HoldoutHistory()
+
+
+def holdout_history_of(versions: Iterable[EarlierVersion], *, text_column: str = "text") -> HoldoutHistory:
+    """Return what the versions were tested on, looked at in the order of their names."""
+    examples: dict[str, str] = {}
+    sessions: dict[str, str] = {}
+    users: dict[str, str] = {}
+    messages: dict[str, tuple[str, str]] = {}
+    keys: dict[str, str] = {}
+    for version in sorted(versions, key=lambda one: one.name):
+        test = version.frame.filter(pl.col("split") == "test")
+        rows = test.select("example_id", text_column, "session_id", "user_key").unique().sort("example_id", text_column)
+        for example_id, text, session_id, user_key in rows.iter_rows():
+            examples.setdefault(example_id, version.name)
+            # Versions grow out of each other: most of their texts are the same.
+            if text not in keys:
+                keys[text] = normalise_text(text)
+                messages.setdefault(keys[text], (version.name, example_id))
+            if session_id:
+                sessions.setdefault(session_id, version.name)
+            if user_key:
+                users.setdefault(user_key, version.name)
+    return HoldoutHistory(examples=examples, sessions=sessions, users=users, messages=messages)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -170,28 +217,23 @@ def _nearly_on_two_sides(examples: Sequence[_Example], fingerprints: dict[str, F
             near = (seen[name] for name in index.near(fingerprints[key]))
             partners = list(islice((other for other in near if other.key != key), _MOST_PARTNERS))
             if partners:
-                found = [one, *partners]
-                yield _leak("near duplicate", {one.split for one in found}, {one.example_id for one in found})
+                yield _leak_of("near duplicate", [one, *partners])
         for key, one in members.items():
             seen[f"{side}/{one.example_id}"] = one
             index.add(f"{side}/{one.example_id}", fingerprints[key])
 
 
 def _conversations_on_two_sides(examples: Sequence[_Example], fingerprints: dict[str, Fingerprint]) -> Iterator[Leak]:
-    spoken = {
-        f"{one.split}/{one.example_id}": (one, message)
-        for one in examples
-        if (message := _spoken(one, fingerprints[one.key])) is not None
-    }
+    named = {f"{one.split}/{one.example_id}": one for one in examples}
+    spoken = [(one, message) for one in examples if (message := _spoken(one, fingerprints[one.key])) is not None]
     stronger = Conversations()
     for side in _SIDES:
-        members = {name: message for name, (one, message) in spoken.items() if one.split == side}
-        for name, message in members.items():
-            partners = [spoken[other][0] for other in islice(stronger.continued_by(message), _MOST_PARTNERS)]
+        members = [(one, message) for one, message in spoken if one.split == side]
+        for one, message in members:
+            partners = [named[other] for other in islice(stronger.continued_by(message), _MOST_PARTNERS)]
             if partners:
-                found = [spoken[name][0], *partners]
-                yield _leak("conversation", {one.split for one in found}, {one.example_id for one in found})
-        for message in members.values():
+                yield _leak_of("conversation", [one, *partners])
+        for _, message in members:
             stronger.add(message)
 
 
@@ -250,6 +292,10 @@ def _spoken(one: _Example, fingerprint: Fingerprint) -> Spoken | None:
         session_id=one.session_id,
         user_key=one.user_key,
     )
+
+
+def _leak_of(kind: str, found: Sequence[_Example]) -> Leak:
+    return _leak(kind, {one.split for one in found}, {one.example_id for one in found})
 
 
 def _leak(kind: str, sides: set[str], example_ids: set[str], *, beside: str | None = None) -> Leak:

@@ -101,7 +101,6 @@ class NearDuplicateIndex:
         return index
 
     def __len__(self) -> int:
-        """Return how many messages were added."""
         return len(self._items)
 
     def add(self, name: str, fingerprint: Fingerprint) -> None:

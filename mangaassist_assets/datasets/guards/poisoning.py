@@ -49,7 +49,6 @@ class TrustConfig:
     guesses_free: int = 5
 
     def __post_init__(self) -> None:
-        """Refuse a share outside 0 to 1, and limits below zero."""
         if not 0 < self.share_of_one < 1:
             raise ValueError(f"share_of_one is {self.share_of_one}: give a share between 0 and 1, both excluded")
         for name in ("per_newcomer", "newcomer_days", "quorum", "newcomer_voice", "newcomer_guesses"):

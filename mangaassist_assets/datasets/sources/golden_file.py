@@ -228,7 +228,6 @@ def _text_of(value: object, depth: int = 0) -> str | None:
 
 
 def _texts(turn: Mapping[str, Any], names: Sequence[str], note: Callable[[str], None]) -> list[str]:
-    """Return the texts under the first name that has any."""
     for name in names:
         value = turn.get(name)
         found: list[str] = []

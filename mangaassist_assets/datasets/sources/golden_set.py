@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from mangaassist_assets.core.errors import OperatorError
 from mangaassist_assets.core.files import write_whole
 from mangaassist_assets.core.snapshots import Snapshot, SnapshotStore, canonical_json
 from mangaassist_assets.datasets.sources.golden_file import GoldenMessage
@@ -27,7 +26,7 @@ SOURCE_FILE = "source.json"
 GOLDEN_FILE = "golden.json"
 
 
-class GoldenSetChangedError(OperatorError, ValueError):
+class GoldenSetChangedError(ValueError):
     """Another golden set than the one that is in use, and no request to replace it."""
 
 

@@ -9,10 +9,11 @@ from __future__ import annotations
 import json
 import re
 import unicodedata
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, TypeGuard, TypeVar
+from typing import Any, BinaryIO, TypeVar
 
 from mangaassist_assets.core.errors import OperatorError
 from mangaassist_assets.core.snapshots import canonical_json
@@ -50,13 +51,8 @@ class JsonObject(dict[str, Any]):
 
     def __init__(self, pairs: list[tuple[str, Any]]) -> None:
         super().__init__(pairs)
-        self.repeated: list[str] = []
-        if len(self) < len(pairs):
-            seen: set[str] = set()
-            for key, _ in pairs:
-                if key in seen:
-                    self.repeated.append(key)
-                seen.add(key)
+        counts = Counter(key for key, _ in pairs) if len(self) < len(pairs) else {}
+        self.repeated = [key for key, count in counts.items() if count > 1]
 
 
 def iterate_lines(path: Path, parse: Callable[[bytes, int], T]) -> Iterator[T | Reject | None]:
@@ -126,12 +122,12 @@ def json_object(line: bytes) -> JsonObject:
         LineError: it is no JSON object, or not UTF-8, or gives a key twice.
     """
     try:
-        decoded = line.decode("utf-8")
+        # strict=False lets raw control characters through; they are taken out of the text and noted.
+        value = json.loads(
+            line.decode("utf-8"), object_pairs_hook=JsonObject, parse_constant=_refuse_constant, strict=False
+        )
     except UnicodeDecodeError as error:
         raise LineError(f"not UTF-8: byte 0x{line[error.start]:02x} at position {error.start + 1}") from error
-    try:
-        # strict=False lets raw control characters through; they are taken out of the text and noted.
-        value = json.loads(decoded, object_pairs_hook=JsonObject, parse_constant=_refuse_constant, strict=False)
     except json.JSONDecodeError as error:
         raise LineError(f"broken JSON: {error.msg} at character {error.pos + 1}") from error
     except RecursionError as error:
@@ -157,15 +153,11 @@ def kind_of(value: object) -> str:
         return "null"
     if isinstance(value, bool):
         return "a boolean"
-    if _is_number(value):
+    if isinstance(value, int | float):
         return "a number"
     if isinstance(value, str):
         return "a string"
     return "a list" if isinstance(value, list) else "an object"
-
-
-def _is_number(value: object) -> TypeGuard[int | float]:
-    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def shown(value: str) -> str:

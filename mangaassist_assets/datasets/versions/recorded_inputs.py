@@ -52,10 +52,6 @@ class RecordingStore(SnapshotStore):
         """Yield the partitions of `name` that have a snapshot, sorted."""
         return self._store.partitions(name)
 
-    def write(self, name: str, files: Mapping[str, bytes], *, partition: str | None = None) -> Snapshot:
-        """Store files and make them the latest snapshot."""
-        return self._store.write(name, files, partition=partition)
-
     def history(self, name: str) -> Iterator[Snapshot]:
         """Yield every stored snapshot of `name`."""
         for snapshot in self._store.history(name):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from mangaassist_assets.core.bundles import bundles_until
 from mangaassist_assets.core.errors import OperatorError
 from mangaassist_assets.core.snapshots import Snapshot, SnapshotDamagedError, SnapshotStore
-from mangaassist_assets.datasets.guards.holdout_history import EarlierVersion
+from mangaassist_assets.datasets.guards.leakage import EarlierVersion
 from mangaassist_assets.datasets.versions.data_card import DataCard
 from mangaassist_assets.datasets.versions.versions import (
     CARD_FILE,

@@ -17,8 +17,8 @@ from mangaassist_assets.retrieval.documents.sidecars import (
     NO_SIDECAR,
     Sidecar,
     is_attribute,
+    named_tenant,
     parse_sidecar,
-    told_tenant,
 )
 from mangaassist_assets.retrieval.documents.text import clean_text, drop_html_comments
 from mangaassist_assets.retrieval.errors import KnowledgeError, SidecarError
@@ -166,7 +166,7 @@ def _read_text(root: Path, path: Path, max_file_bytes: int) -> str:
             raise _FileError(f"too large: {status.st_size:,} bytes, and {max_file_bytes:,} are allowed")
         content = target.read_bytes()
     except (OSError, RuntimeError) as error:
-        # resolve() tells a loop of links by RuntimeError.
+        # resolve() reports a loop of links by RuntimeError.
         raise _FileError(f"cannot be opened: {getattr(error, 'strerror', None) or error}") from error
     encoding = "utf-16" if content[:2] in {b"\xff\xfe", b"\xfe\xff"} else "utf-8-sig"
     try:
@@ -192,7 +192,7 @@ def _read_file(
 ) -> Iterator[KnowledgeDocument | KnowledgeReject]:
     suffix = path.suffix.lower()
     if sidecar.structure is not None and suffix != ".csv":
-        raise _FileError("held back, as its sidecar tells of columns (documentStructureConfiguration): for .csv only")
+        raise _FileError("held back, as its sidecar names columns (documentStructureConfiguration): for .csv only")
     if suffix in _PROSE_SUFFIXES:
         return iter([_prose(name, suffix, _read_text(root, path, max_file_bytes), sidecar)])
     if suffix in _RECORD_SUFFIXES:
@@ -261,20 +261,20 @@ def _row_tenant(fields: Mapping[str, object], of_file: str | None, tenant_attrib
     Raises:
         InvalidTenantError: If the two disagree, or the column is there and says nothing that can be used.
     """
-    told = [name for name in fields if is_attribute(name, tenant_attribute)]
-    if len(told) > 1:
-        raise InvalidTenantError(f"{' and '.join(map(repr, told))} both name the tenant")
-    if not told:
+    naming = [name for name in fields if is_attribute(name, tenant_attribute)]
+    if len(naming) > 1:
+        raise InvalidTenantError(f"{' and '.join(map(repr, naming))} both name the tenant")
+    if not naming:
         return of_file
-    value = fields[told[0]]
+    value = fields[naming[0]]
     if value is None or (isinstance(value, str) and not value.strip()):
         if of_file is None:
-            raise InvalidTenantError(f"its {told[0]!r} is empty, so nothing says whose it is")
+            raise InvalidTenantError(f"its {naming[0]!r} is empty, so nothing says whose it is")
         return of_file
-    own = told_tenant(value)
+    own = named_tenant(value)
     if of_file is not None and own != of_file:
         raise InvalidTenantError(
-            f"its {told[0]!r} says that it is of {own!r}, the sidecar that the file is of {of_file!r}"
+            f"its {naming[0]!r} says that it is of {own!r}, the sidecar that the file is of {of_file!r}"
         )
     return own
 

@@ -8,8 +8,12 @@ import json
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 
-from mangaassist_assets.retrieval.documents.record_structure import RecordStructure
-from mangaassist_assets.retrieval.documents.sidecars import MAX_ATTRIBUTE_CHARACTERS, attribute_text, unique_keys
+from mangaassist_assets.retrieval.documents.sidecars import (
+    MAX_ATTRIBUTE_CHARACTERS,
+    RecordStructure,
+    attribute_text,
+    unique_keys,
+)
 from mangaassist_assets.retrieval.documents.text import clean_text
 
 _TITLE_FIELDS = ("title", "name", "question", "heading", "subject")
@@ -97,9 +101,7 @@ def read_json_lines(text: str) -> Iterator[Record | RecordError]:
             continue
         place = f"line {number}"
         if len(line) > _MAX_RECORD_CHARACTERS:
-            yield RecordError(
-                f"too long: {len(line):,} characters, and {_MAX_RECORD_CHARACTERS:,} are allowed", place=place
-            )
+            yield _too_long(len(line), place)
             continue
         try:
             content = json.loads(line, object_pairs_hook=unique_keys)
@@ -126,9 +128,7 @@ def _structured(
     if not text:
         return RecordError(f"its content, the column {content!r}, is empty", place=place)
     if len(text) > _MAX_RECORD_CHARACTERS:
-        return RecordError(
-            f"too long: {len(text):,} characters, and {_MAX_RECORD_CHARACTERS:,} are allowed", place=place
-        )
+        return _too_long(len(text), place)
     metadata = {name: fields[name] for name in columns if fields[name]}
     for name, value in metadata.items():
         if len(value) > MAX_ATTRIBUTE_CHARACTERS:
@@ -145,7 +145,7 @@ def _record(number: int, raw: Mapping[str, str], place: str, given: Mapping[str,
     if not fields:
         return RecordError("empty", place=place)
     if (length := sum(map(len, fields.values()))) > _MAX_RECORD_CHARACTERS:
-        return RecordError(f"too long: {length:,} characters, and {_MAX_RECORD_CHARACTERS:,} are allowed", place=place)
+        return _too_long(length, place)
     by_folded_name = {name.casefold(): name for name in fields}
     title_field = next((by_folded_name[name] for name in _TITLE_FIELDS if name in by_folded_name), next(iter(fields)))
     text_field = next((by_folded_name[name] for name in _TEXT_FIELDS if name in by_folded_name), None)
@@ -166,3 +166,7 @@ def _record(number: int, raw: Mapping[str, str], place: str, given: Mapping[str,
 def _label(name: str) -> str:
     label = name.replace("_", " ").strip()
     return label[:1].upper() + label[1:]
+
+
+def _too_long(length: int, place: str) -> RecordError:
+    return RecordError(f"too long: {length:,} characters, and {_MAX_RECORD_CHARACTERS:,} are allowed", place=place)

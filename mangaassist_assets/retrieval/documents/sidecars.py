@@ -7,16 +7,17 @@ is held back: to read half of it could show one tenant's document to another.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from mangaassist_assets.retrieval.documents.record_structure import RecordStructure, parse_structure
 from mangaassist_assets.retrieval.documents.text import clean_text
 from mangaassist_assets.retrieval.errors import SidecarError
 from mangaassist_assets.retrieval.tenants import InvalidTenantError, tenant_name
 
 _ATTRIBUTES, _STRUCTURE = "metadataAttributes", "documentStructureConfiguration"
+_TYPE, _BODY = "RECORD_BASED_STRUCTURE_METADATA", "recordBasedStructureMetadata"
+_SPECIFICATION, _INCLUDE, _EXCLUDE = "metadataFieldsSpecification", "fieldsToInclude", "fieldsToExclude"
 _TYPED_FIELDS: Mapping[str, tuple[str, type | tuple[type, ...]]] = {
     "STRING": ("stringValue", str),
     "NUMBER": ("numberValue", (int, float)),
@@ -26,6 +27,29 @@ _TYPED_FIELDS: Mapping[str, tuple[str, type | tuple[type, ...]]] = {
 # Bedrock's own limits on a key and a string value (its API reference, MetadataAttributeValue).
 _MAX_KEY = 256
 MAX_ATTRIBUTE_CHARACTERS = 2_048
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecordStructure:
+    """The column that is the text of a row, and the lists that say which others are its metadata."""
+
+    content: str
+    included: tuple[str, ...] = ()
+    excluded: tuple[str, ...] = ()
+
+    def metadata_columns(self, header: Sequence[str]) -> tuple[str, ...]:
+        """Return the columns of a table that are metadata, in its order.
+
+        Raises:
+            SidecarError: If a column is named that the table does not have.
+        """
+        missing = [name for name in (self.content, *self.included, *self.excluded) if name not in header]
+        if missing:
+            raise SidecarError(
+                f"it names the column {missing[0][:40]!r}, and the columns are {', '.join(header)[:200]}"
+            )
+        chosen = self.included or [name for name in header if name != self.content]
+        return tuple(name for name in header if name in chosen and name not in self.excluded)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,7 +109,7 @@ def parse_sidecar(text: str, *, tenant_attribute: str) -> Sidecar:
         attributes=dict(sorted(attributes.items())),
         tenant=_tenant(raw, tenant_attribute),
         embedded=tuple(sorted(embedded)),
-        structure=None if _STRUCTURE not in content else parse_structure(structure),
+        structure=None if _STRUCTURE not in content else _structure(structure),
     )
 
 
@@ -110,7 +134,7 @@ def is_attribute(name: str, attribute: str) -> bool:
     return clean_text(name).strip().casefold() == clean_text(attribute).strip().casefold()
 
 
-def told_tenant(value: object) -> str:
+def named_tenant(value: object) -> str:
     """Return the tenant that a value names: a text or a number.
 
     Raises:
@@ -144,15 +168,15 @@ def _refuse_constant(name: str) -> float:
 
 
 def _tenant(raw: Mapping[str, Any], tenant_attribute: str) -> str | None:
-    told = [name for name in raw if is_attribute(name, tenant_attribute)]
-    if not told:
+    naming = [name for name in raw if is_attribute(name, tenant_attribute)]
+    if not naming:
         return None
-    if len(told) > 1:
-        raise SidecarError(f"{' and '.join(map(repr, told))} both name the tenant")
+    if len(naming) > 1:
+        raise SidecarError(f"{' and '.join(map(repr, naming))} both name the tenant")
     try:
-        return told_tenant(_untyped(told[0], raw[told[0]])[0])
+        return named_tenant(_untyped(naming[0], raw[naming[0]])[0])
     except InvalidTenantError as error:
-        raise SidecarError(f"the attribute {told[0]!r}: {error}") from error
+        raise SidecarError(f"the attribute {naming[0]!r}: {error}") from error
 
 
 def _key(key: str) -> str:
@@ -189,3 +213,53 @@ def _attribute(key: str, value: object) -> str:
     if len(text) > MAX_ATTRIBUTE_CHARACTERS:
         raise SidecarError(f"the attribute {key[:40]!r} is longer than {MAX_ATTRIBUTE_CHARACTERS} characters")
     return text
+
+
+def _structure(value: object) -> RecordStructure:
+    """Return what Bedrock's `documentStructureConfiguration` says.
+
+    After AWS's page "Include metadata in a data source to improve knowledge base query": one column is the content;
+    what is embedded is that column alone. Without lists all others are metadata, with `fieldsToInclude` those it names,
+    with `fieldsToExclude` all but those; a column in both is refused.
+    """
+    outer = _object(value, "documentStructureConfiguration", {"type", _BODY})
+    if outer.get("type") != _TYPE:
+        raise SidecarError(f"the type of documentStructureConfiguration is not {_TYPE}, the only one that is known")
+    body = _object(outer.get(_BODY), _BODY, {"contentFields", _SPECIFICATION})
+    contents = _names(body.get("contentFields"), "contentFields")
+    lists = _object(body.get(_SPECIFICATION, {}), _SPECIFICATION, {_INCLUDE, _EXCLUDE})
+    if len(contents) != 1:
+        raise SidecarError(f"contentFields names {len(contents)} columns, and exactly one is supported")
+    structure = RecordStructure(
+        content=contents[0],
+        included=_names(lists.get(_INCLUDE, []), _INCLUDE),
+        excluded=_names(lists.get(_EXCLUDE, []), _EXCLUDE),
+    )
+    both = sorted({*structure.included, structure.content} & set(structure.excluded))
+    if both:
+        raise SidecarError(f"the column {both[0][:40]!r} is in {_EXCLUDE} and also asked for")
+    return structure
+
+
+def _object(value: object, name: str, known: set[str]) -> dict[str, object]:
+    if not isinstance(value, dict):
+        raise SidecarError(f"{name} is missing or no object")
+    unknown = sorted(set(value) - known)
+    if unknown:
+        # A misspelled fieldsToExclude would index what was to be left out.
+        raise SidecarError(
+            f"{name} has the key {unknown[0][:40]!r}, which is not known; {', '.join(sorted(known))} are"
+        )
+    return value
+
+
+def _names(value: object, name: str) -> tuple[str, ...]:
+    if not isinstance(value, list):
+        raise SidecarError(f"{name} is missing or no list")
+    names = []
+    for item in value:
+        field = _object(item, f"an entry of {name}", {"fieldName"}).get("fieldName")
+        if not isinstance(field, str) or not (cleaned := clean_text(field).strip()):
+            raise SidecarError(f"an entry of {name} has no fieldName")
+        names.append(cleaned)
+    return tuple(names)

@@ -10,7 +10,7 @@ import pytest
 from mangaassist_assets.retrieval import embedding_cache
 from mangaassist_assets.retrieval.chunking import chunk_documents, embedding_text
 from mangaassist_assets.retrieval.documents.documents import KnowledgeDocument
-from mangaassist_assets.retrieval.embedding_cache import EmbeddingCache, embed_chunks
+from mangaassist_assets.retrieval.embedding_cache import EmbeddingCache, embed_chunks, embed_contents
 from mangaassist_assets.retrieval.errors import EmbeddingError
 from tests.support.knowledge import HashEmbedder
 
@@ -135,7 +135,8 @@ def test_progress_counts_contents_up_to_all_of_them(cache, monkeypatch):
     monkeypatch.setattr(embedding_cache, "BATCH_SIZE", 2)
     embed_chunks(chunks_of("a"), HashEmbedder(), cache)
     seen = []
-    embed_chunks(chunks_of(*"abcde"), HashEmbedder(), cache, lambda done, total: seen.append((done, total)))
+    texts = {chunk.content_hash: chunk.text for chunk in chunks_of(*"abcde")}
+    embed_contents(texts, HashEmbedder(), cache, lambda done, total: seen.append((done, total)))
     assert seen == [(1, 5), (3, 5), (5, 5)]
 
 

@@ -12,8 +12,14 @@ from mangaassist_assets.datasets.building.intent_dataset import (
     carried_labels,
     pinned_sides,
 )
-from mangaassist_assets.datasets.guards.holdout_history import EarlierVersion, holdout_history_of
-from mangaassist_assets.datasets.guards.leakage import LeakageError, find_leaks, refuse_crossings, refuse_leaks
+from mangaassist_assets.datasets.guards.leakage import (
+    EarlierVersion,
+    LeakageError,
+    find_leaks,
+    holdout_history_of,
+    refuse_crossings,
+    refuse_leaks,
+)
 from mangaassist_assets.datasets.guards.limits import Caps
 from mangaassist_assets.datasets.guards.poisoning import TrustConfig, shopper_history
 from mangaassist_assets.datasets.sources.utterances import Utterance

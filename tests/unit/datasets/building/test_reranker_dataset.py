@@ -9,8 +9,7 @@ from mangaassist_assets.datasets.building.reranker_dataset import (
     build_ranking_dataset,
 )
 from mangaassist_assets.datasets.building.splits import assign_split
-from mangaassist_assets.datasets.guards.holdout_history import EarlierVersion, holdout_history_of
-from mangaassist_assets.datasets.guards.leakage import find_leaks, refuse_crossings
+from mangaassist_assets.datasets.guards.leakage import EarlierVersion, find_leaks, holdout_history_of, refuse_crossings
 from mangaassist_assets.datasets.sources.utterances import Utterance
 from mangaassist_assets.models.reranker.model_type import RerankerModelType
 from mangaassist_assets.retrieval.tenants import TenantScope

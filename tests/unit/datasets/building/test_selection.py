@@ -3,7 +3,7 @@ from hypothesis import strategies as st
 
 from mangaassist_assets.core.text_keys import normalise_text
 from mangaassist_assets.datasets.building.selection import DatasetCandidate, Selection, select
-from mangaassist_assets.datasets.guards.holdout_history import HoldoutHistory
+from mangaassist_assets.datasets.guards.leakage import HoldoutHistory
 from mangaassist_assets.datasets.guards.limits import Caps
 from mangaassist_assets.datasets.schema import SPLITS
 

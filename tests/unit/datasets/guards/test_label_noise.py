@@ -89,15 +89,14 @@ def test_an_intent_with_one_example_is_not_judged_but_the_others_are():
     [
         ({"example_ids": ["a"]}, "1 example ids, 2 intents"),
         ({"example_ids": ["a", "a"]}, "example a comes twice"),
-        ({"folds": 1}, "1 folds"),
         ({"vectors": np.full((2, 2), np.inf, dtype=np.float32)}, "not finite"),
     ],
 )
 def test_what_does_not_fit_is_refused(change, message):
-    arguments = {"example_ids": ["a", "b"], "intents": ["x", "y"], "vectors": np.eye(2, dtype=np.float32), "folds": 5}
+    arguments = {"example_ids": ["a", "b"], "intents": ["x", "y"], "vectors": np.eye(2, dtype=np.float32)}
     arguments |= change
     with pytest.raises(ValueError, match=message):
-        find_label_noise(arguments["example_ids"], arguments["intents"], arguments["vectors"], folds=arguments["folds"])
+        find_label_noise(arguments["example_ids"], arguments["intents"], arguments["vectors"])
 
 
 @given(st.lists(st.sampled_from("abc"), max_size=60), st.integers(0, 3))

@@ -1,8 +1,8 @@
 import polars as pl
 import pytest
 
-from mangaassist_assets.datasets.guards.holdout_history import EarlierVersion
 from mangaassist_assets.datasets.guards.leakage import (
+    EarlierVersion,
     LeakageError,
     find_leaks,
     leak_counts,

@@ -8,8 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mangaassist_assets.datasets.guards.redaction_pass import RedactionPass
-from mangaassist_assets.datasets.versions.card_chart import counts_chart
-from mangaassist_assets.datasets.versions.data_card import DataCard, Provenance, cell, moment
+from mangaassist_assets.datasets.versions.data_card import DataCard, Provenance, cell, counts_chart, moment
 from mangaassist_assets.datasets.versions.versions import seal_version
 from mangaassist_assets.privacy import Vocabulary
 from mangaassist_assets.tracing.reading.turn_reader import CONTRACT_VERSION

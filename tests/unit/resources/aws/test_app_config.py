@@ -246,8 +246,8 @@ class TestReview:
         review = next(one for one in app_config.review() if one.profile == "routing")
         assert review.problems
         assert (review.deployed, review.serving, review.document_version) == (number, "2", "r2")
-        assert review.describe_problems().startswith(f"routing version {number}: ")
-        assert review.describe_problems().endswith("(refused: version 2 still serves)")
+        assert review.to_dict()["description"].startswith(f"routing version {number}: ")
+        assert review.to_dict()["description"].endswith("(refused: version 2 still serves)")
 
     def test_going_back_to_a_valid_version_is_all_it_takes(self, api, app_config):
         api.put("routing", b"broken")
@@ -260,14 +260,14 @@ class TestReview:
         api.put("routing", b"broken")
         (review,) = app_config_in_memory(api).review()
         assert review.serving is None
-        assert "a chatbot that starts now has none" in review.describe_problems()
+        assert "a chatbot that starts now has none" in review.to_dict()["description"]
 
     def test_an_experiment_that_does_not_fit_the_policy_in_force_is_named(self, api, app_config):
         arms = {"control": {"share": 0.5}, "deep": {"share": 0.5, "routing": {"version": "d", "selected_chunks": 9}}}
         api.put("experiments", {"version": "1", "experiments": {"depth": {"control": "control", "arms": arms}}})
         review = next(one for one in app_config.review() if one.profile == "experiments")
-        assert "experiments.depth.arms.deep.routing: " in review.describe_problems()
-        assert "selected_chunks (9) must not exceed rerank_candidates (4)" in review.describe_problems()
+        assert "experiments.depth.arms.deep.routing: " in review.to_dict()["description"]
+        assert "selected_chunks (9) must not exceed rerank_candidates (4)" in review.to_dict()["description"]
         sink = MemorySink()
         ask(app_config.configuration(), sink)
         assert sink.traces[0].tags["experiment_id"] == "none"

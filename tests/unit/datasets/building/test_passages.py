@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mangaassist_assets.datasets.building.hard_negatives import FalseNegativeGuard, PassagePool
+from mangaassist_assets.datasets.building.passages import FalseNegativeGuard, PassagePool
 from mangaassist_assets.retrieval.types import Chunk
 from tests.support.timing import growth
 
