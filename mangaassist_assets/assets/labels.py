@@ -56,7 +56,7 @@ def review_queue(
 
     bundle, snapshots = context.partition_key, store.snapshots()
     earlier = read_reviewed_turns(snapshots, bundle)
-    queues = MlflowReviewQueues.of(mlflow)
+    queues = MlflowReviewQueues(*mlflow.traces(), traces_url=mlflow.traces_url())
     state = queues.state(bundle)
     embedder, cache = embeddings.embedder(), store.embedding_cache()
     queue = queue_bundle(

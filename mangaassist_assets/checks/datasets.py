@@ -4,8 +4,8 @@ Each check reads the stored version of its bundle. What is allowed is `datasets.
 """
 
 from collections import Counter
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import dagster as dg
 
@@ -20,8 +20,7 @@ if TYPE_CHECKING:
 
     from mangaassist_assets.core.snapshots import SnapshotStore
     from mangaassist_assets.datasets.guards.health import HealthResult
-
-Card = Mapping[str, Any]
+    from mangaassist_assets.datasets.versions.versions import DatasetVersion
 
 
 def build_dataset_checks(pipeline: ModelPipeline) -> tuple[dg.AssetChecksDefinition, ...]:
@@ -33,13 +32,13 @@ def build_dataset_checks(pipeline: ModelPipeline) -> tuple[dg.AssetChecksDefinit
             "enough_examples",
             f"At least {limits.train} examples to learn from, {limits.validation} to choose by, {limits.test} to judge "
             "with.",
-            lambda frame, *_: _size(frame, dataset),
+            lambda version, *_: _size(version.frame, dataset),
         ),
         _build_check(
             dataset,
             "few_duplicates",
             f"No copies on a side, and at most {limits.repeated_share:.0%} of it nearly repeats another message.",
-            lambda frame, *_: _repetition(frame, dataset),
+            lambda version, *_: _repetition(version.frame, dataset),
         ),
         _build_check(
             dataset,
@@ -62,7 +61,7 @@ def build_dataset_checks(pipeline: ModelPipeline) -> tuple[dg.AssetChecksDefinit
         dataset,
         "balanced_labels",
         f"No {label} has most of train, and most of them have enough examples to be learned.",
-        lambda frame, *_: _balance(frame, dataset, label),
+        lambda version, *_: _balance(version.frame, dataset, label),
     )
     return (*checks, balance, _build_noise_check(dataset, label))
 
@@ -71,9 +70,9 @@ def _build_check(
     dataset: PipelineDataset,
     name: str,
     description: str,
-    judge: "Callable[[pl.DataFrame, Card, SnapshotStore, str], dg.AssetCheckResult]",
+    judge: "Callable[[DatasetVersion, SnapshotStore, str], dg.AssetCheckResult]",
 ) -> dg.AssetChecksDefinition:
-    """Return a blocking check; `judge` gets the dataset, its card, the store and the bundle."""
+    """Return a blocking check; `judge` gets the dataset, the store and the bundle."""
 
     @dg.asset_check(
         asset=dataset.asset, name=name, blocking=True, partitions_def=release_bundles, description=description
@@ -82,8 +81,8 @@ def _build_check(
         from mangaassist_assets.datasets.versions.stored_versions import read_dataset
 
         snapshots = store.snapshots()
-        frame, card = read_dataset(snapshots, dataset.asset, context.partition_key)
-        return judge(frame, card, snapshots, context.partition_key)
+        version = read_dataset(snapshots, dataset.asset, context.partition_key)
+        return judge(version, snapshots, context.partition_key)
 
     return check
 
@@ -104,7 +103,7 @@ def _build_noise_check(dataset: PipelineDataset, label: str) -> dg.AssetChecksDe
         from mangaassist_assets.datasets.versions.stored_versions import read_dataset
         from mangaassist_assets.mining.clustering.message_vectors import embed_messages
 
-        frame, _ = read_dataset(store.snapshots(), dataset.asset, context.partition_key)
+        frame = read_dataset(store.snapshots(), dataset.asset, context.partition_key).frame
         texts = frame[dataset.text_columns[0]].to_list()
         vectors, _ = embed_messages(texts, embedder=embeddings.embedder(), cache=store.embedding_cache())
         report = find_label_noise(frame["example_id"].to_list(), frame[label].to_list(), vectors)
@@ -133,27 +132,27 @@ def _repetition(frame: "pl.DataFrame", dataset: PipelineDataset) -> dg.AssetChec
 
 
 def _leakage(
-    frame: "pl.DataFrame", card: Card, snapshots: "SnapshotStore", bundle: str, dataset: PipelineDataset
+    version: "DatasetVersion", snapshots: "SnapshotStore", bundle: str, dataset: PipelineDataset
 ) -> dg.AssetCheckResult:
     from mangaassist_assets.datasets.guards.leakage import LeakageError, find_leaks, leak_counts, refuse_crossings
     from mangaassist_assets.datasets.sources.golden_set import read_golden
-    from mangaassist_assets.datasets.versions.earlier_versions import earlier_versions
+    from mangaassist_assets.datasets.versions.stored_versions import earlier_versions
 
-    as_of_ms = card.get("as_of_ms")
+    as_of_ms = version.card.as_of_ms
     earlier = earlier_versions(snapshots, dataset.asset, bundle, as_of_ms=as_of_ms)
     leaks = find_leaks(
-        frame,
+        version.frame,
         text_column=dataset.text_columns[0],
         golden=read_golden(snapshots),
         earlier=earlier,
         as_of_ms=as_of_ms,
     )
     crossings: list[str] = []
-    for version in earlier:
+    for before in earlier:
         try:
-            refuse_crossings(version.frame, frame)
+            refuse_crossings(before.frame, version.frame)
         except LeakageError as error:
-            crossings.append(f"{version.name}: {error}")
+            crossings.append(f"{before.name}: {error}")
     problem = (
         f"{len(leaks)} leaks and {len(crossings)} versions with other sides: "
         f"{'; '.join([*crossings[:3], *(leak.describe() for leak in leaks[:5])])}. Materialize "
@@ -162,7 +161,7 @@ def _leakage(
     return check_result(
         [problem] if leaks or crossings else [],
         {
-            "compared_with": dg.MetadataValue.json([version.name for version in earlier]),
+            "compared_with": dg.MetadataValue.json([before.name for before in earlier]),
             "counts": dg.MetadataValue.json(leak_counts(leaks)),
             "leaks": [
                 {
@@ -179,7 +178,7 @@ def _leakage(
 
 
 def _personal_data(
-    frame: "pl.DataFrame", _card: Card, snapshots: "SnapshotStore", _bundle: str, dataset: PipelineDataset
+    version: "DatasetVersion", snapshots: "SnapshotStore", _bundle: str, dataset: PipelineDataset
 ) -> dg.AssetCheckResult:
     from mangaassist_assets.privacy import residual
     from mangaassist_assets.retrieval.stored_knowledge import read_vocabulary
@@ -189,7 +188,7 @@ def _personal_data(
     examples: set[str] = set()
     for column in dataset.text_columns:
         # A passage stands beside many queries: each text is looked at once.
-        for text, example_id in frame.unique(column).select(column, "example_id").iter_rows():
+        for text, example_id in version.frame.unique(column).select(column, "example_id").iter_rows():
             found = residual(text, vocabulary=words)
             left.update(found)
             if found:

@@ -85,12 +85,13 @@ def retrieval_not_worse(context: dg.AssetCheckExecutionContext, store: StoreReso
     if live is None or not evaluation["queries"]:
         why = "no generation is live yet" if live is None else "no query has known relevant documents"
         return dg.AssetCheckResult(passed=True, description=f"{why}: nothing to compare with")
-    if live not in evaluation["figures"]:
-        why = f"the live generation {live} was built by a version that knew no tenants"
-        return dg.AssetCheckResult(passed=True, description=f"{why}: nothing to compare with")
+    if live not in evaluation["means"]:
+        return dg.AssetCheckResult(
+            passed=True, description=f"the live generation {live} is gone: nothing to compare with"
+        )
     metric = "recall@10"
-    ours = evaluation["figures"][candidate]["fused"][metric]
-    theirs = evaluation["figures"][live]["fused"][metric]
+    ours = evaluation["means"][candidate]["fused"][metric]
+    theirs = evaluation["means"][live]["fused"][metric]
     context.log.info(f"{metric}: candidate {ours:.3f}, live {theirs:.3f}")
     compared = f"{metric}: {candidate} {ours:.3f}, live {live} {theirs:.3f}; {RECALL_TOLERANCE} less is allowed"
     worse = ours < theirs - RECALL_TOLERANCE

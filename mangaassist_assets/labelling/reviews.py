@@ -125,7 +125,7 @@ def spelling_key(intent: str) -> str:
 
 
 def _answers(turn: ChatTurn, spelling: IntentSpelling) -> list[Answer]:
-    given = [
+    given: list[tuple[str, str | None, int]] = [
         (review.values[0], review.source_id, review.timestamp_ms)
         for review in turn.reviews
         if review.name == EXPECTED_INTENT and review.kind == "expectation" and review.source == "human"

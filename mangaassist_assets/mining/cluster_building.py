@@ -10,7 +10,6 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from mangaassist_assets.core.shoppers import shopper_of
 from mangaassist_assets.mining.blame.blame import FailedTurn
 from mangaassist_assets.mining.blame.rule_names import LOOP_OF_STAGE
 from mangaassist_assets.mining.clustering.communities import ClusteringConfig, Labels, cluster_messages
@@ -36,7 +35,7 @@ from mangaassist_assets.mining.tracking.clusters import (
 from mangaassist_assets.mining.tracking.growth import ClusterCounts, Growth, GrowthConfig, judge_growth
 from mangaassist_assets.mining.tracking.identity import Identities, OtherClusters, resolve_identities
 from mangaassist_assets.mining.tracking.profiles import profile_of
-from mangaassist_assets.privacy import Vocabulary, redact
+from mangaassist_assets.privacy import Vocabulary, redact, shopper_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

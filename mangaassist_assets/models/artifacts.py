@@ -14,6 +14,7 @@ import re
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from mangaassist_assets.core.errors import OperatorError
 from mangaassist_assets.core.files import write_whole
 
 MANIFEST_FILE = "artifact.json"
@@ -24,7 +25,7 @@ _KIND = re.compile(r"[a-z][a-z0-9_]{0,63}")
 _ALLOWED_SUFFIXES = frozenset({".safetensors", ".json", ".txt", ".md"})
 
 
-class ArtifactMismatchError(RuntimeError):
+class ArtifactMismatchError(OperatorError, RuntimeError):
     """An artifact is not what it should be. The message names the directory and the file."""
 
 

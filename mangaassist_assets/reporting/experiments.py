@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from mangaassist_assets.core.figures import Row
 from mangaassist_assets.core.intervals import Interval, newcombe_difference, wilson_interval
-from mangaassist_assets.core.shoppers import shopper_of
+from mangaassist_assets.privacy import shopper_of
 from mangaassist_assets.reporting.groups import bounds
 from mangaassist_assets.tracing.contract.names import NO_EXPERIMENT
 from mangaassist_assets.tracing.contract.turns import ChatTurn

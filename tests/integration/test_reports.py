@@ -16,6 +16,7 @@ from mangaassist_assets.cli.commands.report import render_report, run_report
 from mangaassist_assets.cli.session import CommandError, Session
 from mangaassist_assets.core.bundles import TURNS_CARD_FILE
 from mangaassist_assets.core.codecs import to_parquet
+from mangaassist_assets.core.errors import OperatorError
 from mangaassist_assets.core.snapshots import canonical_json
 from mangaassist_assets.partitions import release_bundles
 from mangaassist_assets.reporting.stored_reports import REPORT_FILE
@@ -140,7 +141,7 @@ def test_a_feedback_snapshot_without_events_says_what_to_do(platform, tmp_path):
     platform.snapshots.write(
         "feedback_events", {"events.parquet": to_parquet(pl.DataFrame({"id": [1]}))}, partition=BUNDLE
     )
-    with pytest.raises(CommandError, match=r"holds no feedback events, .*materialize feedback_events again"):
+    with pytest.raises(CommandError, match="materialize feedback_events again"):
         run_report(session(platform, tmp_path), release_bundle=BUNDLE, kind="satisfaction")
 
 
@@ -311,7 +312,7 @@ def test_the_command_makes_only_the_report_that_is_asked_for(platform, tmp_path)
     [("2026.09.09-rc9", "has no tagged_traces yet: run `mangaassist loop"), ("no,bundle", "not valid")],
 )
 def test_the_command_says_what_is_missing_and_registers_no_partition(platform, tmp_path, bundle, said):
-    with pytest.raises(CommandError, match=said):
+    with pytest.raises(OperatorError, match=said):
         run_report(session(platform, tmp_path), release_bundle=bundle)
     assert bundle not in platform.instance.get_dynamic_partitions(release_bundles.name)
 

@@ -13,8 +13,7 @@ from mangaassist_assets.core.codecs import to_parquet
 from mangaassist_assets.reporting.warehouse.rows import feedback_rows, turn_rows
 from mangaassist_assets.tracing.contract.turns import ChatTurn, Generation, StageTiming
 from mangaassist_assets.tracing.feedback.events import FeedbackRecord
-from mangaassist_assets.tracing.feedback.ingestion import EVENT_SCHEMA
-from mangaassist_assets.tracing.feedback.stored_events import EVENTS_FILE
+from mangaassist_assets.tracing.feedback.ingestion import EVENT_SCHEMA, EVENTS_FILE
 from tests.support.turn_frames import turns_frame
 
 BUNDLE = "2026.03.24-rc2"

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Literal
 
+from mangaassist_assets.core.errors import OperatorError
 from mangaassist_assets.labelling.queue.export import unguarded
 from mangaassist_assets.labelling.reviews import IntentSpelling
 
@@ -29,7 +30,7 @@ _NAME_CHARACTERS = 200
 _DOCUMENTS = 20
 
 
-class LabelFileError(ValueError):
+class LabelFileError(OperatorError, ValueError):
     """A file of labels that cannot be read at all."""
 
 

@@ -17,8 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mangaassist_assets.core.arrays import Flags
-from mangaassist_assets.core.shoppers import shopper_of
 from mangaassist_assets.labelling.reviews import is_reviewed
+from mangaassist_assets.privacy import shopper_of
 from mangaassist_assets.tracing.contract.turns import ChatTurn
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from mangaassist_assets.core.arrays import Flags
-from mangaassist_assets.core.text_slices import language_of, length_slice
+from mangaassist_assets.core.text_keys import language_of, length_slice
 from mangaassist_assets.evaluation.metrics import classification_figures
 from mangaassist_assets.evaluation.reliability import reliability
 from mangaassist_assets.evaluation.results import ModelResults, ScopeResults

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from mangaassist_assets.datasets.versions.card_text import cell
+from mangaassist_assets.datasets.versions.data_card import cell
 from mangaassist_assets.models.encoders.pretrained import PACKAGED_MINILM
 
 if TYPE_CHECKING:

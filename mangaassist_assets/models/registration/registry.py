@@ -7,13 +7,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
+from mangaassist_assets.core.errors import OperatorError
+
 CHAMPION = "champion"
 CHALLENGER = "challenger"
 
 ARTIFACT_PATH_TAG = "artifact_path"
 
 
-class RegistryError(RuntimeError):
+class RegistryError(OperatorError, RuntimeError):
     """The registry holds something else than what was asked of it."""
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from mangaassist_assets.core.ranking_metrics import ndcg, reciprocal_rank
-from mangaassist_assets.core.text_slices import language_of, length_slice
+from mangaassist_assets.core.text_keys import language_of, length_slice
 from mangaassist_assets.evaluation.metrics import expected_calibration_error, order_by_scores
 from mangaassist_assets.evaluation.results import ModelResults
 from mangaassist_assets.models.encoders.pretrained import PACKAGED_MINILM

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from mangaassist_assets.reporting.warehouse.rows import feedback_rows, turn_rows
 from mangaassist_assets.reporting.warehouse.tables import FEEDBACK_EVENTS
-from mangaassist_assets.tracing.feedback.stored_events import read_feedback
+from mangaassist_assets.tracing.feedback.ingestion import read_feedback
 from mangaassist_assets.tracing.ingestion.stored_turns import read_turn_frame
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from dataclasses import asdict
 
 import polars as pl
 
-from mangaassist_assets.core.codecs import to_parquet
+from mangaassist_assets.core.codecs import SnapshotSchemaError, to_parquet
 from mangaassist_assets.core.snapshots import canonical_json
 from mangaassist_assets.reporting.warehouse.tables import (
     BUNDLE_TABLES,
@@ -22,7 +22,7 @@ from mangaassist_assets.reporting.warehouse.tables import (
 )
 from mangaassist_assets.reporting.warehouse.types import WarehouseError
 from mangaassist_assets.tracing.feedback.events import FeedbackRecord
-from mangaassist_assets.tracing.ingestion.turn_frames import TURN_SCHEMA, SnapshotSchemaError
+from mangaassist_assets.tracing.ingestion.turn_frames import TURN_SCHEMA
 
 
 def turn_rows(turns: pl.DataFrame) -> dict[str, pl.DataFrame]:

@@ -7,13 +7,12 @@ import pytest
 from upath import UPath
 
 from mangaassist_assets.core.bundles import TURNS_CARD_FILE
-from mangaassist_assets.core.codecs import to_parquet
+from mangaassist_assets.core.codecs import SnapshotSchemaError, to_parquet
 from mangaassist_assets.core.snapshots import SnapshotStore, canonical_json
 from mangaassist_assets.reporting.satisfaction.bundle_report import report_links, report_satisfaction
 from mangaassist_assets.reporting.warehouse.loading import load_bundle
-from mangaassist_assets.tracing.feedback.stored_events import EVENTS_FILE
+from mangaassist_assets.tracing.feedback.ingestion import EVENTS_FILE
 from mangaassist_assets.tracing.ingestion.stored_turns import TURNS_FILE
-from mangaassist_assets.tracing.ingestion.turn_frames import SnapshotSchemaError
 from resources.warehouse.warehouse import DuckDbWarehouseResource
 from tests.support.reports import BUNDLE, EARLIER, START_MS, chat_turn, event, stored_events
 from tests.support.turn_frames import turns_frame
@@ -50,7 +49,7 @@ def test_a_bundle_is_loaded_once_and_known_as_before(store, database):
 
 def test_a_snapshot_without_events_says_what_to_do(store, database):
     store.write("feedback_events", {EVENTS_FILE: to_parquet(pl.DataFrame({"id": [1]}))}, partition=BUNDLE)
-    with pytest.raises(SnapshotSchemaError, match=r"holds no feedback events, .*materialize feedback_events again"):
+    with pytest.raises(SnapshotSchemaError, match="materialize feedback_events again"):
         load_bundle(database, store, BUNDLE)
 
 

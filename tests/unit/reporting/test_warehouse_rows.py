@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mangaassist_assets.core.codecs import SnapshotSchemaError
 from mangaassist_assets.reporting.warehouse.rows import feedback_rows, rows_digest, turn_rows
 from mangaassist_assets.reporting.warehouse.tables import BUNDLE_TABLES, LONGEST_TEXT
 from mangaassist_assets.reporting.warehouse.types import WarehouseError
 from mangaassist_assets.tracing.contract.turns import Generation, StageTiming
-from mangaassist_assets.tracing.ingestion.turn_frames import SnapshotSchemaError
 from tests.support.reports import bundle_rows, chat_turn, event, records
 from tests.support.turn_frames import turns_frame
 

@@ -16,9 +16,9 @@ from mangaassist_assets.mining.blame.rules import MiningRulesError, read_rules
 from mangaassist_assets.mining.blame.verdicts import plain_name
 from mangaassist_assets.tracing.contract.records import AssessmentRecord, SpanRecord, TraceRecord
 from mangaassist_assets.tracing.contract.turns import ChatTurn, ToolCall, Verdict
-from mangaassist_assets.tracing.reading.turn_reader import parse_turn
 from tests.support.mined_turns import assessment, blame_turn, find_signals, make_turn
 from tests.support.mining_rules import rules_with
+from tests.support.turn_reading import parse_turn
 
 DOWN = {"user_feedback": "thumbs_down"}
 
