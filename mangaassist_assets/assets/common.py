@@ -95,14 +95,7 @@ def check_result(
     all_well: str,
     severity: dg.AssetCheckSeverity = dg.AssetCheckSeverity.ERROR,
 ) -> dg.AssetCheckResult:
-    """Return the result of a check.
-
-    Args:
-        problems: A sentence each; without any the check passes.
-        figures: What is shown beside them.
-        all_well: The description where there is no problem.
-        severity: Of the problems.
-    """
+    """Return the result of a check that passes without problems, a sentence each; then `all_well` describes it."""
     return dg.AssetCheckResult(
         passed=not problems,
         severity=severity,

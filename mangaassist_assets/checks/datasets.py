@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from mangaassist_assets.core.snapshots import SnapshotStore
     from mangaassist_assets.datasets.guards.health import HealthResult
-    from mangaassist_assets.datasets.versions.data_card import DataCard
+    from mangaassist_assets.datasets.versions.versions import DatasetVersion
 
 
 def build_dataset_checks(pipeline: ModelPipeline) -> tuple[dg.AssetChecksDefinition, ...]:
@@ -32,13 +32,13 @@ def build_dataset_checks(pipeline: ModelPipeline) -> tuple[dg.AssetChecksDefinit
             "enough_examples",
             f"At least {limits.train} examples to learn from, {limits.validation} to choose by, {limits.test} to judge "
             "with.",
-            lambda frame, *_: _size(frame, dataset),
+            lambda version, *_: _size(version.frame, dataset),
         ),
         _build_check(
             dataset,
             "few_duplicates",
             f"No copies on a side, and at most {limits.repeated_share:.0%} of it nearly repeats another message.",
-            lambda frame, *_: _repetition(frame, dataset),
+            lambda version, *_: _repetition(version.frame, dataset),
         ),
         _build_check(
             dataset,
@@ -46,13 +46,13 @@ def build_dataset_checks(pipeline: ModelPipeline) -> tuple[dg.AssetChecksDefinit
             "No message, near-duplicate, session, shopper or conversation is on two sides, in the golden set, or in "
             "train after an earlier version was tested on it; nothing is later than the as-of time; no example changed "
             "sides.",
-            lambda frame, card, store, bundle: _leakage(frame, card, store, bundle, dataset),
+            lambda *found: _leakage(*found, dataset),
         ),
         _build_check(
             dataset,
             "no_personal_data",
             "A second pass of redaction finds nothing in any text of the dataset.",
-            lambda frame, _card, store, _bundle: _personal_data(frame, store, dataset),
+            lambda *found: _personal_data(*found, dataset),
         ),
     )
     if label is None:
@@ -61,7 +61,7 @@ def build_dataset_checks(pipeline: ModelPipeline) -> tuple[dg.AssetChecksDefinit
         dataset,
         "balanced_labels",
         f"No {label} has most of train, and most of them have enough examples to be learned.",
-        lambda frame, *_: _balance(frame, dataset, label),
+        lambda version, *_: _balance(version.frame, dataset, label),
     )
     return (*checks, balance, _build_noise_check(dataset, label))
 
@@ -70,9 +70,9 @@ def _build_check(
     dataset: PipelineDataset,
     name: str,
     description: str,
-    judge: "Callable[[pl.DataFrame, DataCard, SnapshotStore, str], dg.AssetCheckResult]",
+    judge: "Callable[[DatasetVersion, SnapshotStore, str], dg.AssetCheckResult]",
 ) -> dg.AssetChecksDefinition:
-    """Return a blocking check; `judge` gets the dataset, its card, the store and the bundle."""
+    """Return a blocking check; `judge` gets the dataset, the store and the bundle."""
 
     @dg.asset_check(
         asset=dataset.asset, name=name, blocking=True, partitions_def=release_bundles, description=description
@@ -82,7 +82,7 @@ def _build_check(
 
         snapshots = store.snapshots()
         version = read_dataset(snapshots, dataset.asset, context.partition_key)
-        return judge(version.frame, version.card, snapshots, context.partition_key)
+        return judge(version, snapshots, context.partition_key)
 
     return check
 
@@ -132,27 +132,27 @@ def _repetition(frame: "pl.DataFrame", dataset: PipelineDataset) -> dg.AssetChec
 
 
 def _leakage(
-    frame: "pl.DataFrame", card: "DataCard", snapshots: "SnapshotStore", bundle: str, dataset: PipelineDataset
+    version: "DatasetVersion", snapshots: "SnapshotStore", bundle: str, dataset: PipelineDataset
 ) -> dg.AssetCheckResult:
     from mangaassist_assets.datasets.guards.leakage import LeakageError, find_leaks, leak_counts, refuse_crossings
     from mangaassist_assets.datasets.sources.golden_set import read_golden
     from mangaassist_assets.datasets.versions.stored_versions import earlier_versions
 
-    as_of_ms = card.as_of_ms
+    as_of_ms = version.card.as_of_ms
     earlier = earlier_versions(snapshots, dataset.asset, bundle, as_of_ms=as_of_ms)
     leaks = find_leaks(
-        frame,
+        version.frame,
         text_column=dataset.text_columns[0],
         golden=read_golden(snapshots),
         earlier=earlier,
         as_of_ms=as_of_ms,
     )
     crossings: list[str] = []
-    for version in earlier:
+    for before in earlier:
         try:
-            refuse_crossings(version.frame, frame)
+            refuse_crossings(before.frame, version.frame)
         except LeakageError as error:
-            crossings.append(f"{version.name}: {error}")
+            crossings.append(f"{before.name}: {error}")
     problem = (
         f"{len(leaks)} leaks and {len(crossings)} versions with other sides: "
         f"{'; '.join([*crossings[:3], *(leak.describe() for leak in leaks[:5])])}. Materialize "
@@ -161,7 +161,7 @@ def _leakage(
     return check_result(
         [problem] if leaks or crossings else [],
         {
-            "compared_with": dg.MetadataValue.json([version.name for version in earlier]),
+            "compared_with": dg.MetadataValue.json([before.name for before in earlier]),
             "counts": dg.MetadataValue.json(leak_counts(leaks)),
             "leaks": [
                 {
@@ -177,7 +177,9 @@ def _leakage(
     )
 
 
-def _personal_data(frame: "pl.DataFrame", snapshots: "SnapshotStore", dataset: PipelineDataset) -> dg.AssetCheckResult:
+def _personal_data(
+    version: "DatasetVersion", snapshots: "SnapshotStore", _bundle: str, dataset: PipelineDataset
+) -> dg.AssetCheckResult:
     from mangaassist_assets.privacy import residual
     from mangaassist_assets.retrieval.stored_knowledge import read_vocabulary
 
@@ -186,7 +188,7 @@ def _personal_data(frame: "pl.DataFrame", snapshots: "SnapshotStore", dataset: P
     examples: set[str] = set()
     for column in dataset.text_columns:
         # A passage stands beside many queries: each text is looked at once.
-        for text, example_id in frame.unique(column).select(column, "example_id").iter_rows():
+        for text, example_id in version.frame.unique(column).select(column, "example_id").iter_rows():
             found = residual(text, vocabulary=words)
             left.update(found)
             if found:

@@ -146,13 +146,8 @@ def gather_labels(
     Only people's reviews are propagated: a guess is no ground for another one. Messages in conflict get no label from
     anybody.
 
-    Args:
-        reviews: what people said.
-        clusters: the failure clusters of the bundle.
-        turns: the turns behind them.
-        embeddings: of the turns' messages, float32 of shape (len(turns), d), rows of length one.
-        judging: what a judge said, if there is one.
-        propagation: thresholds.
+    `turns` are those behind the clusters, `embeddings` those of their messages, float32 of shape (len(turns), d), rows
+    of length one.
 
     Raises:
         ValueError: `turns` and `embeddings` differ in length.

@@ -78,12 +78,8 @@ def propagate_labels(
     A label's confidence is one minus the bound of its cluster's error (`ErrorRate.bound`). Groups that were marked as
     noise have nothing in common and label nothing.
 
-    Args:
-        clusters: the failure clusters of a bundle.
-        turns: the turns behind them.
-        embeddings: of the turns' messages, float32 of shape (len(turns), d), rows of length one.
-        reviews: from `labels_from_reviews`; messages in conflict neither vote nor receive.
-        config: thresholds.
+    `turns` are those behind the clusters, `embeddings` those of their messages, float32 of shape (len(turns), d), rows
+    of length one. Messages on which `reviews` are in conflict neither vote nor receive.
 
     Raises:
         ValueError: `turns` and `embeddings` differ in length.

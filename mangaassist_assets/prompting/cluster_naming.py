@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from mangaassist_assets.mining.naming.model_names import NameProposal, NameRequest
 from mangaassist_assets.privacy import Vocabulary, redact
-from mangaassist_assets.prompting.tools import Tool, ToolAnswer, ToolModel, ToolPrompt, as_data, ask_all
+from mangaassist_assets.prompting.tools import Tool, ToolAnswer, ToolModel, ToolPrompt, as_data, ask_all, object_schema
 
 _EXAMPLE_CHARACTERS = 200
 _SYSTEM = """\
@@ -84,24 +84,14 @@ def _digest(data: dict[str, list[str]]) -> str:
 
 def _prompt(groups: Sequence[dict[str, list[str]]]) -> ToolPrompt:
     numbers = list(range(1, len(groups) + 1))
-    name = {
-        "type": "object",
-        "properties": {
-            "group": {"type": "integer", "enum": numbers},
-            "name": {"type": "string", "minLength": 1, "maxLength": 48},
-        },
-        "required": ["group", "name"],
-        "additionalProperties": False,
-    }
+    name = object_schema(
+        group={"type": "integer", "enum": numbers}, name={"type": "string", "minLength": 1, "maxLength": 48}
+    )
+    names = {"type": "array", "minItems": len(groups), "maxItems": len(groups), "items": name}
     tool = Tool(
         name="name_groups",
         description="Records one short name for each group.",
-        schema={
-            "type": "object",
-            "properties": {"names": {"type": "array", "minItems": len(groups), "maxItems": len(groups), "items": name}},
-            "required": ["names"],
-            "additionalProperties": False,
-        },
+        schema=object_schema(names=names),
     )
     data = [{"group": number, **group} for number, group in zip(numbers, groups, strict=True)]
     return ToolPrompt(system=_SYSTEM, user=as_data({"groups": data}), tool=tool)

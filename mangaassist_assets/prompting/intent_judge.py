@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from mangaassist_assets.labelling.judge import IntentJudgement
 from mangaassist_assets.privacy import Vocabulary, redact
-from mangaassist_assets.prompting.tools import Tool, ToolAnswer, ToolModel, ToolPrompt, as_data, ask_all
+from mangaassist_assets.prompting.tools import Tool, ToolAnswer, ToolModel, ToolPrompt, as_data, ask_all, object_schema
 
 NONE_OF_THESE = "none_of_these"
 
@@ -90,15 +90,10 @@ def _prompt_maker(intents: Mapping[str, Sequence[str]], clean: Callable[[str], s
     tool = Tool(
         name="label_message",
         description="Records the intent of the message.",
-        schema={
-            "type": "object",
-            "properties": {
-                "intent": {"type": "string", "enum": [*offered, NONE_OF_THESE]},
-                "confidence": {"type": "number", "minimum": 0, "maximum": 1},
-            },
-            "required": ["intent", "confidence"],
-            "additionalProperties": False,
-        },
+        schema=object_schema(
+            intent={"type": "string", "enum": [*offered, NONE_OF_THESE]},
+            confidence={"type": "number", "minimum": 0, "maximum": 1},
+        ),
     )
 
     def prompt_for(message: str) -> ToolPrompt:

@@ -53,6 +53,16 @@ class ToolModel(Protocol):
         """Return the model's answer; a failed call is an answer too, nothing is raised."""
 
 
+def object_schema(**properties: object) -> dict[str, object]:
+    """Return the JSON schema of an object with these properties and no other, all of them required."""
+    return {
+        "type": "object",
+        "properties": properties,
+        "required": list(properties),
+        "additionalProperties": False,
+    }
+
+
 def as_data(value: object) -> str:
     """Return a value as JSON between <data> tags; nothing in it can close them or begin another."""
     return f"<data>\n{json.dumps(value, ensure_ascii=False, sort_keys=True).translate(_ESCAPES)}\n</data>"

@@ -38,9 +38,7 @@ def arm_rows(turns: Iterable[ChatTurn], failed: Collection[str]) -> list[Row]:
 
     Each arm's failure rate is compared with that of the arm called `control`, or of the largest arm where none is.
 
-    Args:
-        turns: The turns of a bundle.
-        failed: Trace ids of those that failed.
+    `failed` are the trace ids of those that failed.
     """
     members: defaultdict[str, defaultdict[str, list[ChatTurn]]] = defaultdict(lambda: defaultdict(list))
     for turn in turns:

@@ -141,7 +141,7 @@ def test_a_feedback_snapshot_without_events_says_what_to_do(platform, tmp_path):
     platform.snapshots.write(
         "feedback_events", {"events.parquet": to_parquet(pl.DataFrame({"id": [1]}))}, partition=BUNDLE
     )
-    with pytest.raises(CommandError, match=r"holds no feedback events, .*materialize feedback_events again"):
+    with pytest.raises(CommandError, match="materialize feedback_events again"):
         run_report(session(platform, tmp_path), release_bundle=BUNDLE, kind="satisfaction")
 
 

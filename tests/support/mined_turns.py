@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from itertools import count
 from typing import Any
 
+from mangaassist_assets.mining.blame.blame import Blame, consider, decide
+from mangaassist_assets.mining.blame.rules import MiningRules, read_rules
+from mangaassist_assets.mining.blame.signals import Signal, signals_of
+from mangaassist_assets.mining.blame.turn_context import context_of
 from mangaassist_assets.tracing.contract.turns import ChatTurn, RankedCandidate, Review, StageTiming
 
 _NUMBERS = count()
@@ -47,3 +52,18 @@ def candidate(
 
 def assessment(name: str, value: str, *, source: str = "human", at: int = 1, kind: str = "feedback") -> Review:
     return Review(name=name, kind=kind, values=(value,), source=source, source_id=f"{source}-1", timestamp_ms=at)  # type: ignore[arg-type]
+
+
+def blame_turn(turn: ChatTurn, *, config: MiningRules | None = None) -> Blame:
+    """The blame of one turn by itself."""
+    rules = config or read_rules()
+    return decide(consider(turn, rules, context_of([turn], rules)), rules)
+
+
+def find_signals(turns: Iterable[ChatTurn], *, config: MiningRules | None = None) -> dict[str, tuple[Signal, ...]]:
+    """The signals of each turn that has some, by trace id."""
+    rules = config or read_rules()
+    all_turns = list(turns)
+    around = context_of(all_turns, rules)
+    found = {turn.trace_id: signals_of(turn, rules, around) for turn in all_turns}
+    return {trace_id: signals for trace_id, signals in found.items() if signals}

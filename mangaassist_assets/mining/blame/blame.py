@@ -31,7 +31,7 @@ from mangaassist_assets.mining.blame.rule_names import (
 from mangaassist_assets.mining.blame.rules import MiningRules, read_rules
 from mangaassist_assets.mining.blame.signals import Signal, signals_of
 from mangaassist_assets.mining.blame.silent_stages import MISSING, is_passed, unrecorded_stages
-from mangaassist_assets.mining.blame.turn_context import NO_CONTEXT, TurnContext, context_of
+from mangaassist_assets.mining.blame.turn_context import TurnContext, context_of
 from mangaassist_assets.tracing.contract.turns import ChatTurn
 
 _FIRMNESS: dict[Basis, int] = {"fact": 0, "review": 0, "judge": 1, "guess": 2}
@@ -91,13 +91,7 @@ def find_failures(turns: Iterable[ChatTurn], *, config: MiningRules | None = Non
     return failures
 
 
-def blame_turn(turn: ChatTurn, *, config: MiningRules | None = None, around: TurnContext = NO_CONTEXT) -> Blame:
-    """Return the blame of one turn; `unknown` where nothing speaks against any stage."""
-    rules = config or read_rules()
-    return decide(consider(turn, rules, around), rules)
-
-
-def consider(turn: ChatTurn, rules: MiningRules, around: TurnContext = NO_CONTEXT) -> tuple[Finding, ...]:
+def consider(turn: ChatTurn, rules: MiningRules, around: TurnContext) -> tuple[Finding, ...]:
     """Return what every rule found, in the order of the stages and, within one, of the rules.
 
     A stage of which the trace records nothing is judged by what people and judges say only; where they say nothing, its

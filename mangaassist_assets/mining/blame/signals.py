@@ -7,7 +7,7 @@ tool that failed. Which is which, and how much each counts for, is in the mining
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from mangaassist_assets.mining.blame.evidence import (
@@ -20,8 +20,8 @@ from mangaassist_assets.mining.blame.evidence import (
 )
 from mangaassist_assets.mining.blame.opinions import opinions, shown_opinions
 from mangaassist_assets.mining.blame.rule_names import SignalName
-from mangaassist_assets.mining.blame.rules import MiningRules, read_rules
-from mangaassist_assets.mining.blame.turn_context import TurnContext, context_of
+from mangaassist_assets.mining.blame.rules import MiningRules
+from mangaassist_assets.mining.blame.turn_context import TurnContext
 from mangaassist_assets.mining.blame.turn_facts import is_contradicted, misses_expected, shown, shown_list
 from mangaassist_assets.tracing.contract.turns import ChatTurn
 
@@ -37,18 +37,6 @@ class Signal:
     explicit: bool
     evidence: str
     confidence: float = 1.0
-
-
-def find_signals(turns: Iterable[ChatTurn], *, config: MiningRules | None = None) -> dict[str, tuple[Signal, ...]]:
-    """Return the signals of each turn by trace id, explicit ones first; turns without any are left out.
-
-    Pass whole sessions: a rephrased question is seen only beside the message that follows it.
-    """
-    rules = config or read_rules()
-    all_turns = list(turns)
-    around = context_of(all_turns, rules)
-    found = {turn.trace_id: signals_of(turn, rules, around) for turn in all_turns}
-    return {trace_id: signals for trace_id, signals in found.items() if signals}
 
 
 def signals_of(turn: ChatTurn, rules: MiningRules, around: TurnContext) -> tuple[Signal, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import pairwise
 from math import isfinite
 from typing import Literal
@@ -34,11 +34,8 @@ class TurnContext:
     each well-rated turn; scores compare only within one bundle and one version of what gave them.
     """
 
-    rephrasings: Mapping[str, Rephrasing] = field(default_factory=dict)
-    usual_scores: Mapping[ScoreGroup, tuple[float, ...]] = field(default_factory=dict)
-
-
-NO_CONTEXT = TurnContext()
+    rephrasings: Mapping[str, Rephrasing]
+    usual_scores: Mapping[ScoreGroup, tuple[float, ...]]
 
 
 def context_of(turns: Iterable[ChatTurn], rules: MiningRules) -> TurnContext:

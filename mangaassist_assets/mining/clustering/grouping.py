@@ -36,10 +36,7 @@ def group_failures(
 ) -> list[FailureGroup]:
     """Return the groups of failed turns, ordered by their first member; every turn is in exactly one.
 
-    Args:
-        stages: what each turn is blamed on.
-        vectors: of their messages, float32 of shape (len(stages), d).
-        config: how finely messages are grouped.
+    `stages` are what each turn is blamed on, `vectors` those of their messages, float32 of shape (len(stages), d).
 
     Raises:
         ValueError: the two differ in length, or the vectors are not finite.

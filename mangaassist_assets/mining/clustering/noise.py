@@ -12,13 +12,15 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
+from pydantic.dataclasses import dataclass as checked_dataclass
 
 from mangaassist_assets.mining.clustering.communities import Labels, distinct_rows, unit_rows
 
 _DECIMALS = 5
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@checked_dataclass(frozen=True, slots=True, kw_only=True)
 class NoiseConfig:
     """A group needs `minimum_size` distinct messages, `minimum_users` shoppers, and cohesion `minimum_cohesion`.
 
@@ -27,18 +29,9 @@ class NoiseConfig:
     requests of hwu64 have 0.43, and nine of ten of its intents 0.55 or more.
     """
 
-    minimum_size: int = 2
-    minimum_users: int = 1
-    minimum_cohesion: float = 0.5
-
-    def __post_init__(self) -> None:
-        """Refuse settings that call everything or nothing noise by accident."""
-        if self.minimum_size < 1 or self.minimum_users < 1:
-            raise ValueError(
-                f"minimum_size {self.minimum_size} and minimum_users {self.minimum_users} must be 1 or more"
-            )
-        if not -1 <= self.minimum_cohesion <= 1:
-            raise ValueError(f"minimum_cohesion is a cosine, so from -1 to 1, not {self.minimum_cohesion}")
+    minimum_size: int = Field(default=2, ge=1)
+    minimum_users: int = Field(default=1, ge=1)
+    minimum_cohesion: float = Field(default=0.5, ge=-1, le=1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -24,12 +24,7 @@ def representatives(
     text but for case and spacing, none is blank, and the nearest are served first where there are too few. Closeness
     is the cosine to the mean of the unit vectors; ties go to the smaller trace id.
 
-    Args:
-        vectors: embeddings of the cluster's messages, shape (n, d).
-        trace_ids: n ids.
-        texts: n messages.
-        nearest: how many of the nearest.
-        farthest: how many of the farthest.
+    `vectors`, shape (n, d), `trace_ids` and `texts` are those of the cluster's n messages.
 
     Raises:
         ValueError: the three differ in length, a vector is not finite, or a number is negative.

@@ -8,10 +8,11 @@ sample, above 0.75 it may be relied upon.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
+from pydantic.dataclasses import dataclass as checked_dataclass
 
 from mangaassist_assets.core.arrays import Floats
 from mangaassist_assets.mining.clustering.communities import cluster_messages
@@ -19,7 +20,7 @@ from mangaassist_assets.mining.clustering.communities import cluster_messages
 Clusterer = Callable[[NDArray[np.float32]], NDArray[np.int64]]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@checked_dataclass(frozen=True, slots=True, kw_only=True)
 class StabilityConfig:
     """How often and on how much is clustered again.
 
@@ -27,17 +28,10 @@ class StabilityConfig:
     whether groups are already there in a sample of that size.
     """
 
-    rounds: int = 10
-    share: float = 0.8
-    most_messages: int = 5_000
+    rounds: int = Field(default=10, ge=1)
+    share: float = Field(default=0.8, gt=0, lt=1)
+    most_messages: int = Field(default=5_000, ge=2)
     seed: int = 7
-
-    def __post_init__(self) -> None:
-        """Refuse settings that resample nothing."""
-        if self.rounds < 1 or not 0 < self.share < 1 or self.most_messages < 2:
-            raise ValueError(
-                f"rounds {self.rounds} must be positive, share {self.share} in (0, 1), most_messages above 1"
-            )
 
 
 DEFAULT_STABILITY = StabilityConfig()

@@ -61,31 +61,6 @@ def count_words(messages: Sequence[str], *, speakers: Sequence[str] | None = Non
     return counts
 
 
-def name_groups(
-    groups: Mapping[str, Sequence[str]],
-    *,
-    words: int = 3,
-    speakers: Mapping[str, Sequence[str]] | None = None,
-    kept: Mapping[str, str] | None = None,
-) -> dict[str, str]:
-    """Return a name of up to `words` words or phrases, joined by " · ", for each group of messages by its key.
-
-    A name has at most 60 characters: letters, digits, hyphens and spaces. Where it is already given, the smaller group
-    gets a further word; groups without one keep equal names, the cluster id tells them apart.
-
-    Args:
-        groups: messages of each group.
-        words: terms of a name, unless it needs more to be distinct.
-        speakers: who wrote each message, for each group; a word counts once for each speaker, so that nobody names a
-            group alone. None if every message counts as another's.
-        kept: names that groups already have, by their key; no other group gets one of them.
-
-    Raises:
-        ValueError: a group's messages and speakers differ in number.
-    """
-    return name_counted(count_groups(groups, speakers=speakers), words=words, kept=kept)
-
-
 def count_groups(
     groups: Mapping[str, Sequence[str]], *, speakers: Mapping[str, Sequence[str]] | None = None
 ) -> dict[str, WordCounts]:
@@ -102,7 +77,12 @@ def count_groups(
 def name_counted(
     counts: Mapping[str, WordCounts], *, words: int = 3, kept: Mapping[str, str] | None = None
 ) -> dict[str, str]:
-    """Return the names of groups whose words are counted, see `name_groups`."""
+    """Return a name of up to `words` words or phrases, joined by " · ", for each group whose words are counted.
+
+    A name has at most 60 characters: letters, digits, hyphens and spaces. Where it is already given, the smaller group
+    gets a further word; groups without one keep equal names, the cluster id tells them apart. `kept` are names that
+    groups already have, by their key; no other group gets one of them.
+    """
     names = {key: name for key, name in (kept or {}).items() if key in counts}
     given = {frozenset(name.split(SEPARATOR)) for name in names.values()}
     ranked = rank_words(counts)

@@ -12,19 +12,23 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
+from pydantic.dataclasses import dataclass as checked_dataclass
 
 from mangaassist_assets.core.arrays import Flags, Floats
 from mangaassist_assets.mining.tracking.profiles import ClusterProfile
 
+Share = Annotated[float, Field(gt=0, le=1)]
 _NEGLIGIBLE_DENSITY = 1e-4  # of the densest part at each of a cluster's exemplars
 _BLOCK_ROWS = 512  # of exemplars compared at once: bounds the memory
 _ROUNDS = 30  # of expectation maximisation; shares move by less than a hundredth after about ten
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@checked_dataclass(frozen=True, slots=True, kw_only=True)
 class ClusterMatchingConfig:
     """When two clusters are of one kin; set on simulated streams, see benchmarks/bench_identity.py.
 
@@ -35,26 +39,19 @@ class ClusterMatchingConfig:
     `lone_closeness` stands for an exemplar's closeness to its own cluster where no cluster has two messages.
     """
 
-    concentration: float = 20.0
-    nearness: float = 0.7
-    lowest: float = 0.2
-    highest: float = 0.75
-    main_share: float = 0.5
-    minor_share: float = 0.05
-    known_share: float = 0.4
-    lone_closeness: float = 0.8
+    concentration: float = Field(default=20.0, gt=0)
+    nearness: Share = 0.7
+    lowest: Share = 0.2
+    highest: Share = 0.75
+    main_share: Share = 0.5
+    minor_share: Share = 0.05
+    known_share: Share = 0.4
+    lone_closeness: Share = 0.8
 
     def __post_init__(self) -> None:
-        """Refuse shares and cosines that mean nothing."""
-        shares = (self.nearness, self.lowest, self.highest, self.main_share, self.minor_share, self.known_share)
-        if (
-            not all(0 < share <= 1 for share in (*shares, self.lone_closeness))
-            or self.lowest > self.highest
-            or self.concentration <= 0
-        ):
-            raise ValueError(
-                f"shares and cosines must lie in (0, 1], lowest ≤ highest, concentration be positive: {self}"
-            )
+        """Refuse bounds in the wrong order."""
+        if self.lowest > self.highest:
+            raise ValueError(f"lowest {self.lowest} is above highest {self.highest}")
 
 
 DEFAULT_CLUSTER_MATCHING = ClusterMatchingConfig()

@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+from pydantic import Field
+from pydantic.dataclasses import dataclass as checked_dataclass
 
 from mangaassist_assets.core.arrays import Floats
 
@@ -41,7 +43,7 @@ class ClusterCounts:
     earlier: tuple[float, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@checked_dataclass(frozen=True, slots=True, kw_only=True)
 class GrowthConfig:
     """How growth is tested.
 
@@ -50,19 +52,11 @@ class GrowthConfig:
     is little to estimate it from; it weighs as much as `assumed_comparisons` comparisons of a count with its rate.
     """
 
-    bundles: int = 3
-    false_discovery_rate: float = 0.05
-    confidence: float = 0.95
-    rate_variation: float = 0.15
-    assumed_comparisons: float = 5.0
-
-    def __post_init__(self) -> None:
-        """Refuse settings that test nothing."""
-        shares = (self.false_discovery_rate, self.confidence)
-        if not all(0 < share < 1 for share in shares) or self.bundles < 1:
-            raise ValueError(f"rates and confidence must lie between 0 and 1, bundles be positive: {self}")
-        if not (self.rate_variation >= 0 and self.assumed_comparisons > 0):
-            raise ValueError(f"rate_variation cannot be negative, assumed_comparisons must be positive: {self}")
+    bundles: int = Field(default=3, ge=1)
+    false_discovery_rate: float = Field(default=0.05, gt=0, lt=1)
+    confidence: float = Field(default=0.95, gt=0, lt=1)
+    rate_variation: float = Field(default=0.15, ge=0)
+    assumed_comparisons: float = Field(default=5.0, gt=0)
 
 
 DEFAULT_GROWTH = GrowthConfig()

@@ -67,10 +67,7 @@ class BundleSatisfaction:
 def report_satisfaction(database: Warehouse, store: SnapshotStore, release_bundle: str) -> BundleSatisfaction:
     """Load a bundle and the one before into the warehouse, count there, and compare.
 
-    Args:
-        database: The warehouse.
-        store: Where the bundles' turns and feedback are.
-        release_bundle: The bundle to report on; it is compared with the newest one before it that has feedback.
+    The bundle is compared with the newest one before it that has feedback.
 
     Raises:
         SnapshotSchemaError: See `load_bundle`.

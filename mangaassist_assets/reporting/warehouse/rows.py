@@ -28,9 +28,6 @@ from mangaassist_assets.tracing.ingestion.turn_frames import TURN_SCHEMA
 def turn_rows(turns: pl.DataFrame) -> dict[str, pl.DataFrame]:
     """Return the rows of `chat_turns`, `turn_stages` and `turn_generations`, by table.
 
-    Args:
-        turns: Chat turns in TURN_SCHEMA.
-
     Raises:
         SnapshotSchemaError: The frame is no snapshot of turns.
     """

@@ -49,7 +49,7 @@ def test_a_bundle_is_loaded_once_and_known_as_before(store, database):
 
 def test_a_snapshot_without_events_says_what_to_do(store, database):
     store.write("feedback_events", {EVENTS_FILE: to_parquet(pl.DataFrame({"id": [1]}))}, partition=BUNDLE)
-    with pytest.raises(SnapshotSchemaError, match=r"holds no feedback events, .*materialize feedback_events again"):
+    with pytest.raises(SnapshotSchemaError, match="materialize feedback_events again"):
         load_bundle(database, store, BUNDLE)
 
 

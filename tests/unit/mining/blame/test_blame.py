@@ -9,14 +9,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mangaassist_assets.mining.blame.blame import blame_turn, find_failures
+from mangaassist_assets.mining.blame.blame import find_failures
 from mangaassist_assets.mining.blame.evidence import kendall_tau
 from mangaassist_assets.mining.blame.explanations import blame_rows, signal_rows, why_rows, worst
 from mangaassist_assets.mining.blame.rule_names import LOOP_OF_STAGE, STAGES
 from mangaassist_assets.mining.blame.rules import read_rules
 from mangaassist_assets.mining.blame.stored_failures import failures_to_json
 from mangaassist_assets.tracing.contract.turns import Generation, StageTiming
-from tests.support.mined_turns import assessment, candidate, make_turn
+from tests.support.mined_turns import assessment, blame_turn, candidate, make_turn
 from tests.support.mining_rules import rules_with
 
 CONFIRMED = {"expected_intent": "order_status", "expected_documents": ("a.md",)}

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from mangaassist_assets.mining.blame.signals import find_signals
 from mangaassist_assets.tracing.contract.turns import ChatTurn, StageTiming
-from tests.support.mined_turns import assessment, make_turn
+from tests.support.mined_turns import assessment, find_signals, make_turn
 from tests.support.mining_rules import rules_with
 
 SEARCHED = (StageTiming(name="retrieve_chunks", duration_ms=1.0),)

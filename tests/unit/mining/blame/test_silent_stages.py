@@ -9,12 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mangaassist_assets.mining.blame.blame import blame_turn, find_failures
+from mangaassist_assets.mining.blame.blame import find_failures
 from mangaassist_assets.mining.blame.explanations import not_judged_rows, why_rows
-from mangaassist_assets.mining.blame.signals import find_signals
 from mangaassist_assets.mining.blame.turn_context import best_score
 from mangaassist_assets.tracing.contract.turns import ChatTurn, Generation, RankedCandidate, StageTiming, Verdict
-from tests.support.mined_turns import assessment, candidate, make_turn
+from tests.support.mined_turns import assessment, blame_turn, candidate, find_signals, make_turn
 from tests.support.mining_rules import rules_with
 
 DOWN = {"user_feedback": "thumbs_down"}

@@ -10,14 +10,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mangaassist_assets.mining.blame.blame import blame_turn, find_failures
+from mangaassist_assets.mining.blame.blame import find_failures
 from mangaassist_assets.mining.blame.explanations import off_scale_rows, signal_rows, verdict_rows, why_rows
 from mangaassist_assets.mining.blame.rules import MiningRulesError, read_rules
-from mangaassist_assets.mining.blame.signals import find_signals
 from mangaassist_assets.mining.blame.verdicts import plain_name
 from mangaassist_assets.tracing.contract.records import AssessmentRecord, SpanRecord, TraceRecord
 from mangaassist_assets.tracing.contract.turns import ChatTurn, ToolCall, Verdict
-from tests.support.mined_turns import assessment, make_turn
+from tests.support.mined_turns import assessment, blame_turn, find_signals, make_turn
 from tests.support.mining_rules import rules_with
 from tests.support.turn_reading import parse_turn
 

@@ -75,9 +75,9 @@ def test_groups_that_do_not_fit_the_messages_are_refused(groups, users, message)
 def test_broken_embeddings_and_settings_are_refused():
     with pytest.raises(ValueError, match="row 0"):
         decide_noise(np.full((1, 3), np.nan), np.array([0]))
-    with pytest.raises(ValueError, match="minimum_size 0"):
+    with pytest.raises(ValueError, match="minimum_size"):
         NoiseConfig(minimum_size=0)
-    with pytest.raises(ValueError, match=r"cosine.*1\.5"):
+    with pytest.raises(ValueError, match="minimum_cohesion"):
         NoiseConfig(minimum_cohesion=1.5)
 
 

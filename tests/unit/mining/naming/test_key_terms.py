@@ -11,10 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mangaassist_assets.mining.naming.key_terms import LONGEST_NAME, NAMELESS, SEPARATOR, name_groups
+from mangaassist_assets.mining.naming.key_terms import LONGEST_NAME, NAMELESS, SEPARATOR
 from mangaassist_assets.mining.naming.model_names import is_plain
 from mangaassist_assets.mining.naming.name_words import name_words, stem
 from mangaassist_assets.mining.naming.words import word_overlap, words_of
+from tests.support.cluster_names import name_groups
 
 
 def terms(name: str) -> list[str]:
@@ -190,7 +191,7 @@ def test_plurals_are_counted_with_their_singulars():
 def test_the_dictionary_is_loaded_for_japanese_only():
     code = (
         "import sys\n"
-        "from mangaassist_assets.mining.naming.key_terms import name_groups\n"
+        "from tests.support.cluster_names import name_groups\n"
         "name_groups({'a': ['refund my order', 'order refund']})\n"
         "assert 'sudachipy' not in sys.modules\n"
         "name_groups({'a': ['返品']})\n"

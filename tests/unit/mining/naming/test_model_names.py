@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mangaassist_assets.mining.naming.key_terms import count_words, name_groups
+from mangaassist_assets.mining.naming.key_terms import count_words
 from mangaassist_assets.mining.naming.model_names import (
     LONGEST_MODEL_NAME,
     ClusterName,
@@ -20,6 +20,7 @@ from mangaassist_assets.mining.naming.model_names import (
     refuse_name,
 )
 from mangaassist_assets.privacy import Vocabulary
+from tests.support.cluster_names import name_groups
 
 LATE = [
     "where is my parcel, it was due on monday",

@@ -150,7 +150,7 @@ def test_what_does_not_fit_together_is_refused():
         judge_growth(counts(a=(1, 2)), turns=10, earlier_turns=[0])
     with pytest.raises(ValueError, match="'a' stands twice"):
         judge_growth(counts(a=(1, 2)) * 2, turns=10, earlier_turns=[10])
-    with pytest.raises(ValueError, match="rates and confidence"):
+    with pytest.raises(ValueError, match="false_discovery_rate"):
         GrowthConfig(false_discovery_rate=0)
 
 

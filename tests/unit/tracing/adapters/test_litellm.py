@@ -7,13 +7,12 @@ from typing import Any
 
 import pytest
 
-from mangaassist_assets.mining.blame.blame import blame_turn
-from mangaassist_assets.mining.blame.signals import find_signals
 from mangaassist_assets.tracing.contract.records import SpanEvent, SpanRecord, TraceRecord
 from mangaassist_assets.tracing.contract.turns import ChatTurn
 from mangaassist_assets.tracing.importing.imported_trace import to_record
 from mangaassist_assets.tracing.importing.parsing import Part, read_parts
 from mangaassist_assets.tracing.reading.turn_reader import read_trace
+from tests.support.mined_turns import blame_turn, find_signals
 
 NOVA = "amazon.nova-lite-v1:0"
 ASKED = {"messages": [{"role": "system", "content": "be kind"}, {"role": "user", "content": "is volume 7 sold out?"}]}
