@@ -146,7 +146,7 @@ class ModelPipeline:
 
     def model_type(self, **options: Any) -> ModelType[Any]:  # noqa: ANN401 - a model type's own options
         """Return the class that knows this kind of model."""
-        from mangaassist_assets.models.model_type_registry import load_model_type
+        from mangaassist_assets.models.model_types import load_model_type
 
         return load_model_type(self.kind, **options)
 

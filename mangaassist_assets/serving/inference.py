@@ -25,8 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from mangaassist_assets.models.artifacts import artifact_kind
-from mangaassist_assets.models.model_type_registry import load_model_type
-from mangaassist_assets.models.model_types import InputError, ServableModel
+from mangaassist_assets.models.model_types import InputError, ServableModel, load_model_type
 from mangaassist_assets.serving.request_forms import FORMS
 from mangaassist_assets.serving.request_parsing import (
     BadRequestError,

@@ -9,8 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from mangaassist_assets.models.model_types import InputError
-from mangaassist_assets.models.request_values import checked_text
+from mangaassist_assets.models.model_types import InputError, checked_text
 from mangaassist_assets.serving.request_forms import FORMS, form_of
 
 MAX_INPUTS = 256

@@ -23,8 +23,7 @@ import requests
 from mangaassist_assets.models.artifacts import ArtifactMismatchError, seal_artifact, verify_artifact
 from mangaassist_assets.models.examples import IntentExample
 from mangaassist_assets.models.intent.fine_tuning import IntentTrainingConfig
-from mangaassist_assets.models.model_type_registry import load_model_type
-from mangaassist_assets.models.model_types import TrainingRequest
+from mangaassist_assets.models.model_types import TrainingRequest, load_model_type
 from mangaassist_assets.models.registration.registry import ModelVersion, RegistryError, artifact_uri
 from mangaassist_assets.models.registration.tracking import DatasetInput
 from mangaassist_assets.training.environment import environment_tags, training_environment

@@ -40,9 +40,6 @@ class ScopeRule:
         return np.asarray(scores >= self.threshold, dtype=np.bool_)
 
 
-ANSWERS_EVERYTHING = ScopeRule()
-
-
 def scope_scores(logits: Features) -> Scores:
     """Return for each message how much it looks like one of the intents: (n, intents) → (n,), higher is more."""
     return np.asarray(logits.max(axis=1), dtype=np.float64)
@@ -92,7 +89,7 @@ def scope_rule(
         held_out: Where the in-scope messages are from.
     """
     if not len(in_scope):
-        return ANSWERS_EVERYTHING
+        return ScopeRule()
     if len(out_of_scope) >= minimum_out_of_scope:
         return ScopeRule(threshold=balanced_threshold(in_scope, out_of_scope), source="both_errors")
     source: ThresholdSource = "in_scope_share" if held_out == "validation" else "cross_validation"

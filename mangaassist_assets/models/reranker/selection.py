@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 
 from mangaassist_assets.models.encoders.layer_states import layers_digest
 from mangaassist_assets.models.examples import RankingExample
-from mangaassist_assets.models.reranker.calibration import CalibrationFigures, calibrate, judge_calibration
+from mangaassist_assets.models.reranker.calibration import calibrate, judge_calibration
 from mangaassist_assets.models.reranker.pair_objective import (
     PairObjective,
     RankingFigures,
@@ -69,7 +69,6 @@ class RerankerChoice:
         self.costs: dict[str, float] = {}
         self.candidates: list[RerankerCandidate] = []
         self.kept: Literal["start", "trained"] = "start"
-        self.calibration: CalibrationFigures | None = None
         self._config = config
         self._epochs = lists
         self._lists = [one for epoch in lists for one in epoch]
@@ -202,12 +201,14 @@ class RerankerChoice:
 
         fitted = calibrate(self._scores, self._judging)
         network.calibration.data.copy_(torch.tensor([fitted.scale, fitted.shift]))
-        self.calibration = judge_calibration(self._scores, self._judging)
-        if self.calibration is not None and self.decisive:
+        if not self.decisive:
+            return
+        judged = judge_calibration(self._scores, self._judging)
+        if judged is not None:
             self.metrics |= {
-                "validation_brier": self.calibration.brier,
-                "validation_brier_of_base_rate": self.calibration.brier_of_base_rate,
-                "validation_ece": self.calibration.expected_calibration_error,
+                "validation_brier": judged.brier,
+                "validation_brier_of_base_rate": judged.brier_of_base_rate,
+                "validation_ece": judged.expected_calibration_error,
             }
 
 

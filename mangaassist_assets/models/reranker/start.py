@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -65,7 +65,7 @@ def base_start(base: str, *, joint_layers: int) -> RerankerStart:
     return RerankerStart(name="base", network=network, tokenizer=pretrained.tokenizer, origin=base)
 
 
-def set_word_weights(start: RerankerStart, corpus: Sequence[str]) -> None:
+def set_word_weights(start: RerankerStart, corpus: Iterable[str]) -> None:
     """Give a network the rarity of each token in some texts."""
     import torch
 

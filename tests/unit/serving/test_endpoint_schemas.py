@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
-from mangaassist_assets.models.model_type_registry import load_model_type
+from mangaassist_assets.models.model_types import load_model_type
 from mangaassist_assets.models.reranker.model import _pair
 from mangaassist_assets.serving.endpoint_schemas import (
     GENERAL,
@@ -46,7 +46,7 @@ class AnyTexts:
         self._kind = kind
 
     def answer(self, inputs, parameters):
-        from mangaassist_assets.models.request_values import checked_text, checked_top_k
+        from mangaassist_assets.models.model_types import checked_text, checked_top_k
 
         if self._kind == "reranker":
             for one in inputs:

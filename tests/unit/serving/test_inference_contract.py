@@ -12,13 +12,13 @@ import pytest
 from mangaassist_assets.models.artifacts import ArtifactMismatchError
 from mangaassist_assets.models.examples import IntentExample, RankingExample
 from mangaassist_assets.models.intent.fine_tuning import IntentTrainingConfig
-from mangaassist_assets.models.intent.training import train_intent_classifier
 from mangaassist_assets.models.reranker.pair_training import RerankerTrainingConfig
 from mangaassist_assets.models.reranker.training import train_reranker
 from mangaassist_assets.serving import inference
 from mangaassist_assets.serving.inference import LoadedModel, input_fn, model_fn, output_fn, predict_fn
 from mangaassist_assets.serving.request_parsing import BadRequestError, InferenceRequest
 from mangaassist_assets.serving.server import ModelHost
+from tests.support.intent_training import train_on
 
 PASSAGES = ("Gift cards never expire.", "Returns are free for thirty days.")
 
@@ -31,7 +31,7 @@ def intent_artifact(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str
         ("返品したい", "return"),
         ("send it back", "return"),
     ]
-    result = train_intent_classifier(
+    result = train_on(
         [IntentExample(example_id=str(n), text=text, intent=intent) for n, (text, intent) in enumerate(messages)],
         [],
         config=IntentTrainingConfig(fine_tune=False),
