@@ -13,8 +13,13 @@ from mangaassist_assets.evaluation.gate.gate import judge
 from mangaassist_assets.evaluation.gate.table import decision_table
 from mangaassist_assets.evaluation.latency import latencies_in_turns
 from mangaassist_assets.evaluation.results import GateInput
-from mangaassist_assets.models.registration.registry import CHAMPION, ModelStore, ModelVersion
-from mangaassist_assets.models.registration.trained_model import EVALUATION_FILE, TrainedModel
+from mangaassist_assets.models.registration.registry import (
+    CHAMPION,
+    EVALUATION_FILE,
+    ModelStore,
+    ModelVersion,
+    TrainedModel,
+)
 
 if TYPE_CHECKING:
     from mangaassist_assets.evaluation.gate.decision import GateConfig, GateDecision
@@ -139,8 +144,9 @@ def present_champion(models: ModelStore, pipeline: ModelPipeline) -> ModelVersio
     if champion is None:
         by_hand = f"promote a first version by hand (`mangaassist models promote --model {pipeline.group} …`)"
         advice = f"run `mangaassist bootstrap`, which makes the first one, or {by_hand}"
-        msg = f"{pipeline.model_name} has no champion to compare with: {advice if pipeline.first_asset else by_hand}"
-        raise NoChampionError(msg)
+        raise NoChampionError(
+            f"{pipeline.model_name} has no champion to compare with: {advice if pipeline.first_asset else by_hand}"
+        )
     return champion
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from mangaassist_assets.core.snapshots import Snapshot, SnapshotStore, canonical_json
-from mangaassist_assets.models.registration.trained_model import EVALUATION_FILE
+from mangaassist_assets.models.registration.registry import EVALUATION_FILE
 from mangaassist_assets.monitoring.decay import judge_decay, with_references
 from mangaassist_assets.monitoring.decay_report import DecayConfig, DecayReport, Reviews
 from mangaassist_assets.monitoring.fresh_reviews import FreshReviews, ReviewRows, fresh_reviews

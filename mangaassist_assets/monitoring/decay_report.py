@@ -68,8 +68,9 @@ class DecayConfig:
     def __post_init__(self) -> None:
         """Refuse levels that are out of range."""
         if not 0 < self.alpha < 0.5 or not 0 < self.power < 1 or not 0 < self.loss < 1:
-            msg = f"alpha must lie in (0, 0.5), power and loss in (0, 1): {self.alpha}, {self.power}, {self.loss}"
-            raise ValueError(msg)
+            raise ValueError(
+                f"alpha must lie in (0, 0.5), power and loss in (0, 1): {self.alpha}, {self.power}, {self.loss}"
+            )
         if min(self.minimum_reviews, self.minimum_bundle, self.reference_reviews) < 2 or self.resamples < 100:
             raise ValueError("at least 2 reviews are needed for anything, and 100 resamples")
 

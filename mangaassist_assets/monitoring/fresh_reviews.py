@@ -114,12 +114,11 @@ def _own_dataset(
     stored = [one for one in stored_versions(store, (pipeline.dataset_asset,)) if one.card.digest == digest]
     of_bundle = [one for one in stored if one.snapshot.partition == bundle] or stored
     if not of_bundle:
-        msg = (
+        raise ChampionDatasetGoneError(
             f"{pipeline.dataset_asset} {(digest or 'unknown')[:12]} of {bundle}, which version {champion.version} of "
             f"{champion.name} was trained on, is not in the store: restore its snapshot, or promote a version whose "
             "dataset is there"
         )
-        raise ChampionDatasetGoneError(msg)
     chosen = of_bundle[0]
     return _of_others(store, read_rows(store, chosen)), chosen.card.as_of_ms
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from mangaassist_assets.models.registration.registry import CHAMPION, ModelStore, ModelVersion, artifact_uri
-from mangaassist_assets.releases.deployment_record import deployment_changes, model_tags
+from mangaassist_assets.releases.deployment_record import EndpointDeployment, deployment_changes, model_tags
 
 if TYPE_CHECKING:
     from mangaassist_assets.models.pipelines import ModelPipeline
@@ -15,34 +15,6 @@ if TYPE_CHECKING:
 
 class NothingToDeployError(LookupError):
     """An endpoint serves, but no champion is registered that it should serve."""
-
-
-class Deployment(Protocol):
-    """What serves after a deployment."""
-
-    @property
-    def endpoint_name(self) -> str:
-        """The endpoint."""
-
-    @property
-    def endpoint_arn(self) -> str:
-        """Its ARN."""
-
-    @property
-    def config_name(self) -> str:
-        """The endpoint configuration."""
-
-    @property
-    def changed(self) -> bool:
-        """Whether it did not serve before."""
-
-    @property
-    def since(self) -> str:
-        """When the endpoint was last changed, ISO 8601 in UTC."""
-
-    @property
-    def created(self) -> str:
-        """When the endpoint was made, ISO 8601 in UTC."""
 
 
 class EndpointClient(Protocol):
@@ -61,7 +33,7 @@ class EndpointClient(Protocol):
         artifact_sha256: str,
         tags: Mapping[str, str] | None = None,
         admit: Callable[[], None] | None = None,
-    ) -> Deployment:
+    ) -> EndpointDeployment:
         """Bring a model version into service and wait until it is; `admit` is called before anything new is made."""
 
 
@@ -70,7 +42,7 @@ class Deployed:
     """The version that an endpoint serves, and what came of its deployment."""
 
     version: ModelVersion
-    deployment: Deployment
+    deployment: EndpointDeployment
 
 
 def deploy_champion(
@@ -94,8 +66,9 @@ def deploy_champion(
     if version is None and endpoints.describe(pipeline.endpoint_name) is None:
         return None
     if version is None or version.artifact_sha256 is None:
-        msg = f"{pipeline.model_name} has no champion to deploy: run `mangaassist bootstrap` first"
-        raise NothingToDeployError(msg)
+        raise NothingToDeployError(
+            f"{pipeline.model_name} has no champion to deploy: run `mangaassist bootstrap` first"
+        )
     deployment = endpoints.deploy(
         pipeline.endpoint_name,
         model_name=pipeline.model_name,
@@ -109,17 +82,9 @@ def deploy_champion(
     return Deployed(version=version, deployment=deployment)
 
 
-def _record(models: ModelStore, version: ModelVersion, deployment: Deployment) -> None:
+def _record(models: ModelStore, version: ModelVersion, deployment: EndpointDeployment) -> None:
     """Let the registered versions say where they serve, or that they no longer do."""
     registry = models.registry()
-    for change in deployment_changes(
-        registry.versions(version.name),
-        version=version.version,
-        endpoint_name=deployment.endpoint_name,
-        config_name=deployment.config_name,
-        since=deployment.since,
-        created=deployment.created,
-        changed=deployment.changed,
-    ):
+    for change in deployment_changes(registry.versions(version.name), version=version.version, deployment=deployment):
         registry.delete_tags(version.name, change.version, change.remove)
         registry.set_tags(version.name, change.version, change.set)

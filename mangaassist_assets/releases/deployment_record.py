@@ -27,6 +27,21 @@ DATASET_TAG = "dataset_digest"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class EndpointDeployment:
+    """What serves after a deployment; `changed` is False where it served before.
+
+    `since` is when the endpoint was last changed, `created` when it was made (ISO 8601, UTC).
+    """
+
+    endpoint_name: str
+    endpoint_arn: str
+    config_name: str
+    changed: bool
+    since: str
+    created: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ServedVersion:
     """What an endpoint's SageMaker model says: its tags, and the digest that its container checks.
 
@@ -62,56 +77,35 @@ def model_tags(version: ModelVersion) -> dict[str, str]:
 
 
 def deployment_changes(
-    versions: Iterable[ModelVersion],
-    *,
-    version: str,
-    endpoint_name: str,
-    config_name: str,
-    since: str,
-    created: str,
-    changed: bool,
+    versions: Iterable[ModelVersion], *, version: str, deployment: EndpointDeployment
 ) -> list[TagChange]:
     """Return how the tags of a model's versions change when one of them serves; nothing where they say so already.
 
     The stage is set last, so a version that says `production` says everything; whoever was killed on the way finds the
-    rest to do here again.
-
-    Args:
-        versions: All versions of the model.
-        version: The one that serves.
-        endpoint_name: Where.
-        config_name: The endpoint configuration that holds it.
-        since: When the endpoint was last changed, ISO 8601 in UTC; a time on record stays where it served before.
-        created: When the endpoint was made, in the same form: a time before that is of another endpoint.
-        changed: Whether it did not serve before.
+    rest to do here again. A time on record stays where the version served before, unless it is from before the
+    endpoint was made: then it is of another endpoint.
     """
-    wanted = {ENDPOINT_TAG: endpoint_name, CONFIG_TAG: config_name, STAGE_TAG: PRODUCTION}
+    serves = {ENDPOINT_TAG: deployment.endpoint_name, CONFIG_TAG: deployment.config_name}
     changes: list[TagChange] = []
-    replaced_at = since
+    replaced_at = deployment.since
     others: list[ModelVersion] = []
     for one in versions:
         if one.version != version:
             others.append(one)
         elif (
-            not changed
-            and all(one.tags.get(name) == value for name, value in wanted.items())
+            not deployment.changed
+            and {**serves, STAGE_TAG: PRODUCTION}.items() <= one.tags.items()
             and (on_record := _utc(one.tags.get(SINCE_TAG))) is not None
-            and on_record >= datetime.fromisoformat(created)
+            and on_record >= datetime.fromisoformat(deployment.created)
         ):
             replaced_at = one.tags[SINCE_TAG]
         else:
             stale = tuple(tag for tag in (REPLACED_AT_TAG, REPLACED_BY_TAG) if tag in one.tags)
-            recorded = {ENDPOINT_TAG: endpoint_name, CONFIG_TAG: config_name, SINCE_TAG: since, STAGE_TAG: PRODUCTION}
+            recorded = {**serves, SINCE_TAG: deployment.since, STAGE_TAG: PRODUCTION}
             changes.append(TagChange(version=version, set=recorded, remove=stale))
-    changes += [
-        TagChange(
-            version=one.version,
-            set={REPLACED_AT_TAG: replaced_at, REPLACED_BY_TAG: version, STAGE_TAG: REPLACED},
-        )
-        for one in others
-        if _claims(one, endpoint_name)
-    ]
-    return changes
+    replaced = {REPLACED_AT_TAG: replaced_at, REPLACED_BY_TAG: version, STAGE_TAG: REPLACED}
+    claiming = (one for one in others if _claims(one, deployment.endpoint_name))
+    return [*changes, *(TagChange(version=one.version, set=replaced) for one in claiming)]
 
 
 def disagreements(
@@ -131,9 +125,8 @@ def disagreements(
             f"{model_name} version {one.version} says that {endpoint_name} serves it, but there is no such endpoint"
             for one in claiming
         ]
-    by_number = {one.version: one for one in versions}
     number = served.tags.get("mlflow_model_version", "")
-    version = by_number.get(number)
+    version = next((one for one in versions if one.version == number), None)
     if version is None or served.tags.get("mlflow_registered_model") != model_name:
         who = f"{served.tags.get('mlflow_registered_model', '?')} version {number or '?'}"
         found = [f"the model of {endpoint_name} says it is {who}, which {model_name} does not have"]

@@ -71,11 +71,12 @@ def require_contract(
         sha256=version.artifact_sha256,
     )
     if breaches:
-        msg = (
+        raise ContractBrokenError(
             f"{subject}: production asks with {required.described()}, and it does not answer by "
-            f"the endpoint's schemas: {'; '.join(breaches)}. What serves goes on serving."
+            f"the endpoint's schemas: {'; '.join(breaches)}. What serves goes on serving.",
+            required,
+            breaches,
         )
-        raise ContractBrokenError(msg, required, breaches)
     return required
 
 

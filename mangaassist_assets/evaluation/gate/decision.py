@@ -170,29 +170,6 @@ class GateDecision:
         """Names of the slices that are too small to be proven non-inferior each."""
         return tuple(item.label for item in self.slices if item.judgement == "too_small")
 
-    def guardrail(self, name: str) -> GuardrailFigures:
-        """Return a guardrail metric by name.
-
-        Raises:
-            KeyError: There is none of that name.
-        """
-        for item in self.guardrails:
-            if item.name == name:
-                return item
-        raise KeyError(f"the gate has no guardrail metric {name!r}: {', '.join(item.name for item in self.guardrails)}")
-
     def to_dict(self) -> dict[str, Any]:
         """Return JSON-ready values."""
-        return {
-            "metric": self.metric,
-            "verdict": self.verdict,
-            "reasons": list(self.reasons),
-            "figures": dict(self.figures),
-            "needed_examples": self.needed_examples,
-            "slices": [asdict(item) for item in self.slices],
-            "guardrails": [asdict(item) for item in self.guardrails],
-            "too_small_slices": list(self.too_small_slices),
-            "champion_version": self.champion_version,
-            "challenger_version": self.challenger_version,
-            "config": asdict(self.config),
-        }
+        return {**asdict(self), "too_small_slices": list(self.too_small_slices)}

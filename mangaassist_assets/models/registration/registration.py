@@ -13,9 +13,17 @@ from filelock import FileLock
 
 from mangaassist_assets.core.snapshots import Snapshot, SnapshotStore, canonical_json
 from mangaassist_assets.models.registration.finished_training import TrainingFolder
-from mangaassist_assets.models.registration.registry import CHALLENGER, CHAMPION, ModelStore, ModelVersion, artifact_uri
+from mangaassist_assets.models.registration.registry import (
+    BUNDLE_START_TAG,
+    CHALLENGER,
+    CHAMPION,
+    MODEL_FILE,
+    ModelStore,
+    ModelVersion,
+    TrainedModel,
+    artifact_uri,
+)
 from mangaassist_assets.models.registration.tracking import DatasetInput, Run, Tracking
-from mangaassist_assets.models.registration.trained_model import MODEL_FILE, TrainedModel
 from mangaassist_assets.training.checkpoints import Checkpoints
 from mangaassist_assets.training.progress import ProgressCallback, TrainingProgress
 
@@ -26,7 +34,6 @@ if TYPE_CHECKING:
     from mangaassist_assets.models.registration.model_card import ModelCard
 
 TRAINING_KEY_TAG = "training_key"
-BUNDLE_START_TAG = "bundle_start_ms"
 STARTED_FROM_TAG = "started_from"
 MODEL_CARD_FILE = "model_card.md"
 
@@ -266,16 +273,17 @@ def _profile(dataset: DatasetVersion) -> dict[str, int | str]:
 
 
 def _model_card(training: Training, trained: TrainedArtifact) -> ModelCard:
-    from mangaassist_assets.models.registration.model_card import ModelCard, TrainingData
+    from mangaassist_assets.models.registration.model_card import ModelCard
     from mangaassist_assets.training.compute import Compute
     from mangaassist_assets.training.environment import training_environment
 
-    compute, pipeline = Compute.detect(), training.pipeline
-    return ModelCard.of(
-        trained,
-        name=pipeline.model_name,
-        kind=pipeline.kind,
-        data=TrainingData.of(pipeline.dataset_asset, training.dataset.card),
+    compute = Compute.detect()
+    return ModelCard(
+        name=training.pipeline.model_name,
+        kind=training.pipeline.kind,
+        trained=trained,
+        dataset=training.pipeline.dataset_asset,
+        data=training.dataset.card,
         settings=training.settings,
         release_bundle=training.bundle,
         environment=training_environment(

@@ -5,12 +5,20 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from mangaassist_assets.core.snapshots import SnapshotStore
 
 CHAMPION = "champion"
 CHALLENGER = "challenger"
 
 ARTIFACT_PATH_TAG = "artifact_path"
+BUNDLE_START_TAG = "bundle_start_ms"
+
+MODEL_FILE = "model.json"
+EVALUATION_FILE = "evaluation.json"
+"""What the evaluation of a challenger stores, beside the snapshot of the challenger itself."""
 
 
 class RegistryError(RuntimeError):
@@ -30,6 +38,25 @@ class ModelVersion:
     run_id: str | None
     artifact_sha256: str | None
     tags: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainedModel:
+    """A registered challenger, as its training asset stored it."""
+
+    name: str
+    version: str
+    run_id: str
+    artifact_uri: str
+    artifact_sha256: str
+    dataset_digest: str
+    release_bundle: str | None
+    bundle_start_ms: int
+
+    @staticmethod
+    def read(store: SnapshotStore, asset: str, release_bundle: str) -> TrainedModel:
+        """Return what the training asset registered for a bundle."""
+        return TrainedModel(**store.read_json(store.latest(asset, partition=release_bundle), MODEL_FILE))
 
 
 class VersionRegistry(Protocol):

@@ -12,6 +12,7 @@ import pytest
 from mangaassist_assets.models.artifacts import ArtifactMismatchError
 from mangaassist_assets.models.examples import IntentExample, RankingExample
 from mangaassist_assets.models.intent.fine_tuning import IntentTrainingConfig
+from mangaassist_assets.models.model_types import TrainingRequest
 from mangaassist_assets.models.reranker.pair_training import RerankerTrainingConfig
 from mangaassist_assets.models.reranker.training import train_reranker
 from mangaassist_assets.serving import inference
@@ -46,7 +47,8 @@ def reranker_artifact(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, s
         example_id="1", query="do gift cards expire", passages=PASSAGES, relevances=(1.0, 0.0), first_stage_ranks=(1, 2)
     )
     output = tmp_path_factory.mktemp("serving") / "reranker"
-    result = train_reranker([example], [], config=RerankerTrainingConfig(epochs=0), output=output)
+    request = TrainingRequest(train=[example], validation=[], output=output)
+    result = train_reranker(request, config=RerankerTrainingConfig(epochs=0))
     return result.directory, result.digest
 
 
