@@ -46,7 +46,7 @@ from mangaassist_assets.models.intent.training import IntentTrainingResult, trai
 from mangaassist_assets.models.model_types import TrainingRequest  # noqa: E402
 from mangaassist_assets.training.compute import Compute  # noqa: E402
 from mangaassist_assets.training.loop import run_training_loop  # noqa: E402
-from mangaassist_assets.training.progress import ignore_progress  # noqa: E402
+from mangaassist_assets.training.objective import ignore_progress  # noqa: E402
 
 DATA = ROOT.parent / "shared" / "data"
 BATCH = 32

@@ -11,8 +11,7 @@ from mangaassist_assets.core.snapshots import Snapshot, SnapshotStore, canonical
 from mangaassist_assets.datasets.versions.stored_versions import read_dataset
 from mangaassist_assets.evaluation.gate.gate import judge
 from mangaassist_assets.evaluation.gate.table import decision_table
-from mangaassist_assets.evaluation.latency import latencies_in_turns
-from mangaassist_assets.evaluation.results import GateInput
+from mangaassist_assets.evaluation.results import GateInput, latencies_in_turns
 from mangaassist_assets.models.registration.registry import (
     CHAMPION,
     EVALUATION_FILE,

@@ -20,7 +20,7 @@ from mangaassist_assets.core.arrays import Flags
 from mangaassist_assets.core.text_slices import language_of, length_slice
 from mangaassist_assets.evaluation.results import ModelResults
 from mangaassist_assets.training.checkpoints import Checkpoints
-from mangaassist_assets.training.progress import ProgressCallback, ignore_progress
+from mangaassist_assets.training.objective import ProgressCallback, ignore_progress
 
 if TYPE_CHECKING:
     import polars as pl
@@ -66,14 +66,9 @@ class ServableModel(Protocol):
 class TrainingRequest(Generic[ExampleT]):
     """What a model type is asked to train.
 
-    Attributes:
-        train: Examples to learn from.
-        validation: Examples that choose epoch, start, temperature and thresholds; may be empty.
-        output: Empty folder of the artifact.
-        champion: Artifact of the present champion, which training may start from; None where there is none.
-        checkpoints: Where a killed training goes on from; None for none.
-        corpus: Texts of the store's knowledge, for model types that want word frequencies.
-        progress: Called with what happens.
+    `validation` chooses epoch, start, temperature and thresholds; it may be empty. `output` is an empty folder for the
+    artifact, `champion` the artifact of the present champion, which training may start from, `checkpoints` where a
+    killed training goes on from, `corpus` texts of the store's knowledge, for model types that want word frequencies.
     """
 
     train: Sequence[ExampleT]

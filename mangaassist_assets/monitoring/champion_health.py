@@ -14,8 +14,7 @@ from mangaassist_assets.monitoring.fresh_reviews import FreshReviews, ReviewRows
 if TYPE_CHECKING:
     from mangaassist_assets.models.model_types import ModelType
     from mangaassist_assets.models.pipelines import ModelPipeline
-    from mangaassist_assets.models.registration.registry import ModelStore, ModelVersion
-    from mangaassist_assets.models.registration.tracking import Tracking
+    from mangaassist_assets.models.registration.registry import ModelStore, ModelVersion, Tracking
 
 HEALTH_FILE = "health.json"
 HEALTH_TEXT_FILE = "health.md"
@@ -26,12 +25,8 @@ HEALTH_TAG = "champion_health"
 class ChampionHealth:
     """How a champion stands.
 
-    Attributes:
-        champion: The version.
-        report: What was found.
-        gathered: The reviews that it rests on.
-        unknown: How many fresh messages have an answer that the champion never learned: they count as wrong, for so
-            they were answered.
+    `unknown` counts fresh messages with an answer that the champion never learned: they count as wrong, for so they
+    were answered.
     """
 
     champion: ModelVersion

@@ -60,10 +60,7 @@ def with_references(
     A selection of which promotion has enough reviews is compared with those; of any other the first bundles become the
     reference, as many as it takes.
 
-    Args:
-        promotion: Reviewed messages of the test side at promotion.
-        later: What came after, oldest bundle first.
-        config: How many are enough.
+    `later` has the oldest bundle first.
     """
     settings = config or DecayConfig()
     marked: list[Reviews] = []
@@ -90,12 +87,7 @@ def judge_decay(
 ) -> DecayReport:
     """Judge the champion.
 
-    Args:
-        reviews: Oldest bundle first; those of role `promotion` in any place.
-        metric: What outcomes are the mean of.
-        binary: Whether outcomes are 0 or 1.
-        promotion_score: What it was promoted with, to be shown.
-        config: What counts as decay.
+    `reviews` have the oldest bundle first, those of role `promotion` in any place. `promotion_score` is only shown.
 
     Raises:
         ValueError: an outcome is not finite, or neither 0 nor 1 though `binary`.

@@ -49,11 +49,9 @@ class ReviewRows:
 class FreshReviews:
     """What a champion can be judged on.
 
-    Attributes:
-        promotion: Reviewed examples of the test side it was judged on before it was promoted.
-        later: Reviewed examples since, the oldest bundle first.
-        as_of_ms: When its dataset was closed (ms since the epoch); None for the bootstrap, which has no turns.
-        excluded: How many later reviewed examples are left out, by reason.
+    `promotion` are of the test side it was judged on before it was promoted, `later` of bundles since, the oldest
+    first. `as_of_ms` is when its dataset was closed, None for the bootstrap, which has no turns; `excluded` counts
+    later examples that are left out, by reason.
     """
 
     promotion: tuple[ReviewRows, ...]
@@ -64,11 +62,6 @@ class FreshReviews:
 
 def fresh_reviews(store: SnapshotStore, pipeline: ModelPipeline, champion: ModelVersion) -> FreshReviews:
     """Gather what a champion can be judged on.
-
-    Args:
-        store: datasets and turns.
-        pipeline: whose champion.
-        champion: the present one, as it is registered.
 
     Raises:
         ChampionDatasetGoneError: the dataset version it was trained on is not in the store.

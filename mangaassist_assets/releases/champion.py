@@ -60,13 +60,8 @@ def promote(
     An override is written down first, then the alias moves, then the version is tagged: one that was killed on the way
     goes on where it stopped when it is asked for again, and leaves one record.
 
-    Args:
-        models: the registry.
-        snapshots: verdicts and overrides.
-        pipeline: whose champion.
-        override: what a person asks for; None lets the verdicts decide.
-        admit: is asked about the version that would become champion, and raises where it must not.
-        now: the clock.
+    `admit` is asked about the version that would become champion, and raises where it must not. Without an `override`
+    the verdicts decide.
 
     Raises:
         NoChampionError: there is no champion, and no override that names the first one.

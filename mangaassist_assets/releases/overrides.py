@@ -141,11 +141,7 @@ def check_request(
 ) -> Override | None:
     """Return the record of a request that was begun before, None for a new one.
 
-    Args:
-        request: What is asked for.
-        champion_version: The present champion.
-        overrides: All that were decided for the model.
-        carried_out: Ids of requests that the registry says were carried out to the end.
+    `carried_out` are the ids of requests that the registry records as carried out to the end.
 
     Raises:
         OverrideRefusedError: the champion is another than the request was made against, is the version already, or

@@ -69,13 +69,7 @@ def newest_verdict(verdicts: Iterable[StoredVerdict]) -> StoredVerdict:
 def choose_promotion(
     verdicts: Sequence[StoredVerdict], champion: Champion, *, overrides: Sequence[Override] = ()
 ) -> Promotion:
-    """Return what to promote over `champion`.
-
-    Args:
-        verdicts: All stored ones of the model.
-        champion: The present one.
-        overrides: All that were decided before.
-    """
+    """Return what to promote over `champion`."""
     if not verdicts:
         return Promotion(promoted=None, reason="no evaluation is stored yet")
     current = [one for one in verdicts if one.champion_version == champion.version]

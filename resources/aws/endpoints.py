@@ -16,7 +16,7 @@ import dagster as dg
 from pydantic import Field
 
 from mangaassist_assets.chatbot.parts import StageError
-from mangaassist_assets.releases.deployment_record import EndpointDeployment, ServedVersion
+from mangaassist_assets.releases.deployment import EndpointDeployment, ServedVersion
 from resources.aws.clients import AwsResource, error_code, error_message, poll_until
 from resources.aws.endpoint_tags import TagError
 from resources.aws.sagemaker_models import create_once, ensure_model, model_of, tags_of

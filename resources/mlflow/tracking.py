@@ -18,8 +18,7 @@ from pydantic import Field, PrivateAttr
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-    from mangaassist_assets.models.registration.registry import ModelVersion
-    from mangaassist_assets.models.registration.tracking import DatasetInput
+    from mangaassist_assets.models.registration.registry import DatasetInput, ModelVersion
     from mangaassist_assets.tracing.contract.records import TraceRecord
     from mangaassist_assets.tracing.ingestion.trace_sources import BundleSightings, TraceSource
     from resources.mlflow.assessments.thumbs import MlflowThumbs

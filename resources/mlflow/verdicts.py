@@ -12,8 +12,7 @@ import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from mangaassist_assets.models.registration.registry import ModelVersion, RegistryError
-from mangaassist_assets.models.registration.tracking import DatasetInput
+from mangaassist_assets.models.registration.registry import DatasetInput, ModelVersion, RegistryError
 from resources.mlflow.registry import MODEL_TAG, ModelRegistry
 from resources.mlflow.runs import log_metrics, log_png
 

@@ -17,8 +17,7 @@ import pytest
 from mangaassist_assets.models.artifacts import verify_artifact
 from mangaassist_assets.models.intent.training import IntentTrainingResult
 from mangaassist_assets.training.compute import Compute
-from mangaassist_assets.training.objective import LoopSettings
-from mangaassist_assets.training.progress import ProgressCallback, TrainingProgress, ignore_progress
+from mangaassist_assets.training.objective import LoopSettings, ProgressCallback, TrainingProgress, ignore_progress
 from resources.ray.ray_training import RayTrainingError, Scale, local_cluster
 from resources.ray.trainers import TrainerResource
 from tests.support.intent_training import MESSAGES, QUICK, examples, train_on, validation

@@ -23,7 +23,7 @@ from mangaassist_assets.models.model_types import TrainingRequest
 from mangaassist_assets.models.reranker.pair_training import RerankerTrainingConfig
 from mangaassist_assets.models.reranker.training import RerankerTrainingResult, train_reranker
 from mangaassist_assets.training.checkpoints import Checkpoints
-from mangaassist_assets.training.progress import TrainingProgress, ignore_progress
+from mangaassist_assets.training.objective import TrainingProgress, ignore_progress
 
 WORDS = ("harbour", "lantern", "voucher", "parcel", "refund", "volume", "sequel", "poster", "crane", "diver")
 TINY = RerankerTrainingConfig(

@@ -33,8 +33,7 @@ from mangaassist_assets.models.intent.model import IntentClassifier
 from mangaassist_assets.training.checkpoints import Checkpoints
 from mangaassist_assets.training.compute import Compute
 from mangaassist_assets.training.loop import run_training_loop
-from mangaassist_assets.training.objective import LoopResult
-from mangaassist_assets.training.progress import ProgressCallback
+from mangaassist_assets.training.objective import LoopResult, ProgressCallback
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer

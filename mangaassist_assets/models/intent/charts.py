@@ -42,12 +42,7 @@ def intent_charts(
 ) -> dict[str, bytes]:
     """Return PNG files by name; what there is nothing to draw of is left out.
 
-    Args:
-        validation: The kept model on validation; None where there was too little of it.
-        history: Epochs of the fine-tuning; empty where none was done.
-        threshold: Scope score below which a message is refused; None for a model that answers everything.
-        kept_epoch: Epoch whose weights were kept.
-        step_losses: Training loss of every step.
+    `threshold` is None for a model that answers everything.
     """
     charts: dict[str, bytes] = {}
     if history:
@@ -154,10 +149,8 @@ def learning_curve_chart(
 ) -> bytes:
     """Return a PNG by epoch: losses above, the other validation figures below.
 
-    Args:
-        history: The epochs; NaN leaves a gap.
-        step_losses: Training loss of every step of these epochs, drawn instead of the epochs' means.
-        kept: Epoch whose weights were kept, marked by a line; None where there was no choice.
+    `step_losses` are drawn instead of the epochs' means; `kept` marks the epoch whose weights were kept. NaN leaves a
+    gap.
     """
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
@@ -200,10 +193,7 @@ def scope_chart(
 ) -> bytes:
     """Return a PNG of two histograms of scope scores with the threshold: what lies left of it is refused.
 
-    Args:
-        in_scope: Scores of messages of known intents, higher is surer.
-        out_of_scope: Scores of messages of none; may be empty.
-        threshold: Below it a message is refused; None for a model that answers everything.
+    Higher scores are surer. `threshold` is None for a model that answers everything.
 
     Raises:
         ValueError: A score is not finite.

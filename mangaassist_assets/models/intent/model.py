@@ -71,16 +71,9 @@ class JudgedTexts:
 class IntentClassifier:
     """A classifier in memory; predictions may run from any one thread at a time.
 
-    Attributes:
-        encoder: Its sentence encoder.
-        tokenizer: The encoder's.
-        head: Of the encoder's features.
-        labels: The intents it can answer with, in the order of the columns of `probabilities`.
-        temperature: What logits are divided by.
-        max_tokens: Longer messages are cut.
-        scope: Where it refuses.
-        digest: The artifact's, verified when it was loaded; empty before it is written.
-        size_bytes: Of the artifact's files together; None before it is written.
+    `labels` are in the order of the columns of `probabilities`; `scope` is where it refuses. `digest` is the
+    artifact's, verified when it was loaded, `size_bytes` that of its files together; an unwritten classifier has
+    neither.
     """
 
     encoder: Encoder

@@ -81,12 +81,9 @@ def scope_rule(
 ) -> ScopeRule:
     """Draw the line.
 
-    Args:
-        in_scope: Scores of messages of the model's intents that it was not trained on; none, no line.
-        out_of_scope: Scores of messages of no intent; with at least `minimum_out_of_scope` both errors are balanced.
-        share: Share of the in-scope messages to let through otherwise.
-        minimum_out_of_scope: See above.
-        held_out: Where the in-scope messages are from.
+    `in_scope` are scores of messages of the model's intents that it was not trained on (none, no line), from where
+    `held_out` says. With at least `minimum_out_of_scope` messages of no intent both errors are balanced, otherwise
+    `share` of the in-scope messages is let through.
     """
     if not len(in_scope):
         return ScopeRule()

@@ -80,10 +80,8 @@ def intent_rows(
     `refused` (its messages that the threshold sends away), `recall_after_threshold`, `precision_after_threshold`
     (refused messages count as not recognised, and not as predicted).
 
-    Args:
-        truth: Right intents.
-        predictions: The model's best intents, whether it refused or not.
-        accepted: Whether each message passed the threshold; None for a model without one.
+    `predictions` are the best intents, whether the model refused or not; `accepted` is None for a model without a
+    threshold.
 
     Raises:
         ValueError: No messages, or sequences of different lengths.

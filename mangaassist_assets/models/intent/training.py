@@ -34,8 +34,7 @@ from mangaassist_assets.models.intent.out_of_scope import ScopeRule, scope_rule,
 from mangaassist_assets.models.intent.results import ValidationOutcome
 from mangaassist_assets.models.model_types import TrainingRequest
 from mangaassist_assets.training.compute import Compute
-from mangaassist_assets.training.objective import EpochRecord, LoopResult
-from mangaassist_assets.training.progress import TrainingProgress, ignore_progress
+from mangaassist_assets.training.objective import EpochRecord, LoopResult, TrainingProgress, ignore_progress
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

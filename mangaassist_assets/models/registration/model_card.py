@@ -61,15 +61,9 @@ _USES = {
 class ModelCard:
     """The card of one trained model. Folders of a machine are left out: of one only its own name is shown.
 
-    Attributes:
-        name: Of the registered model.
-        kind: Of the artifact.
-        trained: What the model type trained.
-        dataset: The asset of the dataset that it learned from.
-        data: That version's card.
-        settings: All that decided the weights besides the data: JSON values; `base` is the base model.
-        release_bundle: Whose traffic it learned from, None for a first champion.
-        environment: What it was trained on, see `environment.training_environment`.
+    `dataset` is the asset whose version `data` describes. `settings` are all that decided the weights besides the data,
+    JSON values, with the base model as `base`. `release_bundle` is None for a first champion; `environment` comes from
+    `training_environment`.
     """
 
     name: str

@@ -18,14 +18,16 @@ from mangaassist_assets.models.registration.registry import (
     CHALLENGER,
     CHAMPION,
     MODEL_FILE,
+    DatasetInput,
     ModelStore,
     ModelVersion,
+    Run,
+    Tracking,
     TrainedModel,
     artifact_uri,
 )
-from mangaassist_assets.models.registration.tracking import DatasetInput, Run, Tracking
 from mangaassist_assets.training.checkpoints import Checkpoints
-from mangaassist_assets.training.progress import ProgressCallback, TrainingProgress
+from mangaassist_assets.training.objective import ProgressCallback, TrainingProgress
 
 if TYPE_CHECKING:
     from mangaassist_assets.datasets.versions.versions import DatasetVersion
@@ -53,14 +55,8 @@ Train = Callable[[Path, "Checkpoints", "ProgressCallback"], "TrainedArtifact"]
 class TrainingPlatform:
     """Where a training keeps what it makes.
 
-    Attributes:
-        tracking: Runs and the registry.
-        snapshots: The store; a dataset's place in it is logged.
-        scratch: Folder of checkpoints and of what is trained, but not registered yet.
-        schemas: Files that say what the model's endpoint takes and answers, by name.
-        dagster_run_id: The run that trains.
-        logger: For people.
-        report: Takes the training's progress.
+    `scratch` is the folder of checkpoints and of what is trained, but not registered yet; `schemas` the endpoint's
+    schema files by name; `report` takes the training's progress.
     """
 
     tracking: Tracking
@@ -76,13 +72,8 @@ class TrainingPlatform:
 class Training:
     """What is to be trained.
 
-    Attributes:
-        pipeline: Whose model.
-        dataset: The sealed dataset version.
-        bundle: The release bundle, None for a first champion.
-        start_ms: When the bundle's first trace began, 0 for a first champion.
-        settings: Everything besides the dataset that decides the weights; JSON values.
-        train: Trains into an empty folder.
+    `bundle` is None and `start_ms` 0 for a first champion. `settings` are all that decides the weights besides the
+    dataset, JSON values; `train` trains into an empty folder.
     """
 
     pipeline: ModelPipeline

@@ -20,7 +20,7 @@ from mangaassist_assets.models.registration.registry import BUNDLE_START_TAG, CH
 from mangaassist_assets.retrieval.chunking import embedding_text
 from mangaassist_assets.retrieval.stored_knowledge import read_chunks
 from mangaassist_assets.training.checkpoints import Checkpoints
-from mangaassist_assets.training.progress import ProgressCallback, TrainingProgress
+from mangaassist_assets.training.objective import ProgressCallback, TrainingProgress
 
 if TYPE_CHECKING:
     from mangaassist_assets.datasets.versions.versions import DatasetVersion

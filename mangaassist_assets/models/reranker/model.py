@@ -14,12 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mangaassist_assets.models.artifacts import artifact_size, seal_artifact, verify_kind, whole_or_nothing
+from mangaassist_assets.models.encoders.frozen_layers import lower_layer_states
 from mangaassist_assets.models.encoders.layer_states import (
     SHARED,
     LayerStates,
     TokenIds,
     layers_digest,
-    run_lower_layers,
 )
 from mangaassist_assets.models.encoders.pretrained import (
     CONFIG_FILE,
@@ -66,14 +66,8 @@ def special_tokens(tokenizer: Tokenizer) -> list[int]:
 class Reranker:
     """A cross-encoder in memory, for one thread at a time. States of passages are kept for the whole process.
 
-    Attributes:
-        network: Scores pairs.
-        tokenizer: The one that the network was trained with.
-        query_tokens: Longer queries are cut.
-        passage_tokens: Longer passages are cut.
-        digest: The artifact's, verified when it was loaded; empty before it is written.
-        size_bytes: Of the artifact's files together; None before it is written.
-        passages: The lower layers' states of passages.
+    Longer queries and passages are cut. `digest` is the artifact's, verified when it was loaded, `size_bytes` that of
+    its files together; an unwritten reranker has neither. `passages` are the lower layers' states of passages.
     """
 
     network: PairNetwork
@@ -188,7 +182,8 @@ class Reranker:
         return [known[text] for text in texts]
 
     def _lower(self, sequences: Sequence[TokenIds]) -> list[Tensor]:
-        return run_lower_layers(self.network.encoder, self.network.apart_layers, sequences)
+        found = dict(lower_layer_states(self.network.encoder, self.network.apart_layers, sequences))
+        return [found[place].float().cpu().clone() for place in range(len(sequences))]
 
 
 def stack_segments(items: Sequence[tuple[Sequence[int], Tensor]]) -> Segments:

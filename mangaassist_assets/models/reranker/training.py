@@ -25,11 +25,15 @@ from mangaassist_assets.models.reranker.pair_training import (
     draw_lists,
     labelled_passages,
 )
-from mangaassist_assets.models.reranker.selection import RerankerCandidate, RerankerChoice
-from mangaassist_assets.models.reranker.start import base_start, champion_start, set_word_weights
+from mangaassist_assets.models.reranker.selection import (
+    RerankerCandidate,
+    RerankerChoice,
+    base_start,
+    champion_start,
+    set_word_weights,
+)
 from mangaassist_assets.training.compute import Compute
-from mangaassist_assets.training.objective import EpochRecord
-from mangaassist_assets.training.progress import TrainingProgress
+from mangaassist_assets.training.objective import EpochRecord, TrainingProgress
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

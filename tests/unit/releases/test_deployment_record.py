@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from mangaassist_assets.models.registration.registry import ModelVersion
-from mangaassist_assets.releases.deployment_record import (
+from mangaassist_assets.releases.deployment import (
     CONFIG_TAG,
     ENDPOINT_TAG,
     PRODUCTION,

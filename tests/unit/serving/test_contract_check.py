@@ -12,7 +12,7 @@ from mangaassist_assets.models.examples import IntentExample
 from mangaassist_assets.models.intent.fine_tuning import IntentTrainingConfig
 from mangaassist_assets.models.model_types import InputError
 from mangaassist_assets.models.reranker.model import Reranker
-from mangaassist_assets.serving.contract_check import artifact_breaches, contract_breaches
+from mangaassist_assets.serving.deployment_contract import artifact_breaches, contract_breaches
 from mangaassist_assets.serving.endpoint_schemas import packaged_schemas
 from mangaassist_assets.serving.inference import LoadedModel
 from tests.support.intent_training import train_on

@@ -22,8 +22,7 @@ from mangaassist_assets.serving.endpoint_schemas import (
     read_schemas,
 )
 from mangaassist_assets.serving.inference import LoadedModel, predict_fn
-from mangaassist_assets.serving.request_forms import FORMS
-from mangaassist_assets.serving.request_parsing import BadRequestError
+from mangaassist_assets.serving.request_forms import FORMS, BadRequestError
 
 KINDS = ("intent_classifier", "reranker")
 MODEL = {"name": "m", "version": "1", "sha256": "0" * 64}

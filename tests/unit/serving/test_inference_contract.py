@@ -17,7 +17,7 @@ from mangaassist_assets.models.reranker.pair_training import RerankerTrainingCon
 from mangaassist_assets.models.reranker.training import train_reranker
 from mangaassist_assets.serving import inference
 from mangaassist_assets.serving.inference import LoadedModel, input_fn, model_fn, output_fn, predict_fn
-from mangaassist_assets.serving.request_parsing import BadRequestError, InferenceRequest
+from mangaassist_assets.serving.request_forms import BadRequestError, InferenceRequest
 from mangaassist_assets.serving.server import ModelHost
 from tests.support.intent_training import train_on
 

@@ -14,7 +14,7 @@ from mangaassist_assets.models.intent.fine_tuning import IntentTrainingConfig
 from mangaassist_assets.models.intent.model import IntentClassifier
 from mangaassist_assets.models.intent.training import IntentTrainingResult
 from mangaassist_assets.models.model_types import InputError
-from mangaassist_assets.training.progress import TrainingProgress
+from mangaassist_assets.training.objective import TrainingProgress
 from tests.support.intent_training import (
     MESSAGES,
     OF_NO_INTENT,

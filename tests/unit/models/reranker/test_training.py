@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from mangaassist_assets.models.artifacts import ArtifactMismatchError
-from mangaassist_assets.models.encoders.layer_states import LayerStates, run_lower_layers
+from mangaassist_assets.models.encoders.frozen_layers import lower_layer_states
+from mangaassist_assets.models.encoders.layer_states import LayerStates
 from mangaassist_assets.models.encoders.pretrained import load_base, sentence_features, tokenize
 from mangaassist_assets.models.examples import RankingExample
 from mangaassist_assets.models.model_types import TrainingRequest
@@ -193,7 +194,7 @@ def test_what_was_computed_once_is_not_computed_again(reranker: Reranker) -> Non
 
     def compute(sequences: list[tuple[int, ...]]) -> list[torch.Tensor]:
         asked.append(len(sequences))
-        return run_lower_layers(reranker.network.encoder, 2, sequences)
+        return [states for _, states in sorted(lower_layer_states(reranker.network.encoder, 2, sequences))]
 
     cache.get("one", [(101, 102), (101, 2000, 102), (101, 102)], compute)
     cache.get("one", [(101, 102)], compute)
