@@ -58,14 +58,6 @@ class Evaluation:
         )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Judged:
-    """An evaluation with the gate's decision; None where it stands from before, when the decision was made."""
-
-    evaluation: Evaluation
-    decision: GateDecision | None
-
-
 def evaluate(
     models: ModelStore,
     snapshots: SnapshotStore,
@@ -74,8 +66,11 @@ def evaluate(
     *,
     bundle: str,
     gate: GateConfig,
-) -> Judged:
+) -> tuple[Evaluation, GateDecision | None]:
     """Let champion and challenger answer the test side of the model pipeline's dataset, and ask the gate.
+
+    Returns:
+        The evaluation with the gate's decision; None for that where an earlier evaluation stands.
 
     Raises:
         NoChampionError: There is no champion to compare with.
@@ -84,7 +79,7 @@ def evaluate(
     challenger = TrainedModel.read(snapshots, pipeline.model_asset, bundle)
     champion = present_champion(models, pipeline)
     if (standing := standing_evaluation(snapshots, pipeline, challenger, champion)) is not None:
-        return Judged(evaluation=standing, decision=None)
+        return standing, None
     frame, _ = read_dataset(snapshots, pipeline.dataset_asset, bundle)
     test = model_type.examples(frame, "test")
 
@@ -130,7 +125,7 @@ def evaluate(
             "champion": model_type.report(theirs, test) if test else {},
         },
     )
-    return Judged(evaluation=evaluation, decision=decision)
+    return evaluation, decision
 
 
 def present_champion(models: ModelStore, pipeline: ModelPipeline) -> ModelVersion:

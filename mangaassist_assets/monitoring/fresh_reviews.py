@@ -30,6 +30,7 @@ OTHERS = "messages that another model answered"
 UNKNOWN = "messages of which the trace does not say who answered"
 
 _BOOTSTRAP = "bootstrap"
+_OWNERS = ("session_id", "user_key")
 
 
 class ChampionDatasetGoneError(LookupError):
@@ -128,8 +129,6 @@ def _of_others(store: SnapshotStore, frame: pl.DataFrame) -> pl.DataFrame:
     """Return the rows that no erased user wrote: a stored version keeps them until it is made again."""
     from mangaassist_assets.tracing.erasure import erased_users
 
-    if "user_key" not in frame.columns:
-        return frame
     return frame.filter(~pl.col("user_key").fill_null("").is_in(sorted(erased_users(store))))
 
 
@@ -152,11 +151,10 @@ class _Learned:
     @staticmethod
     def of(frame: pl.DataFrame, text_column: str) -> _Learned:
         learned = frame.filter(pl.col("split") != "test")
-        owners = [name for name in ("session_id", "user_key") if name in frame.columns]
         return _Learned(
             # The test side is no news either: it is what promotion was decided by.
             examples=frozenset(frame["example_id"].to_list()),
-            owners=frozenset(value for name in owners for value in learned[name].drop_nulls().to_list()),
+            owners=frozenset(value for name in _OWNERS for value in learned[name].drop_nulls().to_list()),
             texts=tuple(sorted(set(learned[text_column].to_list()))),
         )
 
@@ -173,8 +171,7 @@ class _Learned:
         made = Fingerprints()
         keys = sorted({normalise_text(text) for text in self.texts})
         known, index = frozenset(keys), NearDuplicateIndex.of(keys, made)
-        columns = ["example_id", text_column]
-        columns += [name for name in ("session_id", "user_key") if name in frame.columns]
+        columns = ("example_id", text_column, *_OWNERS)
         for example_id, text, *owners in frame.select(columns).unique().sort("example_id").iter_rows():
             key = normalise_text(text)
             if example_id in self.examples:
@@ -191,9 +188,8 @@ def _grouped(
     store: SnapshotStore, frame: pl.DataFrame, champion: ModelVersion, served_by: str | None
 ) -> Iterator[ReviewRows]:
     starts = bundles_by_start(store)
-    known = [bundle for bundle in starts if bundle in set(frame["release_bundle"].drop_nulls())]
     judged = frame.with_columns(pl.lit("test").alias("split"))
-    for bundle in known:
+    for bundle in (one for one in starts if one in set(frame["release_bundle"].drop_nulls())):
         rows = judged.filter(pl.col("release_bundle") == bundle)
         served = _served_by(store, bundle, served_by)
         selections = {
