@@ -5,8 +5,9 @@ BIN := $(VENV)/bin
 HOME_DIR ?= .mangaassist
 STAMP := $(VENV)/.installed
 
-# uv does not read pip's configuration: pass on the extra wheel folders pip knows of, if any.
-FIND_LINKS = $(shell $(BIN)/pip config list 2>/dev/null | sed -n "s/.*find-links='\(.*\)'/\1/p" | tail -n 1)
+# uv does not read pip's configuration: pass on the extra wheel folders pip knows of, if any. Asked for when the recipe's
+# line runs, for before that there is no pip in a fresh folder.
+FIND_LINKS := $$($(BIN)/pip config list | sed -n "s/.*find-links='\(.*\)'/--find-links=\1/p" | tail -n 1)
 
 # In two processes, files in their order: what waits for a sensor's next turn leaves the cores to the others.
 IN_TWO := --numprocesses 2 --dist loadscope --no-loadscope-reorder
@@ -28,7 +29,7 @@ $(STAMP): requirements.lock pyproject.toml
 	$(BIN)/python -m pip install --quiet "$$(grep '^uv==' requirements.lock)"
 	# Bytecode is compiled here, on all cores, and not by the first process of each kind that imports a library.
 	$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python \
-	  $(if $(FIND_LINKS),--find-links $(FIND_LINKS)) --requirement requirements.lock
+	  $(FIND_LINKS) --requirement requirements.lock
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --editable .
 	touch $@
 
@@ -65,7 +66,7 @@ lock: install  ## resolve pyproject.toml anew into requirements.lock
 	# Into a new file: versions of an old one would be preferred, and with them PyPI's torch and gigabytes of CUDA.
 	rm -f requirements.lock.new
 	$(BIN)/uv pip compile --quiet --python-version 3.11 --all-extras --no-header --no-annotate \
-	  $(if $(FIND_LINKS),--find-links $(FIND_LINKS)) --no-emit-find-links pyproject.toml requirements.tools.in \
+	  $(FIND_LINKS) --no-emit-find-links pyproject.toml requirements.tools.in \
 	  -o requirements.lock.new
 	sed 's/^\(torch==[0-9.]*\)+cpu$$/\1/' requirements.lock.new > requirements.lock
 	rm -f requirements.lock.new

@@ -98,9 +98,9 @@ def run(home: Path, folder: Path, *, label_rate: float, seed: int) -> dict[str, 
         )
         loop = run_loop(session, release_bundle=bundle)
         after = evaluate_intent(session, data=test, model="challenger")
-        frame, _ = read_dataset(session.resources.store.snapshots(), "intent_dataset", bundle)
+        frame = read_dataset(session.resources.store.snapshots(), "intent_dataset", bundle).frame
     reviewed = sorted(set(frame.filter(frame["label_kind"] == "human")["intent"]))
-    pipeline = next(pipeline for pipeline in loop.pipelines if pipeline.model == "intent_classifier")
+    pipeline = next(pipeline for pipeline in loop["pipelines"] if pipeline["model"] == "intent_classifier")
     worse = {
         figure: {
             intent: [round(by_intent(before, figure).get(intent, 0.0), 3), round(value, 3)]
@@ -121,9 +121,9 @@ def run(home: Path, folder: Path, *, label_rate: float, seed: int) -> dict[str, 
         "gain_points": round(100 * (after["accuracy"] - before["accuracy"]), 1),
         "reviewed_intents_worse_by_f1": worse["f1"],
         "reviewed_intents_worse_by_recall": worse["recall"],
-        "verdict": pipeline.verdict,
-        "reasons": pipeline.reasons,
-        "loop_errors": loop.errors,
+        "verdict": pipeline["verdict"],
+        "reasons": pipeline["reasons"],
+        "loop_errors": loop["errors"],
         "seconds": round(time.perf_counter() - started, 1),
         "peak_memory_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
     }

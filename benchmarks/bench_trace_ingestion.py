@@ -27,7 +27,7 @@ import bench_trace_reading as reading
 from bench_trace_reading import Tracked, peak_bytes, say, timed, tracked
 
 from mangaassist_assets.core.ingestion_tables import IngestionTable
-from mangaassist_assets.tracing.ingestion.ingested_rows import INGESTED_SCHEMA
+from mangaassist_assets.tracing.ingestion.ingested_traces import INGESTED_SCHEMA
 from mangaassist_assets.tracing.ingestion.trace_ingestion import TraceIngestion
 from resources.mlflow.traces.sql_source import SqlTraceSource
 from resources.mlflow.traces.store import TrackingStore

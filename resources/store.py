@@ -42,7 +42,7 @@ class StoreResource(dg.ConfigurableResource):  # type: ignore[type-arg]
     def trace_ingestion_table(self) -> "IngestionTable":
         """Return the table in which traces come to rest; nothing is touched."""
         from mangaassist_assets.core.ingestion_tables import IngestionTable, storage_options
-        from mangaassist_assets.tracing.ingestion.ingested_rows import INGESTED_SCHEMA
+        from mangaassist_assets.tracing.ingestion.ingested_traces import INGESTED_SCHEMA
 
         uri = str(self.path() / "ingestion" / "traces")
         return IngestionTable(

@@ -14,8 +14,7 @@ from typing import Any
 from mangaassist_assets.tracing.feedback.sources import FeedbackBatch
 from mangaassist_assets.triggers.cursors import from_cursor, to_cursor
 from mangaassist_assets.triggers.feedback_threshold import FeedbackState, Firing
-from mangaassist_assets.triggers.thumb_history import ThumbHistory
-from mangaassist_assets.triggers.thumbs import PressedThumb, Votes
+from mangaassist_assets.triggers.thumbs import PressedThumb, ThumbHistory, Votes
 from resources.aws.clients import error_code
 from resources.feedback.feedback_stream import KinesisFeedbackResource
 from resources.store import StoreResource

@@ -33,7 +33,7 @@ def feedback_threshold(
     """Count the votes of all bundles; request one retraining run for each bundle over the threshold."""
     from mangaassist_assets.tracing.feedback.sources import FeedbackBatch
     from mangaassist_assets.triggers.feedback_threshold import ThresholdConfig, decide
-    from mangaassist_assets.triggers.thumb_history import votes_on_traces
+    from mangaassist_assets.triggers.thumbs import votes_on_traces
     from sensors.feedback_state import firing_key, pressed_thumbs, read_batch, state_of
 
     state = state_of(context.cursor, store)

@@ -49,8 +49,8 @@ def new_release_bundles(context: dg.SensorEvaluationContext, mlflow: MlflowResou
     seen = mlflow.release_bundles_since(max(0, since_ms - OVERLAP_MS), known=known)
     found = find_new_bundles(known, seen.bundles)
     cursor = to_cursor(_KIND, _VERSION, Seen(newest_ms=max(since_ms, seen.newest_ms)))
-    for rejected in found.rejected:
-        context.log.warning(f"release_bundle {rejected.key!r} of a trace is no partition key: {rejected.reason}")
+    for key, reason in found.rejected.items():
+        context.log.warning(f"release_bundle {key!r} of a trace is no partition key: {reason}")
     if not found.new:
         reason = f"{len(seen.bundles)} bundles in {seen.traces} traces since the last look, all known"
         if found.rejected:
@@ -71,7 +71,6 @@ def new_release_bundles(context: dg.SensorEvaluationContext, mlflow: MlflowResou
 
 
 def _unmined(requested: dict[str, dg.DagsterRun]) -> str:
-    """Return what keeps bundles that were asked for from being mined."""
     ended = [(bundle, run) for bundle, run in sorted(requested.items()) if run.is_finished]
     under_way = len(requested) - len(ended)
     said = f"; {under_way} being mined" if under_way else ""

@@ -31,8 +31,7 @@ def failure_clusters(
     from mangaassist_assets.mining.cluster_building import ClustersConfig, mine_clusters
     from mangaassist_assets.mining.cluster_report import ClusterReport
     from mangaassist_assets.mining.clustering.message_vectors import embed_messages
-    from mangaassist_assets.mining.tracking.cluster_files import bundle_to_files
-    from mangaassist_assets.mining.tracking.cluster_history import read_history
+    from mangaassist_assets.mining.tracking.cluster_files import bundle_to_files, read_history
     from mangaassist_assets.retrieval.stored_knowledge import read_vocabulary
     from mangaassist_assets.tracing.ingestion.stored_turns import read_turns
 
@@ -45,18 +44,18 @@ def failure_clusters(
         cache=store.embedding_cache(),
         progress=lambda done, of: context.log.info(f"{done} of {of} messages embedded"),
     )
-    known = read_history(snapshots, bundle, embedding_model_id=embedding.model_id)
+    history, left_out = read_history(snapshots, bundle, embedding_model_id=embedding.model_id)
     mining = mine_clusters(
         failures,
         vectors,
         release_bundle=bundle,
         turns=len(read_turns(snapshots, bundle)),
         embedding_model_id=embedding.model_id,
-        history=known.history,
+        history=history,
         namer=judge.cluster_namer(vocabulary=words),
         config=ClustersConfig(vocabulary=words),
     )
-    report = ClusterReport(mining, known)
+    report = ClusterReport(mining, history)
     # Pictures and history are no part of the snapshot: they depend on fonts and other bundles, its digest must not.
     snapshot = snapshots.write("failure_clusters", bundle_to_files(mining.bundle), partition=bundle)
     context.log.info(f"{report}; {embedding.embedded} messages embedded, {embedding.reused} known")
@@ -64,7 +63,7 @@ def failure_clusters(
         snapshot,
         {
             **report.figures(),
-            "not_compared": dg.MetadataValue.json(known.left_out),
+            "not_compared": dg.MetadataValue.json(left_out),
             "map": image("Failed messages by meaning", report.map(vectors)),
             "timeline": image("Clusters from bundle to bundle", report.timeline()),
         },

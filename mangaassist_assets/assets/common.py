@@ -86,3 +86,26 @@ def table(rows: Sequence[Mapping[str, Cell]]) -> dg.MetadataValue:
 def image(title: str, png: bytes) -> dg.MetadataValue:
     """Return a PNG as Markdown that carries it, so that Dagster's page shows it without another server."""
     return dg.MetadataValue.md(f"![{title}](data:image/png;base64,{base64.b64encode(png).decode()})")
+
+
+def check_result(
+    problems: Sequence[str],
+    figures: Mapping[str, Figure | dg.MetadataValue],
+    *,
+    all_well: str,
+    severity: dg.AssetCheckSeverity = dg.AssetCheckSeverity.ERROR,
+) -> dg.AssetCheckResult:
+    """Return the result of a check.
+
+    Args:
+        problems: A sentence each; without any the check passes.
+        figures: What is shown beside them.
+        all_well: The description where there is no problem.
+        severity: Of the problems.
+    """
+    return dg.AssetCheckResult(
+        passed=not problems,
+        severity=severity,
+        description="; ".join(problems) or all_well,
+        metadata=metadata(figures),
+    )

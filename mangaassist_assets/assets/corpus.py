@@ -108,7 +108,7 @@ def first_reranker(
     Without a second passage there is nothing to tell apart: no reranker is made then, and the chatbot keeps the order
     of retrieval.
     """
-    from mangaassist_assets.datasets.building.intent_dataset import EmptyDatasetError
+    from mangaassist_assets.datasets.building.built_dataset import EmptyDatasetError
     from mangaassist_assets.datasets.building.ranking_versions import first_ranking_version
     from mangaassist_assets.datasets.building.recorded_searches import live_search
 

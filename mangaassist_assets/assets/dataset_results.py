@@ -5,7 +5,7 @@ import dagster as dg
 from mangaassist_assets.assets.common import image
 from mangaassist_assets.core.snapshots import Snapshot
 from mangaassist_assets.datasets.versions.card_chart import counts_chart
-from mangaassist_assets.datasets.versions.card_text import moment
+from mangaassist_assets.datasets.versions.data_card import moment
 from mangaassist_assets.datasets.versions.versions import DatasetVersion
 
 

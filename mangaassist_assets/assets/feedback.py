@@ -39,15 +39,15 @@ def feedback_events(
 
     from mangaassist_assets.tracing.erasure import erased_users
     from mangaassist_assets.tracing.feedback.bundle_feedback import ingest_feedback
-    from mangaassist_assets.tracing.feedback.ingested_facts import IngestedFacts
-    from mangaassist_assets.tracing.feedback.stored_events import EVENTS_FILE
-    from resources.mlflow.traces.trace_finder import MlflowTraceFinder
+    from mangaassist_assets.tracing.feedback.ingestion import EVENTS_FILE
+    from mangaassist_assets.tracing.feedback.joining import IngestedFacts
+    from resources.mlflow.traces.search import MlflowTraceFinder
 
     bundle, snapshots = context.partition_key, store.snapshots()
     feedback = ingest_feedback(
         feedback_stream,
         store.feedback_ingestion(),
-        [MlflowTraceFinder.of(mlflow), IngestedFacts(store.trace_ingestion_table())],
+        [MlflowTraceFinder(*mlflow.traces()), IngestedFacts(store.trace_ingestion_table())],
         bundle,
         erased_users=lambda: erased_users(snapshots),
         pseudonym_key=privacy.pseudonym_key(),
@@ -91,15 +91,15 @@ def recorded_feedback(
     trace does not exist yet; pending ones are tried at every materialization. The newest event of a trace is also its
     tag `user_feedback`.
     """
+    from mangaassist_assets.tracing.feedback.ingestion import read_feedback
     from mangaassist_assets.tracing.feedback.recording import record_events, recorded_before
-    from mangaassist_assets.tracing.feedback.stored_events import read_feedback
     from resources.mlflow.assessments.feedback import MlflowFeedbackRecorder
 
     bundle, snapshots = context.partition_key, store.snapshots()
     before = None if config.verify_all else snapshots.find("recorded_feedback", partition=bundle)
     recording = record_events(
         read_feedback(snapshots, bundle),
-        MlflowFeedbackRecorder.of(mlflow),
+        MlflowFeedbackRecorder(*mlflow.traces()),
         remembered=frozenset() if before is None else recorded_before(snapshots.read(before, RECORDING_FILE)),
     )
     context.log.info(

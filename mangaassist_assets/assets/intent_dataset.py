@@ -45,20 +45,18 @@ def intent_dataset(
     is written where no message is left to train on: an observation says why.
     """
     from mangaassist_assets.assets.dataset_results import dataset_result
-    from mangaassist_assets.datasets.building.intent_dataset import EmptyDatasetError, IntentDatasetConfig
+    from mangaassist_assets.datasets.building.built_dataset import EmptyDatasetError
+    from mangaassist_assets.datasets.building.intent_dataset import IntentDatasetConfig
     from mangaassist_assets.datasets.building.intent_versions import build_intent_version
     from mangaassist_assets.datasets.versions.stored_versions import write_version
 
     bundle = context.partition_key
     snapshots = store.snapshots()
     try:
-        built = build_intent_version(snapshots, bundle, config=IntentDatasetConfig(as_of_ms=config.as_of_ms))
+        version = build_intent_version(snapshots, bundle, config=IntentDatasetConfig(as_of_ms=config.as_of_ms))
     except EmptyDatasetError as error:
         leave_out(context, str(error))
         return
-    snapshot = write_version(snapshots, "intent_dataset", built.version, partition=bundle)
-    context.log.info(
-        f"{built.version.card.examples} examples; {built.own_labels} labels of this bundle, {built.carried_labels} of "
-        f"{built.builds_on or 'none before'}"
-    )
-    yield dataset_result(snapshot, built.version)
+    snapshot = write_version(snapshots, "intent_dataset", version, partition=bundle)
+    context.log.info(f"{version.card.examples} examples; {'; '.join(version.card.notes)}")
+    yield dataset_result(snapshot, version)

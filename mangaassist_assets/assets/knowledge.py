@@ -48,7 +48,7 @@ def knowledge_chunks(
     found = chunk_knowledge(
         knowledge.path(),
         tenant_attribute=knowledge.named_tenant_attribute(),
-        before=read_chunks(snapshots, tenantless=True) if compared else (),
+        before=read_chunks(snapshots) if compared else (),
     )
     if found.opened:
         context.log.warning(f"{len(found.opened)} documents of a tenant are everybody's now, such as {found.opened[0]}")
@@ -152,9 +152,8 @@ def retrieval_evaluation(
     a shopper of its tenant would; those whose documents that shopper must not see are left out and counted.
     """
     from mangaassist_assets.core.snapshots import canonical_json
-    from mangaassist_assets.datasets.sources.labelled_queries import labelled_queries
-    from mangaassist_assets.retrieval.candidate_evaluation import evaluate_candidate
-    from mangaassist_assets.retrieval.evaluation import EVALUATION_FILE
+    from mangaassist_assets.datasets.sources.training_corpus import labelled_queries
+    from mangaassist_assets.retrieval.evaluation import EVALUATION_FILE, evaluate_candidate
     from mangaassist_assets.retrieval.stored_knowledge import read_candidate, read_chunks
 
     snapshots = store.snapshots()
@@ -165,7 +164,7 @@ def retrieval_evaluation(
         index=search.index(),
         embedder=embeddings.embedder(),
     )
-    snapshot = snapshots.write("retrieval_evaluation", {EVALUATION_FILE: canonical_json(evaluation.to_dict())})
+    snapshot = snapshots.write("retrieval_evaluation", {EVALUATION_FILE: canonical_json(evaluation)})
     context.log.info(str(evaluation))
     return materialized(snapshot, evaluation.figures())
 

@@ -56,7 +56,7 @@ def review_queue(
 
     bundle, snapshots = context.partition_key, store.snapshots()
     earlier = read_reviewed_turns(snapshots, bundle)
-    queues = MlflowReviewQueues.of(mlflow)
+    queues = MlflowReviewQueues(*mlflow.traces(), traces_url=mlflow.traces_url())
     state = queues.state(bundle)
     embedder, cache = embeddings.embedder(), store.embedding_cache()
     queue = queue_bundle(
@@ -128,15 +128,13 @@ def intent_labels(
     """
     from mangaassist_assets.core.codecs import from_json
     from mangaassist_assets.datasets.sources.training_corpus import messages_by_intent, read_corpus
-    from mangaassist_assets.labelling.bundle_labels import label_bundle
     from mangaassist_assets.labelling.cluster_reviews import PropagationConfig
-    from mangaassist_assets.labelling.judge import JudgingConfig
-    from mangaassist_assets.labelling.judge_answers import IntentJudgement
+    from mangaassist_assets.labelling.gathering import JUDGEMENTS_FILE, label_bundle, label_files
+    from mangaassist_assets.labelling.judge import IntentJudgement, JudgingConfig
     from mangaassist_assets.labelling.known_intents import known_intents
     from mangaassist_assets.labelling.label_report import label_figures
     from mangaassist_assets.labelling.queue.review_queue import QUEUE_FILE, QueueItem
     from mangaassist_assets.labelling.reviews import read_reviewed_turns
-    from mangaassist_assets.labelling.stored_labels import JUDGEMENTS_FILE, label_files
     from mangaassist_assets.mining.clustering.message_vectors import embed_messages
     from mangaassist_assets.mining.tracking.cluster_files import read_clusters
     from mangaassist_assets.retrieval.stored_knowledge import read_vocabulary

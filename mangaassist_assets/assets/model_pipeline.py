@@ -66,11 +66,11 @@ def build_challenger_asset(pipeline: ModelPipeline) -> dg.AssetsDefinition:
         store: StoreResource,
         trainer: TrainerResource,
     ) -> dg.MaterializeResult[None]:
-        from mangaassist_assets.datasets.versions.stored_versions import read_dataset_version
+        from mangaassist_assets.datasets.versions.stored_versions import read_dataset
         from mangaassist_assets.models.registration.registration import keep_challenger
 
         snapshots, bundle = store.snapshots(), context.partition_key
-        dataset = read_dataset_version(snapshots, pipeline.dataset_asset, bundle)
+        dataset = read_dataset(snapshots, pipeline.dataset_asset, bundle)
         registered = train(
             context, pipeline, dataset, bundle, learning=learning, mlflow=mlflow, store=store, trainer=trainer
         )
@@ -190,13 +190,8 @@ def _log_decision(
     log_verdict(
         mlflow.client(),
         mlflow.registry().get(pipeline.model_name, evaluation.challenger_version),
-        champion_version=evaluation.champion_version,
-        verdict=evaluation.verdict,
-        metric=evaluation.metric,
-        score=evaluation.challenger_score,
-        examples=evaluation.test_examples,
+        evaluation,
         decision=decision.to_dict(),
-        markdown=evaluation.table,
         chart=chart,
     )
     return chart

@@ -55,16 +55,16 @@ def reranker_dataset(
     Nothing is written where no query is left to train on, as in a store of one passage: an observation says why.
     """
     from mangaassist_assets.assets.dataset_results import dataset_result
-    from mangaassist_assets.datasets.building.intent_dataset import EmptyDatasetError
+    from mangaassist_assets.datasets.building.built_dataset import EmptyDatasetError
     from mangaassist_assets.datasets.building.ranking_versions import build_ranking_version
-    from mangaassist_assets.datasets.building.recorded_searches import SEARCHES_FILE, first_stage_settings, live_search
+    from mangaassist_assets.datasets.building.recorded_searches import first_stage_settings, live_search
     from mangaassist_assets.datasets.building.reranker_dataset import RankingDatasetConfig
     from mangaassist_assets.datasets.versions.stored_versions import write_version
 
     snapshots = store.snapshots()
     first_stage = (search.index(), embeddings.embedder(), app_config.configuration().routing().retrieval)
     try:
-        built = build_ranking_version(
+        version = build_ranking_version(
             snapshots,
             context.partition_key,
             search_for=live_search(*first_stage),
@@ -75,12 +75,9 @@ def reranker_dataset(
     except EmptyDatasetError as error:
         leave_out(context, str(error))
         return
-    files = {SEARCHES_FILE: built.searches}
-    snapshot = write_version(
-        snapshots, "reranker_dataset", built.version, partition=context.partition_key, other_files=files
-    )
-    context.log.info(f"{built.version.card.examples} queries with {built.version.card.rows} passages")
-    yield dataset_result(snapshot, built.version)
+    snapshot = write_version(snapshots, "reranker_dataset", version, partition=context.partition_key)
+    context.log.info(f"{version.card.examples} queries with {version.card.rows} passages")
+    yield dataset_result(snapshot, version)
 
 
 def _log_tenths(log: logging.Logger, done: int, total: int) -> None:

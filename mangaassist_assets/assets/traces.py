@@ -57,7 +57,7 @@ def tagged_traces(
     from mangaassist_assets.retrieval.stored_knowledge import read_vocabulary
     from mangaassist_assets.tracing.erasure import erased_users
     from mangaassist_assets.tracing.feedback.events import latest_feedback
-    from mangaassist_assets.tracing.feedback.stored_events import read_feedback
+    from mangaassist_assets.tracing.feedback.ingestion import read_feedback
     from mangaassist_assets.tracing.ingestion.bundle_ingestion import ingest_bundle
     from mangaassist_assets.tracing.ingestion.trace_ingestion import TraceIngestion
 

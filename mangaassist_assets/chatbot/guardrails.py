@@ -1,10 +1,9 @@
-"""Guardrails: what the ruleset refuses, before and after the answer. Every verdict has a reason that can be counted."""
+"""Guardrails: what the ruleset refuses, before and after the answer, as reasons in the order of the checks."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 
 from mangaassist_assets.chatbot.configuration.documents import GuardrailsDocument
@@ -14,15 +13,7 @@ from mangaassist_assets.privacy import find_personal_data
 _MAXIMUM_SCANNED = 20_000
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Verdict:
-    """What the guardrails decided; `reasons` name the rules that fired, in the order of the checks."""
-
-    blocked: bool
-    reasons: tuple[str, ...]
-
-
-def check_message(rules: GuardrailsDocument, message: str) -> Verdict:
+def check_message(rules: GuardrailsDocument, message: str) -> tuple[str, ...]:
     """Check a shopper's message: `empty_message`, `message_too_long`, `blocked_pattern:<number from 1>`."""
     # The classifier refuses a text that says nothing: it is no failure of the classifier's.
     reasons: list[str] = [] if message.strip() else ["empty_message"]
@@ -32,12 +23,12 @@ def check_message(rules: GuardrailsDocument, message: str) -> Verdict:
     for number, pattern in enumerate(_compiled(rules.blocked_patterns), start=1):
         if pattern.search(scanned):
             reasons.append(f"blocked_pattern:{number}")
-    return Verdict(blocked=bool(reasons), reasons=tuple(reasons))
+    return tuple(reasons)
 
 
 def check_answer(
     rules: GuardrailsDocument, answer: str, relevances: Sequence[float | None], *, passages: Sequence[str] = ()
-) -> Verdict:
+) -> tuple[str, ...]:
     """Check an answer: `personal_data:<kind>` and `ungrounded`.
 
     Args:
@@ -55,7 +46,7 @@ def check_answer(
         reasons += [f"personal_data:{kind.lower()}" for kind in sorted(private)]
     if all(one is not None and one < rules.minimum_best_relevance for one in relevances):
         reasons.append("ungrounded")
-    return Verdict(blocked=bool(reasons), reasons=tuple(reasons))
+    return tuple(reasons)
 
 
 @lru_cache(maxsize=8)

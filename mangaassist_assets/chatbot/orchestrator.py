@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -20,7 +20,7 @@ from mangaassist_assets.chatbot.configuration.documents import (
     RoutingDocument,
 )
 from mangaassist_assets.chatbot.configuration.experiments import TurnConfiguration, TurnConfigurations
-from mangaassist_assets.chatbot.guardrails import Verdict, check_answer, check_message
+from mangaassist_assets.chatbot.guardrails import check_answer, check_message
 from mangaassist_assets.chatbot.parts import (
     Endpoint,
     GenerationRequest,
@@ -168,24 +168,19 @@ class Chatbot:
         tracer.tag(Tag.EXPERIMENT_ID, NO_EXPERIMENT)
         if scope.tenant is not None:
             tracer.tag(Tag.TENANT, kept_id(scope.tenant, self._key, prefix="t", names=False))
-        tracer.flag(Tag.CACHE_HIT, value=False)
+        tracer.tag(Tag.CACHE_HIT, "false")
         fallback: str = PromptsDocument.model_fields["fallback"].default
         try:
             with tracer.span(SpanName.CHAT_TURN, inputs={"message": turn.message[:_TRACED_CHARACTERS]}) as root:
-                root.outputs = {"answer": fallback}
-                prompts = self._configuration.prompts()
-                fallback = prompts.fallback
-                root.outputs = {"answer": fallback}
-                configured = self._turns.of(prompts, user_key=user_key, session_id=session_id)
-                tracer.tag(Tag.EXPERIMENT_ID, configured.experiment_id)
-                fallback = configured.prompts.fallback
-                root.outputs = {"answer": fallback}
-                shadows = self._shadows.of_turn(configured.routing.shadow_mode, tracer.trace_id)
                 try:
-                    self._run(turn, tracer, configured, shadows)
+                    prompts = self._configuration.prompts()
+                    fallback = prompts.fallback
+                    configured = self._turns.of(prompts, user_key=user_key, session_id=session_id)
+                    tracer.tag(Tag.EXPERIMENT_ID, configured.experiment_id)
+                    fallback = configured.prompts.fallback
+                    self._run(turn, tracer, configured)
                 finally:
-                    shadows.trace(tracer)
-                root.outputs = {"answer": turn.answer}
+                    root.outputs = {"answer": fallback if turn.answer is None else turn.answer}
         except StageError as error:
             turn.error = redact(str(error), conversation=turn.conversation).text
         finally:
@@ -206,18 +201,25 @@ class Chatbot:
 
     def _session(self, session_id: str) -> str:
         """Return the session id as it may be kept; one that is not a plain token becomes a pseudonym."""
-        if _SESSION.fullmatch(session_id):
-            return kept_id(session_id, self._key, prefix="s")
-        return pseudonym(session_id, self._key, prefix="s")
+        keep = kept_id if _SESSION.fullmatch(session_id) else pseudonym
+        return keep(session_id, self._key, prefix="s")
 
-    def _run(self, turn: _Turn, tracer: TurnTracer, configured: TurnConfiguration, shadows: TurnShadows) -> None:
+    def _run(self, turn: _Turn, tracer: TurnTracer, configured: TurnConfiguration) -> None:
+        shadows = self._shadows.of_turn(configured.routing.shadow_mode, tracer.trace_id)
+        try:
+            self._answer(turn, tracer, configured, shadows)
+        finally:
+            shadows.trace(tracer)
+
+    def _answer(self, turn: _Turn, tracer: TurnTracer, configured: TurnConfiguration, shadows: TurnShadows) -> None:
         prompts, routing, rules = configured.prompts, configured.routing, configured.guardrails
         tracer.tag(Tag.PROMPT_VERSION, prompts.version)
         tracer.tag(Tag.ROUTING_POLICY_VERSION, routing.version)
         tracer.tag(Tag.GUARDRAIL_RULESET_VERSION, rules.version)
-        verdict = check_message(rules, turn.message)
-        if verdict.blocked:
-            self._block(turn, tracer, rules, verdict)
+        if reasons := check_message(rules, turn.message):
+            with tracer.span(SpanName.GUARDRAILS) as span:
+                _put_verdict(span, rules, reasons)
+            turn.blocked, turn.answer = True, rules.blocked_answer
             return
         turn.intent = self._classify(turn.message, tracer, self._other(configured.intent_endpoint), shadows)
         reranker = self._other(configured.reranker_endpoint)
@@ -229,16 +231,10 @@ class Chatbot:
         answer = self._generate(turn.message, prompt, routing, tracer)
         with tracer.span(SpanName.GUARDRAILS) as span:
             relevances = [item.relevance for item in retrieved.selected]
-            verdict = check_answer(rules, answer, relevances, passages=[hit.text for hit in prompt.passages])
-            _put_verdict(span, rules, verdict)
-        turn.blocked = verdict.blocked
-        turn.answer = rules.blocked_answer if verdict.blocked else answer or prompts.fallback
-
-    def _block(self, turn: _Turn, tracer: TurnTracer, rules: GuardrailsDocument, verdict: Verdict) -> None:
-        with tracer.span(SpanName.GUARDRAILS) as span:
-            _put_verdict(span, rules, verdict)
-        turn.blocked = True
-        turn.answer = rules.blocked_answer
+            reasons = check_answer(rules, answer, relevances, passages=[hit.text for hit in prompt.passages])
+            _put_verdict(span, rules, reasons)
+        turn.blocked = bool(reasons)
+        turn.answer = rules.blocked_answer if reasons else answer or prompts.fallback
 
     def _other(self, endpoint_name: str | None) -> Endpoint | None:
         """Return the endpoint that an arm names, None where it names none and the champion's answers."""
@@ -267,9 +263,7 @@ class Chatbot:
                     Attribute.MODEL_SHA256: model.sha256,
                 }
             )
-            in_scope = scope_decision(answer, endpoint.name)
-            if in_scope is not None:
-                span.set({Attribute.IN_SCOPE: in_scope})
+            span.set({Attribute.IN_SCOPE: scope_decision(answer, endpoint.name)})
             ranked = ranked_labels(answer, endpoint.name)
             span.outputs = {"intent": intent, "confidence": confidence, "predictions": ranked}
             return intent
@@ -325,11 +319,11 @@ class Chatbot:
             return generation.text
 
 
-def _put_verdict(span: ActiveSpan, rules: GuardrailsDocument, verdict: Verdict) -> None:
+def _put_verdict(span: ActiveSpan, rules: GuardrailsDocument, reasons: Sequence[str]) -> None:
     span.set(
         {
             Attribute.RULESET_VERSION: rules.version,
-            Attribute.BLOCKED: verdict.blocked,
-            Attribute.REASONS: list(verdict.reasons),
+            Attribute.BLOCKED: bool(reasons),
+            Attribute.REASONS: list(reasons),
         }
     )

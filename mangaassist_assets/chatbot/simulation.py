@@ -14,13 +14,14 @@ import time
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any, Protocol
+from typing import Protocol
 
 from mangaassist_assets.chatbot.orchestrator import Chatbot, ChatReply, ChatRequest
 from mangaassist_assets.chatbot.shopper import AnswerCheck, Judgement, ShopperBehaviour, generator_for, judge
 from mangaassist_assets.core.bundles import validate_bundle
+from mangaassist_assets.core.errors import OperatorError
 from mangaassist_assets.datasets.sources.utterances import Utterance
 from mangaassist_assets.tracing.contract.names import ANSWER_CORRECTNESS
 from mangaassist_assets.tracing.contract.turns import ChatTurn, Feedback
@@ -29,11 +30,11 @@ from mangaassist_assets.tracing.feedback.events import FeedbackRecord, feedback_
 REVIEWER = "simulated-reviewer"
 
 
-class LostTracesError(RuntimeError):
+class LostTracesError(OperatorError, RuntimeError):
     """Turns were driven whose traces the tracking server does not have."""
 
 
-class SimulationError(RuntimeError):
+class SimulationError(OperatorError, RuntimeError):
     """The simulation ran, but nothing of it can be used."""
 
 
@@ -83,10 +84,6 @@ class SimulationReport:
     seconds: float
     error_examples: tuple[str, ...] = ()
     already_there: int = 0
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain JSON values."""
-        return asdict(self)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -211,10 +208,8 @@ def _drive(
     earlier = known.get(chatbot.trace_id(request_id))
     if earlier is not None:
         reply = _reply_of(earlier)
-        judgement = judge(utterance, reply, config.behaviour, generator, answer_check=config.answer_check)
-        return _Driven(utterance, reply, judgement, earlier)
-    reply = chatbot.answer(
-        ChatRequest(
+    else:
+        request = ChatRequest(
             message=utterance.text,
             session_id=utterance.session_id or alone,
             release_bundle=release_bundle,
@@ -223,9 +218,9 @@ def _drive(
             request_id=request_id,
             tenant=utterance.tenant,
         )
-    )
+        reply = chatbot.answer(request)
     judgement = judge(utterance, reply, config.behaviour, generator, answer_check=config.answer_check)
-    return _Driven(utterance, reply, judgement, None)
+    return _Driven(utterance, reply, judgement, earlier)
 
 
 def _request_id(seed: int, release_bundle: str, utterance: Utterance) -> str:
@@ -268,15 +263,12 @@ def _store_and_say(
     """Wait until the traces of a portion are stored, publish its thumbs, put thumbs and reviews on the traces."""
     chatbot.flush()
     # A thumb goes to the stream before it is put on the trace: one that is there was published.
-    events = [_event(item, release_bundle) for item in part if _lacks_thumb(item)]
-    feedback.publish(events)
+    feedback.publish([event for item in part if (event := _event(item, release_bundle)) is not None])
 
     def put(item: _Driven) -> None:
         reply, judgement, earlier = item.reply, item.judgement, item.earlier
-        if thumbs_on_traces and judgement.feedback is not None and _lacks_thumb(item):
-            reviewer.record_feedback(
-                reply.trace_id, judgement.feedback, user_key=reply.user_key, timestamp_ms=_said_at(item)
-            )
+        if thumbs_on_traces and (thumb := _new_thumb(item)) is not None:
+            reviewer.record_feedback(reply.trace_id, thumb, user_key=reply.user_key, timestamp_ms=_pressed_at(item))
         if judgement.reviewed:
             intent = None if earlier and earlier.expected_intent else item.utterance.intent
             documents = () if earlier and earlier.expected_documents else item.utterance.relevant_documents
@@ -294,27 +286,28 @@ def _has_answer_review(earlier: ChatTurn | None) -> bool:
     return earlier is not None and any(review.name == ANSWER_CORRECTNESS for review in earlier.reviews)
 
 
-def _lacks_thumb(item: _Driven) -> bool:
-    said = item.earlier is not None and item.earlier.user_feedback is not None
-    return item.judgement.feedback is not None and not said
+def _new_thumb(item: _Driven) -> Feedback | None:
+    """Return the thumb that the trace does not have yet."""
+    there = item.earlier is not None and item.earlier.user_feedback is not None
+    return None if there else item.judgement.feedback
 
 
-def _event(item: _Driven, release_bundle: str) -> FeedbackRecord:
-    reply = item.reply
-    if item.judgement.feedback is None:
-        raise ValueError(f"turn {reply.trace_id} has no feedback to publish")
+def _event(item: _Driven, release_bundle: str) -> FeedbackRecord | None:
+    reply, thumb = item.reply, _new_thumb(item)
+    if thumb is None:
+        return None
     return feedback_record(
         event_id=f"fb-{reply.trace_id}",
         trace_id=reply.trace_id,
         session_id=reply.session_id,
         user_key=reply.user_key,
         release_bundle=release_bundle,
-        feedback=item.judgement.feedback,
-        timestamp=datetime.fromtimestamp(_said_at(item) / 1000, UTC),
+        feedback=thumb,
+        timestamp=datetime.fromtimestamp(_pressed_at(item) / 1000, UTC),
     )
 
 
-def _said_at(item: _Driven) -> int:
+def _pressed_at(item: _Driven) -> int:
     """Return when the thumb was pressed: some time after a replayed turn, at once after a live one."""
     delay = item.judgement.delay_ms if item.utterance.timestamp is not None else 0
     return item.reply.timestamp_ms + item.reply.duration_ms + delay

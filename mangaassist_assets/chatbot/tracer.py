@@ -80,10 +80,6 @@ class TurnTracer:
         """Return the value of a tag, None where it is not set."""
         return self._tags.get(name)
 
-    def flag(self, name: Tag, *, value: bool) -> None:
-        """Set a tag that is true or false."""
-        self._tags[name] = "true" if value else "false"
-
     @contextmanager
     def span(self, name: SpanName, *, inputs: object = None) -> Iterator[ActiveSpan]:
         """Open a span under the one that is open; an exception ends it in ERROR and goes on."""

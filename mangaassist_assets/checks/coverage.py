@@ -2,7 +2,7 @@
 
 import dagster as dg
 
-from mangaassist_assets.checks.results import check_result
+from mangaassist_assets.assets.common import check_result
 from mangaassist_assets.partitions import release_bundles
 from resources.store import StoreResource
 

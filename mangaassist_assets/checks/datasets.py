@@ -3,179 +3,91 @@
 Each check reads the stored version of its bundle. What is allowed is `datasets.dataset_limits`.
 """
 
+from collections import Counter
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import dagster as dg
 
-from mangaassist_assets.assets.common import table
+from mangaassist_assets.assets.common import check_result, table
 from mangaassist_assets.models.pipelines import ModelPipeline, PipelineDataset
 from mangaassist_assets.partitions import release_bundles
 from resources.search.embeddings import EmbeddingsResource
 from resources.store import StoreResource
 
 if TYPE_CHECKING:
+    import polars as pl
+
+    from mangaassist_assets.core.snapshots import SnapshotStore
     from mangaassist_assets.datasets.guards.health import HealthResult
+    from mangaassist_assets.datasets.versions.data_card import DataCard
 
 
 def build_dataset_checks(pipeline: ModelPipeline) -> tuple[dg.AssetChecksDefinition, ...]:
     """Return the checks of a model pipeline's dataset; those of labels only where it has classes."""
-    dataset = pipeline.dataset
+    dataset, limits, label = pipeline.dataset, pipeline.dataset.limits, pipeline.dataset.label_column
     checks = (
-        build_size_check(dataset),
-        build_repetition_check(dataset),
-        build_leakage_check(dataset),
-        build_redaction_check(dataset),
-    )
-    if dataset.label_column is None:
-        return checks
-    return (
-        *checks,
-        build_balance_check(dataset, dataset.label_column),
-        build_noise_check(dataset, dataset.label_column),
-    )
-
-
-def build_size_check(dataset: PipelineDataset) -> dg.AssetChecksDefinition:
-    """Return the blocking check that refuses a dataset with too few examples on a side."""
-    limits = dataset.limits
-
-    @dg.asset_check(
-        asset=dataset.asset,
-        name="enough_examples",
-        blocking=True,
-        partitions_def=release_bundles,
-        description=(
+        _build_check(
+            dataset,
+            "enough_examples",
             f"At least {limits.train} examples to learn from, {limits.validation} to choose by, {limits.test} to judge "
-            "with."
+            "with.",
+            lambda frame, *_: _size(frame, dataset),
         ),
-    )
-    def enough_examples(context: dg.AssetCheckExecutionContext, store: StoreResource) -> dg.AssetCheckResult:
-        from mangaassist_assets.datasets.guards.health import judge_size
-        from mangaassist_assets.datasets.versions.stored_versions import read_dataset
-
-        frame, _ = read_dataset(store.snapshots(), dataset.asset, context.partition_key)
-        return _result(judge_size(frame, limits), "sides")
-
-    return enough_examples
-
-
-def build_balance_check(dataset: PipelineDataset, label_column: str) -> dg.AssetChecksDefinition:
-    """Return the blocking check that refuses a dataset about one label, or with too many that cannot be learned."""
-
-    @dg.asset_check(
-        asset=dataset.asset,
-        name="balanced_labels",
-        blocking=True,
-        partitions_def=release_bundles,
-        description=f"No {label_column} has most of train, and most of them have enough examples to be learned.",
-    )
-    def balanced_labels(context: dg.AssetCheckExecutionContext, store: StoreResource) -> dg.AssetCheckResult:
-        from mangaassist_assets.datasets.guards.health import judge_balance
-        from mangaassist_assets.datasets.versions.stored_versions import read_dataset
-
-        frame, _ = read_dataset(store.snapshots(), dataset.asset, context.partition_key)
-        return _result(
-            judge_balance(frame, dataset.limits, label_column=label_column), f"{label_column}s, the smallest first"
-        )
-
-    return balanced_labels
-
-
-def build_repetition_check(dataset: PipelineDataset) -> dg.AssetChecksDefinition:
-    """Return the blocking check that refuses a dataset which says the same again and again."""
-
-    @dg.asset_check(
-        asset=dataset.asset,
-        name="few_duplicates",
-        blocking=True,
-        partitions_def=release_bundles,
-        description=(
-            f"No copies on a side, and at most {dataset.limits.repeated_share:.0%} of it nearly repeats another "
-            "message."
+        _build_check(
+            dataset,
+            "few_duplicates",
+            f"No copies on a side, and at most {limits.repeated_share:.0%} of it nearly repeats another message.",
+            lambda frame, *_: _repetition(frame, dataset),
         ),
-    )
-    def few_duplicates(context: dg.AssetCheckExecutionContext, store: StoreResource) -> dg.AssetCheckResult:
-        from mangaassist_assets.datasets.guards.health import judge_repetition
-        from mangaassist_assets.datasets.versions.stored_versions import read_dataset
-
-        frame, _ = read_dataset(store.snapshots(), dataset.asset, context.partition_key)
-        return _result(judge_repetition(frame, dataset.limits, text_column=dataset.text_columns[0]), "sides")
-
-    return few_duplicates
-
-
-def build_leakage_check(dataset: PipelineDataset) -> dg.AssetChecksDefinition:
-    """Return the blocking check that refuses a dataset which leaks, between its sides or from what judges models."""
-
-    @dg.asset_check(
-        asset=dataset.asset,
-        name="no_leakage",
-        blocking=True,
-        partitions_def=release_bundles,
-        description=(
+        _build_check(
+            dataset,
+            "no_leakage",
             "No message, near-duplicate, session, shopper or conversation is on two sides, in the golden set, or in "
             "train after an earlier version was tested on it; nothing is later than the as-of time; no example changed "
-            "sides."
+            "sides.",
+            lambda frame, card, store, bundle: _leakage(frame, card, store, bundle, dataset),
+        ),
+        _build_check(
+            dataset,
+            "no_personal_data",
+            "A second pass of redaction finds nothing in any text of the dataset.",
+            lambda frame, _card, store, _bundle: _personal_data(frame, store, dataset),
         ),
     )
-    def no_leakage(context: dg.AssetCheckExecutionContext, store: StoreResource) -> dg.AssetCheckResult:
-        from mangaassist_assets.datasets.guards.leakage import LeakageError, find_leaks, leak_counts, refuse_crossings
-        from mangaassist_assets.datasets.sources.golden_set import read_golden
-        from mangaassist_assets.datasets.versions.earlier_versions import earlier_versions
+    if label is None:
+        return checks
+    balance = _build_check(
+        dataset,
+        "balanced_labels",
+        f"No {label} has most of train, and most of them have enough examples to be learned.",
+        lambda frame, *_: _balance(frame, dataset, label),
+    )
+    return (*checks, balance, _build_noise_check(dataset, label))
+
+
+def _build_check(
+    dataset: PipelineDataset,
+    name: str,
+    description: str,
+    judge: "Callable[[pl.DataFrame, DataCard, SnapshotStore, str], dg.AssetCheckResult]",
+) -> dg.AssetChecksDefinition:
+    """Return a blocking check; `judge` gets the dataset, its card, the store and the bundle."""
+
+    @dg.asset_check(
+        asset=dataset.asset, name=name, blocking=True, partitions_def=release_bundles, description=description
+    )
+    def check(context: dg.AssetCheckExecutionContext, store: StoreResource) -> dg.AssetCheckResult:
         from mangaassist_assets.datasets.versions.stored_versions import read_dataset
 
         snapshots = store.snapshots()
-        frame, card = read_dataset(snapshots, dataset.asset, context.partition_key)
-        as_of_ms = card.get("as_of_ms")
-        earlier = earlier_versions(snapshots, dataset.asset, context.partition_key, as_of_ms=as_of_ms)
-        leaks = find_leaks(
-            frame,
-            text_column=dataset.text_columns[0],
-            golden=read_golden(snapshots),
-            earlier=earlier,
-            as_of_ms=as_of_ms,
-        )
-        crossings: list[str] = []
-        for version in earlier:
-            try:
-                refuse_crossings(version.frame, frame)
-            except LeakageError as error:
-                crossings.append(f"{version.name}: {error}")
-        if leaks or crossings:
-            found = [*crossings[:3], *(leak.describe() for leak in leaks[:5])]
-            description = (
-                f"{len(leaks)} leaks and {len(crossings)} versions with other sides: {'; '.join(found)}. Materialize "
-                f"{dataset.asset} again; if that does not help, report the example ids"
-            )
-        else:
-            description = f"no leak; compared with the golden set and {len(earlier)} earlier versions"
-        return dg.AssetCheckResult(
-            passed=not leaks and not crossings,
-            severity=dg.AssetCheckSeverity.ERROR,
-            description=description,
-            metadata={
-                "compared_with": dg.MetadataValue.json([version.name for version in earlier]),
-                "counts": dg.MetadataValue.json(leak_counts(leaks)),
-                "leaks": table(
-                    [
-                        {
-                            "kind": one.kind,
-                            "sides": ", ".join(one.sides),
-                            "beside": one.beside or "",
-                            "examples": ", ".join(one.example_ids[:5]),
-                        }
-                        for one in leaks[:50]
-                    ]
-                ),
-            },
-        )
+        version = read_dataset(snapshots, dataset.asset, context.partition_key)
+        return judge(version.frame, version.card, snapshots, context.partition_key)
 
-    return no_leakage
+    return check
 
 
-def build_noise_check(dataset: PipelineDataset, label_column: str) -> dg.AssetChecksDefinition:
-    """Return the blocking check that refuses a dataset of which too many labels are probably wrong."""
-
+def _build_noise_check(dataset: PipelineDataset, label: str) -> dg.AssetChecksDefinition:
     @dg.asset_check(
         asset=dataset.asset,
         name="little_label_noise",
@@ -191,67 +103,109 @@ def build_noise_check(dataset: PipelineDataset, label_column: str) -> dg.AssetCh
         from mangaassist_assets.datasets.versions.stored_versions import read_dataset
         from mangaassist_assets.mining.clustering.message_vectors import embed_messages
 
-        frame, _ = read_dataset(store.snapshots(), dataset.asset, context.partition_key)
+        frame = read_dataset(store.snapshots(), dataset.asset, context.partition_key).frame
         texts = frame[dataset.text_columns[0]].to_list()
         vectors, _ = embed_messages(texts, embedder=embeddings.embedder(), cache=store.embedding_cache())
-        report = find_label_noise(frame["example_id"].to_list(), frame[label_column].to_list(), vectors)
+        report = find_label_noise(frame["example_id"].to_list(), frame[label].to_list(), vectors)
         context.log.info(f"{report.examples} labels judged, {len(report.suspects)} suspects")
-        return _result(judge_noise(report, dataset.limits), "suspects")
+        return _health(judge_noise(report, dataset.limits), "suspects")
 
     return little_label_noise
 
 
-def build_redaction_check(dataset: PipelineDataset) -> dg.AssetChecksDefinition:
-    """Return the blocking check that refuses a dataset in which personal data is left."""
+def _size(frame: "pl.DataFrame", dataset: PipelineDataset) -> dg.AssetCheckResult:
+    from mangaassist_assets.datasets.guards.health import judge_size
 
-    @dg.asset_check(
-        asset=dataset.asset,
-        name="no_personal_data",
-        blocking=True,
-        partitions_def=release_bundles,
-        description="A second pass of redaction finds nothing in any text of the dataset.",
+    return _health(judge_size(frame, dataset.limits), "sides")
+
+
+def _balance(frame: "pl.DataFrame", dataset: PipelineDataset, label: str) -> dg.AssetCheckResult:
+    from mangaassist_assets.datasets.guards.health import judge_balance
+
+    return _health(judge_balance(frame, dataset.limits, label_column=label), f"{label}s, the smallest first")
+
+
+def _repetition(frame: "pl.DataFrame", dataset: PipelineDataset) -> dg.AssetCheckResult:
+    from mangaassist_assets.datasets.guards.health import judge_repetition
+
+    return _health(judge_repetition(frame, dataset.limits, text_column=dataset.text_columns[0]), "sides")
+
+
+def _leakage(
+    frame: "pl.DataFrame", card: "DataCard", snapshots: "SnapshotStore", bundle: str, dataset: PipelineDataset
+) -> dg.AssetCheckResult:
+    from mangaassist_assets.datasets.guards.leakage import LeakageError, find_leaks, leak_counts, refuse_crossings
+    from mangaassist_assets.datasets.sources.golden_set import read_golden
+    from mangaassist_assets.datasets.versions.stored_versions import earlier_versions
+
+    as_of_ms = card.as_of_ms
+    earlier = earlier_versions(snapshots, dataset.asset, bundle, as_of_ms=as_of_ms)
+    leaks = find_leaks(
+        frame,
+        text_column=dataset.text_columns[0],
+        golden=read_golden(snapshots),
+        earlier=earlier,
+        as_of_ms=as_of_ms,
     )
-    def no_personal_data(context: dg.AssetCheckExecutionContext, store: StoreResource) -> dg.AssetCheckResult:
-        from collections import Counter
-
-        from mangaassist_assets.datasets.versions.stored_versions import read_dataset
-        from mangaassist_assets.privacy import residual
-        from mangaassist_assets.retrieval.stored_knowledge import read_vocabulary
-
-        snapshots = store.snapshots()
-        frame, _ = read_dataset(snapshots, dataset.asset, context.partition_key)
-        words = read_vocabulary(snapshots)
-        left: Counter[str] = Counter()
-        examples: set[str] = set()
-        for column in dataset.text_columns:
-            # A passage stands beside many queries: each text is looked at once.
-            for text, example_id in frame.unique(column).select(column, "example_id").iter_rows():
-                found = residual(text, vocabulary=words)
-                left.update(found)
-                if found:
-                    examples.add(example_id)
-        return dg.AssetCheckResult(
-            passed=not left,
-            severity=dg.AssetCheckSeverity.ERROR,
-            description=(
-                f"{len(examples)} texts still hold personal data: materialize {dataset.asset} again; if that "
-                "does not help, report the example ids"
-                if left
-                else "a second pass finds nothing"
-            ),
-            metadata={
-                "found": dg.MetadataValue.json(dict(left)),
-                "examples": dg.MetadataValue.json(sorted(examples)[:20]),
-            },
-        )
-
-    return no_personal_data
+    crossings: list[str] = []
+    for version in earlier:
+        try:
+            refuse_crossings(version.frame, frame)
+        except LeakageError as error:
+            crossings.append(f"{version.name}: {error}")
+    problem = (
+        f"{len(leaks)} leaks and {len(crossings)} versions with other sides: "
+        f"{'; '.join([*crossings[:3], *(leak.describe() for leak in leaks[:5])])}. Materialize "
+        f"{dataset.asset} again; if that does not help, report the example ids"
+    )
+    return check_result(
+        [problem] if leaks or crossings else [],
+        {
+            "compared_with": dg.MetadataValue.json([version.name for version in earlier]),
+            "counts": dg.MetadataValue.json(leak_counts(leaks)),
+            "leaks": [
+                {
+                    "kind": one.kind,
+                    "sides": ", ".join(one.sides),
+                    "beside": one.beside or "",
+                    "examples": ", ".join(one.example_ids[:5]),
+                }
+                for one in leaks[:50]
+            ],
+        },
+        all_well=f"no leak; compared with the golden set and {len(earlier)} earlier versions",
+    )
 
 
-def _result(finding: "HealthResult", rows: str) -> dg.AssetCheckResult:
+def _personal_data(frame: "pl.DataFrame", snapshots: "SnapshotStore", dataset: PipelineDataset) -> dg.AssetCheckResult:
+    from mangaassist_assets.privacy import residual
+    from mangaassist_assets.retrieval.stored_knowledge import read_vocabulary
+
+    words = read_vocabulary(snapshots)
+    left: Counter[str] = Counter()
+    examples: set[str] = set()
+    for column in dataset.text_columns:
+        # A passage stands beside many queries: each text is looked at once.
+        for text, example_id in frame.unique(column).select(column, "example_id").iter_rows():
+            found = residual(text, vocabulary=words)
+            left.update(found)
+            if found:
+                examples.add(example_id)
+    problem = (
+        f"{len(examples)} texts still hold personal data: materialize {dataset.asset} again; if that does not help, "
+        "report the example ids"
+    )
+    return check_result(
+        [problem] if left else [],
+        {"found": dg.MetadataValue.json(dict(left)), "examples": dg.MetadataValue.json(sorted(examples)[:20])},
+        all_well="a second pass finds nothing",
+    )
+
+
+def _health(found: "HealthResult", rows: str) -> dg.AssetCheckResult:
     return dg.AssetCheckResult(
-        passed=finding.passed,
+        passed=found.passed,
         severity=dg.AssetCheckSeverity.ERROR,
-        description=finding.description,
-        metadata={rows: table(list(finding.rows))},
+        description=found.description,
+        metadata={rows: table(list(found.rows))},
     )

@@ -5,12 +5,10 @@ from collections.abc import Callable, Sequence
 
 import dagster as dg
 
-from mangaassist_assets.checks.champion import build_champion_checks
-from mangaassist_assets.checks.configuration import configuration_is_valid
+from mangaassist_assets.assets.common import check_result
 from mangaassist_assets.checks.coverage import build_coverage_check
 from mangaassist_assets.checks.datasets import build_dataset_checks
-from mangaassist_assets.checks.endpoints import build_endpoint_checks
-from mangaassist_assets.checks.results import check_result
+from mangaassist_assets.checks.production import build_champion_check, build_endpoint_check, configuration_is_valid
 from mangaassist_assets.models.pipelines import ModelPipeline
 from mangaassist_assets.partitions import release_bundles
 from resources.search.indexes import SearchResource
@@ -33,18 +31,18 @@ def build_gate(pipeline: ModelPipeline) -> dg.AssetChecksDefinition:
         snapshots = store.snapshots()
         snapshot = snapshots.latest(pipeline.evaluation_asset, partition=context.partition_key)
         evaluation = snapshots.read_json(snapshot, EVALUATION_FILE)
-        return dg.AssetCheckResult(
-            passed=evaluation["verdict"] == "pass",
-            severity=dg.AssetCheckSeverity.ERROR,
-            description=f"{evaluation['verdict']}: {'; '.join(evaluation['reasons'])}",
-            metadata={
-                "verdict": dg.MetadataValue.text(evaluation["verdict"]),
-                "metric": dg.MetadataValue.text(evaluation["metric"]),
-                "champion": dg.MetadataValue.float(evaluation["champion_score"]),
-                "challenger": dg.MetadataValue.float(evaluation["challenger_score"]),
-                "test_examples": dg.MetadataValue.int(evaluation["test_examples"]),
+        decision = f"{evaluation['verdict']}: {'; '.join(evaluation['reasons'])}"
+        return check_result(
+            [] if evaluation["verdict"] == "pass" else [decision],
+            {
+                "verdict": evaluation["verdict"],
+                "metric": evaluation["metric"],
+                "champion": evaluation["champion_score"],
+                "challenger": evaluation["challenger_score"],
+                "test_examples": evaluation["test_examples"],
                 "decision": dg.MetadataValue.md(evaluation["table"]),
             },
+            all_well=decision,
         )
 
     return gate
@@ -87,19 +85,17 @@ def retrieval_not_worse(context: dg.AssetCheckExecutionContext, store: StoreReso
     if live is None or not evaluation["queries"]:
         why = "no generation is live yet" if live is None else "no query has known relevant documents"
         return dg.AssetCheckResult(passed=True, description=f"{why}: nothing to compare with")
-    if live not in evaluation["figures"]:
-        why = f"the live generation {live} was built by a version that knew no tenants"
-        return dg.AssetCheckResult(passed=True, description=f"{why}: nothing to compare with")
+    if live not in evaluation["means"]:
+        return dg.AssetCheckResult(
+            passed=True, description=f"the live generation {live} is gone: nothing to compare with"
+        )
     metric = "recall@10"
-    ours = evaluation["figures"][candidate]["fused"][metric]
-    theirs = evaluation["figures"][live]["fused"][metric]
+    ours = evaluation["means"][candidate]["fused"][metric]
+    theirs = evaluation["means"][live]["fused"][metric]
     context.log.info(f"{metric}: candidate {ours:.3f}, live {theirs:.3f}")
-    return dg.AssetCheckResult(
-        passed=ours >= theirs - RECALL_TOLERANCE,
-        severity=dg.AssetCheckSeverity.ERROR,
-        description=f"{metric}: {candidate} {ours:.3f}, live {live} {theirs:.3f}; {RECALL_TOLERANCE} less is allowed",
-        metadata={"candidate": dg.MetadataValue.float(ours), "live": dg.MetadataValue.float(theirs)},
-    )
+    compared = f"{metric}: {candidate} {ours:.3f}, live {live} {theirs:.3f}; {RECALL_TOLERANCE} less is allowed"
+    worse = ours < theirs - RECALL_TOLERANCE
+    return check_result([compared] if worse else [], {"candidate": ours, "live": theirs}, all_well=compared)
 
 
 RECALL_TOLERANCE = 0.02
@@ -115,8 +111,8 @@ def build_checks(pipelines: Sequence[ModelPipeline]) -> tuple[dg.AssetChecksDefi
                 build_coverage_check(),
             )
         ),
-        *build_champion_checks(pipelines),
-        *build_endpoint_checks(pipelines),
+        *map(build_champion_check, pipelines),
+        *map(build_endpoint_check, pipelines),
         configuration_is_valid,
         generation_verified,
         retrieval_not_worse,

@@ -21,7 +21,7 @@ _COMMANDS = {
     "datasets": ("datasets", "Dataset versions: list them, show one, make one again."),
     "labels": ("labels", "The review queue as a file, and the answers back."),
     "report": ("report", "Satisfaction and usage of a release bundle."),
-    "import-traces": ("import_traces", "Import traces of other tools from a file."),
+    "import-traces": ("traces", "Import traces of other tools from a file."),
     "traces": ("traces", "What the platform reads of traces."),
     "redact": ("personal_data", "What redaction would do to a text."),
     "erase-user": ("personal_data", "Remove a user; list what still holds their data."),

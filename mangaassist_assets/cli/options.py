@@ -62,12 +62,6 @@ class Command(_TakesHome):
             return super().invoke(context)
         except OperatorError as error:
             raise click.ClickException(str(error)) from error
-        except (click.ClickException, click.exceptions.Exit, click.Abort):
-            raise
-        except Exception as error:
-            if isinstance(error, _expected_errors()):
-                raise click.ClickException(str(error)) from error
-            raise
 
 
 class Group(_TakesHome, click.Group):
@@ -80,55 +74,3 @@ class Group(_TakesHome, click.Group):
 def _require_local(command: str) -> None:
     if parse_environment(os.environ.get(ENVIRONMENT_VARIABLE)) != "local":
         raise OperatorError(f"`{command}` works on a local home only, and {ENVIRONMENT_VARIABLE} is aws")
-
-
-def _expected_errors() -> tuple[type[Exception], ...]:
-    """Errors that say what the person at the terminal can do; anything else is a defect and keeps its traceback."""
-    from mangaassist_assets.chatbot.configuration.fields import ConfigurationDocumentError
-    from mangaassist_assets.chatbot.simulation import LostTracesError, SimulationError
-    from mangaassist_assets.core.bundles import InvalidBundleError
-    from mangaassist_assets.core.ingestion_tables import IngestionConflictError
-    from mangaassist_assets.core.snapshots import SnapshotMissingError
-    from mangaassist_assets.datasets.sources.json_lines import UtteranceFileError
-    from mangaassist_assets.datasets.versions.stored_versions import UnknownVersionError
-    from mangaassist_assets.labelling.queue.label_import import LabelFileError
-    from mangaassist_assets.models.artifacts import ArtifactMismatchError
-    from mangaassist_assets.models.registration.registry import RegistryError
-    from mangaassist_assets.retrieval.errors import KnowledgeError
-    from mangaassist_assets.tracing.erasure import InvalidUserKeyError
-    from mangaassist_assets.tracing.importing.files import ImportFileError
-    from mangaassist_assets.tracing.importing.import_run import ImportIncompleteError
-    from mangaassist_assets.tracing.reading.mapping import TraceMappingError
-    from resources.aws.app_config import ConfigurationNotDeployedError
-    from resources.aws.clients import DeadlineExceededError
-    from resources.aws.endpoints import EndpointDeploymentError
-    from resources.feedback.feedback_stream import FeedbackNotPublishedError
-    from resources.feedback.firehose_delivery import DeliveryUrlError
-    from resources.mlflow.traces.sink import TraceExportError
-    from resources.settings.privacy import PseudonymKeyError
-
-    return (
-        ArtifactMismatchError,
-        ConfigurationDocumentError,
-        ConfigurationNotDeployedError,
-        DeadlineExceededError,
-        DeliveryUrlError,
-        EndpointDeploymentError,
-        FeedbackNotPublishedError,
-        ImportFileError,
-        ImportIncompleteError,
-        IngestionConflictError,
-        InvalidBundleError,
-        InvalidUserKeyError,
-        KnowledgeError,
-        LabelFileError,
-        LostTracesError,
-        PseudonymKeyError,
-        RegistryError,
-        SimulationError,
-        SnapshotMissingError,
-        TraceExportError,
-        TraceMappingError,
-        UnknownVersionError,
-        UtteranceFileError,
-    )

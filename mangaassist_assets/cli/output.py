@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -35,27 +35,30 @@ def console() -> Console:
     return Console(highlight=False)
 
 
-def new_table(title: str, *columns: str, whole: str | None = None) -> Table:
-    """Return an empty table.
+def new_table(
+    title: str,
+    columns: Sequence[str],
+    rows: Iterable[Sequence[object]],
+    *,
+    whole: str | None = None,
+    narrow: bool = False,
+) -> Table:
+    """Return a table; cells are shown as they are, for a name from a trace may hold what rich takes for markup.
 
-    Args:
-        title: Its title.
-        columns: Its columns; long cells are folded.
-        whole: The column whose cells are never folded, because people copy them.
+    Long cells are folded, but not those of the column `whole`, which people copy. A `narrow` table has no lines between
+    its columns.
     """
+    from rich.box import HEAVY_HEAD, SIMPLE_HEAD
     from rich.table import Table
-
-    table = Table(title=title, title_justify="left", title_style="bold", header_style="dim", expand=False)
-    for column in columns:
-        table.add_column(column, overflow="fold", no_wrap=column == whole)
-    return table
-
-
-def add_row(table: Table, *cells: str) -> None:
-    """Add a row of plain texts: a name from a trace may hold what rich takes for markup."""
     from rich.text import Text
 
-    table.add_row(*(Text(cell) for cell in cells))
+    box = SIMPLE_HEAD if narrow else HEAVY_HEAD
+    table = Table(title=title, title_justify="left", title_style="bold", header_style="dim", box=box)
+    for column in columns:
+        table.add_column(column, overflow="fold", no_wrap=column == whole)
+    for row in rows:
+        table.add_row(*(cell if isinstance(cell, Text) else Text(str(cell)) for cell in row))
+    return table
 
 
 def figure(value: float | None, digits: int = 3) -> str:

@@ -7,6 +7,8 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING
 
+from mangaassist_assets.core.errors import OperatorError
+
 if TYPE_CHECKING:
     from mangaassist_assets.core.snapshots import SnapshotStore
 
@@ -16,7 +18,7 @@ TURNS_CARD_FILE = "card.json"
 _NAME = re.compile(r"[0-9A-Za-z][0-9A-Za-z._-]{0,62}")
 
 
-class InvalidBundleError(ValueError):
+class InvalidBundleError(OperatorError, ValueError):
     """A release bundle key that cannot be a partition, a path or a tag."""
 
 

@@ -6,12 +6,18 @@
 from __future__ import annotations
 
 import io
-from typing import TYPE_CHECKING, TypeVar
+from functools import cache
+from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
     import polars as pl
+    from pydantic import TypeAdapter
 
 T = TypeVar("T")
+
+
+class SnapshotSchemaError(ValueError):
+    """A stored table of other columns or types than this version reads."""
 
 
 def from_json(kind: type[T], content: bytes) -> T:
@@ -22,9 +28,16 @@ def from_json(kind: type[T], content: bytes) -> T:
     Raises:
         ValueError: The content is no JSON, or no such value; the message names the place.
     """
+    hashable: Any = kind
+    value: T = _adapter(hashable).validate_json(content, strict=True, extra="forbid")
+    return value
+
+
+@cache
+def _adapter(kind: Any) -> TypeAdapter[Any]:  # noqa: ANN401 - any type
     from pydantic import TypeAdapter
 
-    return TypeAdapter(kind).validate_json(content, strict=True, extra="forbid")
+    return TypeAdapter(kind)
 
 
 def to_parquet(frame: pl.DataFrame) -> bytes:
@@ -32,3 +45,18 @@ def to_parquet(frame: pl.DataFrame) -> bytes:
     buffer = io.BytesIO()
     frame.write_parquet(buffer, compression="zstd", compression_level=3, statistics=True, row_group_size=50_000)
     return buffer.getvalue()
+
+
+def check_schema(frame: pl.DataFrame, schema: pl.Schema, asset: str, *, first: str = "") -> pl.DataFrame:
+    """Return a stored table of an asset unchanged; `first` is what to do before the asset can be materialized again.
+
+    Raises:
+        SnapshotSchemaError: It has other columns or types than the schema; names those.
+    """
+    if frame.schema != schema:
+        wrong = sorted({name for name, _ in frame.schema.items() ^ schema.items()})
+        raise SnapshotSchemaError(
+            f"the table is no snapshot of {asset}, these columns differ: {wrong}; {first}materialize {asset} again "
+            "with this version"
+        )
+    return frame

@@ -14,12 +14,8 @@ if TYPE_CHECKING:
 def write_whole(path: Path | UPath, data: bytes, *, durable: bool = False) -> None:
     """Replace the content of a file in one step; where that fails, the old content stays and nothing lies beside it.
 
-    Object stores write whole objects. In a directory, the new content is written beside the file and renamed.
-
-    Args:
-        path: The file; its folder exists.
-        data: The new content.
-        durable: Whether the content must be on the disk before it replaces the old one, to survive a power cut.
+    Object stores write whole objects. In a directory, which exists, the new content is written beside the file and
+    renamed; `durable` has it on the disk before that, to survive a power cut.
     """
     if getattr(path, "protocol", "") not in {"", "file", "local"}:
         path.write_bytes(data)

@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
+from mangaassist_assets.core.errors import OperatorError
+
 if TYPE_CHECKING:
     from deltalake import DeltaTable
 
@@ -24,7 +26,7 @@ _CHECKPOINT = "mangaassist.checkpoint"
 _NEVER = "interval 36500 days"
 
 
-class IngestionConflictError(RuntimeError):
+class IngestionConflictError(OperatorError, RuntimeError):
     """Another process ingested records from the same checkpoint first."""
 
 
@@ -83,7 +85,7 @@ class IngestionTable:
         """
         table = self._open() or self._create()
         if _number(table) != after.number:
-            raise IngestionConflictError(self._conflict())
+            raise self._conflict()
         return self._commit(table, frame, after=after, value=value, bundle=None)
 
     def replace(self, release_bundle: str, frame: pl.DataFrame) -> None:
@@ -152,7 +154,6 @@ class IngestionTable:
         value: Mapping[str, Any],
         bundle: str | None,
     ) -> Checkpoint:
-        """Append the rows, or let them replace all rows of a bundle."""
         from deltalake import CommitProperties, Transaction, write_deltalake
         from deltalake.exceptions import CommitFailedError
 
@@ -166,17 +167,12 @@ class IngestionTable:
             if bundle is None:
                 write_deltalake(table, content, mode="append", commit_properties=properties)
             else:
-                write_deltalake(
-                    table,
-                    content,
-                    mode="overwrite",
-                    predicate=f"{PARTITION} = '{bundle}'",
-                    commit_properties=properties,
-                )
+                where = f"{PARTITION} = '{bundle}'"
+                write_deltalake(table, content, mode="overwrite", predicate=where, commit_properties=properties)
         except CommitFailedError as error:
             if "oncurrent" not in str(error):
                 raise
-            raise IngestionConflictError(self._conflict()) from error
+            raise self._conflict() from error
         return Checkpoint(dict(value), number)
 
     def _open(self) -> DeltaTable | None:
@@ -187,18 +183,7 @@ class IngestionTable:
             self._opened.update_incremental()
         elif DeltaTable.is_deltatable(self._uri, self._options):
             self._opened = DeltaTable(self._uri, storage_options=self._options)
-            self._add_missing_columns(self._opened)
         return self._opened
-
-    def _add_missing_columns(self, table: DeltaTable) -> None:
-        """Let a table of an earlier version have the columns that came since, null in the rows it has."""
-        from deltalake import Field, Schema
-
-        wanted = Schema.from_arrow(pl.DataFrame(schema=self._schema).to_arrow().schema)
-        present = {field.name for field in table.schema().fields}
-        missing = [Field(one.name, one.type, nullable=True) for one in wanted.fields if one.name not in present]
-        if missing:
-            table.alter.add_columns(missing)
 
     def _create(self) -> DeltaTable:
         from deltalake import DeltaTable
@@ -216,8 +201,8 @@ class IngestionTable:
             storage_options=self._options,
         )
 
-    def _conflict(self) -> str:
-        return (
+    def _conflict(self) -> IngestionConflictError:
+        return IngestionConflictError(
             f"another process ingested records at {self._uri} at the same time: nothing was written here, "
             "run again and it goes on from there"
         )

@@ -16,6 +16,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, is_dataclass
 from typing import TYPE_CHECKING, Any
 
+from mangaassist_assets.core.errors import OperatorError
 from mangaassist_assets.core.files import write_whole
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ _UNPARTITIONED = "_all"
 _POINTER = "LATEST.json"
 
 
-class SnapshotMissingError(LookupError):
+class SnapshotMissingError(OperatorError, LookupError):
     """No snapshot of this asset and partition exists yet."""
 
 
@@ -210,7 +211,6 @@ class SnapshotStore:
 
 
 def _children(folder: UPath) -> list[UPath]:
-    """Return what lies in a folder, by name."""
     return sorted(folder.iterdir(), key=lambda path: path.name) if folder.exists() else []
 
 

@@ -14,24 +14,27 @@ ExampleKind = Literal["base", "human", "judge", "propagated"]
 TRUST: Mapping[ExampleKind, int] = {"base": 0, "human": 1, "judge": 2, "propagated": 3}
 """From the most to the least trusted."""
 
-_STRING = pl.String()
+_STRING, _INTEGER = pl.String(), pl.Int64()
+_ORIGIN = {
+    "split": _STRING,
+    "label_kind": _STRING,
+    "source_trace_id": _STRING,
+    "release_bundle": _STRING,
+    "session_id": _STRING,
+    "user_key": _STRING,
+    "timestamp_ms": _INTEGER,
+    "tenant": _STRING,
+}
 INTENT_SCHEMA = pl.Schema(
     {
         "example_id": _STRING,
         "text": _STRING,
         "intent": _STRING,
-        "split": _STRING,
-        "label_kind": _STRING,
         "confidence": pl.Float64(),
-        "source_trace_id": _STRING,
         "label_sources": pl.List(pl.String()),
         "labeller": _STRING,
-        "labelled_ms": pl.Int64(),
-        "release_bundle": _STRING,
-        "session_id": _STRING,
-        "user_key": _STRING,
-        "timestamp_ms": pl.Int64(),
-        "tenant": _STRING,
+        "labelled_ms": _INTEGER,
+        **_ORIGIN,
     }
 )
 RANKING_SCHEMA = pl.Schema(
@@ -43,14 +46,7 @@ RANKING_SCHEMA = pl.Schema(
         "passage": _STRING,
         "relevance": pl.Float64(),
         "negative_kind": _STRING,
-        "first_stage_rank": pl.Int64(),
-        "split": _STRING,
-        "label_kind": _STRING,
-        "source_trace_id": _STRING,
-        "release_bundle": _STRING,
-        "session_id": _STRING,
-        "user_key": _STRING,
-        "timestamp_ms": pl.Int64(),
-        "tenant": _STRING,
+        "first_stage_rank": _INTEGER,
+        **_ORIGIN,
     }
 )

@@ -1,4 +1,4 @@
-"""Write the demo store: `write_demo`, or `python -m mangaassist_assets.demo.generator --output DIR`.
+"""Writing the demo store.
 
 Pure and seeded: the same files under `data/` and the same seed give the same bytes. Nothing of what is written says
 to the platform what will fail; it sees the files as it would see those of any shop.
@@ -7,18 +7,15 @@ to the platform what will fail; it sees the files as it would see those of any s
 from __future__ import annotations
 
 import json
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import click
-
 from mangaassist_assets.demo.noise import read_garnish
 from mangaassist_assets.demo.shop import build_shop, write_knowledge
 from mangaassist_assets.demo.slots import SlotFiller
-from mangaassist_assets.demo.sources import DATA, DemoDataError, Plan, read_intents, read_plan, read_toml
+from mangaassist_assets.demo.sources import DATA, Plan, read_intents, read_plan, read_toml
 from mangaassist_assets.demo.traffic import Crowd, Message, Turn
 
 _LAUNCH = "launch"
@@ -45,13 +42,7 @@ class DemoMessages:
 
 
 def write_demo(directory: Path) -> DemoPaths:
-    """Write the demo's knowledge and messages into a folder, replacing files of the same names.
-
-    Args:
-        directory: Created if it does not exist.
-
-    Returns:
-        The paths of what was written.
+    """Write the demo's knowledge and messages into a folder, created if missing; files of the same names are replaced.
 
     Raises:
         DemoDataError: If a hand-written file under `data/` is wrong.
@@ -119,31 +110,3 @@ def _write_lines(path: Path, records: Iterable[Mapping[str, Any]]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     lines = [json.dumps(record, ensure_ascii=False) for record in records]
     path.write_bytes(("\n".join(lines) + "\n").encode("utf-8"))
-
-
-def _summary(name: str, texts: Sequence[str], intents: Iterable[str]) -> str:
-    return f"{name}: {len(texts)} messages over {len(Counter(intents))} intents"
-
-
-@click.command()
-@click.option(
-    "--output",
-    required=True,
-    type=click.Path(file_okay=False, path_type=Path),
-    help="Folder to write into; created if missing, files of the same names are replaced.",
-)
-def main(output: Path) -> None:
-    """Write the invented manga store: a knowledge folder, training messages and four files of traffic."""
-    try:
-        paths = write_demo(output)
-    except (DemoDataError, OSError) as error:
-        raise click.ClickException(str(error)) from error
-    click.echo(f"knowledge: {sum(1 for path in paths.knowledge.rglob('*') if path.is_file())} files")
-    for path in (paths.training, paths.first_bundle, paths.unseen_first, paths.second_bundle, paths.unseen_second):
-        records = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-        intents = [record["intent"] for record in records]
-        click.echo(_summary(path.name, [record["text"] for record in records], intents))
-
-
-if __name__ == "__main__":
-    main()

@@ -77,21 +77,15 @@ def _surround(text: str, garnish: Garnish, rng: random.Random) -> str:
         aside = rng.choice(garnish.asides)
         before = rng.random() < 0.5
         after = not before
-        text = f"{aside} {text}" if before else f"{text}{_full_stop(text)} {aside}"
+        full_stop = "" if text[-1] in ".?!" else "."
+        text = f"{aside} {text}" if before else f"{text}{full_stop} {aside}"
     if not before and rng.random() < garnish.rates["opener"]:
         text = f"{rng.choice(garnish.openers)} {text}"
     if not after and rng.random() < garnish.rates["closer"]:
         closer = rng.choice(garnish.closers)
-        text = f"{text}{_comma(text, closer)} {closer}"
+        comma = "," if text[-1].isalnum() and closer[0].isalnum() else ""
+        text = f"{text}{comma} {closer}"
     return text
-
-
-def _full_stop(text: str) -> str:
-    return "" if text[-1] in ".?!" else "."
-
-
-def _comma(text: str, closer: str) -> str:
-    return "," if text[-1].isalnum() and closer[0].isalnum() else ""
 
 
 def read_garnish(table: Mapping[str, Sequence[str]], rates: Mapping[str, float]) -> Garnish:

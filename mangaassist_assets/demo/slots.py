@@ -57,9 +57,9 @@ class SlotFiller:
         if not self._volumes or not self._goods:
             raise DemoDataError("the catalogue is too small to hold out every fourth series; add rows to catalogue.csv")
         self._makers: dict[str, Callable[[_Subject, random.Random], str]] = {
-            "title": self._title,
-            "romaji": self._romaji,
-            "japanese": self._japanese,
+            "title": lambda subject, rng: _as_remembered(self._volume(subject, rng).series.title, rng),
+            "romaji": lambda subject, rng: self._volume(subject, rng).series.romaji,
+            "japanese": lambda subject, rng: self._volume(subject, rng).series.japanese,
             "author": lambda subject, rng: self._volume(subject, rng).author,
             "vol": lambda subject, rng: self._volume_number(subject, rng, first=1),
             "later_vol": lambda subject, rng: self._volume_number(subject, rng, first=2),
@@ -125,15 +125,6 @@ class SlotFiller:
             subject.volume = rng.choice(self._volumes)
         subject.documents.setdefault("@title", [subject.volume.series.document_id])
         return subject.volume
-
-    def _title(self, subject: _Subject, rng: random.Random) -> str:
-        return _as_remembered(self._volume(subject, rng).series.title, rng)
-
-    def _romaji(self, subject: _Subject, rng: random.Random) -> str:
-        return self._volume(subject, rng).series.romaji
-
-    def _japanese(self, subject: _Subject, rng: random.Random) -> str:
-        return self._volume(subject, rng).series.japanese
 
     def _volume_number(self, subject: _Subject, rng: random.Random, *, first: int) -> str:
         most = subject.volume.volumes if subject.volume is not None else 9

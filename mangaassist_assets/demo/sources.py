@@ -15,6 +15,8 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
+from pydantic import TypeAdapter, ValidationError
+
 DATA = Path(__file__).parent / "data"
 
 _JAPANESE = re.compile(r"[぀-ヿ㐀-鿿]")
@@ -143,18 +145,9 @@ def read_series(path: Path = DATA / "catalogue.csv") -> tuple[Series, ...]:
         if row["title"].casefold() in seen:
             raise DemoDataError(f"{path.name}, row {number}: there is already a series called {row['title']!r}")
         seen.add(row["title"].casefold())
-        series.append(
-            Series(
-                number=number,
-                title=row["title"],
-                romaji=row["romaji"],
-                japanese=row["japanese"],
-                genre=row["genre"],
-                themes=tuple(theme.strip() for theme in row["themes"].split(";")),
-                premise=row["premise"],
-                remembered_as=row["remembered_as"],
-            )
-        )
+        texts = {name: row[name] for name in ("title", "romaji", "japanese", "genre", "premise", "remembered_as")}
+        themes = tuple(theme.strip() for theme in row["themes"].split(";"))
+        series.append(Series(number=number, themes=themes, **texts))
     return tuple(series)
 
 
@@ -173,27 +166,10 @@ def read_plan(path: Path = DATA / "plan.toml") -> Plan:
     Raises:
         DemoDataError: If a key is missing or has the wrong type.
     """
-    table = read_toml(path)
     try:
-        return Plan(
-            seed=int(table["seed"]),
-            japanese_share=float(table["japanese_share"]),
-            training_messages_per_intent=int(table["training"]["messages_per_intent"]),
-            training_plain_share=float(table["training"]["plain_share"]),
-            popularity={name: float(weight) for name, weight in table["popularity"].items()},
-            traffic=tuple(
-                TrafficPlan(
-                    **{
-                        **entry,
-                        "first_day": date.fromisoformat(entry["first_day"]),
-                        "new_intents": tuple(entry["new_intents"]),
-                    }
-                )
-                for entry in table["traffic"]
-            ),
-        )
-    except (KeyError, TypeError, ValueError) as error:
-        raise DemoDataError(f"{path.name}: {type(error).__name__}: {error}; see the keys of sources.Plan") from error
+        return TypeAdapter(Plan).validate_python(read_toml(path))
+    except ValidationError as error:
+        raise DemoDataError(f"{path.name}: {error}; see the keys of sources.Plan") from error
 
 
 def _read_intent(path: Path) -> Intent:
@@ -204,22 +180,13 @@ def _read_intent(path: Path) -> Intent:
     default = tuple(table["documents"])
     groups = {
         key: _parse_templates(table.get(key, ""), default)
-        for key in ("plain", "templates", "templates_new_words", "unseen", "unseen_new_words")
+        for key in ("plain", "templates", "new_words", "unseen", "unseen_new_words")
     }
     texts = [template.text for group in groups.values() for template in group]
     repeated = sorted({text for text in texts if texts.count(text) > 1})
     if repeated:
         raise DemoDataError(f"intents/{path.name}: template given twice: {repeated[0]!r}")
-    return Intent(
-        name=path.stem,
-        about=table["about"],
-        since=table["since"],
-        plain=groups["plain"],
-        templates=groups["templates"],
-        new_words=groups["templates_new_words"],
-        unseen=groups["unseen"],
-        unseen_new_words=groups["unseen_new_words"],
-    )
+    return Intent(name=path.stem, about=table["about"], since=table["since"], **groups)
 
 
 def _parse_templates(block: str, default: Sequence[str]) -> tuple[Template, ...]:

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from mangaassist_assets.core.shoppers import shopper_of
 from mangaassist_assets.labelling.intent_labels import IntentLabel
+from mangaassist_assets.privacy import shopper_of
 
 if TYPE_CHECKING:
     from mangaassist_assets.mining.tracking.clusters import FailureCluster

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
-from mangaassist_assets.labelling.intent_labels import LabelConflict, LabelKind
+from mangaassist_assets.labelling.intent_labels import IntentLabel, LabelConflict, LabelKind
 
 DisagreementKind = Literal["reviewers", "same_message", "revised", "judge", "propagated"]
 """Two people on one turn; people on almost the same message; one person who changed their mind; a judge against a
@@ -48,6 +48,17 @@ class Disagreement:
     def intents(self) -> tuple[str, ...]:
         """The answers given, sorted."""
         return tuple(sorted({one.intent for one in self.answers}))
+
+
+def answer_of(label: IntentLabel) -> Answer:
+    """Return the answer that a label rests on."""
+    return Answer(
+        trace_id=label.trace_id,
+        intent=label.intent,
+        kind=label.kind,
+        by=label.labeller,
+        given_ms=label.labelled_ms,
+    )
 
 
 def disagreement(kind: DisagreementKind, answers: Iterable[Answer], *, outcome: str) -> Disagreement:

@@ -32,8 +32,9 @@ def error_rate(wrong: int, trials: int, *, prior_wrong: float = 0.0, prior_right
         ValueError: counts that are no counts, or a negative prior.
     """
     if not 0 <= wrong <= trials or prior_wrong < 0 or prior_right < 0:
-        msg = f"{wrong} wrong of {trials} trials, prior {prior_wrong} and {prior_right}: no counts to estimate from"
-        raise ValueError(msg)
+        raise ValueError(
+            f"{wrong} wrong of {trials} trials, prior {prior_wrong} and {prior_right}: no counts to estimate from"
+        )
     from scipy.stats import beta
 
     a = 0.5 + wrong + prior_wrong

@@ -1,32 +1,52 @@
-"""Gathering the labels of a bundle: people before the judge before what clusters propagate, one label a turn."""
+"""The labels of a bundle: people before the judge before what clusters propagate, one label a turn; as files."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from mangaassist_assets.core.snapshots import canonical_json
 from mangaassist_assets.labelling.cluster_reviews import DEFAULT_PROPAGATION, PropagationConfig
 from mangaassist_assets.labelling.disagreement import (
-    Answer,
     Disagreement,
     DisagreementKind,
+    answer_of,
     disagreement,
     in_order,
 )
-from mangaassist_assets.labelling.intent_labels import IntentLabel, LabelConflict, LabelKind
-from mangaassist_assets.labelling.judge import NO_JUDGE, Judging
+from mangaassist_assets.labelling.intent_labels import (
+    CONFLICTS_FILE,
+    LABELS_FILE,
+    IntentLabel,
+    LabelConflict,
+    LabelKind,
+    labels_to_parquet,
+)
+from mangaassist_assets.labelling.judge import (
+    DEFAULT_JUDGING,
+    NO_JUDGE,
+    IntentJudge,
+    IntentJudgement,
+    Judging,
+    JudgingConfig,
+    judge_labels,
+)
 from mangaassist_assets.labelling.propagation import Propagation, propagate_labels
-from mangaassist_assets.labelling.reviews import ReviewLabels
+from mangaassist_assets.labelling.reviews import ReviewLabels, labels_from_reviews
+from mangaassist_assets.retrieval.types import Vectors
 from mangaassist_assets.tracing.contract.turns import ChatTurn
 
 if TYPE_CHECKING:
     from mangaassist_assets.mining.tracking.clusters import FailureCluster
 
+REPORT_FILE = "report.json"
+JUDGEMENTS_FILE = "judgements.json"
+"""A judge's answers by `judgement_key`, which holds no word of the messages."""
 _TRUST: dict[LabelKind, int] = {"human": 0, "judge": 1, "propagated": 2}
 
 
@@ -68,6 +88,48 @@ class GatheredLabels:
                 "kept_out": judging.kept_out,
             },
         }
+
+
+def label_bundle(
+    turns: Sequence[ChatTurn],
+    clusters: Sequence[FailureCluster],
+    *,
+    intents: Mapping[str, Sequence[str]],
+    embed: Callable[[Sequence[str]], Vectors],
+    judge: IntentJudge | None = None,
+    queued: Collection[str] = (),
+    judged_before: Mapping[str, IntentJudgement] | None = None,
+    judging: JudgingConfig = DEFAULT_JUDGING,
+    propagation: PropagationConfig = DEFAULT_PROPAGATION,
+) -> GatheredLabels:
+    """Return one label for each turn of a bundle that has one.
+
+    Args:
+        turns: The bundle's turns.
+        clusters: Its failure clusters.
+        intents: The known intents, each with a few redacted example messages.
+        embed: Returns the vectors of messages, each of length one.
+        judge: The language model that is asked, if there is one.
+        queued: Trace ids of the review queue; the judge is asked about those that nobody reviewed.
+        judged_before: The judge's answers of an earlier call, by `judgement_key`.
+        judging: When the judge's answers count.
+        propagation: When a cluster's reviews count for its other members.
+    """
+    reviews = labels_from_reviews(turns, known_intents=intents)
+    members = {trace_id for cluster in clusters for trace_id in cluster.trace_ids}
+    failed = [turn for turn in turns if turn.trace_id in members]
+    judged = NO_JUDGE
+    if judge is not None:
+        judged = judge_labels(
+            judge,
+            [turn for turn in failed if turn.trace_id in queued],
+            {label.trace_id: label for label in reviews.labels},
+            intents=intents,
+            earlier=judged_before,
+            config=judging,
+        )
+    vectors = embed([turn.learnable_text for turn in failed])
+    return gather_labels(reviews, clusters, failed, vectors, judging=judged, propagation=propagation)
 
 
 def gather_labels(
@@ -113,9 +175,7 @@ def gather_labels(
     return GatheredLabels(
         labels=tuple(chosen[trace_id] for trace_id in sorted(chosen)),
         conflicts=reviews.conflicts,
-        disagreements=in_order(
-            _distinct([*reviews.disagreements, *judging.disagreements, *spread.disagreements, *found])
-        ),
+        disagreements=in_order({*reviews.disagreements, *judging.disagreements, *spread.disagreements, *found}),
         unknown_intents=reviews.unknown_intents,
         propagation=spread,
         judging=judging,
@@ -128,19 +188,16 @@ def _order(label: IntentLabel) -> tuple[int, str, str, str]:
 
 
 def _between(first: IntentLabel, other: IntentLabel) -> Disagreement:
-    answers = (
-        Answer(
-            trace_id=label.trace_id,
-            intent=label.intent,
-            kind=label.kind,
-            by=label.labeller,
-            given_ms=label.labelled_ms,
-        )
-        for label in (first, other)
-    )
     kind: DisagreementKind = "judge" if "judge" in (first.kind, other.kind) else "propagated"
-    return disagreement(kind, answers, outcome=f"the {first.kind} label counts: {first.intent}")
+    outcome = f"the {first.kind} label counts: {first.intent}"
+    return disagreement(kind, (answer_of(first), answer_of(other)), outcome=outcome)
 
 
-def _distinct(disagreements: Iterable[Disagreement]) -> list[Disagreement]:
-    return list(dict.fromkeys(disagreements))
+def label_files(gathered: GatheredLabels) -> dict[str, bytes]:
+    """Return the files of a bundle's labels by name; the same labels give the same bytes."""
+    return {
+        LABELS_FILE: labels_to_parquet(gathered.labels),
+        CONFLICTS_FILE: canonical_json(gathered.conflicts),
+        REPORT_FILE: canonical_json(gathered.report()),
+        JUDGEMENTS_FILE: canonical_json(dict(gathered.judging.judgements)),
+    }

@@ -10,6 +10,7 @@ from typing import Literal
 import polars as pl
 
 from mangaassist_assets.core.codecs import to_parquet
+from mangaassist_assets.tracing.contract.turns import ChatTurn
 
 LabelKind = Literal["human", "judge", "propagated"]
 """From the most to the least trusted: a person's review, a language model's, what a cluster's reviews say of others."""
@@ -71,6 +72,34 @@ class LabelConflict:
     answers: tuple[str, ...]
 
 
+def label_of(
+    turn: ChatTurn,
+    intent: str,
+    kind: LabelKind,
+    *,
+    labeller: str,
+    labelled_ms: int,
+    confidence: float,
+    sources: Iterable[str] | None = None,
+) -> IntentLabel:
+    """Return the label of a turn; it rests on the turn itself unless `sources` are given."""
+    return IntentLabel(
+        trace_id=turn.trace_id,
+        text=turn.learnable_text,
+        intent=intent,
+        kind=kind,
+        confidence=confidence,
+        sources=(turn.trace_id,) if sources is None else tuple(sorted(sources)),
+        release_bundle=turn.release_bundle,
+        session_id=turn.session_id,
+        user_key=turn.user_key,
+        tenant=turn.tenant,
+        timestamp_ms=turn.timestamp_ms,
+        labeller=labeller,
+        labelled_ms=labelled_ms,
+    )
+
+
 def labels_to_parquet(labels: Iterable[IntentLabel]) -> bytes:
     """Return labels as Parquet under `LABEL_SCHEMA`; the same labels in any order give the same bytes."""
     rows = sorted((asdict(one) for one in labels), key=lambda row: (row["trace_id"], row["kind"], row["labeller"]))
@@ -79,5 +108,5 @@ def labels_to_parquet(labels: Iterable[IntentLabel]) -> bytes:
 
 def labels_from_parquet(content: bytes) -> list[IntentLabel]:
     """Return the labels that `labels_to_parquet` stored, ordered by trace id, kind and labeller."""
-    rows = pl.read_parquet(io.BytesIO(content)).match_to_schema(LABEL_SCHEMA, missing_columns="insert").to_dicts()
+    rows = pl.read_parquet(io.BytesIO(content)).to_dicts()
     return [IntentLabel(**{**row, "sources": tuple(row["sources"])}) for row in rows]

@@ -9,14 +9,43 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Protocol
 
 from mangaassist_assets.core.text_keys import normalise_text
-from mangaassist_assets.labelling.disagreement import Answer, Disagreement, disagreement, in_order
+from mangaassist_assets.labelling.disagreement import Disagreement, answer_of, disagreement, in_order
 from mangaassist_assets.labelling.error_estimate import ErrorRate, error_rate
-from mangaassist_assets.labelling.intent_labels import IntentLabel
-from mangaassist_assets.labelling.judge_answers import IntentJudge, IntentJudgement
+from mangaassist_assets.labelling.intent_labels import IntentLabel, label_of
 from mangaassist_assets.tracing.contract.turns import ChatTurn
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IntentJudgement:
+    """One answer of a judge.
+
+    `intent` is one of those offered, or None where the model says it cannot tell or its answer was refused; `refused`
+    then says why in words that hold nothing of the message or of the answer. `confidence` is the model's own, 0 to 1.
+    """
+
+    intent: str | None
+    confidence: float
+    refused: str | None = None
+
+
+class IntentJudge(Protocol):
+    """A language model that reads messages as data, never as instructions."""
+
+    @property
+    def model_id(self) -> str:
+        """The model behind it, for provenance."""
+
+    def judge(self, messages: Sequence[str], intents: Mapping[str, Sequence[str]]) -> Sequence[IntentJudgement]:
+        """Return one judgement for each redacted message.
+
+        Args:
+            messages: redacted messages.
+            intents: what may be answered: intent -> a few redacted example messages.
+        """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,7 +129,17 @@ def judge_labels(
         answer = judgements[judgement_key(judge.model_id, turn.learnable_text, intents)]
         reason = _usable(answer, config) or ("the judge is not believed" if kept_out else None)
         if reason is None and answer.intent is not None:
-            labels.append(_label(turn, answer.intent, judge.model_id, rate, newest))
+            confidence, newest_ms = round(1.0 - rate.bound, 4), max(newest, turn.timestamp_ms)
+            labels.append(
+                label_of(
+                    turn,
+                    answer.intent,
+                    "judge",
+                    labeller=judge.model_id,
+                    labelled_ms=newest_ms,
+                    confidence=confidence,
+                )
+            )
         elif reason is not None:
             skipped[reason] += 1
     return Judging(
@@ -144,8 +183,7 @@ def _ask(
     open_keys = sorted(key for key in keys if key not in known)
     answers = judge.judge([keys[key] for key in open_keys], intents) if open_keys else []
     if len(answers) != len(open_keys):
-        msg = f"the judge {judge.model_id} gave {len(answers)} answers to {len(open_keys)} messages"
-        raise ValueError(msg)
+        raise ValueError(f"the judge {judge.model_id} gave {len(answers)} answers to {len(open_keys)} messages")
     offered = [_as_offered(answer, intents) for answer in answers]
     return known | dict(zip(open_keys, offered, strict=True))
 
@@ -179,39 +217,7 @@ def _kept_out(common: Sequence[object], wrong: Sequence[object], config: Judging
     return None
 
 
-def _label(turn: ChatTurn, intent: str, model_id: str, rate: ErrorRate, newest_ms: int) -> IntentLabel:
-    return IntentLabel(
-        trace_id=turn.trace_id,
-        text=turn.learnable_text,
-        intent=intent,
-        kind="judge",
-        confidence=round(1.0 - rate.bound, 4),
-        sources=(turn.trace_id,),
-        release_bundle=turn.release_bundle,
-        session_id=turn.session_id,
-        user_key=turn.user_key,
-        tenant=turn.tenant,
-        timestamp_ms=turn.timestamp_ms,
-        labeller=model_id,
-        labelled_ms=max(newest_ms, turn.timestamp_ms),
-    )
-
-
 def _against_people(label: IntentLabel, answer: IntentJudgement, model_id: str) -> Disagreement:
-    said = (
-        Answer(
-            trace_id=label.trace_id,
-            intent=label.intent,
-            kind="human",
-            by=label.labeller,
-            given_ms=label.labelled_ms,
-        ),
-        Answer(
-            trace_id=label.trace_id,
-            intent=str(answer.intent),
-            kind="judge",
-            by=model_id,
-            given_ms=label.labelled_ms,
-        ),
-    )
-    return disagreement("judge", said, outcome=f"the person's answer counts: {label.intent}")
+    person = answer_of(label)
+    judged = replace(person, intent=str(answer.intent), kind="judge", by=model_id)
+    return disagreement("judge", (person, judged), outcome=f"the person's answer counts: {label.intent}")

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -23,9 +24,9 @@ from mangaassist_assets.labelling.cluster_reviews import (
     PropagationConfig,
     reviews_of_cluster,
 )
-from mangaassist_assets.labelling.disagreement import Answer, Disagreement, disagreement, in_order
+from mangaassist_assets.labelling.disagreement import Answer, Disagreement, answer_of, disagreement, in_order
 from mangaassist_assets.labelling.error_estimate import ErrorRate, error_rate
-from mangaassist_assets.labelling.intent_labels import IntentLabel
+from mangaassist_assets.labelling.intent_labels import IntentLabel, label_of
 from mangaassist_assets.labelling.reviews import ReviewLabels
 from mangaassist_assets.tracing.contract.turns import ChatTurn
 
@@ -89,8 +90,7 @@ def propagate_labels(
         KeyError: a cluster names a trace that is not among `turns`.
     """
     if len(turns) != len(embeddings):
-        msg = f"{len(turns)} turns but {len(embeddings)} embeddings"
-        raise ValueError(msg)
+        raise ValueError(f"{len(turns)} turns but {len(embeddings)} embeddings")
     rows = {turn.trace_id: row for row, turn in enumerate(turns)}
     human = {label.trace_id: label for label in reviews.labels}
     disputed = {trace_id for conflict in reviews.conflicts for trace_id in conflict.trace_ids}
@@ -107,16 +107,17 @@ def propagate_labels(
             for trace_id in cluster.trace_ids
             if trace_id not in human and trace_id not in disputed
         ]
+        report = partial(ClusterPropagation, cluster_id=group.cluster_id, reviewed=len(group.shoppers))
         verdict = group.verdict(config)
         if isinstance(verdict, NoVerdict):
-            reports.append(_report(group, None, refused=verdict.reason))
+            reports.append(report(intent=None, error=None, labelled=0, refused=verdict.reason))
             skipped[verdict.reason] += len(members)
             continue
         error = _cluster_error(own, pool, config)
         if error.rate > config.maximum_error:
             over = f"the estimated error is over {config.maximum_error:.0%}"
             refused = over if pool.total() else "the error was not measured: no cluster has three reviewed shoppers"
-            reports.append(_report(group, verdict, error=error, refused=refused))
+            reports.append(report(intent=verdict, error=error, labelled=0, refused=refused))
             skipped[refused] += len(members)
             continue
         given = 0
@@ -126,11 +127,21 @@ def propagate_labels(
             reason = reason or group.refusal(verdict, vector, config)
             if reason is None:
                 sources = group.nearest(verdict, vector, limit=config.named_sources)
-                labels.append(_label(turn, verdict, group.cluster_id, error, sources))
+                labels.append(
+                    label_of(
+                        turn,
+                        verdict,
+                        "propagated",
+                        labeller=group.cluster_id,
+                        labelled_ms=max(one.labelled_ms for one in sources),
+                        confidence=round(1.0 - error.bound, 4),
+                        sources=[one.trace_id for one in sources],
+                    )
+                )
                 given += 1
             else:
                 skipped[reason] += 1
-        reports.append(_report(group, verdict, error=error, labelled=given))
+        reports.append(report(intent=verdict, error=error, labelled=given, refused=None))
     return Propagation(
         labels=tuple(sorted(labels, key=lambda label: label.trace_id)),
         skipped={reason: count for reason, count in sorted(skipped.items()) if count},
@@ -169,27 +180,11 @@ def _trials(group: ClusterReviews, config: PropagationConfig) -> list[_Trial]:
         ]
         wrong = next((label for label in guessed if label.intent != verdict), None)
         if wrong is not None:
-            guess = Answer(
-                trace_id=wrong.trace_id,
-                intent=verdict,
-                kind="propagated",
-                by=group.cluster_id,
-                given_ms=newest,
-            )
-            trials.append(_Trial(right=False, said=wrong.intent, answers=(_answer(wrong), guess)))
+            guess = replace(answer_of(wrong), intent=verdict, kind="propagated", by=group.cluster_id, given_ms=newest)
+            trials.append(_Trial(right=False, said=wrong.intent, answers=(answer_of(wrong), guess)))
         elif guessed:
             trials.append(_Trial(right=True, said=verdict))
     return trials
-
-
-def _answer(label: IntentLabel) -> Answer:
-    return Answer(
-        trace_id=label.trace_id,
-        intent=label.intent,
-        kind=label.kind,
-        by=label.labeller,
-        given_ms=label.labelled_ms,
-    )
 
 
 def _cluster_error(own: Sequence[_Trial], pool: Counter[bool], config: PropagationConfig) -> ErrorRate:
@@ -203,42 +198,4 @@ def _cluster_error(own: Sequence[_Trial], pool: Counter[bool], config: Propagati
         counted.total(),
         prior_wrong=wrong_elsewhere * scale,
         prior_right=right_elsewhere * scale,
-    )
-
-
-def _report(
-    group: ClusterReviews,
-    intent: str | None,
-    *,
-    error: ErrorRate | None = None,
-    labelled: int = 0,
-    refused: str | None = None,
-) -> ClusterPropagation:
-    return ClusterPropagation(
-        cluster_id=group.cluster_id,
-        intent=intent,
-        reviewed=len(group.shoppers),
-        error=error,
-        labelled=labelled,
-        refused=refused,
-    )
-
-
-def _label(
-    turn: ChatTurn, intent: str, cluster_id: str, error: ErrorRate, sources: Sequence[IntentLabel]
-) -> IntentLabel:
-    return IntentLabel(
-        trace_id=turn.trace_id,
-        text=turn.learnable_text,
-        intent=intent,
-        kind="propagated",
-        confidence=round(1.0 - error.bound, 4),
-        sources=tuple(sorted(one.trace_id for one in sources)),
-        release_bundle=turn.release_bundle,
-        session_id=turn.session_id,
-        user_key=turn.user_key,
-        tenant=turn.tenant,
-        timestamp_ms=turn.timestamp_ms,
-        labeller=cluster_id,
-        labelled_ms=max(one.labelled_ms for one in sources),
     )

@@ -16,7 +16,7 @@ from mangaassist_assets.labelling.disagreement import (
     disagreement,
     in_order,
 )
-from mangaassist_assets.labelling.intent_labels import IntentLabel, LabelConflict
+from mangaassist_assets.labelling.intent_labels import IntentLabel, LabelConflict, label_of
 from mangaassist_assets.tracing.contract.names import EXPECTED_INTENT
 from mangaassist_assets.tracing.contract.turns import ChatTurn
 from mangaassist_assets.tracing.ingestion.stored_turns import read_turns
@@ -125,28 +125,24 @@ def spelling_key(intent: str) -> str:
 
 
 def _answers(turn: ChatTurn, spelling: IntentSpelling) -> list[Answer]:
-    given = [
-        Answer(
-            trace_id=turn.trace_id,
-            intent=spelling.corrected(review.values[0]),
-            kind="human",
-            by=review.source_id or "unknown",
-            given_ms=review.timestamp_ms,
-        )
+    given: list[tuple[str, str | None, int]] = [
+        (review.values[0], review.source_id, review.timestamp_ms)
         for review in turn.reviews
         if review.name == EXPECTED_INTENT and review.kind == "expectation" and review.source == "human"
     ]
     if not given and turn.expected_intent is not None:
-        given = [
-            Answer(
-                trace_id=turn.trace_id,
-                intent=spelling.corrected(turn.expected_intent),
-                kind="human",
-                by=turn.reviewer or "unknown",
-                given_ms=turn.timestamp_ms,
-            )
-        ]
-    return sorted(given, key=lambda one: one.order)
+        given = [(turn.expected_intent, turn.reviewer, turn.timestamp_ms)]
+    answers = (
+        Answer(
+            trace_id=turn.trace_id,
+            intent=spelling.corrected(intent),
+            kind="human",
+            by=by or "unknown",
+            given_ms=given_ms,
+        )
+        for intent, by, given_ms in given
+    )
+    return sorted(answers, key=lambda one: one.order)
 
 
 def _last_words(answers: list[Answer]) -> tuple[tuple[Answer, ...], list[Disagreement]]:
@@ -182,18 +178,5 @@ def _contradictions(last_words: list[tuple[ChatTurn, tuple[Answer, ...]]]) -> li
 def _label(turn: ChatTurn, answers: tuple[Answer, ...]) -> IntentLabel:
     """Return the label on which all of a turn's reviewers agree; it is the first one's."""
     first = min(answers, key=lambda one: one.order)
-    return IntentLabel(
-        trace_id=turn.trace_id,
-        text=turn.learnable_text,
-        intent=first.intent,
-        kind="human",
-        confidence=1.0,
-        sources=(turn.trace_id,),
-        release_bundle=turn.release_bundle,
-        session_id=turn.session_id,
-        user_key=turn.user_key,
-        tenant=turn.tenant,
-        timestamp_ms=turn.timestamp_ms,
-        labeller=first.by,
-        labelled_ms=max(one.given_ms for one in answers),
-    )
+    newest_ms = max(one.given_ms for one in answers)
+    return label_of(turn, first.intent, "human", labeller=first.by, labelled_ms=newest_ms, confidence=1.0)

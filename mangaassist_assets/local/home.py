@@ -6,7 +6,6 @@ import json
 import os
 import secrets
 import tempfile
-from dataclasses import dataclass
 from pathlib import Path
 
 from mangaassist_assets.core.errors import OperatorError
@@ -17,16 +16,8 @@ SCHEMA = 1
 KEY_FILE = "pseudonym.key"
 KEY_BYTES = 32
 FOLDERS = (
-    "run",
-    "logs",
-    "mlflow",
-    "ministack",
-    "sagemaker",
-    "dagster",
-    "store",
-    "search",
-    "warehouse",
-    "knowledge",
+    *("run", "logs", "mlflow", "ministack", "sagemaker", "dagster"),
+    *("store", "search", "warehouse", "knowledge"),
 )
 
 
@@ -34,11 +25,22 @@ class HomeError(OperatorError):
     """The home directory cannot be used; the message says why and what to do."""
 
 
-@dataclass(frozen=True, slots=True)
 class Home:
     """Paths of one local installation. `open` checks and creates it; the constructor touches nothing."""
 
-    root: Path
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.run = root / "run"  # lock, ports and state of the running services
+        self.logs = root / "logs"  # one file for each service and endpoint
+        self.mlflow = root / "mlflow"  # the server's database and artifacts
+        self.ministack = root / "ministack"  # Kinesis, AppConfig, S3
+        self.sagemaker = root / "sagemaker"  # the local SageMaker's state and its cache of downloaded models
+        self.dagster = root / "dagster"  # what DAGSTER_HOME points at
+        self.store = root / "store"  # snapshots, datasets and models
+        self.search = root / "search"  # LanceDB
+        self.warehouse = root / "warehouse"  # DuckDB
+        self.knowledge = root / "knowledge"  # the copy of the bootstrapped knowledge documents
+        self.pseudonym_key_file = root / KEY_FILE  # where `pseudonym_key` keeps the secret
 
     @classmethod
     def open(cls, path: str | Path) -> Home:
@@ -68,61 +70,6 @@ class Home:
                 "Make it a writable folder, or name another one with --home."
             ) from error
         return home
-
-    @property
-    def run(self) -> Path:
-        """Lock, ports and state of the running services."""
-        return self.root / "run"
-
-    @property
-    def logs(self) -> Path:
-        """One log file per service and endpoint."""
-        return self.root / "logs"
-
-    @property
-    def mlflow(self) -> Path:
-        """The MLflow server's database and artifacts."""
-        return self.root / "mlflow"
-
-    @property
-    def ministack(self) -> Path:
-        """State of MiniStack: Kinesis, AppConfig, S3."""
-        return self.root / "ministack"
-
-    @property
-    def sagemaker(self) -> Path:
-        """State of the local SageMaker and its cache of downloaded models."""
-        return self.root / "sagemaker"
-
-    @property
-    def dagster(self) -> Path:
-        """What DAGSTER_HOME points at."""
-        return self.root / "dagster"
-
-    @property
-    def store(self) -> Path:
-        """Snapshots, datasets and models."""
-        return self.root / "store"
-
-    @property
-    def search(self) -> Path:
-        """LanceDB."""
-        return self.root / "search"
-
-    @property
-    def warehouse(self) -> Path:
-        """DuckDB."""
-        return self.root / "warehouse"
-
-    @property
-    def knowledge(self) -> Path:
-        """The copy of the bootstrapped knowledge documents."""
-        return self.root / "knowledge"
-
-    @property
-    def pseudonym_key_file(self) -> Path:
-        """Where `pseudonym_key` keeps the secret."""
-        return self.root / KEY_FILE
 
     def pseudonym_key(self) -> bytes:
         """Return the secret that turns user ids into keys: 32 random bytes, made at the first call.

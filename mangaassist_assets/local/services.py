@@ -1,12 +1,18 @@
-"""Which services stand in for AWS and MLflow on one machine: how each is started and asked for its health."""
+"""Which services stand in for AWS and MLflow on one machine: how each is started, and found by commands."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
 
-from mangaassist_assets.local.home import Home
+from mangaassist_assets.core.codecs import from_json
+from mangaassist_assets.core.files import write_whole
+from mangaassist_assets.core.snapshots import canonical_json
+from mangaassist_assets.local.home import Home, HomeError
+from mangaassist_assets.local.processes import ProcessIdentity
 
 REGION = "us-east-1"
 DUMMY_KEY = "mangaassist-local"
@@ -117,3 +123,59 @@ def service_environment(home: Home, urls: Mapping[str, str]) -> dict[str, str]:
         # What a server logs should not depend on the developer's warning filters.
         "PYTHONWARNINGS": "ignore::DeprecationWarning",
     }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunningServices:
+    """The services of one home as a client sees them: base URL by name, and the environment that a client needs."""
+
+    pid: int
+    urls: Mapping[str, str]
+    environment: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SupervisorState:
+    """What a supervisor writes down about itself in `run/services.json`."""
+
+    supervisor: ProcessIdentity
+    started_at: str
+    ready: bool
+    urls: Mapping[str, str]
+    children: Mapping[str, ProcessIdentity]
+
+    def write(self, home: Home) -> None:
+        """Write it for others to read."""
+        write_whole(state_file(home), canonical_json(self), durable=True)
+
+    @staticmethod
+    def read(home: Home) -> SupervisorState | None:
+        """Return what the latest supervisor of `home` wrote, or None where there is nothing.
+
+        Raises:
+            HomeError: the file cannot be understood.
+        """
+        path = state_file(home)
+        try:
+            return from_json(SupervisorState, path.read_bytes())
+        except FileNotFoundError:
+            return None
+        except ValueError as error:
+            raise HomeError(
+                f"{path} cannot be understood ({error}). Delete it if no service of this home runs."
+            ) from error
+
+    def services(self, home: Home) -> RunningServices:
+        """Return the client's view."""
+        environment = client_environment(home, self.urls, os.environ)
+        return RunningServices(pid=self.supervisor.pid, urls=self.urls, environment=environment)
+
+
+def state_file(home: Home) -> Path:
+    """Return where the state is kept."""
+    return home.run / "services.json"
+
+
+def now() -> str:
+    """Return the present time in UTC, ISO 8601, in whole seconds."""
+    return datetime.now(tz=UTC).isoformat(timespec="seconds")

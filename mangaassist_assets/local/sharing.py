@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from mangaassist_assets.local.home import Home
-from mangaassist_assets.local.running_services import RunningServices, SupervisorState
-from mangaassist_assets.local.services import SERVICE_NAMES
+from mangaassist_assets.local.services import SERVICE_NAMES, RunningServices, SupervisorState
 from mangaassist_assets.local.supervisor import AlreadyRunningError, Supervisor
 
 
@@ -18,7 +16,7 @@ def running_services(home: Home) -> RunningServices | None:
     state = SupervisorState.read(home)
     if state is None or not state.ready or not state.supervisor.is_alive():
         return None
-    return state.services(home, os.environ)
+    return state.services(home)
 
 
 @contextmanager

@@ -17,7 +17,6 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import ExitStack
-from datetime import datetime
 from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Self
@@ -45,13 +44,15 @@ from mangaassist_assets.local.processes import (
     stop_processes,
     wait_until,
 )
-from mangaassist_assets.local.running_services import RunningServices, SupervisorState, now
 from mangaassist_assets.local.services import (
     SERVICE_NAMES,
+    RunningServices,
     ServiceSpec,
-    client_environment,
+    SupervisorState,
+    now,
     service_environment,
     service_specs,
+    state_file,
 )
 
 STOP_SECONDS = 15.0
@@ -108,7 +109,7 @@ class Supervisor:
         self._children: dict[str, subprocess.Popen[bytes]] = {}
         self._identities: dict[str, ProcessIdentity] = {}
         self._urls: dict[str, str] = {}
-        self._started_at: datetime | None = None
+        self._started_at: str | None = None
         self._ready = False
 
     def __enter__(self) -> Self:
@@ -136,15 +137,14 @@ class Supervisor:
         return dict(self._urls)
 
     @property
-    def environment(self) -> dict[str, str]:
+    def environment(self) -> Mapping[str, str]:
         """The environment variables that every client of the services needs."""
-        self._require_started()
-        return client_environment(self._home, self._urls, os.environ)
+        return self.running.environment
 
     @property
     def running(self) -> RunningServices:
         """The client's view of the services."""
-        return self._state().services(self._home, os.environ)
+        return self._state().services(self._home)
 
     @property
     def processes(self) -> Mapping[str, int]:
@@ -185,7 +185,7 @@ class Supervisor:
         self._started_at = None
         self._ready = False
         if self._lock.is_locked:
-            (self._home.run / "services.json").unlink(missing_ok=True)
+            state_file(self._home).unlink(missing_ok=True)
             self._lock.release()
 
     def start_process(
@@ -193,30 +193,23 @@ class Supervisor:
         name: str,
         argv: Sequence[str],
         *,
-        health_url: str | None = None,
-        start_seconds: float = 120,
-        environment: Mapping[str, str] | None = None,
+        health_url: str,
+        start_seconds: float,
+        environment: Mapping[str, str],
     ) -> None:
-        """Start one more process beside the services: same environment, own log, watched and stopped with them.
+        """Start one more process beside the services and wait until it is healthy: it is watched and stopped with them.
 
         Args:
             name: Names it and its log file.
             argv: The command; the first element is an absolute path.
-            health_url: Waits until this answers 200, where given.
+            health_url: Answers 200 when it is healthy.
             start_seconds: How long to wait for that.
-            environment: More variables for it.
+            environment: Variables beside those of the services.
 
         Raises:
             ServiceError: it ended or did not become healthy in time. It is stopped then, the services go on.
         """
-        self._require_started()
-        if name in self._children:
-            raise SupervisorError(f"a process named {name!r} runs already")
-        child = self._spawn(
-            name, argv, {**service_environment(self._home, self._urls), **(environment or {})}, inherited=()
-        )
-        if health_url is None:
-            return
+        child = self._spawn(name, argv, {**service_environment(self._home, self._urls), **environment}, inherited=())
         try:
             self._await_health(name, child, health_url, start_seconds)
         except ServiceError:
@@ -275,7 +268,7 @@ class Supervisor:
             urls = "".join(f"\n  {name}: {url}" for name, url in state.urls.items())
             raise AlreadyRunningError(
                 f"The services of {self._home.root} already run: process {state.supervisor.pid}, "
-                f"since {state.started_at.isoformat()}.{urls}\n"
+                f"since {state.started_at}.{urls}\n"
                 f"Use them, stop them with `kill {state.supervisor.pid}`, or name another home with --home."
             ) from error
         except OSError as error:
@@ -381,7 +374,7 @@ class Supervisor:
     def _write_state(self) -> None:
         self._state().write(self._home)
 
-    def _require_started(self) -> datetime:
+    def _require_started(self) -> str:
         if self._started_at is None:
             raise SupervisorError(f"the services of {self._home.root} are not started")
         return self._started_at

@@ -10,7 +10,6 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from mangaassist_assets.core.shoppers import shopper_of
 from mangaassist_assets.mining.blame.blame import FailedTurn
 from mangaassist_assets.mining.blame.rule_names import LOOP_OF_STAGE
 from mangaassist_assets.mining.clustering.communities import ClusteringConfig, Labels, cluster_messages
@@ -21,6 +20,7 @@ from mangaassist_assets.mining.clustering.stability import StabilityConfig, clus
 from mangaassist_assets.mining.naming.model_names import ClusterName, ClusterNamer, choose_names
 from mangaassist_assets.mining.tracking.cluster_events import (
     DEFAULT_IDENTITY,
+    EventKind,
     IdentityConfig,
     IdentityEvent,
     bundle_events,
@@ -33,9 +33,9 @@ from mangaassist_assets.mining.tracking.clusters import (
     MinedBundle,
 )
 from mangaassist_assets.mining.tracking.growth import ClusterCounts, Growth, GrowthConfig, judge_growth
-from mangaassist_assets.mining.tracking.identity import Identities, MinedCluster, OtherClusters, resolve_identities
+from mangaassist_assets.mining.tracking.identity import Identities, OtherClusters, resolve_identities
 from mangaassist_assets.mining.tracking.profiles import profile_of
-from mangaassist_assets.privacy import Vocabulary, redact
+from mangaassist_assets.privacy import Vocabulary, redact, shopper_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,6 +57,12 @@ class ClustersConfig:
 
 
 DEFAULT_CLUSTERS = ClustersConfig()
+_STATES: dict[EventKind, ClusterState] = {
+    "merge": "merged",
+    "split": "split",
+    "continuation": "continued",
+    "return": "returned",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -103,27 +109,34 @@ def mine_clusters(
     groups = group_failures([failure.blame.stage for failure in ordered], rows_of, config=config.clustering)
     members = [[ordered[row] for row in group.rows] for group in groups]
     noise = decide_noise(
-        rows_of, _labels(groups, len(ordered)), users=[_shopper(one) for one in ordered], config=config.noise
+        rows_of, _numbers(groups, len(ordered)), users=[_shopper(one) for one in ordered], config=config.noise
     )
     profiles = [
         profile_of(f"group-{number}", rows_of[list(group.rows)], _trace_ids(members[number]), stage=group.stage)
         for number, group in enumerate(groups)
     ]
+    previous, following = history.previous, history.following
     identities = resolve_identities(
         profiles,
         release_bundle=release_bundle,
         members=[_trace_ids(one) for one in members],
         others=OtherClusters(
-            same_bundle=_as_mined(history.same),
-            previous=history.previous.profiles if history.previous else (),
-            following=history.following.profiles if history.following else (),
+            same_bundle={one.cluster_id: one.trace_ids for one in history.same.clusters} if history.same else {},
+            previous=previous.profiles if previous else (),
+            following=following.profiles if following else (),
             dormant=history.dormant(),
             taken=history.taken,
         ),
         config=config.identity,
     )
-    events = _events(identities, history, turns=turns, config=config)
-    growth = _growth(members, identities, history, turns=turns, config=config)
+    events = bundle_events(
+        identities.profiles,
+        previous.profiles if previous else (),
+        turns=turns,
+        previous_turns=previous.turns if previous else 0,
+        known=history.known(),
+        config=config.identity,
+    )
     shown = [
         representatives(
             rows_of[list(group.rows)],
@@ -135,27 +148,47 @@ def mine_clusters(
         for number, group in enumerate(groups)
     ]
     names = _names(members, shown, identities, history, namer=namer, config=config)
-    stability = _stability(rows_of, groups, config)
-    clusters = [
-        _cluster(
-            _Group(
-                members=members[number],
-                group=group,
-                identity=identities.ids[number],
-                name=names[identities.ids[number]],
-                growth=growth[number],
+    found = zip(
+        groups,
+        members,
+        identities.ids,
+        _growth(members, identities, history, turns=turns, config=config),
+        _stability(rows_of, groups, config),
+        shown,
+        strict=True,
+    )
+    clusters: list[FailureCluster] = []
+    for number, (group, own, identity, growth, stability, examples) in enumerate(found):
+        state, previous_ids = _origin(identity, events)
+        times = [member.turn.timestamp_ms for member in own]
+        near, far = (dict.fromkeys(_example(own[row], config) for row in rows) for rows in examples)
+        clusters.append(
+            FailureCluster(
+                cluster_id=identity,
+                release_bundle=release_bundle,
+                name=names[identity].text,
+                name_model=names[identity].model_id,
+                name_refused=names[identity].why,
+                state=state,
+                previous_ids=previous_ids,
+                stage=group.stage,
+                loop=LOOP_OF_STAGE[group.stage],
+                size=len(own),
+                turns=turns,
+                users=growth.count,
+                growth=growth,
+                first_seen_ms=min(times),
+                last_seen_ms=max(times),
+                blame_counts=dict(sorted(Counter(member.blame.stage for member in own).items())),
+                signal_counts=dict(sorted(Counter(one.name for member in own for one in member.signals).items())),
+                examples=tuple(near),
+                edge_examples=tuple(text for text in far if text not in near),
+                trace_ids=_trace_ids(own),
                 cohesion=float(noise.cohesion[number]),
+                stability=stability,
                 noise_reason=noise.reasons.get(number),
-                stability=stability[number],
-                shown=shown[number],
-            ),
-            release_bundle=release_bundle,
-            turns=turns,
-            events=events,
-            config=config,
+            )
         )
-        for number, group in enumerate(groups)
-    ]
     by_size = sorted(range(len(clusters)), key=lambda number: (-clusters[number].size, clusters[number].cluster_id))
     cluster_ids = [""] * len(failures)
     for number, group in enumerate(groups):
@@ -176,31 +209,30 @@ def mine_clusters(
 
 def _check(failures: Sequence[FailedTurn], vectors: NDArray[np.float32], release_bundle: str, turns: int) -> None:
     if len(vectors) != len(failures):
-        msg = f"{len(failures)} failed turns but {len(vectors)} embeddings"
-        raise ValueError(msg)
+        raise ValueError(f"{len(failures)} failed turns but {len(vectors)} embeddings")
     if turns < len(failures):
-        msg = f"bundle {release_bundle!r} cannot have {len(failures)} failed turns among {turns} turns"
-        raise ValueError(msg)
+        raise ValueError(f"bundle {release_bundle!r} cannot have {len(failures)} failed turns among {turns} turns")
     for failure in failures:
         if failure.turn.release_bundle != release_bundle:
-            msg = f"trace {failure.turn.trace_id} belongs to {failure.turn.release_bundle!r}, not {release_bundle!r}"
-            raise ValueError(msg)
+            raise ValueError(
+                f"trace {failure.turn.trace_id} belongs to {failure.turn.release_bundle!r}, not {release_bundle!r}"
+            )
 
 
 def _check_history(history: ClusterHistory, embedding_model_id: str) -> None:
     for bundle in (history.same, *history.earlier, history.following):
         if bundle is not None and bundle.embedding_model_id != embedding_model_id:
-            msg = (
+            raise ValueError(
                 f"bundle {bundle.release_bundle!r} was embedded by {bundle.embedding_model_id!r}, this one by "
                 f"{embedding_model_id!r}: leave it out of the history or mine it again"
             )
-            raise ValueError(msg)
 
 
-def _labels(groups: Sequence[FailureGroup], count: int) -> Labels:
+def _numbers(groups: Sequence[FailureGroup], count: int, *, of_meaning: bool = False) -> Labels:
+    """Return the number of each row's group, or of the meaning that its group is a part of."""
     labels = np.zeros(count, dtype=np.int64)
     for number, group in enumerate(groups):
-        labels[list(group.rows)] = number
+        labels[list(group.rows)] = group.meaning if of_meaning else number
     return labels
 
 
@@ -210,26 +242,6 @@ def _shopper(failure: FailedTurn) -> str:
 
 def _trace_ids(members: Sequence[FailedTurn]) -> tuple[str, ...]:
     return tuple(member.turn.trace_id for member in members)
-
-
-def _as_mined(bundle: MinedBundle | None) -> list[MinedCluster]:
-    return (
-        [MinedCluster(cluster_id=one.cluster_id, trace_ids=one.trace_ids) for one in bundle.clusters] if bundle else []
-    )
-
-
-def _events(
-    identities: Identities, history: ClusterHistory, *, turns: int, config: ClustersConfig
-) -> tuple[IdentityEvent, ...]:
-    previous = history.previous
-    return bundle_events(
-        identities.profiles,
-        previous.profiles if previous else (),
-        turns=turns,
-        previous_turns=previous.turns if previous else 0,
-        known=history.known(),
-        config=config.identity,
-    )
 
 
 def _growth(
@@ -304,74 +316,19 @@ def _stability(
 ) -> list[float | None]:
     if config.stability is None or not groups:
         return [None] * len(groups)
-    meanings = np.zeros(len(vectors), dtype=np.int64)
-    for group in groups:
-        meanings[list(group.rows)] = group.meaning
+    meanings = _numbers(groups, len(vectors), of_meaning=True)
     cluster = partial(cluster_messages, config=config.clustering)
     measured = cluster_stability(vectors, meanings, cluster=cluster, config=config.stability)
     return [None if np.isnan(measured[group.meaning]) else float(measured[group.meaning]) for group in groups]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class _Group:
-    """What was found out about one group; `shown` are the rows of its examples, nearest and farthest."""
-
-    members: Sequence[FailedTurn]
-    group: FailureGroup
-    identity: str
-    name: ClusterName
-    growth: Growth
-    cohesion: float
-    noise_reason: str | None
-    stability: float | None
-    shown: tuple[tuple[int, ...], tuple[int, ...]]
-
-
-def _cluster(
-    found: _Group, *, release_bundle: str, turns: int, events: Sequence[IdentityEvent], config: ClustersConfig
-) -> FailureCluster:
-    members, stage, name = found.members, found.group.stage, found.name
-    state, previous_ids = _origin(found.identity, events)
-    times = [member.turn.timestamp_ms for member in members]
-    examples = [[_example(members[row], config) for row in rows] for rows in found.shown]
-    near = tuple(dict.fromkeys(examples[0]))
-    return FailureCluster(
-        cluster_id=found.identity,
-        release_bundle=release_bundle,
-        name=name.text,
-        name_model=name.model_id,
-        name_refused=name.why,
-        state=state,
-        previous_ids=previous_ids,
-        stage=stage,
-        loop=LOOP_OF_STAGE[stage],
-        size=len(members),
-        turns=turns,
-        users=found.growth.count,
-        growth=found.growth,
-        first_seen_ms=min(times),
-        last_seen_ms=max(times),
-        blame_counts=dict(sorted(Counter(member.blame.stage for member in members).items())),
-        signal_counts=dict(sorted(Counter(signal.name for member in members for signal in member.signals).items())),
-        examples=near,
-        edge_examples=tuple(text for text in dict.fromkeys(examples[1]) if text not in near),
-        trace_ids=_trace_ids(members),
-        cohesion=found.cohesion,
-        stability=found.stability,
-        noise_reason=found.noise_reason,
-    )
-
-
 def _origin(identity: str, events: Sequence[IdentityEvent]) -> tuple[ClusterState, tuple[str, ...]]:
     """Return what happened to a cluster; where several things did, the one that joins or divides says most."""
     found = {event.kind: event for event in events if identity in event.cluster_ids}
-    if "merge" in found:
-        return "merged", found["merge"].previous_ids
-    if "split" in found:
-        return "split", found["split"].previous_ids
-    if "continuation" in found:
-        return "continued", found["continuation"].previous_ids
-    return ("returned", ()) if "return" in found else ("born", ())
+    for kind, state in _STATES.items():
+        if kind in found:
+            return state, found[kind].previous_ids
+    return "born", ()
 
 
 def _example(failure: FailedTurn, config: ClustersConfig) -> str:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from mangaassist_assets.core.figures import Figures, Row
 from mangaassist_assets.mining.clustering.layout import map_points
 from mangaassist_assets.mining.clustering.map_chart import cluster_map
-from mangaassist_assets.mining.tracking.timeline import cluster_timeline, timeline_rows
+from mangaassist_assets.mining.tracking.timeline import build_timeline, timeline_rows
 from mangaassist_assets.mining.tracking.timeline_chart import timeline_chart
 
 if TYPE_CHECKING:
@@ -18,9 +18,7 @@ if TYPE_CHECKING:
 
     from mangaassist_assets.mining.cluster_building import ClusterMining
     from mangaassist_assets.mining.tracking.cluster_events import IdentityEvent
-    from mangaassist_assets.mining.tracking.cluster_history import KnownClusters
-    from mangaassist_assets.mining.tracking.clusters import FailureCluster
-    from mangaassist_assets.mining.tracking.timeline import TimelineRow
+    from mangaassist_assets.mining.tracking.clusters import ClusterHistory, FailureCluster
 
 _CLUSTERS_SHOWN = 30
 _ROWS_SHOWN = 50
@@ -29,13 +27,12 @@ _ROWS_SHOWN = 50
 class ClusterReport:
     """What there is to show of a bundle's clusters and of those of the bundles before."""
 
-    def __init__(self, mining: ClusterMining, known: KnownClusters) -> None:
+    def __init__(self, mining: ClusterMining, history: ClusterHistory) -> None:
         """Take the clusters of the bundle, and what was known of other bundles when they were mined."""
         self._mining = mining
         self._clusters = mining.bundle.clusters
-        previous = known.history.previous
-        self._compared_with = previous.release_bundle if previous else None
-        self._timeline = cluster_timeline([*known.history.earlier, mining.bundle])
+        self._compared_with = history.previous.release_bundle if history.previous else None
+        self._timeline = build_timeline([*history.earlier, mining.bundle])
 
     def __str__(self) -> str:
         return (
@@ -52,7 +49,7 @@ class ClusterReport:
             "clusters": [_cluster_row(cluster) for cluster in self._clusters[:_CLUSTERS_SHOWN]],
             "examples": _example_rows(self._clusters[:_CLUSTERS_SHOWN]),
             "events": _event_rows(self._mining.bundle.events[:_ROWS_SHOWN]),
-            "history": [_history_row(row) for row in timeline_rows(self._timeline)[-_ROWS_SHOWN:]],
+            "history": timeline_rows(self._timeline)[-_ROWS_SHOWN:],
         }
 
     def map(self, vectors: NDArray[np.float32]) -> bytes:
@@ -80,7 +77,6 @@ class ClusterReport:
 
 
 def _example_rows(clusters: Sequence[FailureCluster]) -> list[Row]:
-    """Return one row a cluster with its redacted examples."""
     return [
         {
             "name": cluster.name,
@@ -93,7 +89,6 @@ def _example_rows(clusters: Sequence[FailureCluster]) -> list[Row]:
 
 
 def _event_rows(events: Sequence[IdentityEvent]) -> list[Row]:
-    """Return one row an event since the bundle before."""
     return [
         {
             "event": event.kind,
@@ -120,7 +115,3 @@ def _cluster_row(cluster: FailureCluster) -> Row:
         "stability": None if cluster.stability is None else round(cluster.stability, 2),
         "noise": cluster.noise,
     }
-
-
-def _history_row(row: TimelineRow) -> Row:
-    return {**cast("Row", row), "share": round(row["share"], 4)}

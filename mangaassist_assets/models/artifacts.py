@@ -19,6 +19,7 @@ from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
+from mangaassist_assets.core.errors import OperatorError
 from mangaassist_assets.core.files import write_whole
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ _KIND = re.compile(r"[a-z][a-z0-9_]{0,63}")
 _ALLOWED_SUFFIXES = frozenset({".safetensors", ".json", ".txt", ".md"})
 
 
-class ArtifactMismatchError(RuntimeError):
+class ArtifactMismatchError(OperatorError, RuntimeError):
     """An artifact is not what it should be. The message names the directory and the file."""
 
 

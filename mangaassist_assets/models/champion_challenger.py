@@ -80,7 +80,7 @@ def evaluate(
     champion = present_champion(models, pipeline)
     if (standing := standing_evaluation(snapshots, pipeline, challenger, champion)) is not None:
         return standing, None
-    frame, _ = read_dataset(snapshots, pipeline.dataset_asset, bundle)
+    frame = read_dataset(snapshots, pipeline.dataset_asset, bundle).frame
     test = model_type.examples(frame, "test")
 
     def load(version: ModelVersion) -> ServableModel:

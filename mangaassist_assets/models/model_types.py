@@ -17,7 +17,7 @@ from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeVar
 
 from mangaassist_assets.core.arrays import Flags
-from mangaassist_assets.core.text_slices import language_of, length_slice
+from mangaassist_assets.core.text_keys import language_of, length_slice
 from mangaassist_assets.evaluation.results import ModelResults
 from mangaassist_assets.training.checkpoints import Checkpoints
 from mangaassist_assets.training.objective import ProgressCallback, ignore_progress

@@ -121,7 +121,7 @@ def _newest_dataset(store: SnapshotStore, pipeline: ModelPipeline) -> pl.DataFra
     """Return the dataset of the newest bundle that has one; each holds the reviews of those before."""
     for bundle in reversed(bundles_by_start(store)):
         if store.find(pipeline.dataset_asset, partition=bundle) is not None:
-            return _of_others(store, read_dataset(store, pipeline.dataset_asset, bundle)[0])
+            return _of_others(store, read_dataset(store, pipeline.dataset_asset, bundle).frame)
     return None
 
 

@@ -16,6 +16,7 @@ from mangaassist_assets.privacy.identifiers import (
     is_pseudonym,
     kept_id,
     pseudonym,
+    shopper_of,
     user_key,
 )
 from mangaassist_assets.privacy.profile_text import is_profile_key
@@ -24,7 +25,6 @@ from mangaassist_assets.privacy.redaction import (
     RedactedText,
     find_personal_data,
     redact,
-    redact_many,
     residual,
 )
 from mangaassist_assets.privacy.vocabulary import Vocabulary
@@ -47,7 +47,7 @@ __all__ = [
     "pseudonym",
     "redact",
     "redact_json",
-    "redact_many",
     "residual",
+    "shopper_of",
     "user_key",
 ]

@@ -8,11 +8,10 @@ import re
 import unicodedata
 
 from mangaassist_assets.privacy.detections import Kind
-from mangaassist_assets.privacy.folding import PLACEHOLDER, fold
+from mangaassist_assets.privacy.folding import KANJI_DIGITS, PLACEHOLDER, fold
 
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 _SEPARATORS = re.compile(r"[\s\-ー.()・,_]+")
-_KANJI_DIGITS = str.maketrans("〇零一二三四五六七八九", "00123456789")
 _NUMERIC = frozenset(
     {Kind.PHONE, Kind.CARD, Kind.MY_NUMBER, Kind.NATIONAL_ID, Kind.POSTAL_CODE, Kind.ORDER_ID, Kind.ADDRESS}
 )
@@ -41,7 +40,7 @@ def placeholder(kind: Kind, value: str, conversation: bytes | None) -> str:
 def normalized(kind: Kind, value: str) -> str:
     """Return a value as it compares: one width, one case, no spaces, dashes or brackets; kanji digits as digits."""
     plain = _SEPARATORS.sub("", fold(unicodedata.normalize("NFKC", fold(value)))).casefold()
-    return plain.translate(_KANJI_DIGITS) if kind in _NUMERIC else plain
+    return plain.translate(KANJI_DIGITS) if kind in _NUMERIC else plain
 
 
 def plain_placeholders(text: str) -> str:

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import re
 
+from mangaassist_assets.privacy.detections import Kind
+
 _HALF_WIDTH = {code: code - 0xFEE0 for code in range(0xFF01, 0xFF5F)}
 _DASHES = dict.fromkeys(map(ord, "‐‑‒–—―−－﹣"), ord("-"))
 _REST = {0x3000: ord(" "), 0x00A0: ord(" "), 0x202F: ord(" "), ord("’"): ord("'"), ord("‘"): ord("'")}
 _FOLD = {**_HALF_WIDTH, **_DASHES, **_REST}
 # Half of a broken character: no encoder takes it, so no finder may see it.
 _SURROGATE = re.compile("[\ud800-\udfff]")
-_KANJI_DIGITS = str.maketrans("〇零一二三四五六七八九", "00123456789")
+KANJI_DIGITS = str.maketrans("〇零一二三四五六七八九", "00123456789")
+_LONG_VOWEL_DASH = re.compile(r"(?<=[0-9])ー(?=[0-9])")
 _KANJI_RUN = re.compile(r"[〇零一二三四五六七八九][〇零一二三四五六七八九ー\- ]{2,}")
 
-KINDS = (
-    "EMAIL|PHONE|ADDRESS|POSTAL_CODE|ORDER_ID|CARD|PAYMENT_REF|MY_NUMBER|NATIONAL_ID|LICENSE_ID|IP_ADDRESS|NAME|PROFILE"
-)
-PLACEHOLDER = re.compile(rf"\[({KINDS})(?:_([0-9a-z]{{2}}))?\]")
+PLACEHOLDER = re.compile(rf"\[({'|'.join(Kind)})(?:_([0-9a-z]{{2}}))?\]")
 # A private character, no word, digit or space: no pattern matches it, so nothing is ever found inside a placeholder.
 MASK = "\ue000"
 
@@ -41,8 +41,5 @@ def with_digits(folded: str) -> str:
     if folded.isascii():
         return folded
     if _KANJI_RUN.search(folded):
-        folded = _KANJI_RUN.sub(lambda match: match.group().translate(_KANJI_DIGITS), folded)
+        folded = _KANJI_RUN.sub(lambda match: match.group().translate(KANJI_DIGITS), folded)
     return _LONG_VOWEL_DASH.sub("-", folded)
-
-
-_LONG_VOWEL_DASH = re.compile(r"(?<=[0-9])ー(?=[0-9])")

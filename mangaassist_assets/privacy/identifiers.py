@@ -70,3 +70,8 @@ def is_personal_id(value: str, *, names: bool = True) -> bool:
 def is_generated(value: str) -> bool:
     """Return whether a program generated an id: a UUID, a long hexadecimal number, a pseudonym."""
     return _GENERATED.fullmatch(value) is not None
+
+
+def shopper_of(user_key: str | None, session_id: str) -> str:
+    """Return whom a turn counts for, one shopper once: the pseudonym, or the session where the shopper is not known."""
+    return user_key or f"session:{session_id}"

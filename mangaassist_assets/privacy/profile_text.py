@@ -134,12 +134,10 @@ def _said_of_customers(folded: str) -> Iterator[Detection]:
 
 
 def _is_description(folded: str, start: int, end: int) -> bool:
-    """Return whether there is a word that is no placeholder."""
     return _WORD_CHARACTER.search(folded, start, end) is not None
 
 
 def _extent(folded: str, start: int, *, opened: bool) -> tuple[int, int]:
-    """Return from where to where the text behind a label goes."""
     limit = min(len(folded), start + _LONGEST)
     if opened:
         closing = folded.find("</", start, limit)
@@ -187,7 +185,6 @@ def _sentence_end(folded: str, start: int, limit: int) -> int:
 
 
 def _closing(folded: str, start: int, limit: int) -> int | None:
-    """Return where what was opened is closed again; None where it is not."""
     opening = folded[start]
     if opening in "\"'「":
         closing = "」" if opening == "「" else opening

@@ -34,15 +34,7 @@ def prompt_record(
     conversation: bytes | None = None,
     vocabulary: Vocabulary | None = None,
 ) -> PromptRecord:
-    """Return what a trace may keep of a prompt.
-
-    Args:
-        text: The prompt as it was sent; it is redacted here.
-        limit: Prompts of more characters keep only hash and preview.
-        preview: Characters of the preview.
-        conversation: Key of the conversation, for placeholders that stay the same in it.
-        vocabulary: The store's own words, which are no personal data.
-    """
+    """Return what a trace may keep of a prompt, redacted; one of more characters than `limit` keeps no text."""
     redacted = redact(text, conversation=conversation, vocabulary=vocabulary).text
     return PromptRecord(
         sha256=hashlib.sha256(redacted.encode("utf-8", "surrogatepass")).hexdigest(),

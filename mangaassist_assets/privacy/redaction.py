@@ -28,7 +28,6 @@ from mangaassist_assets.privacy.vocabulary import Vocabulary
 
 _MAXIMUM_PASSES = 8
 _VOCABULARY_KINDS = frozenset({Kind.NAME, Kind.ADDRESS, Kind.PROFILE})
-_SPAWN_FROM = 2_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,25 +111,3 @@ def residual(text: str, *, vocabulary: Vocabulary | None = None) -> dict[str, in
     """
     counts = Counter(str(detection.kind) for detection in find_personal_data(text, vocabulary=vocabulary))
     return dict(sorted(counts.items()))
-
-
-def redact_many(
-    texts: Sequence[str], *, processes: int = 1, conversation: bytes | None = None, vocabulary: Vocabulary | None = None
-) -> list[RedactedText]:
-    """Redact texts in order, in several processes where there are enough of them to pay for starting those.
-
-    Raises:
-        ValueError: `processes` is below one.
-    """
-    if processes < 1:
-        raise ValueError(f"redact_many needs at least one process, got processes={processes}")
-    if processes == 1 or len(texts) < _SPAWN_FROM:
-        return [redact(text, conversation=conversation, vocabulary=vocabulary) for text in texts]
-    from concurrent.futures import ProcessPoolExecutor
-    from functools import partial
-    from multiprocessing import get_context
-
-    work = partial(redact, conversation=conversation, vocabulary=vocabulary)
-    # Spawned, not forked: the caller may hold threads.
-    with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
-        return list(pool.map(work, texts, chunksize=max(1, len(texts) // (processes * 8))))

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from mangaassist_assets.labelling.judge_answers import IntentJudgement
+from mangaassist_assets.labelling.judge import IntentJudgement
 from mangaassist_assets.privacy import Vocabulary, redact
 from mangaassist_assets.prompting.tools import Tool, ToolAnswer, ToolModel, ToolPrompt, as_data, ask_all
 
@@ -61,8 +61,9 @@ class ModelIntentJudge:
             ValueError: no intents are offered, or one is named like the answer for none.
         """
         if not intents or NONE_OF_THESE in intents:
-            msg = f"offer at least one intent, none of them named {NONE_OF_THESE!r}; offered: {sorted(intents)}"
-            raise ValueError(msg)
+            raise ValueError(
+                f"offer at least one intent, none of them named {NONE_OF_THESE!r}; offered: {sorted(intents)}"
+            )
         # Redacted by whoever wrote them down; once more here, because what leaves cannot be taken back.
         clean = functools.cache(lambda text: redact(text, vocabulary=self._vocabulary).text)
         prompt_for = _prompt_maker(intents, clean)

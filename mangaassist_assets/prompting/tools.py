@@ -70,8 +70,7 @@ def ask_all(
         ValueError: `concurrency` or `give_up_after` is below one.
     """
     if concurrency < 1 or give_up_after < 1:
-        msg = f"concurrency={concurrency} and give_up_after={give_up_after} must be at least one"
-        raise ValueError(msg)
+        raise ValueError(f"concurrency={concurrency} and give_up_after={give_up_after} must be at least one")
     lock = threading.Lock()
     failures: list[str] = []
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from mangaassist_assets.core.codecs import from_json
+from mangaassist_assets.core.errors import OperatorError
 from mangaassist_assets.core.snapshots import SnapshotStore, canonical_json
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ ID_TAG = "override_id"
 _PLACEHOLDER = re.compile(r"\[[A-Z_]+\]")
 
 
-class OverrideRefusedError(ValueError):
+class OverrideRefusedError(OperatorError, ValueError):
     """An override that cannot be carried out; nothing was moved."""
 
 

@@ -12,7 +12,8 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from mangaassist_assets.core.figures import Row
 from mangaassist_assets.core.intervals import Interval, newcombe_difference, wilson_interval
-from mangaassist_assets.core.shoppers import shopper_of
+from mangaassist_assets.privacy import shopper_of
+from mangaassist_assets.reporting.groups import bounds
 from mangaassist_assets.tracing.contract.names import NO_EXPERIMENT
 from mangaassist_assets.tracing.contract.turns import ChatTurn
 
@@ -109,8 +110,5 @@ def _failures(turns: Sequence[ChatTurn], failed: Collection[str]) -> int:
 
 
 def _figures(name: str, interval: Interval | None) -> Row:
-    values = (None, None, None) if interval is None else (interval.value, interval.low, interval.high)
-    return {
-        key: None if value is None else round(value, 4)
-        for key, value in zip((name, f"{name}_low", f"{name}_high"), values, strict=True)
-    }
+    keys = (name, f"{name}_low", f"{name}_high")
+    return {key: None if value is None else round(value, 4) for key, value in zip(keys, bounds(interval), strict=True)}

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
+from mangaassist_assets.core.intervals import Interval
 from mangaassist_assets.reporting.warehouse.queries import OVERALL
 
 NOT_STATED = "(not stated)"
@@ -105,3 +106,8 @@ def shown_name(name: str | None) -> str:
 def printable(name: str) -> str:
     """Return a name with a replacement character for each that cannot be seen, or turns the writing around."""
     return "".join(char if char.isprintable() else "\ufffd" for char in name)
+
+
+def bounds(interval: Interval | None) -> tuple[float | None, float | None, float | None]:
+    """Return value, low and high of an interval, None each where there is no interval."""
+    return (None, None, None) if interval is None else (interval.value, interval.low, interval.high)

@@ -6,13 +6,12 @@ import hashlib
 import io
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import polars as pl
 
 from mangaassist_assets.retrieval.documents.documents import KnowledgeDocument
 from mangaassist_assets.retrieval.documents.text import count_units
-from mangaassist_assets.retrieval.errors import KnowledgeError
 from mangaassist_assets.retrieval.types import Chunk
 
 _HEADING = re.compile(r"(#{1,6})[ \t]+(.*)")
@@ -34,10 +33,6 @@ CHUNK_SCHEMA = pl.Schema(
         "tenant": pl.String(),
         "context": pl.String(),
     }
-)
-# What earlier versions wrote: nothing said whose a chunk is.
-_TENANTLESS_SCHEMA = pl.Schema(
-    {name: dtype for name, dtype in CHUNK_SCHEMA.items() if name not in {"tenant", "context"}}
 )
 
 
@@ -92,62 +87,37 @@ def chunk_documents(documents: Sequence[KnowledgeDocument], settings: ChunkingSe
     return chunks
 
 
-def chunks_to_frame(chunks: Sequence[Chunk]) -> pl.DataFrame:
-    """Return chunks as a frame of `CHUNK_SCHEMA`, one row a chunk, ordered by document and position."""
+def chunks_to_parquet(chunks: Sequence[Chunk]) -> bytes:
+    """Return chunks as Parquet by `CHUNK_SCHEMA`, one row a chunk; equal chunks in any order give equal bytes."""
     rows = [
         {
-            "chunk_id": chunk.chunk_id,
-            "document_id": chunk.document_id,
-            "position": chunk.position,
-            "title": chunk.title,
-            "text": chunk.text,
-            "content_hash": chunk.content_hash,
+            **{field.name: getattr(chunk, field.name) for field in fields(Chunk)},
             "metadata": [{"key": key, "value": value} for key, value in sorted(chunk.metadata.items())],
-            "tenant": chunk.tenant,
-            "context": chunk.context,
         }
         for chunk in chunks
     ]
-    return pl.DataFrame(rows, schema=CHUNK_SCHEMA).sort("document_id", "position")
+    buffer = io.BytesIO()
+    frame = pl.DataFrame(rows, schema=CHUNK_SCHEMA).sort("document_id", "position")
+    frame.write_parquet(buffer, compression="zstd", statistics=True)
+    return buffer.getvalue()
 
 
-def frame_to_chunks(frame: pl.DataFrame, *, tenantless: bool = False) -> list[Chunk]:
-    """Return the chunks of a frame, in its order.
-
-    Args:
-        frame: Chunks.
-        tenantless: Whether those that an earlier version wrote will do, which say of no chunk whose it is: never for
-            what is searched.
+def parquet_to_chunks(content: bytes) -> list[Chunk]:
+    """Return the chunks of `chunks_to_parquet`, by document and position.
 
     Raises:
-        KnowledgeError: If an earlier version wrote them, and they will not do.
-        ValueError: If the frame's schema is not `CHUNK_SCHEMA`.
+        ValueError: If the schema is not `CHUNK_SCHEMA`.
     """
-    if frame.schema == _TENANTLESS_SCHEMA:
-        if not tenantless:
-            raise KnowledgeError(
-                "the chunks were made by a version that knew no tenants, so nothing says whose they are: materialize "
-                "knowledge_chunks again"
-            )
-        frame = frame.with_columns(tenant=pl.lit(None, pl.String()), context=pl.lit(""))
+    frame = pl.read_parquet(io.BytesIO(content))
     if frame.schema != CHUNK_SCHEMA:
-        raise ValueError(f"not a frame of chunks: its schema is {dict(frame.schema)}, expected {dict(CHUNK_SCHEMA)}")
+        raise ValueError(
+            f"not a table of chunks: its schema is {dict(frame.schema)}, expected {dict(CHUNK_SCHEMA)}: materialize "
+            "knowledge_chunks again"
+        )
     return [
         Chunk(**{**row, "metadata": {item["key"]: item["value"] for item in row["metadata"]}})
         for row in frame.iter_rows(named=True)
     ]
-
-
-def chunks_to_parquet(chunks: Sequence[Chunk]) -> bytes:
-    """Return chunks as Parquet; equal chunks in any order give equal bytes."""
-    buffer = io.BytesIO()
-    chunks_to_frame(chunks).write_parquet(buffer, compression="zstd", statistics=True)
-    return buffer.getvalue()
-
-
-def parquet_to_chunks(content: bytes, *, tenantless: bool = False) -> list[Chunk]:
-    """Return the chunks of `chunks_to_parquet`; `tenantless` and errors as those of `frame_to_chunks`."""
-    return frame_to_chunks(pl.read_parquet(io.BytesIO(content)), tenantless=tenantless)
 
 
 def _chunk(document: KnowledgeDocument, position: int, title: str, text: str) -> Chunk:

@@ -20,7 +20,7 @@ import polars as pl
 
 from mangaassist_assets.core.files import write_whole
 from mangaassist_assets.retrieval.chunking import embedding_text
-from mangaassist_assets.retrieval.errors import EmbeddingCacheError, EmbeddingError
+from mangaassist_assets.retrieval.errors import EmbeddingError
 from mangaassist_assets.retrieval.types import Chunk, Embedder, Vectors
 
 _LOGGER = logging.getLogger(__name__)
@@ -67,7 +67,7 @@ class EmbeddingCache:
         """Keep vectors of shape (len(hashes), dimension).
 
         Raises:
-            EmbeddingCacheError: If the folder cannot be written.
+            EmbeddingError: If the folder cannot be written.
         """
         frame = pl.DataFrame(
             {"content_hash": list(hashes), "vector": vectors},
@@ -82,7 +82,7 @@ class EmbeddingCache:
             folder.mkdir(parents=True, exist_ok=True)
             write_whole(segment, content, durable=True)
         except OSError as error:
-            raise EmbeddingCacheError(
+            raise EmbeddingError(
                 f"cannot write the embedding cache {folder}: {error.strerror or error}. "
                 "Free space, or name another folder"
             ) from error
@@ -99,7 +99,7 @@ class EmbeddingCache:
         except FileNotFoundError:
             return []
         except OSError as error:
-            raise EmbeddingCacheError(f"cannot read the embedding cache {folder}: {error.strerror or error}") from error
+            raise EmbeddingError(f"cannot read the embedding cache {folder}: {error.strerror or error}") from error
 
 
 def embed_chunks(
@@ -117,8 +117,7 @@ def embed_chunks(
         float32 of shape (len(chunks), dimension), row i for chunks[i], each of length one; and the report.
 
     Raises:
-        EmbeddingError: If the embedder answers with something else than such vectors.
-        EmbeddingCacheError: If the cache cannot be read or written.
+        EmbeddingError: If the embedder answers with something else than such vectors, or the cache cannot be used.
     """
     texts = {chunk.content_hash: embedding_text(chunk.title, chunk.text, chunk.context) for chunk in chunks}
     known, report = embed_contents(texts, embedder, cache, progress)
@@ -184,7 +183,7 @@ def _read_segment(segment: Path, dimension: int) -> pl.DataFrame | None:
     except FileNotFoundError:
         return None
     except OSError as error:
-        raise EmbeddingCacheError(f"cannot read {segment}: {error.strerror or error}") from error
+        raise EmbeddingError(f"cannot read {segment}: {error.strerror or error}") from error
     if hashlib.sha256(content).hexdigest() != segment.stem:
         _LOGGER.warning("the segment %s of the embedding cache is damaged: put aside, embedding again", segment)
         segment.replace(segment.with_suffix(".damaged"))
@@ -192,5 +191,5 @@ def _read_segment(segment: Path, dimension: int) -> pl.DataFrame | None:
     frame = pl.read_parquet(io.BytesIO(content))
     expected = {"content_hash": pl.String(), "vector": pl.Array(pl.Float32, dimension)}
     if dict(frame.schema) != expected:
-        raise EmbeddingCacheError(f"{segment} holds {dict(frame.schema)}, expected {expected}: delete it")
+        raise EmbeddingError(f"{segment} holds {dict(frame.schema)}, expected {expected}: delete it")
     return frame

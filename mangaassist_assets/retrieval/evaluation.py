@@ -1,22 +1,20 @@
-"""How well a generation is searched: labelled queries against vector, keyword and fused rankings of documents."""
+"""How well generations are searched: labelled queries against vector, keyword and fused rankings of documents."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
 
+from mangaassist_assets.core.figures import Figures
 from mangaassist_assets.core.ranking_metrics import ndcg, reciprocal_rank
 from mangaassist_assets.retrieval.pipeline import PrecomputedEmbedder, RetrievalPipeline
-from mangaassist_assets.retrieval.routing import RetrievalRouting
 from mangaassist_assets.retrieval.search_index import SearchIndex
 from mangaassist_assets.retrieval.tenants import TenantScope
-from mangaassist_assets.retrieval.types import Chunk, Embedder, Hit
+from mangaassist_assets.retrieval.types import Chunk, Embedder, Hit, RetrievalRouting
 
-Ranking = Literal["vector", "keyword", "fused"]
-RANKINGS: tuple[Ranking, ...] = get_args(Ranking)
-CUTOFF = 10
 EVALUATION_FILE = "evaluation.json"
+CUTOFF = 10
+_RECALL_CUTOFFS = (1, 3, 5, 10)
 # Deeper than a chatbot searches, and with every candidate kept: what is measured is the ranking, not where it is cut.
 _ROUTING = RetrievalRouting(vector_candidates=50, keyword_candidates=50, rerank_candidates=100, selected_chunks=CUTOFF)
 
@@ -31,25 +29,35 @@ class LabelledQuery:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RetrievalMetrics:
-    """Means over the queries, all between 0 and 1.
+class CandidateEvaluation:
+    """The means over the queries, by generation, kind of search and metric; none where there is no query.
 
-    `recall` is by cutoff: the share of a query's relevant documents among its first k. `mrr` is one over the rank of
-    the first relevant document, 0 beyond rank 10; `ndcg` the normalised discounted cumulative gain of the first 10.
+    `queries_of_others` were left out, since their documents are another tenant's.
     """
 
-    recall: Mapping[int, float]
-    mrr: float
-    ndcg: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RetrievalReport:
-    """The evaluation of one generation. `skipped` queries had no relevant document named."""
-
+    candidate: str
+    live: str | None
     queries: int
-    skipped: int
-    metrics: Mapping[Ranking, RetrievalMetrics]
+    queries_of_others: int
+    means: Mapping[str, Mapping[str, Mapping[str, float]]]
+
+    def __str__(self) -> str:
+        fused = self.means.get(self.candidate, {}).get("fused")
+        return f"{self.queries} labelled queries; fused search on {self.candidate}: {fused or 'nothing to measure'}"
+
+    def figures(self) -> Figures:
+        """Return the counts and one row a generation and kind of search."""
+        return {
+            "queries": self.queries,
+            "queries_of_others": self.queries_of_others,
+            "candidate": self.candidate,
+            "live": self.live or "none yet",
+            "figures": [
+                {"generation": generation, "search": kind, **values}
+                for generation, by_kind in self.means.items()
+                for kind, values in by_kind.items()
+            ],
+        }
 
 
 def answerable_queries(queries: Sequence[LabelledQuery], chunks: Sequence[Chunk]) -> list[LabelledQuery]:
@@ -67,6 +75,30 @@ def answerable_queries(queries: Sequence[LabelledQuery], chunks: Sequence[Chunk]
     return [query for query in queries if is_answerable(query)]
 
 
+def evaluate_candidate(
+    candidate: str,
+    queries: Sequence[LabelledQuery],
+    chunks: Sequence[Chunk],
+    *,
+    index: SearchIndex,
+    embedder: Embedder,
+) -> CandidateEvaluation:
+    """Evaluate the candidate generation, built of `chunks`, and the live one where that is another."""
+    live = index.live_generation()
+    compared = [candidate] if live is None or index.state(live) is None else [candidate, live]
+    answerable = answerable_queries(queries, chunks)
+    return CandidateEvaluation(
+        candidate=candidate,
+        live=live,
+        queries=len(answerable),
+        queries_of_others=len(queries) - len(answerable),
+        means={
+            generation: evaluate_retrieval(answerable, generation, index=index, embedder=embedder)
+            for generation in (dict.fromkeys(compared) if answerable else ())
+        },
+    )
+
+
 def evaluate_retrieval(
     queries: Sequence[LabelledQuery],
     generation: str,
@@ -74,24 +106,19 @@ def evaluate_retrieval(
     index: SearchIndex,
     embedder: Embedder,
     routing: RetrievalRouting = _ROUTING,
-    cutoffs: Sequence[int] = (1, 3, 5, 10),
-) -> RetrievalReport:
+) -> dict[str, dict[str, float]]:
     """Run the retrieval pipeline on a generation for every query; measure its vector, keyword and fused rankings.
 
     Rankings are of documents: a document stands where its best chunk stands. Each query finds what a shopper of its
-    tenant would find.
+    tenant would find. Queries that name no relevant document are left out.
 
-    Args:
-        queries: Labelled queries; those without a relevant document are left out and counted.
-        generation: The generation to search.
-        index: Where it is.
-        embedder: The model of the generation's vectors.
-        routing: Depth of the searches and weights of their fusion.
-        cutoffs: Where recall is measured.
+    Returns:
+        Kind of search -> metric -> mean over the queries, 0 to 1: recall@k, the share of a query's relevant documents
+        among its first k; mrr@10, one over the rank of the first relevant document, 0 beyond rank 10; ndcg@10.
 
     Raises:
         ValueError: If no query names a relevant document, or the embedder's dimension is not the generation's.
-        UnknownGenerationError: If there is no such generation.
+        SearchIndexError: If there is no such generation.
     """
     labelled = [query for query in queries if query.relevant_documents]
     if not labelled:
@@ -108,45 +135,21 @@ def evaluate_retrieval(
         generation=generation,
         routing=routing,
     )
-    rankings: dict[Ranking, list[Sequence[Hit]]] = {name: [] for name in RANKINGS}
-    for query in labelled:
-        found = pipeline.search(query.text, scope=TenantScope.of_trace(query.tenant))
-        rankings["vector"].append(found.by_vector)
-        rankings["keyword"].append(found.by_keyword)
-        rankings["fused"].append([one.hit for one in found.candidates])
-    return RetrievalReport(
-        queries=len(labelled),
-        skipped=len(queries) - len(labelled),
-        metrics={name: _metrics(labelled, hits, cutoffs) for name, hits in rankings.items()},
-    )
+    found = [pipeline.search(query.text, scope=TenantScope.of_trace(query.tenant)) for query in labelled]
+    return {
+        "vector": _means(labelled, [one.by_vector for one in found]),
+        "keyword": _means(labelled, [one.by_keyword for one in found]),
+        "fused": _means(labelled, [[ranked.hit for ranked in one.candidates] for one in found]),
+    }
 
 
-def _metrics(
-    queries: Sequence[LabelledQuery], found: Sequence[Sequence[Hit]], cutoffs: Sequence[int]
-) -> RetrievalMetrics:
-    recalls = dict.fromkeys(cutoffs, 0.0)
-    mrr = gain = 0.0
+def _means(queries: Sequence[LabelledQuery], found: Sequence[Sequence[Hit]]) -> dict[str, float]:
+    totals = dict.fromkeys([*(f"recall@{cutoff}" for cutoff in _RECALL_CUTOFFS), "mrr@10", "ndcg@10"], 0.0)
     for query, hits in zip(queries, found, strict=True):
         relevant = set(query.relevant_documents)
-        # A document stands where its best chunk stands.
         relevances = [float(document in relevant) for document in dict.fromkeys(hit.document_id for hit in hits)]
-        for cutoff in cutoffs:
-            recalls[cutoff] += sum(relevances[:cutoff]) / len(relevant)
-        mrr += reciprocal_rank(relevances, k=CUTOFF)
-        gain += ndcg(relevances, k=CUTOFF, ideal=[1.0] * len(relevant))
-    count = len(queries)
-    return RetrievalMetrics(
-        recall={cutoff: total / count for cutoff, total in recalls.items()}, mrr=mrr / count, ndcg=gain / count
-    )
-
-
-def retrieval_figures(report: RetrievalReport) -> dict[str, dict[str, float]]:
-    """Return the means of a retrieval evaluation by kind of search, under the names people know them by."""
-    return {
-        kind: {
-            **{f"recall@{cutoff}": value for cutoff, value in metrics.recall.items()},
-            "mrr@10": metrics.mrr,
-            "ndcg@10": metrics.ndcg,
-        }
-        for kind, metrics in report.metrics.items()
-    }
+        for cutoff in _RECALL_CUTOFFS:
+            totals[f"recall@{cutoff}"] += sum(relevances[:cutoff]) / len(relevant)
+        totals["mrr@10"] += reciprocal_rank(relevances, k=CUTOFF)
+        totals["ndcg@10"] += ndcg(relevances, k=CUTOFF, ideal=[1.0] * len(relevant))
+    return {name: total / len(queries) for name, total in totals.items()}

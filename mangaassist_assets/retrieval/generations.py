@@ -7,14 +7,14 @@ a run that was killed is known by its missing seal and built anew.
 from __future__ import annotations
 
 import hashlib
-import json
 import logging
 import time
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
+from mangaassist_assets.core.snapshots import canonical_json
 from mangaassist_assets.retrieval.chunking import embedding_text
-from mangaassist_assets.retrieval.errors import GenerationBuildError, SearchIndexError
+from mangaassist_assets.retrieval.errors import SearchIndexError
 from mangaassist_assets.retrieval.search_index import SearchIndex
 from mangaassist_assets.retrieval.tenants import TenantScope, tenant_key
 from mangaassist_assets.retrieval.types import Chunk, Vectors
@@ -28,24 +28,19 @@ _ABANDONED_AFTER_MS = 6 * 3_600_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GenerationSettings:
-    """How a generation is made: the embedding model of its vectors, the first part of its name, chunks added a time."""
+    """How a generation is made: the embedding model of its vectors, and how many chunks are added at a time."""
 
     embedding_model_id: str
-    prefix: str = "kb"
     batch_size: int = 1_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GenerationReport:
-    """A finished generation; `built` is False where it was there already. `seconds` is what the building took."""
+    """A finished generation; `built` is False where it was there already."""
 
     generation: str
-    embedding_model_id: str
-    dimension: int
     chunks: int
-    documents: int
     built: bool
-    seconds: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +62,7 @@ class VerificationReport:
     @property
     def passed(self) -> bool:
         """Whether every check passed."""
-        return all(check.passed for check in self.checks)
+        return not self.problems
 
     @property
     def problems(self) -> tuple[str, ...]:
@@ -89,21 +84,17 @@ def generation_name(
 ) -> str:
     """Return the name of the generation of some content, such as `kb-3f9a61c27d5e8b04`.
 
-    It depends on the chunks (ids, contents, metadata, tenants) in any order, the embedding model and dimension, and the
-    index's settings; on nothing else.
+    It depends on the chunks (ids, contents, tenants) in any order, the embedding model and dimension, and the index's
+    settings; on nothing else.
     """
     content = {
         "schema": 1,
-        "chunks": sorted(
-            [chunk.chunk_id, chunk.content_hash, sorted(chunk.metadata.items()), tenant_key(chunk.tenant)]
-            for chunk in chunks
-        ),
+        "chunks": sorted([chunk.chunk_id, chunk.content_hash, tenant_key(chunk.tenant)] for chunk in chunks),
         "embedding_model_id": settings.embedding_model_id,
         "dimension": dimension,
-        "index": dict(sorted(index_settings.items())),
+        "index": dict(index_settings),
     }
-    canonical = json.dumps(content, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
-    return f"{settings.prefix}-{hashlib.sha256(canonical.encode()).hexdigest()[:_DIGEST_LENGTH]}"
+    return f"kb-{hashlib.sha256(canonical_json(content)).hexdigest()[:_DIGEST_LENGTH]}"
 
 
 def build_generation(
@@ -123,10 +114,9 @@ def build_generation(
 
     Raises:
         ValueError: If the chunks or the vectors are not as said.
-        GenerationBuildError: If the index holds another number of chunks in the end: somebody else built the same
+        SearchIndexError: If the index holds another number of chunks in the end: somebody else built the same
             generation at the same time, or the index lost some. It is left unfinished; build it again.
     """
-    started = time.perf_counter()
     if not chunks:
         raise ValueError("there are no chunks to build an index generation of")
     if vectors.ndim != 2 or len(vectors) != len(chunks):
@@ -138,7 +128,7 @@ def build_generation(
     state = index.state(name)
     built = state is None or not state.sealed
     if not built and (count := index.count(name)) != len(chunks):
-        raise GenerationBuildError(
+        raise SearchIndexError(
             f"the finished generation {name} holds {count} chunks instead of {len(chunks)}: something changed it. "
             "Delete it (swap to another one first if it is live) and build again"
         )
@@ -148,20 +138,12 @@ def build_generation(
             end = start + settings.batch_size
             index.add(name, chunks[start:end], vectors[start:end])
         if (count := index.count(name)) != len(chunks):
-            raise GenerationBuildError(
+            raise SearchIndexError(
                 f"the generation {name} holds {count} chunks instead of {len(chunks)}: was it built twice at once? "
                 "It is left unfinished, build it again"
             )
         index.seal(name)
-    return GenerationReport(
-        generation=name,
-        embedding_model_id=settings.embedding_model_id,
-        dimension=dimension,
-        chunks=len(chunks),
-        documents=len({chunk.document_id for chunk in chunks}),
-        built=built,
-        seconds=time.perf_counter() - started,
-    )
+    return GenerationReport(generation=name, chunks=len(chunks), built=built)
 
 
 def verify_generation(
@@ -197,11 +179,9 @@ def verify_generation(
         return VerificationReport(generation, tuple(checks))
     count, dimension = index.count(generation), int(vectors.shape[1])
     checks.append(VerificationCheck("count", count == len(chunks), f"{count} chunks, expected {len(chunks)}"))
-    detail = "it tells whose a chunk is" if state.knows_tenants else "built by a version that knew no tenants"
-    checks.append(VerificationCheck("tenants_known", state.knows_tenants, detail))
     same = state.dimension == dimension
     checks.append(VerificationCheck("dimension", same, f"{state.dimension}, the vectors have {dimension}"))
-    if not same or not state.knows_tenants:
+    if not same:
         return VerificationReport(generation, tuple(checks))
     rows = sorted(range(len(chunks)), key=lambda row: (chunks[row].content_hash, chunks[row].chunk_id))[:sample]
     by_id = {chunk.chunk_id: chunk.content_hash for chunk in chunks}

@@ -13,10 +13,8 @@ from typing import Final, Protocol
 
 import numpy as np
 
-from mangaassist_assets.retrieval.fusion import reciprocal_rank_fusion
-from mangaassist_assets.retrieval.routing import RetrievalRouting
 from mangaassist_assets.retrieval.tenants import TenantScope
-from mangaassist_assets.retrieval.types import Embedder, Hit, PassageSearch, Vectors
+from mangaassist_assets.retrieval.types import Embedder, Hit, PassageSearch, RetrievalRouting, Vectors
 from mangaassist_assets.tracing.contract.names import Attribute, SpanName
 from mangaassist_assets.tracing.contract.records import AttributeValue
 
@@ -184,8 +182,7 @@ def live_pipeline(
     """
     generation = index.live_generation()
     if generation is None:
-        msg = "no search index generation is live: materialize live_index first"
-        raise LookupError(msg)
+        raise LookupError("no search index generation is live: materialize live_index first")
     embedder = PrecomputedEmbedder(embedder, queries)
     return RetrievalPipeline(index=index, embedder=embedder, generation=generation, routing=routing)
 
@@ -201,3 +198,40 @@ def put_candidates(span: Span, candidates: Sequence[RankedHit]) -> None:
             Attribute.RETRIEVAL_SCORES: [round(one.retrieval_score, 6) for one in candidates],
         }
     )
+
+
+def reciprocal_rank_fusion(
+    rankings: Sequence[Sequence[str]], *, weights: Sequence[float] | None = None, rank_constant: int = 60
+) -> list[tuple[str, float]]:
+    """Fuse rankings of chunk ids into one, best first; their scores cannot be compared, so only ranks count.
+
+    Source: Cormack, Clarke, Büttcher, "Reciprocal Rank Fusion outperforms Condorcet and individual Rank Learning
+    Methods", SIGIR 2009. The names are those of OpenSearch's score ranker processor.
+
+    Args:
+        rankings: Each a list of chunk ids, best first. An id that comes twice in one ranking counts at its first
+            place only.
+        weights: One a ranking, each above 0; None weighs all alike, with 1.
+        rank_constant: Dampens the weight of the first places; the paper's 60 is rarely worth changing.
+
+    Returns:
+        Pairs of chunk id and score, where the score is the sum of weight / (rank_constant + rank) over the rankings,
+        ranks from 1. Equal scores are ordered by the better best rank, then by chunk id, so that the order never
+        depends on hashing.
+
+    Raises:
+        ValueError: If `rank_constant` is negative, or the weights are not as said.
+    """
+    weights = [1.0] * len(rankings) if weights is None else weights
+    if rank_constant < 0 or len(weights) != len(rankings) or any(weight <= 0 for weight in weights):
+        raise ValueError(
+            f"{len(rankings)} rankings need as many weights above 0 and a rank constant of at least 0, got "
+            f"{list(weights)} and {rank_constant}"
+        )
+    scores: dict[str, float] = {}
+    best_ranks: dict[str, int] = {}
+    for ranking, weight in zip(rankings, weights, strict=True):
+        for rank, chunk_id in enumerate(dict.fromkeys(ranking), start=1):
+            scores[chunk_id] = scores.get(chunk_id, 0.0) + weight / (rank_constant + rank)
+            best_ranks[chunk_id] = min(rank, best_ranks.get(chunk_id, rank))
+    return sorted(scores.items(), key=lambda item: (-item[1], best_ranks[item[0]], item[0]))

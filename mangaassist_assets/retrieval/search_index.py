@@ -6,126 +6,47 @@ A generation is immutable once it is sealed, the alias names the live one, and n
 from __future__ import annotations
 
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Protocol
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mangaassist_assets.retrieval.documents.text import keyword_query
-from mangaassist_assets.retrieval.errors import (
-    AliasMovedError,
-    KnowledgeError,
-    LiveGenerationError,
-    SealedGenerationError,
-    SearchIndexError,
-    TenantlessGenerationError,
-    UnknownGenerationError,
-    UnsealedGenerationError,
-)
+from mangaassist_assets.retrieval.errors import AliasMovedError, KnowledgeError, SearchIndexError
 from mangaassist_assets.retrieval.tenants import TenantScope, tenant_key
 from mangaassist_assets.retrieval.types import Chunk, GenerationState, Hit, Vectors
 
 _GENERATION_NAME = re.compile(r"[0-9a-z][0-9a-z_-]{0,62}")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SearchFilter:
-    """What a search may find, applied before it ranks: what is left out takes no place of what is admitted.
-
-    `tenant_keys` are those that a chunk may have, None where any will do. `attributes` are `key=value`s that a chunk
-    must have, all of them.
-    """
-
-    tenant_keys: tuple[str, ...] | None
-    attributes: tuple[str, ...]
-
-
-class SearchEngine(Protocol):
-    """What holds the generations. `SearchIndex` has checked what it is asked, and maps what it raises.
-
-    Searches return None where there is no such generation; everything else is only asked about those that there are.
-    """
-
-    @property
-    def name(self) -> str:
-        """What it is called, for messages."""
-
-    @property
-    def location(self) -> str:
-        """Where the generations are, for messages."""
-
-    @property
-    def settings(self) -> Mapping[str, str]:
-        """What shapes the search results (engine, analyzer, layout): part of a generation's identity."""
-
-    def errors(self) -> tuple[type[Exception], ...]:
-        """Return what its client raises."""
-
-    def create(self, state: GenerationState) -> None:
-        """Create an empty physical index."""
-
-    def add(self, generation: str, chunks: Sequence[Chunk], vectors: Vectors) -> None:
-        """Add chunks with their vectors."""
-
-    def seal(self, state: GenerationState) -> None:
-        """Build or refresh the vector and keyword indexes so that searches see all chunks, and mark it finished."""
-
-    def state(self, generation: str) -> GenerationState | None:
-        """Return what is known of a generation."""
-
-    def states(self) -> Iterable[GenerationState]:
-        """Return what is known of every generation, in any order."""
-
-    def count(self, generation: str) -> int:
-        """Return how many chunks a generation holds, those just added included."""
-
-    def vector_search(
-        self, generation: str, vector: NDArray[np.float32], *, only: SearchFilter, limit: int
-    ) -> list[Hit] | None:
-        """Return the nearest chunks by cosine similarity, best first."""
-
-    def keyword_search(self, generation: str, words: str, *, only: SearchFilter, limit: int) -> list[Hit] | None:
-        """Return the best chunks by BM25, best first; `words` are not empty and hold no operators."""
-
-    def live_generation(self) -> str | None:
-        """Return the generation that the alias names."""
-
-    def alias_lock(self) -> AbstractContextManager[object]:
-        """Return what keeps others from moving the alias, where `move_alias` cannot see to it by itself."""
-
-    def move_alias(self, generation: str, *, expected: str | None) -> None:
-        """Point the alias at a generation; raises AliasMovedError where it does not name `expected` any more."""
-
-    def delete(self, generation: str) -> None:
-        """Remove a generation."""
-
-
-class SearchIndex:
+class SearchIndex(ABC):
     """Index generations of one engine. Thread-safe, and safe beside other processes.
 
-    Every method that names a generation, but `create_generation` and `state`, raises `UnknownGenerationError` where
-    there is none of that name.
+    Every method that names a generation, but `create_generation` and `state`, raises `SearchIndexError` where there is
+    none of that name. What an engine implements is only asked about generations that there are (but `_state` and the
+    searches, which return None for others), after the checks that all engines share.
     """
 
-    def __init__(self, engine: SearchEngine) -> None:
-        self._engine = engine
-        self._knowing_tenants: set[str] = set()
+    engine: ClassVar[str]
+    """What the engine is called in messages."""
+    location: str
+    """Where the generations are, for messages."""
 
     @property
+    @abstractmethod
     def settings(self) -> Mapping[str, str]:
-        """What shapes the search results: part of a generation's identity."""
-        return self._engine.settings
+        """What shapes the search results (engine, analyzer, layout): part of a generation's identity."""
 
     def create_generation(self, generation: str, *, dimension: int) -> None:
         """Create an empty physical index; an unfinished one of the same name is replaced.
 
         Raises:
             ValueError: If that is no name for a generation.
-            SealedGenerationError: If a finished generation of that name exists.
+            SearchIndexError: If a finished generation of that name exists.
         """
         if not _GENERATION_NAME.fullmatch(generation):
             raise ValueError(
@@ -134,17 +55,15 @@ class SearchIndex:
             )
         state = self.state(generation)
         if state is not None and state.sealed:
-            raise SealedGenerationError(
+            raise SearchIndexError(
                 f"the generation {generation} is finished and must not change: delete it first, or use it as it is"
             )
         created_at = int(datetime.now(UTC).timestamp() * 1000)
         with self._asking(f"creating {generation}"):
             if state is not None:
-                self._engine.delete(generation)
-            self._engine.create(
-                GenerationState(
-                    generation=generation, dimension=dimension, sealed=False, created_at=created_at, knows_tenants=True
-                )
+                self._delete(generation)
+            self._create(
+                GenerationState(generation=generation, dimension=dimension, sealed=False, created_at=created_at)
             )
 
     def add(self, generation: str, chunks: Sequence[Chunk], vectors: Vectors) -> None:
@@ -152,11 +71,11 @@ class SearchIndex:
 
         Raises:
             ValueError: If the vectors have another shape.
-            SealedGenerationError: If the generation is finished.
+            SearchIndexError: If the generation is finished.
         """
         state = self._known(generation)
         if state.sealed:
-            raise SealedGenerationError(f"the generation {generation} is finished: nothing can be added to it")
+            raise SearchIndexError(f"the generation {generation} is finished: nothing can be added to it")
         if vectors.shape != (len(chunks), state.dimension):
             raise ValueError(
                 f"{len(chunks)} chunks for the generation {generation} of dimension {state.dimension} came with "
@@ -164,113 +83,80 @@ class SearchIndex:
             )
         if chunks:
             with self._asking(f"adding to {generation}"):
-                self._engine.add(generation, chunks, vectors)
+                self._add(generation, chunks, vectors)
 
     def seal(self, generation: str) -> None:
         """Finish a generation: searches see all its chunks from now on. A finished one stays as it is."""
         state = self._known(generation)
         if not state.sealed:
             with self._asking(f"sealing {generation}"):
-                self._engine.seal(state)
+                self._seal(state)
 
     def state(self, generation: str) -> GenerationState | None:
         """Return what is known of a generation, or None where there is none of that name."""
         if not _GENERATION_NAME.fullmatch(generation):
             return None
         with self._asking(f"describing {generation}"):
-            return self._engine.state(generation)
+            return self._state(generation)
 
     def count(self, generation: str) -> int:
         """Return how many chunks a generation holds, those just added by this object included."""
         self._known(generation)
         with self._asking(f"counting {generation}"):
-            return self._engine.count(generation)
+            return self._count(generation)
 
     def vector_search(
-        self,
-        generation: str,
-        vector: NDArray[np.float32],
-        *,
-        scope: TenantScope,
-        limit: int,
-        filters: Mapping[str, str] | None = None,
+        self, generation: str, vector: NDArray[np.float32], *, scope: TenantScope, limit: int
     ) -> list[Hit]:
         """Return the nearest chunks by cosine similarity, best first; the score is the engine's."""
-        only = self._filter(generation, scope, filters)
-        return self._found(generation, lambda: self._engine.vector_search(generation, vector, only=only, limit=limit))
+        return self._found(generation, lambda: self._vector_search(generation, vector, scope.admitted_keys(), limit))
 
-    def keyword_search(
-        self,
-        generation: str,
-        query: str,
-        *,
-        scope: TenantScope,
-        limit: int,
-        filters: Mapping[str, str] | None = None,
-    ) -> list[Hit]:
+    def keyword_search(self, generation: str, query: str, *, scope: TenantScope, limit: int) -> list[Hit]:
         """Return the best chunks by BM25, best first. Any text is a valid query; there are no operators."""
-        only = self._filter(generation, scope, filters)
         words = keyword_query(query)
         if not words:
             self._known(generation)
             return []
-        return self._found(generation, lambda: self._engine.keyword_search(generation, words, only=only, limit=limit))
+        return self._found(generation, lambda: self._keyword_search(generation, words, scope.admitted_keys(), limit))
 
     def generations(self) -> list[str]:
         """Return the names of all generations, unfinished ones included, oldest first."""
         with self._asking("listing its generations"):
-            states = sorted(self._engine.states(), key=lambda state: (state.created_at, state.generation))
+            states = sorted(self._states(), key=lambda state: (state.created_at, state.generation))
         return [state.generation for state in states]
 
     def live_generation(self) -> str | None:
         """Return the generation that the alias names, or None before the first swap."""
         with self._asking("reading the alias"):
-            return self._engine.live_generation()
+            return self._live_generation()
 
     def swap_live(self, generation: str, *, expected: str | None) -> None:
         """Point the alias at `generation` if it still names `expected`.
 
         Raises:
             AliasMovedError: If it names another one by now.
-            UnsealedGenerationError: If the generation was never finished.
-            TenantlessGenerationError: If it does not know tenants.
+            SearchIndexError: If the generation was never finished.
         """
-        with self._asking(f"moving the alias to {generation}"), self._engine.alias_lock():
-            state = self._known(generation)
-            if not state.sealed:
-                raise UnsealedGenerationError(
-                    f"the generation {generation} is not finished: seal it before it goes live"
-                )
-            if not state.knows_tenants:
-                raise TenantlessGenerationError(generation)
-            live = self._engine.live_generation()
+        with self._asking(f"moving the alias to {generation}"), self._alias_lock():
+            if not self._known(generation).sealed:
+                raise SearchIndexError(f"the generation {generation} is not finished: seal it before it goes live")
+            live = self._live_generation()
             if live != expected:
                 raise AliasMovedError(expected=expected, actual=live)
             if live != generation:
-                self._engine.move_alias(generation, expected=expected)
+                self._move_alias(generation, expected=expected)
 
     def delete_generation(self, generation: str) -> None:
         """Remove a physical generation.
 
         Raises:
-            LiveGenerationError: If it is the live one.
+            SearchIndexError: If it is the live one.
         """
-        with self._asking(f"deleting {generation}"), self._engine.alias_lock():
-            if self._engine.live_generation() == generation:
-                raise LiveGenerationError(
-                    f"the generation {generation} is live: swap to another one before you delete it"
-                )
+        with self._asking(f"deleting {generation}"), self._alias_lock():
+            if self._live_generation() == generation:
+                raise SearchIndexError(f"the generation {generation} is live: swap to another one before you delete it")
             self._known(generation)
-            self._engine.delete(generation)
-
-    def _filter(self, generation: str, scope: TenantScope, filters: Mapping[str, str] | None) -> SearchFilter:
-        keys = scope.admitted_keys()
-        # A generation that knew tenants once always does; in one that does not, a filter would match nothing.
-        if keys is not None and generation not in self._knowing_tenants:
-            if not self._known(generation).knows_tenants:
-                raise TenantlessGenerationError(generation)
-            self._knowing_tenants.add(generation)
-        return SearchFilter(tenant_keys=keys, attributes=_attributes(filters or {}))
+            self._delete(generation)
 
     def _found(self, generation: str, search: Callable[[], list[Hit] | None]) -> list[Hit]:
         with self._asking(f"searching {generation}"):
@@ -285,9 +171,9 @@ class SearchIndex:
             raise self._unknown(generation)
         return state
 
-    def _unknown(self, generation: str) -> UnknownGenerationError:
-        return UnknownGenerationError(
-            f"there is no generation {generation[:80]!r} in {self._engine.location}; there are "
+    def _unknown(self, generation: str) -> SearchIndexError:
+        return SearchIndexError(
+            f"there is no generation {generation[:80]!r} in {self.location}; there are "
             f"{', '.join(self.generations()) or 'none'}"
         )
 
@@ -298,15 +184,61 @@ class SearchIndex:
             yield
         except KnowledgeError:
             raise
-        except self._engine.errors() as error:
-            raise SearchIndexError(f"{self._engine.name} failed at {about}: {str(error)[:500]}") from error
+        except self._errors() as error:
+            raise SearchIndexError(f"{self.engine} failed at {about}: {str(error)[:500]}") from error
+
+    @abstractmethod
+    def _errors(self) -> tuple[type[Exception], ...]:
+        """Return what the engine's client raises."""
+
+    @abstractmethod
+    def _create(self, state: GenerationState) -> None: ...
+
+    @abstractmethod
+    def _add(self, generation: str, chunks: Sequence[Chunk], vectors: Vectors) -> None: ...
+
+    @abstractmethod
+    def _seal(self, state: GenerationState) -> None:
+        """Build or refresh the vector and keyword indexes so that searches see all chunks, and mark it finished."""
+
+    @abstractmethod
+    def _state(self, generation: str) -> GenerationState | None: ...
+
+    @abstractmethod
+    def _states(self) -> Iterable[GenerationState]: ...
+
+    @abstractmethod
+    def _count(self, generation: str) -> int: ...
+
+    @abstractmethod
+    def _vector_search(
+        self, generation: str, vector: NDArray[np.float32], tenant_keys: Sequence[str] | None, limit: int
+    ) -> list[Hit] | None:
+        """Search among chunks of these tenants, of all for None: the others take no place of what is admitted."""
+
+    @abstractmethod
+    def _keyword_search(
+        self, generation: str, words: str, tenant_keys: Sequence[str] | None, limit: int
+    ) -> list[Hit] | None:
+        """Search as `_vector_search` does; `words` are not empty and hold no operators."""
+
+    @abstractmethod
+    def _live_generation(self) -> str | None: ...
+
+    @abstractmethod
+    def _alias_lock(self) -> AbstractContextManager[object]:
+        """Return what keeps others from moving the alias, where `_move_alias` cannot see to it by itself."""
+
+    @abstractmethod
+    def _move_alias(self, generation: str, *, expected: str | None) -> None:
+        """Point the alias at a generation; raises AliasMovedError where it does not name `expected` any more."""
+
+    @abstractmethod
+    def _delete(self, generation: str) -> None: ...
 
 
 def indexed_fields(chunk: Chunk) -> dict[str, Any]:
-    """Return what an engine stores of a chunk beside its vector.
-
-    `keywords` is what keyword search reads, `tenant_key` and `attributes` what filters read.
-    """
+    """Return what an engine stores of a chunk beside its vector: `keywords` to search by, `tenant_key` to filter by."""
     return {
         "chunk_id": chunk.chunk_id,
         "document_id": chunk.document_id,
@@ -316,9 +248,4 @@ def indexed_fields(chunk: Chunk) -> dict[str, Any]:
         "content_hash": chunk.content_hash,
         "keywords": f"{chunk.title}\n{chunk.text}",
         "tenant_key": tenant_key(chunk.tenant),
-        "attributes": list(_attributes(chunk.metadata)),
     }
-
-
-def _attributes(metadata: Mapping[str, str]) -> tuple[str, ...]:
-    return tuple(f"{key}={value}" for key, value in sorted(metadata.items()))

@@ -28,14 +28,11 @@ class EmbeddingsCard:
     chunks_digest: str
 
 
-def read_chunks(store: SnapshotStore, *, tenantless: bool = False) -> list[Chunk]:
-    """Return the chunks of the knowledge, in the order of their documents.
-
-    `tenantless` also reads chunks that an earlier version wrote without a tenant: never for what is searched.
-    """
+def read_chunks(store: SnapshotStore) -> list[Chunk]:
+    """Return the chunks of the knowledge, in the order of their documents."""
     from mangaassist_assets.retrieval.chunking import parquet_to_chunks
 
-    return parquet_to_chunks(store.read(store.latest("knowledge_chunks"), CHUNKS_FILE), tenantless=tenantless)
+    return parquet_to_chunks(store.read(store.latest("knowledge_chunks"), CHUNKS_FILE))
 
 
 def read_vocabulary(store: SnapshotStore) -> Vocabulary:

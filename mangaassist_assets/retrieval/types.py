@@ -50,15 +50,30 @@ class GenerationState:
     """What an index knows about one of its generations.
 
     `sealed` is False while it is being built, and for ever where its builder was killed. `created_at` is in
-    milliseconds since the epoch (UTC). `knows_tenants` is False for one that an earlier version built, which can tell
-    no tenant from another.
+    milliseconds since the epoch (UTC).
     """
 
     generation: str
     dimension: int
     sealed: bool
     created_at: int
-    knows_tenants: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RetrievalRouting:
+    """How deep a query is searched: the input of the retrieval pipeline.
+
+    `keyword_candidates` of 0 leaves keyword search out. `rerank_candidates` is how many fused chunks become candidates,
+    which the reranker scores where there is one, and `selected_chunks` how many of those are used. The weights are
+    those of the searches in their fusion.
+    """
+
+    vector_candidates: int
+    keyword_candidates: int
+    rerank_candidates: int
+    selected_chunks: int
+    vector_weight: float = 1.0
+    keyword_weight: float = 1.0
 
 
 class Embedder(Protocol):
@@ -79,31 +94,16 @@ class Embedder(Protocol):
 class PassageSearch(Protocol):
     """What the chatbot asks of a search index. Scores of keywords are BM25; any text is a valid query.
 
-    No search goes without a scope: what it does not admit is never found, and takes no place of what is. Every search
-    but one of all tenants raises `TenantlessGenerationError` on a generation that does not know tenants.
+    No search goes without a scope: what it does not admit is never found, and takes no place of what is.
     """
 
     def live_generation(self) -> str | None:
         """Return the generation in use, or None where there is none."""
 
     def vector_search(
-        self,
-        generation: str,
-        vector: NDArray[np.float32],
-        *,
-        scope: TenantScope,
-        limit: int,
-        filters: Mapping[str, str] | None = None,
+        self, generation: str, vector: NDArray[np.float32], *, scope: TenantScope, limit: int
     ) -> list[Hit]:
         """Return the nearest chunks by cosine similarity, best first."""
 
-    def keyword_search(
-        self,
-        generation: str,
-        query: str,
-        *,
-        scope: TenantScope,
-        limit: int,
-        filters: Mapping[str, str] | None = None,
-    ) -> list[Hit]:
+    def keyword_search(self, generation: str, query: str, *, scope: TenantScope, limit: int) -> list[Hit]:
         """Return the best chunks by their words, best first."""

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import polars as pl
 
+from mangaassist_assets.core.errors import OperatorError
 from mangaassist_assets.core.files import write_whole
 from mangaassist_assets.core.snapshots import SnapshotFolder, SnapshotStore, canonical_json
 from mangaassist_assets.privacy import is_pseudonym
@@ -32,7 +33,7 @@ _TRACE_LISTS = ("sources", "label_sources")
 _WORD = re.compile(rb"[0-9A-Za-z._:/-]+")
 
 
-class InvalidUserKeyError(ValueError):
+class InvalidUserKeyError(OperatorError, ValueError):
     """A key that no user can have."""
 
 
@@ -119,13 +120,8 @@ def erase_user(
 ) -> ErasureReport:
     """Erase a user, as far as that is not done yet.
 
-    Args:
-        user_key: The user's pseudonym.
-        requested_at: When it was asked for, ISO 8601 in UTC.
-        store: Keeps the request; its snapshots are searched, not changed.
-        feedback: Events of the user and about the user's traces are removed from it.
-        traces: The user's traces are deleted there, last: they name what else belongs to the user.
-        tables: Other ingestion tables, by name.
+    The store keeps the request, made at `requested_at` (ISO 8601 in UTC); its snapshots are searched, not changed. The
+    user's traces are deleted last: they name what else belongs to the user.
 
     Raises:
         InvalidUserKeyError: the key is no pseudonym.
@@ -192,7 +188,6 @@ def _names(path: UPath, user_key: str, trace_ids: frozenset[str]) -> bool:
 
 
 def _columns(path: UPath) -> pl.DataFrame:
-    """Return those columns of a stored table that name users or traces."""
     content = path.read_bytes()
     present = pl.read_parquet_schema(io.BytesIO(content))
     wanted = [name for name in (_USER_COLUMN, *_TRACE_COLUMNS, *_TRACE_LISTS) if name in present]

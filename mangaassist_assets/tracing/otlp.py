@@ -13,13 +13,14 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from mangaassist_assets.tracing.contract.names import SpanName, Tag
-from mangaassist_assets.tracing.contract.records import SpanRecord, SpanStatus, TraceRecord
+from mangaassist_assets.tracing.contract.records import SpanEvent, SpanRecord, SpanStatus, TraceRecord
 
 TRACES_PATH = "/v1/traces"
 EXPERIMENT_HEADER = "x-mlflow-experiment-id"
 
-_MLFLOW = "mlflow."
 STATUS_CODES: Mapping[SpanStatus, int] = {"UNSET": 0, "OK": 1, "ERROR": 2}
+_NO_ATTRIBUTE = "a span attribute cannot be a {}: use text, numbers, booleans or lists of them"
+_SCALARS = {bool: "boolValue", int: "intValue", float: "doubleValue", str: "stringValue"}
 _SPAN_TYPES: Mapping[str, str] = {
     SpanName.CHAT_TURN: "CHAIN",
     SpanName.RETRIEVE_CHUNKS: "RETRIEVER",
@@ -35,8 +36,12 @@ _SPAN_TYPES: Mapping[str, str] = {
 def otlp_request(traces: Iterable[TraceRecord]) -> bytes:
     """Return the body of one OTLP/HTTP request (`application/json`) with all spans of the traces."""
     spans = [_span(trace, span) for trace in traces for span in trace.spans]
-    body = {"resourceSpans": [{"resource": {"attributes": []}, "scopeSpans": [{"spans": spans}]}]}
-    return json.dumps(body, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode("utf-8", "replace")
+    return request_body(spans)
+
+
+def request_body(spans: list[dict[str, Any]]) -> bytes:
+    """Return the body of a request with spans as OTLP has them."""
+    return _json({"resourceSpans": [{"scopeSpans": [{"spans": spans}]}]}).encode("utf-8", "replace")
 
 
 def _span(trace: TraceRecord, span: SpanRecord) -> dict[str, Any]:
@@ -58,21 +63,22 @@ def _span(trace: TraceRecord, span: SpanRecord) -> dict[str, Any]:
         attributes |= _trace_attributes(trace, span)
     else:
         encoded["parentSpanId"] = span.parent_id
-    encoded["attributes"] = [
+    for key, value in span.attributes.items():
         # MLflow's own attributes may be any JSON, such as the token usage.
-        {"key": key, "value": any_value(value) if key.startswith(_MLFLOW) else _value(value)}
-        for key, value in attributes.items()
-    ]
+        if (value is None or isinstance(value, Mapping)) and not key.startswith("mlflow."):
+            raise TypeError(_NO_ATTRIBUTE.format(type(value).__name__))
+    encoded["attributes"] = key_values(attributes)
     if span.events:
-        encoded["events"] = [
-            {
-                "name": event.name,
-                "timeUnixNano": str(event.timestamp_ns),
-                "attributes": key_values(event.attributes),
-            }
-            for event in span.events
-        ]
+        encoded["events"] = encoded_events(span.events)
     return encoded
+
+
+def encoded_events(events: Iterable[SpanEvent]) -> list[dict[str, Any]]:
+    """Return the events of a span as OTLP has them."""
+    return [
+        {"name": event.name, "timeUnixNano": str(event.timestamp_ns), "attributes": key_values(event.attributes)}
+        for event in events
+    ]
 
 
 def _trace_attributes(trace: TraceRecord, root: SpanRecord) -> dict[str, object]:
@@ -98,23 +104,10 @@ def any_value(value: object) -> dict[str, Any]:
         return {"kvlistValue": {"values": key_values(value)}}
     if isinstance(value, list | tuple):
         return {"arrayValue": {"values": [any_value(item) for item in value]}}
-    return _value(value)
-
-
-def _value(value: object) -> dict[str, Any]:
-    if isinstance(value, bool):
-        return {"boolValue": value}
-    if isinstance(value, int):
-        return {"intValue": str(value)}
-    if isinstance(value, float):
-        return {"doubleValue": value}
-    if isinstance(value, str):
-        return {"stringValue": value}
-    if isinstance(value, list | tuple):
-        return {"arrayValue": {"values": [_value(item) for item in value]}}
-    raise TypeError(
-        f"a span attribute cannot be a {type(value).__name__}: use text, numbers, booleans or lists of them"
-    )
+    for kind, name in _SCALARS.items():
+        if isinstance(value, kind):
+            return {name: str(value) if name == "intValue" else value}
+    raise TypeError(_NO_ATTRIBUTE.format(type(value).__name__))
 
 
 def _json(value: object) -> str:

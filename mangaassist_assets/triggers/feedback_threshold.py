@@ -83,12 +83,8 @@ def decide(
 ) -> Decision:
     """Count all votes and say which bundles fire.
 
-    Args:
-        state: What the last decision left.
-        events: New thumbs of the stream, repeated ones or not.
-        on_traces: Traces that carry a thumb, by bundle.
-        traces: What the traces of `events` and of `state.remembered` say, by trace id and by response id.
-        config: The threshold.
+    `events` are new thumbs of the stream, repeated ones or not; `traces` has what their traces and those of
+    `state.remembered` say, by trace id and by response id.
     """
     new = list(events)
     counted = count_votes(on_traces, [*state.remembered, *new], traces, remember=config.remembered_events)

@@ -3,13 +3,16 @@
 A trace that carries a thumb is a vote, and is only counted. An event is remembered until the trace carries it as an
 event's, which is when it was recorded there: until then it adds a vote to a trace that has none, or changes that of a
 trace that says something else. So every thumb counts once, in whatever order its forms arrive.
+
+Not all traces are looked at every time. Nothing says which old traces got a late tag, so the whole history is counted
+again after a while, and whenever that is cheap, since there are few thumbs; what is new is counted always.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Annotated, Literal, NamedTuple
 
 from pydantic import Field
@@ -18,6 +21,12 @@ from mangaassist_assets.core.bundles import bundle_defect
 
 Thumb = Literal["thumbs_up", "thumbs_down"]
 Count = Annotated[int, Field(ge=0)]
+
+RECENT_MS = 24 * 60 * 60 * 1000
+"""A thumb comes minutes after its turn, rarely a day: traces of this age and younger are counted at every look."""
+COUNT_AGAIN_MS = 60 * 60 * 1000
+CHEAP = 1_000
+"""So few thumbs are counted afresh at every look."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,11 +110,8 @@ def count_votes(
 ) -> Counted:
     """Count the votes of all bundles.
 
-    Args:
-        on_traces: Traces that carry a thumb, by bundle.
-        pressed: Thumbs of the stream that may not be on their traces, new and remembered ones.
-        traces: What the traces of `pressed` say, by trace id and by response id.
-        remember: How many events are remembered at most.
+    `pressed` are thumbs of the stream that may not be on their traces, new and remembered ones; `traces` has what their
+    traces say, by trace id and by response id. At most `remember` events are remembered.
     """
     votes: dict[str, Votes] = defaultdict(Votes, on_traces)
     # What can be let go first: what changes nothing now, what counts for nobody yet, what counts.
@@ -147,7 +153,6 @@ def count_votes(
 def _newest(
     pressed: Iterable[PressedThumb], traces: Mapping[str, TraceVote]
 ) -> list[tuple[PressedThumb, TraceVote | None]]:
-    """Return the newest thumb of each trace, with what the trace says."""
     newest: dict[str, tuple[PressedThumb, TraceVote | None]] = {}
     for thumb in pressed:
         trace = traces.get(thumb.trace_id or "") or traces.get(thumb.response_id or "")
@@ -161,3 +166,56 @@ def _newest(
 
 def _by_time(pressed: Sequence[PressedThumb]) -> list[PressedThumb]:
     return sorted(pressed, key=lambda one: (one.time_ms, one.event_id))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ThumbOnTrace:
+    """A trace that carries a thumb: when it began (ms since the epoch, UTC), its bundle and the thumb."""
+
+    timestamp_ms: int
+    release_bundle: str
+    feedback: Thumb
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ThumbHistory:
+    """Votes of the traces that began until `until_ms`, as they were counted at `counted_ms`."""
+
+    until_ms: int = -1
+    counted_ms: int = 0
+    thumbs: int = 0
+    votes: Mapping[str, Votes] = field(default_factory=dict)
+
+
+def votes_on_traces(
+    history: ThumbHistory, thumbs_after: Callable[[int], Sequence[ThumbOnTrace]], *, now_ms: int
+) -> tuple[Mapping[str, Votes], ThumbHistory]:
+    """Return the votes of all traces by bundle, and the history to go on from.
+
+    `thumbs_after` gives the traces with a thumb that began after a time (ms since the epoch).
+    """
+    due = history.thumbs <= CHEAP or not 0 <= now_ms - history.counted_ms < COUNT_AGAIN_MS
+    if not due:
+        recent = thumbs_after(history.until_ms)
+        return _sum(history.votes, _count(recent)), history
+    found = thumbs_after(-1)
+    # A clock that runs ahead must not make all that is to come old.
+    newest = min(max((one.timestamp_ms for one in found), default=-1), now_ms)
+    until = newest - RECENT_MS
+    old = _count([one for one in found if one.timestamp_ms <= until])
+    recent_votes = _count([one for one in found if one.timestamp_ms > until])
+    return _sum(old, recent_votes), ThumbHistory(until_ms=until, counted_ms=now_ms, thumbs=len(found), votes=old)
+
+
+def _count(thumbs: Sequence[ThumbOnTrace]) -> dict[str, Votes]:
+    votes: dict[str, Votes] = defaultdict(Votes)
+    for one in thumbs:
+        votes[one.release_bundle] = votes[one.release_bundle].plus(one.feedback)
+    return dict(votes)
+
+
+def _sum(first: Mapping[str, Votes], second: Mapping[str, Votes]) -> dict[str, Votes]:
+    total: dict[str, Votes] = defaultdict(Votes, first)
+    for bundle, count in second.items():
+        total[bundle] = Votes(up=total[bundle].up + count.up, down=total[bundle].down + count.down)
+    return dict(total)

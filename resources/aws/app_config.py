@@ -13,6 +13,7 @@ import dagster as dg
 from pydantic import Field
 
 from mangaassist_assets.chatbot.configuration.profiles import APPLICATION, ENVIRONMENT, PROFILES
+from mangaassist_assets.core.errors import OperatorError
 from resources.aws.clients import AwsResource, error_code, poll_until
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ _DEPLOYMENTS_PER_PAGE = 50
 _HISTORY = 20
 
 
-class ConfigurationNotDeployedError(RuntimeError):
+class ConfigurationNotDeployedError(OperatorError, RuntimeError):
     """A document did not come into force."""
 
 

@@ -12,13 +12,15 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import dagster as dg
 from pydantic import Field, PrivateAttr
 
+from mangaassist_assets.core.errors import OperatorError
+
 if TYPE_CHECKING:
     import boto3
 
 T = TypeVar("T")
 
 
-class DeadlineExceededError(TimeoutError):
+class DeadlineExceededError(OperatorError, TimeoutError):
     """Something that was waited for did not happen in time."""
 
 

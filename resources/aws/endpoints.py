@@ -16,6 +16,7 @@ import dagster as dg
 from pydantic import Field
 
 from mangaassist_assets.chatbot.parts import StageError
+from mangaassist_assets.core.errors import OperatorError
 from mangaassist_assets.releases.deployment import EndpointDeployment, ServedVersion
 from resources.aws.clients import AwsResource, error_code, error_message, poll_until
 from resources.aws.endpoint_tags import TagError
@@ -35,7 +36,7 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 _NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9]|-(?=[A-Za-z0-9])){0,62}")
 
 
-class EndpointDeploymentError(RuntimeError):
+class EndpointDeploymentError(OperatorError, RuntimeError):
     """An endpoint does not serve the version it was asked to serve."""
 
 

@@ -8,7 +8,7 @@ from pydantic import Field
 from resources.aws.clients import AwsResource
 
 if TYPE_CHECKING:
-    from mangaassist_assets.labelling.judge_answers import IntentJudge
+    from mangaassist_assets.labelling.judge import IntentJudge
     from mangaassist_assets.mining.naming.model_names import ClusterNamer
     from mangaassist_assets.privacy import Vocabulary
     from resources.aws.bedrock_tools import BedrockToolModel

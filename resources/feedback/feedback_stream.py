@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 from pydantic import Field
 
+from mangaassist_assets.core.errors import OperatorError
 from mangaassist_assets.tracing.feedback.sources import FeedbackBatch
 from resources.aws.clients import AwsResource, poll_until
 
@@ -17,14 +18,12 @@ if TYPE_CHECKING:
 
     from mangaassist_assets.tracing.feedback.events import FeedbackRecord
 
-__all__ = ["FeedbackBatch", "FeedbackNotPublishedError", "KinesisFeedbackResource"]
-
 # Limits of PutRecords (Kinesis Data Streams API reference).
 _RECORDS_PER_PUT = 500
 _BYTES_PER_PUT = 5_000_000
 
 
-class FeedbackNotPublishedError(RuntimeError):
+class FeedbackNotPublishedError(OperatorError, RuntimeError):
     """Kinesis refused feedback events again and again."""
 
 
@@ -51,11 +50,16 @@ class KinesisFeedbackResource(dg.ConfigurableResource):  # type: ignore[type-arg
     def ensure_stream(self, *, shards: int = 1, timeout_s: float = 60.0) -> None:
         """Create the stream if there is none and wait until it is active. Meant for bootstrap."""
         kinesis = self._kinesis()
+
+        def is_active() -> bool | None:
+            summary = kinesis.describe_stream_summary(StreamName=self.stream_name)["StreamDescriptionSummary"]
+            return summary["StreamStatus"] == "ACTIVE" or None
+
         # In use means that somebody made it before, which is what was asked for.
         with contextlib.suppress(kinesis.exceptions.ResourceInUseException):
             kinesis.create_stream(StreamName=self.stream_name, ShardCount=shards)
         poll_until(
-            lambda: self._status() == "ACTIVE" or None,
+            is_active,
             what=f"Kinesis stream {self.stream_name} to become ACTIVE",
             timeout_s=timeout_s,
             interval_s=0.5,
@@ -82,10 +86,8 @@ class KinesisFeedbackResource(dg.ConfigurableResource):  # type: ignore[type-arg
         if self.delivery_url is not None:
             from resources.feedback.firehose_delivery import DeliveredFeedback
 
-            delivered = DeliveredFeedback(
-                self.aws.client("s3"), self.delivery_url, overlap_hours=self.delivery_overlap_hours
-            )
-            return delivered.read_new(cursor, limit)
+            client, overlap = self.aws.client("s3"), self.delivery_overlap_hours
+            return DeliveredFeedback(client, self.delivery_url, overlap_hours=overlap).read_new(cursor, limit)
         from resources.feedback.kinesis_shards import ShardReader
 
         return ShardReader(self._kinesis(), self.stream_name).read(cursor, limit)
@@ -93,11 +95,6 @@ class KinesisFeedbackResource(dg.ConfigurableResource):  # type: ignore[type-arg
     def _kinesis(self) -> "KinesisClient":
         client: KinesisClient = self.aws.client("kinesis")
         return client
-
-    def _status(self) -> str:
-        return self._kinesis().describe_stream_summary(StreamName=self.stream_name)["StreamDescriptionSummary"][
-            "StreamStatus"
-        ]
 
     def _put(self, entries: list[dict[str, Any]]) -> None:
         last = ""

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+from mangaassist_assets.core.errors import OperatorError
 from mangaassist_assets.tracing.feedback.events import FeedbackEvent, FeedbackRejectedError, parse_feedback
 from mangaassist_assets.tracing.feedback.sources import FeedbackBatch, RejectedRecord
 from resources.aws.clients import error_code
@@ -41,7 +42,7 @@ _FIRST_YEAR = 2000
 _REJECTS_PER_OBJECT = 1_000
 
 
-class DeliveryUrlError(ValueError):
+class DeliveryUrlError(OperatorError, ValueError):
     """The configured place of delivered feedback is no S3 URL."""
 
 

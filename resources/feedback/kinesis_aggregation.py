@@ -7,13 +7,11 @@ record format"). Only the data of the user records is read; partition keys and t
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
 
 _MAGIC = b"\xf3\x89\x9a\xc2"
 _DIGEST_BYTES = 16
 _RECORDS_FIELD = 3
 _DATA_FIELD = 3
-_VARINT, _FIXED64, _LENGTH, _FIXED32 = 0, 1, 2, 5
 
 
 class AggregationError(ValueError):
@@ -43,37 +41,13 @@ def user_records(data: bytes) -> list[bytes] | None:
     return found
 
 
-def _fields(message: bytes) -> Iterator[tuple[int, bytes | int]]:
-    """Yield number and value of each field of a Protocol Buffers message."""
-    position = 0
-    while position < len(message):
-        key, position = _varint(message, position)
-        number, wire_type = key >> 3, key & 7
-        value: bytes | int
-        if wire_type == _VARINT:
-            value, position = _varint(message, position)
-        elif wire_type in (_LENGTH, _FIXED64, _FIXED32):
-            if wire_type == _LENGTH:
-                length, position = _varint(message, position)
-            else:
-                length = 8 if wire_type == _FIXED64 else 4
-            if position + length > len(message):
-                raise AggregationError("an aggregated record that ends inside a field")
-            value = message[position : position + length]
-            position += length
-        else:
-            raise AggregationError("an aggregated record with a field of an unknown kind")
-        yield number, value
+def _fields(message: bytes) -> list[tuple[int, object]]:
+    """Return number and value of each field of a Protocol Buffers message: all are unknown to one without fields."""
+    from google.protobuf.empty_pb2 import Empty  # type: ignore[import-untyped]
+    from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+    from google.protobuf.unknown_fields import UnknownFieldSet  # type: ignore[import-untyped]
 
-
-def _varint(message: bytes, position: int) -> tuple[int, int]:
-    value = 0
-    for shift in range(0, 70, 7):
-        if position >= len(message):
-            break
-        byte = message[position]
-        position += 1
-        value |= (byte & 0x7F) << shift
-        if not byte & 0x80:
-            return value, position
-    raise AggregationError("an aggregated record that ends inside a number")
+    try:
+        return [(field.field_number, field.data) for field in UnknownFieldSet(Empty.FromString(message))]
+    except DecodeError as error:
+        raise AggregationError("an aggregated record that is damaged, though its digest matches") from error

@@ -26,14 +26,13 @@ from urllib.parse import unquote, urlsplit
 
 from mangaassist_assets.models.artifacts import ArtifactMismatchError, verify_artifact
 from resources.mlflow.registry import ARTIFACT_TAG
+from resources.mlflow.rest import all_pages
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import LoggedModel
     from mlflow.models import ModelSignature
     from pandas import DataFrame  # type: ignore[import-untyped]
-
-    from resources.mlflow.runs import TrainingRun
 
 KIND_TAG = "artifact_kind"
 
@@ -58,14 +57,14 @@ class LoggedArtifact:
 
 
 def log_model(
-    run: TrainingRun,
+    client: MlflowClient,
     directory: Path,
     *,
+    experiment_id: str,
+    run_id: str,
     kind: str,
     digest: str,
-    name: str = "model",
-    card: str = "",
-    schemas: Mapping[str, bytes] | None = None,
+    beside: Mapping[str, bytes],
 ) -> LoggedArtifact:
     """Store a sealed artifact as a model of a run, or find the one that holds the same artifact already.
 
@@ -73,13 +72,13 @@ def log_model(
     registered. What was stored, but not registered before a process was killed, is found again.
 
     Args:
-        run: The open run that trained it.
+        client: Of the tracking server.
         directory: The sealed artifact.
+        experiment_id: The run's.
+        run_id: The open run that trained it.
         kind: Decides the signature.
         digest: Of the artifact; it is verified before anything is stored, and again by whoever loads the model.
-        name: Of the model among the run's.
-        card: The model's card, Markdown; it becomes README.md of the folder.
-        schemas: What the endpoint takes and answers, files by name, to be found beside the card.
+        beside: Further files of the folder by name: the model's card, what the endpoint takes and answers.
 
     Raises:
         ArtifactMismatchError: The artifact is not the one that was sealed.
@@ -87,29 +86,27 @@ def log_model(
     from mlflow.entities import LoggedModelOutput, LoggedModelStatus
 
     verify_artifact(directory, digest)
-    client = run.client
-    found = stored_model(client, run.experiment_id, kind=kind, digest=digest)
+    found = stored_model(client, experiment_id, kind=kind, digest=digest)
     if found is None:
         model = client.create_logged_model(
-            run.experiment_id,
-            name=name,
-            source_run_id=run.run_id,
+            experiment_id,
+            name="model",
+            source_run_id=run_id,
             tags={ARTIFACT_TAG: digest, KIND_TAG: kind},
             params={"artifact_kind": kind},
             model_type=kind,
         )
         try:
-            beside = {**(schemas or {}), **({"README.md": card.encode()} if card else {})}
-            _upload(run, model, directory, kind=kind, digest=digest, beside=beside)
+            _upload(client, model, directory, kind=kind, digest=digest, beside=beside)
         except BaseException:
             _give_up(client, model)
             raise
         client.finalize_logged_model(model.model_id, LoggedModelStatus.READY)
         found = LoggedArtifact(model_id=model.model_id, uri=model.artifact_location, digest=digest)
-    outputs = client.get_run(run.run_id).outputs
+    outputs = client.get_run(run_id).outputs
     # MLflow refuses to note down the same output twice.
     if outputs is None or found.model_id not in {one.model_id for one in outputs.model_outputs}:
-        client.log_outputs(run.run_id, [LoggedModelOutput(found.model_id, step=0)])
+        client.log_outputs(run_id, [LoggedModelOutput(found.model_id, step=0)])
     return found
 
 
@@ -120,20 +117,18 @@ def stored_model(client: MlflowClient, experiment_id: str, *, kind: str, digest:
     """
     from mlflow.entities import LoggedModelStatus
 
-    token: str | None = None
-    while True:
-        page = client.search_logged_models(
+    models = all_pages(
+        lambda token: client.search_logged_models(
             [experiment_id],
             filter_string=f"tags.{ARTIFACT_TAG} = '{digest}' AND tags.{KIND_TAG} = '{kind}'",
             order_by=[{"field_name": "creation_timestamp", "ascending": True}],
             page_token=token,
         )
-        for model in page:
-            if model.status == LoggedModelStatus.READY and _holds(model, digest):
-                return LoggedArtifact(model_id=model.model_id, uri=model.artifact_location, digest=digest)
-        token = page.token
-        if not token:
-            return None
+    )
+    for model in models:
+        if model.status == LoggedModelStatus.READY and _holds(model, digest):
+            return LoggedArtifact(model_id=model.model_id, uri=model.artifact_location, digest=digest)
+    return None
 
 
 def save_model(
@@ -218,7 +213,7 @@ def input_example(kind: str) -> DataFrame | tuple[DataFrame, dict[str, int]]:
 
 
 def _upload(
-    run: TrainingRun, model: LoggedModel, directory: Path, *, kind: str, digest: str, beside: Mapping[str, bytes]
+    client: MlflowClient, model: LoggedModel, directory: Path, *, kind: str, digest: str, beside: Mapping[str, bytes]
 ) -> None:
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch) / "model"
@@ -227,13 +222,13 @@ def _upload(
             kind=kind,
             digest=digest,
             size_bytes=sum(path.stat().st_size for path in directory.rglob("*") if path.is_file()),
-            run_id=run.run_id,
+            run_id=model.source_run_id,
             model_id=model.model_id,
         )
         for name, content in beside.items():
             (folder / name).write_bytes(content)
-        run.client.log_model_artifacts(model.model_id, str(directory), ARTIFACT_FOLDER)
-        run.client.log_model_artifacts(model.model_id, str(folder))
+        client.log_model_artifacts(model.model_id, str(directory), ARTIFACT_FOLDER)
+        client.log_model_artifacts(model.model_id, str(folder))
 
 
 def _give_up(client: MlflowClient, model: LoggedModel) -> None:

@@ -16,6 +16,7 @@ from mangaassist_assets.models.registration.registry import (
     RegistryError,
     artifact_uri,
 )
+from resources.mlflow.rest import all_pages
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -53,8 +54,8 @@ class ModelRegistry:
             run_id: The run that trained it.
             artifact_uri: The folder that MLflow loads: the sealed artifact itself, or the folder around it.
             artifact_sha256: The digest of the sealed artifact.
-            tags: Of the version. They are written with it: a version is never there without them.
-            model_id: The MLflow model whose folder it is, see `mlflow_models.log_model`.
+            tags: Written with the version, which is never there without them.
+            model_id: The MLflow model whose folder it is, see `model_files.log_model`.
             artifact_path: Where in the folder the sealed artifact lies, None if the folder is it.
             description: Markdown that the version's page shows: the short form of its card. MLflow's databases take
                 5,000 characters; what is beyond is left out.
@@ -107,19 +108,14 @@ class ModelRegistry:
 
     def by_artifact(self, name: str, artifact_sha256: str) -> ModelVersion | None:
         """Return the oldest version whose artifact has this digest."""
-        found = [item for item in self.versions(name) if item.artifact_sha256 == artifact_sha256]
-        return found[0] if found else None
+        return next((item for item in self.versions(name) if item.artifact_sha256 == artifact_sha256), None)
 
     def versions(self, name: str) -> list[ModelVersion]:
         """Return all versions of a model, oldest first; an unknown model has none."""
-        found: list[ModelVersion] = []
-        token: str | None = None
-        while True:
-            page = self._client.search_model_versions(f"name='{name}'", max_results=200, page_token=token)
-            found += [_version(item) for item in page]
-            token = page.token
-            if not token:
-                return sorted(found, key=lambda item: int(item.version))
+        found = all_pages(
+            lambda token: self._client.search_model_versions(f"name='{name}'", max_results=200, page_token=token)
+        )
+        return sorted(map(_version, found), key=lambda item: int(item.version))
 
     def by_alias(self, name: str, alias: str) -> ModelVersion | None:
         """Return the version an alias names, or None where there is no such model or alias."""

@@ -2,11 +2,34 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 if TYPE_CHECKING:
     import requests
     from mlflow import MlflowClient
+
+_Found = TypeVar("_Found", covariant=True)  # noqa: PLC0105 - of the page above all
+
+
+class Page(Protocol[_Found]):
+    """One page of what MLflow's client finds."""
+
+    token: str | None
+
+    def __iter__(self) -> Iterator[_Found]:
+        """Yield what is on the page."""
+
+
+def all_pages(search: Callable[[str | None], Page[_Found]]) -> Iterator[_Found]:
+    """Yield what all pages of a search hold; `search` takes the token of a page, None for the first."""
+    token: str | None = None
+    while True:
+        page = search(token)
+        yield from page
+        token = page.token
+        if not token:
+            return
 
 
 class SendRequest(Protocol):

@@ -16,6 +16,7 @@ from resources.mlflow.live_metrics import LiveMetrics, metric_sender
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+    from mlflow.entities import RunInfo
 
     from resources.mlflow.model_files import LoggedArtifact
 
@@ -26,7 +27,6 @@ _DATASET_DIGEST = 36
 # By this tag MLflow's page finds tables.
 _TABLES_TAG = "mlflow.loggedArtifacts"
 _DRAIN_SECONDS = 15.0
-_LIVE_INTERVAL_SECONDS = 5.0
 
 
 class TrackingServerAwayError(RuntimeError):
@@ -36,22 +36,12 @@ class TrackingServerAwayError(RuntimeError):
 class TrainingRun:
     """An open MLflow run."""
 
-    def __init__(
-        self,
-        client: MlflowClient,
-        run_id: str,
-        artifact_uri: str,
-        *,
-        experiment_id: str,
-        report: Callable[[str], None],
-        live_interval_s: float = _LIVE_INTERVAL_SECONDS,
-    ) -> None:
+    def __init__(self, client: MlflowClient, info: RunInfo, *, report: Callable[[str], None]) -> None:
         self.client = client
-        self.run_id = run_id
-        self.artifact_uri = artifact_uri
-        self.experiment_id = experiment_id
+        self.run_id: str = info.run_id
+        self.artifact_uri: str = info.artifact_uri
+        self.experiment_id: str = info.experiment_id
         self._report = report
-        self._live_interval_s = live_interval_s
         self._live: LiveMetrics | None = None
         self._tables: list[str] = []
 
@@ -72,9 +62,7 @@ class TrainingRun:
         A server that does not answer is reported once; what it missed is sent when it is back.
         """
         if self._live is None:
-            self._live = LiveMetrics(
-                metric_sender(self.client, self.run_id), report=self._report, interval_s=self._live_interval_s
-            )
+            self._live = LiveMetrics(metric_sender(self.client, self.run_id), report=self._report)
         self._live.log(figures, step=step)
 
     def set_tags(self, tags: Mapping[str, str]) -> None:
@@ -109,12 +97,27 @@ class TrainingRun:
         self.set_tags({_TABLES_TAG: json.dumps([{"path": name, "type": "table"} for name in self._tables])})
 
     def log_model(
-        self, directory: Path, *, kind: str, digest: str, card: str, schemas: Mapping[str, bytes]
+        self, directory: Path, *, kind: str, digest: str, card: str = "", schemas: Mapping[str, bytes] | None = None
     ) -> LoggedArtifact:
-        """Store a sealed artifact as a model of the run, or find the one that holds the same artifact already."""
+        """Store a sealed artifact as a model of the run, or find the one that holds the same artifact already.
+
+        `card` is Markdown and becomes README.md of the model's folder; `schemas` are the files that say what its
+        endpoint takes and answers, by name.
+
+        Raises:
+            ArtifactMismatchError: The artifact is not the one that was sealed.
+        """
         from resources.mlflow.model_files import log_model
 
-        return log_model(self, directory, kind=kind, digest=digest, card=card, schemas=schemas)
+        return log_model(
+            self.client,
+            directory,
+            experiment_id=self.experiment_id,
+            run_id=self.run_id,
+            kind=kind,
+            digest=digest,
+            beside={**(schemas or {}), **({"README.md": card.encode()} if card else {})},
+        )
 
     def drain(self) -> int:
         """Send the live metrics that still wait; return how many are not stored."""
@@ -133,54 +136,35 @@ def training_run(
     *,
     tags: Mapping[str, str],
     params: Mapping[str, object],
-    dataset: DatasetInput | None,
-    report: Callable[[str], None] | None = None,
-    live_interval_s: float = _LIVE_INTERVAL_SECONDS,
+    dataset: DatasetInput | None = None,
+    report: Callable[[str], None] = lambda _: None,
 ) -> Iterator[TrainingRun]:
-    """Open a run; it ends FINISHED, or FAILED where the body raises.
+    """Open a run with tags, parameters and dataset; it ends FINISHED, or FAILED where the body raises.
 
-    Args:
-        client: Of the tracking server.
-        experiment_id: Whose run.
-        name: Of the run.
-        tags: Of the run.
-        params: Its parameters, logged as text.
-        dataset: What it is trained on.
-        report: Told in words when live metrics cannot be stored.
-        live_interval_s: Seconds between two batches of live metrics.
+    `report` is called with a message when live metrics cannot be stored.
 
     Raises:
         TrackingServerAwayError: The run's end could not be written. An error of the body is raised instead, if any.
     """
     from mlflow.entities import Param, RunTag
 
-    report_trouble = report or _report_nothing
-    run = client.create_run(experiment_id, run_name=name, tags=dict(tags))
-    run_id = run.info.run_id
-    opened = TrainingRun(
-        client,
-        run_id,
-        run.info.artifact_uri,
-        experiment_id=experiment_id,
-        report=report_trouble,
-        live_interval_s=live_interval_s,
-    )
+    run = TrainingRun(client, client.create_run(experiment_id, run_name=name, tags=dict(tags)).info, report=report)
     try:
         client.log_batch(
-            run_id,
+            run.run_id,
             params=[Param(key, str(value)) for key, value in sorted(params.items())],
             tags=[RunTag(DATASET_TAG, dataset.sha256)] if dataset else [],
         )
         if dataset is not None:
-            _log_dataset(client, run_id, dataset)
-        yield opened
+            _log_dataset(client, run.run_id, dataset)
+        yield run
     except BaseException as error:
         try:
-            _end(client, opened, "FAILED", report_trouble)
+            _end(run, "FAILED", report)
         except TrackingServerAwayError as away:
             error.add_note(str(away))
         raise
-    _end(client, opened, "FINISHED", report_trouble)
+    _end(run, "FINISHED", report)
 
 
 def end_runs(client: MlflowClient, experiment_id: str, dagster_run_ids: Collection[str]) -> int:
@@ -188,22 +172,18 @@ def end_runs(client: MlflowClient, experiment_id: str, dagster_run_ids: Collecti
 
     Models whose files they were still storing become FAILED.
     """
+    from mlflow.entities import LoggedModelStatus
+
     ended = 0
     for dagster_run_id in dagster_run_ids:
         condition = f"attributes.status = 'RUNNING' and tags.dagster_run_id = '{dagster_run_id}'"
         for run in client.search_runs([experiment_id], condition):
             client.set_terminated(run.info.run_id, status="KILLED")
-            _end_models(client, experiment_id, run.info.run_id)
+            for model in client.search_logged_models([experiment_id], f"source_run_id = '{run.info.run_id}'"):
+                if model.status == LoggedModelStatus.PENDING:
+                    client.finalize_logged_model(model.model_id, LoggedModelStatus.FAILED)
             ended += 1
     return ended
-
-
-def _end_models(client: MlflowClient, experiment_id: str, run_id: str) -> None:
-    from mlflow.entities import LoggedModelStatus
-
-    for model in client.search_logged_models([experiment_id], f"source_run_id = '{run_id}'"):
-        if model.status == LoggedModelStatus.PENDING:
-            client.finalize_logged_model(model.model_id, LoggedModelStatus.FAILED)
 
 
 def log_metrics(
@@ -259,29 +239,24 @@ def _or_null(value: object) -> object:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def _end(client: MlflowClient, run: TrainingRun, status: str, report_trouble: Callable[[str], None]) -> None:
+def _end(run: TrainingRun, status: str, report: Callable[[str], None]) -> None:
     from mlflow.exceptions import MlflowException
 
     unsent = run.drain()
     try:
-        client.set_terminated(run.run_id, status=status)
+        run.client.set_terminated(run.run_id, status=status)
     except MlflowException as error:
         lost = run.close()
         raise TrackingServerAwayError(
             f"run {run.run_id} could not be ended as {status}, {lost} live metrics are not stored: the tracking server "
-            f"at {client.tracking_uri} does not answer. Start it and train again; the run stays RUNNING in its store"
+            f"at {run.client.tracking_uri} does not answer. Start it and train again; the run stays RUNNING in "
+            "its store"
         ) from error
     if unsent:
         # The server was away a moment ago and has answered since.
         run.drain()
     if lost := run.close():
-        report_trouble(
-            f"{lost} live metrics of run {run.run_id} were never stored: its curves have gaps, its end is complete"
-        )
-
-
-def _report_nothing(message: str) -> None:
-    del message
+        report(f"{lost} live metrics of run {run.run_id} were never stored: its curves have gaps, its end is complete")
 
 
 def _log_dataset(client: MlflowClient, run_id: str, dataset: DatasetInput) -> None:

@@ -6,7 +6,7 @@ mlflow is imported by the first call, never while definitions load.
 import logging
 import os
 import threading
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -18,11 +18,11 @@ from pydantic import Field, PrivateAttr
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-    from mangaassist_assets.models.registration.registry import DatasetInput, ModelVersion
+    from mangaassist_assets.models.registration.registry import ModelVersion
     from mangaassist_assets.tracing.contract.records import TraceRecord
     from mangaassist_assets.tracing.ingestion.trace_sources import BundleSightings, TraceSource
-    from resources.mlflow.assessments.thumbs import MlflowThumbs
-    from resources.mlflow.assessments.trace_reviewer import TraceReviewer
+    from resources.mlflow.assessments.feedback import MlflowThumbs
+    from resources.mlflow.assessments.reviews import TraceReviewer
     from resources.mlflow.registry import ModelRegistry
     from resources.mlflow.runs import TrainingRun
     from resources.mlflow.traces.sink import OtlpTraceSink
@@ -97,6 +97,10 @@ class MlflowResource(dg.ConfigurableResource):  # type: ignore[type-arg]
 
     # Traces
 
+    def traces(self) -> "tuple[MlflowClient, str]":
+        """Return the client and the id of the experiment of traces, which is how their readers and writers take it."""
+        return self.client(), self.ensure_experiment(self.traces_experiment)
+
     def read_traces(self, release_bundle: str) -> "Iterator[TraceRecord]":
         """Yield every trace of a bundle once, in the order they started, those still in progress included.
 
@@ -116,18 +120,17 @@ class MlflowResource(dg.ConfigurableResource):  # type: ignore[type-arg]
         """Return when the first trace of a bundle started (ms since the epoch), or None if it has none."""
         from mangaassist_assets.core.bundles import validate_bundle
 
-        bundle = validate_bundle(release_bundle)
-        first = self.trace_source().headers_after(None, limit=1, release_bundle=bundle)
+        first = self.trace_source().headers_after(None, limit=1, release_bundle=validate_bundle(release_bundle))
         return first[0].timestamp_ms if first else None
 
     def thumbs(self) -> "MlflowThumbs":
         """Return what counts the thumbs on the chatbot's traces."""
-        from resources.mlflow.assessments.thumbs import MlflowThumbs
-        from resources.mlflow.traces.trace_finder import MlflowTraceFinder
+        from resources.mlflow.assessments.feedback import MlflowThumbs
+        from resources.mlflow.traces.search import MlflowTraceFinder
 
         store = self._tracking_store() if self._reads_by_sql() else None
-        experiment_id = self.ensure_experiment(self.traces_experiment)
-        return MlflowThumbs(MlflowTraceFinder.of(self), store=store, experiment_id=experiment_id)
+        client, experiment_id = self.traces()
+        return MlflowThumbs(MlflowTraceFinder(client, experiment_id), store=store, experiment_id=experiment_id)
 
     def trace_source(self) -> "TraceSource":
         """Return where the chatbot's traces are read from, page by page.
@@ -141,12 +144,9 @@ class MlflowResource(dg.ConfigurableResource):  # type: ignore[type-arg]
         if self._reads_by_sql():
             from resources.mlflow.traces.sql_source import SqlTraceSource
 
-            return SqlTraceSource(
-                self._tracking_store(),
-                experiment_id,
-                experiment_name=self.traces_experiment,
-                tracking_uri=self._uri(),
-            )
+            name = self.traces_experiment
+            store = self._tracking_store()
+            return SqlTraceSource(store, experiment_id, experiment_name=name, tracking_uri=self._uri())
         from resources.mlflow.traces.rest_source import RestTraceSource
 
         return RestTraceSource(self.client(), experiment_id)
@@ -159,7 +159,7 @@ class MlflowResource(dg.ConfigurableResource):  # type: ignore[type-arg]
 
     def reviewer(self) -> "TraceReviewer":
         """Return what puts feedback and reviews on traces."""
-        from resources.mlflow.assessments.trace_reviewer import TraceReviewer
+        from resources.mlflow.assessments.reviews import TraceReviewer
 
         return TraceReviewer(self.client(), self.trace_source())
 
@@ -190,22 +190,13 @@ class MlflowResource(dg.ConfigurableResource):  # type: ignore[type-arg]
         self,
         name: str,
         *,
-        tags: Mapping[str, str],
-        params: Mapping[str, object],
-        dataset: "DatasetInput | None" = None,
         experiment: str | None = None,
-        report: Callable[[str], None] | None = None,
+        **run: Any,  # noqa: ANN401 - of `runs.training_run`
     ) -> "AbstractContextManager[TrainingRun]":
-        """Return a context manager of a run with tags, parameters and dataset; it ends FAILED where the body raises.
-
-        `report` is called with a message when live metrics cannot be stored.
-        """
+        """Return a context manager of a run of an experiment, by default that of training; see `runs.training_run`."""
         from resources.mlflow.runs import training_run
 
-        experiment_id = self.ensure_experiment(experiment or self.training_experiment)
-        return training_run(
-            self.client(), experiment_id, name, tags=tags, params=params, dataset=dataset, report=report
-        )
+        return training_run(self.client(), self.ensure_experiment(experiment or self.training_experiment), name, **run)
 
     def end_training_runs_of(self, dagster_run_ids: Collection[str]) -> int:
         """End what training runs of killed Dagster runs left RUNNING, as KILLED; returns how many there were."""
@@ -221,29 +212,9 @@ class MlflowResource(dg.ConfigurableResource):  # type: ignore[type-arg]
 
         return ModelRegistry(self.client())
 
-    def register_version(
-        self,
-        name: str,
-        *,
-        run_id: str,
-        artifact_uri: str,
-        artifact_sha256: str,
-        tags: Mapping[str, str],
-        model_id: str | None = None,
-        artifact_path: str | None = None,
-        description: str | None = None,
-    ) -> "ModelVersion":
-        """Register an artifact, or return the version that holds the same artifact already."""
-        return self.registry().register(
-            name,
-            run_id=run_id,
-            artifact_uri=artifact_uri,
-            artifact_sha256=artifact_sha256,
-            tags=tags,
-            model_id=model_id,
-            artifact_path=artifact_path,
-            description=description,
-        )
+    def register_version(self, name: str, **version: Any) -> "ModelVersion":  # noqa: ANN401 - of `register`
+        """Register an artifact, or return the version that holds the same one already; see `ModelRegistry.register`."""
+        return self.registry().register(name, **version)
 
     def set_alias(self, name: str, alias: str, version: str) -> bool:
         """Let an alias name a version; returns whether it named another one before."""

@@ -12,22 +12,14 @@ import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from mangaassist_assets.models.registration.registry import DatasetInput, ModelVersion, RegistryError
+from mangaassist_assets.models.registration.registry import ModelVersion, RegistryError
 from resources.mlflow.registry import MODEL_TAG, ModelRegistry
 from resources.mlflow.runs import log_metrics, log_png
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-VERDICT_TAG = "evaluation_verdict"
-AGAINST_TAG = "evaluated_against"
-EXAMPLES_TAG = "evaluation_examples"
-DATASET_TAG = "evaluation_dataset_sha256"
-SCORE_TAG = "evaluation_{metric}"
-
-DECISION_FILE = "decision.json"
-TABLE_FILE = "decision.md"
-CHART_FILE = "decision.png"
+    from mangaassist_assets.models.champion_challenger import Evaluation
 
 _UNUSUAL = re.compile(r"[^A-Za-z0-9_]+")
 
@@ -35,31 +27,19 @@ _UNUSUAL = re.compile(r"[^A-Za-z0-9_]+")
 def log_verdict(
     client: MlflowClient,
     challenger: ModelVersion,
+    evaluation: Evaluation,
     *,
-    champion_version: str,
-    verdict: str,
-    metric: str,
-    score: float,
-    examples: int,
     decision: Mapping[str, Any],
-    markdown: str,
     chart: bytes | None = None,
-    dataset: DatasetInput | None = None,
 ) -> str:
     """Log a gate's decision and return the folder of its files in the challenger's run.
 
     Args:
         client: Of the tracking server.
         challenger: Whose verdict it is.
-        champion_version: Of the same model, which it was measured against.
-        verdict: `pass`, `fail` or `insufficient_evidence`.
-        metric: What decided; `@` and the like become words in the tag's name.
-        score: The challenger's mean of it.
-        examples: How many held-out examples.
+        evaluation: What was compared, by what metric, and the verdict with its table (Markdown).
         decision: All numbers, JSON values.
-        markdown: The same for a person.
         chart: The same as a picture.
-        dataset: The held-out examples; the challenger's metrics are shown with it.
 
     Raises:
         RegistryError: The challenger has no run to keep the decision with.
@@ -70,26 +50,22 @@ def log_verdict(
             "trained it"
         )
     run_id = challenger.run_id
-    folder = f"evaluation/against-version-{champion_version}"
+    folder = f"evaluation/against-version-{evaluation.champion_version}"
     content = json.dumps(decision, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False)
-    client.log_text(run_id, content + "\n", f"{folder}/{DECISION_FILE}")
-    client.log_text(run_id, markdown, f"{folder}/{TABLE_FILE}")
+    client.log_text(run_id, content + "\n", f"{folder}/decision.json")
+    client.log_text(run_id, evaluation.table, f"{folder}/decision.md")
     if chart is not None:
-        log_png(client, run_id, chart, f"{folder}/{CHART_FILE}")
-    figure = metric_name(metric)
+        log_png(client, run_id, chart, f"{folder}/decision.png")
+    figure, score = metric_name(evaluation.metric), evaluation.challenger_score
     if math.isfinite(score):
-        log_metrics(client, run_id, {f"test_{figure}": score}, model_id=challenger.tags.get(MODEL_TAG), dataset=dataset)
-    ModelRegistry(client).set_tags(
-        challenger.name,
-        challenger.version,
-        {
-            SCORE_TAG.format(metric=figure): f"{score:.4f}",
-            EXAMPLES_TAG: str(examples),
-            AGAINST_TAG: champion_version,
-            **({DATASET_TAG: dataset.sha256} if dataset else {}),
-            VERDICT_TAG: verdict,
-        },
-    )
+        log_metrics(client, run_id, {f"test_{figure}": score}, model_id=challenger.tags.get(MODEL_TAG))
+    tags = {
+        f"evaluation_{figure}": f"{score:.4f}",
+        "evaluation_examples": str(evaluation.test_examples),
+        "evaluated_against": evaluation.champion_version,
+        "evaluation_verdict": evaluation.verdict,
+    }
+    ModelRegistry(client).set_tags(challenger.name, challenger.version, tags)
     return folder
 
 

@@ -29,11 +29,10 @@ class LanceDbSearchResource(SearchResource):
 
     def index(self) -> "SearchIndex":
         """Return the index; it opens nothing before it is used, and keeps open what it used."""
-        from mangaassist_assets.retrieval.search_index import SearchIndex
-        from resources.search.lancedb_engine import LanceDbEngine
+        from resources.search.lancedb_index import LanceDbIndex
 
         if self._index is None:
-            self._index = SearchIndex(LanceDbEngine(Path(self.path)))
+            self._index = LanceDbIndex(Path(self.path))
         return self._index
 
 
@@ -71,9 +70,7 @@ class OpenSearchResource(SearchResource):
         Raises:
             ValueError: If the settings contradict each other.
         """
-        from mangaassist_assets.retrieval.search_index import SearchIndex
-        from resources.search.opensearch_client import connect
-        from resources.search.opensearch_engine import OpenSearchEngine, OpenSearchLayout
+        from resources.search.opensearch_index import OpenSearchIndex, OpenSearchLayout, connect
 
         if self._index is None:
             client = connect(
@@ -88,6 +85,7 @@ class OpenSearchResource(SearchResource):
             layout = OpenSearchLayout(
                 alias=self.alias, engine=self.engine, serverless=self.serverless, replicas=self.replicas
             )
-            engine = OpenSearchEngine(client, layout=layout, visibility_timeout_seconds=self.visibility_timeout_seconds)
-            self._index = SearchIndex(engine)
+            self._index = OpenSearchIndex(
+                client, layout=layout, visibility_timeout_seconds=self.visibility_timeout_seconds
+            )
         return self._index

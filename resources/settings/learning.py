@@ -67,13 +67,4 @@ class LearningResource(dg.ConfigurableResource):  # type: ignore[type-arg]
 
     def gate(self) -> GateConfig:
         """Return what the gate counts as proof."""
-        return GateConfig(
-            alpha=self.alpha,
-            power=self.power,
-            slice_margin=self.slice_margin,
-            known_margin=self.known_margin,
-            calibration_margin=self.calibration_margin,
-            scope_margin=self.scope_margin,
-            max_latency_ratio=self.max_latency_ratio,
-            max_size_ratio=self.max_size_ratio,
-        )
+        return GateConfig(**self.model_dump(exclude={"base_models"}))

@@ -5,10 +5,12 @@ from pathlib import Path
 import dagster as dg
 from pydantic import Field
 
+from mangaassist_assets.core.errors import OperatorError
+
 _BYTES = 32
 
 
-class PseudonymKeyError(ValueError):
+class PseudonymKeyError(OperatorError, ValueError):
     """There is no usable pseudonym key; the message says what to do and never holds a part of the key."""
 
 

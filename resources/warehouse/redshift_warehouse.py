@@ -22,12 +22,10 @@ from mangaassist_assets.reporting.warehouse.tables import (
     BUNDLE_LOADS,
     BUNDLE_TABLES,
     Table,
-    add_column_statements,
     create_statement,
     delete_statement,
     erase_statements,
     insert_statement,
-    probe_statement,
 )
 from mangaassist_assets.reporting.warehouse.types import WarehouseError
 from resources.aws.clients import AwsResource, DeadlineExceededError, error_code, error_message, poll_until
@@ -104,12 +102,6 @@ class RedshiftWarehouse:
         held = self.query(LOADED, {"release_bundle": release_bundle}).rows()
         if held and held[0][0] == digest:
             return False
-        # What was loaded under another definition of the tables has another digest: only then may a column be missing.
-        late = [
-            one for table in tables for one in add_column_statements(table, self.query(probe_statement(table)).columns)
-        ]
-        if late:
-            self._run(late, token=None)
         number = int(held[0][1]) + 1 if held else 1
         keys = {table: self._key(release_bundle, table, digest) for table in tables}
         try:

@@ -102,11 +102,9 @@ class DuckDbWarehouse:
         from mangaassist_assets.reporting.warehouse.tables import (
             BUNDLE_LOADS,
             BUNDLE_TABLES,
-            add_column_statements,
             create_statement,
             delete_statement,
             insert_statement,
-            probe_statement,
         )
 
         bundle = {"release_bundle": validate_bundle(release_bundle)}
@@ -119,10 +117,6 @@ class DuckDbWarehouse:
             if held is not None and held[0] == digest:
                 return False
             connection.begin()
-            for table in tables:
-                present = [column[0] for column in connection.execute(probe_statement(table)).description]
-                for statement in add_column_statements(table, present):
-                    connection.execute(statement)
             for table, frame in tables.items():
                 connection.execute(dollar_parameters(delete_statement(table)), bundle)
                 connection.register("incoming", frame.to_arrow())

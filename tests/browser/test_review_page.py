@@ -8,12 +8,12 @@ from uuid import uuid4
 
 import pytest
 
-from mangaassist_assets.tracing.reading.turn_reader import read_turns
 from resources.mlflow.assessments.review_queues import MlflowReviewQueues, queue_name
 from resources.mlflow.tracking import MlflowResource
 from tests.browser.test_dagster_page import CHROMIUM, FLAGS
 from tests.support.feedback_events import BUNDLE, store_traces
 from tests.support.trace_source import chat_trace
+from tests.support.turn_reading import read_turns
 
 pytestmark = [pytest.mark.browser, pytest.mark.integration, pytest.mark.usefixtures("stand_ins_environment")]
 
@@ -38,7 +38,7 @@ def test_a_reviewers_answer_in_mlflow_is_the_expected_intent_of_the_turn(page):
     for number, key in enumerate(keys):
         message = f"where is my parcel {number}"
         store_traces(mlflow, chat_trace(key, 1_774_000_000_000 + number, BUNDLE, message=message))
-    queues = MlflowReviewQueues.of(mlflow)
+    queues = MlflowReviewQueues(*mlflow.traces(), traces_url=mlflow.traces_url())
     published = queues.publish(BUNDLE, keys, intents=["gift_card", "order_status"], reviewed={})
     page.goto(published.url)
     page.get_by_text(queue_name(BUNDLE)).first.wait_for()

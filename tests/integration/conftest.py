@@ -12,9 +12,10 @@ import pytest
 
 from mangaassist_assets.local.home import Home
 from mangaassist_assets.local.supervisor import Supervisor
+from tests.support.bootstrapped import bootstrapped_home
 from tests.support.command_line import Production, Ran, production, run_apart, run_here
 from tests.support.sentiment_platform import sentiment_package, sentiment_platform
-from tests.support.tiny_store import BUNDLE, TinyStore, write_tiny_store
+from tests.support.tiny_store import BUNDLE, TinyStore
 
 __all__ = ["sentiment_package", "sentiment_platform"]
 
@@ -38,29 +39,23 @@ class LoopedStore:
 @pytest.fixture(scope="session")
 def looped_store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LoopedStore]:
     """Bootstrap, traffic, the loop without and with deployment, the loop again, by the command line."""
-    folder = tmp_path_factory.mktemp("looped-store")
-    store = write_tiny_store(folder / "handed-in")
-    home = folder / "home"
+    start = bootstrapped_home(tmp_path_factory, "cli")
+    store, home = start.store, start.home
     bundle = ("--release-bundle", BUNDLE)
     traffic = ("simulate", "--utterances", store.traffic, *bundle, "--label-rate", "1", "--feedback-noise", "0")
     steps: dict[str, tuple[str | Path, ...]] = {
-        "loop before bootstrap": ("loop", *bundle),
-        "simulate before bootstrap": traffic,
-        "evaluate before bootstrap": ("evaluate", "intent", "--data", store.unseen),
-        "bootstrap": ("bootstrap", "--training", store.training, "--knowledge", store.knowledge, "--json"),
         "simulate": (*traffic, "--json"),
         "loop --no-deploy": ("loop", *bundle, "--no-deploy", "--json"),
         "loop": ("loop", *bundle, "--json"),
         "loop again": ("loop", *bundle, "--json"),
     }
-    ran: dict[str, Ran] = {}
-    after: dict[str, Production] = {}
+    ran = dict(start.ran)
     with Supervisor(Home.open(home)) as supervisor:
+        after = {"bootstrap": production(supervisor)}
         for name, arguments in steps.items():
             # The one that trains most in a process of its own: what bypasses Python's standard output counts as well.
             apart = name == "loop --no-deploy"
             ran[name] = run_apart(home, *arguments) if apart else run_here(home, *arguments)
-            if "before" not in name:
-                assert ran[name].code == 0, f"{name} failed:\n{ran[name].stderr}"
-                after[name] = production(supervisor)
+            assert ran[name].code == 0, f"{name} failed:\n{ran[name].stderr}"
+            after[name] = production(supervisor)
         yield LoopedStore(supervisor=supervisor, store=store, home=home, ran=ran, after=after)

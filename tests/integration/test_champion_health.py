@@ -11,7 +11,7 @@ import pytest
 from mangaassist_assets.assets.champion_health import build_champion_health_asset
 from mangaassist_assets.assets.common import as_failure
 from mangaassist_assets.assets.promotion import ChampionConfig, champion_result, requested_override
-from mangaassist_assets.checks.champion import build_champion_check
+from mangaassist_assets.checks.production import build_champion_check
 from mangaassist_assets.core.snapshots import canonical_json
 from mangaassist_assets.jobs import CHAMPION_EVALUATION
 from mangaassist_assets.models.pipelines import INTENT

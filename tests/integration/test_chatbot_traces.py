@@ -31,7 +31,6 @@ from mangaassist_assets.models.registration.registry import DatasetInput
 from mangaassist_assets.tracing.contract.records import TraceRecord
 from mangaassist_assets.tracing.contract.turns import ChatTurn
 from mangaassist_assets.tracing.feedback.events import FeedbackRecord
-from mangaassist_assets.tracing.reading.turn_reader import parse_turn, read_turns
 from resources.aws.app_config import AppConfigResource, ConfigurationNotDeployedError
 from resources.aws.clients import AwsResource
 from resources.aws.endpoints import EndpointDeploymentError, EndpointInvocationError, SageMakerResource
@@ -41,6 +40,7 @@ from resources.mlflow.tracking import MlflowResource
 from tests.support.app_config_by_hand import past_this_code
 from tests.support.registry import log_directory
 from tests.support.store_chatbot import FixedConfiguration, MemorySink, MemoryStream, RuleEndpoint, store_chatbot
+from tests.support.turn_reading import parse_turn, read_turns
 
 pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("stand_ins_environment")]
 

@@ -88,12 +88,10 @@ def labelled(tmp_path_factory, demo, cache) -> StoreResource:
 
 
 @pytest.fixture(scope="module")
-def with_datasets(tmp_path_factory, labelled) -> StoreResource:
-    """A store in which both datasets are built as well; not to be changed."""
+def with_datasets(tmp_path_factory, labelled) -> tuple[StoreResource, list[dg.ExecuteInProcessResult]]:
+    """A store in which both datasets are built and checked as well, with the two runs; not to be changed."""
     resource = copy_of(labelled, tmp_path_factory.mktemp("built"))
-    for bundle in (FIRST, SECOND):
-        assert materialize(resource, bundle, checks=()).success
-    return resource
+    return resource, [materialize(resource, bundle) for bundle in (FIRST, SECOND)]
 
 
 def copy_of(resource: StoreResource, folder: Path) -> StoreResource:
@@ -113,12 +111,12 @@ def store(resource) -> SnapshotStore:
 
 @pytest.fixture
 def built_resource(with_datasets, tmp_path) -> StoreResource:
-    return copy_of(with_datasets, tmp_path)
+    return copy_of(with_datasets[0], tmp_path)
 
 
 @pytest.fixture
 def built(built_resource) -> pl.DataFrame:
-    return read_dataset(built_resource.snapshots(), "intent_dataset", SECOND)[0]
+    return read_dataset(built_resource.snapshots(), "intent_dataset", SECOND).frame
 
 
 def materialize(resource: StoreResource, bundle: str, *, asset=intent_dataset, checks=tuple(CHECKS), **config):
@@ -139,7 +137,7 @@ def verdicts(result) -> dict[str, dg.AssetCheckEvaluation]:
 
 
 def build(store: SnapshotStore, bundle: str, **options) -> pl.DataFrame:
-    return build_intent_version(store, bundle, config=IntentDatasetConfig(**options)).version.frame
+    return build_intent_version(store, bundle, config=IntentDatasetConfig(**options)).frame
 
 
 def test_every_check_is_blocking_and_partitioned():
@@ -150,15 +148,16 @@ def test_every_check_is_blocking_and_partitioned():
             assert spec.partitions_def == release_bundles
 
 
-def test_the_demos_bundles_pass_every_check(resource, store):
-    for bundle in (FIRST, SECOND):
-        result = materialize(resource, bundle)
+def test_the_demos_bundles_pass_every_check(with_datasets):
+    resource, results = with_datasets
+    store = resource.snapshots()
+    for result in results:
         assert result.success
         found = verdicts(result)
         assert set(found) == CHECK_NAMES
         assert {name: one.description for name, one in found.items() if not one.passed} == {}
         assert all(one.metadata for one in found.values())
-    first, second = (read_dataset(store, "intent_dataset", bundle)[0] for bundle in (FIRST, SECOND))
+    first, second = (read_dataset(store, "intent_dataset", bundle).frame for bundle in (FIRST, SECOND))
     both = first.join(second, on="example_id", suffix="_later")
     assert both.height > 100
     assert both["split"].equals(both["split_later"])
@@ -223,19 +222,19 @@ def test_a_past_bundle_built_again_after_newer_ones_comes_out_as_it_did(built_re
     again = store.latest("intent_dataset", partition=SECOND)
     assert materialize(built_resource, SECOND, checks=()).success
     assert store.latest("intent_dataset", partition=SECOND) == again
-    assert built.equals(read_dataset(store, "intent_dataset", SECOND)[0])
+    assert built.equals(read_dataset(store, "intent_dataset", SECOND).frame)
 
 
-def test_a_version_as_of_an_earlier_time_knows_less_and_the_newer_one_stays_stored(resource, store):
-    assert materialize(resource, FIRST).success
+def test_a_version_as_of_an_earlier_time_knows_less_and_the_newer_one_stays_stored(built_resource):
+    store = built_resource.snapshots()
     whole = store.latest("intent_dataset", partition=FIRST)
-    frame, card = read_dataset(store, "intent_dataset", FIRST)
-    early_ms = int(frame["labelled_ms"].drop_nulls().median())
-    assert card["as_of_ms"] == frame["labelled_ms"].max()
-    assert materialize(resource, FIRST, checks=(), as_of_ms=early_ms).success
-    early, card = read_dataset(store, "intent_dataset", FIRST)
-    assert card["as_of_ms"] == early_ms
-    assert 0 < early["labelled_ms"].drop_nulls().max() <= early_ms
+    version = read_dataset(store, "intent_dataset", FIRST)
+    early_ms = int(version.frame["labelled_ms"].drop_nulls().median())
+    assert version.card.as_of_ms == version.frame["labelled_ms"].max()
+    assert materialize(built_resource, FIRST, checks=(), as_of_ms=early_ms).success
+    early = read_dataset(store, "intent_dataset", FIRST)
+    assert early.card.as_of_ms == early_ms
+    assert 0 < early.frame["labelled_ms"].drop_nulls().max() <= early_ms
     assert whole.digest in {one.digest for one in store.history("intent_dataset")}
 
 
@@ -247,7 +246,7 @@ def test_what_an_older_snapshot_was_tested_on_is_not_trained_on_though_its_label
     write_labelled_bundle(store, FIRST, [replace(tested, **shift)])
     assert materialize(resource, FIRST, checks=()).success
     write_labelled_bundle(store, FIRST, [replace(learner, **shift)])
-    built = build_intent_version(store, FIRST, config=IntentDatasetConfig()).version
+    built = build_intent_version(store, FIRST, config=IntentDatasetConfig())
     assert "trace-t-new" not in set(built.frame["example_id"])
     assert built.card.excluded["an earlier version was tested on it"] == 1
 
@@ -258,7 +257,7 @@ def test_an_erased_user_is_not_in_the_next_version_nor_carried_into_it(resource,
     times = {"timestamp_ms": 1_773_140_000_000, "labelled_ms": 1_773_140_100_000}
     write_labelled_bundle(store, FIRST, [*labels_of(demo.first_bundle, FIRST, every=3), replace(ours, **times)])
     assert materialize(resource, FIRST, checks=()).success
-    assert erased in set(read_dataset(store, "intent_dataset", FIRST)[0]["user_key"])
+    assert erased in set(read_dataset(store, "intent_dataset", FIRST).frame["user_key"])
     record_erasure(store, erased, requested_at="2026-04-01T00:00:00Z")
     assert erased not in set(build(store, FIRST)["user_key"])
     assert erased not in set(build(store, SECOND)["user_key"])

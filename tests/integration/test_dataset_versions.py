@@ -18,7 +18,7 @@ from mangaassist_assets.cli.commands.datasets import list_datasets, rebuild_data
 from mangaassist_assets.cli.commands.personal_data import render_erasure, run_erasure
 from mangaassist_assets.cli.session import Session
 from mangaassist_assets.core.snapshots import SnapshotStore
-from mangaassist_assets.datasets.versions.stored_versions import find_version, read_dataset_version, read_rows
+from mangaassist_assets.datasets.versions.stored_versions import find_version, read_dataset, read_rows
 from mangaassist_assets.local.home import Home
 from mangaassist_assets.models.artifacts import seal_artifact
 from mangaassist_assets.models.model_types import TrainedArtifact
@@ -97,7 +97,7 @@ def materialize(platform, bundle=BUNDLE):
 
 def train(platform, bundle=BUNDLE):
     """Register something that stands in for a trained model, the way the training asset does."""
-    version = read_dataset_version(platform.snapshots, platform.pipeline.dataset_asset, bundle)
+    version = read_dataset(platform.snapshots, platform.pipeline.dataset_asset, bundle)
 
     def write(folder, checkpoints, progress):
         assert checkpoints.fingerprint

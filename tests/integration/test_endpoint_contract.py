@@ -8,7 +8,7 @@ import boto3
 import dagster as dg
 import pytest
 
-from mangaassist_assets.checks.endpoints import build_endpoint_check
+from mangaassist_assets.checks.production import build_endpoint_check
 from mangaassist_assets.releases.deployment import (
     CONFIG_TAG,
     ENDPOINT_TAG,

@@ -13,7 +13,7 @@ from mangaassist_assets.tracing.contract.names import Tag
 from mangaassist_assets.tracing.erasure import erase_user
 from mangaassist_assets.tracing.feedback.ingestion import FeedbackIngestion, ingest_new
 from resources.feedback.feedback_stream import KinesisFeedbackResource
-from resources.mlflow.erasure import MlflowUserTraces
+from resources.mlflow.personal_data import MlflowUserTraces
 from resources.mlflow.tracking import MlflowResource
 from tests.support.feedback_events import (
     BUNDLE,
@@ -117,7 +117,7 @@ class TestKilled:
                 requested_at="2027-01-01T00:00:00Z",
                 store=SnapshotStore(UPath(root)),
                 feedback=ingestion,
-                traces=MlflowUserTraces.of(mlflow),
+                traces=MlflowUserTraces(*mlflow.traces()),
             )
             assert report.requested_at == "2026-03-24T10:00:00Z"
             assert [trace.trace_id for trace in mlflow.read_traces(BUNDLE)] == keys[2:]

@@ -20,11 +20,10 @@ from mangaassist_assets.tracing.contract.names import Tag
 from mangaassist_assets.tracing.erasure import erase_user, erased_users, record_erasure, snapshots_holding
 from mangaassist_assets.tracing.feedback.events import latest_feedback
 from mangaassist_assets.tracing.feedback.recording import TraceGoneError, record_events
-from mangaassist_assets.tracing.reading.turn_reader import read_turns
 from resources.aws.clients import AwsResource
 from resources.feedback.feedback_stream import KinesisFeedbackResource
 from resources.mlflow.assessments.feedback import MlflowFeedbackRecorder
-from resources.mlflow.erasure import MlflowUserTraces
+from resources.mlflow.personal_data import MlflowUserTraces
 from resources.mlflow.tracking import MlflowResource
 from resources.settings.privacy import PrivacyResource
 from resources.store import StoreResource
@@ -41,6 +40,7 @@ from tests.support.feedback_events import (
     trace_id,
 )
 from tests.support.store_chatbot import MemoryStream, store_chatbot
+from tests.support.turn_reading import read_turns
 
 pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("stand_ins_environment")]
 
@@ -116,7 +116,7 @@ class TestAssets:
         store_traces(mlflow, *(chat_turn(key) for key in keys))
         stream.publish([event(number, trace=key) for number, key in enumerate(keys)])
         materialize(stream, store, mlflow)
-        MlflowUserTraces.of(mlflow).delete(keys[:1])
+        MlflowUserTraces(*mlflow.traces()).delete(keys[:1])
         store_traces(mlflow, chat_turn(keys[0]))
         assert materialize(stream, store, mlflow)["recorded_feedback"]["remembered"] == 2
         said = materialize(stream, store, mlflow, verify_all=True)["recorded_feedback"]
@@ -126,20 +126,20 @@ class TestAssets:
         said = event(1, trace=trace_id(50_001))
         store_traces(mlflow, chat_turn(said.trace_id))
         mlflow.reviewer().record_feedback(said.trace_id, said.feedback, user_key=None, timestamp_ms=said.timestamp_ms)
-        recording = record_events([said], MlflowFeedbackRecorder.of(mlflow))
+        recording = record_events([said], MlflowFeedbackRecorder(*mlflow.traces()))
         assert (recording.found, recording.added, recording.tags_set) == (1, 0, 0)
 
     def test_the_server_takes_an_event_once_even_if_it_is_sent_twice(self, mlflow, monkeypatch):
         monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
         said = event(1, trace=trace_id(50_002))
         store_traces(mlflow, chat_turn(said.trace_id))
-        recorder = MlflowFeedbackRecorder.of(mlflow)
+        recorder = MlflowFeedbackRecorder(*mlflow.traces())
         recorder.add_thumb(said)
         recorder.add_thumb(said)
         assert len(recorder.look([said.trace_id])[said.trace_id].thumbs) == 1
 
     def test_feedback_on_a_trace_that_does_not_exist_says_so(self, mlflow):
-        recorder = MlflowFeedbackRecorder.of(mlflow)
+        recorder = MlflowFeedbackRecorder(*mlflow.traces())
         for write in (lambda: recorder.add_thumb(event(9_999)), lambda: recorder.set_tag(trace_id(9_999), "thumbs_up")):
             with pytest.raises(TraceGoneError, match="does not exist"):
                 write()
@@ -159,7 +159,7 @@ class TestErasure:
             requested_at="2026-03-24T10:00:00Z",
             store=store.snapshots(),
             feedback=store.feedback_ingestion(),
-            traces=MlflowUserTraces.of(mlflow),
+            traces=MlflowUserTraces(*mlflow.traces()),
         )
         assert (report.events_removed, report.traces_deleted) == (1, 2)
         assert {one.name for one in report.snapshots if one.latest} == {"feedback_events", "recorded_feedback"}
@@ -173,7 +173,7 @@ class TestErasure:
             requested_at="2026-03-25T10:00:00Z",
             store=store.snapshots(),
             feedback=store.feedback_ingestion(),
-            traces=MlflowUserTraces.of(mlflow),
+            traces=MlflowUserTraces(*mlflow.traces()),
         )
         assert not any(one.latest for one in again.snapshots)
 

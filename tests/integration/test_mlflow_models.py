@@ -21,12 +21,13 @@ import pytest
 import requests
 
 from mangaassist_assets.models.artifacts import ArtifactMismatchError, seal_artifact, verify_artifact
+from mangaassist_assets.models.champion_challenger import Evaluation
 from mangaassist_assets.models.examples import IntentExample
 from mangaassist_assets.models.intent.fine_tuning import IntentTrainingConfig
 from mangaassist_assets.models.model_types import TrainingRequest, load_model_type
 from mangaassist_assets.models.registration.registry import DatasetInput, ModelVersion, RegistryError, artifact_uri
 from mangaassist_assets.training.environment import environment_tags, training_environment
-from resources.mlflow.model_files import LoggedArtifact, log_model, stored_model
+from resources.mlflow.model_files import LoggedArtifact, stored_model
 from resources.mlflow.registry import artifact_directory
 from resources.mlflow.runs import TrackingServerAwayError, TrainingRun
 from resources.mlflow.tracking import MlflowResource
@@ -39,6 +40,24 @@ pytestmark = pytest.mark.integration
 # Less than a request to a server that hangs takes: whoever logs has not waited for it.
 SOON = 4.0
 INTENTS = ("order_tracking", "return_request", "shipping_info")
+
+
+def evaluation(metric: str, score: float) -> Evaluation:
+    return Evaluation(
+        release_bundle="b1",
+        bundle_start_ms=0,
+        dataset_digest="cd" * 32,
+        champion_version="7",
+        challenger_version="8",
+        metric=metric,
+        champion_score=0.5,
+        challenger_score=score,
+        test_examples=321,
+        verdict="pass",
+        reasons=(),
+        table="**pass**",
+        details={},
+    )
 
 
 class KeywordModel:
@@ -112,7 +131,7 @@ class TestModel:
     def registered(self, mlflow_resource, tmp_path) -> tuple[MlflowResource, TrainingRun, LoggedArtifact, ModelVersion]:
         directory, digest = artifact(tmp_path / "model")
         with mlflow_resource.training_run("train", tags={}, params={}) as run:
-            logged = log_model(run, directory, kind="intent_classifier", digest=digest)
+            logged = run.log_model(directory, kind="intent_classifier", digest=digest)
             version = register(mlflow_resource, run, logged, f"intents-{uuid4().hex[:8]}")
         mlflow_resource.set_alias(version.name, "champion", version.version)
         return mlflow_resource, run, logged, version
@@ -196,10 +215,10 @@ class TestModel:
     def test_storing_an_artifact_twice_stores_it_once(self, mlflow_resource, tmp_path):
         directory, digest = artifact(tmp_path / "model")
         with mlflow_resource.training_run("train", tags={}, params={}) as run:
-            first = log_model(run, directory, kind="intent_classifier", digest=digest)
-            assert log_model(run, directory, kind="intent_classifier", digest=digest) == first
+            first = run.log_model(directory, kind="intent_classifier", digest=digest)
+            assert run.log_model(directory, kind="intent_classifier", digest=digest) == first
         with mlflow_resource.training_run("train", tags={}, params={}) as other:
-            assert log_model(other, directory, kind="intent_classifier", digest=digest) == first
+            assert other.log_model(directory, kind="intent_classifier", digest=digest) == first
         outputs = [mlflow_resource.client().get_run(one.run_id).outputs.model_outputs for one in (run, other)]
         assert [[one.model_id for one in models] for models in outputs] == [[first.model_id]] * 2
 
@@ -208,7 +227,7 @@ class TestModel:
         (directory / "config.json").write_text("{}")
         with mlflow_resource.training_run("train", tags={}, params={}) as run:
             with pytest.raises(ArtifactMismatchError):
-                log_model(run, directory, kind="intent_classifier", digest=digest)
+                run.log_model(directory, kind="intent_classifier", digest=digest)
             assert mlflow_resource.client().search_logged_models([run.experiment_id]) == []
 
     def test_a_ranking_model_takes_pairs(self, mlflow_resource, tmp_path, monkeypatch):
@@ -225,7 +244,7 @@ class TestModel:
         monkeypatch.setattr("mangaassist_assets.serving.mlflow_flavor.load_model_type", lambda _: PairModelType())
         directory, digest = artifact(tmp_path / "model", kind="reranker")
         with mlflow_resource.training_run("train", tags={}, params={}) as run:
-            logged = log_model(run, directory, kind="reranker", digest=digest)
+            logged = run.log_model(directory, kind="reranker", digest=digest)
         model = mlflow.pyfunc.load_model(f"models:/{logged.model_id}")
         assert model.predict(pd.DataFrame({"text": ["q"], "text_pair": ["p" * 50]}))["score"].tolist() == [0.5]
 
@@ -246,7 +265,7 @@ class TestModel:
         model_type = IntentModelType(config=IntentTrainingConfig(fine_tune=False))
         trained = model_type.train(TrainingRequest(train=examples, validation=[], output=tmp_path / "model"))
         with mlflow_resource.training_run("train", tags={}, params={}) as run:
-            logged = log_model(run, trained.directory, kind=model_type.kind, digest=trained.digest)
+            logged = run.log_model(trained.directory, kind=model_type.kind, digest=trained.digest)
         model = mlflow.pyfunc.load_model(f"models:/{logged.model_id}")
         asked = ["where is parcel 3?", "返品したい", ""]
         answer = model.predict(pd.DataFrame({"text": asked}), params={"top_k": 2})
@@ -271,7 +290,7 @@ class TestModel:
         monkeypatch.setattr("mangaassist_assets.serving.mlflow_flavor.load_model_type", lambda _: FeelingModelType())
         directory, digest = artifact(tmp_path / "model", kind="sentiment")
         with mlflow_resource.training_run("train", tags={}, params={}) as run:
-            logged = log_model(run, directory, kind="sentiment", digest=digest)
+            logged = run.log_model(directory, kind="sentiment", digest=digest)
         model = mlflow.pyfunc.load_model(f"models:/{logged.model_id}")
         assert model.predict(pd.DataFrame({"text": ["yes!"]}))["prediction"].tolist() == ['{"feeling": "glad"}']
 
@@ -285,11 +304,10 @@ class TestVersions:
         code = (
             "import os, signal, sys\n"
             "from pathlib import Path\n"
-            "from resources.mlflow_models import log_model\n"
-            "from resources.mlflow_tracking import MlflowResource\n"
+            "from resources.mlflow.tracking import MlflowResource\n"
             "mlflow = MlflowResource(training_experiment=sys.argv[1])\n"
             "with mlflow.training_run('train', tags={'dagster_run_id': 'killed'}, params={}) as run:\n"
-            "    log_model(run, Path(sys.argv[2]), kind='intent_classifier', digest=sys.argv[3])\n"
+            "    run.log_model(Path(sys.argv[2]), kind='intent_classifier', digest=sys.argv[3])\n"
             "    os.kill(os.getpid(), signal.SIGKILL)\n"
         )
         killed = subprocess.run(
@@ -301,7 +319,7 @@ class TestVersions:
         assert mlflow_resource.registry().versions(name) == []
         assert mlflow_resource.end_training_runs_of(["killed"]) == 1
         with mlflow_resource.training_run("train", tags={}, params={}) as run:
-            logged = log_model(run, directory, kind="intent_classifier", digest=digest)
+            logged = run.log_model(directory, kind="intent_classifier", digest=digest)
             first = register(mlflow_resource, run, logged, name)
             again = register(mlflow_resource, run, logged, name)
         models = mlflow_resource.client().search_logged_models([run.experiment_id])
@@ -320,10 +338,10 @@ class TestVersions:
             with monkeypatch.context() as broken:
                 broken.setattr("mlflow.MlflowClient.log_model_artifacts", fails)
                 with pytest.raises(OSError, match="no space left"):
-                    log_model(run, directory, kind="intent_classifier", digest=digest)
+                    run.log_model(directory, kind="intent_classifier", digest=digest)
             found = stored_model(mlflow_resource.client(), run.experiment_id, kind="intent_classifier", digest=digest)
             assert found is None
-            assert log_model(run, directory, kind="intent_classifier", digest=digest).digest == digest
+            assert run.log_model(directory, kind="intent_classifier", digest=digest).digest == digest
         states = [one.status.value for one in mlflow_resource.client().search_logged_models([run.experiment_id])]
         assert sorted(states) == ["FAILED", "READY"]
 
@@ -340,9 +358,9 @@ class TestVersions:
     def test_a_stored_model_whose_files_are_gone_is_stored_again(self, mlflow_resource, tmp_path):
         directory, digest = artifact(tmp_path / "model")
         with mlflow_resource.training_run("train", tags={}, params={}) as run:
-            first = log_model(run, directory, kind="intent_classifier", digest=digest)
+            first = run.log_model(directory, kind="intent_classifier", digest=digest)
             shutil.rmtree(stored_files(first) / "artifact")
-            second = log_model(run, directory, kind="intent_classifier", digest=digest)
+            second = run.log_model(directory, kind="intent_classifier", digest=digest)
         assert first.model_id != second.model_id
         assert (stored_files(second) / "artifact" / "artifact.json").is_file()
 
@@ -417,7 +435,7 @@ class TestWhatARunTells:
             run.log_rows([{"figure": "x"}], "others.json")
             run.log_png(b"PNG", "charts/confusion.png")
             run.log_text("# card", "model_card.md")
-            logged = log_model(run, directory, kind="intent_classifier", digest=digest, card="# card")
+            logged = run.log_model(directory, kind="intent_classifier", digest=digest, card="# card")
             data = DatasetInput(name="intent_dataset", sha256="cd" * 32, source="file:///d")
             run.log_metrics({"validation_accuracy": 0.9}, model_id=logged.model_id, dataset=data)
         client = mlflow_resource.client()
@@ -439,22 +457,11 @@ class TestWhatARunTells:
         directory, digest = artifact(tmp_path / "model")
         client = mlflow_resource.client()
         with mlflow_resource.training_run("train", tags={}, params={}) as run:
-            logged = log_model(run, directory, kind="intent_classifier", digest=digest)
+            logged = run.log_model(directory, kind="intent_classifier", digest=digest)
             version = register(mlflow_resource, run, logged, f"intents-{uuid4().hex[:8]}")
         for _ in range(2):
-            folder = log_verdict(
-                client,
-                version,
-                champion_version="7",
-                verdict="pass",
-                metric="nDCG@10",
-                score=0.87654,
-                examples=321,
-                decision={"verdict": "pass", "slices": []},
-                markdown="**pass**",
-                chart=b"PNG",
-                dataset=DatasetInput(name="intent_dataset", sha256="cd" * 32, source="file:///d"),
-            )
+            decision = {"verdict": "pass", "slices": []}
+            folder = log_verdict(client, version, evaluation("nDCG@10", 0.87654), decision=decision, chart=b"PNG")
         tags = mlflow_resource.registry().get(version.name, version.version).tags
         stored = client.get_run(run.run_id)
         assert {name: tags[name] for name in tags if name.startswith("evalua")} == {
@@ -462,7 +469,6 @@ class TestWhatARunTells:
             "evaluated_against": "7",
             "evaluation_ndcg_at_10": "0.8765",
             "evaluation_examples": "321",
-            "evaluation_dataset_sha256": "cd" * 32,
         }
         files = [one.path for one in client.list_artifacts(run.run_id, folder)]
         assert files == [f"{folder}/decision.{kind}" for kind in ("json", "md", "png")]
@@ -472,17 +478,7 @@ class TestWhatARunTells:
     def test_a_version_without_a_run_cannot_keep_a_verdict(self, mlflow_resource):
         version = ModelVersion(name="m", version="1", source="s3://b/m", run_id=None, artifact_sha256=None)
         with pytest.raises(RegistryError, match="names no run"):
-            log_verdict(
-                mlflow_resource.client(),
-                version,
-                champion_version="7",
-                verdict="pass",
-                metric="accuracy",
-                score=1.0,
-                examples=1,
-                decision={},
-                markdown="",
-            )
+            log_verdict(mlflow_resource.client(), version, evaluation("accuracy", 1.0), decision={})
 
 
 @pytest.fixture(scope="module")
@@ -548,7 +544,7 @@ class TestServerThatGoesAway:
 
         def train() -> None:
             with mlflow_resource.training_run("train", tags={"dagster_run_id": "d1"}, params={}) as run:
-                log_model(run, directory, kind="intent_classifier", digest=digest)
+                run.log_model(directory, kind="intent_classifier", digest=digest)
                 server.kill()
                 run.live_metrics({"training_loss": 1.0}, step=1)
 
@@ -588,7 +584,7 @@ class TestServerThatGoesAway:
 
         def train() -> None:
             with mlflow_resource.training_run("train", tags={}, params={}) as run:
-                log_model(run, directory, kind="intent_classifier", digest=digest)
+                run.log_model(directory, kind="intent_classifier", digest=digest)
 
         monkeypatch.setattr(MlflowClient, "log_model_artifacts", dies)
         with pytest.raises(MlflowException):

@@ -11,12 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from mangaassist_assets.retrieval.errors import GenerationBuildError, SearchIndexError
+from mangaassist_assets.retrieval.errors import SearchIndexError
 from mangaassist_assets.retrieval.generations import prune_generations
 from mangaassist_assets.retrieval.search_index import SearchIndex
 from resources.search.indexes import OpenSearchResource
-from resources.search.opensearch_client import connect
-from resources.search.opensearch_engine import OpenSearchEngine, OpenSearchLayout
+from resources.search.opensearch_index import OpenSearchIndex, OpenSearchLayout, connect
 from tests.support.knowledge import DIMENSION, store_chunks, vectors_of
 from tests.support.search_index_claims import SearchIndexClaims, build
 
@@ -77,21 +76,13 @@ def index(clean_url: str) -> SearchIndex:
 class TestOpenSearch(SearchIndexClaims):
     """The claims, on OpenSearch."""
 
-    @pytest.fixture
-    def tenantless(self, generation: str, clean_url: str) -> SearchIndex:
-        client = connect(clean_url, auth="none")
-        meta = client.indices.get_mapping(index=generation)[generation]["mappings"]["_meta"]["mangaassist"]
-        del meta["tenants"]
-        client.indices.put_mapping(index=generation, body={"_meta": {"mangaassist": meta}})
-        return OpenSearchResource(url=clean_url, engine="lucene", auth="none", replicas=0).index()
-
 
 def index_without_refresh(url: str) -> SearchIndex:
     """Return one laid out as for Serverless but for the engine, which the local node lacks: faiss is native code."""
     layout = OpenSearchLayout(engine="lucene", replicas=0)
-    engine = OpenSearchEngine(connect(url, auth="none"), layout=layout, visibility_timeout_seconds=30)
+    index = OpenSearchIndex(connect(url, auth="none"), layout=layout, visibility_timeout_seconds=30)
     object.__setattr__(layout, "serverless", True)
-    return SearchIndex(engine)
+    return index
 
 
 def test_without_ids_and_refresh_a_generation_becomes_visible_by_waiting(clean_url):
@@ -113,7 +104,7 @@ def test_without_ids_a_repeated_write_is_seen_before_sealing(clean_url, monkeypa
         add(generation, chunks, vectors)
 
     monkeypatch.setattr(index, "add", add_twice)
-    with pytest.raises(GenerationBuildError, match="holds 10 chunks instead of 5"):
+    with pytest.raises(SearchIndexError, match="holds 10 chunks instead of 5"):
         build(index)
     name = index.generations()[0]
     assert not index.state(name).sealed

@@ -20,7 +20,6 @@ from mangaassist_assets.mining.blame.rules import read_rules
 from mangaassist_assets.mining.blame.stored_failures import FAILURES_FILE, RULES_FILE, read_failures
 from mangaassist_assets.partitions import release_bundles
 from mangaassist_assets.tracing.ingestion.stored_turns import TURNS_FILE
-from mangaassist_assets.tracing.reading.turn_reader import read_turns
 from resources.mlflow.tracking import MlflowResource
 from resources.settings.mining import MiningResource
 from resources.store import StoreResource
@@ -39,6 +38,7 @@ from tests.support.planted_faults import (
 )
 from tests.support.store_chatbot import KEY, MemoryStream
 from tests.support.turn_frames import turns_frame
+from tests.support.turn_reading import read_turns
 
 pytestmark = pytest.mark.integration
 

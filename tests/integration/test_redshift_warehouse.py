@@ -72,19 +72,6 @@ def test_it_answers_as_duckdb_does_page_by_page(redshift, tmp_path):
     assert redshift.warehouse.query("SELECT COUNT(*) AS n FROM turn_stages").rows() == [(27,)]
 
 
-def test_a_warehouse_of_an_earlier_version_gains_the_columns_in_the_order_that_copy_needs(redshift):
-    earlier = [chat_turn(number, release_bundle=EARLIER) for number in range(3)]
-    redshift.warehouse.load(bundle_rows(earlier, release_bundle=EARLIER), release_bundle=EARLIER)
-    for column in ("tenant", "team"):
-        redshift.warehouse.query(f"ALTER TABLE chat_turns DROP COLUMN {column}")
-    turns = [chat_turn(1, tenant="it's \\ b", team="red", cache_hit=True)]
-    assert redshift.warehouse.load(bundle_rows(turns), release_bundle=BUNDLE)
-    asked = "SELECT release_bundle, tenant, team, cache_hit FROM chat_turns WHERE release_bundle = :release_bundle"
-    assert redshift.warehouse.query(asked, PARAMETERS).rows() == [(BUNDLE, "it's \\ b", "red", True)]
-    assert redshift.warehouse.query(asked, {"release_bundle": EARLIER}).rows() == [(EARLIER, None, None, None)] * 3
-    assert ("team", "red", 1, 0, 0, 101.0, 101.0) in satisfaction(redshift.warehouse)
-
-
 def test_a_second_load_of_the_same_rows_writes_nothing_and_leaves_no_file(redshift):
     rows = bundle_rows(TURNS, EVENTS)
     assert redshift.warehouse.load(rows, release_bundle=BUNDLE)

@@ -23,13 +23,12 @@ from mangaassist_assets.core.bundles import TURNS_CARD_FILE
 from mangaassist_assets.core.codecs import to_parquet
 from mangaassist_assets.core.snapshots import canonical_json
 from mangaassist_assets.labelling.intent_labels import LABELS_FILE, labels_from_parquet
-from mangaassist_assets.labelling.judge_answers import IntentJudgement
+from mangaassist_assets.labelling.judge import IntentJudgement
 from mangaassist_assets.labelling.queue.label_import import ImportedLabel
 from mangaassist_assets.labelling.queue.review_queue import QUEUE_FILE
 from mangaassist_assets.tracing.contract.names import EXPECTED_INTENT
 from mangaassist_assets.tracing.contract.turns import ChatTurn
 from mangaassist_assets.tracing.ingestion.stored_turns import PRESENCE_FILE, QUARANTINE_FILE, TURNS_FILE
-from mangaassist_assets.tracing.reading.turn_reader import read_turns
 from resources.aws.clients import AwsResource
 from resources.aws.judge import JudgeResource
 from resources.mlflow.assessments.review_queues import (
@@ -50,6 +49,7 @@ from tests.support.labelling import make_turn, queue_item
 from tests.support.store_chatbot import HashEmbedder
 from tests.support.trace_source import chat_trace
 from tests.support.turn_frames import quarantine_frame, turns_frame
+from tests.support.turn_reading import read_turns
 
 pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("stand_ins_environment")]
 
@@ -67,6 +67,10 @@ def traces(mlflow: MlflowResource, request: pytest.FixtureRequest) -> list[str]:
     ids = [f"tr-{hashlib.sha256(f'{request.node.name} {number}'.encode()).hexdigest()[:32]}" for number in range(10)]
     store_traces(mlflow, *(chat_trace(key, 1_774_000_000_000, BUNDLE) for key in ids))
     return ids
+
+
+def queues_of(mlflow: MlflowResource) -> MlflowReviewQueues:
+    return MlflowReviewQueues(*mlflow.traces(), traces_url=mlflow.traces_url())
 
 
 def statuses(mlflow: MlflowResource, release_bundle: str = BUNDLE) -> dict[str, str]:
@@ -89,7 +93,7 @@ class TestQueue:
     """What reviewers see in MLflow."""
 
     def test_items_are_there_once_however_often_they_are_published(self, mlflow, traces):
-        queues = MlflowReviewQueues.of(mlflow)
+        queues = queues_of(mlflow)
         first = queues.publish(BUNDLE, traces[:4], intents=INTENTS, reviewed={})
         assert (first.desk, first.added, first.removed) == ("queue", 4, 0)
         assert f"/review-queue?selectedQueueId={queue_id(mlflow)}" in first.url
@@ -108,7 +112,7 @@ class TestQueue:
                 raise KeyboardInterrupt
             return real(*args, **kwargs)
 
-        queues = MlflowReviewQueues.of(mlflow)
+        queues = queues_of(mlflow)
         monkeypatch.setattr(api, "add_items_to_review_queue", killed_at_the_second)
         with pytest.raises(KeyboardInterrupt):
             queues.publish(BUNDLE, traces[:3], intents=INTENTS, reviewed={})
@@ -117,13 +121,13 @@ class TestQueue:
 
     def test_the_page_shows_the_best_first(self, mlflow, traces):
         order = [traces[number] for number in (2, 0, 3, 1)]
-        MlflowReviewQueues.of(mlflow).publish(BUNDLE, order, intents=INTENTS, reviewed={})
+        queues_of(mlflow).publish(BUNDLE, order, intents=INTENTS, reviewed={})
         assert list(statuses(mlflow)) == order
 
     def test_what_reviewers_did_stays_and_what_is_no_longer_asked_goes(self, mlflow, traces):
         from mlflow.genai.review_queues import set_review_queue_item_status
 
-        queues = MlflowReviewQueues.of(mlflow)
+        queues = queues_of(mlflow)
         queues.publish(BUNDLE, traces[:5], intents=INTENTS, reviewed={})
         set_review_queue_item_status(queue_id(mlflow), item_id=traces[0], status="declined", completed_by="aki")
         set_review_queue_item_status(queue_id(mlflow), item_id=traces[1], status="complete", completed_by="aki")
@@ -140,7 +144,7 @@ class TestQueue:
         }
 
     def test_traces_that_do_not_exist_are_named_and_stop_nothing(self, mlflow, traces):
-        published = MlflowReviewQueues.of(mlflow).publish(
+        published = queues_of(mlflow).publish(
             BUNDLE, [traces[0], trace_id(399_999), "x' OR '1'='1"], intents=INTENTS, reviewed={}
         )
         assert (published.added, published.gone) == (1, (trace_id(399_999), "x' OR '1'='1"))
@@ -148,7 +152,7 @@ class TestQueue:
     def test_reviewers_are_asked_for_the_intent_with_the_known_ones_in_view(self, mlflow, traces):
         from mlflow.genai.label_schemas import get_label_schema, update_label_schema
 
-        queues = MlflowReviewQueues.of(mlflow)
+        queues = queues_of(mlflow)
         queues.publish(BUNDLE, traces[:1], intents=INTENTS, reviewed={})
         experiment_id = mlflow.ensure_experiment(mlflow.traces_experiment)
         question = get_label_schema(EXPECTED_INTENT, experiment_id=experiment_id)
@@ -163,7 +167,7 @@ class TestQueue:
         experiment_id = mlflow.ensure_experiment(mlflow.traces_experiment)
         create_label_schema(EXPECTED_INTENT, type="feedback", input=InputText(), experiment_id=experiment_id)
         with pytest.raises(ReviewQuestionError, match="delete it"):
-            MlflowReviewQueues.of(mlflow).publish(BUNDLE, traces[:1], intents=INTENTS, reviewed={})
+            queues_of(mlflow).publish(BUNDLE, traces[:1], intents=INTENTS, reviewed={})
 
     def test_instructions_have_room_for_as_many_intents_as_mlflow_takes(self):
         text = intent_instruction([f"intent_number_{number}" for number in range(200)])
@@ -176,7 +180,7 @@ class TestServerWithoutQueues:
 
     def test_the_traces_carry_a_tag_instead(self, mlflow, traces, without_queues):
         old = MlflowResource(tracking_uri=without_queues, traces_experiment=mlflow.traces_experiment)
-        queues = MlflowReviewQueues.of(old)
+        queues = queues_of(old)
         assert queues.state(BUNDLE).declined == frozenset()
         published = queues.publish(BUNDLE, traces[:3], intents=INTENTS, reviewed={})
         assert (published.desk, published.added) == ("tag", 3)
@@ -196,7 +200,7 @@ class TestImportedLabels:
             imported(traces[1], documents=("a.md",)),
             imported(trace_id(399_998), intent="gift_card"),
         ]
-        recorder = MlflowLabelRecorder.of(mlflow)
+        recorder = MlflowLabelRecorder(*mlflow.traces())
         first = recorder.record(labels)
         assert (first.added, first.found, first.gone) == (3, 0, (trace_id(399_998),))
         again = recorder.record(labels)
@@ -212,7 +216,7 @@ class TestImportedLabels:
         assert {one.source for one in turn.reviews} == {"human"}
 
     def test_what_a_person_said_since_is_not_overruled_by_an_older_file(self, mlflow, traces):
-        recorder = MlflowLabelRecorder.of(mlflow)
+        recorder = MlflowLabelRecorder(*mlflow.traces())
         mlflow.reviewer().record_review(
             traces[0], expected_intent="order_status", relevant_documents=(), reviewer="Aki"
         )
@@ -224,7 +228,7 @@ class TestImportedLabels:
         assert other.added == 1
 
     def test_a_trace_tells_every_answer_when_a_person_changes_their_mind(self, mlflow, traces):
-        recorder = MlflowLabelRecorder.of(mlflow)
+        recorder = MlflowLabelRecorder(*mlflow.traces())
         recorder.record([imported(traces[0], intent="gift_card", labelled_ms=1_774_000_500_000)])
         recorder.record([imported(traces[0], intent="order_status", labelled_ms=1_774_000_600_000)])
         (turn,) = (one for one in read_turns(mlflow.read_traces(BUNDLE)).turns if one.trace_id == traces[0])

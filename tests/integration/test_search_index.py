@@ -30,13 +30,6 @@ def index(tmp_path: Path) -> SearchIndex:
 class TestLanceDb(SearchIndexClaims):
     """The claims, on LanceDB."""
 
-    @pytest.fixture
-    def tenantless(self, generation: str, tmp_path: Path) -> SearchIndex:
-        import lancedb
-
-        lancedb.connect(tmp_path / "search").open_table(generation).drop_columns(["tenant_key"])
-        return LanceDbSearchResource(path=str(tmp_path / "search")).index()
-
 
 @settings(max_examples=20, deadline=None)
 @given(

@@ -169,12 +169,20 @@ def test_a_killed_supervisor_takes_everything_along_and_the_next_one_finds_it_ag
         threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGTERM)).start()
         assert third.wait() is signal.SIGTERM
         put_feedback("last")
-        third.start_process("beside", [sys.executable, "-c", "print('hello'); import time; time.sleep(60)"])
+        third.start_process(
+            "beside",
+            [sys.executable, "-c", "print('hello'); import time; time.sleep(60)"],
+            health_url=third.urls["mlflow"] + "/health",
+            start_seconds=20,
+            environment={},
+        )
         with pytest.raises(ServiceError, match=r"brief \(process \d+\) ended with exit code 3(.|\n)*goodbye"):
             third.start_process(
                 "brief",
                 [sys.executable, "-c", "print('goodbye'); raise SystemExit(3)"],
                 health_url=third.urls["mlflow"] + "/never",
+                start_seconds=20,
+                environment={},
             )
         beside = ProcessIdentity.of(third.processes["beside"])
         assert beside is not None

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import io
 import json
 from collections.abc import Callable
 from types import SimpleNamespace
 
 import dagster as dg
-import lancedb
-import polars as pl
 import pytest
 
 from mangaassist_assets.assets.knowledge import (
@@ -21,18 +18,15 @@ from mangaassist_assets.assets.knowledge import (
 )
 from mangaassist_assets.chatbot.orchestrator import ChatReply, ChatRequest
 from mangaassist_assets.checks.gates import generation_verified, retrieval_not_worse
-from mangaassist_assets.core.snapshots import canonical_json
 from mangaassist_assets.datasets.sources.training_corpus import CORPUS_FILE, corpus_to_json
 from mangaassist_assets.datasets.sources.utterances import Utterance
-from mangaassist_assets.retrieval.chunking import chunks_to_frame
 from mangaassist_assets.retrieval.evaluation import EVALUATION_FILE
-from mangaassist_assets.retrieval.stored_knowledge import CHUNKS_FILE, VOCABULARY_FILE, read_chunks
+from mangaassist_assets.retrieval.stored_knowledge import read_chunks
 from mangaassist_assets.tracing.contract.records import TraceRecord
 from resources.search.embeddings import LocalEmbedderResource
 from resources.search.indexes import LanceDbSearchResource
 from resources.settings.knowledge import TENANT_VARIABLE, KnowledgeResource
 from resources.store import StoreResource
-from tests.support.knowledge import store_chunks, vectors_of
 from tests.support.store_chatbot import MemorySink, store_chatbot
 
 pytestmark = pytest.mark.integration
@@ -87,27 +81,11 @@ def shop(tmp_path, monkeypatch) -> SimpleNamespace:
         resources=resources,
         snapshots=store.snapshots(),
         index=resources["search"].index(),
-        search_folder=tmp_path / "search",
     )
 
 
-def refresh(shop, *, knowledge=True) -> dg.ExecuteInProcessResult:
-    assets = [knowledge_chunks, *INDEX_ASSETS] if knowledge else INDEX_ASSETS
-    return dg.materialize(assets, resources=shop.resources, raise_on_error=False)
-
-
-def make_earlier_index_live(shop) -> str:
-    """Make live what a version without tenants built."""
-    shop.index.create_generation("kb-earlier", dimension=16)
-    chunks = store_chunks()
-    shop.index.add("kb-earlier", chunks, vectors_of(chunks))
-    shop.index.seal("kb-earlier")
-    shop.index.swap_live("kb-earlier", expected=shop.index.live_generation())
-    lancedb.connect(shop.search_folder).open_table("kb-earlier").drop_columns(["tenant_key"])
-    # Another process reads what is there.
-    shop.resources["search"] = LanceDbSearchResource(path=str(shop.search_folder))
-    shop.index = shop.resources["search"].index()
-    return "kb-earlier"
+def refresh(shop) -> dg.ExecuteInProcessResult:
+    return dg.materialize([knowledge_chunks, *INDEX_ASSETS], resources=shop.resources, raise_on_error=False)
 
 
 def asking(shop) -> Callable[[str | None, str], tuple[ChatReply, TraceRecord]]:
@@ -167,38 +145,6 @@ def test_tenants_are_not_lost_because_a_setting_is_forgotten(shop, monkeypatch):
     on_purpose = {"ops": {"knowledge_chunks": {"config": {"without_tenants": True}}}}
     assert dg.materialize([knowledge_chunks], resources=shop.resources, run_config=on_purpose).success
     assert {chunk.tenant for chunk in read_chunks(shop.snapshots)} == {None}
-
-
-def test_an_index_of_an_earlier_version_answers_nobody_and_is_replaced_by_the_next_refresh(shop):
-    earlier = make_earlier_index_live(shop)
-    reply, _ = asking(shop)("CustomerA", "where is my order")
-    assert reply.state == "ERROR"
-    assert "knew no tenants" in reply.error
-    assert "index_refresh" in reply.error
-
-    assert refresh(shop).success
-
-    assert shop.index.live_generation() != earlier
-    reply, _ = asking(shop)("CustomerA", "where is my order")
-    assert reply.state == "OK"
-    assert "CustomerA.csv#1" in reply.used_documents
-
-
-def test_chunks_of_an_earlier_version_are_not_indexed(shop):
-    assert refresh(shop).success
-    live = shop.index.live_generation()
-    buffer = io.BytesIO()
-    frame: pl.DataFrame = chunks_to_frame(read_chunks(shop.snapshots)).drop("tenant", "context")
-    frame.write_parquet(buffer)
-    files = {CHUNKS_FILE: buffer.getvalue(), VOCABULARY_FILE: canonical_json([])}
-    shop.snapshots.write("knowledge_chunks", files)
-
-    result = refresh(shop, knowledge=False)
-
-    assert not result.success
-    failure = next(event for event in result.all_events if event.is_step_failure)
-    assert "materialize knowledge_chunks again" in str(failure.step_failure_data.error)
-    assert shop.index.live_generation() == live
 
 
 def test_the_real_folders_are_read_by_the_asset_with_their_tenants(shop, repository_root):

@@ -18,19 +18,19 @@ from uuid import uuid4
 import dagster as dg
 import pytest
 
-from mangaassist_assets.cli.commands.import_traces import render, run_import
+from mangaassist_assets.cli.commands.traces import render_import, run_import
 from mangaassist_assets.cli.session import CommandError, Session
 from mangaassist_assets.tracing.contract.records import SpanRecord, TraceRecord
 from mangaassist_assets.tracing.contract.turns import ChatTurn
 from mangaassist_assets.tracing.importing.imported_trace import DIGEST_TAG, to_record
 from mangaassist_assets.tracing.importing.mlflow_json import SERVER_TAGS, read_trace
-from mangaassist_assets.tracing.reading.turn_reader import parse_turn
 from resources.mlflow.traces.importer import MlflowTraceStore
 from resources.mlflow.tracking import MlflowResource
 from resources.settings.privacy import PrivacyResource
 from resources.settings.trace_mapping import TraceMappingResource
 from tests.data.shapes.record_bedrock_autolog import record
 from tests.support.bedrock_wire import bedrock_wire
+from tests.support.turn_reading import parse_turn
 
 pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("stand_ins_environment")]
 
@@ -169,7 +169,7 @@ def test_all_of_a_trace_arrives_and_a_second_import_adds_nothing(session, mlflow
         second = run_import(session, file=same)
         assert (second["written"], second["completed"], second["already_there"]) == (0, 0, 1)
     assert len(mlflow_resource.client().get_trace(trace_id, display=False).info.assessments) == 5
-    render(report)
+    render_import(report)
 
 
 @pytest.mark.parametrize("tool", ["bedrock_autolog", "litellm"])
@@ -272,7 +272,7 @@ import sys
 from pathlib import Path
 from types import SimpleNamespace
 import dagster as dg
-from mangaassist_assets.cli.commands.import_traces import run_import
+from mangaassist_assets.cli.commands.traces import run_import
 from mangaassist_assets.cli.session import Session
 from resources.mlflow.tracking import MlflowResource
 from resources.settings.privacy import PrivacyResource

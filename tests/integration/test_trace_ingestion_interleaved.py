@@ -15,11 +15,11 @@ from mangaassist_assets.core.codecs import to_parquet
 from mangaassist_assets.core.ingestion_tables import IngestionTable
 from mangaassist_assets.tracing.contract.names import Tag
 from mangaassist_assets.tracing.contract.records import AssessmentRecord
-from mangaassist_assets.tracing.ingestion.ingested_rows import INGESTED_SCHEMA
+from mangaassist_assets.tracing.ingestion.ingested_traces import INGESTED_SCHEMA
 from mangaassist_assets.tracing.ingestion.trace_ingestion import OVERLAP_MS, TraceIngestion
-from mangaassist_assets.tracing.reading.turn_reader import read_turns
 from tests.support.trace_source import MemorySource, SourceGoneError, chat_trace
 from tests.support.turn_frames import turns_frame
+from tests.support.turn_reading import read_turns
 
 # It commits to real Delta tables a hundred times an example: too slow for the quick part.
 pytestmark = pytest.mark.integration

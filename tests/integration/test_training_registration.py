@@ -13,6 +13,7 @@ import pytest
 from upath import UPath
 
 from mangaassist_assets.core.snapshots import SnapshotStore
+from mangaassist_assets.datasets.versions.data_card import Provenance
 from mangaassist_assets.datasets.versions.versions import seal_version
 from mangaassist_assets.models.model_types import TrainingRequest
 from mangaassist_assets.models.registration.registration import Training, TrainingPlatform, train_and_register
@@ -59,7 +60,7 @@ def dataset():
         for number in range(5)
     ]
     frame = pl.DataFrame(rows, schema_overrides={"user_key": pl.String})
-    return seal_version(frame, kind="sentiment", excluded={}, as_of="2026.02.02-rc1")
+    return seal_version(frame, Provenance(kind="sentiment", as_of="2026.02.02-rc1"))
 
 
 def scratch_of(tmp_path):

@@ -240,9 +240,8 @@ class _ForgetfulIndex:
         *,
         scope: TenantScope,
         limit: int,
-        filters: Mapping[str, str] | None = None,
     ) -> list[Hit]:
-        hits = self._index.vector_search(generation, vector, scope=scope, limit=_more(limit), filters=filters)
+        hits = self._index.vector_search(generation, vector, scope=scope, limit=_more(limit))
         return self._kept(hits, limit)
 
     def keyword_search(
@@ -252,9 +251,8 @@ class _ForgetfulIndex:
         *,
         scope: TenantScope,
         limit: int,
-        filters: Mapping[str, str] | None = None,
     ) -> list[Hit]:
-        hits = self._index.keyword_search(generation, query, scope=scope, limit=_more(limit), filters=filters)
+        hits = self._index.keyword_search(generation, query, scope=scope, limit=_more(limit))
         return self._kept(hits, limit)
 
     def _kept(self, hits: list[Hit], limit: int) -> list[Hit]:

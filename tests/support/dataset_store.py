@@ -10,13 +10,13 @@ from mangaassist_assets.core.codecs import to_parquet
 from mangaassist_assets.core.snapshots import SnapshotStore, canonical_json
 from mangaassist_assets.datasets.building.intent_dataset import DEFAULT_INTENT_DATASET
 from mangaassist_assets.datasets.building.intent_versions import build_intent_version
-from mangaassist_assets.datasets.building.ranking_versions import BuiltRanking, build_ranking_version
-from mangaassist_assets.datasets.building.recorded_searches import SEARCHES_FILE
+from mangaassist_assets.datasets.building.ranking_versions import build_ranking_version
 from mangaassist_assets.datasets.building.reranker_dataset import RankingDatasetConfig
 from mangaassist_assets.datasets.building.splits import assign_split
 from mangaassist_assets.datasets.sources.training_corpus import CORPUS_FILE, corpus_to_json
 from mangaassist_assets.datasets.sources.utterances import Utterance
 from mangaassist_assets.datasets.versions.stored_versions import StoredVersion, find_version, write_version
+from mangaassist_assets.datasets.versions.versions import DatasetVersion
 from mangaassist_assets.labelling.intent_labels import (
     CONFLICTS_FILE,
     LABELS_FILE,
@@ -143,7 +143,7 @@ def word_search(chunks: Sequence[Chunk]) -> Callable[[Sequence[str]], Callable[[
     return lambda _: search
 
 
-def build(store: SnapshotStore, bundle: str, **options: object) -> BuiltRanking:
+def build(store: SnapshotStore, bundle: str, **options: object) -> DatasetVersion:
     """Build the ranking dataset of a bundle on the knowledge as it is."""
     config = RankingDatasetConfig(**{"random_negatives": 1, **options})  # type: ignore[arg-type]
     return build_ranking_version(
@@ -154,9 +154,8 @@ def build(store: SnapshotStore, bundle: str, **options: object) -> BuiltRanking:
 def put_dataset(store: SnapshotStore, bundle: str, **options: object) -> StoredVersion:
     """Build and store the ranking dataset of a bundle as its asset does."""
     built = build(store, bundle, **options)
-    others = {SEARCHES_FILE: built.searches}
-    write_version(store, "reranker_dataset", built.version, partition=bundle, other_files=others)
-    return find_version(store, built.version.card.version)
+    write_version(store, "reranker_dataset", built, partition=bundle)
+    return find_version(store, built.card.version)
 
 
 def put_labels(
@@ -188,5 +187,5 @@ def label_of(turn: ChatTurn, *, sources: Sequence[str] = (), kind: LabelKind = "
 def put_intents(store: SnapshotStore, bundle: str) -> StoredVersion:
     """Build and store the intent dataset of a bundle as its asset does."""
     built = build_intent_version(store, bundle, config=DEFAULT_INTENT_DATASET)
-    write_version(store, "intent_dataset", built.version, partition=bundle)
-    return find_version(store, built.version.card.version)
+    write_version(store, "intent_dataset", built, partition=bundle)
+    return find_version(store, built.card.version)

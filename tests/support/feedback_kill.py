@@ -28,7 +28,7 @@ from mangaassist_assets.tracing.feedback.sources import FeedbackBatch, FeedbackS
 from resources.aws.clients import AwsResource
 from resources.feedback.feedback_stream import KinesisFeedbackResource
 from resources.mlflow.assessments.feedback import MlflowFeedbackRecorder
-from resources.mlflow.erasure import MlflowUserTraces
+from resources.mlflow.personal_data import MlflowUserTraces
 from resources.mlflow.tracking import MlflowResource
 
 _PRELOADED = ["boto3", "deltalake", "mlflow", "mlflow.tracing.client", "polars", __name__]
@@ -129,7 +129,7 @@ def record(store_root: str, experiment: str, bundle: str, steps: int) -> None:
     before = store.find("recorded_feedback", partition=bundle)
     recording = record_events(
         events,
-        FusedRecorder(MlflowFeedbackRecorder.of(mlflow), fuse),
+        FusedRecorder(MlflowFeedbackRecorder(*mlflow.traces()), fuse),
         remembered=frozenset() if before is None else recorded_before(store.read(before, "recording.parquet")),
         threads=1,
     )
@@ -139,7 +139,7 @@ def record(store_root: str, experiment: str, bundle: str, steps: int) -> None:
 def erase(store_root: str, uri: str, experiment: str, user_key: str, steps: int) -> None:
     fuse = Fuse(steps)
     mlflow = MlflowResource(traces_experiment=experiment)
-    traces = FusedTraces.of(mlflow)
+    traces = FusedTraces(*mlflow.traces())
     traces.fuse = fuse  # type: ignore[attr-defined]
     erase_user(
         user_key,

@@ -78,7 +78,7 @@ def _job(definitions: dg.Definitions, name: str) -> dict[str, Any]:
 def _sensor(sensor: dg.SensorDefinition) -> dict[str, Any]:
     return {
         "type": sensor.sensor_type.name,
-        "jobs": sorted(job.name for job in sensor.jobs) if sensor.has_jobs else [],
+        "jobs": sorted(target.job_name for target in sensor.targets),
         "every_s": sensor.minimum_interval_seconds,
         "status": sensor.default_status.name,
     }

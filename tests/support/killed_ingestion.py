@@ -18,7 +18,7 @@ import polars as pl
 from mangaassist_assets.core.ingestion_tables import Checkpoint, IngestionTable
 from mangaassist_assets.tracing.contract.names import Tag
 from mangaassist_assets.tracing.contract.records import AssessmentRecord
-from mangaassist_assets.tracing.ingestion.ingested_rows import INGESTED_SCHEMA
+from mangaassist_assets.tracing.ingestion.ingested_traces import INGESTED_SCHEMA
 from mangaassist_assets.tracing.ingestion.trace_ingestion import OVERLAP_MS, TraceIngestion
 from tests.support.trace_source import MemorySource, chat_trace
 

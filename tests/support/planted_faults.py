@@ -22,10 +22,10 @@ from mangaassist_assets.mining.blame.rules import MiningRules
 from mangaassist_assets.retrieval.types import Hit
 from mangaassist_assets.tracing.contract.records import AssessmentRecord, TraceRecord
 from mangaassist_assets.tracing.contract.turns import ChatTurn, RankedCandidate
-from mangaassist_assets.tracing.reading.turn_reader import read_turns
 from tests.support.answer_check import ExtractCheck
 from tests.support.chatbot_faults import ChatbotParts, Fault
 from tests.support.store_chatbot import KEY, FixedConfiguration, HashEmbedder, MemoryStream
+from tests.support.turn_reading import read_turns
 
 BUNDLE = "2026.03.24-rc2"
 INTENTS = ("return_item", "shipping_cost", "gift_card", "order_status", "preorder_question", "store_hours")
@@ -120,14 +120,10 @@ class TruthIndex:
     def live_generation(self) -> str:
         return "kb-1"
 
-    def vector_search(
-        self, generation: str, vector: Any, *, scope: Any, limit: int, filters: Mapping[str, str] | None = None
-    ) -> list[Hit]:
+    def vector_search(self, generation: str, vector: Any, *, scope: Any, limit: int) -> list[Hit]:
         return []
 
-    def keyword_search(
-        self, generation: str, query: str, *, scope: Any, limit: int, filters: Mapping[str, str] | None = None
-    ) -> list[Hit]:
+    def keyword_search(self, generation: str, query: str, *, scope: Any, limit: int) -> list[Hit]:
         (relevant,) = self._truth[query].relevant_documents
         lost = unit("retrieval slip", query) < self._slip
 

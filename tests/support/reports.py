@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
 import polars as pl
 
+from mangaassist_assets.core.codecs import to_parquet
 from mangaassist_assets.reporting.warehouse.rows import feedback_rows, turn_rows
 from mangaassist_assets.tracing.contract.turns import ChatTurn, Generation, StageTiming
+from mangaassist_assets.tracing.feedback.events import FeedbackRecord
+from mangaassist_assets.tracing.feedback.ingestion import EVENT_SCHEMA, EVENTS_FILE
 from tests.support.turn_frames import turns_frame
 
 BUNDLE = "2026.03.24-rc2"
@@ -60,9 +64,19 @@ def event(trace: int, feedback: str, *, second: int = 0, release_bundle: str = B
     return {**values, **fields}
 
 
+def records(events: Sequence[dict[str, Any]]) -> list[FeedbackRecord]:
+    """Return events as they are read back from their snapshot."""
+    return [FeedbackRecord(**{name: one[name] for name in EVENT_SCHEMA}) for one in events]
+
+
+def stored_events(events: Sequence[dict[str, Any]]) -> dict[str, bytes]:
+    """Return the files of a snapshot of feedback events."""
+    return {EVENTS_FILE: to_parquet(pl.DataFrame([asdict(one) for one in records(events)], schema=EVENT_SCHEMA))}
+
+
 def bundle_rows(
-    turns: Sequence[ChatTurn], events: Sequence[object] = (), *, release_bundle: str = BUNDLE
+    turns: Sequence[ChatTurn], events: Sequence[dict[str, Any]] = (), *, release_bundle: str = BUNDLE
 ) -> dict[str, pl.DataFrame]:
     """Return everything that one load of a bundle takes."""
-    feedback = feedback_rows(events, release_bundle=release_bundle)
-    return {**turn_rows(turns_frame(turns)), "feedback_events": feedback.frame}
+    of_bundle = [one for one in records(events) if one.release_bundle == release_bundle]
+    return {**turn_rows(turns_frame(turns)), "feedback_events": feedback_rows(of_bundle)}

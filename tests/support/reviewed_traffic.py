@@ -172,5 +172,5 @@ def put_reviewed_bundle(
 def put_intent_dataset(store: SnapshotStore, number: int) -> DatasetVersion:
     """Build and store the intent dataset of a bundle."""
     built = build_intent_version(store, bundle_name(number), config=DEFAULT_INTENT_DATASET)
-    write_version(store, "intent_dataset", built.version, partition=bundle_name(number))
-    return built.version
+    write_version(store, "intent_dataset", built, partition=bundle_name(number))
+    return built

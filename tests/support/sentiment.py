@@ -17,6 +17,7 @@ import polars as pl
 
 from mangaassist_assets.core.snapshots import SnapshotStore
 from mangaassist_assets.datasets.guards.limits import DatasetLimits
+from mangaassist_assets.datasets.versions.data_card import Provenance
 from mangaassist_assets.datasets.versions.stored_versions import StoredVersion
 from mangaassist_assets.datasets.versions.versions import DatasetVersion
 from mangaassist_assets.evaluation.results import ModelResults
@@ -177,7 +178,7 @@ def sentiment_version(bundle: str) -> DatasetVersion:
     ]
     texts = dict.fromkeys(("user_key", "session_id", "source_trace_id"), pl.String)
     return seal_version(
-        pl.DataFrame(rows, schema_overrides=texts), kind="sentiment", excluded={}, as_of=bundle, inputs={"moods": "1"}
+        pl.DataFrame(rows, schema_overrides=texts), Provenance(kind="sentiment", as_of=bundle, inputs={"moods": "1"})
     )
 
 

@@ -80,7 +80,6 @@ class MemoryIndex:
         *,
         scope: TenantScope,
         limit: int,
-        filters: Mapping[str, str] | None = None,
     ) -> list[Hit]:
         return self._hits(self._vectors @ vector, scope, limit)
 
@@ -91,7 +90,6 @@ class MemoryIndex:
         *,
         scope: TenantScope,
         limit: int,
-        filters: Mapping[str, str] | None = None,
     ) -> list[Hit]:
         words = set(query.lower().split())
         scores = [len(words & set(chunk.text.lower().split())) for chunk in self._chunks]

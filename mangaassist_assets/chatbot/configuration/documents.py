@@ -23,7 +23,8 @@ from mangaassist_assets.chatbot.configuration.fields import (
     problems_of,
 )
 from mangaassist_assets.chatbot.configuration.profiles import ProfileName
-from mangaassist_assets.retrieval.routing import RetrievalRouting
+from mangaassist_assets.core.snapshots import canonical_json
+from mangaassist_assets.retrieval.types import RetrievalRouting
 
 Version = Annotated[str, Field(pattern=r"^[0-9A-Za-z][0-9A-Za-z._-]{0,62}$")]
 EndpointName = Annotated[str, Field(pattern=r"^[0-9A-Za-z](-*[0-9A-Za-z]){0,62}$")]
@@ -266,7 +267,7 @@ _MAXIMUM_RUNNING = 3
 Document = PromptsDocument | RoutingDocument | GuardrailsDocument | ExperimentsDocument
 DocumentT = TypeVar("DocumentT", PromptsDocument, RoutingDocument, GuardrailsDocument, ExperimentsDocument)
 
-_MODELS: Final[Mapping[str, type[Document]]] = {
+_MODELS: Final[Mapping[ProfileName, type[Document]]] = {
     "prompts": PromptsDocument,
     "routing": RoutingDocument,
     "guardrails": GuardrailsDocument,
@@ -276,21 +277,12 @@ _MODELS: Final[Mapping[str, type[Document]]] = {
 
 def default_documents() -> dict[ProfileName, Document]:
     """Return the first documents of a new store, version `1` each: no shadow, no experiment."""
-    return {
-        "prompts": PromptsDocument(version="1"),
-        "routing": RoutingDocument(version="1"),
-        "guardrails": GuardrailsDocument(version="1"),
-        "experiments": ExperimentsDocument(version="1"),
-    }
+    return {profile: model(version="1") for profile, model in _MODELS.items()}
 
 
 def profile_of(document: Document) -> ProfileName:
     """Return the AppConfig profile a document belongs to."""
-    if isinstance(document, PromptsDocument):
-        return "prompts"
-    if isinstance(document, ExperimentsDocument):
-        return "experiments"
-    return "routing" if isinstance(document, RoutingDocument) else "guardrails"
+    return next(profile for profile, model in _MODELS.items() if isinstance(document, model))
 
 
 def parse_document(profile: str, content: bytes | str) -> Document:
@@ -299,7 +291,7 @@ def parse_document(profile: str, content: bytes | str) -> Document:
     Raises:
         ConfigurationDocumentError: Unknown profile, no JSON object, or a field that is wrong; names each of them.
     """
-    model = _MODELS.get(profile)
+    model = next((model for name, model in _MODELS.items() if name == profile), None)
     if model is None:
         raise ConfigurationDocumentError(
             profile, (Problem(field="", reason=f"there is no such profile; there are {sorted(_MODELS)}"),)
@@ -314,9 +306,7 @@ def parse_document(profile: str, content: bytes | str) -> Document:
 
 def dump_document(document: Document) -> bytes:
     """Return the canonical JSON of a document: equal documents give equal bytes."""
-    return json.dumps(
-        document.model_dump(mode="json"), ensure_ascii=False, sort_keys=True, separators=(",", ":")
-    ).encode()
+    return canonical_json(document.model_dump(mode="json"))
 
 
 def overlay(document: DocumentT, override: DocumentT) -> DocumentT:

@@ -11,6 +11,8 @@ from typing import Any, NoReturn
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from mangaassist_assets.core.errors import OperatorError
+
 _LONGEST_PATH = 200
 
 
@@ -34,7 +36,7 @@ class UnknownField:
     resembles: str | None
 
 
-class ConfigurationDocumentError(ValueError):
+class ConfigurationDocumentError(OperatorError, ValueError):
     """A configuration document that the chatbot could not run with; never repeats values of the document."""
 
     def __init__(self, profile: str, problems: Iterable[Problem]) -> None:

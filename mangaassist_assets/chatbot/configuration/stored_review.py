@@ -45,26 +45,20 @@ def describe_unknown_fields(reviews: Sequence[StoredReview]) -> list[str]:
 
 def review_figures(reviews: Sequence[StoredReview]) -> Figures:
     """Return tables of the profiles, of the fields that are unknown, and of what is wrong."""
+    shown = ("profile", "deployed", "serving", "document_version", "state")
     return {
         "profiles": [
             {
-                "profile": one["profile"],
-                "deployed": one["deployed"],
+                **{name: one[name] for name in shown},
                 "serving": one["serving"] or "none",
                 "document_version": one["document_version"] or "",
                 "unknown_fields": len(one["unknown_fields"]),
                 "problems": len(one["problems"]),
-                "state": one["state"],
             }
             for one in reviews
         ],
         "unknown_fields": [
-            {
-                "profile": one["profile"],
-                "version": one["deployed"],
-                "field": field["field"],
-                "resembles": field["resembles"] or "",
-            }
+            {"profile": one["profile"], "version": one["deployed"], **field, "resembles": field["resembles"] or ""}
             for one in reviews
             for field in one["unknown_fields"]
         ],
@@ -75,13 +69,7 @@ def review_figures(reviews: Sequence[StoredReview]) -> Figures:
 def problem_rows(reviews: Sequence[StoredReview]) -> list[Row]:
     """Return a row a problem of what the refresh found: profile, version, place, reason, and the version in use."""
     return [
-        {
-            "profile": one["profile"],
-            "version": one["deployed"],
-            "field": problem["field"],
-            "reason": problem["reason"],
-            "serving": one["serving"] or "none",
-        }
+        {"profile": one["profile"], "version": one["deployed"], **problem, "serving": one["serving"] or "none"}
         for one in reviews
         for problem in one["problems"]
     ]

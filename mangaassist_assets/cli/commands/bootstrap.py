@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +18,7 @@ from mangaassist_assets.cli.output import console, emit, new_table, say
 from mangaassist_assets.cli.session import CommandError, RunOutcome, Session, open_session
 
 if TYPE_CHECKING:
-    from mangaassist_assets.datasets.sources.golden_file import GoldenReading
+    from mangaassist_assets.datasets.sources.golden_file import GoldenMessage, GoldenReading
     from mangaassist_assets.datasets.sources.json_lines import Reject
     from mangaassist_assets.datasets.sources.utterances import Utterance
     from mangaassist_assets.privacy import Vocabulary
@@ -35,45 +34,19 @@ if TYPE_CHECKING:
 @click.option("--replace-golden", is_flag=True, help="Let --golden take the place of the golden set in use.")
 @json_option
 @click.pass_obj
-def bootstrap(
-    home: str | None, training: Path, knowledge: Path, golden: Path | None, *, replace_golden: bool, as_json: bool
-) -> None:
+def bootstrap(home: str | None, /, *, as_json: bool, **options: Any) -> None:  # noqa: ANN401 - of `run_bootstrap`
     """First champion models, first index generation, AppConfig profiles, endpoints."""
     with open_session(home, say) as session:
-        report = run_bootstrap(
-            session, training=training, knowledge=knowledge, golden=golden, replace_golden=replace_golden
-        )
-    emit(report.to_dict(), render_bootstrap, as_json=as_json)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BootstrapReport:
-    """What the home holds after a bootstrap.
-
-    `golden` counts the golden set that was handed in; `left_out` says by model why there is no champion of it.
-    """
-
-    utterances: int
-    rejected_lines: int
-    rejects_file: str | None
-    golden: dict[str, int] | None
-    documents: int
-    chunks: int
-    configuration: dict[str, str]
-    champions: dict[str, str]
-    left_out: dict[str, str]
-    generation: str | None
-    runs: tuple[str, ...]
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain JSON values."""
-        return asdict(self)
+        report = run_bootstrap(session, **options)
+    emit(report, render_bootstrap, as_json=as_json)
 
 
 def run_bootstrap(
     session: Session, *, training: Path, knowledge: Path, golden: Path | None = None, replace_golden: bool = False
-) -> BootstrapReport:
-    """Bootstrap a home.
+) -> dict[str, Any]:
+    """Bootstrap a home and return what it holds then.
+
+    `golden` of the report counts the golden set that was handed in, `left_out` says by model why there is no champion.
 
     Args:
         session: the home.
@@ -85,13 +58,14 @@ def run_bootstrap(
 
     Raises:
         CommandError: the inputs cannot be used, or a step failed; says which and why.
+        GoldenSetChangedError: another golden set is in use.
     """
     from mangaassist_assets.chatbot.configuration.documents import default_documents
     from mangaassist_assets.datasets.sources.utterances import read_utterances
     from mangaassist_assets.models.pipelines import registered_pipelines
     from mangaassist_assets.privacy import Vocabulary
     from mangaassist_assets.retrieval.documents.documents import read_knowledge
-    from mangaassist_assets.retrieval.vocabulary import store_phrases
+    from mangaassist_assets.retrieval.knowledge_chunks import store_phrases
 
     reading = read_utterances(training)
     rejects_file = report_rejects(session, training, reading.rejects) if reading.rejects else None
@@ -127,28 +101,27 @@ def run_bootstrap(
 
     from mangaassist_assets.retrieval.stored_knowledge import read_chunks
 
-    champions = {}
-    for pipeline in registered_pipelines():
-        champion = resources.mlflow.version_by_alias(pipeline.model_name, "champion")
-        if champion is not None:
-            champions[pipeline.model_asset] = str(champion.version)
-    return BootstrapReport(
-        utterances=len(reading.utterances),
-        rejected_lines=len(reading.rejects),
-        rejects_file=str(rejects_file) if rejects_file else None,
-        golden=golden_reading.counts() if golden_reading else None,
-        documents=len(knowledge_reading.documents),
-        chunks=len(read_chunks(resources.store.snapshots())),
-        configuration={name: str(version) for name, version in resources.app_config.deployed_versions().items()},
-        champions=champions,
-        left_out={
+    return {
+        "utterances": len(reading.utterances),
+        "rejected_lines": len(reading.rejects),
+        "rejects_file": str(rejects_file) if rejects_file else None,
+        "golden": golden_reading.counts() if golden_reading else None,
+        "documents": len(knowledge_reading.documents),
+        "chunks": len(read_chunks(resources.store.snapshots())),
+        "configuration": resources.app_config.deployed_versions(),
+        "champions": {
+            pipeline.model_asset: champion.version
+            for pipeline in registered_pipelines()
+            if (champion := resources.mlflow.version_by_alias(pipeline.model_name, "champion")) is not None
+        },
+        "left_out": {
             pipeline.model_asset: models.left_out[pipeline.first_asset]
             for pipeline in registered_pipelines()
             if pipeline.first_asset and pipeline.first_asset in models.left_out
         },
-        generation=resources.search.index().live_generation(),
-        runs=(index.run_id, models.run_id),
-    )
+        "generation": resources.search.index().live_generation(),
+        "runs": [index.run_id, models.run_id],
+    }
 
 
 def _golden_reading(
@@ -177,24 +150,21 @@ def _golden_reading(
 
 
 def _keep_golden(
-    session: Session, messages: Sequence[Utterance], *, vocabulary: Vocabulary, replace_golden: bool
+    session: Session, messages: Sequence[GoldenMessage], *, vocabulary: Vocabulary, replace_golden: bool
 ) -> None:
-    from mangaassist_assets.datasets.sources.golden_set import SOURCE_FILE, GoldenSetChangedError, keep_golden_set
+    from mangaassist_assets.datasets.sources.golden_set import SOURCE_FILE, keep_golden_set
 
     inputs = session.resources.store.inputs()
     inputs.mkdir(parents=True, exist_ok=True)
     snapshots = session.resources.store.snapshots()
     stored = snapshots.find("golden_set")
-    try:
-        keep_golden_set(
-            inputs,
-            messages,
-            vocabulary=vocabulary,
-            replace_present=replace_golden,
-            stored_source=snapshots.read(stored, SOURCE_FILE) if stored else None,
-        )
-    except GoldenSetChangedError as error:
-        raise CommandError(str(error)) from error
+    keep_golden_set(
+        inputs,
+        messages,
+        vocabulary=vocabulary,
+        replace_present=replace_golden,
+        stored_source=snapshots.read(stored, SOURCE_FILE) if stored else None,
+    )
 
 
 def report_rejects(session: Session, source: Path, rejects: Sequence[Reject]) -> Path:
@@ -254,19 +224,16 @@ def _succeeded(outcome: RunOutcome) -> RunOutcome:
 
 def render_bootstrap(report: dict[str, Any]) -> None:
     """Print what a bootstrap left."""
-    from rich.text import Text
-
-    table = new_table("Bootstrapped", "what", "is")
-    table.add_row("training messages", f"{report['utterances']} ({report['rejected_lines']} lines rejected)")
+    rows = [("training messages", f"{report['utterances']} ({report['rejected_lines']} lines rejected)")]
     if golden := report["golden"]:
         parts = ("with_intent", "with_documents", "with_answer", "rejected_lines")
         counts = ", ".join(f"{golden[part]} {part.replace('_', ' ')}" for part in parts)
-        table.add_row("golden set", f"{golden['messages']} messages: {counts}")
-    table.add_row("knowledge", f"{report['documents']} documents, {report['chunks']} chunks")
-    table.add_row("index generation", str(report["generation"]))
-    for name, version in report["champions"].items():
-        table.add_row(f"champion {name}", f"version {version}")
-    for name, reason in report["left_out"].items():
-        table.add_row(f"champion {name}", Text(f"left out: {reason}"))
-    table.add_row("configuration", ", ".join(f"{name} {version}" for name, version in report["configuration"].items()))
-    console().print(table)
+        rows.append(("golden set", f"{golden['messages']} messages: {counts}"))
+    rows += [
+        ("knowledge", f"{report['documents']} documents, {report['chunks']} chunks"),
+        ("index generation", report["generation"]),
+        *((f"champion {name}", f"version {version}") for name, version in report["champions"].items()),
+        *((f"champion {name}", f"left out: {reason}") for name, reason in report["left_out"].items()),
+        ("configuration", ", ".join(f"{name} {version}" for name, version in report["configuration"].items())),
+    ]
+    console().print(new_table("Bootstrapped", ("what", "is"), rows))

@@ -6,6 +6,7 @@ Reads the store alone: no server is started.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -106,27 +107,33 @@ def rebuild_dataset(store: SnapshotStore, name: str) -> dict[str, Any]:
     from mangaassist_assets.models.pipelines import dataset_rebuild
 
     stored = find_version(store, name)
-    return rebuild(store, stored, dataset_rebuild(stored.asset)).to_dict()
+    return asdict(rebuild(store, stored, dataset_rebuild(stored.asset)))
 
 
 def render_list(report: Mapping[str, Any]) -> None:
     """Print the versions as a table."""
-    table = new_table(
-        "Dataset versions",
-        *("version", "dataset", "release bundle", "nothing later than", "examples", "train / validation / test", ""),
-        whole="version",
-    )
-    for one in report["versions"]:
-        sides = " / ".join(str(one["by_split"].get(side, 0)) for side in ("train", "validation", "test"))
-        table.add_row(
+    rows = (
+        (
             one["version"][:_DIGITS],
             one["asset"],
             one["release_bundle"],
             one["as_of"] or "–",
-            str(one["examples"]),
-            sides,
+            one["examples"],
+            " / ".join(str(one["by_split"].get(side, 0)) for side in ("train", "validation", "test")),
             "latest" if one["latest"] else "",
         )
+        for one in report["versions"]
+    )
+    columns = (
+        "version",
+        "dataset",
+        "release bundle",
+        "nothing later than",
+        "examples",
+        "train / validation / test",
+        "",
+    )
+    table = new_table("Dataset versions", columns, rows, whole="version")
     terminal = console()
     terminal.print(table if report["versions"] else "No dataset version is stored yet: run `mangaassist loop`.")
     for folder in report["damaged"]:
@@ -146,17 +153,14 @@ def render_show(report: Mapping[str, Any]) -> None:
 
 def render_rebuild(report: Mapping[str, Any]) -> None:
     """Print what came of a rebuild."""
-    table = new_table(f"Rebuilt {report['asset']} {report['version'][:_DIGITS]}", "file", "is")
-    for file, said in report["files"].items():
-        table.add_row(file, said)
     terminal = console()
-    if report["files"]:
-        terminal.print(table)
+    if files := report["files"].items():
+        terminal.print(new_table(f"Rebuilt {report['asset']} {report['version'][:_DIGITS]}", ("file", "is"), files))
     terminal.print(f"{report['outcome']}{': ' + report['reason'] if report['reason'] else ''}", markup=False)
 
 
 def _summary(stored: StoredVersion) -> dict[str, Any]:
-    from mangaassist_assets.datasets.versions.card_text import moment
+    from mangaassist_assets.datasets.versions.data_card import moment
 
     card = stored.card
     return {

@@ -61,7 +61,7 @@ def run_demo(session: Session, *, progress: Callable[[int, int], None] | None = 
             "dagster": f"http://{LOOPBACK}:{DEFAULT_DAGSTER_PORT}",
             "mlflow": os.environ["MLFLOW_TRACKING_URI"],
         },
-        "bootstrap": bootstrap.to_dict(),
+        "bootstrap": bootstrap,
         "bundles": bundles,
         "seconds": round(time.perf_counter() - started, 1),
         "errors": [error for bundle in bundles for error in bundle["loop"]["errors"]],
@@ -89,7 +89,7 @@ def _turn(
     return {
         "release_bundle": bundle,
         "simulation": simulation,
-        "loop": loop.to_dict(),
+        "loop": loop,
         "unseen": {
             "file": unseen.name,
             "before": before,
@@ -154,31 +154,29 @@ def render_demo(report: dict[str, Any]) -> None:
 
 def _before_after(bundle: dict[str, Any]) -> Table:
     before, after = bundle["unseen"]["before"], bundle["unseen"]["after"]
-    table = new_table(
-        f"{before['messages']} unseen messages of the failing kind ({bundle['unseen']['file']})",
-        "champion",
-        "before the loop",
-        "after the loop",
-        "difference",
-    )
-    for name, label, version in (
-        ("intent_accuracy", "intent accuracy", "intent_version"),
-        ("intent_macro_f1", "intent macro F1", "intent_version"),
-        ("mrr@10", "reranked MRR@10", "reranker_version"),
-    ):
-        table.add_row(
+    rows = [
+        (
             label,
             f"{before[name]:.3f} (v{before[version]})",
             f"{after[name]:.3f} (v{after[version]})",
             f"{after[name] - before[name]:+.3f}",
         )
+        for name, label, version in (
+            ("intent_accuracy", "intent accuracy", "intent_version"),
+            ("intent_macro_f1", "intent macro F1", "intent_version"),
+            ("mrr@10", "reranked MRR@10", "reranker_version"),
+        )
+    ]
     challenger = bundle["unseen"]["challenger"]
     if challenger["intent_version"] != after["intent_version"]:
         # What the gate held back, beside what it let serve: no proof is not the same as no improvement.
-        table.add_row(
-            "challenger's intent accuracy, not promoted",
-            "",
-            f"{challenger['intent_accuracy']:.3f} (v{challenger['intent_version']})",
-            f"{challenger['intent_accuracy'] - before['intent_accuracy']:+.3f}",
+        rows.append(
+            (
+                "challenger's intent accuracy, not promoted",
+                "",
+                f"{challenger['intent_accuracy']:.3f} (v{challenger['intent_version']})",
+                f"{challenger['intent_accuracy'] - before['intent_accuracy']:+.3f}",
+            )
         )
-    return table
+    title = f"{before['messages']} unseen messages of the failing kind ({bundle['unseen']['file']})"
+    return new_table(title, ("champion", "before the loop", "after the loop", "difference"), rows)

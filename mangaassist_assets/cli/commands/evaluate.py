@@ -164,29 +164,27 @@ def _labelled(session: Session, data: Path, *, need: str) -> tuple[list[Utteranc
 
 def render_intent_evaluation(figures: dict[str, Any]) -> None:
     """Print the figures of an intent classifier, its worst intents first."""
-    from rich.text import Text
-
     terminal = console()
     terminal.print(
         f"{figures['model']} version {figures['version']} on {figures['messages']} messages: "
         f"accuracy {figures['accuracy']:.3f}, macro F1 {figures['macro_f1']:.3f}"
     )
-    table = new_table("Intents, the worst first", "intent", "precision", "recall", "F1", "messages")
-    for row in sorted(figures["intents"], key=lambda row: (row["f1"], row["intent"])):
-        cells = (figure(row["precision"]), figure(row["recall"]), figure(row["f1"]), str(row["support"]))
-        table.add_row(Text(row["intent"]), *cells)
-    terminal.print(table)
+    rows = (
+        (row["intent"], *(figure(row[name]) for name in ("precision", "recall", "f1")), row["support"])
+        for row in sorted(figures["intents"], key=lambda row: (row["f1"], row["intent"]))
+    )
+    columns = ("intent", "precision", "recall", "F1", "messages")
+    terminal.print(new_table("Intents, the worst first", columns, rows))
 
 
 def render_reranker_evaluation(figures: dict[str, Any]) -> None:
     """Print the retriever alone beside the reranker."""
-    table = new_table(
-        f"{figures['model']} version {figures['version']} on {figures['messages']} questions",
-        "figure",
-        "retriever alone",
-        "after reranking",
+    rows = (
+        *(
+            (name, figure(figures[f"retriever_{name}"]), figure(figures[f"reranked_{name}"]))
+            for name in ("mrr@10", "ndcg@10")
+        ),
+        ("relevant document among the candidates", figure(figures["recall_of_candidates"]), ""),
     )
-    for name in ("mrr@10", "ndcg@10"):
-        table.add_row(name, figure(figures[f"retriever_{name}"]), figure(figures[f"reranked_{name}"]))
-    table.add_row("relevant document among the candidates", figure(figures["recall_of_candidates"]), "")
-    console().print(table)
+    title = f"{figures['model']} version {figures['version']} on {figures['messages']} questions"
+    console().print(new_table(title, ("figure", "retriever alone", "after reranking"), rows))

@@ -14,10 +14,7 @@ from mangaassist_assets.cli.output import console, emit, new_table, say
 from mangaassist_assets.cli.session import CommandError, Session, open_session, open_store
 
 if TYPE_CHECKING:
-    from upath import UPath
-
     from mangaassist_assets.core.snapshots import SnapshotStore
-    from mangaassist_assets.labelling.queue.label_import import Format, LabelFile
     from mangaassist_assets.tracing.contract.turns import ChatTurn
 
 FileFormat = Literal["csv", "jsonl"]
@@ -37,20 +34,9 @@ def labels() -> None:
 @click.option("--replace", is_flag=True, help="Write over a file that is there, and over the answers in it.")
 @json_option
 @click.pass_obj
-def _export(
-    home: str | None,
-    release_bundle: str,
-    out: Path,
-    file_format: FileFormat | None,
-    *,
-    replace: bool,
-    as_json: bool,
-) -> None:
+def _export(home: str | None, /, *, as_json: bool, **options: Any) -> None:  # noqa: ANN401 - of `run_export`
     """Write the traces that are worth a review to a file, redacted, with empty columns for the answers."""
-    report = run_export(
-        open_store(home), release_bundle=release_bundle, out=out, file_format=file_format, replace=replace
-    )
-    emit(report, render_export, as_json=as_json)
+    emit(run_export(open_store(home), **options), render_export, as_json=as_json)
 
 
 @labels.command("import")
@@ -66,29 +52,13 @@ def _export(
 @click.option("--dry-run", is_flag=True, help="Only say what is in the file.")
 @json_option
 @click.pass_obj
-def _import(
-    home: str | None,
-    file: Path,
-    release_bundle: str,
-    file_format: FileFormat | None,
-    new_intents: tuple[str, ...],
-    *,
-    dry_run: bool,
-    as_json: bool,
-) -> None:
+def _import(home: str | None, /, *, as_json: bool, **options: Any) -> None:  # noqa: ANN401 - of `run_import`
     """Put people's labels on their traces as expectations; bad rows are listed, the rest counts.
 
     Exit code 1 if the file has rows that are no labels.
     """
     with open_session(home, say, services=("mlflow",), imports=()) as session:
-        report = run_import(
-            session,
-            release_bundle=release_bundle,
-            file=file,
-            file_format=file_format,
-            new_intents=new_intents,
-            dry_run=dry_run,
-        )
+        report = run_import(session, **options)
     emit(report, render_import, as_json=as_json)
     if report["problems"]:
         raise SystemExit(1)
@@ -125,6 +95,8 @@ def run_export(
         CommandError: the file is there already, for somebody may have filled it in, or cannot be written.
         SnapshotMissingError: the bundle was not mined.
     """
+    from upath import UPath
+
     from mangaassist_assets.core.codecs import from_json
     from mangaassist_assets.core.files import write_whole
     from mangaassist_assets.labelling.queue.export import export_rows, to_csv, to_jsonl
@@ -149,7 +121,7 @@ def run_export(
     )
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(_path(out), to_csv(rows) if chosen == "csv" else to_jsonl(rows))
+        write_whole(UPath(out), to_csv(rows) if chosen == "csv" else to_jsonl(rows))
     except OSError as error:
         msg = f"{out} cannot be written: {error.strerror}"
         raise CommandError(msg) from error
@@ -201,23 +173,7 @@ def run_import(
         ),
         now_ms=round(time.time() * 1000),
     )
-    report = _said(found, release_bundle, file, chosen)
-    if dry_run:
-        return {**report, "dry_run": True}
-    session.progress(f"{file.name}: {len(found.labels)} labels, {len(found.problems)} problems; writing")
-    recorded = MlflowLabelRecorder.of(session.resources.mlflow).record(found.labels)
-    return {
-        **report,
-        "dry_run": False,
-        "added": recorded.added,
-        "found_on_traces": recorded.found,
-        "outdated": recorded.outdated,
-        "traces_gone": list(recorded.gone),
-    }
-
-
-def _said(found: LabelFile, release_bundle: str, file: Path, chosen: Format) -> dict[str, Any]:
-    return {
+    report = {
         "release_bundle": release_bundle,
         "file": str(file),
         "format": chosen,
@@ -226,6 +182,18 @@ def _said(found: LabelFile, release_bundle: str, file: Path, chosen: Format) -> 
         "duplicates": found.duplicates,
         "contradictions": list(found.contradictions),
         "problems": [{"line": one.line, "reason": one.reason} for one in found.problems],
+        "dry_run": dry_run,
+    }
+    if dry_run:
+        return report
+    session.progress(f"{file.name}: {len(found.labels)} labels, {len(found.problems)} problems; writing")
+    recorded = MlflowLabelRecorder(*session.resources.mlflow.traces()).record(found.labels)
+    return {
+        **report,
+        "added": recorded.added,
+        "found_on_traces": recorded.found,
+        "outdated": recorded.outdated,
+        "traces_gone": list(recorded.gone),
     }
 
 
@@ -242,13 +210,7 @@ def _documents(store: SnapshotStore) -> set[str]:
 
     if store.find("knowledge_chunks") is None:
         return set()
-    return {chunk.document_id for chunk in read_chunks(store, tenantless=True)}
-
-
-def _path(file: Path) -> UPath:
-    from upath import UPath
-
-    return UPath(file)
+    return {chunk.document_id for chunk in read_chunks(store)}
 
 
 def render_export(report: dict[str, Any]) -> None:
@@ -266,18 +228,20 @@ def render_export(report: dict[str, Any]) -> None:
 
 def render_import(report: dict[str, Any]) -> None:
     """Print what became of the file's rows, the problems by line."""
-    table = new_table(f"Labels of {report['file']}", "what", "number")
-    for key in ("labels", "unanswered", "duplicates"):
-        table.add_row(key, str(report[key]))
-    table.add_row("problems", str(len(report["problems"])))
-    table.add_row("traces on which people in the file disagree", str(len(report["contradictions"])))
+    rows = [
+        *((key, report[key]) for key in ("labels", "unanswered", "duplicates")),
+        ("problems", len(report["problems"])),
+        ("traces on which people in the file disagree", len(report["contradictions"])),
+    ]
     if not report["dry_run"]:
-        table.add_row("answers added", str(report["added"]))
-        table.add_row("answers that were there", str(report["found_on_traces"]))
-        table.add_row("answers older than a later one of the same person", str(report["outdated"]))
-        table.add_row("traces gone", str(len(report["traces_gone"])))
+        rows += [
+            ("answers added", report["added"]),
+            ("answers that were there", report["found_on_traces"]),
+            ("answers older than a later one of the same person", report["outdated"]),
+            ("traces gone", len(report["traces_gone"])),
+        ]
     terminal = console()
-    terminal.print(table)
+    terminal.print(new_table(f"Labels of {report['file']}", ("what", "number"), rows))
     for problem in report["problems"][:_SHOWN]:
         terminal.print(f"line {problem['line']}: {problem['reason']}", markup=False)
     if len(report["problems"]) > _SHOWN:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from rich.text import Text
 
 _VERDICTS = {"pass": "green", "fail": "red", "insufficient_evidence": "yellow"}
+_OF_THE_VERDICT = (
+    *("champion_version", "challenger_version", "champion_score", "challenger_score"),
+    *("metric", "test_examples", "verdict"),
+)
 
 
 @click.command(cls=Command)
@@ -36,78 +40,29 @@ def loop(home: str | None, release_bundle: str, *, no_deploy: bool, as_json: boo
     """
     with open_session(home, say) as session:
         report = run_loop(session, release_bundle=release_bundle, deploy=not no_deploy)
-    emit(report.to_dict(), render_loop, as_json=as_json)
-    if not report.succeeded:
+    emit(report, render_loop, as_json=as_json)
+    if not report["succeeded"]:
         raise SystemExit(1)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PipelineReport:
-    """One model pipeline: what was compared, the verdict with its reasons, and what came of it.
-
-    `verdict` is None where the pipeline did not get as far as the gate: `left_out` says why there is nothing to train
-    on, `reasons` which check stopped it, `error` what broke.
-    """
-
-    model: str
-    dataset_digest: str | None
-    examples: dict[str, int]
-    champion_version: str | None
-    challenger_version: str | None
-    champion_score: float | None
-    challenger_score: float | None
-    metric: str | None
-    test_examples: int | None
-    verdict: str | None
-    reasons: tuple[str, ...]
-    deployed_version: str | None
-    left_out: str | None
-    error: str | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LoopReport:
-    """What one turn of the loop found, decided and changed."""
-
-    release_bundle: str
-    turns: int
-    quarantined: int
-    failures: int
-    blame: dict[str, int]
-    clusters: tuple[dict[str, Any], ...]
-    pipelines: tuple[PipelineReport, ...]
-    generation_before: str | None
-    generation: str | None
-    retrieval: dict[str, Any]
-    manifest_digest: str | None
-    runs: dict[str, str]
-    errors: tuple[str, ...]
-
-    @property
-    def succeeded(self) -> bool:
-        """Whether everything ran; a gate that says no is not a failure."""
-        return not self.errors
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain JSON values."""
-        return {**asdict(self), "succeeded": self.succeeded}
 
 
 INDEX_BUILD_ASSETS = ("knowledge_chunks", "chunk_embeddings", "search_index", "retrieval_evaluation")
 
 
-def run_loop(session: Session, *, release_bundle: str, deploy: bool = True) -> LoopReport:
+def run_loop(session: Session, *, release_bundle: str, deploy: bool = True) -> dict[str, Any]:
     """Run the model pipelines of the loop one after the other; a model pipeline that fails or is gated stops no other.
 
-    Raises:
-        CommandError: the bundle has no traces, or its key is none.
-    """
-    from mangaassist_assets.core.bundles import InvalidBundleError, validate_bundle
+    Returns:
+        What one turn of the loop found, decided and changed. It `succeeded` where everything ran; a gate that says no
+        is not a failure. The `verdict` of a pipeline is None where it did not get as far as the gate: `left_out` says
+        why there is nothing to train on, `reasons` which check stopped it, `error` what broke.
 
-    try:
-        validate_bundle(release_bundle)
-    except InvalidBundleError as error:
-        raise CommandError(str(error)) from error
+    Raises:
+        CommandError: the bundle has no traces.
+        InvalidBundleError: its key is not valid.
+    """
+    from mangaassist_assets.core.bundles import validate_bundle
+
+    validate_bundle(release_bundle)
     store = session.resources.store.snapshots()
     if store.find("training_corpus") is None:
         msg = "this home has no champions yet: run `mangaassist bootstrap --training FILE --knowledge DIR` first"
@@ -144,7 +99,7 @@ def run_loop(session: Session, *, release_bundle: str, deploy: bool = True) -> L
 
 def _report(
     session: Session, bundle: str, outcomes: list[RunOutcome], generation_before: str | None, *, deploy: bool
-) -> LoopReport:
+) -> dict[str, Any]:
     from mangaassist_assets.core.bundles import TURNS_CARD_FILE
     from mangaassist_assets.mining.blame.stored_failures import read_failures
     from mangaassist_assets.mining.tracking.cluster_files import read_clusters
@@ -162,13 +117,13 @@ def _report(
     retrieval = store.find("retrieval_evaluation")
     released = by_job.get("release")
     manifest = store.find("release_manifest", partition=bundle) if released and released.succeeded else None
-    return LoopReport(
-        release_bundle=bundle,
-        turns=card["turns"],
-        quarantined=card["quarantined"],
-        failures=len(failures),
-        blame=dict(Counter(failure.blame.stage for failure in failures).most_common()),
-        clusters=tuple(
+    return {
+        "release_bundle": bundle,
+        "turns": card["turns"],
+        "quarantined": card["quarantined"],
+        "failures": len(failures),
+        "blame": dict(Counter(failure.blame.stage for failure in failures).most_common()),
+        "clusters": [
             {
                 "cluster_id": cluster.cluster_id,
                 "name": cluster.name,
@@ -179,24 +134,25 @@ def _report(
                 "examples": list(cluster.examples[:2]),
             }
             for cluster in clusters
-        ),
-        pipelines=tuple(
+        ],
+        "pipelines": [
             _pipeline_report(session, pipeline, bundle, by_job.get(pipeline.job), deploy=deploy)
             for pipeline in registered_pipelines()
-        ),
-        generation_before=generation_before,
-        generation=session.resources.search.index().live_generation(),
-        retrieval=store.read_json(retrieval, "evaluation.json") if retrieval else {},
+        ],
+        "generation_before": generation_before,
+        "generation": session.resources.search.index().live_generation(),
+        "retrieval": store.read_json(retrieval, "evaluation.json") if retrieval else {},
         # The manifest's own digest, as its asset shows it: that of the file, not of the snapshot around it.
-        manifest_digest=manifest.files["manifest.json"] if manifest else None,
-        runs={one.job: one.run_id for one in outcomes},
-        errors=tuple(errors),
-    )
+        "manifest_digest": manifest.files["manifest.json"] if manifest else None,
+        "runs": {one.job: one.run_id for one in outcomes},
+        "errors": errors,
+        "succeeded": not errors,
+    }
 
 
 def _pipeline_report(
     session: Session, pipeline: ModelPipeline, bundle: str, outcome: RunOutcome | None, *, deploy: bool
-) -> PipelineReport:
+) -> dict[str, Any]:
     from mangaassist_assets.models.registration.registry import EVALUATION_FILE
 
     store = session.resources.store.snapshots()
@@ -213,22 +169,16 @@ def _pipeline_report(
     )
     verdict = store.read_json(evaluation, EVALUATION_FILE) if evaluation and reached_gate else {}
     deployed = session.resources.endpoints.describe(pipeline.endpoint_name) if deploy else None
-    return PipelineReport(
-        model=pipeline.model_asset,
-        dataset_digest=card.get("digest"),
-        examples=card.get("by_split", {}),
-        champion_version=verdict.get("champion_version"),
-        challenger_version=verdict.get("challenger_version"),
-        champion_score=verdict.get("champion_score"),
-        challenger_score=verdict.get("challenger_score"),
-        metric=verdict.get("metric"),
-        test_examples=verdict.get("test_examples"),
-        verdict=verdict.get("verdict"),
-        reasons=tuple(verdict.get("reasons", ())) or (outcome.check_reasons if outcome else ()),
-        deployed_version=deployed.model_version if deployed else None,
-        left_out=left_out,
-        error="; ".join(outcome.errors) if outcome and outcome.errors else None,
-    )
+    return {
+        "model": pipeline.model_asset,
+        "dataset_digest": card.get("digest"),
+        "examples": card.get("by_split", {}),
+        **{name: verdict.get(name) for name in _OF_THE_VERDICT},
+        "reasons": verdict.get("reasons") or (list(outcome.check_reasons) if outcome else []),
+        "deployed_version": deployed.model_version if deployed else None,
+        "left_out": left_out,
+        "error": "; ".join(outcome.errors) if outcome and outcome.errors else None,
+    }
 
 
 def render_loop(report: dict[str, Any]) -> None:
@@ -241,59 +191,53 @@ def loop_tables(report: dict[str, Any]) -> Group:
     from rich.console import Group
     from rich.text import Text
 
-    head = new_table(f"The loop on {report['release_bundle']}", "what", "is")
-    head.add_row("turns", f"{report['turns']} ({report['quarantined']} in quarantine)")
     blame = ", ".join(f"{stage} {count}" for stage, count in report["blame"].items()) or "none"
-    head.add_row("failed turns", f"{report['failures']}, blamed on: {blame}")
     same = report["generation"] == report["generation_before"]
-    head.add_row("index generation", f"{report['generation']}{' (unchanged)' if same else ' (new)'}")
-    head.add_row("release manifest", (report["manifest_digest"] or "not written")[:16])
+    rows = (
+        ("turns", f"{report['turns']} ({report['quarantined']} in quarantine)"),
+        ("failed turns", f"{report['failures']}, blamed on: {blame}"),
+        ("index generation", f"{report['generation']}{' (unchanged)' if same else ' (new)'}"),
+        ("release manifest", (report["manifest_digest"] or "not written")[:16]),
+    )
+    head = new_table(f"The loop on {report['release_bundle']}", ("what", "is"), rows)
     parts: list[Any] = [head, _clusters(report), _pipelines(report)]
     parts += [Text(error, style="red") for error in report["errors"]]
     return Group(*parts)
 
 
 def _clusters(report: dict[str, Any]) -> Table:
-    from rich.text import Text
-
     shown = report["clusters"][:8]
-    title = f"Failure clusters ({len(shown)} of {len(report['clusters'])})"
-    table = new_table(title, "id", "turns", "blamed on → feeds", "name and an example")
-    for cluster in shown:
-        example = cluster["examples"][0] if cluster["examples"] else ""
-        table.add_row(
+    rows = (
+        (
             f"{cluster['cluster_id']}\n{cluster['state']}",
-            str(cluster["size"]),
+            cluster["size"],
             f"{cluster['stage']} →\n{cluster['feeds']}",
-            Text(f"{cluster['name']}\n“{example[:90]}”"),
+            f"{cluster['name']}\n“{cluster['examples'][0][:90] if cluster['examples'] else ''}”",
         )
-    return table
+        for cluster in shown
+    )
+    title = f"Failure clusters ({len(shown)} of {len(report['clusters'])})"
+    return new_table(title, ("id", "turns", "blamed on → feeds", "name and an example"), rows)
 
 
 def _pipelines(report: dict[str, Any]) -> Group:
     from rich.console import Group
     from rich.text import Text
 
-    columns = ("model", "train / validation / test", "champion", "challenger", "verdict", "serving")
-    table = new_table("Champion against challenger, on the same held-out examples", *columns)
+    rows: list[Sequence[object]] = []
     whys: list[Text] = []
     for pipeline in report["pipelines"]:
-        judged = pipeline["verdict"] is not None
-        table.add_row(
-            pipeline["model"],
-            " / ".join(str(pipeline["examples"].get(side, 0)) for side in ("train", "validation", "test")),
-            f"v{pipeline['champion_version']}  {figure(pipeline['champion_score'])}" if judged else "–",
-            f"v{pipeline['challenger_version']}  {figure(pipeline['challenger_score'])}" if judged else "–",
-            _verdict(pipeline["verdict"]),
-            f"v{pipeline['deployed_version']}" if pipeline["deployed_version"] else "–",
-        )
+        verdict = pipeline["verdict"]
+        compared = [
+            f"v{pipeline[f'{side}_version']}  {figure(pipeline[f'{side}_score'])}" if verdict else "–"
+            for side in ("champion", "challenger")
+        ]
+        examples = " / ".join(str(pipeline["examples"].get(side, 0)) for side in ("train", "validation", "test"))
+        shown = Text(verdict or "not reached", style=_VERDICTS.get(verdict, "dim"))
+        serving = f"v{pipeline['deployed_version']}" if pipeline["deployed_version"] else "–"
+        rows.append((pipeline["model"], examples, *compared, shown, serving))
         left_out = f"left out: {pipeline['left_out']}" if pipeline["left_out"] else ""
         why = pipeline["error"] or left_out or "; ".join(pipeline["reasons"])
         whys.append(Text(f"  {pipeline['model']} ({pipeline['metric'] or 'not measured'}): {why}", style="dim"))
-    return Group(table, *whys)
-
-
-def _verdict(word: str | None) -> Text:
-    from rich.text import Text
-
-    return Text(word or "not reached", style=_VERDICTS.get(word or "", "dim"))
+    columns = ("model", "train / validation / test", "champion", "challenger", "verdict", "serving")
+    return Group(new_table("Champion against challenger, on the same held-out examples", columns, rows), *whys)

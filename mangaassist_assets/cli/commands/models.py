@@ -9,19 +9,17 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mangaassist_assets.cli.options import Group, json_option
-from mangaassist_assets.cli.output import console, emit, say
+from mangaassist_assets.cli.output import console, emit, new_table, say
 from mangaassist_assets.cli.session import CommandError, Session, open_session
 from mangaassist_assets.models.pipelines import ModelPipeline, registered_pipelines
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
     from mangaassist_assets.models.registration.registry import ModelVersion
     from mangaassist_assets.releases.overrides import OverrideRequest
 
 _VERDICT_TAG, _EXAMPLES_TAG = "evaluation_verdict", "evaluation_examples"
 _EVALUATION = "evaluation_"
-_NO_FIGURES = (_VERDICT_TAG, _EXAMPLES_TAG, "evaluation_dataset_sha256")
+_NO_FIGURES = (_VERDICT_TAG, _EXAMPLES_TAG)
 _DIGITS = 12
 _ALIASES = ("champion", "challenger")
 _NAMES = "intent, reranker, or the short name of another registered model."
@@ -50,13 +48,13 @@ def _list(home: str | None, model: str | None, *, as_json: bool) -> None:
 @click.option("--by", help="A name or a role that answers for it; by default: operator.")
 @json_option
 @click.pass_obj
-def _promote(home: str | None, model: str, version: str, reason: str, by: str | None, *, as_json: bool) -> None:
+def _promote(home: str | None, /, *, as_json: bool, **options: Any) -> None:  # noqa: ANN401 - of `run_override`
     """Make a version champion against the gate's word and deploy it; who did it, when and why is kept.
 
     It counts against the champion of this moment, and once. Gates to come compare with the version promoted here.
     """
     with open_session(home, say, imports=()) as session:
-        report = run_override(session, model=model, version=version, reason=reason, by=by)
+        report = run_override(session, **options)
     emit(report, render_override, as_json=as_json)
 
 
@@ -98,15 +96,10 @@ def run_override(session: Session, *, model: str, version: str, reason: str, by:
     again.
 
     Raises:
-        CommandError: it is refused, or the deployment failed; says which.
+        CommandError: the deployment failed.
+        OverrideRefusedError: it is refused; says why.
     """
-    from mangaassist_assets.releases.overrides import (
-        DEFAULT_BY,
-        NO_CHAMPION,
-        OverrideRefusedError,
-        override_request,
-        read_overrides,
-    )
+    from mangaassist_assets.releases.overrides import DEFAULT_BY, NO_CHAMPION, override_request, read_overrides
     from mangaassist_assets.retrieval.stored_knowledge import read_vocabulary
 
     pipeline = pipeline_of(model)
@@ -116,17 +109,13 @@ def run_override(session: Session, *, model: str, version: str, reason: str, by:
     champion = present.version if present is not None else NO_CHAMPION
     past = read_overrides(store, pipeline.model_name)
     goes_on = past and past[-1].version == version.strip() == champion
-    against = past[-1].replaced if goes_on else champion
-    try:
-        request = override_request(
-            version=version,
-            against=against,
-            reason=reason,
-            by=DEFAULT_BY if by is None else by,
-            vocabulary=read_vocabulary(store),
-        )
-    except OverrideRefusedError as error:
-        raise CommandError(str(error)) from error
+    request = override_request(
+        version=version,
+        against=past[-1].replaced if goes_on else champion,
+        reason=reason,
+        by=DEFAULT_BY if by is None else by,
+        vocabulary=read_vocabulary(store),
+    )
     session.progress(f"version {request.version} in place of champion {request.against} of {pipeline.model_name}")
     run_id = _run(session, pipeline, request)
     decided = next(one for one in read_overrides(store, pipeline.model_name) if one.request_id == request.request_id)
@@ -142,25 +131,17 @@ def run_override(session: Session, *, model: str, version: str, reason: str, by:
 
 def render_list(report: Mapping[str, Any]) -> None:
     """Print versions and overrides as tables."""
-    from rich.text import Text
-
     terminal = console()
     rows = [_shown(one) for one in report["versions"]]
     # A terminal is narrow: what no version has is no column.
     columns = [name for name in (rows[0] if rows else {}) if any(row[name] for row in rows)]
-    versions = _table("Model versions", *columns)
-    for row in rows:
-        versions.add_row(*(Text(row[name]) for name in columns))
-    terminal.print(versions)
-    if not report["overrides"]:
-        return
-    overrides = _table(
-        "Overrides", *("model", "decided", "by", "version", "in place of", "the gate had said", "reason")
-    )
-    for one in report["overrides"]:
-        cells = [one["model"], one["decided_at"], one["by"], one["version"], one["replaced"]]
-        overrides.add_row(*(Text(cell) for cell in [*cells, one["verdict"] or "nothing", one["reason"]]))
-    terminal.print(overrides)
+    versions = ([row[name] for name in columns] for row in rows)
+    terminal.print(new_table("Model versions", columns, versions, narrow=True))
+    if report["overrides"]:
+        names = ("model", "decided_at", "by", "version", "replaced", "verdict", "reason")
+        overrides = ([one[name] or "nothing" for name in names] for one in report["overrides"])
+        columns = ["model", "decided", "by", "version", "in place of", "the gate had said", "reason"]
+        terminal.print(new_table("Overrides", columns, overrides, narrow=True))
 
 
 def _shown(version: Mapping[str, Any]) -> dict[str, str]:
@@ -175,16 +156,6 @@ def _shown(version: Mapping[str, Any]) -> dict[str, str]:
         "overridden by": version["overridden_by"] or "",
         "health": version["health"] or "",
     }
-
-
-def _table(title: str, *columns: str) -> Table:
-    from rich.box import SIMPLE_HEAD
-    from rich.table import Table
-
-    table = Table(title=title, title_justify="left", title_style="bold", header_style="dim", box=SIMPLE_HEAD)
-    for column in columns:
-        table.add_column(column, overflow="fold")
-    return table
 
 
 def render_override(report: Mapping[str, Any]) -> None:

@@ -155,15 +155,15 @@ def run_erasure(session: Session, *, user_id: str | None = None, user_key: str |
     from mangaassist_assets.lineage.personal_data import personal_data_lineage
     from mangaassist_assets.privacy import pseudonym
     from mangaassist_assets.tracing.erasure import erase_user, trace_ids_in_snapshots
-    from resources.mlflow.erasure import MlflowUserTraces
-    from resources.mlflow.lineage import MlflowTrainingRecords
+    from resources.mlflow.personal_data import MlflowTrainingRecords, MlflowUserTraces
 
     if (user_id is None) == (user_key is None):
         raise CommandError("name one user: an id on standard input, or a pseudonym with --user-key")
     key = user_key if user_key is not None else pseudonym(str(user_id), session.resources.privacy.pseudonym_key())
     store = session.resources.store
     snapshots = store.snapshots()
-    traces = MlflowUserTraces.of(session.resources.mlflow)
+    mlflow = session.resources.mlflow
+    traces = MlflowUserTraces(*mlflow.traces())
     # Before the traces are deleted: they say which labels of other people rest on them.
     trace_ids = traces.trace_ids_of(key) | trace_ids_in_snapshots(snapshots, key)
     session.progress(f"erasing {key}")
@@ -179,7 +179,7 @@ def run_erasure(session: Session, *, user_id: str | None = None, user_key: str |
             "warehouse": session.resources.warehouse.open(),
         },
     )
-    records = MlflowTrainingRecords.of(session.resources.mlflow)
+    records = MlflowTrainingRecords(mlflow.client(), mlflow.ensure_experiment(mlflow.training_experiment))
     lineage = personal_data_lineage(snapshots, [key], trace_ids=trace_ids, records=records)
     result = {**report.to_dict(), "lineage": lineage.to_dict()}
     result["report_file"] = _keep(snapshots, key, result, now=now)
@@ -188,21 +188,20 @@ def run_erasure(session: Session, *, user_id: str | None = None, user_key: str |
 
 def render_erasure(report: dict[str, Any]) -> None:
     """Print what was removed, what must be made again, and what was made of the user's data before."""
-    table = new_table(f"Erased {report['user_key']}", "what", "is")
-    table.add_row("requested", report["requested_at"])
-    table.add_row("feedback events removed", str(report["events_removed"]))
-    for name, rows in report["rows_removed"].items():
-        table.add_row(f"rows removed from {name}", str(rows))
-    table.add_row("MLflow traces deleted", str(report["traces_deleted"]))
+    rows = (
+        ("requested", report["requested_at"]),
+        ("feedback events removed", report["events_removed"]),
+        *((f"rows removed from {name}", rows) for name, rows in report["rows_removed"].items()),
+        ("MLflow traces deleted", report["traces_deleted"]),
+    )
     terminal = console()
-    terminal.print(table)
+    terminal.print(new_table(f"Erased {report['user_key']}", ("what", "is"), rows))
     latest = [one for one in report["snapshots"] if one["latest"]]
     older = len(report["snapshots"]) - len(latest)
     if latest:
-        again = new_table("Materialize again: these still hold data of the user", "asset", "release bundle", "files")
-        for one in latest:
-            again.add_row(one["name"], one["partition"] or "–", ", ".join(one["files"]))
-        terminal.print(again)
+        again = ((one["name"], one["partition"] or "–", ", ".join(one["files"])) for one in latest)
+        title = "Materialize again: these still hold data of the user"
+        terminal.print(new_table(title, ("asset", "release bundle", "files"), again))
     if older:
         terminal.print(f"{older} older snapshots hold data of the user as well; --json lists them.")
     if not report["snapshots"]:
@@ -215,20 +214,31 @@ def _print_lineage(lineage: dict[str, Any]) -> None:
     terminal = console()
     if lineage["versions"]:
         columns = ("version", "dataset", "release bundle", "examples", "labels that rest on theirs", "")
-        table = new_table("Dataset versions that hold the user's data", *columns, whole="version")
-        for one in lineage["versions"]:
-            sides = ", ".join(f"{side} {count}" for side, count in one["by_split"].items()) or "none"
-            latest = "latest" if one["latest"] else ""
-            rest_on = str(len(one["rest_on"]))
-            table.add_row(one["version"][:12], one["asset"], one["release_bundle"], sides, rest_on, latest)
-        terminal.print(table)
+        rows = (
+            (
+                one["version"][:12],
+                one["asset"],
+                one["release_bundle"],
+                ", ".join(f"{side} {count}" for side, count in one["by_split"].items()) or "none",
+                len(one["rest_on"]),
+                "latest" if one["latest"] else "",
+            )
+            for one in lineage["versions"]
+        )
+        terminal.print(new_table("Dataset versions that hold the user's data", columns, rows, whole="version"))
     if lineage["models"]:
         names = ("model", "version", "aliases", "used the user's data for", "MLflow run")
-        table = new_table("Models that were made of them", *names)
-        for one in lineage["models"]:
-            model = (one["model"] or "nothing registered", one["version"] or "–", ", ".join(one["aliases"]) or "–")
-            table.add_row(*model, one["use"], one["run_id"])
-        terminal.print(table)
+        made = (
+            (
+                one["model"] or "nothing registered",
+                one["version"] or "–",
+                ", ".join(one["aliases"]) or "–",
+                one["use"],
+                one["run_id"],
+            )
+            for one in lineage["models"]
+        )
+        terminal.print(new_table("Models that were made of them", names, made))
     if not lineage["versions"]:
         terminal.print("No dataset version holds the user's data.")
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
 from mangaassist_assets.cli.options import Command, json_option
-from mangaassist_assets.cli.output import add_row, console, emit, figure, new_table, say
+from mangaassist_assets.cli.output import console, emit, figure, new_table, say
 from mangaassist_assets.cli.session import CommandError, Session, open_session
 from mangaassist_assets.reporting.groups import largest_groups, shown_name, shown_value
 from mangaassist_assets.reporting.usage.report import most_called
@@ -46,15 +47,13 @@ def run_report(session: Session, *, release_bundle: str, kind: Kind = "all") -> 
         `release_bundle`, and `satisfaction` and `usage` as their snapshots hold them.
 
     Raises:
-        CommandError: The bundle was not mined, its key is none, or a report failed.
+        CommandError: The bundle was not mined, or a report failed.
+        InvalidBundleError: The key is not valid.
     """
-    from mangaassist_assets.core.bundles import InvalidBundleError, validate_bundle
+    from mangaassist_assets.core.bundles import validate_bundle
     from mangaassist_assets.reporting.stored_reports import REPORT_FILE
 
-    try:
-        validate_bundle(release_bundle)
-    except InvalidBundleError as error:
-        raise CommandError(str(error)) from error
+    validate_bundle(release_bundle)
     store = session.resources.store.snapshots()
     for needed in ("tagged_traces", "feedback_events"):
         if store.find(needed, partition=release_bundle) is None:
@@ -93,41 +92,37 @@ def render_report(report: dict[str, Any]) -> None:
 
 def _satisfaction(report: dict[str, Any]) -> Table:
     against = f" against {report['compared_with']}" if report["compared_with"] else ""
-    table = new_table(
+    return _largest(
         f"Satisfaction of {report['release_bundle']}{against}",
-        *("by", "group", "turns", "rated", "thumbs up", "interval", "difference", "moved"),
-    )
-    shown = _largest(table, report["groups"], by="turns")
-    for group in shown:
-        difference = "–"
-        if group["difference"] is not None:
-            difference = f"{group['difference']:+.3f} ({group['difference_low']:+.3f}…{group['difference_high']:+.3f})"
-        interval = "–" if group["low"] is None else f"{group['low']:.3f}…{group['high']:.3f}"
-        add_row(
-            table,
+        ("by", "group", "turns", "rated", "thumbs up", "interval", "difference", "moved"),
+        report["groups"],
+        lambda group: (
             group["dimension"],
             shown_value(group),
-            str(group["turns"]),
-            str(group["rated"]),
-            figure(group["satisfaction"], 3),
-            interval,
-            difference,
+            group["turns"],
+            group["rated"],
+            figure(group["satisfaction"]),
+            "–" if group["low"] is None else f"{group['low']:.3f}…{group['high']:.3f}",
+            "–"
+            if group["difference"] is None
+            else f"{group['difference']:+.3f} ({group['difference_low']:+.3f}…{group['difference_high']:+.3f})",
             "yes" if group["moved"] else "",
-        )
-    return table
+        ),
+    )
 
 
 def _stages(report: dict[str, Any]) -> Table:
-
-    table = new_table("Latency by stage, milliseconds", "stage", "calls", "failed", "p50", "p95", "p99")
-    rows, more = most_called([row for row in report["stages"] if row["dimension"] == "overall"], _STAGES_SHOWN)
-    for row in rows:
-        add_row(
-            table,
+    stages, more = most_called([row for row in report["stages"] if row["dimension"] == "overall"], _STAGES_SHOWN)
+    rows = (
+        (
             shown_name(row["name"]),
-            *(str(row[name]) for name in ("calls", "failed")),
+            row["calls"],
+            row["failed"],
             *(figure(row[name], 1) for name in ("p50", "p95", "p99")),
         )
+        for row in stages
+    )
+    table = new_table("Latency by stage, milliseconds", ("stage", "calls", "failed", "p50", "p95", "p99"), rows)
     if more:
         table.caption = f"{more} more stages, called less"
     return table
@@ -136,44 +131,53 @@ def _stages(report: dict[str, Any]) -> Table:
 def _groups(report: dict[str, Any]) -> Table:
     columns = ("by", "group", "turns", "errors", "blocked", "cache hits", "p95 ms", "input / output tokens")
     costs = ("prompt cache read / written", "cost, USD", "of it as a proxy charged")
-    table = new_table(f"Usage of {report['release_bundle']}", *columns, *costs)
-    for row in _largest(table, report["groups"], by="turns"):
-        add_row(
-            table,
+    return _largest(
+        f"Usage of {report['release_bundle']}",
+        (*columns, *costs),
+        report["groups"],
+        lambda row: (
             row["dimension"],
             shown_value(row),
-            str(row["turns"]),
-            f"{row['errors']} ({figure(row['error_rate'], 3)})",
-            f"{row['blocked']} ({figure(row['blocked_rate'], 3)})",
+            row["turns"],
+            f"{row['errors']} ({figure(row['error_rate'])})",
+            f"{row['blocked']} ({figure(row['blocked_rate'])})",
             f"{row['cache_hits']} of {row['cache_stated']}",
             figure(row["p95"], 1),
             f"{row['input_tokens']} / {row['output_tokens']}",
             f"{row['cache_read_tokens']} / {row['cache_write_tokens']}",
             f"{figure(row['cost_usd'], 4)} ({row['priced_calls']} of {row['calls']} calls)",
             f"{figure(row['reported_cost_usd'], 4)} ({row['reported_calls']} calls)" if row["reported_calls"] else "–",
-        )
-    return table
+        ),
+    )
 
 
 def _models(report: dict[str, Any]) -> Table:
-    columns = ("model", "calls", "input / output tokens", "cost", "by list price", "as a proxy charged")
-    table = new_table("Cost by model, USD", *columns)
-    for row in _largest(table, [row for row in report["models"] if row["dimension"] == "overall"], by="calls"):
-        cost = "no price" if row["cost_usd"] is None and row["unpriced_calls"] else figure(row["cost_usd"], 4)
-        add_row(
-            table,
+    return _largest(
+        "Cost by model, USD",
+        ("model", "calls", "input / output tokens", "cost", "by list price", "as a proxy charged"),
+        [row for row in report["models"] if row["dimension"] == "overall"],
+        lambda row: (
             shown_name(row["model_id"]),
-            str(row["calls"]),
+            row["calls"],
             f"{row['input_tokens']} / {row['output_tokens']}",
-            cost,
+            "no price" if row["cost_usd"] is None and row["unpriced_calls"] else figure(row["cost_usd"], 4),
             *(figure(row[name], 4) for name in ("listed_cost_usd", "reported_cost_usd")),
-        )
-    return table
+        ),
+        by="calls",
+    )
 
 
-def _largest(table: Table, rows: list[dict[str, Any]], *, by: str) -> list[dict[str, Any]]:
-    """Return the largest groups of each dimension, and say under the table how many more there are."""
-    shown = largest_groups(rows, by=by)
+def _largest(
+    title: str,
+    columns: Sequence[str],
+    groups: list[dict[str, Any]],
+    cells: Callable[[dict[str, Any]], Sequence[object]],
+    *,
+    by: str = "turns",
+) -> Table:
+    """Return a table of the largest groups of each dimension, with how many more there are under it."""
+    shown = largest_groups(groups, by=by)
+    table = new_table(title, columns, map(cells, shown.rows))
     if shown.said:
         table.caption = shown.said
-    return shown.rows
+    return table

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import closing
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -41,27 +42,15 @@ if TYPE_CHECKING:
 @click.pass_obj
 def simulate(
     home: str | None,
-    utterances: Path,
+    /,
     release_bundle: str,
-    label_rate: float,
-    feedback_noise: float,
-    limit: int | None,
-    seed: int,
     *,
     as_json: bool,
+    **options: Any,  # noqa: ANN401 - of `run_simulation`
 ) -> None:
     """Drive the chatbot with messages; simulated shoppers press thumbs, reviewers label some failing turns."""
     with open_session(home, say) as session, progress_bar(f"simulating {release_bundle}") as progress:
-        report = run_simulation(
-            session,
-            utterances=utterances,
-            release_bundle=release_bundle,
-            label_rate=label_rate,
-            feedback_noise=feedback_noise,
-            limit=limit,
-            seed=seed,
-            progress=progress,
-        )
+        report = run_simulation(session, release_bundle=release_bundle, progress=progress, **options)
     emit(report, render_simulation, as_json=as_json)
 
 
@@ -126,7 +115,8 @@ def run_simulation(
     from mangaassist_assets.cli.commands.bootstrap import report_rejects
     from mangaassist_assets.core.bundles import validate_bundle
     from mangaassist_assets.datasets.sources.utterances import read_utterances
-    from mangaassist_assets.tracing.reading.turn_reader import read_turns
+    from mangaassist_assets.tracing.contract.turns import ChatTurn
+    from mangaassist_assets.tracing.reading.turn_reader import read_trace
 
     validate_bundle(release_bundle)
     reading = read_utterances(utterances)
@@ -137,6 +127,7 @@ def run_simulation(
         msg = f"{utterances} holds no usable utterance ({reading.summary()})"
         raise CommandError(msg)
     resources = session.resources
+    outcomes = [read_trace(trace).outcome for trace in resources.mlflow.read_traces(release_bundle)]
     with closing(resources.mlflow.trace_sink()) as sink:
         report = simulate(
             chosen,
@@ -147,11 +138,11 @@ def run_simulation(
             config=SimulationConfig(
                 behaviour=ShopperBehaviour(label_rate=label_rate, feedback_noise=feedback_noise), seed=seed
             ),
-            earlier={turn.trace_id: turn for turn in read_turns(resources.mlflow.read_traces(release_bundle)).turns},
+            earlier={turn.trace_id: turn for turn in outcomes if isinstance(turn, ChatTurn)},
             progress=progress,
         )
     return {
-        **report.to_dict(),
+        **asdict(report),
         "rejected_lines": len(reading.rejects),
         "rejects_file": str(rejects_file) if rejects_file else None,
     }
@@ -159,9 +150,7 @@ def run_simulation(
 
 def render_simulation(report: dict[str, Any]) -> None:
     """Print what was driven and what people said."""
-    table = new_table(f"Traffic of {report['release_bundle']}", "what", "turns")
-    for key in ("turns", "already_there", "failing", "wrong_intents", "missing_documents", "errors", "blocked"):
-        table.add_row(key.replace("_", " "), str(report[key]))
-    for key in ("thumbs_up", "thumbs_down", "reviews", "traces_stored"):
-        table.add_row(key.replace("_", " "), str(report[key]))
-    console().print(table)
+    driven = ("turns", "already_there", "failing", "wrong_intents", "missing_documents", "errors", "blocked")
+    people = ("thumbs_up", "thumbs_down", "reviews", "traces_stored")
+    rows = ((key.replace("_", " "), report[key]) for key in (*driven, *people))
+    console().print(new_table(f"Traffic of {report['release_bundle']}", ("what", "turns"), rows))

@@ -45,11 +45,10 @@ class FalseNegativeGuard:
     def __post_init__(self) -> None:
         """Refuse shares outside 0 to 1."""
         if not 0 < self.above_answer <= self.near_identical <= 1:
-            msg = (
+            raise ValueError(
                 f"0 < above_answer <= near_identical <= 1 must hold, got above_answer={self.above_answer} and "
                 f"near_identical={self.near_identical}"
             )
-            raise ValueError(msg)
 
 
 DEFAULT_GUARD = FalseNegativeGuard()

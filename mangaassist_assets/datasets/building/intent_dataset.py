@@ -4,88 +4,31 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, fields
 
 import polars as pl
 
 from mangaassist_assets.core.text_keys import normalise_text
+from mangaassist_assets.datasets.building.built_dataset import BuiltDataset, DatasetConfig, refuse_empty
 from mangaassist_assets.datasets.building.intent_candidates import Gathered, gather_base, gather_labels, usable_labels
 from mangaassist_assets.datasets.building.selection import select
-from mangaassist_assets.datasets.building.splits import DEFAULT_SHARES, SplitShares
 from mangaassist_assets.datasets.guards.holdout_history import NO_HOLDOUT_HISTORY, HoldoutHistory
-from mangaassist_assets.datasets.guards.limits import Caps
 from mangaassist_assets.datasets.guards.poisoning import ShopperHistory, TrustConfig, admit
-from mangaassist_assets.datasets.guards.redaction_pass import RedactionPass, RedactionReport
+from mangaassist_assets.datasets.guards.redaction_pass import RedactionPass
 from mangaassist_assets.datasets.schema import INTENT_SCHEMA, Split
 from mangaassist_assets.datasets.sources.utterances import Utterance
-from mangaassist_assets.datasets.versions.versions import DatasetVersion, seal_version
+from mangaassist_assets.datasets.versions.data_card import Provenance
 from mangaassist_assets.labelling.intent_labels import IntentLabel, LabelConflict
-from mangaassist_assets.privacy import Vocabulary
-
-
-class EmptyDatasetError(ValueError):
-    """Nothing is left to train on."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class IntentDatasetConfig:
-    """Sides and limits of the intent dataset.
+class IntentDatasetConfig(DatasetConfig):
+    """Sides, caps and the limits of the poisoning guard."""
 
-    `vocabulary` are the store's own words, which are no personal data. Nothing that was written or labelled after
-    `as_of_ms` (milliseconds since the epoch) counts; None for no such time.
-    """
-
-    shares: SplitShares = DEFAULT_SHARES
-    caps: Caps = field(default_factory=Caps)
     trust: TrustConfig = field(default_factory=TrustConfig)
-    vocabulary: Vocabulary | None = None
-    as_of_ms: int | None = None
-
-    def settings(self) -> dict[str, Any]:
-        """Return what decides the rows besides the inputs, as JSON values."""
-        return {"shares": asdict(self.shares), "caps": asdict(self.caps), "trust": asdict(self.trust)}
-
-    @staticmethod
-    def from_settings(settings: Mapping[str, Any], *, as_of_ms: int | None) -> IntentDatasetConfig:
-        """Return the configuration that a data card records; the vocabulary comes from the knowledge."""
-        return IntentDatasetConfig(
-            shares=SplitShares(**settings["shares"]),
-            caps=Caps(**settings["caps"]),
-            trust=TrustConfig(**settings["trust"]),
-            as_of_ms=as_of_ms,
-        )
 
 
 DEFAULT_INTENT_DATASET = IntentDatasetConfig()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class IntentDataset:
-    """Examples under `INTENT_SCHEMA`, one row each, what was left out and why, and contradicting labels."""
-
-    examples: pl.DataFrame
-    excluded: Mapping[str, int]
-    conflicts: tuple[LabelConflict, ...] = ()
-    redaction: RedactionReport | None = None
-    config: IntentDatasetConfig = DEFAULT_INTENT_DATASET
-
-    def seal(
-        self, *, as_of: str | None = None, notes: Sequence[str] = (), inputs: Mapping[str, str] | None = None
-    ) -> DatasetVersion:
-        """Return the immutable version with its data card; `as_of` is the release bundle."""
-        return seal_version(
-            self.examples,
-            kind="intent",
-            excluded=self.excluded,
-            conflicts=self.conflicts,
-            as_of=as_of,
-            notes=notes,
-            as_of_ms=self.config.as_of_ms,
-            inputs=inputs,
-            settings=self.config.settings(),
-            redaction=self.redaction,
-        )
 
 
 def build_intent_dataset(
@@ -98,8 +41,8 @@ def build_intent_dataset(
     holdout_history: HoldoutHistory = NO_HOLDOUT_HISTORY,
     history: ShopperHistory | None = None,
     config: IntentDatasetConfig = DEFAULT_INTENT_DATASET,
-) -> IntentDataset:
-    """Join bootstrap messages and labels into one dataset.
+) -> BuiltDataset:
+    """Join bootstrap messages and labels into one dataset under `INTENT_SCHEMA`, a row an example.
 
     The rows depend on what is given here and on nothing else, not on its order: the same arguments, the same bytes.
 
@@ -122,11 +65,15 @@ def build_intent_dataset(
     excluded["reviews contradict each other"] = sum(len(one.trace_ids) for one in conflicts)
     base_intents = gather_base(gathered, base, clean=cleaner.clean, pinned=pinned, shares=config.shares)
     usable = usable_labels(labels, clean=cleaner.clean, as_of_ms=config.as_of_ms, excluded=excluded)
-    admission = admit(
-        usable, base_intents=Counter(base_intents.values()), history=history, caps=config.caps, config=config.trust
+    admitted = admit(
+        usable,
+        base_intents=Counter(base_intents.values()),
+        history=history,
+        caps=config.caps,
+        config=config.trust,
+        excluded=excluded,
     )
-    excluded.update(admission.excluded)
-    gather_labels(gathered, admission.labels, base_intents, shares=config.shares)
+    gather_labels(gathered, admitted, base_intents, shares=config.shares)
     candidates = [candidate for candidate, _ in gathered.examples.values()]
     chosen = select(candidates, caps=config.caps, golden_texts=golden_texts, holdout_history=holdout_history)
     excluded.update(chosen.excluded)
@@ -134,40 +81,26 @@ def build_intent_dataset(
         [row for example_id, (_, row) in gathered.examples.items() if example_id in chosen.kept],
         schema=INTENT_SCHEMA,
     ).sort("example_id")
-    counted = {reason: count for reason, count in sorted(excluded.items()) if count}
-    if not (examples["split"] == "train").any():
-        reasons = ", ".join(f"{count} {reason}" for reason, count in counted.items()) or "none"
-        msg = f"no example to train on of {len(base)} bootstrap messages and {len(labels)} labels; left out: {reasons}"
-        raise EmptyDatasetError(msg)
-    return IntentDataset(
-        examples=examples,
-        excluded=counted,
-        conflicts=tuple(sorted(gathered.conflicts, key=lambda one: (one.trace_ids, one.answers))),
-        redaction=cleaner.report(examples["text"]),
-        config=config,
+    refuse_empty(examples, excluded, example="example", of=f"{len(base)} bootstrap messages and {len(labels)} labels")
+    return BuiltDataset(
+        rows=examples,
+        provenance=Provenance(
+            kind="intent",
+            as_of_ms=config.as_of_ms,
+            excluded=+excluded,
+            conflicts=tuple(sorted(gathered.conflicts, key=lambda one: (one.trace_ids, one.answers))),
+            redaction=cleaner.report(examples["text"]),
+            settings=config.settings(),
+        ),
     )
 
 
 def carried_labels(examples: pl.DataFrame) -> list[IntentLabel]:
     """Return the labels inside an earlier dataset frame, so that a later bundle's dataset can build on them."""
-    return [
-        IntentLabel(
-            trace_id=row["source_trace_id"],
-            text=row["text"],
-            intent=row["intent"],
-            kind=row["label_kind"],
-            confidence=row["confidence"],
-            sources=tuple(row["label_sources"]),
-            release_bundle=row["release_bundle"],
-            session_id=row["session_id"],
-            user_key=row["user_key"],
-            timestamp_ms=row["timestamp_ms"],
-            labeller=row["labeller"],
-            tenant=row["tenant"],
-            labelled_ms=row["labelled_ms"],
-        )
-        for row in examples.filter(pl.col("label_kind") != "base").sort("example_id").to_dicts()
-    ]
+    names = {"source_trace_id": "trace_id", "label_kind": "kind", "label_sources": "sources"}
+    labels = examples.filter(pl.col("label_kind") != "base").sort("example_id").rename(names)
+    rows = labels.select(field.name for field in fields(IntentLabel)).to_dicts()
+    return [IntentLabel(**{**row, "sources": tuple(row["sources"])}) for row in rows]
 
 
 def pinned_sides(examples: pl.DataFrame) -> dict[str, Split]:

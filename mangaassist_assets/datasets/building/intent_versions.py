@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import io
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import polars as pl
 
 from mangaassist_assets.core.bundles import TURNS_ASSET, bundles_until, previous_bundle
+from mangaassist_assets.core.codecs import from_json
 from mangaassist_assets.core.snapshots import SnapshotStore
 from mangaassist_assets.datasets.building.intent_dataset import (
     IntentDatasetConfig,
@@ -17,13 +18,12 @@ from mangaassist_assets.datasets.building.intent_dataset import (
     pinned_sides,
 )
 from mangaassist_assets.datasets.guards.holdout_history import holdout_history_of
-from mangaassist_assets.datasets.guards.leakage import refuse_leaks
+from mangaassist_assets.datasets.guards.leakage import find_leaks, refuse_leaks
 from mangaassist_assets.datasets.guards.poisoning import shopper_history
 from mangaassist_assets.datasets.sources.golden_set import read_golden
 from mangaassist_assets.datasets.sources.training_corpus import read_corpus
-from mangaassist_assets.datasets.versions.earlier_versions import earlier_versions
 from mangaassist_assets.datasets.versions.recorded_inputs import RecordingStore
-from mangaassist_assets.datasets.versions.stored_versions import read_dataset
+from mangaassist_assets.datasets.versions.stored_versions import earlier_versions, read_dataset
 from mangaassist_assets.datasets.versions.versions import DatasetVersion, to_parquet
 from mangaassist_assets.labelling.intent_labels import (
     CONFLICTS_FILE,
@@ -39,17 +39,7 @@ from mangaassist_assets.tracing.ingestion.stored_turns import TURNS_FILE
 Trace = tuple[str, "str | None", str, int]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BuiltIntents:
-    """A sealed intent dataset and what it builds on: how many labels of its bundle, how many of which bundle before."""
-
-    version: DatasetVersion
-    own_labels: int
-    carried_labels: int
-    builds_on: str | None
-
-
-def build_intent_version(snapshots: SnapshotStore, bundle: str, *, config: IntentDatasetConfig) -> BuiltIntents:
+def build_intent_version(snapshots: SnapshotStore, bundle: str, *, config: IntentDatasetConfig) -> DatasetVersion:
     """Build the intent dataset of a bundle out of the store: the same snapshots, the same bytes.
 
     Args:
@@ -63,18 +53,13 @@ def build_intent_version(snapshots: SnapshotStore, bundle: str, *, config: Inten
         SnapshotMissingError: the labels of the bundle were never materialized.
         LeakageError: what was built leaks all the same; names the examples.
     """
-    from mangaassist_assets.core.codecs import from_json
-    from mangaassist_assets.labelling.intent_labels import (
-        LabelConflict,
-    )
-
     reads = RecordingStore(snapshots)
     included = bundles_until(reads, bundle)
     erased = erased_users(snapshots)
     stored = reads.latest("intent_labels", partition=bundle)
     labels = _of_others(labels_from_parquet(reads.read(stored, LABELS_FILE)), erased)
     before = previous_bundle(reads, bundle, having="intent_dataset")
-    last = read_dataset(reads, "intent_dataset", before)[0] if before else None
+    last = read_dataset(reads, "intent_dataset", before).frame if before else None
     carried = _of_others(carried_labels(last), erased) if last is not None else []
     traces = [trace for name in included for trace in _traces(reads, name) if trace[1] not in erased]
     there = {trace[0] for trace in traces}
@@ -95,19 +80,15 @@ def build_intent_version(snapshots: SnapshotStore, bundle: str, *, config: Inten
         history=shopper_history(known) if known else None,
         config=config,
     )
-    refuse_leaks(dataset.examples, golden=golden, earlier=earlier, as_of_ms=config.as_of_ms)
-    version = dataset.seal(
+    refuse_leaks(find_leaks(dataset.rows, golden=golden, earlier=earlier, as_of_ms=config.as_of_ms))
+    return dataset.seal(
         as_of=bundle,
-        notes=_notes(before, golden),
-        inputs=reads.inputs(bundles=included, own_rows=to_parquet(dataset.examples)),
+        notes=[
+            f"builds on the labels of {before}" if before else "builds on the corpus alone",
+            f"kept apart from {len(golden)} messages of the golden set" if golden else "there is no golden set",
+        ],
+        inputs=reads.inputs(bundles=included, own_rows=to_parquet(dataset.rows)),
     )
-    return BuiltIntents(version=version, own_labels=len(labels), carried_labels=len(carried), builds_on=before)
-
-
-def _notes(before: str | None, golden: Collection[str]) -> list[str]:
-    builds_on = f"builds on the labels of {before}" if before else "builds on the corpus alone"
-    held_out = f"kept apart from {len(golden)} messages of the golden set" if golden else "there is no golden set"
-    return [builds_on, held_out]
 
 
 def _of_others(labels: Collection[IntentLabel], erased: Collection[str]) -> list[IntentLabel]:

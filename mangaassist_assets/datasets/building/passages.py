@@ -25,20 +25,6 @@ class Passage:
     rank: int
 
 
-@dataclass(frozen=True, slots=True)
-class _Found:
-    """One entry of a first-stage list."""
-
-    rank: int
-    source: NegativeKind
-    chunk: Chunk
-
-
-def scope_of(query: KnownQuery) -> TenantScope:
-    """Return what the shopper of a query may find."""
-    return TenantScope.of_trace(query.tenant)
-
-
 class PassageChoice:
     """Chooses passages query by query, and counts those that are neither right nor wrong."""
 
@@ -93,9 +79,9 @@ class PassageChoice:
             return "no other passage to tell the relevant one from"
         return sorted([*answers, *hard, *drawn], key=lambda one: (one.rank, one.chunk.chunk_id))
 
-    def _found(self, query: KnownQuery, *, training: bool) -> list[_Found]:
+    def _found(self, query: KnownQuery, *, training: bool) -> list[Passage]:
         """Return what the first stage found, best first: in training both lists, to be judged one whole list."""
-        scope = scope_of(query)
+        scope = query.scope
         shown = list(self._entries(query.shown, "shown", scope))
         if not training and len(shown) > 1:
             return shown
@@ -105,9 +91,9 @@ class PassageChoice:
             return live
         known = {one.chunk.chunk_id for one in shown}
         both = [*shown, *(one for one in live if one.chunk.chunk_id not in known)]
-        return sorted(both, key=lambda one: (one.rank, one.source != "shown", one.chunk.chunk_id))
+        return sorted(both, key=lambda one: (one.rank, one.negative_kind != "shown", one.chunk.chunk_id))
 
-    def _entries(self, ranks: Mapping[str, int], source: NegativeKind, scope: TenantScope) -> Iterator[_Found]:
+    def _entries(self, ranks: Mapping[str, int], source: NegativeKind, scope: TenantScope) -> Iterator[Passage]:
         for chunk_id, rank in sorted(ranks.items(), key=lambda entry: (entry[1], entry[0])):
             chunk = self._pool.chunks.get(chunk_id)
             if chunk is None:
@@ -115,10 +101,10 @@ class PassageChoice:
             elif not scope.admits(chunk.tenant):
                 self._left_out[_FOREIGN] += 1
             else:
-                yield _Found(rank, source, chunk)
+                yield Passage(chunk, source, rank)
 
     def _hard_negatives(
-        self, query: KnownQuery, found: Sequence[_Found], answers: Sequence[Passage]
+        self, query: KnownQuery, found: Sequence[Passage], answers: Sequence[Passage]
     ) -> Iterator[Passage]:
         right = [one.chunk for one in answers]
         best = min(one.rank for one in answers)
@@ -127,16 +113,16 @@ class PassageChoice:
                 continue
             why = self._pool.why_no_negative(one.chunk, right, above=one.rank < best)
             if why is None:
-                yield Passage(one.chunk, one.source, one.rank)
+                yield one
             else:
                 self._left_out[why] += 1
 
     def _drawn(
-        self, query: KnownQuery, found: Sequence[_Found], answers: Sequence[Passage], behind: int
+        self, query: KnownQuery, found: Sequence[Passage], answers: Sequence[Passage], behind: int
     ) -> list[Passage]:
         known = {one.chunk.chunk_id for one in found}
         right = [one.chunk for one in answers]
-        scope = scope_of(query)
+        scope = query.scope
 
         def refuse(chunk: Chunk) -> bool:
             return (
@@ -150,7 +136,7 @@ class PassageChoice:
         return [Passage(chunk, "random", behind + place) for place, chunk in enumerate(drawn)]
 
     def _closest_chunk(self, query: KnownQuery) -> Chunk | None:
-        scope = scope_of(query)
+        scope = query.scope
         options = [
             chunk
             for document in sorted(query.documents)

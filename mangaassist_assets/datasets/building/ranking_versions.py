@@ -3,46 +3,40 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from mangaassist_assets.core.bundles import bundles_until
 from mangaassist_assets.core.snapshots import SnapshotStore
-from mangaassist_assets.datasets.building.recorded_searches import SearchFor, searches_to_parquet
+from mangaassist_assets.datasets.building.built_dataset import BuiltDataset
+from mangaassist_assets.datasets.building.recorded_searches import SEARCHES_FILE, SearchFor, searches_to_parquet
 from mangaassist_assets.datasets.building.reranker_dataset import (
     DEFAULT_RANKING_DATASET,
-    RankingDataset,
     RankingDatasetConfig,
     build_ranking_dataset,
 )
 from mangaassist_assets.datasets.building.reviewed_queries import newest_review_ms
 from mangaassist_assets.datasets.guards.holdout_history import NO_HOLDOUT_HISTORY, HoldoutHistory, holdout_history_of
-from mangaassist_assets.datasets.guards.leakage import refuse_leaks
+from mangaassist_assets.datasets.guards.leakage import find_leaks, refuse_leaks
 from mangaassist_assets.datasets.sources.golden_set import read_golden
 from mangaassist_assets.datasets.sources.training_corpus import read_corpus
 from mangaassist_assets.datasets.sources.utterances import Utterance
-from mangaassist_assets.datasets.versions.earlier_versions import earlier_versions
 from mangaassist_assets.datasets.versions.recorded_inputs import RecordingStore
+from mangaassist_assets.datasets.versions.stored_versions import earlier_versions
 from mangaassist_assets.datasets.versions.versions import DatasetVersion, to_parquet
 from mangaassist_assets.privacy import Vocabulary
-from mangaassist_assets.retrieval.chunking import embedding_text
+from mangaassist_assets.retrieval.knowledge_chunks import store_phrases
 from mangaassist_assets.retrieval.stored_knowledge import read_chunks
 from mangaassist_assets.retrieval.types import Chunk
-from mangaassist_assets.retrieval.vocabulary import store_phrases
 from mangaassist_assets.tracing.contract.turns import ChatTurn
 from mangaassist_assets.tracing.erasure import erased_users
 from mangaassist_assets.tracing.ingestion.stored_turns import read_turns
 
 MAX_TITLE_QUERIES = 200
-_TITLES_NOTE = "the corpus names no relevant documents: titles of the knowledge stand in as queries"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BuiltRanking:
-    """A sealed ranking dataset, and the searches it needs to be made again."""
-
-    version: DatasetVersion
-    searches: bytes
+_NOTES = {
+    "corpus": (),
+    "titles": ("the corpus names no relevant documents: titles of the knowledge stand in as queries",),
+}
 
 
 def build_ranking_version(
@@ -53,7 +47,7 @@ def build_ranking_version(
     config: RankingDatasetConfig,
     settings: Mapping[str, Any],
     progress: Callable[[int, int], None] | None = None,
-) -> BuiltRanking:
+) -> DatasetVersion:
     """Build the ranking dataset of a bundle out of the store: the same snapshots and searches, the same bytes.
 
     Args:
@@ -74,7 +68,7 @@ def build_ranking_version(
     turns = [turn for name in included for turn in read_turns(reads, name) if turn.user_key not in erased]
     if config.as_of_ms is None:
         config = replace(config, as_of_ms=newest_review_ms(turns))
-    base, base_source = _base_queries(read_corpus(reads), chunks := read_chunks(reads, tenantless=True))
+    base, base_source = _base_queries(read_corpus(reads), chunks := read_chunks(reads))
     golden = read_golden(reads)
     earlier = earlier_versions(reads, "reranker_dataset", bundle, as_of_ms=config.as_of_ms)
     dataset = _ranking_dataset(
@@ -87,15 +81,17 @@ def build_ranking_version(
         config=config,
         progress=progress,
     )
-    refuse_leaks(dataset.rows, text_column="query", golden=golden, earlier=earlier, as_of_ms=config.as_of_ms)
+    refuse_leaks(
+        find_leaks(dataset.rows, text_column="query", golden=golden, earlier=earlier, as_of_ms=config.as_of_ms)
+    )
     version = dataset.seal(
         as_of=bundle,
-        notes=[*_notes(base_source), *([] if golden else ["there is no golden set"])],
+        notes=[*_NOTES[base_source], *([] if golden else ["there is no golden set"])],
         inputs=reads.inputs(bundles=included, own_rows=to_parquet(dataset.rows)),
         settings=settings,
         base_source=base_source,
     )
-    return BuiltRanking(version=version, searches=searches_to_parquet(dataset.searches))
+    return replace(version, other_files={SEARCHES_FILE: searches_to_parquet(dataset.searches)})
 
 
 def first_ranking_version(snapshots: SnapshotStore, *, search_for: SearchFor) -> DatasetVersion:
@@ -106,7 +102,7 @@ def first_ranking_version(snapshots: SnapshotStore, *, search_for: SearchFor) ->
     """
     base, base_source = _base_queries(read_corpus(snapshots), chunks := read_chunks(snapshots))
     dataset = _ranking_dataset(base, [], chunks, search_for=search_for, golden_texts=read_golden(snapshots))
-    return dataset.seal(notes=_notes(base_source), base_source=base_source)
+    return dataset.seal(notes=_NOTES[base_source], base_source=base_source)
 
 
 def _ranking_dataset(
@@ -119,7 +115,7 @@ def _ranking_dataset(
     holdout_history: HoldoutHistory = NO_HOLDOUT_HISTORY,
     config: RankingDatasetConfig = DEFAULT_RANKING_DATASET,
     progress: Callable[[int, int], None] | None = None,
-) -> RankingDataset:
+) -> BuiltDataset:
     """Build a ranking dataset whose passages and vocabulary are those of the knowledge."""
     queries = [one.text for one in base if one.relevant_documents]
     queries += [turn.learnable_text for turn in turns if turn.expected_documents]
@@ -130,7 +126,6 @@ def _ranking_dataset(
         search=search_for(list(dict.fromkeys(queries))),
         golden_texts=golden_texts,
         holdout_history=holdout_history,
-        passage_of=lambda chunk: embedding_text(chunk.title, chunk.text),
         config=replace(config, vocabulary=Vocabulary(store_phrases(chunks))),
         progress=progress,
     )
@@ -143,10 +138,6 @@ def _base_queries(corpus: Sequence[Utterance], chunks: Sequence[Chunk]) -> tuple
     """
     named = any(one.relevant_documents for one in corpus)
     return (corpus, "corpus") if named else (title_queries(chunks), "titles")
-
-
-def _notes(base_source: str) -> list[str]:
-    return [_TITLES_NOTE] if base_source == "titles" else []
 
 
 def title_queries(chunks: Sequence[Chunk]) -> list[Utterance]:

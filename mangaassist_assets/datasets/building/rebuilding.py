@@ -6,15 +6,16 @@ The proof that a version is what its card says: nobody edited it, and nothing th
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from dataclasses import dataclass, field
+from typing import Literal
 
 from mangaassist_assets.core.snapshots import SnapshotMissingError, SnapshotStore
-from mangaassist_assets.datasets.building.intent_dataset import EmptyDatasetError, IntentDatasetConfig
+from mangaassist_assets.datasets.building.built_dataset import EmptyDatasetError
+from mangaassist_assets.datasets.building.intent_dataset import DEFAULT_INTENT_DATASET
 from mangaassist_assets.datasets.building.intent_versions import build_intent_version
 from mangaassist_assets.datasets.building.ranking_versions import build_ranking_version
 from mangaassist_assets.datasets.building.recorded_searches import SEARCHES_FILE, recorded_search
-from mangaassist_assets.datasets.building.reranker_dataset import RankingDatasetConfig
+from mangaassist_assets.datasets.building.reranker_dataset import DEFAULT_RANKING_DATASET
 from mangaassist_assets.datasets.guards.leakage import LeakageError
 from mangaassist_assets.datasets.versions.recorded_inputs import InputGoneError, PinnedStore
 from mangaassist_assets.datasets.versions.stored_versions import StoredVersion, problems_of, read_rows
@@ -35,10 +36,6 @@ class Rebuilt:
     outcome: Outcome
     files: Mapping[str, str] = field(default_factory=dict)
     reason: str | None = None
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain JSON values."""
-        return asdict(self)
 
 
 Rebuild = Callable[[SnapshotStore, StoredVersion], Mapping[str, bytes]]
@@ -75,7 +72,7 @@ def _built_again(
     if problems := problems_of(store, stored):
         return None, f"the stored version is damaged: {'; '.join(problems)}"
     if not stored.card.inputs:
-        return None, "its card records no inputs: it was built before they were recorded"
+        return None, "its card records no inputs"
     erased = erased_users(store) & set(read_rows(store, stored)["user_key"].drop_nulls())
     if erased:
         return None, (
@@ -110,22 +107,20 @@ def _compared(store: SnapshotStore, stored: StoredVersion, files: Mapping[str, b
 
 def rebuild_reranker_dataset(store: SnapshotStore, stored: StoredVersion) -> Mapping[str, bytes]:
     """Return the files of a reranker dataset version, built again from its recorded inputs and searches."""
-    config = RankingDatasetConfig.from_settings(stored.card.settings, as_of_ms=stored.card.as_of_ms)
+    card = stored.card
+    config = DEFAULT_RANKING_DATASET.with_settings(card.settings, as_of_ms=card.as_of_ms)
     built = build_ranking_version(
-        PinnedStore(store, stored.card.inputs),
+        PinnedStore(store, card.inputs),
         stored.snapshot.partition or "",
         search_for=recorded_search(store.read(stored.snapshot, SEARCHES_FILE)),
         config=config,
-        settings={name: value for name, value in stored.card.settings.items() if name not in config.settings()},
+        settings={name: value for name, value in card.settings.items() if name not in config.settings()},
     )
-    return {**built.version.files(), SEARCHES_FILE: built.searches}
+    return built.files()
 
 
 def rebuild_intent_dataset(store: SnapshotStore, stored: StoredVersion) -> Mapping[str, bytes]:
     """Return the files of an intent dataset version, built again from its recorded inputs."""
-    built = build_intent_version(
-        PinnedStore(store, stored.card.inputs),
-        stored.snapshot.partition or "",
-        config=IntentDatasetConfig.from_settings(stored.card.settings, as_of_ms=stored.card.as_of_ms),
-    )
-    return built.version.files()
+    card = stored.card
+    config = DEFAULT_INTENT_DATASET.with_settings(card.settings, as_of_ms=card.as_of_ms)
+    return build_intent_version(PinnedStore(store, card.inputs), stored.snapshot.partition or "", config=config).files()

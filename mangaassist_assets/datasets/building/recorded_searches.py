@@ -13,9 +13,8 @@ import polars as pl
 
 from mangaassist_assets.datasets.versions.recorded_inputs import InputGoneError
 from mangaassist_assets.retrieval.pipeline import live_pipeline
-from mangaassist_assets.retrieval.routing import RetrievalRouting
 from mangaassist_assets.retrieval.tenants import TenantScope
-from mangaassist_assets.retrieval.types import Embedder, Hit, PassageSearch
+from mangaassist_assets.retrieval.types import Embedder, Hit, PassageSearch, RetrievalRouting
 
 SEARCHES_FILE = "searches.parquet"
 
@@ -78,11 +77,10 @@ def recorded_search(content: bytes) -> SearchFor:
 
     def search(query: str, scope: TenantScope) -> list[Hit]:
         if (query, scope.tenant) not in found:
-            msg = (
+            raise InputGoneError(
                 "a query is to be searched for that was not searched for when the version was built: the code that "
                 "builds the dataset changed; rebuild with the release of this repository that built it"
             )
-            raise InputGoneError(msg)
         return found[query, scope.tenant]
 
     return lambda _: search

@@ -11,6 +11,7 @@ from mangaassist_assets.datasets.building.selection import DatasetCandidate
 from mangaassist_assets.datasets.building.splits import SplitShares, assign_split
 from mangaassist_assets.datasets.sources.utterances import Utterance
 from mangaassist_assets.labelling.intent_labels import LabelConflict
+from mangaassist_assets.retrieval.tenants import TenantScope
 from mangaassist_assets.tracing.contract.names import RELEVANT_DOCUMENTS
 from mangaassist_assets.tracing.contract.turns import ChatTurn, Review
 
@@ -30,6 +31,11 @@ class KnownQuery:
     release_bundle: str | None = None
     trace_id: str | None = None
     tenant: str | None = None
+
+    @property
+    def scope(self) -> TenantScope:
+        """What its shopper may find."""
+        return TenantScope.of_trace(self.tenant)
 
 
 def base_queries(

@@ -12,10 +12,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from mangaassist_assets.core.text_keys import normalise_text
-from mangaassist_assets.datasets.guards.conversations import Conversations, Spoken
 from mangaassist_assets.datasets.guards.holdout_history import NO_HOLDOUT_HISTORY, HoldoutHistory
 from mangaassist_assets.datasets.guards.limits import Caps
-from mangaassist_assets.datasets.guards.near_duplicates import Fingerprint, Fingerprints, NearDuplicateIndex
+from mangaassist_assets.datasets.guards.near_duplicates import (
+    Conversations,
+    Fingerprint,
+    Fingerprints,
+    NearDuplicateIndex,
+    Spoken,
+)
 from mangaassist_assets.datasets.schema import TRUST, ExampleKind, Split
 
 

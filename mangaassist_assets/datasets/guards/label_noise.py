@@ -114,14 +114,12 @@ def _check(example_ids: Sequence[str], intents: Sequence[str], vectors: NDArray[
         raise ValueError(msg)
     if len(set(example_ids)) != len(example_ids):
         twice = Counter(example_ids).most_common(1)[0][0]
-        msg = f"example {twice} comes twice"
-        raise ValueError(msg)
+        raise ValueError(f"example {twice} comes twice")
     if folds < 2:
         msg = f"{folds} folds: an example can only be judged by a model that was trained on others, give 2 or more"
         raise ValueError(msg)
     if not np.isfinite(vectors).all():
-        msg = "a vector is not finite: embed the messages again"
-        raise ValueError(msg)
+        raise ValueError("a vector is not finite: embed the messages again")
 
 
 def _no_estimate(judged: int, intents: int) -> str | None:

@@ -15,9 +15,14 @@ from itertools import islice
 import polars as pl
 
 from mangaassist_assets.core.text_keys import normalise_text
-from mangaassist_assets.datasets.guards.conversations import Conversations, Spoken
 from mangaassist_assets.datasets.guards.holdout_history import EarlierVersion, holdout_history_of
-from mangaassist_assets.datasets.guards.near_duplicates import Fingerprint, Fingerprints, NearDuplicateIndex
+from mangaassist_assets.datasets.guards.near_duplicates import (
+    Conversations,
+    Fingerprint,
+    Fingerprints,
+    NearDuplicateIndex,
+    Spoken,
+)
 
 GOLDEN_SET = "the golden set"
 _SHOWN = 5
@@ -95,24 +100,15 @@ def find_leaks(
     return sorted(leaks, key=lambda leak: (leak.kind, leak.beside or "", leak.example_ids))
 
 
-def refuse_leaks(
-    frame: pl.DataFrame,
-    *,
-    text_column: str = "text",
-    golden: Sequence[str] = (),
-    earlier: Sequence[EarlierVersion] = (),
-    as_of_ms: int | None = None,
-) -> None:
-    """Raise if `find_leaks` finds anything.
+def refuse_leaks(leaks: Sequence[Leak]) -> None:
+    """Raise if there are any.
 
     Raises:
         LeakageError: names the offending examples.
     """
-    leaks = find_leaks(frame, text_column=text_column, golden=golden, earlier=earlier, as_of_ms=as_of_ms)
     if leaks:
         shown = "; ".join(leak.describe() for leak in leaks[:_SHOWN])
-        msg = f"{len(leaks)} leaks in the dataset: {shown}; do not train on it"
-        raise LeakageError(msg)
+        raise LeakageError(f"{len(leaks)} leaks in the dataset: {shown}; do not train on it")
 
 
 def refuse_crossings(previous: pl.DataFrame, current: pl.DataFrame) -> None:
@@ -133,8 +129,7 @@ def refuse_crossings(previous: pl.DataFrame, current: pl.DataFrame) -> None:
         shown = ", ".join(
             f"{row['example_id']} ({row['split_before']} → {row['split']})" for row in moved.head(_SHOWN).to_dicts()
         )
-        msg = f"{len(moved)} examples changed sides since the previous version: {shown}"
-        raise LeakageError(msg)
+        raise LeakageError(f"{len(moved)} examples changed sides since the previous version: {shown}")
 
 
 def _examples(frame: pl.DataFrame, text_column: str) -> list[_Example]:

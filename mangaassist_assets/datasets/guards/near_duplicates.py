@@ -24,6 +24,9 @@ THRESHOLD = 0.8
 """From here on two messages are near-duplicates. On hwu64's training messages 98 % of the pairs above it have one
 intent, on Bitext's all; below it begin pairs that differ in what is asked ("turn on", "turn off": 0.7)."""
 
+_WINDOW_MS = 10 * 60 * 1000
+# Looser than a near-duplicate: whom nobody understood says it again in other words, and at once.
+_SAME_CONVERSATION = 0.6
 _BANDS = 20
 _ROWS = 5
 _CHUNK = 8_192
@@ -84,8 +87,7 @@ class NearDuplicateIndex:
             ValueError: the threshold is lower than the bands can find (0.7), or above 1.
         """
         if not 0.7 <= threshold <= 1:
-            msg = f"a threshold of {threshold} cannot be searched for: choose one from 0.7 to 1"
-            raise ValueError(msg)
+            raise ValueError(f"a threshold of {threshold} cannot be searched for: choose one from 0.7 to 1")
         self._threshold = threshold
         self._items: list[tuple[str, Fingerprint]] = []
         self._buckets: dict[int, list[int]] = {}
@@ -124,6 +126,49 @@ class NearDuplicateIndex:
     def has_near(self, fingerprint: Fingerprint) -> bool:
         """Return whether there is a near-duplicate."""
         return next(self.near(fingerprint), None) is not None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Spoken:
+    """A message with who wrote it and when."""
+
+    name: str
+    fingerprint: Fingerprint
+    timestamp_ms: int
+    session_id: str
+    user_key: str | None
+
+    def continues(self, other: Spoken) -> bool:
+        """Return whether the two are probably one conversation; two known shoppers never are."""
+        return (
+            self.session_id != other.session_id
+            and not (self.user_key and other.user_key)
+            and abs(self.timestamp_ms - other.timestamp_ms) <= _WINDOW_MS
+            and self.fingerprint.reaches(_SAME_CONVERSATION, other.fingerprint)
+        )
+
+
+class Conversations:
+    """Messages by the time they were written, so that only those minutes apart are compared.
+
+    A session that ends and another that begins a moment later with nearly the same words (somebody logs in, or starts
+    anew) look like two shoppers. On two sides of a dataset they would be one conversation in train and in test.
+    """
+
+    def __init__(self) -> None:
+        self._by_window: dict[int, list[Spoken]] = {}
+
+    def add(self, spoken: Spoken) -> None:
+        """Add a message."""
+        self._by_window.setdefault(spoken.timestamp_ms // _WINDOW_MS, []).append(spoken)
+
+    def continued_by(self, spoken: Spoken) -> Iterator[str]:
+        """Yield the names of messages that this one is probably one conversation with, in an order that is fixed."""
+        window = spoken.timestamp_ms // _WINDOW_MS
+        for near in (window - 1, window, window + 1):
+            for other in self._by_window.get(near, ()):
+                if spoken.continues(other):
+                    yield other.name
 
 
 def group_key(key: str) -> str:

@@ -15,11 +15,11 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from mangaassist_assets.core.shoppers import shopper_of
 from mangaassist_assets.core.text_keys import normalise_text
 from mangaassist_assets.datasets.guards.limits import Caps
 from mangaassist_assets.datasets.schema import TRUST
 from mangaassist_assets.labelling.intent_labels import IntentLabel
+from mangaassist_assets.privacy import shopper_of
 
 _DAY_MS = 24 * 60 * 60 * 1000
 
@@ -51,12 +51,10 @@ class TrustConfig:
     def __post_init__(self) -> None:
         """Refuse a share outside 0 to 1, and limits below zero."""
         if not 0 < self.share_of_one < 1:
-            msg = f"share_of_one is {self.share_of_one}: give a share between 0 and 1, both excluded"
-            raise ValueError(msg)
+            raise ValueError(f"share_of_one is {self.share_of_one}: give a share between 0 and 1, both excluded")
         for name in ("per_newcomer", "newcomer_days", "quorum", "newcomer_voice", "newcomer_guesses"):
             if getattr(self, name) < 0:
-                msg = f"{name} is {getattr(self, name)}: it must not be negative"
-                raise ValueError(msg)
+                raise ValueError(f"{name} is {getattr(self, name)}: it must not be negative")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,14 +81,6 @@ class ShopperHistory:
         return at_ms - first < window <= first - self.began_ms
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Admission:
-    """The labels that are admitted to a dataset, most trusted and oldest first, and how many are not, by reason."""
-
-    labels: tuple[IntentLabel, ...]
-    excluded: Counter[str]
-
-
 def shopper_history(traces: Iterable[tuple[str, str | None, str, int]]) -> ShopperHistory:
     """Return what is known from traces; each is (trace_id, user_key, session_id, timestamp_ms)."""
     first_seen: dict[str, int] = {}
@@ -111,8 +101,9 @@ def admit(
     history: ShopperHistory | None,
     caps: Caps,
     config: TrustConfig,
-) -> Admission:
-    """Return which labels are admitted to a dataset.
+    excluded: Counter[str],
+) -> list[IntentLabel]:
+    """Return which labels are admitted to a dataset, most trusted and oldest first.
 
     One after the other: guesses without a quorum go; a shopper's second message of the same words goes; what exceeds
     a shopper's cap goes; what exceeds one shopper's share of an intent goes; guesses about newcomers that exceed what
@@ -126,32 +117,26 @@ def admit(
             whom a guess rests on is not looked at.
         caps: how many labels one shopper, or one session without an account, may have.
         config: the other limits.
+        excluded: counts the others, by reason.
     """
-    excluded: Counter[str] = Counter()
     ordered = sorted(labels, key=lambda one: (TRUST[one.kind], one.timestamp_ms, one.trace_id))
     if history is not None:
         ordered = _with_quorum(ordered, history, config, excluded)
-    newcomers = {one.trace_id for one in ordered if history is not None and _is_new(one, history, config)}
+    newcomers = {
+        one.trace_id
+        for one in ordered
+        if history is not None and history.is_newcomer(one.user_key, at_ms=one.labelled_ms, days=config.newcomer_days)
+    }
     ordered = _capped(ordered, newcomers, caps, config, excluded)
     ordered = _shared(ordered, base_intents, config, excluded)
-    return Admission(
-        labels=tuple(_guesses_bounded(ordered, newcomers, base_intents, config, excluded)), excluded=excluded
-    )
-
-
-def _is_new(label: IntentLabel, history: ShopperHistory, config: TrustConfig) -> bool:
-    return history.is_newcomer(label.user_key, at_ms=label.labelled_ms, days=config.newcomer_days)
+    return _guesses_bounded(ordered, newcomers, base_intents, config, excluded)
 
 
 def _with_quorum(
     labels: Sequence[IntentLabel], history: ShopperHistory, config: TrustConfig, excluded: Counter[str]
 ) -> list[IntentLabel]:
-    staying: list[IntentLabel] = []
-    for label in labels:
-        if label.kind == "propagated" and _voices(label, history, config) < config.quorum:
-            excluded["guess without a quorum of shoppers"] += 1
-        else:
-            staying.append(label)
+    staying = [one for one in labels if one.kind != "propagated" or _voices(one, history, config) >= config.quorum]
+    excluded["guess without a quorum of shoppers"] += len(labels) - len(staying)
     return staying
 
 

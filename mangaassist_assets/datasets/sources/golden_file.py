@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -97,19 +97,16 @@ def read_golden_file(path: Path) -> GoldenReading:
     Raises:
         UtteranceFileError: there is no such file, or it cannot be opened as one.
     """
-    messages: list[GoldenMessage] = []
-    rejects: list[Reject] = []
     notes: list[Note] = []
-    blank_lines = 0
-    for item in iterate_lines(path, _messages):
-        if item is None:
-            blank_lines += 1
-        elif isinstance(item, Reject):
-            rejects.append(item)
-        else:
-            messages += item[0]
-            notes += item[1]
-    return GoldenReading(messages=tuple(messages), rejects=tuple(rejects), notes=tuple(notes), blank_lines=blank_lines)
+    items = list(
+        iterate_lines(path, lambda line, number: [_message(one, number, notes) for one in _turns(json_object(line))])
+    )
+    return GoldenReading(
+        messages=tuple(message for one in items if isinstance(one, list) for message in one),
+        rejects=tuple(one for one in items if isinstance(one, Reject)),
+        notes=tuple(notes),
+        blank_lines=items.count(None),
+    )
 
 
 def with_documents(reading: GoldenReading, documents: Mapping[str, str]) -> GoldenReading:
@@ -149,22 +146,15 @@ def _plain(text: str) -> str:
     return _SPACES.sub(" ", text).strip().casefold()
 
 
-def _messages(line: bytes, number: int) -> tuple[list[GoldenMessage], list[Note]]:
-    fields = json_object(line)
-    notes: list[Note] = []
-    found = [_message(turn, number, notes) for turn in _turns(fields)]
-    return found, notes
-
-
-def _turns(fields: JsonObject) -> Iterator[Mapping[str, Any]]:
+def _turns(line: JsonObject) -> Iterator[Mapping[str, Any]]:
     """Yield what is asked in a line as flat fields."""
-    turns = fields.get("conversationTurns")
+    turns = line.get("conversationTurns")
     if turns is not None:
         if not isinstance(turns, list) or not turns or not all(isinstance(turn, Mapping) for turn in turns):
             raise LineError('"conversationTurns" must be a list of objects, at least one')
         yield from turns
         return
-    flat: dict[str, Any] = dict(fields)
+    flat: dict[str, Any] = dict(line)
     for part in ("inputs", "expectations"):
         nested = flat.pop(part, None)
         if isinstance(nested, Mapping):
@@ -195,17 +185,9 @@ def _message(turn: Mapping[str, Any], number: int, notes: list[Note]) -> GoldenM
     canonical: dict[str, Any] = {"text": question, "relevant_documents": documents}
     canonical |= {key: turn[key] for key in ("user_id", "session_id", "timestamp") if isinstance(turn.get(key), str)}
     canonical["intent"] = next((turn[name] for name in INTENTS if turn.get(name) is not None), None)
-    utterance, repaired = utterance_of(JsonObject(list(canonical.items())), number)
-    if repaired is not None:
-        notes.append(repaired)
+    utterance = utterance_of(JsonObject(list(canonical.items())), number, notes)
     return GoldenMessage(
-        text=utterance.text,
-        intent=utterance.intent,
-        relevant_documents=utterance.relevant_documents,
-        user_id=utterance.user_id,
-        session_id=utterance.session_id,
-        timestamp=utterance.timestamp,
-        line_number=number,
+        **{one.name: getattr(utterance, one.name) for one in fields(Utterance)},
         answers=tuple(dict.fromkeys(answers)),
         contexts=tuple(dict.fromkeys(contexts)),
     )

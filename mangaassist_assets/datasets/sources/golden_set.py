@@ -12,10 +12,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+from mangaassist_assets.core.errors import OperatorError
 from mangaassist_assets.core.files import write_whole
 from mangaassist_assets.core.snapshots import Snapshot, SnapshotStore, canonical_json
 from mangaassist_assets.datasets.sources.golden_file import GoldenMessage
-from mangaassist_assets.datasets.sources.utterances import Utterance
 from mangaassist_assets.privacy import Vocabulary, redact
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ SOURCE_FILE = "source.json"
 GOLDEN_FILE = "golden.json"
 
 
-class GoldenSetChangedError(ValueError):
+class GoldenSetChangedError(OperatorError, ValueError):
     """Another golden set than the one that is in use, and no request to replace it."""
 
 
@@ -42,25 +42,16 @@ class HandedIn:
     messages: tuple[GoldenMessage, ...] = field(repr=False)
     replaces: frozenset[str] = frozenset()
 
-    def utterances(self, vocabulary: Vocabulary) -> list[GoldenMessage]:
+    def redacted(self, vocabulary: Vocabulary) -> list[GoldenMessage]:
         """Return the messages, redacted again."""
-        return [
-            replace(
-                one,
-                text=redact(one.text, vocabulary=vocabulary).text,
-                answers=_redacted(one.answers, vocabulary),
-                contexts=_redacted(one.contexts, vocabulary),
-            )
-            for one in self.messages
-        ]
+        return [_redacted(one, vocabulary) for one in self.messages]
 
 
 def read_handed_in(inputs: UPath) -> HandedIn:
     """Return the golden set among the inputs of a store, as `keep_golden_set` left it."""
-    path, permission = inputs / INPUT_FILE, inputs / REPLACEMENT_FILE
+    path = inputs / INPUT_FILE
     if not path.exists():
         return HandedIn(sha256=None, messages=())
-    replaces = frozenset(json.loads(permission.read_bytes())) if permission.exists() else frozenset()
     content = path.read_bytes()
     messages = tuple(
         GoldenMessage(
@@ -73,12 +64,12 @@ def read_handed_in(inputs: UPath) -> HandedIn:
         )
         for number, row in enumerate(map(json.loads, content.splitlines()), start=1)
     )
-    return HandedIn(sha256=_sha256(content), messages=messages, replaces=replaces)
+    return HandedIn(sha256=_sha256(content), messages=messages, replaces=_replaced(inputs))
 
 
 def keep_golden_set(
     inputs: UPath,
-    messages: Sequence[Utterance],
+    messages: Sequence[GoldenMessage],
     *,
     vocabulary: Vocabulary,
     replace_present: bool,
@@ -96,20 +87,17 @@ def keep_golden_set(
     Raises:
         GoldenSetChangedError: there is another one, and it is not to be replaced.
     """
-    content = b"".join(
-        canonical_json(_row(one, redact(one.text, vocabulary=vocabulary).text, vocabulary)) + b"\n" for one in messages
-    )
-    path, permission = inputs / INPUT_FILE, inputs / REPLACEMENT_FILE
-    lying = _sha256(path.read_bytes()) if path.exists() else None
+    content = b"".join(canonical_json(_row(_redacted(one, vocabulary))) + b"\n" for one in messages)
+    path = inputs / INPUT_FILE
+    present = _sha256(path.read_bytes()) if path.exists() else None
     ours = _sha256(content)
-    others = {one for one in (lying, _in_use(stored_source)) if one not in {None, ours}}
+    others = {one for one in (present, _in_use(stored_source)) if one not in {None, ours}}
     if others and not replace_present:
         raise GoldenSetChangedError(_refusal(min(others), ours))
     if others:
-        allowed = set(json.loads(permission.read_bytes())) if permission.exists() else set()
         # The permission first: without the new set beside it, it allows nothing that anybody has.
-        write_whole(permission, canonical_json(sorted(allowed | others)))
-    if lying != ours:
+        write_whole(inputs / REPLACEMENT_FILE, canonical_json(sorted(_replaced(inputs) | others)))
+    if present != ours:
         write_whole(path, content)
 
 
@@ -132,7 +120,7 @@ def store_golden_set(store: SnapshotStore, inputs: UPath, *, vocabulary: Vocabul
     stored = store.find("golden_set")
     stored_source = store.read(stored, SOURCE_FILE) if stored else None
     source = refuse_other_golden_set(handed_in, stored_source)
-    messages = handed_in.utterances(vocabulary)
+    messages = handed_in.redacted(vocabulary)
     files = {GOLDEN_FILE: golden_to_json(messages), SOURCE_FILE: source}
     if stored is not None and stored_source == source:
         # The words of the store grow, and with them what redaction leaves alone: the set stays as it was.
@@ -142,7 +130,7 @@ def store_golden_set(store: SnapshotStore, inputs: UPath, *, vocabulary: Vocabul
 
 def golden_to_json(messages: Sequence[GoldenMessage]) -> bytes:
     """Return messages that are redacted as JSON: text, intent, relevant documents, and what else is known of each."""
-    return canonical_json([_row(one, one.text, None) for one in messages])
+    return canonical_json([_row(one) for one in messages])
 
 
 def read_golden(store: SnapshotStore) -> list[str]:
@@ -151,29 +139,23 @@ def read_golden(store: SnapshotStore) -> list[str]:
     return [] if snapshot is None else [row["text"] for row in store.read_json(snapshot, GOLDEN_FILE)]
 
 
-def _row(one: Utterance, text: str, vocabulary: Vocabulary | None) -> dict[str, object]:
-    """Return what is kept of a message; without answers that is what it was before there were any."""
-    row: dict[str, object] = {
-        "text": text,
-        "intent": one.intent,
-        "relevant_documents": list(one.relevant_documents),
-    }
-    if isinstance(one, GoldenMessage):
-        reference = {"answers": one.answers, "contexts": one.contexts}
-        row |= {name: list(_redacted(texts, vocabulary)) for name, texts in reference.items() if texts}
-    return row
+def _row(one: GoldenMessage) -> dict[str, object]:
+    row: dict[str, object] = {"text": one.text, "intent": one.intent, "relevant_documents": one.relevant_documents}
+    reference: dict[str, object] = {"answers": one.answers, "contexts": one.contexts}
+    return row | {name: texts for name, texts in reference.items() if texts}
 
 
-def _redacted(texts: Sequence[str], vocabulary: Vocabulary | None) -> tuple[str, ...]:
-    return tuple(redact(text, vocabulary=vocabulary).text for text in texts)
+def _redacted(one: GoldenMessage, vocabulary: Vocabulary) -> GoldenMessage:
+    def clean(text: str) -> str:
+        return redact(text, vocabulary=vocabulary).text
+
+    return replace(
+        one, text=clean(one.text), answers=tuple(map(clean, one.answers)), contexts=tuple(map(clean, one.contexts))
+    )
 
 
 def refuse_other_golden_set(handed_in: HandedIn, stored_source: bytes | None) -> bytes:
-    """Return the record of where the golden set is from, for its snapshot.
-
-    Args:
-        handed_in: what lies among the inputs.
-        stored_source: the record of the snapshot in use, None where there is none.
+    """Return the record of where the golden set is from, for its snapshot; `stored_source` is that of the one in use.
 
     Raises:
         GoldenSetChangedError: the snapshot in use is of another file, and the inputs do not say that it may go.
@@ -187,6 +169,11 @@ def refuse_other_golden_set(handed_in: HandedIn, stored_source: bytes | None) ->
 def _in_use(stored_source: bytes | None) -> str | None:
     recorded: str | None = None if stored_source is None else json.loads(stored_source)["sha256"]
     return recorded
+
+
+def _replaced(inputs: UPath) -> frozenset[str]:
+    permission = inputs / REPLACEMENT_FILE
+    return frozenset(json.loads(permission.read_bytes())) if permission.exists() else frozenset()
 
 
 def _refusal(in_use: str, other: str | None) -> str:

@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, TypeGuard, TypeVar
 
+from mangaassist_assets.core.errors import OperatorError
 from mangaassist_assets.core.snapshots import canonical_json
 
 MAX_LINE_BYTES = 1_048_576  # a text of 100 kB may be six times as long when every character is escaped
@@ -27,7 +28,7 @@ _UNICODE_ESCAPE = re.compile(r"\\u([0-9A-Fa-f]{4})")
 T = TypeVar("T")
 
 
-class UtteranceFileError(ValueError):
+class UtteranceFileError(OperatorError, ValueError):
     """The file as a whole cannot be read."""
 
 
@@ -127,34 +128,27 @@ def json_object(line: bytes) -> JsonObject:
     try:
         decoded = line.decode("utf-8")
     except UnicodeDecodeError as error:
-        msg = f"not UTF-8: byte 0x{line[error.start]:02x} at position {error.start + 1}"
-        raise LineError(msg) from error
+        raise LineError(f"not UTF-8: byte 0x{line[error.start]:02x} at position {error.start + 1}") from error
     try:
         # strict=False lets raw control characters through; they are taken out of the text and noted.
         value = json.loads(decoded, object_pairs_hook=JsonObject, parse_constant=_refuse_constant, strict=False)
     except json.JSONDecodeError as error:
-        msg = f"broken JSON: {error.msg} at character {error.pos + 1}"
-        raise LineError(msg) from error
+        raise LineError(f"broken JSON: {error.msg} at character {error.pos + 1}") from error
     except RecursionError as error:
-        msg = "broken JSON: nested too deeply"
-        raise LineError(msg) from error
+        raise LineError("broken JSON: nested too deeply") from error
     except LineError:
         raise
     except ValueError as error:  # an integer of thousands of digits
-        msg = "broken JSON: a number is too long"
-        raise LineError(msg) from error
+        raise LineError("broken JSON: a number is too long") from error
     if not isinstance(value, JsonObject):
-        msg = f"not a JSON object but {kind_of(value)}"
-        raise LineError(msg)
+        raise LineError(f"not a JSON object but {kind_of(value)}")
     if value.repeated:
-        msg = f"the key {shown(value.repeated[0])} is given twice"
-        raise LineError(msg)
+        raise LineError(f"the key {shown(value.repeated[0])} is given twice")
     return value
 
 
 def _refuse_constant(name: str) -> float:
-    msg = f"broken JSON: {name} is no JSON value"
-    raise LineError(msg)
+    raise LineError(f"broken JSON: {name} is no JSON value")
 
 
 def kind_of(value: object) -> str:

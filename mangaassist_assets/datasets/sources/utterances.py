@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import difflib
 import unicodedata
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -87,43 +87,21 @@ def read_utterances(path: Path, *, known_intents: Collection[str] | None = None)
     Raises:
         UtteranceFileError: there is no such file, or it cannot be opened as one.
     """
-    utterances: list[Utterance] = []
-    rejects: list[Reject] = []
+    intents = None if known_intents is None else frozenset(known_intents)
     notes: list[Note] = []
-    blank_lines = 0
-    for item in iterate_utterances(path, known_intents=known_intents):
-        if item is None:
-            blank_lines += 1
-        elif isinstance(item, Reject):
-            rejects.append(item)
-        else:
-            utterance, note = item
-            utterances.append(utterance)
-            if note is not None:
-                notes.append(note)
+    items = list(iterate_lines(path, lambda line, number: utterance_of(json_object(line), number, notes, intents)))
     return UtteranceReading(
-        utterances=tuple(utterances), rejects=tuple(rejects), notes=tuple(notes), blank_lines=blank_lines
+        utterances=tuple(one for one in items if isinstance(one, Utterance)),
+        rejects=tuple(one for one in items if isinstance(one, Reject)),
+        notes=tuple(notes),
+        blank_lines=items.count(None),
     )
 
 
-def iterate_utterances(
-    path: Path, *, known_intents: Collection[str] | None = None
-) -> Iterator[tuple[Utterance, Note | None] | Reject | None]:
-    """Yield one item a line while reading: an utterance with what was repaired, a reject, or None for a blank line.
-
-    Holds one line of at most `MAX_LINE_BYTES` at a time, however long the lines of the file are.
-
-    Raises:
-        UtteranceFileError: there is no such file, or it cannot be opened as one.
-    """
-    intents = None if known_intents is None else frozenset(known_intents)
-    return iterate_lines(path, lambda line, number: utterance_of(json_object(line), number, intents))
-
-
 def utterance_of(
-    fields: JsonObject, number: int, known_intents: frozenset[str] | None = None
-) -> tuple[Utterance, Note | None]:
-    """Return the utterance of a line's fields, and what was repaired.
+    fields: JsonObject, number: int, notes: list[Note], known_intents: frozenset[str] | None = None
+) -> Utterance:
+    """Return the utterance of a line's fields; what was repaired is added to `notes`.
 
     Raises:
         LineError: a field is missing or of a wrong type.
@@ -139,29 +117,27 @@ def utterance_of(
         line_number=number,
         tenant=_tenant(fields),
     )
-    return utterance, None if note is None else Note(line_number=number, note=note)
+    if note is not None:
+        notes.append(Note(line_number=number, note=note))
+    return utterance
 
 
 def _text(fields: JsonObject) -> tuple[str, str | None]:
     if "text" not in fields:
-        msg = 'the field "text" is missing'
-        raise LineError(msg)
+        raise LineError('the field "text" is missing')
     text = fields["text"]
     if not isinstance(text, str):
-        msg = f'"text" must be a string, not {kind_of(text)}'
-        raise LineError(msg)
+        raise LineError(f'"text" must be a string, not {kind_of(text)}')
     size = len(_encoded(text, "text"))
     if size > MAX_TEXT_BYTES:
-        msg = f"the text has {size:,} bytes; {MAX_TEXT_BYTES:,} are allowed"
-        raise LineError(msg)
+        raise LineError(f"the text has {size:,} bytes; {MAX_TEXT_BYTES:,} are allowed")
     lines = text.replace("\r\n", "\n").replace("\r", "\n")
     cleaned = "".join(
         character for character in lines if character in "\n\t" or unicodedata.category(character) != "Cc"
     )
     stripped = cleaned.strip()
     if all(unicodedata.category(character) in _INVISIBLE for character in stripped):
-        msg = "the text is empty"
-        raise LineError(msg)
+        raise LineError("the text is empty")
     removed = len(lines) - len(cleaned)
     return stripped, f"{removed} control characters removed from the text" if removed else None
 
@@ -172,8 +148,7 @@ def _intent(fields: JsonObject, known_intents: frozenset[str] | None) -> str | N
         return intent
     near = difflib.get_close_matches(intent[:64], sorted(known_intents), n=1)
     advice = f"; did you mean {shown(near[0])}?" if near else ""
-    msg = f"the intent {shown(intent)} is none of the {len(known_intents)} known ones{advice}"
-    raise LineError(msg)
+    raise LineError(f"the intent {shown(intent)} is none of the {len(known_intents)} known ones{advice}")
 
 
 def _documents(fields: JsonObject) -> tuple[str, ...]:
@@ -181,17 +156,14 @@ def _documents(fields: JsonObject) -> tuple[str, ...]:
     if value is None:
         return ()
     if not isinstance(value, list):
-        msg = f'"relevant_documents" must be a list of document ids, not {kind_of(value)}'
-        raise LineError(msg)
+        raise LineError(f'"relevant_documents" must be a list of document ids, not {kind_of(value)}')
     if len(value) > MAX_RELEVANT_DOCUMENTS:
-        msg = f'"relevant_documents" names {len(value)} documents; {MAX_RELEVANT_DOCUMENTS} are allowed'
-        raise LineError(msg)
+        raise LineError(f'"relevant_documents" names {len(value)} documents; {MAX_RELEVANT_DOCUMENTS} are allowed')
     documents: list[str] = []
     for item in value:
         document = _checked_identifier(item, "a document id in relevant_documents")
         if document is None:
-            msg = '"relevant_documents" has an empty document id'
-            raise LineError(msg)
+            raise LineError('"relevant_documents" has an empty document id')
         documents.append(document)
     return tuple(dict.fromkeys(documents))
 
@@ -214,8 +186,7 @@ def _tenant(fields: JsonObject) -> str | None:
     try:
         return None if given is None else tenant_name(given)
     except InvalidTenantError as error:
-        msg = f'"tenant": {error}'
-        raise LineError(msg) from error
+        raise LineError(f'"tenant": {error}') from error
 
 
 def _identifier(fields: JsonObject, name: str) -> str | None:
@@ -226,16 +197,13 @@ def _checked_identifier(value: object, what: str) -> str | None:
     if value is None:
         return None
     if not isinstance(value, str):
-        msg = f"{what} must be a string, not {kind_of(value)}"
-        raise LineError(msg)
+        raise LineError(f"{what} must be a string, not {kind_of(value)}")
     _encoded(value, what)
     stripped = value.strip()
     if len(stripped) > MAX_IDENTIFIER_CHARACTERS:
-        msg = f"{what} has {len(stripped):,} characters; {MAX_IDENTIFIER_CHARACTERS} are allowed"
-        raise LineError(msg)
+        raise LineError(f"{what} has {len(stripped):,} characters; {MAX_IDENTIFIER_CHARACTERS} are allowed")
     if any(unicodedata.category(character) == "Cc" for character in stripped):
-        msg = f"{what} has control characters"
-        raise LineError(msg)
+        raise LineError(f"{what} has control characters")
     return stripped or None
 
 

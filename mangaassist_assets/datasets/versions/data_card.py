@@ -8,58 +8,76 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields
+from datetime import UTC, datetime
 from typing import Any
 
 import polars as pl
 
-from mangaassist_assets.core.text_slices import language_of
+from mangaassist_assets.core.text_keys import language_of
 from mangaassist_assets.datasets.guards.redaction_pass import RedactionReport
 from mangaassist_assets.datasets.schema import SPLITS
-from mangaassist_assets.datasets.versions.card_text import cell, count_table, moment, side_table
 from mangaassist_assets.labelling.intent_labels import LabelConflict
 
-# `intent`, `ranking`, or what a further model pipeline calls its own.
-DatasetKind = str
 CARD_SCHEMA = 2
 _BOOTSTRAP = "bootstrap"
 _NO_NEGATIVE = "relevant"
+_YEAR_10000_MS = 253_402_300_800_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class DataCard:
+class Provenance:
+    """What cannot be counted in the rows of a dataset: what was left out, and what it was built from.
+
+    Attributes:
+        kind: what an example is: `intent`, `ranking`, or what a further model pipeline calls its own.
+        as_of: the release bundle it was made for.
+        as_of_ms: nothing in it was written after this time (ms since the epoch).
+        excluded: what did not get in: reason -> count of examples.
+        passages_left_out: reason -> count of passages that are neither right nor wrong for their query.
+        conflicts: labels that contradict each other.
+        notes: sentences for the card.
+        redaction: the report of the `RedactionPass` that the texts went through; without it the placeholders of the
+            texts are counted.
+        inputs: the digests of the stored snapshots it was built from, as `RecordingStore.inputs` gives them after
+            everything was read through it; without them the version can be verified, but not rebuilt.
+        settings: JSON values that decide the rows besides the inputs, such as caps and shares.
+    """
+
+    kind: str
+    as_of: str | None = None
+    as_of_ms: int | None = None
+    excluded: Mapping[str, int] = field(default_factory=dict)
+    passages_left_out: Mapping[str, int] = field(default_factory=dict)
+    conflicts: tuple[LabelConflict, ...] = ()
+    notes: tuple[str, ...] = ()
+    redaction: RedactionReport | None = None
+    inputs: Mapping[str, str] = field(default_factory=dict)
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DataCard(Provenance):
     """What a dataset version is made of. Counts are of examples, not rows: a ranking example has many rows.
 
     `digest` is of the rows alone: equal rows train equal models, so it is what runs and model versions carry. `version`
-    names the version: the digest, the kind and `as_of_ms`, after which nothing in it was written. `excluded` says
-    what did not get in, by reason; `passages_left_out` what is neither right nor wrong for its query. `inputs` are the
-    digests of the stored snapshots it was built from (`recorded_inputs`), `settings` what else decided the rows.
+    names the version: the digest, the kind and `as_of_ms`, after which nothing in it was written.
     """
 
-    kind: DatasetKind
     digest: str
-    as_of: str | None
+    version: str
     examples: int
     rows: int
     by_split: Mapping[str, int]
     by_label_kind: Mapping[str, int]
     by_source: Mapping[str, int]
     by_intent: Mapping[str, Mapping[str, int]]
+    by_bundle: Mapping[str, int]
+    by_language: Mapping[str, int]
+    by_negative_kind: Mapping[str, Mapping[str, int]]
     shoppers: int
-    excluded: Mapping[str, int]
-    conflicts: tuple[LabelConflict, ...] = ()
-    notes: tuple[str, ...] = ()
-    version: str = ""
-    as_of_ms: int | None = None
-    by_bundle: Mapping[str, int] = field(default_factory=dict)
-    by_language: Mapping[str, int] = field(default_factory=dict)
-    by_negative_kind: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
-    sessions: int = 0
-    labellers: int = 0
-    passages_left_out: Mapping[str, int] = field(default_factory=dict)
-    redaction: RedactionReport | None = None
-    inputs: Mapping[str, str] = field(default_factory=dict)
-    settings: Mapping[str, Any] = field(default_factory=dict)
+    sessions: int
+    labellers: int
 
     def to_json(self) -> bytes:
         """Return the card as indented JSON."""
@@ -68,7 +86,7 @@ class DataCard:
 
     @staticmethod
     def from_json(content: bytes) -> DataCard:
-        """Return a stored card; what a card of an earlier schema does not say is empty.
+        """Return a stored card.
 
         Raises:
             ValueError: this is no data card.
@@ -84,76 +102,52 @@ class DataCard:
 
 
 def describe(
-    frame: pl.DataFrame,
-    *,
-    kind: DatasetKind,
-    digest: str,
-    base_source: str = "corpus",
-    redaction: RedactionReport | None = None,
+    frame: pl.DataFrame, provenance: Provenance, *, digest: str, version: str, base_source: str = "corpus"
 ) -> DataCard:
     """Count the rows of a dataset.
 
     Args:
         frame: at least example_id, split, label_kind, release_bundle and user_key; other columns are counted where
             there are any.
-        kind: what an example is.
+        provenance: what cannot be counted.
         digest: of the rows.
+        version: the name of the version.
         base_source: where examples come from that no trace stands behind.
-        redaction: what redaction did on the way; without it the placeholders of the texts are counted.
     """
     examples = frame.unique(subset="example_id", keep="first", maintain_order=True)
-    texts = _texts(frame)
     traces = pl.lit(None, pl.String) if "source_trace_id" not in frame.columns else pl.col("source_trace_id")
     sources = examples.select(pl.when(traces.is_null()).then(pl.lit(base_source)).otherwise(pl.lit("traces")))
+    messages = next((examples[name] for name in ("text", "query") if name in examples.columns), ())
+    negatives = frame.with_columns(pl.col("^negative_kind$").fill_null(_NO_NEGATIVE))
+    known = {
+        **{one.name: getattr(provenance, one.name) for one in fields(Provenance)},
+        "excluded": _counted(provenance.excluded),
+        "passages_left_out": _counted(provenance.passages_left_out),
+        "inputs": dict(sorted(provenance.inputs.items())),
+        "settings": dict(sorted(provenance.settings.items())),
+        "redaction": provenance.redaction or RedactionReport.of_texts(_texts(frame)),
+    }
     return DataCard(
-        kind=kind,
+        **known,
         digest=digest,
-        as_of=None,
+        version=version,
         examples=len(examples),
         rows=len(frame),
         by_split=counts_of(examples["split"]),
         by_label_kind=counts_of(examples["label_kind"]),
         by_source=counts_of(sources.to_series()),
         by_intent=_crossed(examples, "intent"),
-        shoppers=_distinct(examples, "user_key"),
-        excluded={},
         by_bundle=counts_of(examples["release_bundle"].fill_null(_BOOTSTRAP)),
-        by_language=dict(sorted(Counter(map(language_of, _messages(examples))).items())),
-        by_negative_kind=_crossed(frame.with_columns(pl.col("negative_kind").fill_null(_NO_NEGATIVE)), "negative_kind")
-        if "negative_kind" in frame.columns
-        else {},
+        by_language=dict(sorted(Counter(map(language_of, messages)).items())),
+        by_negative_kind=_crossed(negatives, "negative_kind"),
+        shoppers=_distinct(examples, "user_key"),
         sessions=_distinct(examples, "session_id"),
         labellers=_distinct(examples, "labeller"),
-        redaction=redaction if redaction is not None else RedactionReport.of_texts(texts),
     )
 
 
-def with_provenance(
-    card: DataCard,
-    *,
-    version: str,
-    as_of: str | None,
-    as_of_ms: int | None,
-    excluded: Mapping[str, int],
-    passages_left_out: Mapping[str, int],
-    conflicts: Sequence[LabelConflict],
-    notes: Sequence[str],
-    inputs: Mapping[str, str],
-    settings: Mapping[str, Any],
-) -> DataCard:
-    """Return the card with what cannot be counted in the rows: what was left out, and what it was built from."""
-    return replace(
-        card,
-        version=version,
-        as_of=as_of,
-        as_of_ms=as_of_ms,
-        excluded={reason: count for reason, count in sorted(excluded.items()) if count},
-        passages_left_out={reason: count for reason, count in sorted(passages_left_out.items()) if count},
-        conflicts=tuple(conflicts),
-        notes=tuple(notes),
-        inputs=dict(sorted(inputs.items())),
-        settings=dict(sorted(settings.items())),
-    )
+def _counted(reasons: Mapping[str, int]) -> dict[str, int]:
+    return {reason: count for reason, count in sorted(reasons.items()) if count}
 
 
 def counts_of(values: pl.Series) -> dict[str, int]:
@@ -175,11 +169,6 @@ def _distinct(frame: pl.DataFrame, column: str) -> int:
     return frame[column].drop_nulls().n_unique() if column in frame.columns else 0
 
 
-def _messages(examples: pl.DataFrame) -> list[str]:
-    column = next((name for name in ("text", "query") if name in examples.columns), None)
-    return [] if column is None else examples[column].to_list()
-
-
 def _texts(frame: pl.DataFrame) -> Iterable[str]:
     for column in ("text", "query", "passage"):
         if column in frame.columns:
@@ -189,7 +178,7 @@ def _texts(frame: pl.DataFrame) -> Iterable[str]:
 def _markdown(card: DataCard) -> str:
     """Return the card for a person: one screen of counts, then what was left out, then how to make it again."""
     lines = [
-        f"# {card.kind.capitalize()} dataset {(card.version or card.digest)[:12]}",
+        f"# {card.kind.capitalize()} dataset {card.version[:12]}",
         "",
         f"{card.examples} examples ({card.rows} rows) of {card.shoppers} known shoppers in {card.sessions} sessions"
         + (f", as of {card.as_of}" if card.as_of else "")
@@ -197,18 +186,18 @@ def _markdown(card: DataCard) -> str:
         "",
         f"Digest of the rows: `{card.digest}`",
         "",
-        *count_table("Split", {side: card.by_split[side] for side in SPLITS if side in card.by_split}),
-        *count_table("Label", card.by_label_kind),
-        *count_table("Source", card.by_source),
-        *count_table("Release bundle", card.by_bundle),
-        *count_table("Language by script", card.by_language),
-        *side_table("Intent", card.by_intent),
-        *side_table("Passages", card.by_negative_kind),
+        *_count_table("Split", {side: card.by_split[side] for side in SPLITS if side in card.by_split}),
+        *_count_table("Label", card.by_label_kind),
+        *_count_table("Source", card.by_source),
+        *_count_table("Release bundle", card.by_bundle),
+        *_count_table("Language by script", card.by_language),
+        *_side_table("Intent", card.by_intent),
+        *_side_table("Passages", card.by_negative_kind),
     ]
     if card.labellers:
         lines += [f"Different reviewers, judges or clusters that gave labels: {card.labellers}.", ""]
-    lines += count_table("Excluded because", card.excluded)
-    lines += count_table("Passage left out because", card.passages_left_out, unit="Passages")
+    lines += _count_table("Excluded because", card.excluded)
+    lines += _count_table("Passage left out because", card.passages_left_out, unit="Passages")
     if card.conflicts:
         lines += ["| Labels contradict each other | Traces |", "|---|---|"]
         lines += [f"| {cell(' / '.join(one.answers))} | {cell(', '.join(one.trace_ids))} |" for one in card.conflicts]
@@ -240,3 +229,31 @@ def _origin(card: DataCard) -> Sequence[str]:
         shown = (f"{cell(name)} {cell(json.dumps(value, sort_keys=True))}" for name, value in card.settings.items())
         lines += ["", f"Settings: {', '.join(shown)}"]
     return lines
+
+
+def moment(timestamp_ms: int) -> str:
+    """Return milliseconds since the epoch as ISO 8601 in UTC; what no calendar has (a "never") as the number."""
+    if not 0 <= timestamp_ms < _YEAR_10000_MS:
+        return f"{timestamp_ms} ms since 1970"
+    return datetime.fromtimestamp(timestamp_ms / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def cell(text: str) -> str:
+    """Return a text as one cell of a Markdown table: no new column, no line break, no HTML."""
+    escaped = text.replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;")
+    return " ".join(escaped.split())
+
+
+def _count_table(title: str, counts: Mapping[str, int], *, unit: str = "Examples") -> list[str]:
+    if not counts:
+        return []
+    return [f"| {title} | {unit} |", "|---|---:|", *(f"| {cell(key)} | {n} |" for key, n in counts.items()), ""]
+
+
+def _side_table(title: str, counts: Mapping[str, Mapping[str, int]]) -> list[str]:
+    if not counts:
+        return []
+    lines = [f"| {title} | train | validation | test |", "|---|---:|---:|---:|"]
+    for name, sides in counts.items():
+        lines.append(f"| {cell(name)} | {' | '.join(str(sides.get(side, 0)) for side in SPLITS)} |")
+    return [*lines, ""]

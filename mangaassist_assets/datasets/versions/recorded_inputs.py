@@ -117,11 +117,10 @@ class PinnedStore(SnapshotStore):
             else:
                 self._earlier.append(snapshot)
         if gone:
-            msg = (
+            raise InputGoneError(
                 f"{len(gone)} of {len(inputs)} recorded inputs are gone or damaged: {', '.join(gone)}; restore those "
                 "snapshots, or materialize the dataset anew, which makes another version"
             )
-            raise InputGoneError(msg)
 
     def find(self, name: str, *, partition: str | None = None) -> Snapshot | None:
         """Return the snapshot that was the latest then, or None if there was none."""
@@ -135,11 +134,10 @@ class PinnedStore(SnapshotStore):
         """
         snapshot = self.find(name, partition=partition)
         if snapshot is None:
-            msg = (
+            raise SnapshotMissingError(
                 f"{_input_name(name, partition)} is none of the recorded inputs: the code that builds the dataset "
                 "reads more than it did then; rebuild with the release of this repository that built it"
             )
-            raise SnapshotMissingError(msg)
         return snapshot
 
     def history(self, name: str) -> Iterator[Snapshot]:
@@ -167,6 +165,5 @@ def _input_name(name: str, partition: str | None) -> str:
 def _parsed(entry: str) -> tuple[str, str | None, str | None]:
     found = _INPUT.fullmatch(entry)
     if found is None:
-        msg = f"{entry!r} names no input: expected asset, asset/partition or asset/partition@rows"
-        raise ValueError(msg)
+        raise ValueError(f"{entry!r} names no input: expected asset, asset/partition or asset/partition@rows")
     return found["name"], found["partition"], found["content"]

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from mangaassist_assets.core.bundles import bundles_until
+from mangaassist_assets.core.errors import OperatorError
 from mangaassist_assets.core.snapshots import Snapshot, SnapshotDamagedError, SnapshotStore
+from mangaassist_assets.datasets.guards.holdout_history import EarlierVersion
 from mangaassist_assets.datasets.versions.data_card import DataCard
 from mangaassist_assets.datasets.versions.versions import (
     CARD_FILE,
@@ -29,7 +32,7 @@ class ImmutableVersionError(ValueError):
     """Something else was to be stored under the name of a version."""
 
 
-class UnknownVersionError(LookupError):
+class UnknownVersionError(OperatorError, LookupError):
     """No stored version has this name, or more than one has."""
 
 
@@ -48,28 +51,14 @@ class StoredVersion:
 
     @property
     def version(self) -> str:
-        """Its name; versions of before there were names have only the digest of their rows."""
-        return self.card.version or self.card.digest
+        """Its name."""
+        return self.card.version
 
 
-def write_version(
-    store: SnapshotStore,
-    asset: str,
-    version: DatasetVersion,
-    *,
-    partition: str,
-    other_files: Mapping[str, bytes] | None = None,
-) -> Snapshot:
+def write_version(store: SnapshotStore, asset: str, version: DatasetVersion, *, partition: str) -> Snapshot:
     """Store a version as the latest of its bundle. The rows of a version are written once.
 
     Where the version is stored already, its Parquet bytes stand: a newer Polars may write the same rows in other bytes.
-
-    Args:
-        store: where to.
-        asset: the dataset.
-        version: as `seal_version` made it.
-        partition: the release bundle.
-        other_files: what else belongs to the snapshot, such as the searches of a ranking dataset.
 
     Raises:
         ImmutableVersionError: the rows are not those that the version is named by.
@@ -77,30 +66,32 @@ def write_version(
     """
     expected = version_id(version.card.kind, version.digest, version.card.as_of_ms)
     digest = content_digest(version.frame)
-    if (digest, expected) != (version.digest, version.card.version) or version.card.digest != digest:
-        msg = (
+    if (digest, expected) != (version.digest, version.card.version):
+        raise ImmutableVersionError(
             f"the rows have digest {digest[:12]}…, but are called version {version.card.version[:12]}… of digest "
             f"{version.digest[:12]}…: a version never changes; seal the rows to get a version of their own"
         )
-        raise ImmutableVersionError(msg)
     files = version.files()
     for stored in store.history(asset):
-        if CARD_FILE in stored.files and DataCard.from_json(store.read(stored, CARD_FILE)).version == expected:
+        if _is_dataset(stored) and DataCard.from_json(store.read(stored, CARD_FILE)).version == expected:
             rows = store.read(stored, EXAMPLES_FILE)
             _rows_of(stored, rows, digest)
             files[EXAMPLES_FILE] = rows
             break
-    return store.write(asset, {**files, **(other_files or {})}, partition=partition)
+    return store.write(asset, files, partition=partition)
 
 
 def dataset_assets(store: SnapshotStore) -> tuple[str, ...]:
     """Return the assets that dataset versions are stored under: those with rows and a card, of any model pipeline."""
-    return tuple(name for name in store.names() if any(_is_dataset(store, name, one) for one in store.partitions(name)))
+    return tuple(
+        name
+        for name in store.names()
+        if any(_is_dataset(store.latest(name, partition=one)) for one in store.partitions(name))
+    )
 
 
-def _is_dataset(store: SnapshotStore, name: str, partition: str) -> bool:
-    snapshot = store.find(name, partition=partition)
-    return snapshot is not None and {CARD_FILE, EXAMPLES_FILE} <= snapshot.files.keys()
+def _is_dataset(snapshot: Snapshot) -> bool:
+    return {CARD_FILE, EXAMPLES_FILE} <= snapshot.files.keys()
 
 
 def stored_versions(store: SnapshotStore, assets: Collection[str] | None = None) -> list[StoredVersion]:
@@ -110,11 +101,7 @@ def stored_versions(store: SnapshotStore, assets: Collection[str] | None = None)
     """
     found: list[StoredVersion] = []
     for asset in sorted(dataset_assets(store) if assets is None else assets):
-        latest = {
-            (partition, snapshot.digest)
-            for partition in store.partitions(asset)
-            if (snapshot := store.find(asset, partition=partition)) is not None
-        }
+        latest = {(name, store.latest(asset, partition=name).digest) for name in store.partitions(asset)}
         found += [
             StoredVersion(
                 snapshot=snapshot,
@@ -122,9 +109,18 @@ def stored_versions(store: SnapshotStore, assets: Collection[str] | None = None)
                 latest=(snapshot.partition, snapshot.digest) in latest,
             )
             for snapshot in store.history(asset)
-            if {CARD_FILE, EXAMPLES_FILE} <= snapshot.files.keys()
+            if _is_dataset(snapshot)
         ]
-    return sorted(found, key=_order)
+    return sorted(
+        found,
+        key=lambda one: (
+            one.asset,
+            -1 if one.card.as_of_ms is None else one.card.as_of_ms,
+            one.snapshot.partition or "",
+            one.version,
+            one.snapshot.digest,
+        ),
+    )
 
 
 def find_version(store: SnapshotStore, name: str) -> StoredVersion:
@@ -164,19 +160,36 @@ def read_rows(store: SnapshotStore, stored: StoredVersion) -> pl.DataFrame:
     return _rows_of(stored.snapshot, store.read(stored.snapshot, EXAMPLES_FILE), stored.card.digest)
 
 
-def read_dataset(store: SnapshotStore, asset: str, release_bundle: str) -> tuple[pl.DataFrame, Mapping[str, Any]]:
-    """Return the rows of a bundle's dataset, checked against their digest, and its data card as stored."""
-    snapshot = store.latest(asset, partition=release_bundle)
-    card: Mapping[str, Any] = store.read_json(snapshot, CARD_FILE)
-    return from_parquet(store.read(snapshot, EXAMPLES_FILE), expected_digest=card["digest"]), card
-
-
-def read_dataset_version(store: SnapshotStore, asset: str, release_bundle: str) -> DatasetVersion:
-    """Return a bundle's dataset as the training functions take it, checked against its digest."""
+def read_dataset(store: SnapshotStore, asset: str, release_bundle: str) -> DatasetVersion:
+    """Return a bundle's dataset, its rows checked against their digest."""
     snapshot = store.latest(asset, partition=release_bundle)
     card = DataCard.from_json(store.read(snapshot, CARD_FILE))
-    rows = from_parquet(store.read(snapshot, EXAMPLES_FILE), expected_digest=card.digest)
-    return DatasetVersion(digest=card.digest, frame=rows, card=card)
+    return DatasetVersion(
+        frame=from_parquet(store.read(snapshot, EXAMPLES_FILE), expected_digest=card.digest), card=card
+    )
+
+
+def earlier_versions(
+    store: SnapshotStore, asset: str, release_bundle: str, *, as_of_ms: int | None
+) -> list[EarlierVersion]:
+    """Return the versions of a dataset, of this bundle and those before, as of the same time or an earlier one.
+
+    What was stored when does not count: a past bundle that is built again must come out as it did, whatever newer
+    bundles were built in between. Older snapshots that are no longer the latest of their bundle count, for a model may
+    have been judged by them; the version itself is among them once it is stored, which changes nothing.
+    """
+    bundles = set(bundles_until(store, release_bundle))
+    found: dict[str, EarlierVersion] = {}
+    for snapshot in store.history(asset):
+        if snapshot.partition not in bundles or not _is_dataset(snapshot):
+            continue
+        card = store.read_json(snapshot, CARD_FILE)
+        name = f"{snapshot.partition} {card['digest'][:12]}"
+        known_ms = card["as_of_ms"]
+        if name not in found and (as_of_ms is None or known_ms is None or known_ms <= as_of_ms):
+            rows = from_parquet(store.read(snapshot, EXAMPLES_FILE), expected_digest=card["digest"])
+            found[name] = EarlierVersion(name=name, frame=rows)
+    return [found[name] for name in sorted(found)]
 
 
 def problems_of(store: SnapshotStore, stored: StoredVersion) -> Sequence[str]:
@@ -187,9 +200,9 @@ def problems_of(store: SnapshotStore, stored: StoredVersion) -> Sequence[str]:
         read_rows(store, stored)
     except (DatasetDamagedError, SnapshotDamagedError) as error:
         found.append(str(error))
-    if card.version and card.version != version_id(card.kind, card.digest, card.as_of_ms):
+    if card.version != version_id(card.kind, card.digest, card.as_of_ms):
         found.append(f"{CARD_FILE} calls itself version {card.version[:12]}…, which its digest and time do not make")
-    if card.version and store.read(stored.snapshot, CARD_TEXT_FILE) != card.to_markdown().encode():
+    if store.read(stored.snapshot, CARD_TEXT_FILE) != card.to_markdown().encode():
         found.append(f"{CARD_TEXT_FILE} does not say what {CARD_FILE} says")
     return found
 
@@ -221,10 +234,4 @@ def _rows_of(snapshot: Snapshot, content: bytes, digest: str) -> pl.DataFrame:
     try:
         return from_parquet(content, expected_digest=digest)
     except DatasetDamagedError as error:
-        msg = f"{snapshot.uri}/{EXAMPLES_FILE}: {error}"
-        raise DatasetDamagedError(msg) from error
-
-
-def _order(one: StoredVersion) -> tuple[str, int, str, str, str]:
-    time = -1 if one.card.as_of_ms is None else one.card.as_of_ms
-    return (one.asset, time, one.snapshot.partition or "", one.version, one.snapshot.digest)
+        raise DatasetDamagedError(f"{snapshot.uri}/{EXAMPLES_FILE}: {error}") from error

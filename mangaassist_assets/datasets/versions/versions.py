@@ -9,16 +9,13 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 import polars as pl
 
 from mangaassist_assets.core.snapshots import canonical_json
-from mangaassist_assets.datasets.guards.redaction_pass import RedactionReport
-from mangaassist_assets.datasets.versions.data_card import DataCard, DatasetKind, describe, with_provenance
-from mangaassist_assets.labelling.intent_labels import LabelConflict
+from mangaassist_assets.datasets.versions.data_card import DataCard, Provenance, describe
 
 EXAMPLES_FILE = "examples.parquet"
 CARD_FILE = "card.json"
@@ -31,11 +28,16 @@ class DatasetDamagedError(ValueError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DatasetVersion:
-    """One immutable version: canonical rows, their digest, and the card."""
+    """One immutable version: canonical rows, and the card; `other_files` belong to it, such as recorded searches."""
 
-    digest: str
     frame: pl.DataFrame = field(repr=False)
     card: DataCard
+    other_files: Mapping[str, bytes] = field(default_factory=dict, repr=False)
+
+    @property
+    def digest(self) -> str:
+        """The digest of the rows."""
+        return self.card.digest
 
     def files(self) -> dict[str, bytes]:
         """Return file name → content, ready for a snapshot store."""
@@ -43,59 +45,20 @@ class DatasetVersion:
             EXAMPLES_FILE: to_parquet(self.frame),
             CARD_FILE: self.card.to_json(),
             CARD_TEXT_FILE: self.card.to_markdown().encode(),
+            **self.other_files,
         }
 
 
-def seal_version(
-    frame: pl.DataFrame,
-    *,
-    kind: DatasetKind,
-    excluded: Mapping[str, int],
-    conflicts: Sequence[LabelConflict] = (),
-    as_of: str | None = None,
-    notes: Sequence[str] = (),
-    as_of_ms: int | None = None,
-    inputs: Mapping[str, str] | None = None,
-    settings: Mapping[str, Any] | None = None,
-    redaction: RedactionReport | None = None,
-    passages_left_out: Mapping[str, int] | None = None,
-    base_source: str = "corpus",
-) -> DatasetVersion:
-    """Put the rows into canonical order and describe them.
-
-    Args:
-        frame: at least example_id, split, label_kind, release_bundle and user_key; an `intent` column is counted.
-        kind: what an example is.
-        excluded: what did not get in: reason -> count of examples.
-        conflicts: labels that contradict each other.
-        as_of: the release bundle it was made for.
-        notes: sentences for the card.
-        as_of_ms: nothing in it was written after this time (ms since the epoch).
-        inputs: the snapshots it was built from, as `recorded_inputs.RecordingStore.inputs` gives them after everything
-            was read through it; without them the version can be verified, but not rebuilt.
-        settings: JSON values that decide the rows besides the inputs, such as caps and shares.
-        redaction: the report of the `RedactionPass` that the texts went through.
-        passages_left_out: reason -> count of passages that are neither right nor wrong for their query.
-        base_source: where examples come from that no trace stands behind.
-    """
+def seal_version(frame: pl.DataFrame, provenance: Provenance, *, base_source: str = "corpus") -> DatasetVersion:
+    """Put the rows into canonical order and describe them; the arguments are those of `describe`."""
     canonical = canonical_frame(frame)
     digest = content_digest(canonical)
-    card = with_provenance(
-        describe(canonical, kind=kind, digest=digest, base_source=base_source, redaction=redaction),
-        version=version_id(kind, digest, as_of_ms),
-        as_of=as_of,
-        as_of_ms=as_of_ms,
-        excluded=excluded,
-        passages_left_out=passages_left_out or {},
-        conflicts=conflicts,
-        notes=notes,
-        inputs=inputs or {},
-        settings=settings or {},
-    )
-    return DatasetVersion(digest=digest, frame=canonical, card=card)
+    version = version_id(provenance.kind, digest, provenance.as_of_ms)
+    card = describe(canonical, provenance, digest=digest, version=version, base_source=base_source)
+    return DatasetVersion(frame=canonical, card=card)
 
 
-def version_id(kind: DatasetKind, digest: str, as_of_ms: int | None) -> str:
+def version_id(kind: str, digest: str, as_of_ms: int | None) -> str:
     """Return the name of a version: the SHA-256 of its kind, the digest of its rows, and its as-of time."""
     return hashlib.sha256(canonical_json({"kind": kind, "digest": digest, "as_of_ms": as_of_ms})).hexdigest()
 
@@ -134,8 +97,7 @@ def from_parquet(content: bytes, *, expected_digest: str | None = None) -> pl.Da
     if expected_digest is not None:
         digest = content_digest(frame)
         if digest != expected_digest:
-            msg = (
+            raise DatasetDamagedError(
                 f"the stored rows have digest {digest[:12]}…, expected {expected_digest[:12]}…: build the dataset again"
             )
-            raise DatasetDamagedError(msg)
     return frame

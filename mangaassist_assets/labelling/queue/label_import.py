@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Literal
 
-from mangaassist_assets.labelling.queue.cells import unguarded
+from mangaassist_assets.core.errors import OperatorError
+from mangaassist_assets.labelling.queue.export import unguarded
 from mangaassist_assets.labelling.reviews import IntentSpelling
 
 Format = Literal["csv", "jsonl"]
@@ -22,23 +23,15 @@ _READ = ("trace_id", "intent", "documents", "labeller", "labelled_at")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _DAY_MS = 86_400_000
 _MILLISECOND_DIGITS = 15
+# What a file may hold at most, so that a wrong file fails before it costs memory.
+MOST_BYTES = 50_000_000
+MOST_ROWS = 100_000
+_NAME_CHARACTERS = 200
+_DOCUMENTS = 20
 
 
-class LabelFileError(ValueError):
+class LabelFileError(OperatorError, ValueError):
     """A file of labels that cannot be read at all."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ImportLimits:
-    """What a file may hold at most, so that a wrong file fails before it costs memory."""
-
-    file_bytes: int = 50_000_000
-    rows: int = 100_000
-    name_characters: int = 200
-    documents: int = 20
-
-
-DEFAULT_LIMITS = ImportLimits()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,14 +77,7 @@ class LabelFile:
     contradictions: tuple[str, ...]
 
 
-def read_labels(
-    content: bytes,
-    *,
-    file_format: Format,
-    known: KnownAnswers,
-    now_ms: int,
-    limits: ImportLimits = DEFAULT_LIMITS,
-) -> LabelFile:
+def read_labels(content: bytes, *, file_format: Format, known: KnownAnswers, now_ms: int) -> LabelFile:
     """Return the labels of a file.
 
     Columns `trace_id` and `labeller` are required, `intent`, `documents` (semicolons in CSV, a list in JSON) and
@@ -104,29 +90,25 @@ def read_labels(
         file_format: `csv` or `jsonl`.
         known: what answers may name.
         now_ms: the present, milliseconds since the epoch: nobody labels in the future.
-        limits: what a file may hold.
 
     Raises:
         LabelFileError: the file is too large, no UTF-8, or its columns are missing.
     """
-    if len(content) > limits.file_bytes:
-        msg = f"the file has {len(content):,} bytes, more than {limits.file_bytes:,}: split it"
-        raise LabelFileError(msg)
+    if len(content) > MOST_BYTES:
+        raise LabelFileError(f"the file has {len(content):,} bytes, more than {MOST_BYTES:,}: split it")
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = content[: error.start].count(b"\n") + 1
-        msg = f"line {line} is not UTF-8: save the file as UTF-8"
-        raise LabelFileError(msg) from error
+        raise LabelFileError(f"line {line} is not UTF-8: save the file as UTF-8") from error
     problems: list[RowProblem] = []
     rows = _csv_rows(text, problems) if file_format == "csv" else _json_rows(text, problems)
-    reader = _RowReader(known, now_ms=now_ms, limits=limits)
+    reader = _RowReader(known, now_ms)
     labels: list[ImportedLabel] = []
     unanswered = 0
     for count, (line, row) in enumerate(rows, start=1):
-        if count > limits.rows:
-            msg = f"the file has more than {limits.rows:,} rows: split it"
-            raise LabelFileError(msg)
+        if count > MOST_ROWS:
+            raise LabelFileError(f"the file has more than {MOST_ROWS:,} rows: split it")
         try:
             label = reader.label(line, row)
         except _BadRowError as error:
@@ -151,16 +133,13 @@ def _csv_rows(text: str, problems: list[RowProblem]) -> Iterator[tuple[int, Mapp
     try:
         header = [unguarded(cell).strip().lower() for cell in next(reader, [])]
     except csv.Error as error:
-        msg = f"line 1 is no CSV: {error}"
-        raise LabelFileError(msg) from error
+        raise LabelFileError(f"line 1 is no CSV: {error}") from error
     missing = [name for name in _REQUIRED if name not in header]
     if missing:
-        msg = f"the first line has no column {missing[0]!r}: it must name {', '.join(_READ)}"
-        raise LabelFileError(msg)
+        raise LabelFileError(f"the first line has no column {missing[0]!r}: it must name {', '.join(_READ)}")
     twice = [name for name in _READ if header.count(name) > 1]
     if twice:
-        msg = f"the column {twice[0]!r} comes twice"
-        raise LabelFileError(msg)
+        raise LabelFileError(f"the column {twice[0]!r} comes twice")
     while True:
         line = reader.line_num + 1
         try:
@@ -197,13 +176,12 @@ def _json_rows(text: str, problems: list[RowProblem]) -> Iterator[tuple[int, Map
 class _RowReader:
     """Reads one row after the other against what is known."""
 
-    def __init__(self, known: KnownAnswers, *, now_ms: int, limits: ImportLimits) -> None:
+    def __init__(self, known: KnownAnswers, now_ms: int) -> None:
         self._trace_ids = frozenset(known.trace_ids)
         self._intents = frozenset(known.intents)
         self._spelling = IntentSpelling(known.intents)
         self._documents = frozenset(known.documents)
         self._now_ms = now_ms
-        self._limits = limits
 
     def label(self, line: int, row: Mapping[str, object]) -> ImportedLabel | None:
         """Return the row's label, None if it has no answer."""
@@ -236,8 +214,8 @@ class _RowReader:
         if not isinstance(value, str):
             raise _BadRowError(f"{column} is no text")
         stripped = value.strip()
-        if len(stripped) > self._limits.name_characters:
-            raise _BadRowError(f"{column} has more than {self._limits.name_characters} characters")
+        if len(stripped) > _NAME_CHARACTERS:
+            raise _BadRowError(f"{column} has more than {_NAME_CHARACTERS} characters")
         if _CONTROL.search(stripped):
             raise _BadRowError(f"{column} has control characters")
         return stripped
@@ -250,9 +228,9 @@ class _RowReader:
         if not isinstance(parts, list) or not all(isinstance(part, str) for part in parts):
             raise _BadRowError("documents is no list of document ids")
         documents = tuple(dict.fromkeys(part.strip() for part in parts if part.strip()))
-        if len(documents) > self._limits.documents:
-            raise _BadRowError(f"documents names more than {self._limits.documents}")
-        if any(len(one) > self._limits.name_characters or _CONTROL.search(one) for one in documents):
+        if len(documents) > _DOCUMENTS:
+            raise _BadRowError(f"documents names more than {_DOCUMENTS}")
+        if any(len(one) > _NAME_CHARACTERS or _CONTROL.search(one) for one in documents):
             raise _BadRowError("documents has an id that is too long or has control characters")
         if self._documents and not self._documents.issuperset(documents):
             raise _BadRowError("documents names one that the knowledge does not have")

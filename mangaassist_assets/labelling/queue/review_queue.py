@@ -17,8 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mangaassist_assets.core.arrays import Flags
-from mangaassist_assets.core.shoppers import shopper_of
 from mangaassist_assets.labelling.reviews import is_reviewed
+from mangaassist_assets.privacy import shopper_of
 from mangaassist_assets.tracing.contract.turns import ChatTurn
 
 if TYPE_CHECKING:
@@ -328,19 +328,16 @@ def _check(
     budget: int,
 ) -> None:
     if budget < 0:
-        msg = f"a budget of {budget} reviews is no budget: give 0 or more"
-        raise ValueError(msg)
+        raise ValueError(f"a budget of {budget} reviews is no budget: give 0 or more")
     if len(candidates) != len(vectors):
-        msg = f"{len(candidates)} candidates but {len(vectors)} vectors"
-        raise ValueError(msg)
+        raise ValueError(f"{len(candidates)} candidates but {len(vectors)} vectors")
     counted = Counter(one.trace_id for one in candidates)
     twice = sorted(trace_id for trace_id, count in counted.items() if count > 1)
     if twice:
-        msg = f"trace {twice[0]} is a candidate twice: a failed turn belongs to one cluster"
-        raise ValueError(msg)
+        raise ValueError(f"trace {twice[0]} is a candidate twice: a failed turn belongs to one cluster")
     if seen is not None and len(seen) and len(vectors) and seen.shape[1] != vectors.shape[1]:
-        msg = f"candidates have {vectors.shape[1]} dimensions and reviewed messages {seen.shape[1]}: embed both alike"
-        raise ValueError(msg)
+        raise ValueError(
+            f"candidates have {vectors.shape[1]} dimensions and reviewed messages {seen.shape[1]}: embed both alike"
+        )
     if not np.isfinite(vectors).all() or (seen is not None and not np.isfinite(seen).all()):
-        msg = "a vector is not finite: embed the messages again"
-        raise ValueError(msg)
+        raise ValueError("a vector is not finite: embed the messages again")

@@ -9,6 +9,8 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Literal
 
 from mangaassist_assets.local.sagemaker.endpoints import Endpoints, require_changeable
 from mangaassist_assets.local.sagemaker.errors import ApiError, unsupported, validation
@@ -17,18 +19,25 @@ from mangaassist_assets.local.sagemaker.parameters import (
     Answer,
     Parameters,
     arn_of,
-    only,
+    check_number,
+    checked_tags,
     page,
     required_mapping,
     required_name,
     required_text,
 )
 from mangaassist_assets.local.sagemaker.state import Deployment, EndpointRecord, State, VariantPlan
-from mangaassist_assets.local.sagemaker.tags import check_number, checked_tags
 
 DEFAULT_START_SECONDS = 120
 VARIABLE = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]{0,1023}")
 MAX_VARIABLES, MAX_VALUE_CHARACTERS = 100, 1024
+
+Kind = Literal["Model", "EndpointConfig"]
+_KINDS: Mapping[Kind, tuple[str, str]] = {
+    "Model": ("model", "model"),
+    "EndpointConfig": ("endpoint configuration", "endpoint-config"),
+}
+"""What its errors call a resource, and what its ARN does."""
 
 
 class SageMakerApi:
@@ -39,13 +48,7 @@ class SageMakerApi:
         self._endpoints = endpoints
         self._operations: dict[str, Callable[[Parameters], Answer]] = {
             "CreateModel": self._create_model,
-            "DescribeModel": lambda p: _described(self._model(p)),
-            "DeleteModel": self._delete_model,
-            "ListModels": self._list_models,
             "CreateEndpointConfig": self._create_config,
-            "DescribeEndpointConfig": lambda p: _described(self._config(required_text(p, "EndpointConfigName"))),
-            "DeleteEndpointConfig": self._delete_config,
-            "ListEndpointConfigs": self._list_configs,
             "CreateEndpoint": self._create_endpoint,
             "DescribeEndpoint": lambda p: self._describe_endpoint(self._endpoint(p)),
             "UpdateEndpoint": self._update_endpoint,
@@ -55,6 +58,12 @@ class SageMakerApi:
             "ListTags": self._list_tags,
             "DeleteTags": self._delete_tags,
         }
+        for kind in _KINDS:
+            self._operations |= {
+                f"Describe{kind}": lambda p, kind=kind: dict(self._kept(kind, p)),  # type: ignore[misc]
+                f"Delete{kind}": partial(self._delete, kind),
+                f"List{kind}s": partial(self._list, kind),
+            }
 
     def answer(self, operation: str, parameters: Parameters) -> Answer:
         """Return the answer of one operation.
@@ -71,21 +80,51 @@ class SageMakerApi:
             )
         return handler(parameters)
 
-    # Models
+    # Models and endpoint configurations
+
+    def _of(self, kind: Kind) -> dict[str, Answer]:
+        return self._state.models if kind == "Model" else self._state.configs
+
+    def _kept(self, kind: Kind, parameters: Parameters) -> Answer:
+        name = required_text(parameters, f"{kind}Name")
+        if name not in self._of(kind):
+            title, resource = _KINDS[kind]
+            raise validation(f'Could not find {title} "{arn_of(resource, name)}".')
+        return self._of(kind)[name]
+
+    def _require_new(self, kind: Kind, parameters: Parameters) -> None:
+        name = required_name(parameters, f"{kind}Name")
+        if name in self._of(kind):
+            title, resource = _KINDS[kind]
+            raise validation(f'Cannot create already existing {title} "{arn_of(resource, name)}".')
+
+    def _create(self, kind: Kind, parameters: Parameters) -> Answer:
+        name = parameters[f"{kind}Name"]
+        arn = {f"{kind}Arn": arn_of(_KINDS[kind][1], name)}
+        self._state.tags[arn[f"{kind}Arn"]] = checked_tags(parameters.get("Tags"))
+        given = {key: value for key, value in parameters.items() if key != "Tags" and value is not None}
+        self._of(kind)[name] = given | arn | {"CreationTime": time.time()}
+        self._state.save()
+        return arn
+
+    def _delete(self, kind: Kind, parameters: Parameters) -> Answer:
+        record = self._kept(kind, parameters)
+        del self._of(kind)[record[f"{kind}Name"]]
+        self._state.tags.pop(record[f"{kind}Arn"], None)
+        self._state.save()
+        return {}
+
+    def _list(self, kind: Kind, parameters: Parameters) -> Answer:
+        members = (f"{kind}Name", f"{kind}Arn", "CreationTime")
+        items = [{member: record[member] for member in members} for record in self._of(kind).values()]
+        return page(parameters, items, key=f"{kind}s", name=f"{kind}Name")
 
     def _create_model(self, parameters: Parameters) -> Answer:
-        name = required_name(parameters, "ModelName")
-        arn = arn_of("model", name)
-        if name in self._state.models:
-            raise validation(f'Cannot create already existing model "{arn}".')
+        self._require_new("Model", parameters)
         if parameters.get("Containers"):
             raise unsupported("A model of several Containers")
         self._check_container(required_mapping(parameters, "PrimaryContainer"))
-        tags = checked_tags(parameters.get("Tags"))
-        self._state.models[name] = _kept(parameters) | {"ModelArn": arn, "CreationTime": time.time()}
-        self._state.tags[arn] = tags
-        self._state.save()
-        return {"ModelArn": arn}
+        return self._create("Model", parameters)
 
     def _check_container(self, container: Parameters) -> None:
         required_text(container, "Image")
@@ -104,30 +143,8 @@ class SageMakerApi:
         except ValueError as error:
             raise validation(str(error)) from error
 
-    def _model(self, parameters: Parameters) -> Answer:
-        name = required_text(parameters, "ModelName")
-        if name not in self._state.models:
-            raise validation(f'Could not find model "{arn_of("model", name)}".')
-        return self._state.models[name]
-
-    def _delete_model(self, parameters: Parameters) -> Answer:
-        model = self._model(parameters)
-        del self._state.models[model["ModelName"]]
-        self._state.tags.pop(model["ModelArn"], None)
-        self._state.save()
-        return {}
-
-    def _list_models(self, parameters: Parameters) -> Answer:
-        items = [only(model, "ModelName", "ModelArn", "CreationTime") for model in self._state.models.values()]
-        return page(parameters, items, key="Models", name="ModelName")
-
-    # Endpoint configurations
-
     def _create_config(self, parameters: Parameters) -> Answer:
-        name = required_name(parameters, "EndpointConfigName")
-        arn = arn_of("endpoint-config", name)
-        if name in self._state.configs:
-            raise validation(f'Cannot create already existing endpoint configuration "{arn}".')
+        self._require_new("EndpointConfig", parameters)
         for refused in ("AsyncInferenceConfig", "ShadowProductionVariants", "ExplainerConfig"):
             if parameters.get(refused):
                 raise unsupported(refused)
@@ -139,17 +156,13 @@ class SageMakerApi:
         names = [variant["VariantName"] for variant in variants]
         if len(set(names)) != len(names):
             raise validation("The variant names of an endpoint configuration must differ.")
-        tags = checked_tags(parameters.get("Tags"))
-        self._state.configs[name] = _kept(parameters) | {"EndpointConfigArn": arn, "CreationTime": time.time()}
-        self._state.tags[arn] = tags
-        self._state.save()
-        return {"EndpointConfigArn": arn}
+        return self._create("EndpointConfig", parameters)
 
     def _check_variant(self, variant: object) -> None:
         if not isinstance(variant, Mapping):
             raise validation("A production variant must be a structure.")
         required_name(variant, "VariantName")
-        self._model(variant)
+        self._kept("Model", variant)
         if not variant.get("ServerlessConfig") and not (
             variant.get("InstanceType") and variant.get("InitialInstanceCount")
         ):
@@ -168,25 +181,6 @@ class SageMakerApi:
             if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
                 raise validation(f"{key} of {variant['VariantName']} must be an integer from {least} to {most}.")
 
-    def _config(self, name: str) -> Answer:
-        if name not in self._state.configs:
-            raise validation(f'Could not find endpoint configuration "{arn_of("endpoint-config", name)}".')
-        return self._state.configs[name]
-
-    def _delete_config(self, parameters: Parameters) -> Answer:
-        config = self._config(required_text(parameters, "EndpointConfigName"))
-        del self._state.configs[config["EndpointConfigName"]]
-        self._state.tags.pop(config["EndpointConfigArn"], None)
-        self._state.save()
-        return {}
-
-    def _list_configs(self, parameters: Parameters) -> Answer:
-        items = [
-            only(config, "EndpointConfigName", "EndpointConfigArn", "CreationTime")
-            for config in self._state.configs.values()
-        ]
-        return page(parameters, items, key="EndpointConfigs", name="EndpointConfigName")
-
     # Endpoints
 
     def _create_endpoint(self, parameters: Parameters) -> Answer:
@@ -194,7 +188,7 @@ class SageMakerApi:
         arn = arn_of("endpoint", name)
         if name in self._state.endpoints:
             raise validation(f'Cannot create already existing endpoint "{arn}".')
-        deployment = self._deployment(required_text(parameters, "EndpointConfigName"))
+        deployment = self._deployment(parameters)
         tags = checked_tags(parameters.get("Tags"))
         created = time.time()
         record = EndpointRecord(
@@ -214,7 +208,7 @@ class SageMakerApi:
         record = self._endpoint(parameters)
         if parameters.get("RetainAllVariantProperties"):
             raise unsupported("RetainAllVariantProperties")
-        deployment = self._deployment(required_text(parameters, "EndpointConfigName"))
+        deployment = self._deployment(parameters)
         require_changeable(record, deleting=False)
         if not parameters.get("RetainDeploymentConfig"):
             record.deployment_config = _deployment_config(parameters)
@@ -233,12 +227,13 @@ class SageMakerApi:
             raise validation(f'Could not find endpoint "{arn_of("endpoint", name)}".')
         return self._state.endpoints[name]
 
-    def _deployment(self, config_name: str) -> Deployment:
-        config = self._config(config_name)
-        return Deployment(config_name=config_name, variants=tuple(map(self._plan, config["ProductionVariants"])))
+    def _deployment(self, parameters: Parameters) -> Deployment:
+        config = self._kept("EndpointConfig", parameters)
+        variants = tuple(map(self._plan, config["ProductionVariants"]))
+        return Deployment(config_name=config["EndpointConfigName"], variants=variants)
 
     def _plan(self, variant: Parameters) -> VariantPlan:
-        container = self._model(variant)["PrimaryContainer"]
+        container = self._kept("Model", variant)["PrimaryContainer"]
         return VariantPlan(
             name=variant["VariantName"],
             model_name=variant["ModelName"],
@@ -343,14 +338,6 @@ def _model_uri(container: Parameters) -> str:
     if source.get("S3DataType") != "S3Prefix" or source.get("CompressionType") != "None":
         raise unsupported("Model data other than S3DataType S3Prefix with CompressionType None")
     return required_text(source, "S3Uri")
-
-
-def _kept(parameters: Parameters) -> Answer:
-    return {key: value for key, value in parameters.items() if key != "Tags" and value is not None}
-
-
-def _described(record: Answer) -> Answer:
-    return dict(record)
 
 
 def _variant_summary(plan: VariantPlan, since: float, *, count: int) -> Answer:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mangaassist_assets.core.files import write_whole
-from mangaassist_assets.local.ports import HOST, listen_on, port_of
+from mangaassist_assets.local.ports import HOST, answers, listen_on, port_of
 from mangaassist_assets.local.processes import (
     ProcessIdentity,
     end_leftovers,
@@ -148,7 +148,7 @@ class ModelContainer:
         self._book.add(process.pid)
         healthy = await asyncio.to_thread(
             wait_until,
-            lambda: exit_status(process) is not None or self._answers_ping(),
+            lambda: exit_status(process) is not None or answers(f"http://{HOST}:{self._port}/ping"),
             seconds=self.plan.start_seconds,
         )
         if healthy and self.is_running:
@@ -227,16 +227,6 @@ class ModelContainer:
                 content_type=response.getheader("Content-Type", "application/octet-stream"),
                 custom_attributes=response.getheader("X-Amzn-SageMaker-Custom-Attributes"),
             )
-        finally:
-            connection.close()
-
-    def _answers_ping(self) -> bool:
-        connection = http.client.HTTPConnection(HOST, self._port, timeout=2.0)
-        try:
-            connection.request("GET", "/ping")
-            return connection.getresponse().status == http.client.OK
-        except (OSError, http.client.HTTPException):
-            return False  # not yet: that is what is asked
         finally:
             connection.close()
 

@@ -1,8 +1,9 @@
-"""What the operations share: reading a request's parameters, resource names (ARN), and pages of a listing."""
+"""What the operations share: a request's parameters and tags, resource names (ARN), and pages of a listing."""
 
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -12,6 +13,9 @@ Parameters = Mapping[str, Any]
 Answer = dict[str, Any]
 
 REGION = "us-east-1"
+MAX_TAGS, MAX_KEY_CHARACTERS, MAX_VALUE_CHARACTERS = 50, 128, 256
+_TAG_PATTERN = r"^([\p{L}\p{Z}\p{N}_.:/=+\-@]*)$"
+_TAG_PUNCTUATION = frozenset("_.:/=+-@")
 NAME = re.compile(r"[a-zA-Z0-9](-*[a-zA-Z0-9]){0,62}")
 
 
@@ -49,11 +53,6 @@ def required_mapping(parameters: Parameters, key: str) -> Parameters:
     return value
 
 
-def only(record: Parameters, *keys: str) -> Answer:
-    """Return some members of a record."""
-    return {key: record[key] for key in keys}
-
-
 def page(parameters: Parameters, items: Iterable[Answer], *, key: str, name: str) -> Answer:
     """Filter, sort and cut a listing as the List operations do: by default newest first, ten at a time."""
     contains = str(parameters.get("NameContains") or "").lower()
@@ -76,3 +75,49 @@ def page(parameters: Parameters, items: Iterable[Answer], *, key: str, name: str
     if start + limit < len(found):
         answer["NextToken"] = str(start + limit)
     return answer
+
+
+def checked_tags(tags: object) -> dict[str, str]:
+    """Return the `Tags` of a request by key, as SageMaker takes them (API reference, data type `Tag`).
+
+    Raises:
+        ApiError: as the service refuses them: not a list of keys with values, too long, of other characters, a key
+            twice or reserved, or more than a resource takes.
+    """
+    if tags is None:
+        return {}
+    if not isinstance(tags, list) or not all(isinstance(tag, Mapping) for tag in tags):
+        raise validation("Tags must be a list of structures.")
+    found: dict[str, str] = {}
+    for tag in tags:
+        key = _member(tag, "key", least=1, most=MAX_KEY_CHARACTERS)
+        if key.lower().startswith("aws:"):
+            raise validation("Tag keys that begin with aws: are reserved.")
+        if key in found:
+            raise validation(f"Duplicate tag key: {key}")
+        found[key] = _member(tag, "value", least=0, most=MAX_VALUE_CHARACTERS)
+    check_number(found)
+    return found
+
+
+def check_number(tags: Mapping[str, str]) -> None:
+    """Refuse more tags than a resource takes."""
+    if len(tags) > MAX_TAGS:
+        raise validation(f"A resource takes at most {MAX_TAGS} tags.")
+
+
+def _member(tag: Mapping[str, object], name: str, *, least: int, most: int) -> str:
+    value = tag.get(name.capitalize())
+    if not isinstance(value, str):
+        raise validation(f"1 validation error detected: Value at 'tags.member.{name}' must be a text.")
+    if not least <= len(value) <= most:
+        raise validation(
+            f"1 validation error detected: Value at 'tags.member.{name}' failed to satisfy constraint: Member must "
+            f"have length from {least} to {most}"
+        )
+    if not all(one in _TAG_PUNCTUATION or unicodedata.category(one)[0] in "LNZ" for one in value):
+        raise validation(
+            f"1 validation error detected: Value '{value[:100]}' at 'tags.member.{name}' failed to satisfy "
+            f"constraint: Member must satisfy regular expression pattern: {_TAG_PATTERN}"
+        )
+    return value

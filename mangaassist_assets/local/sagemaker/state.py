@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from mangaassist_assets.core.codecs import from_json
 from mangaassist_assets.core.files import write_whole
 from mangaassist_assets.local.home import HomeError
-
-SCHEMA = 1
 
 Status = Literal["Creating", "InService", "Updating", "SystemUpdating", "Deleting", "Failed"]
 
@@ -40,13 +39,6 @@ class Deployment:
     config_name: str
     variants: tuple[VariantPlan, ...]
 
-    @staticmethod
-    def parse(content: Mapping[str, Any]) -> Deployment:
-        """Return the deployment that `asdict` wrote."""
-        return Deployment(
-            config_name=content["config_name"], variants=tuple(VariantPlan(**plan) for plan in content["variants"])
-        )
-
 
 @dataclass(slots=True, kw_only=True)
 class EndpointRecord:
@@ -67,25 +59,16 @@ class EndpointRecord:
     pending_since: float | None = None
     deployment_config: dict[str, Any] | None = None
 
-    @staticmethod
-    def parse(content: Mapping[str, Any]) -> EndpointRecord:
-        """Return the record that `asdict` wrote."""
-        values = dict(content)
-        for name in ("deployed", "pending"):
-            if values[name] is not None:
-                values[name] = Deployment.parse(values[name])
-        return EndpointRecord(**values)
-
 
 @dataclass(slots=True)
 class State:
     """Everything, by name; tags by ARN. `save` after each change."""
 
     path: Path
-    models: dict[str, dict[str, Any]] = field(default_factory=dict)
-    configs: dict[str, dict[str, Any]] = field(default_factory=dict)
-    endpoints: dict[str, EndpointRecord] = field(default_factory=dict)
-    tags: dict[str, dict[str, str]] = field(default_factory=dict)
+    models: dict[str, dict[str, Any]]
+    configs: dict[str, dict[str, Any]]
+    endpoints: dict[str, EndpointRecord]
+    tags: dict[str, dict[str, str]]
 
     @classmethod
     def load(cls, path: Path) -> State:
@@ -95,31 +78,18 @@ class State:
             HomeError: the file cannot be understood.
         """
         if not path.exists():
-            return cls(path)
+            return cls(path, models={}, configs={}, endpoints={}, tags={})
         try:
-            content = json.loads(path.read_text(encoding="utf-8"))
-            if content["schema"] != SCHEMA:
-                raise HomeError(f"{path} has schema {content['schema']!r}; this version reads {SCHEMA}.")
-            return cls(
-                path,
-                models=dict(content["models"]),
-                configs=dict(content["configs"]),
-                endpoints={name: EndpointRecord.parse(record) for name, record in content["endpoints"].items()},
-                tags=dict(content["tags"]),
-            )
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            content = {**json.loads(path.read_bytes()), "path": str(path)}
+            return from_json(cls, json.dumps(content).encode())
+        except (ValueError, TypeError) as error:
             raise HomeError(
-                f"{path} cannot be understood ({type(error).__name__}: {error}). Restore it, or delete it: "
+                f"{path} cannot be understood ({error}). Restore it, or delete it: "
                 "endpoints must then be deployed again."
             ) from error
 
     def save(self) -> None:
         """Write everything, so that a crash leaves the old state or this one."""
-        content = {
-            "schema": SCHEMA,
-            "models": self.models,
-            "configs": self.configs,
-            "endpoints": {name: asdict(record) for name, record in self.endpoints.items()},
-            "tags": self.tags,
-        }
+        content = asdict(self)
+        del content["path"]
         write_whole(self.path, json.dumps(content, indent=1).encode(), durable=True)

@@ -9,8 +9,8 @@ spoiled. But evidence is of three firmnesses, and the firmest decides before the
 
 So a review of the documents outranks an unsure classifier, although the classifier comes first. A stage that a person's
 review confirms is not blamed by a judge or a guess, one that a judge confirms is not blamed by a guess; a fact stands
-whatever is said. A stage that the trace tells nothing of is blamed by reviews only. Where nothing is left the stage is
-`unknown`: a review would tell.
+whatever is said. A stage of which the trace records nothing is blamed by reviews only. Where nothing is left the stage
+is `unknown`: a review would show it.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from mangaassist_assets.mining.blame.evidence import Look, look_for
+from mangaassist_assets.mining.blame.evidence import Finding, finding_of
 from mangaassist_assets.mining.blame.rule_names import (
     EVIDENCE_KINDS,
     JUDGED_STAGES,
@@ -27,44 +27,14 @@ from mangaassist_assets.mining.blame.rule_names import (
     Basis,
     Loop,
     Stage,
-    Verdict,
 )
 from mangaassist_assets.mining.blame.rules import MiningRules, read_rules
 from mangaassist_assets.mining.blame.signals import Signal, signals_of
-from mangaassist_assets.mining.blame.silent_stages import MISSING, is_passed, mute_stages
+from mangaassist_assets.mining.blame.silent_stages import MISSING, is_passed, unrecorded_stages
 from mangaassist_assets.mining.blame.turn_context import NO_CONTEXT, TurnContext, context_of
 from mangaassist_assets.tracing.contract.turns import ChatTurn
 
-__all__ = [
-    "LOOP_OF_STAGE",
-    "STAGES",
-    "Blame",
-    "FailedTurn",
-    "Finding",
-    "Loop",
-    "Stage",
-    "blame_turn",
-    "consider",
-    "decide",
-    "find_failures",
-]
-
 _FIRMNESS: dict[Basis, int] = {"fact": 0, "review": 0, "judge": 1, "guess": 2}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Finding:
-    """What one rule found for or against a stage.
-
-    Verdict `none` stands where no rule found anything about it, `untold` where the trace tells nothing to judge it by.
-    """
-
-    stage: Stage
-    verdict: Verdict
-    rule: str | None = None
-    basis: Basis | None = None
-    evidence: str = ""
-    confidence: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,32 +100,22 @@ def blame_turn(turn: ChatTurn, *, config: MiningRules | None = None, around: Tur
 def consider(turn: ChatTurn, rules: MiningRules, around: TurnContext = NO_CONTEXT) -> tuple[Finding, ...]:
     """Return what every rule found, in the order of the stages and, within one, of the rules.
 
-    A stage that the trace tells nothing of is judged by what people and judges say only; where they say nothing, its
+    A stage of which the trace records nothing is judged by what people and judges say only; where they say nothing, its
     finding is `untold` and says what is missing.
     """
-    mute = mute_stages(turn, rules)
+    unrecorded = unrecorded_stages(turn, rules)
     found: list[Finding] = []
     for rule in rules.evidence:
         kind = EVIDENCE_KINDS[rule.name]
-        if rule.stage in mute and kind.verdict == "against" and kind.basis in ("fact", "guess"):
+        if rule.stage in unrecorded and kind.verdict == "against" and kind.basis in ("fact", "guess"):
             continue
-        seen = look_for(Look(turn, rule, rules, around))
-        if seen is not None:
-            what, basis, confidence = seen
-            found.append(
-                Finding(
-                    stage=rule.stage,
-                    verdict=kind.verdict,
-                    rule=rule.name,
-                    basis=basis,
-                    evidence=what.sentence,
-                    confidence=confidence,
-                )
-            )
+        finding = finding_of(rule, turn, rules, around)
+        if finding is not None:
+            found.append(finding)
     spoken = {finding.stage for finding in found}
     silent = [
         Finding(stage=stage, verdict="untold", evidence=f"cannot be blamed: the trace tells {MISSING[stage]}")
-        if stage in mute and is_passed(turn, stage, rules)
+        if stage in unrecorded and is_passed(turn, stage, rules)
         else Finding(stage=stage, verdict="none")
         for stage in JUDGED_STAGES
         if stage not in spoken
@@ -169,18 +129,16 @@ def decide(considered: Sequence[Finding], rules: MiningRules) -> Blame:
     Of several findings that are as firm, on one stage, the surest is reported.
     """
     cleared: dict[Stage, int] = {}
+    against: list[tuple[int, Finding]] = []
     for finding in considered:
-        if finding.verdict == "for" and finding.basis is not None:
-            firmness = _FIRMNESS[finding.basis]
-            cleared[finding.stage] = min(firmness, cleared.get(finding.stage, firmness))
-    against: list[tuple[tuple[int, int, float, str], Finding]] = []
-    for finding in considered:
-        if finding.verdict != "against" or finding.basis is None:
+        if finding.basis is None:
             continue
         firmness = _FIRMNESS[finding.basis]
-        if firmness <= cleared.get(finding.stage, firmness):
-            order = (firmness, STAGES.index(finding.stage), -finding.confidence, finding.rule or "")
-            against.append((order, finding))
+        if finding.verdict == "for":
+            cleared[finding.stage] = min(firmness, cleared.get(finding.stage, firmness))
+        else:
+            against.append((firmness, finding))
+    against = [(firmness, one) for firmness, one in against if firmness <= cleared.get(one.stage, firmness)]
     if not against:
         untold = [finding.stage for finding in considered if finding.verdict == "untold"]
         return Blame(
@@ -190,7 +148,9 @@ def decide(considered: Sequence[Finding], rules: MiningRules) -> Blame:
             confidence=0.0,
             routed_to=rules.loops["unknown"],
         )
-    blamed = min(against, key=lambda one: one[0])[1]
+    _, blamed = min(
+        against, key=lambda one: (one[0], STAGES.index(one[1].stage), -one[1].confidence, one[1].rule or "")
+    )
     return Blame(
         stage=blamed.stage,
         evidence=blamed.evidence,

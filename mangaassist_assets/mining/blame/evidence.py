@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from itertools import combinations
 from math import floor
 
 from mangaassist_assets.mining.blame.opinions import Opinion, judged_intent, opinions, shown_opinions, trace_opinions
-from mangaassist_assets.mining.blame.rule_names import EVIDENCE_KINDS, Basis
-from mangaassist_assets.mining.blame.rules import EvidenceRule, MiningRules
+from mangaassist_assets.mining.blame.rule_names import EVIDENCE_KINDS, Basis, Stage, Verdict
+from mangaassist_assets.mining.blame.rules import EvidenceRule, MiningRules, Rule
 from mangaassist_assets.mining.blame.turn_context import TurnContext, best_score
 from mangaassist_assets.mining.blame.turn_facts import (
     blocked_by_itself,
@@ -23,10 +24,10 @@ from mangaassist_assets.mining.blame.turn_facts import (
     is_below,
     is_confirmed,
     is_contradicted,
+    records_candidates,
+    records_selection,
     shown,
     shown_list,
-    tells_candidates,
-    tells_selection,
     used_expected,
 )
 from mangaassist_assets.tracing.contract.names import SpanName
@@ -34,44 +35,79 @@ from mangaassist_assets.tracing.contract.turns import ChatTurn
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Found:
-    """What a rule found in a turn; `by_judge` where a judging model or code said it, not a person or the trace."""
+class Finding:
+    """What one rule found for or against a stage.
 
-    sentence: str
-    by_judge: bool = False
+    Verdict `none`: no rule found anything about it; `untold`: the trace records nothing to judge it by.
+    """
+
+    stage: Stage
+    verdict: Verdict
+    rule: str | None = None
+    basis: Basis | None = None
+    evidence: str = ""
+    confidence: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """What a kind of evidence is given: the turn, its rule, all rules, and what stands around the turn."""
+    """What a signal or a kind of evidence looks at: the turn, its rule, all rules, and what stands around the turn."""
 
     turn: ChatTurn
-    rule: EvidenceRule
+    rule: Rule
     rules: MiningRules
     around: TurnContext
 
 
-def look_for(look: Look) -> tuple[Found, Basis, float] | None:
+def finding_of(rule: EvidenceRule, turn: ChatTurn, rules: MiningRules, around: TurnContext) -> Finding | None:
     """Return what the rule found, how firm that is and how sure it makes us; None where there is nothing."""
-    found = KINDS[look.rule.name](look)
+    found = KINDS[rule.name](Look(turn, rule, rules, around))
     if found is None:
         return None
-    if isinstance(found, str):
-        found = Found(sentence=found)
-    basis: Basis = "judge" if found.by_judge else EVIDENCE_KINDS[look.rule.name].basis
-    factor = look.rules.judge_factor if found.by_judge else 1.0
-    return found, basis, round(look.rule.confidence * factor, 6)
+    kind = EVIDENCE_KINDS[rule.name]
+    sentence, basis = (found, kind.basis) if isinstance(found, str) else found
+    factor = rules.judge_factor if basis == "judge" else 1.0
+    return Finding(
+        stage=rule.stage,
+        verdict=kind.verdict,
+        rule=rule.name,
+        basis=basis,
+        evidence=sentence,
+        confidence=round(rule.confidence * factor, 6),
+    )
 
 
-def _turn_in_error(look: Look) -> str | None:
+def tool_failed(look: Look) -> str | None:
+    """Return which tools' last call failed."""
+    failed = failed_tools(look.turn)
+    return f"the last call of {shown_list(failed, none='')} failed" if failed else None
+
+
+def unsure_classifier(look: Look) -> str | None:
+    """Return the classifier's confidence where it is below the rule's."""
+    below = look.rule.number("below")
+    if not is_below(look.turn, below):
+        return None
+    return f"intent confidence {look.turn.intent_confidence:.2f} is below {below:.2f}"
+
+
+def nothing_found(look: Look) -> str | None:
+    """Return that the search found nothing where it should have found something."""
+    return "the search returned no chunk" if found_nothing(look.turn, look.rules) else None
+
+
+def verdict_failed(look: Look) -> str | None:
+    """Return which of the trace's own verdicts that the rule names failed."""
+    found = trace_opinions(look.turn, look.rule.names("verdicts"), look.rules.verdicts)
+    failed = [one for one in found if one.failed]
+    return f"the trace's verdicts say no to {shown_opinions(failed)}" if failed else None
+
+
+def turn_in_error(look: Look) -> str | None:
+    """Return in which span the turn ended in an error."""
     if look.turn.state != "ERROR":
         return None
     return f"error in {shown(look.turn.failed_span) if look.turn.failed_span else 'an unnamed span'}"
-
-
-def _tool_failed(look: Look) -> str | None:
-    failed = failed_tools(look.turn)
-    return f"the last call of {shown_list(failed, none='')} failed" if failed else None
 
 
 def _span_failed(look: Look) -> str | None:
@@ -85,7 +121,7 @@ def _span_failed(look: Look) -> str | None:
 
 def _blocked(look: Look) -> str | None:
     turn = look.turn
-    if not blocked_by_itself(turn, look.rules.ungrounded_reasons):
+    if not blocked_by_itself(turn, look.rules):
         return None
     ruleset = shown(turn.guardrail_ruleset_version) if turn.guardrail_ruleset_version else "unknown"
     return f"blocked under rule set {ruleset}: {shown_list(turn.guardrail_reasons, none='no reason recorded')}"
@@ -107,19 +143,11 @@ def _review_names_other_intent(look: Look) -> str | None:
     return f"a review expects {shown(look.turn.expected_intent)}, the classifier said {shown(look.turn.intent)}"
 
 
-def _judge_names_other_intent(look: Look) -> Found | None:
+def _judge_names_other_intent(look: Look) -> str | None:
     judged = judged_intent(look.turn)
     if judged is None or look.turn.intent is None or judged == look.turn.intent:
         return None
-    sentence = f"a judge expects {shown(judged)}, the classifier said {shown(look.turn.intent)}"
-    return Found(sentence=sentence, by_judge=True)
-
-
-def _unsure_classifier(look: Look) -> str | None:
-    below = look.rule.number("below")
-    if not is_below(look.turn, below):
-        return None
-    return f"intent confidence {look.turn.intent_confidence:.2f} is below {below:.2f}"
+    return f"a judge expects {shown(judged)}, the classifier said {shown(look.turn.intent)}"
 
 
 def _rephrased_with_other_intent(look: Look) -> str | None:
@@ -140,25 +168,16 @@ def _review_confirms_intent(look: Look) -> str | None:
 
 def _expected_documents_not_found(look: Look) -> str | None:
     turn = look.turn
-    if not turn.expected_documents or not tells_candidates(turn) or found_expected(turn):
+    if not turn.expected_documents or not records_candidates(turn) or found_expected(turn):
         return None
     return f"none of the {len(turn.expected_documents)} expected documents is among {len(turn.candidates)} candidates"
 
 
-def _nothing_found(look: Look) -> str | None:
-    empty = found_nothing(
-        look.turn,
-        intents_without_retrieval=look.rules.intents_without_retrieval,
-        ungrounded_reasons=look.rules.ungrounded_reasons,
-    )
-    return "the search returned no chunk" if empty else None
-
-
 def _blocked_as_ungrounded(look: Look) -> str | None:
     turn = look.turn
-    if not turn.guardrail_blocked or blocked_by_itself(turn, look.rules.ungrounded_reasons):
+    if not turn.guardrail_blocked or blocked_by_itself(turn, look.rules):
         return None
-    if not tells_candidates(turn):
+    if not records_candidates(turn):
         return "blocked because no passage was relevant enough"
     return f"blocked because none of {len(turn.candidates)} candidates was relevant enough"
 
@@ -188,7 +207,7 @@ def _expected_document_found(look: Look) -> str | None:
 
 def _expected_document_not_used(look: Look) -> str | None:
     turn = look.turn
-    if used_expected(turn) or not found_expected(turn) or not tells_selection(turn):
+    if used_expected(turn) or not found_expected(turn) or not records_selection(turn):
         return None
     ranks = [
         candidate.rerank_rank or candidate.retrieval_rank
@@ -221,7 +240,7 @@ def _empty_answer(look: Look) -> str | None:
     return "the answer is empty" if turn.answer is not None and not turn.answer.strip() else None
 
 
-def _wrong_answer_from_right_inputs(look: Look) -> Found | None:
+def _wrong_answer_from_right_inputs(look: Look) -> tuple[str, Basis] | None:
     if not _has_right_inputs(look):
         return None
     return _by_opinion(
@@ -236,21 +255,13 @@ def _thumbs_down_with_right_inputs(look: Look) -> str | None:
     return "thumbs-down although a review confirms the intent and the documents used"
 
 
-def _assessment_failed(look: Look) -> Found | None:
+def _assessment_failed(look: Look) -> tuple[str, Basis] | None:
     return _by_opinion([one for one in _opinions(look) if one.failed], "said no to {}")
 
 
-def _assessment_passed(look: Look) -> Found | None:
+def _assessment_passed(look: Look) -> tuple[str, Basis] | None:
     found = _opinions(look)
     return None if any(one.failed for one in found) else _by_opinion(found, "said yes to {}")
-
-
-def _verdict_failed(look: Look) -> Found | None:
-    found = trace_opinions(look.turn, look.rule.names("verdicts"), look.rules.verdicts)
-    failed = [one for one in found if one.failed]
-    if not failed:
-        return None
-    return Found(sentence=f"the trace's verdicts say no to {shown_opinions(failed)}", by_judge=True)
 
 
 def _opinions(look: Look) -> list[Opinion]:
@@ -262,45 +273,36 @@ def _has_right_inputs(look: Look) -> bool:
     return is_confirmed(look.turn) and (used_expected(look.turn) or not needs_documents)
 
 
-def _by_opinion(found: list[Opinion], sentence: str) -> Found | None:
+def _by_opinion(found: list[Opinion], sentence: str) -> tuple[str, Basis] | None:
     """Return what people said; what judges said where no person spoke."""
     if not found:
         return None
-    trusted = [one for one in found if one.by == "human"] or found
-    by_judge = trusted[0].by != "human"
-    return Found(
-        sentence=f"{'a judge' if by_judge else 'a person'} {sentence.format(shown_opinions(trusted))}",
-        by_judge=by_judge,
-    )
+    people = [one for one in found if one.by == "human"]
+    if people:
+        return f"a person {sentence.format(shown_opinions(people))}", "review"
+    return f"a judge {sentence.format(shown_opinions(found))}", "judge"
 
 
 def kendall_tau(pairs: list[tuple[int, int]]) -> float:
     """Return Kendall's tau-a of two rankings, -1 (reversed) to 1 (the same); 0 for fewer than two pairs."""
-    count = len(pairs)
-    if count < 2:
-        return 0.0
-    balance = 0
-    for position, (first, second) in enumerate(pairs):
-        for other_first, other_second in pairs[:position]:
-            product = (first - other_first) * (second - other_second)
-            balance += (product > 0) - (product < 0)
-    return balance / (count * (count - 1) / 2)
+    products = [(a - b) * (c - d) for (a, c), (b, d) in combinations(pairs, 2)]
+    return sum((product > 0) - (product < 0) for product in products) / len(products) if products else 0.0
 
 
-KINDS: Mapping[str, Callable[[Look], Found | str | None]] = {
-    "turn_in_error": _turn_in_error,
-    "tool_failed": _tool_failed,
+KINDS: Mapping[str, Callable[[Look], str | tuple[str, Basis] | None]] = {
+    "turn_in_error": turn_in_error,
+    "tool_failed": tool_failed,
     "span_failed": _span_failed,
     "blocked": _blocked,
     "stop_reason": _stop_reason,
-    "verdict_failed": _verdict_failed,
+    "verdict_failed": verdict_failed,
     "review_names_other_intent": _review_names_other_intent,
     "judge_names_other_intent": _judge_names_other_intent,
-    "unsure_classifier": _unsure_classifier,
+    "unsure_classifier": unsure_classifier,
     "rephrased_with_other_intent": _rephrased_with_other_intent,
     "review_confirms_intent": _review_confirms_intent,
     "expected_documents_not_found": _expected_documents_not_found,
-    "nothing_found": _nothing_found,
+    "nothing_found": nothing_found,
     "blocked_as_ungrounded": _blocked_as_ungrounded,
     "unusually_low_scores": _unusually_low_scores,
     "expected_document_found": _expected_document_found,

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from mangaassist_assets.core.figures import Figures, Row
-from mangaassist_assets.mining.blame.blame import FailedTurn, Finding
+from mangaassist_assets.mining.blame.blame import FailedTurn
+from mangaassist_assets.mining.blame.evidence import Finding
 from mangaassist_assets.mining.blame.opinions import word_or_score
 from mangaassist_assets.mining.blame.rule_names import EVIDENCE_KINDS, STAGES
-from mangaassist_assets.mining.blame.rules import MiningRules, SignalRule, Value
+from mangaassist_assets.mining.blame.rules import MiningRules, Rule
 from mangaassist_assets.mining.blame.silent_stages import MISSING
 from mangaassist_assets.mining.blame.turn_facts import shown
 from mangaassist_assets.mining.blame.verdicts import VerdictRules
@@ -141,7 +142,12 @@ def why_rows(failures: Sequence[FailedTurn]) -> list[Row]:
             "evidence": failure.blame.evidence,
             "rule": failure.blame.rule or "",
             "confidence": failure.blame.confidence,
-            "also_considered": _also_considered(failure),
+            "also_considered": "; ".join(
+                _described(finding)
+                for finding in failure.considered
+                if (finding.stage, finding.rule, finding.evidence)
+                != (failure.blame.stage, failure.blame.rule, failure.blame.evidence)
+            ),
         }
         for failure in failures
     ]
@@ -149,31 +155,37 @@ def why_rows(failures: Sequence[FailedTurn]) -> list[Row]:
 
 def rule_rows(rules: MiningRules) -> list[Row]:
     """Return one row a signal and a kind of evidence, with what each counts for."""
-    signals: list[Row] = [
+    rows: list[Row] = [
         {
             "rule": rule.name,
             "about": "signal",
-            "speaks": _strength(rule),
+            "speaks": "switched off" if not rule.enabled else "makes a failure" if rule.explicit else "ranks failures",
             "basis": "explicit" if rule.explicit else "implicit",
-            "parameters": _parameters(rule.parameters),
-            "confidence": rule.confidence,
+            **_counts_for(rule),
             "feeds": "",
         }
         for rule in rules.signals.values()
     ]
-    evidence: list[Row] = [
+    rows += [
         {
             "rule": rule.name,
             "about": rule.stage,
             "speaks": EVIDENCE_KINDS[rule.name].verdict,
             "basis": EVIDENCE_KINDS[rule.name].basis,
-            "parameters": _parameters(rule.parameters),
-            "confidence": rule.confidence,
+            **_counts_for(rule),
             "feeds": rules.loops[rule.stage],
         }
         for rule in rules.evidence
     ]
-    return signals + evidence
+    return rows
+
+
+def _counts_for(rule: Rule) -> Row:
+    parameters = ", ".join(
+        f"{key} = {'[' + ', '.join(value) + ']' if isinstance(value, tuple) else format(value, 'g')}"
+        for key, value in rule.parameters.items()
+    )
+    return {"parameters": parameters, "confidence": rule.confidence}
 
 
 def verdict_rows(rules: MiningRules) -> list[Row]:
@@ -190,32 +202,9 @@ def verdict_rows(rules: MiningRules) -> list[Row]:
     ]
 
 
-def _also_considered(failure: FailedTurn) -> str:
-    others = [_described(finding) for finding in failure.considered if not _is_the_blame(finding, failure)]
-    return "; ".join(others)
-
-
-def _is_the_blame(finding: Finding, failure: FailedTurn) -> bool:
-    blame = failure.blame
-    return (finding.stage, finding.rule, finding.evidence) == (blame.stage, blame.rule, blame.evidence)
-
-
 def _described(finding: Finding) -> str:
     if finding.verdict == "untold":
         return f"{finding.stage}: {finding.evidence}"
     if finding.verdict == "none":
         return f"{finding.stage}: no evidence"
     return f"{finding.stage}: {finding.verdict} ({finding.basis}, {finding.confidence:g}): {finding.evidence}"
-
-
-def _strength(rule: SignalRule) -> str:
-    if not rule.enabled:
-        return "switched off"
-    return "makes a failure" if rule.explicit else "ranks failures"
-
-
-def _parameters(parameters: Mapping[str, Value]) -> str:
-    return ", ".join(
-        f"{key} = {'[' + ', '.join(value) + ']' if isinstance(value, tuple) else format(value, 'g')}"
-        for key, value in parameters.items()
-    )

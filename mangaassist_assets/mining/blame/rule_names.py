@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Final, Literal
+from typing import Final, Literal, get_args
 
 Stage = Literal["infrastructure", "guardrail", "intent", "retrieval", "reranker", "generation", "unknown"]
 Loop = Literal["retrain_intent", "retrain_reranker", "reindex", "configuration", "none"]
@@ -28,17 +28,9 @@ Verdict = Literal["against", "for", "none", "untold"]
 Basis = Literal["fact", "review", "judge", "guess"]
 """How firm evidence is: the trace says so, a person does, a judging model or code does, or behaviour suggests it."""
 
-STAGES: Final[tuple[Stage, ...]] = (
-    "infrastructure",
-    "guardrail",
-    "intent",
-    "retrieval",
-    "reranker",
-    "generation",
-    "unknown",
-)
+STAGES: Final[tuple[Stage, ...]] = get_args(Stage)
 JUDGED_STAGES: Final = STAGES[:-1]
-LOOPS: Final[tuple[Loop, ...]] = ("retrain_intent", "retrain_reranker", "reindex", "configuration", "none")
+LOOPS: Final[tuple[Loop, ...]] = get_args(Loop)
 LOOP_OF_STAGE: Final[Mapping[Stage, Loop]] = {
     "infrastructure": "none",
     "guardrail": "configuration",
@@ -67,7 +59,7 @@ class Names:
 
 
 Parameter = Number | Names
-_SHARE = Number(0.0, 1.0)
+SHARE = Number(0.0, 1.0)
 
 SIGNAL_PARAMETERS: Final[Mapping[SignalName, Mapping[str, Parameter]]] = {
     "thumbs_down": {},
@@ -76,8 +68,8 @@ SIGNAL_PARAMETERS: Final[Mapping[SignalName, Mapping[str, Parameter]]] = {
     "error": {},
     "empty_retrieval": {},
     "failed_verdict": {"verdicts": Names(of_verdicts=True)},
-    "low_confidence": {"below": _SHARE},
-    "rephrased": {"within_s": Number(0.0, 86_400.0), "word_overlap": _SHARE},
+    "low_confidence": {"below": SHARE},
+    "rephrased": {"within_s": Number(0.0, 86_400.0), "word_overlap": SHARE},
     "noted_verdict": {"verdicts": Names(of_verdicts=True)},
     "tool_failed": {},
 }
@@ -101,7 +93,7 @@ EVIDENCE_KINDS: Final[Mapping[str, EvidenceKind]] = {
     "verdict_failed": EvidenceKind("against", "judge", {"verdicts": Names(of_verdicts=True)}),
     "review_names_other_intent": EvidenceKind("against", "review"),
     "judge_names_other_intent": EvidenceKind("against", "judge"),
-    "unsure_classifier": EvidenceKind("against", "guess", {"below": _SHARE}),
+    "unsure_classifier": EvidenceKind("against", "guess", {"below": SHARE}),
     "rephrased_with_other_intent": EvidenceKind("against", "guess"),
     "review_confirms_intent": EvidenceKind("for", "review"),
     "expected_documents_not_found": EvidenceKind("against", "review"),
@@ -110,7 +102,7 @@ EVIDENCE_KINDS: Final[Mapping[str, EvidenceKind]] = {
     "unusually_low_scores": EvidenceKind(
         "against",
         "guess",
-        {"quantile": _SHARE, "share_of_usual": _SHARE, "well_rated_at_least": Number(1.0, 1e6)},
+        {"quantile": SHARE, "share_of_usual": SHARE, "well_rated_at_least": Number(1.0, 1e6)},
     ),
     "expected_document_found": EvidenceKind("for", "review"),
     "expected_document_not_used": EvidenceKind("against", "review"),

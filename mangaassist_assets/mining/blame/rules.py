@@ -8,8 +8,10 @@ threshold must not be silently ignored.
 from __future__ import annotations
 
 import hashlib
+import math
 import tomllib
 from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -20,6 +22,7 @@ from mangaassist_assets.mining.blame.rule_names import (
     EVIDENCE_KINDS,
     JUDGED_STAGES,
     LOOPS,
+    SHARE,
     SIGNAL_PARAMETERS,
     STAGES,
     Loop,
@@ -28,26 +31,26 @@ from mangaassist_assets.mining.blame.rule_names import (
     SignalName,
     Stage,
 )
-from mangaassist_assets.mining.blame.rule_tables import MiningRulesError, TableReader, short
-from mangaassist_assets.mining.blame.verdicts import VerdictRules, plain_name, read_verdicts
-
-__all__ = ["PACKAGED_RULES", "EvidenceRule", "MiningRules", "MiningRulesError", "SignalRule", "Value", "read_rules"]
+from mangaassist_assets.mining.blame.verdicts import VerdictRules, plain_name
 
 PACKAGED_RULES = Path(__file__).with_name("failure_rules.toml")
 RULES_SCHEMA = 2
-_NEW_IN_2 = (
-    "table [verdicts]; signals failed_verdict, noted_verdict and tool_failed; evidence verdict_failed and tool_failed"
-)
 _MAXIMUM_BYTES = 1_000_000
-_SHARE = Number(0.0, 1.0)
+_SCORES = Number(-1e9, 1e9)
 
 Value = float | tuple[str, ...]
 
 
-class _Parameters:
-    """Typed access to checked parameters."""
+class MiningRulesError(ValueError):
+    """A rules file that cannot be used; the message names the file, the key and what is wrong."""
 
-    __slots__ = ()
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rule:
+    """What signals and evidence have in common: how sure they make us, and the parameters that their kind needs."""
+
+    name: str
+    confidence: float
     parameters: Mapping[str, Value]
 
     def number(self, key: str) -> float:
@@ -66,24 +69,18 @@ class _Parameters:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SignalRule(_Parameters):
+class SignalRule(Rule):
     """How one signal counts. Explicit ones make a turn a failure, implicit ones only rank it."""
 
-    name: SignalName
     explicit: bool
     enabled: bool
-    confidence: float
-    parameters: Mapping[str, Value]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class EvidenceRule(_Parameters):
-    """One kind of evidence for or against a stage, and how sure it makes us."""
+class EvidenceRule(Rule):
+    """One kind of evidence for or against a stage."""
 
     stage: Stage
-    name: str
-    confidence: float
-    parameters: Mapping[str, Value]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,8 +99,40 @@ class MiningRules:
     judge_factor: float
     verdicts: VerdictRules
     file: str
-    digest: str
-    content: Mapping[str, Any]
+
+    @property
+    def content(self) -> dict[str, Any]:
+        """The rules as plain JSON values in which equal rules look equal."""
+        return {
+            "schema": RULES_SCHEMA,
+            "turns": {
+                "intents_without_retrieval": sorted(self.intents_without_retrieval),
+                "ungrounded_reasons": sorted(self.ungrounded_reasons),
+                "judge_factor": self.judge_factor,
+            },
+            "verdicts": {
+                "harmless": sorted(self.verdicts.harmless),
+                "fails": {name: sorted(words) for name, words in self.verdicts.fails.items()},
+                "above": dict(self.verdicts.above),
+                "below": dict(self.verdicts.below),
+            },
+            "signals": {
+                rule.name: {"explicit": rule.explicit, "enabled": rule.enabled, **_plain(rule)}
+                for rule in self.signals.values()
+            },
+            "loops": dict(self.loops),
+            "evidence": [{"stage": rule.stage, "name": rule.name, **_plain(rule)} for rule in self.evidence],
+        }
+
+    @property
+    def digest(self) -> str:
+        """What tells these rules from others."""
+        return hashlib.sha256(canonical_json(self.content)).hexdigest()
+
+
+def _plain(rule: Rule) -> dict[str, float | list[str]]:
+    values = {key: sorted(value) if isinstance(value, tuple) else value for key, value in rule.parameters.items()}
+    return {"confidence": rule.confidence, **values}
 
 
 def read_rules(path: Path | None = None) -> MiningRules:
@@ -132,97 +161,114 @@ def _read(path: Path) -> MiningRules:
         content = tomllib.loads(data.decode("utf-8-sig"))
     except (ValueError, RecursionError) as error:
         raise MiningRulesError(f"the mining rules {path} are not TOML in UTF-8: {error}") from error
-    return _Reader(TableReader(path.name)).rules(content)
+    return _Reader(path.name).rules(content)
 
 
 @dataclass(frozen=True, slots=True)
 class _Reader:
-    """Turns parsed TOML into rules."""
+    """Turns parsed TOML into rules; `where` is the full name of the table at hand."""
 
-    tables: TableReader
+    file: str
 
     def rules(self, content: Mapping[str, Any]) -> MiningRules:
-        self._schema(content)
-        self.tables.keys(content, "", {"schema", "turns", "verdicts", "signals", "stages"})
-        turns = self.tables.table(content, "turns", "turns")
-        self.tables.keys(turns, "turns", {"intents_without_retrieval", "ungrounded_reasons", "judge_factor"})
-        verdicts = read_verdicts(self.tables.table(content, "verdicts", "verdicts"), self.tables)
-        signals = self._signals(self.tables.table(content, "signals", "signals"))
-        stages = self.tables.table(content, "stages", "stages")
-        self.tables.keys(stages, "stages", set(STAGES))
+        schema = content.get("schema", RULES_SCHEMA)
+        if schema != RULES_SCHEMA or isinstance(schema, bool):
+            raise self._wrong("schema", f"is {_short(schema)}; this platform reads {RULES_SCHEMA}")
+        self._check_keys(content, "", {"schema", "turns", "verdicts", "signals", "stages"})
+        turns = self._table(content, "turns", "turns")
+        self._check_keys(turns, "turns", {"intents_without_retrieval", "ungrounded_reasons", "judge_factor"})
+        verdicts = self._verdicts(self._table(content, "verdicts", "verdicts"))
+        signals = self._signals(self._table(content, "signals", "signals"))
+        stages = self._table(content, "stages", "stages")
+        self._check_keys(stages, "stages", set(STAGES))
         evidence: list[EvidenceRule] = []
         loops: dict[Stage, Loop] = {}
         for stage in STAGES:
-            table = self.tables.table(stages, stage, f"stages.{stage}")
+            table = self._table(stages, stage, f"stages.{stage}")
             loops[stage] = self._loop(table, stage)
             evidence += self._evidence(table, stage)
-        without_retrieval = self.tables.names(turns, "intents_without_retrieval", "turns")
-        ungrounded = self.tables.names(turns, "ungrounded_reasons", "turns")
-        judge_factor = self.tables.number(turns, "judge_factor", "turns", _SHARE)
-        self._used(verdicts, [*signals.values(), *evidence])
-        canonical = _canonical(signals, evidence, loops, without_retrieval, ungrounded, judge_factor, verdicts)
+        self._check_used(verdicts, [*signals.values(), *evidence])
         return MiningRules(
             signals=signals,
             evidence=tuple(evidence),
             loops=loops,
-            intents_without_retrieval=frozenset(without_retrieval),
-            ungrounded_reasons=frozenset(ungrounded),
-            judge_factor=judge_factor,
+            intents_without_retrieval=frozenset(self._names(turns, "intents_without_retrieval", "turns")),
+            ungrounded_reasons=frozenset(self._names(turns, "ungrounded_reasons", "turns")),
+            judge_factor=self._number(turns, "judge_factor", "turns", SHARE),
             verdicts=verdicts,
-            file=self.tables.file,
-            digest=hashlib.sha256(canonical_json(canonical)).hexdigest(),
-            content=canonical,
+            file=self.file,
         )
 
-    def _schema(self, content: Mapping[str, Any]) -> None:
-        schema = content.get("schema", RULES_SCHEMA)
-        if schema == RULES_SCHEMA and not isinstance(schema, bool):
-            return
-        say = f"is {short(schema)}; this platform reads {RULES_SCHEMA}"
-        if schema == 1 and not isinstance(schema, bool):
-            say += f": add from the packaged file what is new ({_NEW_IN_2}), then set schema = {RULES_SCHEMA}"
-        raise self.tables.wrong("schema", say)
+    def _verdicts(self, table: Mapping[str, Any]) -> VerdictRules:
+        self._check_keys(table, "verdicts", {"harmless", "fails", "above", "below"})
+        fails, above, below = (self._table(table, key, f"verdicts.{key}") for key in ("fails", "above", "below"))
+        for name in sorted(set(map(plain_name, above)) & set(map(plain_name, below))):
+            raise self._wrong(f"verdicts.above.{name}", "also stands in verdicts.below: a score fails on one side")
+        found: dict[str, frozenset[str]] = {}
+        for name in fails:
+            words = self._names(fails, name, "verdicts.fails")
+            if not words:
+                raise self._wrong(f"verdicts.fails.{name}", "is empty: no word would ever fail")
+            found[self._verdict_name(name, "verdicts.fails", found)] = frozenset(word.lower() for word in words)
+        return VerdictRules(
+            fails=found,
+            above=self._thresholds(above, "verdicts.above"),
+            below=self._thresholds(below, "verdicts.below"),
+            harmless=frozenset(word.lower() for word in self._names(table, "harmless", "verdicts")),
+        )
 
-    def _used(self, verdicts: VerdictRules, rules: Sequence[SignalRule | EvidenceRule]) -> None:
+    def _thresholds(self, table: Mapping[str, Any], where: str) -> dict[str, float]:
+        found: dict[str, float] = {}
+        for key in table:
+            found[self._verdict_name(key, where, found)] = self._number(table, key, where, _SCORES)
+        return found
+
+    def _verdict_name(self, key: str, where: str, known: Mapping[str, object]) -> str:
+        plain = plain_name(key)
+        if not plain or plain.count("/") > 1:
+            raise self._wrong(f"{where}.{_short(key)}", "is no name: write NAME or STAGE/NAME")
+        if plain in known:
+            raise self._wrong(f"{where}.{key}", f"is given twice: it is {plain!r} like another key")
+        return plain
+
+    def _check_used(self, verdicts: VerdictRules, rules: Sequence[SignalRule | EvidenceRule]) -> None:
         """Refuse a verdict that is looked at and means nothing, and a meaning that nothing looks at."""
         looked_at: set[str] = set()
         for rule in rules:
             names = {key: set(rule.names(key)) for key in ("assessments", "verdicts") if key in rule.parameters}
             for name in sorted(names.get("verdicts", set()) - verdicts.names):
                 where = f"signals.{rule.name}" if isinstance(rule, SignalRule) else f"stages.{rule.stage}.evidence"
-                raise self.tables.wrong(f"{where}.verdicts", f"names {short(name)}, which [verdicts] gives no meaning")
+                raise self._wrong(f"{where}.verdicts", f"names {_short(name)}, which [verdicts] gives no meaning")
             looked_at = looked_at.union(*names.values())
         for table in ("fails", "above", "below"):
             for name in sorted(set(getattr(verdicts, table)) - looked_at):
-                raise self.tables.wrong(f"verdicts.{table}.{name}", "is used by no signal and no evidence")
+                raise self._wrong(f"verdicts.{table}.{name}", "is used by no signal and no evidence")
 
     def _signals(self, tables: Mapping[str, Any]) -> dict[SignalName, SignalRule]:
-        self.tables.keys(tables, "signals", set(SIGNAL_PARAMETERS))
+        self._check_keys(tables, "signals", set(SIGNAL_PARAMETERS))
         found: dict[SignalName, SignalRule] = {}
         for name, parameters in SIGNAL_PARAMETERS.items():
             where = f"signals.{name}"
-            table = self.tables.table(tables, name, where)
-            self.tables.keys(table, where, {"explicit", "confidence", *parameters}, optional={"enabled"})
+            table = self._table(tables, name, where)
+            self._check_keys(table, where, {"explicit", "confidence", *parameters}, optional={"enabled"})
             found[name] = SignalRule(
                 name=name,
-                explicit=self.tables.boolean(table, "explicit", where),
-                enabled=self.tables.boolean(table, "enabled", where) if "enabled" in table else True,
-                confidence=self.tables.number(table, "confidence", where, _SHARE),
+                explicit=self._boolean(table, "explicit", where),
+                enabled=self._boolean(table, "enabled", where) if "enabled" in table else True,
+                confidence=self._number(table, "confidence", where, SHARE),
                 parameters=self._parameters(table, where, parameters),
             )
         if not any(rule.explicit and rule.enabled for rule in found.values()):
-            raise self.tables.wrong(
-                "signals", "has no signal that is explicit and enabled: no turn would ever be a failure"
-            )
+            raise self._wrong("signals", "has no signal that is explicit and enabled: no turn would ever be a failure")
         return found
 
     def _loop(self, table: Mapping[str, Any], stage: Stage) -> Loop:
         where = f"stages.{stage}"
         # Nothing can speak for or against the stage that stands where no stage has evidence.
-        self.tables.keys(table, where, {"loop"} if stage == "unknown" else {"loop", "evidence"})
+        self._check_keys(table, where, {"loop"} if stage == "unknown" else {"loop", "evidence"})
         loop = next((loop for loop in LOOPS if loop == table["loop"]), None)
         if loop is None:
-            raise self.tables.wrong(f"{where}.loop", f"is {short(table['loop'])}; the loops are {', '.join(LOOPS)}")
+            raise self._wrong(f"{where}.loop", f"is {_short(table['loop'])}; the loops are {', '.join(LOOPS)}")
         return loop
 
     def _evidence(self, table: Mapping[str, Any], stage: Stage) -> list[EvidenceRule]:
@@ -231,81 +277,82 @@ class _Reader:
         where = f"stages.{stage}.evidence"
         entries = table["evidence"]
         if not isinstance(entries, list):
-            raise self.tables.wrong(where, f"is not a list of tables: write [[{where}]]")
-        rules = [self._evidence_rule(entry, stage, f"{where}[{number}]") for number, entry in enumerate(entries, 1)]
-        if not any(EVIDENCE_KINDS[rule.name].verdict == "against" for rule in rules):
-            raise self.tables.wrong(where, "has nothing that speaks against the stage: it could never be blamed")
-        for number, rule in enumerate(rules, start=1):
-            if any((one.name, one.parameters) == (rule.name, rule.parameters) for one in rules[: number - 1]):
+            raise self._wrong(where, f"is not a list of tables: write [[{where}]]")
+        rules: list[EvidenceRule] = []
+        for number, entry in enumerate(entries, 1):
+            rule = self._evidence_rule(entry, stage, f"{where}[{number}]")
+            if any((one.name, one.parameters) == (rule.name, rule.parameters) for one in rules):
                 again = f"says {rule.name!r} a second time with the same parameters"
-                raise self.tables.wrong(f"{where}[{number}]", again)
+                raise self._wrong(f"{where}[{number}]", again)
+            rules.append(rule)
+        if not any(EVIDENCE_KINDS[rule.name].verdict == "against" for rule in rules):
+            raise self._wrong(where, "has nothing that speaks against the stage: it could never be blamed")
         return rules
 
     def _evidence_rule(self, entry: object, stage: Stage, where: str) -> EvidenceRule:
         if not isinstance(entry, dict):
-            raise self.tables.wrong(where, "is not a table")
+            raise self._wrong(where, "is not a table")
         name = entry.get("name")
         if not isinstance(name, str) or name not in EVIDENCE_KINDS:
-            raise self.tables.wrong(f"{where}.name", f"is {short(name)}; there are {', '.join(sorted(EVIDENCE_KINDS))}")
-        kind = EVIDENCE_KINDS[name]
-        self.tables.keys(entry, where, {"name", "confidence", *kind.parameters})
+            raise self._wrong(f"{where}.name", f"is {_short(name)}; there are {', '.join(sorted(EVIDENCE_KINDS))}")
+        wanted = EVIDENCE_KINDS[name].parameters
+        self._check_keys(entry, where, {"name", "confidence", *wanted})
         return EvidenceRule(
             stage=stage,
             name=name,
-            confidence=self.tables.number(entry, "confidence", where, _SHARE),
-            parameters=self._parameters(entry, where, kind.parameters),
+            confidence=self._number(entry, "confidence", where, SHARE),
+            parameters=self._parameters(entry, where, wanted),
         )
 
     def _parameters(self, table: Mapping[str, Any], where: str, wanted: Mapping[str, Parameter]) -> dict[str, Value]:
         found: dict[str, Value] = {}
         for key, kind in wanted.items():
             if isinstance(kind, Number):
-                found[key] = self.tables.number(table, key, where, kind)
+                found[key] = self._number(table, key, where, kind)
                 continue
-            names = self.tables.names(table, key, where)
+            names = self._names(table, key, where)
             found[key] = tuple(dict.fromkeys(map(plain_name, names))) if kind.of_verdicts else names
         return found
 
+    def _check_keys(
+        self, table: Mapping[str, Any], where: str, wanted: set[str], *, optional: AbstractSet[str] = frozenset()
+    ) -> None:
+        """Refuse keys that nobody reads and those that are missing."""
+        prefix = f"{where}." if where else ""
+        for key in sorted(set(table) - wanted - optional):
+            raise self._wrong(f"{prefix}{key[:60]}", f"is unknown; there are {', '.join(sorted(wanted | optional))}")
+        for key in sorted(wanted - set(table)):
+            raise self._wrong(f"{prefix}{key}", "is missing: a rules file is complete, copy the packaged one")
 
-def _canonical(
-    signals: Mapping[SignalName, SignalRule],
-    evidence: list[EvidenceRule],
-    loops: Mapping[Stage, Loop],
-    without_retrieval: tuple[str, ...],
-    ungrounded: tuple[str, ...],
-    judge_factor: float,
-    verdicts: VerdictRules,
-) -> dict[str, Any]:
-    """Return the rules as plain JSON values in which equal rules look equal."""
-    return {
-        "schema": RULES_SCHEMA,
-        "turns": {
-            "intents_without_retrieval": sorted(without_retrieval),
-            "ungrounded_reasons": sorted(ungrounded),
-            "judge_factor": judge_factor,
-        },
-        "verdicts": {
-            "harmless": sorted(verdicts.harmless),
-            "fails": {name: sorted(words) for name, words in verdicts.fails.items()},
-            "above": dict(verdicts.above),
-            "below": dict(verdicts.below),
-        },
-        "signals": {
-            rule.name: {
-                "explicit": rule.explicit,
-                "enabled": rule.enabled,
-                "confidence": rule.confidence,
-                **_plain(rule.parameters),
-            }
-            for rule in signals.values()
-        },
-        "loops": dict(loops),
-        "evidence": [
-            {"stage": rule.stage, "name": rule.name, "confidence": rule.confidence, **_plain(rule.parameters)}
-            for rule in evidence
-        ],
-    }
+    def _table(self, table: Mapping[str, Any], key: str, where: str) -> Mapping[str, Any]:
+        value = table[key]
+        if not isinstance(value, dict):
+            raise self._wrong(where, f"is {_short(value)}, not a table")
+        return value
+
+    def _number(self, table: Mapping[str, Any], key: str, where: str, kind: Number) -> float:
+        value = table[key]
+        is_number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+        if not is_number or not kind.low <= value <= kind.high:
+            raise self._wrong(f"{where}.{key}", f"is {_short(value)}, not a number from {kind.low:g} to {kind.high:g}")
+        return float(value)
+
+    def _boolean(self, table: Mapping[str, Any], key: str, where: str) -> bool:
+        value = table[key]
+        if not isinstance(value, bool):
+            raise self._wrong(f"{where}.{key}", f"is {_short(value)}, neither true nor false")
+        return value
+
+    def _names(self, table: Mapping[str, Any], key: str, where: str) -> tuple[str, ...]:
+        value = table[key]
+        if not isinstance(value, list) or not all(isinstance(name, str) and name.strip() for name in value):
+            raise self._wrong(f"{where}.{key}", f"is {_short(value)}, not a list of names")
+        return tuple(dict.fromkeys(name.strip() for name in value))
+
+    def _wrong(self, key: str, why: str) -> MiningRulesError:
+        return MiningRulesError(f"mining rules {self.file}: {key} {why}")
 
 
-def _plain(parameters: Mapping[str, Value]) -> dict[str, float | list[str]]:
-    return {key: sorted(value) if isinstance(value, tuple) else value for key, value in parameters.items()}
+def _short(value: object) -> str:
+    shown = repr(value)
+    return shown if len(shown) <= 80 else f"{shown[:79]}…"

@@ -10,22 +10,20 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
-from mangaassist_assets.mining.blame.opinions import Opinion, opinions, shown_opinions, trace_opinions
-from mangaassist_assets.mining.blame.rule_names import SignalName
-from mangaassist_assets.mining.blame.rules import MiningRules, SignalRule, read_rules
-from mangaassist_assets.mining.blame.turn_context import TurnContext, context_of
-from mangaassist_assets.mining.blame.turn_facts import (
-    failed_tools,
-    found_nothing,
-    is_below,
-    is_contradicted,
-    misses_expected,
-    shown,
-    shown_list,
+from mangaassist_assets.mining.blame.evidence import (
+    Look,
+    nothing_found,
+    tool_failed,
+    turn_in_error,
+    unsure_classifier,
+    verdict_failed,
 )
+from mangaassist_assets.mining.blame.opinions import opinions, shown_opinions
+from mangaassist_assets.mining.blame.rule_names import SignalName
+from mangaassist_assets.mining.blame.rules import MiningRules, read_rules
+from mangaassist_assets.mining.blame.turn_context import TurnContext, context_of
+from mangaassist_assets.mining.blame.turn_facts import is_contradicted, misses_expected, shown, shown_list
 from mangaassist_assets.tracing.contract.turns import ChatTurn
-
-__all__ = ["Signal", "SignalName", "find_signals", "signals_of"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,85 +54,59 @@ def find_signals(turns: Iterable[ChatTurn], *, config: MiningRules | None = None
 def signals_of(turn: ChatTurn, rules: MiningRules, around: TurnContext) -> tuple[Signal, ...]:
     """Return the signals of one turn, explicit ones first."""
     found: list[Signal] = []
-    for name, look in _LOOKS.items():
+    for name, look_for in _LOOKS.items():
         rule = rules.signals[name]
-        sentence = look(turn, rule, rules, around) if rule.enabled else None
+        sentence = look_for(Look(turn, rule, rules, around)) if rule.enabled else None
         if sentence is not None:
             found.append(Signal(name=name, explicit=rule.explicit, evidence=sentence, confidence=rule.confidence))
     return tuple(sorted(found, key=lambda signal: not signal.explicit))
 
 
-def _thumbs_down(turn: ChatTurn, _rule: SignalRule, _rules: MiningRules, _around: TurnContext) -> str | None:
-    return "the shopper gave a thumbs-down" if turn.user_feedback == "thumbs_down" else None
+def _thumbs_down(look: Look) -> str | None:
+    return "the shopper gave a thumbs-down" if look.turn.user_feedback == "thumbs_down" else None
 
 
-def _failed_review(turn: ChatTurn, rule: SignalRule, rules: MiningRules, _around: TurnContext) -> str | None:
+def _failed_review(look: Look) -> str | None:
+    turn = look.turn
     if is_contradicted(turn):
         return f"a review expects intent {shown(turn.expected_intent)}, the classifier said {shown(turn.intent)}"
     if misses_expected(turn):
         return f"none of the {len(turn.expected_documents)} documents a review expects was used"
-    failed = [opinion for opinion in opinions(turn, rule.names("assessments"), rules.verdicts) if opinion.failed]
-    return _said_to_fail(failed) if failed else None
-
-
-def _said_to_fail(failed: list[Opinion]) -> str:
+    found = opinions(turn, look.rule.names("assessments"), look.rules.verdicts)
+    failed = [opinion for opinion in found if opinion.failed]
+    if not failed:
+        return None
     who = "a person" if any(opinion.by == "human" for opinion in failed) else "a judge"
     return f"{who} said no to {shown_opinions(failed)}"
 
 
-def _failed_verdict(turn: ChatTurn, rule: SignalRule, rules: MiningRules, _around: TurnContext) -> str | None:
-    failed = [one for one in trace_opinions(turn, rule.names("verdicts"), rules.verdicts) if one.failed]
-    return f"the trace's verdicts say no to {shown_opinions(failed)}" if failed else None
-
-
-def _tool_failed(turn: ChatTurn, _rule: SignalRule, _rules: MiningRules, _around: TurnContext) -> str | None:
-    failed = failed_tools(turn)
-    return f"the last call of {shown_list(failed, none='')} failed" if failed else None
-
-
-def _guardrail_block(turn: ChatTurn, _rule: SignalRule, _rules: MiningRules, _around: TurnContext) -> str | None:
-    if not turn.guardrail_blocked:
+def _guardrail_block(look: Look) -> str | None:
+    if not look.turn.guardrail_blocked:
         return None
-    return f"the guardrail blocked it: {shown_list(turn.guardrail_reasons, none='no reason recorded')}"
+    return f"the guardrail blocked it: {shown_list(look.turn.guardrail_reasons, none='no reason recorded')}"
 
 
-def _error(turn: ChatTurn, _rule: SignalRule, _rules: MiningRules, _around: TurnContext) -> str | None:
-    if turn.state != "ERROR":
-        return None
-    return f"the turn ended in an error in {shown(turn.failed_span) if turn.failed_span else 'an unnamed span'}"
+def _error(look: Look) -> str | None:
+    error = turn_in_error(look)
+    return None if error is None else f"the turn ended in an {error}"
 
 
-def _empty_retrieval(turn: ChatTurn, _rule: SignalRule, rules: MiningRules, _around: TurnContext) -> str | None:
-    empty = found_nothing(
-        turn,
-        intents_without_retrieval=rules.intents_without_retrieval,
-        ungrounded_reasons=rules.ungrounded_reasons,
-    )
-    return "the search returned no chunk" if empty else None
-
-
-def _low_confidence(turn: ChatTurn, rule: SignalRule, _rules: MiningRules, _around: TurnContext) -> str | None:
-    below = rule.number("below")
-    return f"intent confidence {turn.intent_confidence:.2f} is below {below:.2f}" if is_below(turn, below) else None
-
-
-def _rephrased(turn: ChatTurn, _rule: SignalRule, _rules: MiningRules, around: TurnContext) -> str | None:
-    again = around.rephrasings.get(turn.trace_id)
+def _rephrased(look: Look) -> str | None:
+    again = look.around.rephrasings.get(look.turn.trace_id)
     if again is None:
         return None
     return f"{again.overlap:.0%} of the words came again in the same session {again.seconds:.0f} s later"
 
 
-_Look = Callable[[ChatTurn, SignalRule, MiningRules, TurnContext], str | None]
-_LOOKS: Mapping[SignalName, _Look] = {
+_LOOKS: Mapping[SignalName, Callable[[Look], str | None]] = {
     "thumbs_down": _thumbs_down,
     "failed_review": _failed_review,
     "guardrail_block": _guardrail_block,
     "error": _error,
-    "empty_retrieval": _empty_retrieval,
-    "failed_verdict": _failed_verdict,
-    "low_confidence": _low_confidence,
+    "empty_retrieval": nothing_found,
+    "failed_verdict": verdict_failed,
+    "low_confidence": unsure_classifier,
     "rephrased": _rephrased,
-    "noted_verdict": _failed_verdict,
-    "tool_failed": _tool_failed,
+    "noted_verdict": verdict_failed,
+    "tool_failed": tool_failed,
 }

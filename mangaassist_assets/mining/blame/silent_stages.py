@@ -1,4 +1,4 @@
-"""What a trace tells nothing of: a stage that left no trace of its work can be judged by reviews only."""
+"""Stages of which a trace records nothing: such a stage can be judged by reviews only."""
 
 from __future__ import annotations
 
@@ -22,29 +22,29 @@ MISSING: Final[Mapping[Stage, str]] = {
 """What a trace must record of a stage so that it can be judged. Infrastructure always can: a trace has a state."""
 
 
-def mute_stages(turn: ChatTurn, rules: MiningRules) -> frozenset[Stage]:
-    """Return the stages that the turn's trace tells nothing of, nor any assessment that the rules look at."""
+def unrecorded_stages(turn: ChatTurn, rules: MiningRules) -> frozenset[Stage]:
+    """Return the stages of which neither the trace holds anything nor an assessment that the rules look at."""
     return frozenset(
-        stage for stage in JUDGED_STAGES if not _tells(turn, stage, rules) and not _assessed(turn, stage, rules)
+        stage for stage in JUDGED_STAGES if not _records(turn, stage, rules) and not _assessed(turn, stage, rules)
     )
 
 
 def is_passed(turn: ChatTurn, stage: Stage, rules: MiningRules) -> bool:
     """Return whether the turn went through a stage for all that its trace shows.
 
-    One that ended in an error or was blocked, came from a cache, needed no search or found nothing left stages out: of
-    these its trace tells nothing, and nothing is missing.
+    One that ended in an error or was blocked, came from a cache, needed no search or found nothing left stages out:
+    nothing is missing of these.
     """
     if turn.state == "ERROR":
         return stage == "infrastructure"
-    if blocked_by_itself(turn, rules.ungrounded_reasons):
+    if blocked_by_itself(turn, rules):
         return stage in ("infrastructure", "guardrail")
     if stage in ("retrieval", "reranker") and (turn.cache_hit or turn.intent in rules.intents_without_retrieval):
         return False
     return stage != "reranker" or turn.candidate_count != 0
 
 
-def _tells(turn: ChatTurn, stage: Stage, rules: MiningRules) -> bool:
+def _records(turn: ChatTurn, stage: Stage, rules: MiningRules) -> bool:
     match stage:
         case "guardrail":
             return (
@@ -57,7 +57,7 @@ def _tells(turn: ChatTurn, stage: Stage, rules: MiningRules) -> bool:
             return turn.intent is not None or turn.intent_confidence is not None
         case "retrieval":
             # A block for want of passages is the guardrail's word on what the search found.
-            passed_on = turn.guardrail_blocked and not blocked_by_itself(turn, rules.ungrounded_reasons)
+            passed_on = turn.guardrail_blocked and not blocked_by_itself(turn, rules)
             return bool(turn.candidates) or turn.candidate_count is not None or passed_on
         case "reranker":
             return any(one.rerank_rank is not None or one.rerank_score is not None for one in turn.candidates)

@@ -1,4 +1,4 @@
-"""What one turn says by itself: plain questions that signals and evidence share.
+"""What one turn shows by itself: plain questions that signals and evidence share.
 
 What comes from outside (intents, reasons, spans) is shown by `shown` only: evidence never quotes a shopper.
 """
@@ -6,8 +6,9 @@ What comes from outside (intents, reasons, spans) is shown by `shown` only: evid
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 
+from mangaassist_assets.mining.blame.rules import MiningRules
 from mangaassist_assets.tracing.contract.turns import ChatTurn
 
 _PLAIN = re.compile(r"\w[\w.:#/-]{0,63}")
@@ -37,16 +38,14 @@ def shown_list(names: Iterable[str], *, none: str) -> str:
     return ", ".join(shown(name) for name in found[:MOST_SHOWN]) + rest
 
 
-def blocked_by_itself(turn: ChatTurn, ungrounded_reasons: Collection[str]) -> bool:
+def blocked_by_itself(turn: ChatTurn, rules: MiningRules) -> bool:
     """Return whether the guardrails refused for a reason of their own, and not for want of passages."""
-    passed_on = bool(turn.guardrail_reasons) and set(turn.guardrail_reasons) <= set(ungrounded_reasons)
+    passed_on = bool(turn.guardrail_reasons) and set(turn.guardrail_reasons) <= rules.ungrounded_reasons
     return turn.guardrail_blocked and not passed_on
 
 
-def found_nothing(
-    turn: ChatTurn, *, intents_without_retrieval: Collection[str], ungrounded_reasons: Collection[str]
-) -> bool:
-    """Return whether a search that should have found something found nothing, as its trace tells.
+def found_nothing(turn: ChatTurn, rules: MiningRules) -> bool:
+    """Return whether a search that should have found something found nothing, as its trace shows.
 
     A trace that records no candidates is no record of an empty search either.
     """
@@ -55,8 +54,8 @@ def found_nothing(
         and not turn.candidates
         and turn.state == "OK"
         and not turn.cache_hit
-        and turn.intent not in intents_without_retrieval
-        and not blocked_by_itself(turn, ungrounded_reasons)
+        and turn.intent not in rules.intents_without_retrieval
+        and not blocked_by_itself(turn, rules)
     )
 
 
@@ -81,8 +80,8 @@ def used_expected(turn: ChatTurn) -> bool:
     return not used.isdisjoint(turn.expected_documents)
 
 
-def tells_candidates(turn: ChatTurn) -> bool:
-    """Return whether the trace tells which chunks the search found, be it none."""
+def records_candidates(turn: ChatTurn) -> bool:
+    """Return whether the trace records which chunks the search found, be it none."""
     return bool(turn.candidates) or turn.candidate_count == 0
 
 
@@ -91,13 +90,13 @@ def misses_expected(turn: ChatTurn) -> bool:
 
     A trace that names no selected chunk shows it only where none of them was found either.
     """
-    if not turn.expected_documents or not tells_candidates(turn) or used_expected(turn):
+    if not turn.expected_documents or not records_candidates(turn) or used_expected(turn):
         return False
-    return not found_expected(turn) or tells_selection(turn)
+    return not found_expected(turn) or records_selection(turn)
 
 
-def tells_selection(turn: ChatTurn) -> bool:
-    """Return whether the trace tells which candidates were used."""
+def records_selection(turn: ChatTurn) -> bool:
+    """Return whether the trace records which candidates were used."""
     return any(candidate.selected for candidate in turn.candidates)
 
 

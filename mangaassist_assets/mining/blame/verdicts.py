@@ -11,17 +11,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from math import isfinite
-from typing import Any, Literal
-
-from mangaassist_assets.mining.blame.rule_names import Number
-from mangaassist_assets.mining.blame.rule_tables import TableReader, short
+from typing import Literal
 
 Outcome = Literal["failed", "passed", "off_scale"]
 
 _FAILING = frozenset({"false", "no", "fail", "failed", "bad", "incorrect"})
 _PASSING = frozenset({"true", "yes", "pass", "passed", "good", "correct"})
 _ANY = "*"
-_SCORES = Number(-1e9, 1e9)
 _HUMP = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 _NO_LETTER = re.compile(r"(?:[^\w/]|_)+")
 
@@ -87,43 +83,3 @@ class VerdictRules:
         if word in self.harmless or word in _PASSING:
             return "passed"
         return "failed" if _ANY in listed else None
-
-
-def read_verdicts(table: Mapping[str, Any], reader: TableReader) -> VerdictRules:
-    """Read table `[verdicts]`.
-
-    Raises:
-        MiningRulesError: A key is unknown, missing, of the wrong type, or a name has two thresholds.
-    """
-    reader.keys(table, "verdicts", {"harmless", "fails", "above", "below"})
-    fails, above, below = (reader.table(table, key, f"verdicts.{key}") for key in ("fails", "above", "below"))
-    for name in sorted(set(map(plain_name, above)) & set(map(plain_name, below))):
-        raise reader.wrong(f"verdicts.above.{name}", "also stands in verdicts.below: a score fails on one side")
-    found: dict[str, frozenset[str]] = {}
-    for name in fails:
-        words = reader.names(fails, name, "verdicts.fails")
-        if not words:
-            raise reader.wrong(f"verdicts.fails.{name}", "is empty: no word would ever fail")
-        found[_name(name, "verdicts.fails", found, reader)] = frozenset(word.lower() for word in words)
-    return VerdictRules(
-        fails=found,
-        above=_thresholds(above, "verdicts.above", reader),
-        below=_thresholds(below, "verdicts.below", reader),
-        harmless=frozenset(word.lower() for word in reader.names(table, "harmless", "verdicts")),
-    )
-
-
-def _thresholds(table: Mapping[str, Any], where: str, reader: TableReader) -> dict[str, float]:
-    found: dict[str, float] = {}
-    for key in table:
-        found[_name(key, where, found, reader)] = reader.number(table, key, where, _SCORES)
-    return found
-
-
-def _name(key: str, where: str, known: Mapping[str, object], reader: TableReader) -> str:
-    plain = plain_name(key)
-    if not plain or plain.count("/") > 1:
-        raise reader.wrong(f"{where}.{short(key)}", "is no name: write NAME or STAGE/NAME")
-    if plain in known:
-        raise reader.wrong(f"{where}.{key}", f"is said twice: it is {plain!r} like another key")
-    return plain

@@ -60,14 +60,13 @@ class ClusteringConfig:
         whole = {"neighbours": self.neighbours, "probes": self.probes, "block_rows": self.block_rows}
         for name, value in whole.items():
             if value is not None and value < 1:
-                msg = f"{name} of the clustering is {value}: it must be 1 or more"
-                raise ValueError(msg)
+                raise ValueError(f"{name} of the clustering is {value}: it must be 1 or more")
         if self.resolution is not None and not self.resolution > 0:
-            msg = f"resolution of the clustering is {self.resolution}: it must be above 0"
-            raise ValueError(msg)
+            raise ValueError(f"resolution of the clustering is {self.resolution}: it must be above 0")
         if not self.merge_similarity > 0:
-            msg = f"merge_similarity of the clustering is {self.merge_similarity}: it must be above 0 (above 1: never)"
-            raise ValueError(msg)
+            raise ValueError(
+                f"merge_similarity of the clustering is {self.merge_similarity}: it must be above 0 (above 1: never)"
+            )
 
     def neighbours_of(self, count: int) -> int:
         """Return k for `count` distinct messages, never more than a quarter of them."""
@@ -109,8 +108,7 @@ def unit_rows(embeddings: NDArray[np.float32] | Floats) -> NDArray[np.float32]:
     """
     vectors = np.asarray(embeddings, dtype=np.float32)
     if vectors.ndim != 2:
-        msg = f"embeddings must have shape (messages, dimension), not {vectors.shape}"
-        raise ValueError(msg)
+        raise ValueError(f"embeddings must have shape (messages, dimension), not {vectors.shape}")
     if not vectors.size:
         return vectors.copy()
     with np.errstate(over="ignore"):
@@ -121,8 +119,7 @@ def unit_rows(embeddings: NDArray[np.float32] | Floats) -> NDArray[np.float32]:
     peaks = np.maximum(vectors.max(axis=1), -vectors.min(axis=1))[:, None]
     wrong = np.flatnonzero(~np.isfinite(peaks))
     if wrong.size:
-        msg = f"{wrong.size} embeddings hold NaN or infinity, the first in row {wrong[0]}"
-        raise ValueError(msg)
+        raise ValueError(f"{wrong.size} embeddings hold NaN or infinity, the first in row {wrong[0]}")
     unit: NDArray[np.float32] = np.divide(vectors, peaks, out=np.zeros_like(vectors), where=peaks > 0)
     lengths = np.linalg.norm(unit, axis=1, keepdims=True)
     np.divide(unit, lengths, out=unit, where=lengths > 0)

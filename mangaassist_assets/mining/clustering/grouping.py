@@ -45,8 +45,7 @@ def group_failures(
         ValueError: the two differ in length, or the vectors are not finite.
     """
     if len(stages) != len(vectors):
-        msg = f"{len(stages)} blamed turns but {len(vectors)} vectors"
-        raise ValueError(msg)
+        raise ValueError(f"{len(stages)} blamed turns but {len(vectors)} vectors")
     if not stages:
         return []
     labels = cluster_messages(vectors, config=config)

@@ -37,8 +37,7 @@ def map_points(embeddings: NDArray[np.float32], *, groups: Labels | None = None)
     """
     vectors = unit_rows(embeddings)
     if groups is not None and np.shape(groups) != (len(vectors),):
-        msg = f"{len(vectors)} embeddings but groups of shape {np.shape(groups)}: give one group a message"
-        raise ValueError(msg)
+        raise ValueError(f"{len(vectors)} embeddings but groups of shape {np.shape(groups)}: give one group a message")
     if len(vectors) <= _EACH_ON_ITS_OWN:
         return _fitted(_tsne(vectors))
     if groups is None:

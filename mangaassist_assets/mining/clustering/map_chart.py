@@ -49,8 +49,7 @@ def cluster_map(
 
     places, labels = np.asarray(points), np.asarray(groups)
     if places.shape != (len(labels), 2) or not np.isfinite(places).all():
-        msg = f"{len(labels)} grouped messages need as many finite points, not shape {places.shape}"
-        raise ValueError(msg)
+        raise ValueError(f"{len(labels)} grouped messages need as many finite points, not shape {places.shape}")
     sizes = {int(group): int(size) for group, size in zip(*np.unique(labels, return_counts=True), strict=True)}
     shown = sorted((group for group in sizes if group not in noise), key=lambda group: (-sizes[group], group))
     figure = Figure(figsize=(10, 6), layout="constrained", dpi=90)

@@ -33,7 +33,7 @@ def embed_messages(
 
     Raises:
         EmbeddingError: If the embedder answers with something else than such vectors.
-        EmbeddingCacheError: If the cache cannot be read or written.
+        EmbeddingError: If the cache cannot be read or written.
     """
     hashes = [text_hash(text) for text in texts]
     known, report = embed_contents(dict(zip(hashes, texts, strict=True)), embedder, cache, progress)

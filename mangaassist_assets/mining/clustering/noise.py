@@ -34,11 +34,11 @@ class NoiseConfig:
     def __post_init__(self) -> None:
         """Refuse settings that call everything or nothing noise by accident."""
         if self.minimum_size < 1 or self.minimum_users < 1:
-            msg = f"minimum_size {self.minimum_size} and minimum_users {self.minimum_users} must be 1 or more"
-            raise ValueError(msg)
+            raise ValueError(
+                f"minimum_size {self.minimum_size} and minimum_users {self.minimum_users} must be 1 or more"
+            )
         if not -1 <= self.minimum_cohesion <= 1:
-            msg = f"minimum_cohesion is a cosine, so from -1 to 1, not {self.minimum_cohesion}"
-            raise ValueError(msg)
+            raise ValueError(f"minimum_cohesion is a cosine, so from -1 to 1, not {self.minimum_cohesion}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,13 +92,13 @@ def decide_noise(
 def _check(count: int, labels: Labels, users: Sequence[str] | None) -> None:
     if labels.shape != (count,) or (users is not None and len(users) != count):
         senders = "" if users is None else f" and {len(users)} users"
-        msg = f"{count} embeddings but groups of shape {labels.shape}{senders}: give one of each for a message"
-        raise ValueError(msg)
+        raise ValueError(
+            f"{count} embeddings but groups of shape {labels.shape}{senders}: give one of each for a message"
+        )
     found = np.unique(labels)
     if not np.array_equal(found, np.arange(len(found))):
         missing = sorted(set(range(len(found))) - set(found.tolist()))
-        msg = f"groups must be numbered from 0 without gaps: {missing[0]} is missing"
-        raise ValueError(msg)
+        raise ValueError(f"groups must be numbered from 0 without gaps: {missing[0]} is missing")
 
 
 def _cohesion(

@@ -35,11 +35,11 @@ def representatives(
         ValueError: the three differ in length, a vector is not finite, or a number is negative.
     """
     if not len(vectors) == len(trace_ids) == len(texts):
-        msg = f"{len(vectors)} vectors, {len(trace_ids)} trace ids and {len(texts)} texts: give one of each per message"
-        raise ValueError(msg)
+        raise ValueError(
+            f"{len(vectors)} vectors, {len(trace_ids)} trace ids and {len(texts)} texts: give one of each per message"
+        )
     if nearest < 0 or farthest < 0:
-        msg = f"nearest={nearest} and farthest={farthest} must not be negative"
-        raise ValueError(msg)
+        raise ValueError(f"nearest={nearest} and farthest={farthest} must not be negative")
     if len(texts) == 0:
         return (), ()
     closeness = _closeness(np.asarray(vectors, dtype=np.float64), trace_ids)
@@ -54,8 +54,9 @@ def representatives(
 def _closeness(vectors: Floats, trace_ids: Sequence[str]) -> list[float]:
     finite = np.isfinite(vectors).all(axis=1)
     if not finite.all():
-        msg = f"the vector of trace {trace_ids[int(np.argmin(finite))]} is not finite: embed its message again"
-        raise ValueError(msg)
+        raise ValueError(
+            f"the vector of trace {trace_ids[int(np.argmin(finite))]} is not finite: embed its message again"
+        )
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
     unit = vectors / np.where(lengths > 0, lengths, 1.0)
     centroid = unit.mean(axis=0)

@@ -35,8 +35,9 @@ class StabilityConfig:
     def __post_init__(self) -> None:
         """Refuse settings that resample nothing."""
         if self.rounds < 1 or not 0 < self.share < 1 or self.most_messages < 2:
-            msg = f"rounds {self.rounds} must be positive, share {self.share} in (0, 1), most_messages above 1"
-            raise ValueError(msg)
+            raise ValueError(
+                f"rounds {self.rounds} must be positive, share {self.share} in (0, 1), most_messages above 1"
+            )
 
 
 DEFAULT_STABILITY = StabilityConfig()
@@ -98,5 +99,4 @@ def _best_jaccard(groups: NDArray[np.int64], again: NDArray[np.int64], count: in
 
 def _check(rows: int, groups: NDArray[np.int64], which: str) -> None:
     if groups.shape != (rows,):
-        msg = f"{rows} embeddings but {which} of shape {groups.shape}"
-        raise ValueError(msg)
+        raise ValueError(f"{rows} embeddings but {which} of shape {groups.shape}")

@@ -51,8 +51,7 @@ def count_words(messages: Sequence[str], *, speakers: Sequence[str] | None = Non
         ValueError: messages and speakers differ in number.
     """
     if speakers is not None and len(speakers) != len(messages):
-        msg = f"{len(messages)} messages but {len(speakers)} speakers: give one speaker for each message"
-        raise ValueError(msg)
+        raise ValueError(f"{len(messages)} messages but {len(speakers)} speakers: give one speaker for each message")
     said: dict[str, list[str]] = defaultdict(list)
     for row, message in enumerate(messages):
         said[speakers[row] if speakers is not None else str(row)].append(message)

@@ -153,8 +153,7 @@ def bundle_events(
     """
     for clusters, count, which in ((current, turns, "newer"), (previous, previous_turns, "older")):
         if count < sum(cluster.size for cluster in clusters):
-            msg = f"the {which} bundle cannot have more failed turns in clusters than its {count} turns"
-            raise ValueError(msg)
+            raise ValueError(f"the {which} bundle cannot have more failed turns in clusters than its {count} turns")
     current = sorted(current, key=lambda cluster: cluster.cluster_id)
     previous = sorted(previous, key=lambda cluster: cluster.cluster_id)
     links = link_clusters(current, previous, config=config.matching)

@@ -1,4 +1,4 @@
-"""Mined clusters as files: the clusters as JSON, their profiles as Parquet, and what happened to them as JSON."""
+"""Mined clusters as files (JSON, profiles as Parquet), and the history of clusters that the store holds."""
 
 from __future__ import annotations
 
@@ -10,12 +10,14 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from mangaassist_assets.core.bundles import bundles_by_start
 from mangaassist_assets.core.codecs import from_json, to_parquet
 from mangaassist_assets.core.snapshots import SnapshotStore, canonical_json
 from mangaassist_assets.mining.tracking.cluster_events import IdentityEvent
-from mangaassist_assets.mining.tracking.clusters import FailureCluster, MinedBundle
+from mangaassist_assets.mining.tracking.clusters import ClusterHistory, FailureCluster, MinedBundle
 from mangaassist_assets.mining.tracking.profiles import ClusterProfile
 
+CLUSTERS_ASSET = "failure_clusters"
 CLUSTERS_FILE = "clusters.json"
 PROFILES_FILE = "profiles.parquet"
 EVENTS_FILE = "events.json"
@@ -30,7 +32,6 @@ def bundle_to_files(bundle: MinedBundle) -> dict[str, bytes]:
         EVENTS_FILE: canonical_json(bundle.events),
         CARD_FILE: canonical_json(
             {
-                "schema": 2,
                 "release_bundle": bundle.release_bundle,
                 "turns": bundle.turns,
                 "embedding_model_id": bundle.embedding_model_id,
@@ -39,23 +40,19 @@ def bundle_to_files(bundle: MinedBundle) -> dict[str, bytes]:
     }
 
 
-def clusters_from_json(content: bytes) -> list[FailureCluster]:
-    """Return the clusters of `CLUSTERS_FILE`, the largest first."""
-    return from_json(list[FailureCluster], content)
-
-
 def bundle_from_files(release_bundle: str, files: dict[str, bytes]) -> MinedBundle:
     """Return what `bundle_to_files` stored.
 
     Raises:
-        ValueError: the files are those of another version, or do not belong together.
+        ValueError: the files do not belong together.
     """
     card: dict[str, Any] = json.loads(files[CARD_FILE])
-    clusters = clusters_from_json(files[CLUSTERS_FILE])
+    clusters = from_json(list[FailureCluster], files[CLUSTERS_FILE])
     profiles = {profile.cluster_id: profile for profile in _profiles_from_parquet(files[PROFILES_FILE])}
     if {cluster.cluster_id for cluster in clusters} != profiles.keys():
-        msg = f"the clusters of {release_bundle!r} and their profiles differ: materialize failure_clusters again"
-        raise ValueError(msg)
+        raise ValueError(
+            f"the clusters of {release_bundle!r} and their profiles differ: materialize failure_clusters again"
+        )
     return MinedBundle(
         release_bundle=release_bundle,
         turns=card["turns"],
@@ -108,4 +105,35 @@ def _profiles_from_parquet(content: bytes) -> list[ClusterProfile]:
 
 def read_clusters(store: SnapshotStore, release_bundle: str) -> list[FailureCluster]:
     """Return the failure clusters of a bundle, the largest first."""
-    return clusters_from_json(store.read(store.latest("failure_clusters", partition=release_bundle), CLUSTERS_FILE))
+    return from_json(
+        list[FailureCluster], store.read(store.latest(CLUSTERS_ASSET, partition=release_bundle), CLUSTERS_FILE)
+    )
+
+
+def read_history(
+    store: SnapshotStore, release_bundle: str, *, embedding_model_id: str
+) -> tuple[ClusterHistory, dict[str, str]]:
+    """Return what was mined of this bundle and of those around it, in the order in which bundles began.
+
+    Bundles that cannot be compared are left out, and returned with the reason.
+    """
+    mined: dict[str, MinedBundle] = {}
+    left_out: dict[str, str] = {}
+    taken: set[str] = set()
+    for bundle in store.partitions(CLUSTERS_ASSET):
+        snapshot = store.latest(CLUSTERS_ASSET, partition=bundle)
+        found = bundle_from_files(bundle, {file: store.read(snapshot, file) for file in snapshot.files})
+        taken |= {cluster.cluster_id for cluster in found.clusters}
+        if found.embedding_model_id != embedding_model_id:
+            left_out[bundle] = f"embedded by {found.embedding_model_id}"
+        else:
+            mined[bundle] = found
+    order = list(bundles_by_start(store))
+    place = order.index(release_bundle) if release_bundle in order else len(order)
+    history = ClusterHistory(
+        same=mined.get(release_bundle),
+        earlier=[mined[bundle] for bundle in order[:place] if bundle in mined],
+        following=next((mined[bundle] for bundle in order[place + 1 :] if bundle in mined), None),
+        taken=frozenset(taken),
+    )
+    return history, left_out

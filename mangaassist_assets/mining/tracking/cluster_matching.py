@@ -52,8 +52,9 @@ class ClusterMatchingConfig:
             or self.lowest > self.highest
             or self.concentration <= 0
         ):
-            msg = f"shares and cosines must lie in (0, 1], lowest ≤ highest, concentration be positive: {self}"
-            raise ValueError(msg)
+            raise ValueError(
+                f"shares and cosines must lie in (0, 1], lowest ≤ highest, concentration be positive: {self}"
+            )
 
 
 DEFAULT_CLUSTER_MATCHING = ClusterMatchingConfig()
@@ -120,11 +121,10 @@ def check_dimensions(current: Sequence[ClusterProfile], previous: Sequence[Clust
     """Refuse clusters that were embedded by models of different dimension."""
     dimensions = sorted({len(cluster.centroid) for cluster in (*current, *previous)})
     if len(dimensions) > 1:
-        msg = (
+        raise ValueError(
             f"clusters have {' and '.join(map(str, dimensions))} dimensions: the embedding model changed, mine the "
             "other bundle again with the new one"
         )
-        raise ValueError(msg)
 
 
 def _shares(

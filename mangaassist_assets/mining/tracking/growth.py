@@ -60,11 +60,9 @@ class GrowthConfig:
         """Refuse settings that test nothing."""
         shares = (self.false_discovery_rate, self.confidence)
         if not all(0 < share < 1 for share in shares) or self.bundles < 1:
-            msg = f"rates and confidence must lie between 0 and 1, bundles be positive: {self}"
-            raise ValueError(msg)
+            raise ValueError(f"rates and confidence must lie between 0 and 1, bundles be positive: {self}")
         if not (self.rate_variation >= 0 and self.assumed_comparisons > 0):
-            msg = f"rate_variation cannot be negative, assumed_comparisons must be positive: {self}"
-            raise ValueError(msg)
+            raise ValueError(f"rate_variation cannot be negative, assumed_comparisons must be positive: {self}")
 
 
 DEFAULT_GROWTH = GrowthConfig()
@@ -268,24 +266,20 @@ def _growth(
 
 def _check(clusters: Sequence[ClusterCounts], turns: int, earlier_turns: Sequence[int]) -> None:
     if turns <= 0 or any(count <= 0 for count in earlier_turns):
-        msg = f"every bundle needs turns: this one has {turns}, the earlier ones {list(earlier_turns)}"
-        raise ValueError(msg)
+        raise ValueError(f"every bundle needs turns: this one has {turns}, the earlier ones {list(earlier_turns)}")
     seen: set[str] = set()
     for cluster in clusters:
         if cluster.cluster_id in seen:
-            msg = f"cluster {cluster.cluster_id!r} stands twice among the counts"
-            raise ValueError(msg)
+            raise ValueError(f"cluster {cluster.cluster_id!r} stands twice among the counts")
         seen.add(cluster.cluster_id)
         if len(cluster.earlier) != len(earlier_turns):
-            msg = (
+            raise ValueError(
                 f"cluster {cluster.cluster_id!r} has {len(cluster.earlier)} earlier counts "
                 f"for {len(earlier_turns)} bundles"
             )
-            raise ValueError(msg)
         pairs = zip((*cluster.earlier, cluster.count), (*earlier_turns, turns), strict=True)
         if not all(0 <= count <= limit for count, limit in pairs):
-            msg = (
+            raise ValueError(
                 f"cluster {cluster.cluster_id!r} was counted {cluster.count} times in {turns} turns, before "
                 f"{cluster.earlier} in {tuple(earlier_turns)}: counts must lie between 0 and the turns"
             )
-            raise ValueError(msg)

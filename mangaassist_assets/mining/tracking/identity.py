@@ -14,7 +14,8 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from itertools import count
 
 import numpy as np
 
@@ -28,26 +29,14 @@ from mangaassist_assets.mining.tracking.profiles import ClusterProfile
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class MinedCluster:
-    """A cluster of this bundle as it was mined before: its id and its members."""
-
-    cluster_id: str
-    trace_ids: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Identities:
-    """Of each current group, in the order given: its id, its profile with that id, and where it comes from.
+    """Of each current group, in the order given: its id, its profile with that id, and what it took over.
 
-    `continues` is the cluster of the bundle before whose heir the group is, None for none; it has another id than the
-    group where the two bundles had ids of their own before anything connected them. `similarities` are the cosines of
-    the two centroids. `inherits` gives the share of each previous cluster that the group took over, by its id.
+    `inherits` gives the share of each cluster of the bundle before that the group took over, by that cluster's id.
     """
 
     ids: tuple[str, ...]
     profiles: tuple[ClusterProfile, ...]
-    continues: tuple[str | None, ...]
-    similarities: tuple[float | None, ...]
     inherits: tuple[Mapping[str, float], ...]
 
 
@@ -55,12 +44,12 @@ class Identities:
 class OtherClusters:
     """The clusters that a bundle's groups may be.
 
-    `same_bundle` are those of this bundle as it was mined before, `previous` those of the bundle before, `following`
-    those of the next newer bundle that was mined already, `dormant` the last profile of each cluster that older bundles
-    had and `previous` has not. `taken` are all ids in use anywhere; a new one is none of them.
+    `same_bundle` are the trace ids of this bundle's clusters as it was mined before, by cluster id; `previous` are the
+    clusters of the bundle before, `following` those of the next newer bundle that was mined already, `dormant` the last
+    profile of each cluster that older bundles had and `previous` has not. `taken` are all ids in use anywhere.
     """
 
-    same_bundle: Sequence[MinedCluster] = ()
+    same_bundle: Mapping[str, Sequence[str]] = field(default_factory=dict)
     previous: Sequence[ClusterProfile] = ()
     following: Sequence[ClusterProfile] = ()
     dormant: Sequence[ClusterProfile] = ()
@@ -94,7 +83,6 @@ def resolve_identities(
     _check(current, members)
     for which in ("previous", "following", "dormant"):
         _check_unique([cluster.cluster_id for cluster in getattr(others, which)], f"the {which} clusters")
-    _check_unique([cluster.cluster_id for cluster in others.same_bundle], f"bundle {release_bundle!r} as mined before")
     keys = [birth_id(release_bundle, group) for group in members]
     order = sorted(range(len(current)), key=lambda place: (keys[place], sorted(members[place])))
     groups = [replace(current[place], cluster_id=keys[place]) for place in order]
@@ -102,9 +90,8 @@ def resolve_identities(
     earlier = sorted(others.previous, key=lambda cluster: cluster.cluster_id)
 
     links = link_clusters(groups, earlier, config=config.matching)
-    heirs = links.heirs()
     assigned = _kept_ids(sets, others.same_bundle, config.kept_overlap)
-    _assign(assigned, {row: earlier[column].cluster_id for row, column in heirs.items()})
+    _assign(assigned, {row: earlier[column].cluster_id for row, column in links.heirs().items()})
     for clusters in (others.following, others.dormant):
         pool = sorted(clusters, key=lambda cluster: cluster.cluster_id)
         open_rows = [row for row in range(len(groups)) if row not in assigned]
@@ -113,10 +100,8 @@ def resolve_identities(
         # All groups are compared, not only the open ones: an id goes to a group because it is the heir, not the rest.
         found = link_clusters(groups, pool, config=config.matching).heirs()
         _assign(assigned, {row: pool[found[row]].cluster_id for row in open_rows if row in found})
-    used = others.taken.union(
-        (cluster.cluster_id for cluster in (*others.previous, *others.following, *others.dormant)),
-        (cluster.cluster_id for cluster in others.same_bundle),
-    )
+    known = [cluster.cluster_id for cluster in (*others.previous, *others.following, *others.dormant)]
+    used = others.taken.union(known, others.same_bundle)
     for row, group in enumerate(sets):
         if row not in assigned:
             assigned[row] = birth_id(release_bundle, group, taken=used | frozenset(assigned.values()))
@@ -127,8 +112,6 @@ def resolve_identities(
     return Identities(
         ids=tuple(assigned[row] for row in rows),
         profiles=tuple(replace(groups[row], cluster_id=assigned[row]) for row in rows),
-        continues=tuple(earlier[heirs[row]].cluster_id if row in heirs else None for row in rows),
-        similarities=tuple(float(links.similarity[row, heirs[row]]) if row in heirs else None for row in rows),
         inherits=tuple(inherits[row] for row in rows),
     )
 
@@ -136,23 +119,16 @@ def resolve_identities(
 def birth_id(release_bundle: str, trace_ids: Iterable[str], *, taken: frozenset[str] = frozenset()) -> str:
     """Return an id for a new group: a hash of the bundle it was born in and its member traces; never one in `taken`."""
     content = "\n".join([release_bundle, *sorted(trace_ids)])
-    attempt = 0
-    while True:
-        digest = hashlib.sha256(f"{attempt}\n{content}".encode()).hexdigest()
-        identity = f"fc-{digest[:10]}"
-        if identity not in taken:
-            return identity
-        attempt += 1
+    digests = (hashlib.sha256(f"{attempt}\n{content}".encode()).hexdigest() for attempt in count())
+    return next(identity for digest in digests if (identity := f"fc-{digest[:10]}") not in taken)
 
 
 def _check(current: Sequence[ClusterProfile], members: Sequence[Sequence[str]]) -> None:
     if len(current) != len(members):
-        msg = f"{len(current)} groups but {len(members)} lists of members"
-        raise ValueError(msg)
+        raise ValueError(f"{len(current)} groups but {len(members)} lists of members")
     for cluster, group in zip(current, members, strict=True):
         if len(group) != cluster.size:
-            msg = f"group {cluster.cluster_id!r} has size {cluster.size} but {len(group)} members"
-            raise ValueError(msg)
+            raise ValueError(f"group {cluster.cluster_id!r} has size {cluster.size} but {len(group)} members")
     _check_unique([trace_id for group in members for trace_id in group], "the groups' members")
 
 
@@ -160,27 +136,28 @@ def _check_unique(identities: Sequence[str], where: str) -> None:
     seen: set[str] = set()
     for identity in identities:
         if identity in seen:
-            msg = f"{identity!r} stands twice in {where}"
-            raise ValueError(msg)
+            raise ValueError(f"{identity!r} stands twice in {where}")
         seen.add(identity)
 
 
-def _kept_ids(groups: Sequence[frozenset[str]], mined: Sequence[MinedCluster], kept_overlap: float) -> dict[int, str]:
+def _kept_ids(
+    groups: Sequence[frozenset[str]], mined: Mapping[str, Sequence[str]], kept_overlap: float
+) -> dict[int, str]:
     """Return ids of this bundle as mined before, by row: the one-to-one matching of greatest overlap of members."""
     from scipy.optimize import linear_sum_assignment
 
     if not groups or not mined:
         return {}
-    before = sorted(mined, key=lambda cluster: cluster.cluster_id)
-    shared = np.array([[len(group.intersection(old.trace_ids)) for old in before] for group in groups], dtype=float)
+    before = sorted(mined)
+    shared = np.array([[len(group.intersection(mined[old])) for old in before] for group in groups], dtype=float)
     sizes = np.array([len(group) for group in groups], dtype=float)[:, None]
-    old_sizes = np.array([len(old.trace_ids) for old in before], dtype=float)[None, :]
+    old_sizes = np.array([len(mined[old]) for old in before], dtype=float)[None, :]
     # Of two groups that share alike the one that is more alike wins; a Jaccard index is at most one.
     weights = np.round(shared + shared / np.maximum(sizes + old_sizes - shared, 1.0) / 2, 9)
     enough = (shared >= kept_overlap * old_sizes) | (shared >= kept_overlap * sizes)
     weights = np.where(enough & (shared > 0), weights, 0.0)
     pairs = zip(*linear_sum_assignment(weights, maximize=True), strict=True)
-    return {int(row): before[column].cluster_id for row, column in pairs if weights[row, column] > 0}
+    return {int(row): before[column] for row, column in pairs if weights[row, column] > 0}
 
 
 def _assign(assigned: dict[int, str], offered: Mapping[int, str]) -> None:

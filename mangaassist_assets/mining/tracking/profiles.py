@@ -32,20 +32,20 @@ class ClusterProfile:
     def __post_init__(self) -> None:
         """Refuse what no distance can be measured on."""
         if self.exemplars.ndim != 2 or len(self.exemplars) == 0:
-            msg = f"cluster {self.cluster_id!r} needs exemplars of shape (1 or more, d), not {self.exemplars.shape}"
-            raise ValueError(msg)
+            raise ValueError(
+                f"cluster {self.cluster_id!r} needs exemplars of shape (1 or more, d), not {self.exemplars.shape}"
+            )
         if self.centroid.shape != self.exemplars.shape[1:]:
-            msg = (
+            raise ValueError(
                 f"cluster {self.cluster_id!r} has a centroid of shape {self.centroid.shape} but exemplars of "
                 f"{self.exemplars.shape[1]} dimensions"
             )
-            raise ValueError(msg)
         if not (np.isfinite(self.exemplars).all() and np.isfinite(self.centroid).all()):
-            msg = f"cluster {self.cluster_id!r} holds NaN or infinity: embed its messages again"
-            raise ValueError(msg)
+            raise ValueError(f"cluster {self.cluster_id!r} holds NaN or infinity: embed its messages again")
         if self.size < len(self.exemplars):
-            msg = f"cluster {self.cluster_id!r} has {len(self.exemplars)} exemplars but only {self.size} members"
-            raise ValueError(msg)
+            raise ValueError(
+                f"cluster {self.cluster_id!r} has {len(self.exemplars)} exemplars but only {self.size} members"
+            )
 
 
 def profile_of(
@@ -80,8 +80,9 @@ def choose_exemplars(
         ValueError: there are no members, or ids and vectors differ in number.
     """
     if len(trace_ids) != len(vectors) or len(trace_ids) == 0 or limit < 1:
-        msg = f"{len(trace_ids)} trace ids, {len(vectors)} vectors, limit {limit}: none may be 0, the first two equal"
-        raise ValueError(msg)
+        raise ValueError(
+            f"{len(trace_ids)} trace ids, {len(vectors)} vectors, limit {limit}: none may be 0, the first two equal"
+        )
     keys = [(hashlib.sha256(trace_id.encode()).digest(), trace_id) for trace_id in trace_ids]
     return np.array(sorted(range(len(keys)), key=keys.__getitem__)[:limit], dtype=np.int64)
 

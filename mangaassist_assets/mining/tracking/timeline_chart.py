@@ -104,12 +104,7 @@ def _draw_cluster(axes: Axes, seen: dict[int, TimelineEntry], row: int, largest:
         )  # fmt: skip
 
 
-def _draw_events(
-    axes: Axes,
-    timeline: Timeline,
-    rows: dict[str, int],
-    first: int,
-) -> None:
+def _draw_events(axes: Axes, timeline: Timeline, rows: dict[str, int], first: int) -> None:
     for event in timeline.events:
         if event.order <= first:
             continue
@@ -164,8 +159,8 @@ def _title(shown: int, known: int, largest: float) -> str:
     return f"Failure clusters: {of}\nsize at each dot; the largest dot is {largest:.1%} of a bundle's turns"
 
 
-def _color(verdict: str | None) -> str:
-    return {"growing": _GROWING, "shrinking": _SHRINKING}.get(verdict or "", _STEADY)
+def _color(verdict: str) -> str:
+    return {"growing": _GROWING, "shrinking": _SHRINKING}.get(verdict, _STEADY)
 
 
 def _label(seen: dict[int, TimelineEntry]) -> str:

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from mangaassist_assets.datasets.versions.card_text import cell
+from mangaassist_assets.datasets.versions.data_card import cell
 from mangaassist_assets.models.encoders.pretrained import PACKAGED_MINILM
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ class ModelCard:
     @property
     def base_model(self) -> str:
         """What pretraining it starts from."""
-        return _without_folders(self.settings.get("base", "unknown"))
+        return str(_without_folders(self.settings.get("base", "unknown")))
 
     def to_markdown(self) -> str:
         """Return the card; equal cards give equal bytes."""

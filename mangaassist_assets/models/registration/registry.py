@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 if TYPE_CHECKING:
     from mangaassist_assets.core.snapshots import SnapshotStore
 
+from mangaassist_assets.core.errors import OperatorError
+
 CHAMPION = "champion"
 CHALLENGER = "challenger"
 
@@ -25,7 +27,7 @@ EVALUATION_FILE = "evaluation.json"
 """What the evaluation of a challenger stores, beside the snapshot of the challenger itself."""
 
 
-class RegistryError(RuntimeError):
+class RegistryError(OperatorError, RuntimeError):
     """The registry holds something else than what was asked of it."""
 
 

@@ -69,7 +69,7 @@ def train_model(
     if model_type.reads_knowledge:
         # Word frequencies come from the whole knowledge, not from the passages that happen to be in the dataset.
         settings["knowledge_digest"] = snapshots.latest("knowledge_chunks").digest
-        corpus = [embedding_text(chunk.title, chunk.text) for chunk in read_chunks(snapshots, tenantless=True)]
+        corpus = [embedding_text(chunk.title, chunk.text) for chunk in read_chunks(snapshots)]
     start_ms = 0 if bundle is None else bundles_by_start(snapshots).get(bundle, 0)
 
     def train(folder: Path, checkpoints: Checkpoints, progress: ProgressCallback) -> TrainedArtifact:

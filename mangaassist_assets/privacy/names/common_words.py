@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from mangaassist_assets.privacy.names.word_sets import word_set
+
+def word_set(text: str) -> frozenset[str]:
+    """Return the words of a text, parted by white space."""
+    return frozenset(text.split())
+
 
 # Words that begin sentences, and ranks: no evidence for a name even with a capital.
 NEVER = word_set(

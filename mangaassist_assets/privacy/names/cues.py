@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from mangaassist_assets.privacy.names.word_sets import word_set
+from mangaassist_assets.privacy.names.common_words import word_set
 
 LETTERS = "A-Za-zÀ-ÖØ-öø-ɏͰ-ϿЀ-ӿḀ-ỿ\u0300-\u036f"
 

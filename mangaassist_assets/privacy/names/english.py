@@ -15,7 +15,6 @@ from itertools import pairwise
 
 from mangaassist_assets.privacy.detections import Detection, Kind
 from mangaassist_assets.privacy.names import cues
-from mangaassist_assets.privacy.names.introductions import find_introductions
 from mangaassist_assets.privacy.names.lexicon import Lexicon, lexicon
 from mangaassist_assets.privacy.names.weights import Casing, casing_of, word_weight
 
@@ -23,6 +22,7 @@ THRESHOLD = 1.7
 _COORDINATION = 0.7
 _LONGEST_RUN = 6
 _TOKEN = re.compile(rf"[{cues.LETTERS}]+(?:['\-][{cues.LETTERS}]+)*\.?")
+_NEXT_WORD = re.compile(rf"[ ]([{cues.LETTERS}]{{3,40}})(?![\w@])")
 _LINE_START = re.compile(r"(?:\A|\n)[ >?*]*\Z")
 
 Token = tuple[int, int, str]
@@ -30,8 +30,6 @@ Token = tuple[int, int, str]
 
 @dataclass(slots=True)
 class _Candidate:
-    """One word that may belong to a name, and what speaks for it."""
-
     start: int
     end: int
     word: str
@@ -63,10 +61,37 @@ class _Run:
 
 def find_english_names(text: str) -> Iterator[Detection]:
     """Yield person names of a folded text."""
-    yield from find_introductions(text)
+    yield from _introductions(text)
     tokens = [(match.start(), match.end(), match.group()) for match in _TOKEN.finditer(text)]
     if tokens:
         yield from _Reader(text, tokens, lexicon()).names()
+
+
+def _introductions(text: str) -> Iterator[Detection]:
+    """Yield the names that a sentence announces ("my name is …"), whether a list knows them or not."""
+    for match in cues.INTRODUCTION.finditer(text):
+        start, end = match.span("value")
+        end = _with_listed_words(text, end - (text[end - 1] == "."))
+        yield Detection(start, end, Kind.NAME, introduced=True)
+    for match in cues.LOOSE_INTRODUCTION.finditer(text):
+        start, end = match.span("value")
+        listed = _with_listed_words(text, start - 1)
+        if listed >= end:
+            yield Detection(start, listed, Kind.NAME, introduced=True)
+
+
+def _with_listed_words(text: str, end: int) -> int:
+    """Return the end of an introduced name with up to two listed ones behind it ("my name is sarah connor can i")."""
+    lists = lexicon()
+    for _ in range(2):
+        following = _NEXT_WORD.match(text, end)
+        if following is None:
+            break
+        word = following.group(1).lower()
+        if not (word in lists.clear_given or word in lists.clear_family):
+            break
+        end = following.end()
+    return end
 
 
 class _Reader:
@@ -105,7 +130,6 @@ class _Reader:
             index = run.after
 
     def _run(self, first: _Candidate, index: int) -> _Run:
-        """Return the run of candidates that begins at a word, particles and initials between them."""
         run = _Run(index, index + 1, [first])
         while run.after < len(self.tokens) and len(run.words) < _LONGEST_RUN and self._adjacent(run.after):
             place = run.after

@@ -10,8 +10,8 @@ import re
 from collections.abc import Iterator
 
 from mangaassist_assets.privacy.detections import Detection, Kind
+from mangaassist_assets.privacy.names.common_words import word_set
 from mangaassist_assets.privacy.names.morphology import Morpheme, Word, morphemes
-from mangaassist_assets.privacy.names.word_sets import word_set
 
 _JAPANESE = re.compile(r"[\u3040-\u30ff\u3400-\u9fff々]")
 _PERSON = frozenset({Word.FAMILY, Word.GIVEN, Word.PERSON})

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 
-from mangaassist_assets.privacy.names.common_words import NEVER, PLACES, TRADE
-from mangaassist_assets.privacy.names.word_sets import word_set
+from mangaassist_assets.privacy.names.common_words import NEVER, PLACES, TRADE, word_set
 
 # Given names so common that the ordinary word beside them ("a jack", "to frank a letter") is the rarer reading.
 _COMMON_GIVEN = word_set(

@@ -44,12 +44,7 @@ def casing_of(text: str, tokens: Sequence[str], folded: Sequence[str], lists: Le
 def word_weight(word: str, token: str, lists: Lexicon, casing: Casing, *, begins: bool) -> tuple[float, bool]:
     """Return what a word is worth as a name, and whether a list holds it.
 
-    Args:
-        word: The word in lower case, without "'s".
-        token: The word as written.
-        lists: The name and word lists.
-        casing: How its text uses capitals.
-        begins: Whether it begins a sentence, where a capital is due.
+    `word` is in lower case, without "'s"; `token` is the word as written; `begins`: a sentence, where a capital is due.
     """
     parts = word.split("-") if "-" in word else (word,)
     # "Pre-orders", "max-width": a word of the dictionary in a compound makes the whole an ordinary word.

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from mangaassist_assets.core.bundles import previous_bundle
-from mangaassist_assets.core.figures import Figures, count_rows
+from mangaassist_assets.core.figures import Figures
 from mangaassist_assets.reporting.groups import shown_groups, shown_name
 from mangaassist_assets.reporting.satisfaction.report import SatisfactionReport, build_report, read_counts
 from mangaassist_assets.reporting.warehouse.loading import LoadedBundle, load_bundle
@@ -31,10 +31,6 @@ class BundleSatisfaction:
 
     report: SatisfactionReport
     loaded: tuple[LoadedBundle, ...]
-
-    @property
-    def _rejected(self) -> Mapping[str, int]:
-        return dict(sorted(self.loaded[0].rejected.items()))
 
     def __str__(self) -> str:
         overall = self.report.overall
@@ -63,7 +59,6 @@ class BundleSatisfaction:
             "moved": ", ".join(moved) or "nothing",
             "feedback_events": report.events,
             "feedback_without_turn": report.events_without_turn,
-            "feedback_rejected": count_rows(self._rejected, what="reason", number="events"),
             "groups": shown.rows,
             "groups_not_shown": shown.said or "none",
         }

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 import polars as pl
 
 from mangaassist_assets.core.intervals import CONFIDENCE, newcombe_difference, wilson_interval
-from mangaassist_assets.reporting.groups import NOT_STATED
+from mangaassist_assets.reporting.groups import NOT_STATED, bounds
 from mangaassist_assets.reporting.warehouse.queries import OVERALL, SATISFACTION_DIMENSIONS
 
 GROUP_SCHEMA = pl.Schema(
@@ -50,25 +50,18 @@ class GroupCounts:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class GroupSatisfaction:
+class GroupSatisfaction(GroupCounts):
     """One group: counts, the share of thumbs up with its interval, and the difference to the bundle before.
 
     `satisfaction`, `low` and `high` are None without ratings; the fields of the comparison are None where the group
     had none on either side. `moved` is true only where the interval of the difference excludes 0.
     """
 
-    dimension: str
-    value: str | None
-    turns: int
     rated: int
-    thumbs_up: int
-    thumbs_down: int
     satisfaction: float | None
     low: float | None
     high: float | None
     response_rate: float | None
-    median_ms: float | None
-    p95_ms: float | None
     rated_before: int | None
     satisfaction_before: float | None
     difference: float | None
@@ -151,24 +144,20 @@ def _group(counts: GroupCounts, earlier: Mapping[tuple[str, str | None], GroupCo
         if before and rated_before
         else None
     )
+    satisfaction, low, high = bounds(share)
+    change, change_low, change_high = bounds(difference)
     return GroupSatisfaction(
-        dimension=counts.dimension,
-        value=counts.value,
-        turns=counts.turns,
+        **asdict(counts),
         rated=rated,
-        thumbs_up=counts.thumbs_up,
-        thumbs_down=counts.thumbs_down,
-        satisfaction=share.value if share else None,
-        low=share.low if share else None,
-        high=share.high if share else None,
+        satisfaction=satisfaction,
+        low=low,
+        high=high,
         response_rate=rated / counts.turns if counts.turns else None,
-        median_ms=counts.median_ms,
-        p95_ms=counts.p95_ms,
         rated_before=rated_before,
         satisfaction_before=before.thumbs_up / rated_before if before and rated_before else None,
-        difference=difference.value if difference else None,
-        difference_low=difference.low if difference else None,
-        difference_high=difference.high if difference else None,
+        difference=change,
+        difference_low=change_low,
+        difference_high=change_high,
         moved=difference is not None and not difference.low <= 0 <= difference.high,
     )
 

@@ -14,7 +14,7 @@ import polars as pl
 from mangaassist_assets.reporting.usage.prices import TOKEN_KINDS, PricePeriod, PriceTable
 from mangaassist_assets.reporting.usage.unpriced import UNKNOWN_MODEL, stand_in_notes, unpriced_calls, unpriced_notes
 from mangaassist_assets.reporting.warehouse.queries import OVERALL
-from mangaassist_assets.reporting.warehouse.rows import unnested, with_later_columns
+from mangaassist_assets.reporting.warehouse.rows import unnested
 from mangaassist_assets.tracing.contract.names import SpanName
 
 DIMENSIONS = ("prompt_version", "experiment_id", "tenant", "team")
@@ -99,12 +99,11 @@ def build_usage_report(
     """Return the report of a bundle.
 
     Args:
-        turns: Chat turns in TURN_SCHEMA, of this version or an earlier one.
+        turns: Chat turns in TURN_SCHEMA.
         prices: What models cost.
         release_bundle: The bundle.
         region: AWS region whose prices count before those of any region.
     """
-    turns = with_later_columns(turns)
     calls, used = priced_calls(turns, prices, region=region)
     return UsageReport(
         release_bundle=release_bundle,

@@ -9,11 +9,9 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import polars as pl
-
-from mangaassist_assets.reporting.warehouse.types import WarehouseError
 
 ColumnType = Literal["text", "integer", "real", "boolean"]
 
@@ -57,73 +55,62 @@ class Table:
         return pl.Schema({column.name: _POLARS_TYPES[column.type]() for column in self.columns})
 
 
-def _columns(required: str, *, text: str = "", integer: str = "", real: str = "", boolean: str = "") -> list[Column]:
-    kinds: dict[ColumnType, str] = {"text": text, "integer": integer, "real": real, "boolean": boolean}
-    names = required.split()
-    return [
-        Column(name=name, type=kind, required=name in names)
-        for kind, listed in kinds.items()
-        for name in listed.split()
-    ]
+def _columns(required: str, **names: str) -> tuple[Column, ...]:
+    """Return columns from their names by type; `required` are those that are never null."""
+    return tuple(
+        Column(name=name, type=kind, required=name in required.split())
+        for kind in get_args(ColumnType)
+        for name in names.get(kind, "").split()
+    )
 
 
 CHAT_TURNS = Table(
     name="chat_turns",
     description="One row is one finished chat turn; timestamp_ms is its start, milliseconds since the epoch (UTC).",
-    columns=(
-        *_columns(
-            "release_bundle trace_id timestamp_ms duration_ms state session_id guardrail_blocked",
-            text="release_bundle trace_id session_id user_key state intent intent_model_version reranker_version "
-            "prompt_version bedrock_model_id guardrail_ruleset_version routing_policy_version index_generation "
-            "embedding_model_id experiment_id failed_span user_feedback expected_intent reviewer shape",
-            integer="timestamp_ms duration_ms",
-            real="intent_confidence",
-            boolean="cache_hit guardrail_blocked",
-        ),
-        # A warehouse of an earlier version gets later columns at its end, and COPY goes by their order.
-        *_columns("", text="tenant team"),
+    columns=_columns(
+        "release_bundle trace_id timestamp_ms duration_ms state session_id guardrail_blocked",
+        text="release_bundle trace_id session_id user_key state intent intent_model_version reranker_version "
+        "prompt_version bedrock_model_id guardrail_ruleset_version routing_policy_version index_generation "
+        "embedding_model_id experiment_id failed_span user_feedback expected_intent reviewer shape tenant team",
+        integer="timestamp_ms duration_ms",
+        real="intent_confidence",
+        boolean="cache_hit guardrail_blocked",
     ),
 )
 TURN_STAGES = Table(
     name="turn_stages",
     description="One row is one span of a turn; position counts from 1 in the order of the trace.",
-    columns=tuple(
-        _columns(
-            "release_bundle trace_id position name duration_ms failed",
-            text="release_bundle trace_id name",
-            integer="position",
-            real="duration_ms",
-            boolean="failed",
-        )
+    columns=_columns(
+        "release_bundle trace_id position name duration_ms failed",
+        text="release_bundle trace_id name",
+        integer="position",
+        real="duration_ms",
+        boolean="failed",
     ),
 )
 TURN_GENERATIONS = Table(
     name="turn_generations",
     description="One row is one call of a language model in a turn; position counts from 1.",
-    columns=tuple(
-        _columns(
-            "release_bundle trace_id position",
-            text="release_bundle trace_id model_id stop_reason",
-            integer="position input_tokens output_tokens cache_read_tokens cache_write_tokens",
-            real="reported_cost_usd",
-        )
+    columns=_columns(
+        "release_bundle trace_id position",
+        text="release_bundle trace_id model_id stop_reason",
+        integer="position input_tokens output_tokens cache_read_tokens cache_write_tokens",
+        real="reported_cost_usd",
     ),
 )
 FEEDBACK_EVENTS = Table(
     name="feedback_events",
     description="One row is one thumb; position counts from 1 in the order of (time, event id), so the last one holds.",
-    columns=tuple(
-        _columns(
-            "release_bundle event_id trace_id feedback timestamp_ms position",
-            text="release_bundle event_id trace_id session_id user_key feedback",
-            integer="timestamp_ms position",
-        )
+    columns=_columns(
+        "release_bundle event_id trace_id feedback timestamp_ms position",
+        text="release_bundle event_id trace_id session_id user_key feedback",
+        integer="timestamp_ms position",
     ),
 )
 BUNDLE_LOADS = Table(
     name="bundle_loads",
     description="One row is one release bundle that was loaded: the digest of its rows, and how often it was loaded.",
-    columns=tuple(_columns("release_bundle digest load_number", text="release_bundle digest", integer="load_number")),
+    columns=_columns("release_bundle digest load_number", text="release_bundle digest", integer="load_number"),
 )
 BUNDLE_TABLES = (CHAT_TURNS, TURN_STAGES, TURN_GENERATIONS, FEEDBACK_EVENTS)
 """What one load of a release bundle replaces, all of it or nothing."""
@@ -164,27 +151,6 @@ def create_statement(table: Table) -> str:
         f"{column.name} {_SQL_TYPES[column.type]}{' NOT NULL' if column.required else ''}" for column in table.columns
     )
     return f"CREATE TABLE IF NOT EXISTS {table.name} ({columns})"
-
-
-def probe_statement(table: Table) -> str:
-    """Return the statement whose result has no rows, and the columns that the table really has."""
-    return f"SELECT * FROM {table.name} WHERE 1 = 0"  # noqa: S608 - names are this module's
-
-
-def add_column_statements(table: Table, present: Collection[str]) -> list[str]:
-    """Return what gives a table of an earlier version the columns that came later; its rows have nulls there.
-
-    Raises:
-        WarehouseError: It lacks a column that may not be null, so it is none of ours.
-    """
-    missing = [column for column in table.columns if column.name not in present]
-    lost = [column.name for column in missing if column.required]
-    if lost:
-        raise WarehouseError(
-            f"the table {table.name} of the warehouse has no column {', '.join(lost)}, which every version had: it is "
-            "another program's; give this platform a database or a schema of its own"
-        )
-    return [f"ALTER TABLE {table.name} ADD COLUMN {column.name} {_SQL_TYPES[column.type]}" for column in missing]
 
 
 def insert_statement(table: Table, *, source: str) -> str:

@@ -21,7 +21,7 @@ from mangaassist_assets.retrieval.documents.sidecars import (
     told_tenant,
 )
 from mangaassist_assets.retrieval.documents.text import clean_text, drop_html_comments
-from mangaassist_assets.retrieval.errors import EmptyKnowledgeError, KnowledgeFolderError, SidecarError
+from mangaassist_assets.retrieval.errors import KnowledgeError, SidecarError
 from mangaassist_assets.retrieval.tenants import InvalidTenantError
 
 DEFAULT_MAX_FILE_BYTES = 10 * 1024 * 1024
@@ -96,12 +96,11 @@ def read_knowledge(
         max_file_bytes: Files larger than this are rejected.
 
     Raises:
-        KnowledgeFolderError: If there is no such folder or it cannot be listed.
-        EmptyKnowledgeError: If not one document could be read.
+        KnowledgeError: If there is no such folder, it cannot be listed, or not one document could be read.
     """
     if not folder.is_dir():
         what = "is not a folder" if folder.exists() else "does not exist"
-        raise KnowledgeFolderError(f"the knowledge folder {folder} {what}: name a folder of documents")
+        raise KnowledgeError(f"the knowledge folder {folder} {what}: name a folder of documents")
     root = folder.resolve()
     documents: list[KnowledgeDocument] = []
     rejects: list[KnowledgeReject] = []
@@ -128,7 +127,7 @@ def read_knowledge(
     if not documents:
         first = "; ".join(str(reject) for reject in rejects[:3])
         why = f"{len(rejects)} were rejected ({first})" if rejects else "it is empty"
-        raise EmptyKnowledgeError(
+        raise KnowledgeError(
             f"the knowledge folder {folder} holds no readable document: {why}. Put .md, .txt, .html, .csv or .jsonl "
             "files in UTF-8 there"
         )
@@ -142,7 +141,7 @@ def _walk(root: Path) -> Iterator[Path]:
     """
 
     def fail(error: OSError) -> None:
-        raise KnowledgeFolderError(f"cannot list {error.filename} of the knowledge: {error.strerror}") from error
+        raise KnowledgeError(f"cannot list {error.filename} of the knowledge: {error.strerror}") from error
 
     for directory, folders, files in os.walk(root, onerror=fail):
         odd = [name for name in folders if is_sidecar(name) or (Path(directory) / name).is_symlink()]

@@ -11,23 +11,25 @@ from collections.abc import Mapping
 
 from mangaassist_assets.tracing.adapters.building import (
     SESSION_METADATA,
+    TOKEN_USAGE,
     Converted,
     Findings,
     ModelCall,
     Stage,
+    given,
     in_contract,
     in_order,
     named_values,
+    without_cache,
 )
-from mangaassist_assets.tracing.adapters.model_bodies import Request, Response, read_request, read_response
+from mangaassist_assets.tracing.adapters.model_bodies import Response, read_request, read_response
 from mangaassist_assets.tracing.adapters.stream_events import streamed_response, streamed_tool_uses
 from mangaassist_assets.tracing.adapters.tool_calls import Exchange, tool_results, tool_stages, tool_uses
 from mangaassist_assets.tracing.contract.names import Attribute, SpanName, Tag
 from mangaassist_assets.tracing.contract.records import SpanRecord, TraceRecord
-from mangaassist_assets.tracing.contract.values import count, mapping, name, text
+from mangaassist_assets.tracing.contract.values import count, first_count, mapping, name, text
 
 PREFIX = "BedrockRuntime."
-_TOKEN_USAGE = "mlflow.chat.tokenUsage"  # noqa: S105
 _MODEL = "mlflow.llm.model"
 _INTERVENED = "guardrail_intervened"
 
@@ -42,7 +44,8 @@ def convert(trace: TraceRecord) -> Converted:
     spans = [span for span in in_order(trace.spans) if span.name.startswith(PREFIX)]
     calls = [call for span in spans if (call := _call(span)) is not None]
     embeddings = [span for span in spans if _does_embed(span)]
-    tags = _request_tags(spans)
+    # The Converse operations take metadata of one's own.
+    sent = [mapping(mapping(span.inputs).get("requestMetadata")) for span in spans]
     stages = [
         Stage(span=span, name=SpanName.EMBED_QUERY, attributes={str(Attribute.EMBEDDING_MODEL_ID): model})
         for span in embeddings
@@ -58,9 +61,12 @@ def convert(trace: TraceRecord) -> Converted:
             tags={
                 Tag.SESSION_ID: [
                     *named_values(trace, SESSION_METADATA, "session.id", "session_id"),
-                    *tags["session_id"],
+                    *(one.get("session_id") for one in sent),
                 ],
-                Tag.RELEASE_BUNDLE: [*named_values(trace, "release_bundle"), *tags["release_bundle"]],
+                Tag.RELEASE_BUNDLE: [
+                    *named_values(trace, "release_bundle"),
+                    *(one.get("release_bundle") for one in sent),
+                ],
                 Tag.EMBEDDING_MODEL_ID: [_model_id(span) for span in embeddings],
                 Tag.GUARDRAIL_RULESET_VERSION: [one.attributes.get(Attribute.RULESET_VERSION) for one in guarded],
             },
@@ -73,14 +79,12 @@ def _call(span: SpanRecord) -> ModelCall | None:
     model_id = _model_id(span)
     if _does_embed(span) or (model_id is not None and "rerank" in model_id):
         return None
-    request, response = _request(span), _response(span)
-    usage = mapping(span.attributes.get(_TOKEN_USAGE))
-    cache_read = _or(response.cache_read_tokens, count(usage.get("cache_read_input_tokens")))
-    cache_write = _or(response.cache_write_tokens, count(usage.get("cache_creation_input_tokens")))
-    inputs = response.input_tokens
-    if inputs is None and (whole := count(usage.get("input_tokens"))) is not None:
-        # MLflow adds the cache's tokens to what Bedrock reports without them.
-        inputs = max(0, whole - (cache_read or 0) - (cache_write or 0))
+    request, response = read_request(_body(span.inputs)), _response(span)
+    usage = mapping(span.attributes.get(TOKEN_USAGE))
+    cache_read = first_count(response.cache_read_tokens, usage.get("cache_read_input_tokens"))
+    cache_write = first_count(response.cache_write_tokens, usage.get("cache_creation_input_tokens"))
+    # MLflow adds the cache's tokens to what Bedrock reports without them.
+    summed = without_cache(count(usage.get("input_tokens")), cache_read, cache_write)
     return ModelCall(
         span=span,
         message=request.message,
@@ -88,8 +92,8 @@ def _call(span: SpanRecord) -> ModelCall | None:
         model_id=model_id,
         temperature=request.temperature,
         max_tokens=request.max_tokens,
-        input_tokens=inputs,
-        output_tokens=_or(response.output_tokens, count(usage.get("output_tokens"))),
+        input_tokens=first_count(response.input_tokens, summed),
+        output_tokens=first_count(response.output_tokens, usage.get("output_tokens")),
         cache_read_tokens=cache_read,
         cache_write_tokens=cache_write,
         stop_reason=name(response.stop_reason),
@@ -101,10 +105,6 @@ def _exchange(span: SpanRecord) -> Exchange:
     return Exchange(span=span, uses=uses, results=tool_results(_body(span.inputs).get("messages")))
 
 
-def _or(first: int | None, second: int | None) -> int | None:
-    return second if first is None else first
-
-
 def _model_id(span: SpanRecord) -> str | None:
     return name(mapping(span.inputs).get("modelId")) or name(span.attributes.get(_MODEL))
 
@@ -112,10 +112,6 @@ def _model_id(span: SpanRecord) -> str | None:
 def _does_embed(span: SpanRecord) -> bool:
     model_id = _model_id(span) or ""
     return span.span_type == "EMBEDDING" or "embed" in model_id
-
-
-def _request(span: SpanRecord) -> Request:
-    return read_request(_body(span.inputs))
 
 
 def _response(span: SpanRecord) -> Response:
@@ -129,14 +125,7 @@ def _body(said: object) -> Mapping[str, object]:
     return mapping(call["body"]) if "body" in call else call
 
 
-def _request_tags(spans: list[SpanRecord]) -> Mapping[str, list[object]]:
-    """Return session and bundle from `requestMetadata`, which the Converse operations take."""
-    sent = [mapping(mapping(span.inputs).get("requestMetadata")) for span in spans]
-    return {key: [one.get(key) for one in sent] for key in ("session_id", "release_bundle")}
-
-
 def _guardrails(span: SpanRecord) -> Stage | None:
-    """Return the verdict of a Bedrock guardrail, where the call was made with one."""
     inputs, outputs = mapping(span.inputs), mapping(span.outputs)
     configured = mapping(inputs.get("guardrailConfig")) or inputs
     identifier = text(configured.get("guardrailIdentifier"))
@@ -147,9 +136,9 @@ def _guardrails(span: SpanRecord) -> Stage | None:
         return None
     version = configured.get("guardrailVersion")
     ruleset = name(identifier if text(version) is None else f"{identifier}:{version}")
-    attributes: dict[str, object] = {str(Attribute.BLOCKED): blocked}
-    if ruleset is not None and identifier is not None:
-        attributes[Attribute.RULESET_VERSION] = ruleset
-    if blocked:
-        attributes[Attribute.REASONS] = [_INTERVENED]
-    return Stage(span=span, name=SpanName.GUARDRAILS, attributes=attributes)
+    attributes = {
+        Attribute.BLOCKED: blocked,
+        Attribute.RULESET_VERSION: None if identifier is None else ruleset,
+        Attribute.REASONS: [_INTERVENED] if blocked else None,
+    }
+    return Stage(span=span, name=SpanName.GUARDRAILS, attributes=given(attributes))

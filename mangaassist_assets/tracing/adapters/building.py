@@ -14,6 +14,7 @@ from mangaassist_assets.tracing.contract.turns import TraceShape
 from mangaassist_assets.tracing.contract.values import name
 
 SESSION_METADATA = "mlflow.trace.session"
+TOKEN_USAGE = "mlflow.chat.tokenUsage"  # noqa: S105
 _IDENTIFIER = re.compile(r"[0-9A-Za-z._:/#+-]+")
 
 
@@ -41,18 +42,19 @@ class ModelCall:
 
     def attributes(self) -> dict[str, object]:
         """Return the attributes of a `bedrock_generate` span."""
-        said = {
-            Attribute.BEDROCK_MODEL_ID: self.model_id,
-            Attribute.TEMPERATURE: self.temperature,
-            Attribute.MAX_TOKENS: self.max_tokens,
-            Attribute.INPUT_TOKENS: self.input_tokens,
-            Attribute.OUTPUT_TOKENS: self.output_tokens,
-            Attribute.CACHE_READ_TOKENS: self.cache_read_tokens,
-            Attribute.CACHE_WRITE_TOKENS: self.cache_write_tokens,
-            Attribute.STOP_REASON: self.stop_reason,
-            Attribute.REPORTED_COST_USD: self.reported_cost_usd,
-        }
-        return {str(key): value for key, value in said.items() if value is not None}
+        return given(
+            {
+                Attribute.BEDROCK_MODEL_ID: self.model_id,
+                Attribute.TEMPERATURE: self.temperature,
+                Attribute.MAX_TOKENS: self.max_tokens,
+                Attribute.INPUT_TOKENS: self.input_tokens,
+                Attribute.OUTPUT_TOKENS: self.output_tokens,
+                Attribute.CACHE_READ_TOKENS: self.cache_read_tokens,
+                Attribute.CACHE_WRITE_TOKENS: self.cache_write_tokens,
+                Attribute.STOP_REASON: self.stop_reason,
+                Attribute.REPORTED_COST_USD: self.reported_cost_usd,
+            }
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -143,6 +145,16 @@ def in_contract(shape: TraceShape, trace: TraceRecord, findings: Findings) -> Co
     )
 
 
+def given(attributes: Mapping[Attribute, object]) -> dict[str, object]:
+    """Return the attributes that have a value."""
+    return {str(key): value for key, value in attributes.items() if value is not None}
+
+
+def without_cache(tokens: int | None, cache_read: int | None, cache_write: int | None) -> int | None:
+    """Return the tokens of an input that were counted with those of the prompt cache, without them."""
+    return None if tokens is None else max(0, tokens - (cache_read or 0) - (cache_write or 0))
+
+
 def named_values(trace: TraceRecord, *names: str) -> list[object]:
     """Return what the trace's metadata and its spans' attributes hold under these names, metadata first."""
     found: list[object] = [trace.metadata.get(one) for one in names]
@@ -208,17 +220,16 @@ def _generate(trace: TraceRecord, call: ModelCall) -> SpanRecord:
 def _under(trace: TraceRecord, stage: Stage) -> SpanRecord:
     span = stage.span
     start_ns, end_ns = stage.times or (span.start_ns, span.end_ns)
-    status: tuple[SpanStatus, str] = (span.status, why_failed(span))
-    if stage.failed is not None:
-        status = ("ERROR", stage.why_failed) if stage.failed else ("OK", "")
+    identity = f"{trace.trace_id}/{stage.name}{stage.key}/{span.span_id}"
+    status: SpanStatus = span.status if stage.failed is None else "ERROR" if stage.failed else "OK"
     return SpanRecord(
-        span_id=_span_id(trace, f"{stage.name}{stage.key}", span.span_id),
+        span_id=hashlib.sha256(identity.encode("utf-8", "surrogatepass")).hexdigest()[:16],
         parent_id=span.span_id,
         name=stage.name,
         start_ns=start_ns,
         end_ns=end_ns,
-        status=status[0],
-        status_message=status[1],
+        status=status,
+        status_message=why_failed(span) if stage.failed is None else stage.why_failed,
         attributes=dict(stage.attributes),
     )
 
@@ -232,7 +243,3 @@ def why_failed(span: SpanRecord) -> str:
             kind, said = event.attributes.get("exception.type"), event.attributes.get("exception.message")
             return ": ".join(part for part in (kind, said) if isinstance(part, str) and part)
     return ""
-
-
-def _span_id(trace: TraceRecord, kind: str, below: str) -> str:
-    return hashlib.sha256(f"{trace.trace_id}/{kind}/{below}".encode("utf-8", "surrogatepass")).hexdigest()[:16]

@@ -11,12 +11,14 @@ from collections.abc import Iterator, Mapping
 
 from mangaassist_assets.tracing.adapters.building import (
     SESSION_METADATA,
+    TOKEN_USAGE,
     Converted,
     Findings,
     ModelCall,
     in_contract,
     in_order,
     named_values,
+    without_cache,
 )
 from mangaassist_assets.tracing.adapters.model_bodies import read_request, read_response
 from mangaassist_assets.tracing.adapters.tool_calls import (
@@ -43,7 +45,6 @@ from mangaassist_assets.tracing.contract.values import (
 
 ROOT = "LangGraph"
 _FORMAT = "mlflow.message.format"
-_TOKEN_USAGE = "mlflow.chat.tokenUsage"  # noqa: S105
 _NODE = "langgraph_node"
 _STOPPED = ("stopReason", "stop_reason", "finish_reason")
 _DEEPEST = 4
@@ -101,10 +102,9 @@ def _call(span: SpanRecord, state: _State) -> ModelCall:
     request = read_request(_request(span))
     settings = read_request(asked)
     response = read_response(mapping(span.outputs))
-    usage = mapping(attributes.get(_TOKEN_USAGE))
+    usage = mapping(attributes.get(TOKEN_USAGE))
     cache_read = first_count(usage.get("cache_read_input_tokens"))
     cache_write = first_count(usage.get("cache_creation_input_tokens"))
-    whole = first_count(usage.get("input_tokens"))
     return ModelCall(
         span=span,
         message=request.message,
@@ -115,7 +115,7 @@ def _call(span: SpanRecord, state: _State) -> ModelCall:
         temperature=first_number(metadata.get("ls_temperature"), settings.temperature),
         max_tokens=first_count(metadata.get("ls_max_tokens"), settings.max_tokens),
         # LangChain's count of the input has the cache's tokens in it.
-        input_tokens=None if whole is None else max(0, whole - (cache_read or 0) - (cache_write or 0)),
+        input_tokens=without_cache(first_count(usage.get("input_tokens")), cache_read, cache_write),
         output_tokens=first_count(usage.get("output_tokens")),
         cache_read_tokens=cache_read,
         cache_write_tokens=cache_write,
@@ -142,7 +142,6 @@ def _exchange(span: SpanRecord, state: _State) -> Exchange:
 
 
 def _streamed_reason(span: SpanRecord) -> str | None:
-    """Return the stop reason of a streamed answer, whose last chunks carry it."""
     chunks = [
         mapping(mapping(mapping(event.attributes.get("chunk")).get("kwargs")).get("message"))
         for event in span.events

@@ -14,12 +14,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from mangaassist_assets.privacy import is_pseudonym
 from mangaassist_assets.tracing.adapters.building import (
     SESSION_METADATA,
+    TOKEN_USAGE,
     Converted,
     Findings,
     ModelCall,
     in_contract,
     in_order,
     named_values,
+    without_cache,
 )
 from mangaassist_assets.tracing.adapters.model_bodies import read_request, read_response
 from mangaassist_assets.tracing.adapters.tool_calls import Exchange, tool_results, tool_stages, tool_uses
@@ -46,7 +48,6 @@ _NOT_CHAT = ("embed", "rerank", "moderation", "image", "speech", "transcription"
 _MODEL_TYPES = ("LLM", "CHAT_MODEL")
 _OTHER_TOOLS = ("BedrockRuntime.", "gen_ai.")
 _LONGEST_CALL_MS = 86_400_000
-_TOKEN_USAGE = "mlflow.chat.tokenUsage"  # noqa: S105
 _SESSIONS = ("session_id", "litellm_session_id", "conversation_id")
 _USERS = ("end_user", "user", "user_id", "user_api_key_end_user_id", "user_api_key_user_id")
 _TEAMS = ("team_id", "user_api_key_team_id")
@@ -64,35 +65,32 @@ def convert(trace: TraceRecord) -> Converted:
     """Return the trace with `bedrock_generate`, `tool_call` and tags as far as LiteLLM says."""
     spans = _own_spans(trace)
     chats = [span for span in spans if not any(word in _call_type(span) for word in _NOT_CHAT)]
-    users = [value for span in spans for value in _said(span, *_USERS)]
+
+    def said(*keys: str) -> list[object]:
+        return [value for span in spans for value in _said(span, *keys)]
+
+    users = said(*_USERS)
     embedders = [span for span in spans if "embed" in _call_type(span)]
     # The tags of the trace describe a call only where there is one.
     more = trace.tags if len(chats) == 1 else {}
-    failure = _failure(trace, chats)
     return in_contract(
         "litellm",
         trace,
         Findings(
             calls=[_call(span, more, trace.tags) for span in chats],
             stages=tool_stages([_exchange(span) for span in chats]),
-            failure=failure,
+            failure=_failure(trace, chats),
             users=users,
             tags={
                 Tag.SESSION_ID: [
                     *named_values(trace, SESSION_METADATA, "session.id"),
-                    *(value for span in spans for value in _said(span, *_SESSIONS)),
+                    *said(*_SESSIONS),
                     # Shoppers without a session id are distinguished by their key, never by a plain user id.
                     *(user for user in users if isinstance(user, str) and is_pseudonym(user)),
                 ],
-                Tag.RELEASE_BUNDLE: [
-                    *named_values(trace, "release_bundle"),
-                    *(value for span in spans for value in _said(span, "release_bundle")),
-                ],
-                Tag.TENANT: [
-                    *named_values(trace, "tenant"),
-                    *(value for span in spans for value in _said(span, "tenant", *_TEAMS)),
-                ],
-                "team_id": [value for span in spans for value in _said(span, *_TEAMS)],
+                Tag.RELEASE_BUNDLE: [*named_values(trace, "release_bundle"), *said("release_bundle")],
+                Tag.TENANT: [*named_values(trace, "tenant"), *said("tenant", *_TEAMS)],
+                "team_id": said(*_TEAMS),
                 Tag.CACHE_HIT: [str(hit).lower() for span in reversed(chats) if (hit := _cache_hit(span)) is not None],
                 Tag.EMBEDDING_MODEL_ID: [span.attributes.get("model") for span in embedders],
             },
@@ -146,7 +144,7 @@ def _call(span: SpanRecord, more: Mapping[str, object], tags: Mapping[str, str])
     response = read_response(_response(span) or mapping(more.get("raw_llm_response")))
     parameters = read_request(mapping(attributes.get("model_parameters")) or inputs)
     details = mapping(mapping(outputs.get("usage")).get("prompt_tokens_details"))
-    chat_usage, usage = mapping(attributes.get(_TOKEN_USAGE)), mapping(attributes.get("usage"))
+    chat_usage, usage = mapping(attributes.get(TOKEN_USAGE)), mapping(attributes.get("usage"))
     cache_read = first_count(response.cache_read_tokens, details.get("cached_tokens"))
     cache_write = first_count(response.cache_write_tokens, details.get("cache_creation_tokens"))
     whole = first_count(
@@ -165,7 +163,7 @@ def _call(span: SpanRecord, more: Mapping[str, object], tags: Mapping[str, str])
         temperature=parameters.temperature,
         max_tokens=parameters.max_tokens,
         # LiteLLM's prompt tokens are all of the prompt, in the cache or not.
-        input_tokens=None if whole is None else max(0, whole - (cache_read or 0) - (cache_write or 0)),
+        input_tokens=without_cache(whole, cache_read, cache_write),
         output_tokens=first_count(
             response.output_tokens,
             chat_usage.get("output_tokens"),
@@ -219,7 +217,6 @@ def _is_hit(value: object) -> bool | None:
 
 
 def _failure(trace: TraceRecord, chats: Sequence[SpanRecord]) -> str | None:
-    """Return why the trace's last call failed, where the proxy says that it did."""
     last = chats[-1] if chats else None
     attributes = {} if last is None else last.attributes
     metadata = mapping(attributes.get("metadata"))

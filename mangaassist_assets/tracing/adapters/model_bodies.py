@@ -64,11 +64,10 @@ def read_request(body: Mapping[str, object]) -> Request:
 
 def read_response(body: Mapping[str, object]) -> Response:
     """Return answer, stop reason and tokens of a response."""
-    result = mapping(first_of(body.get("results")))
-    choice = mapping(first_of(body.get("choices")))
-    output = mapping(first_of(body.get("outputs")))
-    generation = mapping(first_of(body.get("generations")))
-    completion = mapping(first_of(body.get("completions")))
+    result, choice, output, generation, completion = (
+        mapping(first_of(body.get(key))) for key in ("results", "choices", "outputs", "generations", "completions")
+    )
+    usage, metrics = mapping(body.get("usage")), mapping(body.get("amazon-bedrock-invocationMetrics"))
     return Response(
         answer=first_text(
             content_text(mapping(mapping(body.get("output")).get("message")).get("content")),
@@ -96,42 +95,33 @@ def read_response(body: Mapping[str, object]) -> Response:
             body.get("finish_reason"),
             mapping(completion.get("finishReason")).get("reason"),
         ),
-        **_tokens(body, result),
-    )
-
-
-def _tokens(body: Mapping[str, object], result: Mapping[str, object]) -> dict[str, int | None]:
-    usage = mapping(body.get("usage"))
-    metrics = mapping(body.get("amazon-bedrock-invocationMetrics"))
-    return {
-        "input_tokens": first_count(
+        input_tokens=first_count(
             *(usage.get(key) for key in ("inputTokens", "input_tokens", "prompt_tokens")),
             body.get("inputTextTokenCount"),
             body.get("prompt_token_count"),
             metrics.get("inputTokenCount"),
         ),
-        "output_tokens": first_count(
+        output_tokens=first_count(
             *(usage.get(key) for key in ("outputTokens", "output_tokens", "completion_tokens")),
             result.get("tokenCount"),
             body.get("totalOutputTextTokenCount"),
             body.get("generation_token_count"),
             metrics.get("outputTokenCount"),
         ),
-        "cache_read_tokens": first_count(
-            *(
-                usage.get(key)
-                for key in ("cacheReadInputTokens", "cache_read_input_tokens", "cacheReadInputTokenCount")
-            ),
+        cache_read_tokens=first_count(
+            usage.get("cacheReadInputTokens"),
+            usage.get("cache_read_input_tokens"),
+            usage.get("cacheReadInputTokenCount"),
             metrics.get("cacheReadInputTokenCount"),
         ),
-        "cache_write_tokens": first_count(
+        cache_write_tokens=first_count(
             *(
-                usage.get(key)
-                for key in ("cacheWriteInputTokens", "cache_creation_input_tokens", "cacheWriteInputTokenCount")
+                usage.get(f"cache{key}")
+                for key in ("WriteInputTokens", "_creation_input_tokens", "WriteInputTokenCount")
             ),
             metrics.get("cacheWriteInputTokenCount"),
         ),
-    }
+    )
 
 
 def _message(body: Mapping[str, object]) -> str | None:

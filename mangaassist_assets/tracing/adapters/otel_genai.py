@@ -16,6 +16,7 @@ from mangaassist_assets.tracing.adapters.building import (
     Findings,
     ModelCall,
     Stage,
+    given,
     in_contract,
     in_order,
     named_values,
@@ -65,7 +66,7 @@ def convert(trace: TraceRecord) -> Converted:
     embeddings = [span for span in spans if _operation(span) == _EMBEDDINGS]
     models = [_model(span) for span in embeddings]
     embedded = [
-        Stage(span=span, name=SpanName.EMBED_QUERY, attributes={str(Attribute.EMBEDDING_MODEL_ID): model})
+        Stage(span=span, name=SpanName.EMBED_QUERY, attributes=given({Attribute.EMBEDDING_MODEL_ID: model}))
         for span, model in zip(embeddings, models, strict=True)
         if model is not None
     ]
@@ -153,12 +154,12 @@ def _tool(span: SpanRecord) -> Stage:
     return Stage(
         span=span,
         name=SpanName.TOOL_CALL,
-        attributes={str(key): value for key, value in found.items() if value is not None},
+        attributes=given(found),
     )
 
 
 def _exchange(span: SpanRecord) -> Exchange:
-    data = [span.attributes, *_details(span)]
+    data = _data(span)
     answers = [mapping(one) for said in data for one in sequence(said.get("gen_ai.output.messages"))]
     brought = [tool_results(said.get("gen_ai.input.messages")) for said in data]
     return Exchange(
@@ -175,27 +176,28 @@ def _cost(data: Mapping[str, object]) -> float | None:
 
 
 def _message(span: SpanRecord) -> str | None:
-    found = [message_text(data.get("gen_ai.input.messages"), "user") for data in (span.attributes, *_details(span))]
-    said = [_event_text(event.attributes) for event in span.events if event.name == "gen_ai.user.message"]
+    found = [message_text(data.get("gen_ai.input.messages"), "user") for data in _data(span)]
+    said = [content_text(decoded(_event_body(one).get("content"))) for one in _events(span, "gen_ai.user.message")]
     return first_text(
         *found,
         *reversed(said),
         _numbered(span, "prompt", "user"),
-        *(_prompt(data.get("gen_ai.prompt")) for data in (span.attributes, *_events(span, "gen_ai.content.prompt"))),
+        *(
+            _plain(data.get("gen_ai.prompt"), "user")
+            for data in (span.attributes, *_events(span, "gen_ai.content.prompt"))
+        ),
     )
 
 
 def _answer(span: SpanRecord) -> str | None:
-    found = [
-        message_text(data.get("gen_ai.output.messages"), "assistant") for data in (span.attributes, *_details(span))
-    ]
-    said = [_choice_text(event.attributes) for event in span.events if event.name == "gen_ai.choice"]
+    found = [message_text(data.get("gen_ai.output.messages"), "assistant") for data in _data(span)]
+    said = [_choice_text(_event_body(one)) for one in _events(span, "gen_ai.choice")]
     return first_text(
         *found,
         *said,
         _numbered(span, "completion", "assistant"),
         *(
-            _completion(data.get("gen_ai.completion"))
+            _plain(data.get("gen_ai.completion"), "assistant")
             for data in (span.attributes, *_events(span, "gen_ai.content.completion"))
         ),
     )
@@ -205,18 +207,15 @@ def _events(span: SpanRecord, kind: str) -> list[Mapping[str, object]]:
     return [event.attributes for event in span.events if event.name == kind]
 
 
-def _details(span: SpanRecord) -> list[Mapping[str, object]]:
-    return _events(span, _DETAILS_EVENT)
+def _data(span: SpanRecord) -> list[Mapping[str, object]]:
+    return [span.attributes, *_events(span, _DETAILS_EVENT)]
 
 
-def _event_text(data: Mapping[str, object]) -> str | None:
-    """Return the text of an event of one message, whose content is a text or JSON."""
-    body = mapping(data.get("body")) or data
-    return content_text(decoded(body.get("content")))
+def _event_body(data: Mapping[str, object]) -> Mapping[str, object]:
+    return mapping(data.get("body")) or data
 
 
-def _choice_text(data: Mapping[str, object]) -> str | None:
-    body = mapping(data.get("body")) or data
+def _choice_text(body: Mapping[str, object]) -> str | None:
     message = mapping(body.get("message"))
     return first_text(
         content_text(decoded(message.get("content"))),
@@ -225,12 +224,8 @@ def _choice_text(data: Mapping[str, object]) -> str | None:
     )
 
 
-def _prompt(value: object) -> str | None:
-    return first_text(message_text(value, "user"), value if isinstance(decoded(value), str) else None)
-
-
-def _completion(value: object) -> str | None:
-    return first_text(message_text(value, "assistant"), value if isinstance(decoded(value), str) else None)
+def _plain(value: object, role: str) -> str | None:
+    return first_text(message_text(value, role), value if isinstance(decoded(value), str) else None)
 
 
 def _numbered(span: SpanRecord, side: str, role: str) -> str | None:
@@ -249,11 +244,8 @@ def _numbered(span: SpanRecord, side: str, role: str) -> str | None:
 
 
 def _stop_reason(span: SpanRecord) -> str | None:
-    choices = [mapping(data.get("body")) or data for data in _events(span, "gen_ai.choice")]
-    outputs = [
-        mapping(first_of(data.get("gen_ai.output.messages"))).get("finish_reason")
-        for data in (span.attributes, *_details(span))
-    ]
+    choices = [_event_body(one) for one in _events(span, "gen_ai.choice")]
+    outputs = [mapping(first_of(data.get("gen_ai.output.messages"))).get("finish_reason") for data in _data(span)]
     return first_name(
         first_of(span.attributes.get("gen_ai.response.finish_reasons")),
         *outputs,
@@ -263,19 +255,17 @@ def _stop_reason(span: SpanRecord) -> str | None:
 
 
 def _retrieval(span: SpanRecord) -> Stage:
-    """Return what a retrieval found; the conventions give each document an id and a score."""
     documents = [mapping(one) for one in sequence(span.attributes.get("gen_ai.retrieval.documents"))]
     identifiers = [name(one.get("id")) for one in documents]
     scores = [number(one.get("score")) for one in documents]
-    attributes: dict[str, object] = {}
+    attributes: dict[Attribute, object] = {}
     if documents and all(identifiers):
         attributes = {
-            str(Attribute.CANDIDATE_IDS): identifiers,
-            str(Attribute.DOCUMENT_IDS): identifiers,
-            str(Attribute.CANDIDATE_COUNT): len(identifiers),
+            Attribute.CANDIDATE_IDS: identifiers,
+            Attribute.DOCUMENT_IDS: identifiers,
+            Attribute.CANDIDATE_COUNT: len(identifiers),
+            Attribute.RETRIEVAL_SCORES: None if None in scores else scores,
         }
-        if all(score is not None for score in scores):
-            attributes[Attribute.RETRIEVAL_SCORES] = scores
     elif "gen_ai.retrieval.documents" in span.attributes and not documents:
-        attributes = {str(Attribute.CANDIDATE_COUNT): 0}
-    return Stage(span=span, name=SpanName.RETRIEVE_CHUNKS, attributes=attributes)
+        attributes = {Attribute.CANDIDATE_COUNT: 0}
+    return Stage(span=span, name=SpanName.RETRIEVE_CHUNKS, attributes=given(attributes))

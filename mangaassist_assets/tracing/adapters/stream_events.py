@@ -8,6 +8,7 @@ those of Titan, Nova, Llama and others are named `chunk`).
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
 
 from mangaassist_assets.tracing.adapters.model_bodies import Response, read_response
 from mangaassist_assets.tracing.adapters.tool_calls import ToolUse, tool_uses
@@ -21,16 +22,16 @@ _UNNAMED_CHUNKS = ("outputText", "generation", "completion")
 def streamed_response(events: Iterable[SpanEvent]) -> Response:
     """Return what the events of a stream add up to; an empty response where they are none of a stream."""
     texts: list[str] = []
-    said = Response()
+    said: dict[str, Any] = {}
     for event in sorted(events, key=lambda event: event.timestamp_ns):
         chunk = mapping(event.attributes.get(CHUNK_ATTRIBUTE))
         if not chunk:
             continue
         if (piece := streamed_text(chunk)) is not None:
             texts.append(piece)
-        said = _later(said, _figures(chunk))
-    answer = text("".join(texts))
-    return _with_answer(said, answer)
+        # What the later event says counts.
+        said |= _figures(chunk)
+    return Response(**said, answer=text("".join(texts)))
 
 
 def streamed_text(chunk: Mapping[str, object]) -> str | None:
@@ -86,38 +87,14 @@ def _tool_pieces(chunk: Mapping[str, object]) -> Iterator[tuple[str, dict[str, o
         yield f"{call.get('index')}", known, function.get("arguments")
 
 
-def _figures(chunk: Mapping[str, object]) -> Response:
-    """Return stop reason and tokens of one event, wherever its form has them."""
-    inner = mapping(chunk.get("message"))
-    metadata = mapping(chunk.get("metadata"))
-    delta = mapping(chunk.get("delta"))
-    parts = [read_response(one) for one in (chunk, inner, metadata, mapping(chunk.get("messageStop"))) if one]
-    return Response(
-        stop_reason=first_text(delta.get("stop_reason"), *(part.stop_reason for part in parts)),
-        input_tokens=first_count(*(part.input_tokens for part in parts)),
-        output_tokens=first_count(chunk.get("totalOutputTextTokenCount"), *(part.output_tokens for part in parts)),
-        cache_read_tokens=first_count(*(part.cache_read_tokens for part in parts)),
-        cache_write_tokens=first_count(*(part.cache_write_tokens for part in parts)),
-    )
-
-
-def _later(before: Response, after: Response) -> Response:
-    """Return both together; what the later event says counts."""
-    return Response(
-        stop_reason=first_text(after.stop_reason, before.stop_reason),
-        input_tokens=first_count(after.input_tokens, before.input_tokens),
-        output_tokens=first_count(after.output_tokens, before.output_tokens),
-        cache_read_tokens=first_count(after.cache_read_tokens, before.cache_read_tokens),
-        cache_write_tokens=first_count(after.cache_write_tokens, before.cache_write_tokens),
-    )
-
-
-def _with_answer(said: Response, answer: str | None) -> Response:
-    return Response(
-        answer=answer,
-        stop_reason=said.stop_reason,
-        input_tokens=said.input_tokens,
-        output_tokens=said.output_tokens,
-        cache_read_tokens=said.cache_read_tokens,
-        cache_write_tokens=said.cache_write_tokens,
-    )
+def _figures(chunk: Mapping[str, object]) -> dict[str, Any]:
+    inside = (mapping(chunk.get(key)) for key in ("message", "metadata", "messageStop"))
+    parts = [read_response(one) for one in (chunk, *inside) if one]
+    found = {
+        "stop_reason": first_text(mapping(chunk.get("delta")).get("stop_reason"), *(one.stop_reason for one in parts)),
+        "input_tokens": first_count(*(one.input_tokens for one in parts)),
+        "output_tokens": first_count(chunk.get("totalOutputTextTokenCount"), *(one.output_tokens for one in parts)),
+        "cache_read_tokens": first_count(*(one.cache_read_tokens for one in parts)),
+        "cache_write_tokens": first_count(*(one.cache_write_tokens for one in parts)),
+    }
+    return {key: value for key, value in found.items() if value is not None}

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from mangaassist_assets.tracing.adapters.building import Stage
+from mangaassist_assets.tracing.adapters.building import Stage, given
 from mangaassist_assets.tracing.contract.names import Attribute, SpanName
 from mangaassist_assets.tracing.contract.records import SpanRecord
 from mangaassist_assets.tracing.contract.values import content_text, decoded, first_name, first_of, mapping, sequence
@@ -87,30 +87,21 @@ def _use(use_id: object, called: object, arguments: object) -> Iterator[ToolUse]
 def tool_results(messages: object) -> dict[str, ToolResult]:
     """Return the results that the messages of a request bring, by the id of their use; the last of each counts."""
     found: dict[str, ToolResult] = {}
-    for one in sequence(messages):
-        message = mapping(one)
-        if message.get("role") == "tool" and (use_id := first_name(message.get("tool_call_id"))):
-            found[use_id] = _result(message.get("content"), failed=message.get("status") == _FAILED)
-        for key in ("content", "parts"):
-            for block in map(mapping, sequence(message.get(key))):
-                if result := mapping(block.get("toolResult")):
-                    use_id = first_name(result.get("toolUseId"))
-                    brought = _result(result.get("content"), failed=result.get("status") == _FAILED)
-                elif block.get("type") == "tool_result":
-                    use_id = first_name(block.get("tool_use_id"))
-                    brought = _result(block.get("content"), failed=block.get("is_error") is True)
-                elif block.get("type") == "tool_call_response":
-                    use_id = first_name(block.get("id"))
-                    brought = _result(block.get("response", block.get("result")), failed=False)
-                else:
-                    continue
-                if use_id is not None:
-                    found[use_id] = brought
+    for message in map(mapping, sequence(messages)):
+        brought: list[tuple[object, object, bool]] = []
+        if message.get("role") == "tool":
+            brought.append((message.get("tool_call_id"), message.get("content"), message.get("status") == _FAILED))
+        for block in (mapping(one) for key in ("content", "parts") for one in sequence(message.get(key))):
+            if result := mapping(block.get("toolResult")):
+                brought.append((result.get("toolUseId"), result.get("content"), result.get("status") == _FAILED))
+            elif block.get("type") == "tool_result":
+                brought.append((block.get("tool_use_id"), block.get("content"), block.get("is_error") is True))
+            elif block.get("type") == "tool_call_response":
+                brought.append((block.get("id"), block.get("response", block.get("result")), False))
+        for said, content, failed in brought:
+            if (use_id := first_name(said)) is not None:
+                found[use_id] = ToolResult(content=result_content(content), failed=failed)
     return found
-
-
-def _result(content: object, *, failed: bool) -> ToolResult:
-    return ToolResult(content=result_content(content), failed=failed)
 
 
 def result_content(content: object) -> object:
@@ -147,22 +138,22 @@ def _stage(exchange: Exchange, number: int, use: ToolUse, later: Sequence[Exchan
     asked = exchange.span
     brought = next((one for one in later if use.use_id is not None and use.use_id in one.results), None)
     result = None if brought is None else brought.results[use.use_id or ""]
-    said: dict[Attribute, object] = {Attribute.TOOL_NAME: use.name}
-    if use.use_id is not None:
-        said[Attribute.TOOL_CALL_ID] = use.use_id
-    if use.arguments is not None:
-        said[Attribute.TOOL_ARGUMENTS] = use.arguments
-    if result is not None:
-        said[Attribute.TOOL_RESULT] = "" if result.content is None else result.content
+    content = None if result is None else result.content
+    said = {
+        Attribute.TOOL_NAME: use.name,
+        Attribute.TOOL_CALL_ID: use.use_id,
+        Attribute.TOOL_ARGUMENTS: use.arguments,
+        Attribute.TOOL_RESULT: "" if content is None and result is not None else content,
+    }
     failed = result is not None and result.failed
     return Stage(
         span=asked,
         name=SpanName.TOOL_CALL,
-        attributes={str(key): value for key, value in said.items()},
+        attributes=given(said),
         key=str(number),
         times=(asked.end_ns, asked.end_ns if brought is None else max(asked.end_ns, brought.span.start_ns)),
         failed=failed,
-        why_failed=_why(result.content) if failed and result is not None else "",
+        why_failed=_why(content) if failed else "",
     )
 
 

@@ -51,7 +51,6 @@ def mlflow_trace_id(text: str) -> str:
 
 
 def _digits(text: str, *, base64_too: bool = True) -> str | None:
-    """Return the 32 digits of a trace id, None where the text is in no known form."""
     for pattern in (_HEX, _UUID, _XRAY, _TRACEPARENT):
         if match := pattern.fullmatch(text):
             return "".join(match.groups())

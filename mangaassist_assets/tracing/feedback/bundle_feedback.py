@@ -62,15 +62,8 @@ def ingest_feedback(
 ) -> BundleFeedback:
     """Ingest what is new of all bundles, join what waits for its trace, and return the events of one bundle.
 
-    Args:
-        source: The stream, or what is delivered of it.
-        ingestion: Where events come to rest.
-        finders: See `join_waiting`.
-        release_bundle: The bundle to return.
-        erased_users: Returns the keys of users who were erased so far; asked before the reading and after it, since a
-            user may be erased while events are being ingested.
-        pseudonym_key: See `ingest_new`.
-        now: The time, for what has waited too long.
+    `erased_users` returns the keys of users who were erased so far; it is asked before the reading and after it, since
+    a user may be erased while events are being ingested. See `join_waiting` and `ingest_new` for the rest.
     """
     erased = frozenset(erased_users())
     ingested = ingest_new(source, ingestion, erased=erased, pseudonym_key=pseudonym_key)

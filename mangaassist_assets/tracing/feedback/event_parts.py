@@ -1,13 +1,28 @@
-"""Looking up the parts of a feedback event, whatever its names, spellings and envelopes are."""
+"""Reading the parts of a feedback event, whatever its names, spellings, envelopes and forms of a time are."""
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
+from typing import Literal
 
 from mangaassist_assets.tracing.contract.feedback_fields import FeedbackFields, FieldError, thumb_word, word_of
 from mangaassist_assets.tracing.contract.turns import Feedback
 
+TimeSource = Literal["event", "clipped", "arrival", "unreadable"]
+"""`clipped`: the event names a time after it arrived; `arrival`: it names none; `unreadable`: what it names is none."""
+
+SKEW = timedelta(seconds=5)
+"""So far clocks of a publisher and of the stream may differ; the stream of a stand-in cuts its times to seconds."""
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+# A chatbot with thumbs is younger than this: what lies before is a default value or another unit.
+_FIRST = datetime(2000, 1, 1, tzinfo=UTC)
+_NUMBER = re.compile(r"[+-]?\d{1,20}(?:\.\d{1,12})?")
+# Seconds, milliseconds, microseconds and nanoseconds of today are a thousand times each other: the size gives the unit.
+_UNITS = ((1e11, 1.0), (1e14, 1e3), (1e17, 1e6), (1e20, 1e9))
 _SEPARATORS = re.compile(r"[\s_.\-]+")
 _NOTHING = frozenset({"", "null", "none", "undefined", "nil"})
 _DEPTH = 3
@@ -79,7 +94,6 @@ class _Level:
 
 
 def _levels(content: Mapping[str, object], envelopes: Sequence[str], depth: int) -> Iterator[Mapping[str, object]]:
-    """Yield an object and the objects in its envelopes, the outer ones first."""
     yield content
     if depth == 0:
         return
@@ -106,3 +120,53 @@ def _is_nothing(value: object) -> bool:
 def _folded(name: str) -> str:
     """Return a name without its spelling: `traceId`, `Trace-ID` and `trace_id` are one."""
     return _SEPARATORS.sub("", name).lower()
+
+
+def event_time(values: list[object], arrived: datetime) -> tuple[datetime, TimeSource]:
+    """Return the time of an event (UTC), but not later than it arrived, and where it is from.
+
+    `values` stand under the names of a time, in the order of preference; `arrived` is when the stream took the event.
+    """
+    moments = [moment for value in values if (moment := _moment(value)) is not None]
+    if not moments:
+        return arrived.astimezone(UTC), "unreadable" if values else "arrival"
+    # A clock that runs ahead must not let a thumb beat those that come later.
+    return (moments[0], "event") if moments[0] <= arrived + SKEW else (arrived.astimezone(UTC), "clipped")
+
+
+def iso(moment: datetime) -> str:
+    """Return a time as ISO 8601 in UTC with milliseconds."""
+    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _moment(value: object) -> datetime | None:
+    found = None
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        found = _of_number(value)
+    elif isinstance(value, str):
+        found = _of_number(float(value)) if _NUMBER.fullmatch(value.strip()) else _of_text(value.strip())
+    return found if found is not None and found >= _FIRST else None
+
+
+def _of_number(value: float) -> datetime | None:
+    if not math.isfinite(value):
+        return None
+    for limit, unit in _UNITS:
+        if abs(value) < limit:
+            return _EPOCH + timedelta(milliseconds=round(value / unit * 1_000))
+    return None
+
+
+def _of_text(text: str) -> datetime | None:
+    try:
+        found = datetime.fromisoformat(text)
+    except ValueError:
+        try:
+            found = parsedate_to_datetime(text)
+        except (ValueError, TypeError, IndexError):
+            return None
+    try:
+        # A time without a zone is taken for UTC, which AWS services write, and not for this machine's.
+        return found.astimezone(UTC) if found.tzinfo else found.replace(tzinfo=UTC)
+    except (OverflowError, ValueError):
+        return None

@@ -1,31 +1,32 @@
 """The feedback event: what a thumb looks like on the stream, in whatever shape, and what of the stream is none.
 
 An event says at least a thumb and a trace or response. What it leaves out comes from the trace (bundle, session, user:
-`feedback_joining`), from the stream (its time) and from its own content (its identity).
+`joining`), from the stream (its time) and from its own content (its identity).
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
 from mangaassist_assets.core.bundles import InvalidBundleError, validate_bundle
-from mangaassist_assets.privacy import is_pseudonym
+from mangaassist_assets.privacy import is_personal_id, is_pseudonym, pseudonym, user_key
 from mangaassist_assets.tracing.contract.feedback_fields import FieldError, feedback_fields
 from mangaassist_assets.tracing.contract.trace_ids import TraceIdError, mlflow_trace_id
 from mangaassist_assets.tracing.contract.turns import Feedback
-from mangaassist_assets.tracing.feedback.event_parts import EventParts
-from mangaassist_assets.tracing.feedback.times import TimeSource, event_time, iso
+from mangaassist_assets.tracing.feedback.event_parts import EventParts, TimeSource, event_time, iso
 
 SCHEMA = 1
 CONTENT_ID = "c-"
 CONTENT_DIGITS = 32
 """An event without an id of its own has one that begins with `c-` and ends with so many digits of what it says."""
 _MAXIMUM_IDENTIFIER = 256
+_PLAIN_ID = re.compile(r"[0-9A-Za-z._:/=+#-]+")
 
 
 class FeedbackRejectedError(ValueError):
@@ -67,7 +68,7 @@ class FeedbackEvent:
     """What one record of the stream says; None is what it does not say.
 
     `trace_id` is in MLflow's form. One of `trace_id` and `response_id` is there. `session_id` and `user` are as the
-    publisher wrote them, so neither may be stored or shown before `feedback_ingestion` has looked at them.
+    publisher wrote them, so neither may be stored or shown before `StoredIds` has made them fit for it.
     """
 
     event_id: str
@@ -89,21 +90,6 @@ class FeedbackEvent:
     def user_key(self) -> str | None:
         """The user, if the publisher already wrote a pseudonym."""
         return self.user if is_pseudonym(self.user) else None
-
-    @staticmethod
-    def of(record: FeedbackRecord) -> FeedbackEvent:
-        """Return the event that a whole record is on the stream."""
-        return FeedbackEvent(
-            event_id=record.event_id,
-            trace_id=record.trace_id,
-            response_id=None,
-            feedback=record.feedback,
-            timestamp=record.timestamp,
-            time_from="event",
-            release_bundle=record.release_bundle,
-            session_id=record.session_id,
-            user=record.user_key,
-        )
 
 
 def feedback_record(
@@ -182,7 +168,8 @@ def _event(parts: EventParts, arrived: datetime, place: str) -> FeedbackEvent:
         own_time = repr(times[0]) if time_from in ("event", "clipped") else None
         # Without a time of its own, the same thumb pressed again after another one is distinct by its arrival.
         arrival = "" if time_from == "event" else f"{milliseconds(timestamp):013d}-{place}-"
-        event_id = f"{CONTENT_ID}{arrival}{_content_digits([trace_id, response_id, thumb, own_time])}"
+        said = json.dumps([trace_id, response_id, thumb, own_time]).encode()
+        event_id = f"{CONTENT_ID}{arrival}{hashlib.sha256(said).hexdigest()[:CONTENT_DIGITS]}"
     return FeedbackEvent(
         event_id=event_id,
         trace_id=trace_id,
@@ -194,6 +181,53 @@ def _event(parts: EventParts, arrived: datetime, place: str) -> FeedbackEvent:
         session_id=_part(parts, "session_id"),
         user=_part(parts, "user"),
     )
+
+
+@dataclass(frozen=True, slots=True)
+class StoredIds:
+    """Makes ids fit to be kept, with the installation's secret; without it, those of people are left out."""
+
+    key: bytes | None
+
+    def row(self, event: FeedbackEvent) -> dict[str, Any]:
+        """Return an event as a row to ingest, in the columns of events and the response's id."""
+        return {
+            "event_id": self._event(event.event_id),
+            "trace_id": event.trace_id,
+            "response_id": None if event.response_id is None else self._response(event.response_id),
+            "session_id": self.session(event.session_id, user=event.user),
+            "user_key": self.user(event.user),
+            "release_bundle": event.release_bundle,
+            "feedback": event.feedback,
+            "timestamp": event.timestamp,
+        }
+
+    def user(self, user: str | None) -> str | None:
+        """Return the pseudonym of a user."""
+        return user_key(user, self.key)
+
+    def session(self, session_id: str | None, *, user: str | None) -> str | None:
+        """Return a session's id; that of a person, such as an e-mail address or the user's own, as a pseudonym."""
+        if session_id is None:
+            return None
+        if session_id != user and not is_personal_id(session_id):
+            return session_id
+        return None if self.key is None else pseudonym(session_id, self.key, prefix="s")
+
+    def _event(self, event_id: str) -> str:
+        # An id made of content is long and numeric: chance may write a telephone number in it.
+        own = event_id.startswith(CONTENT_ID) or not is_personal_id(event_id)
+        return event_id if own else self._hashed(event_id, "e")
+
+    def _response(self, response_id: str) -> str:
+        # A response is looked for by this id: only what is clearly no id of a program may be changed.
+        return response_id if _PLAIN_ID.fullmatch(response_id) else self._hashed(response_id, "r")
+
+    def _hashed(self, value: str, prefix: str) -> str:
+        if self.key is None:
+            # Events have to be distinct, and responses found again, also without the secret.
+            return f"{prefix}-{hashlib.sha256(value.encode('utf-8', 'surrogatepass')).hexdigest()[:20]}"
+        return pseudonym(value, self.key, prefix=prefix)
 
 
 def latest_feedback(events: Iterable[FeedbackRecord]) -> dict[str, Feedback]:
@@ -209,10 +243,6 @@ def latest_feedback(events: Iterable[FeedbackRecord]) -> dict[str, Feedback]:
 def milliseconds(timestamp: str) -> int:
     """Return an ISO 8601 time in milliseconds since the epoch (UTC)."""
     return round(datetime.fromisoformat(timestamp).timestamp() * 1000)
-
-
-def _content_digits(said: list[str | None]) -> str:
-    return hashlib.sha256(json.dumps(said).encode()).hexdigest()[:CONTENT_DIGITS]
 
 
 def _trace_id(parts: EventParts) -> str | None:

@@ -5,7 +5,7 @@ again from the last whole commit. The table of a bundle depends on nothing but t
 ingested: not on repeats, order, batches, or the shards that they came through.
 
 An event that does not say its trace, bundle or session waits in a partition of its own until the trace names them
-(`feedback_joining`). What is ingested holds no id of a person: `feedback_identity` has seen to it.
+(`joining`). What is ingested holds no id of a person: `StoredIds` has seen to it.
 """
 
 from __future__ import annotations
@@ -14,39 +14,28 @@ import hashlib
 import io
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
-from mangaassist_assets.core.codecs import to_parquet
+from mangaassist_assets.core.codecs import check_schema, to_parquet
 from mangaassist_assets.core.ingestion_tables import Checkpoint, IngestionConflictError, IngestionTable, storage_options
-from mangaassist_assets.tracing.feedback.events import CONTENT_DIGITS, CONTENT_ID, FeedbackRecord
-from mangaassist_assets.tracing.feedback.identity import StoredIds
+from mangaassist_assets.tracing.feedback.events import CONTENT_DIGITS, CONTENT_ID, FeedbackRecord, StoredIds
 from mangaassist_assets.tracing.feedback.sources import FeedbackSource, RejectedRecord
-from mangaassist_assets.tracing.ingestion.turn_frames import SnapshotSchemaError
 
-_EVENT_COLUMNS: dict[str, pl.DataType | type[pl.DataType]] = {
-    "event_id": pl.String,
-    "trace_id": pl.String,
-    "session_id": pl.String,
-    "user_key": pl.String,
-    "release_bundle": pl.String,
-    "feedback": pl.String,
-    "timestamp": pl.String,
-}
-EVENT_SCHEMA = pl.Schema(_EVENT_COLUMNS)
+if TYPE_CHECKING:
+    from mangaassist_assets.core.snapshots import SnapshotStore
+
+EVENTS_FILE = "events.parquet"
+EVENT_SCHEMA = pl.Schema(dict.fromkeys((one.name for one in fields(FeedbackRecord)), pl.String))
 INGESTION_SCHEMA = pl.Schema(
     {
-        **_EVENT_COLUMNS,
-        "place": pl.String,
+        **dict.fromkeys((*EVENT_SCHEMA, "place", "reason", "response_id", "stated_bundle"), pl.String),
         "size": pl.Int64,
-        "reason": pl.String,
-        "response_id": pl.String,
-        "stated_bundle": pl.String,
     }
 )
-WAITING_COLUMNS = (*(name for name in _EVENT_COLUMNS if name != "release_bundle"), "response_id", "stated_bundle")
+WAITING_COLUMNS = (*(name for name in EVENT_SCHEMA if name != "release_bundle"), "response_id", "stated_bundle")
 _WAITING_SCHEMA = pl.Schema(dict.fromkeys(WAITING_COLUMNS, pl.String))
 _JOINED = ("trace_id", "release_bundle", "session_id")
 
@@ -109,14 +98,13 @@ def events_from_parquet(content: bytes) -> tuple[FeedbackRecord, ...]:
     Raises:
         SnapshotSchemaError: the table has other columns or types.
     """
-    frame = pl.read_parquet(io.BytesIO(content))
-    if frame.schema != EVENT_SCHEMA:
-        wrong = sorted(set(frame.schema.items()) ^ set(EVENT_SCHEMA.items()), key=str)
-        raise SnapshotSchemaError(
-            f"the frame holds no feedback events, these columns differ: {[name for name, _ in wrong]}; "
-            "materialize feedback_events again with this version"
-        )
+    frame = check_schema(pl.read_parquet(io.BytesIO(content)), EVENT_SCHEMA, "feedback_events")
     return FeedbackTable(frame=frame, duplicates=0, conflicts=0).events
+
+
+def read_feedback(store: SnapshotStore, release_bundle: str) -> tuple[FeedbackRecord, ...]:
+    """Return the stored feedback events of a bundle, oldest first."""
+    return events_from_parquet(store.read(store.latest("feedback_events", partition=release_bundle), EVENTS_FILE))
 
 
 class FeedbackIngestion:
@@ -150,17 +138,9 @@ class FeedbackIngestion:
     ) -> bool:
         """Store what was read, with the position after it, in one commit.
 
-        Args:
-            events: Events as `FeedbackRecord.to_dict` or `StoredIds.row` gives them; one that lacks its trace, bundle
-                or session waits.
-            rejects: Records that were none.
-            cursor: The position after all of them.
-            gaps: Places where records were lost.
-            erased: Keys of users whose events are not kept: only a hash of the event's id is.
-            after: The checkpoint that was read from; None takes the newest.
-
-        Returns:
-            Whether there was anything to commit.
+        Events are as `FeedbackRecord.to_dict` or `StoredIds.row` gives them; one that lacks its trace, bundle or
+        session waits, and of one of an erased user only a hash of its id is kept. `after` is the checkpoint that was
+        read from, by default the newest. Returns whether there was anything to commit.
 
         Raises:
             IngestionConflictError: Somebody ingested records since `after`; nothing was written.
@@ -175,12 +155,7 @@ class FeedbackIngestion:
         return True
 
     def table(self, release_bundle: str, *, erased: Collection[str] = ()) -> FeedbackTable:
-        """Return the distinct events of one bundle; what other bundles hold is not read.
-
-        Args:
-            release_bundle: The bundle.
-            erased: Keys of users whose events are left out, whatever is still at rest.
-        """
+        """Return the distinct events of one bundle, without those of `erased` users; no other bundle is read."""
         ingested = self._table.rows(release_bundle).select(EVENT_SCHEMA.names()).collect()
         if erased:
             ingested = ingested.filter(~pl.col("user_key").is_in(sorted(erased)).fill_null(value=False))
@@ -206,10 +181,7 @@ class FeedbackIngestion:
 
         A process that is killed in between leaves some in both places: moved again, they fall away as repeats.
 
-        Args:
-            waited: Events as `waiting` gave them.
-            joined: The same events with their trace and bundle.
-            erased: Keys of users whose events are not kept.
+        `waited` are events as `waiting` gave them, `joined` the same with their trace and bundle.
 
         Raises:
             IngestionConflictError: Others ingested records meanwhile; run again.
@@ -271,19 +243,16 @@ def ingest_new(
     pseudonym_key: bytes | None = None,
     limit: int = _LIMIT,
 ) -> FeedbackCounts:
-    """Ingest everything new of a source, batch by batch.
+    """Ingest everything new of a source, in batches and commits of `limit` records.
 
-    Args:
-        source: The stream, or what is delivered of it.
-        ingestion: Where to.
-        erased: Keys of users whose events are dropped.
-        pseudonym_key: The installation's secret, which makes pseudonyms of people's ids; without it they are dropped.
-        limit: Records of one batch, and of one commit.
+    Events of `erased` users are dropped. `pseudonym_key` is the installation's secret, which makes pseudonyms of
+    people's ids; without it they are dropped.
 
     Raises:
         IngestionConflictError: Others ingested records of the same source again and again meanwhile.
     """
-    total = FeedbackCounts()
+    counts: Counter[str] = Counter()
+    gaps: tuple[RejectedRecord, ...] = ()
     conflicts = 0
     ids = StoredIds(pseudonym_key)
     while True:
@@ -292,12 +261,7 @@ def ingest_new(
         rows = [ids.row(event) for event in batch.events]
         try:
             committed = ingestion.append(
-                events=rows,
-                rejects=batch.rejects,
-                gaps=batch.gaps,
-                cursor=batch.cursor,
-                erased=erased,
-                after=start,
+                events=rows, rejects=batch.rejects, gaps=batch.gaps, cursor=batch.cursor, erased=erased, after=start
             )
         except IngestionConflictError:
             # The other one ingested these records: going on from its checkpoint is all that is left to do.
@@ -309,16 +273,11 @@ def ingest_new(
             ingestion.compact()
         dropped = sum(1 for row in rows if row["user_key"] in erased)
         times = Counter(event.time_from for event in batch.events)
-        total = FeedbackCounts(
-            events=total.events + len(batch.events) - dropped,
-            rejects=total.rejects + len(batch.rejects),
-            erased=total.erased + dropped,
-            clipped=total.clipped + times["clipped"],
-            unreadable_times=total.unreadable_times + times["unreadable"],
-            gaps=total.gaps + batch.gaps,
-        )
+        counts.update(events=len(rows) - dropped, rejects=len(batch.rejects), erased=dropped)
+        counts.update(clipped=times["clipped"], unreadable_times=times["unreadable"])
+        gaps += batch.gaps
         if batch.size < limit:
-            return total
+            return FeedbackCounts(**counts, gaps=gaps)
 
 
 def _without_echoes(events: pl.DataFrame) -> pl.DataFrame:
@@ -329,19 +288,8 @@ def _without_echoes(events: pl.DataFrame) -> pl.DataFrame:
 
 
 def _ingested_row(event: Mapping[str, Any], gone: frozenset[str]) -> dict[str, Any]:
-    if event.get("user_key") in gone:
-        return _erased_row(event)
-    return {name: event.get(name) for name in INGESTION_SCHEMA}
-
-
-def _new_row(event: Mapping[str, Any], gone: frozenset[str]) -> dict[str, Any]:
-    row = _ingested_row(event, gone)
-    if row["release_bundle"] == _ERASED or all(row[name] is not None for name in _JOINED):
-        return row
-    return {**row, "release_bundle": _WAITING, "stated_bundle": row["release_bundle"]}
-
-
-def _erased_row(event: Mapping[str, Any]) -> dict[str, Any]:
+    if event.get("user_key") not in gone:
+        return {name: event.get(name) for name in INGESTION_SCHEMA}
     hashed = hashlib.sha256(str(event["event_id"]).encode("utf-8", "surrogatepass")).hexdigest()[:32]
     return {
         **dict.fromkeys(INGESTION_SCHEMA),
@@ -349,6 +297,13 @@ def _erased_row(event: Mapping[str, Any]) -> dict[str, Any]:
         "place": hashed,
         "reason": "the user was erased",
     }
+
+
+def _new_row(event: Mapping[str, Any], gone: frozenset[str]) -> dict[str, Any]:
+    row = _ingested_row(event, gone)
+    if row["release_bundle"] == _ERASED or all(row[name] is not None for name in _JOINED):
+        return row
+    return {**row, "release_bundle": _WAITING, "stated_bundle": row["release_bundle"]}
 
 
 def _reject_row(reject: RejectedRecord, partition: str) -> dict[str, Any]:

@@ -11,9 +11,11 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Protocol
 
-from mangaassist_assets.core.ingestion_tables import IngestionConflictError
+import polars as pl
+
+from mangaassist_assets.core.ingestion_tables import PARTITION, IngestionConflictError, IngestionTable
 from mangaassist_assets.privacy import is_pseudonym
-from mangaassist_assets.tracing.feedback.identity import StoredIds
+from mangaassist_assets.tracing.feedback.events import StoredIds
 from mangaassist_assets.tracing.feedback.ingestion import FeedbackIngestion
 
 OVERDUE = timedelta(days=7)
@@ -41,6 +43,45 @@ class TraceFinder(Protocol):
         """Return the traces that gave these responses, by the responses' ids; one that two traces claim is left out."""
 
 
+class IngestedFacts:
+    """Looks traces up in the ingestion table of traces: also bundles and sessions that stand in no tag of MLflow."""
+
+    def __init__(self, table: IngestionTable) -> None:
+        self._table = table
+
+    def by_trace_id(self, trace_ids: Sequence[str]) -> Mapping[str, TraceFacts]:
+        """Return those of the traces that are ingested as turns, by their ids."""
+        return {row["trace_id"]: _facts(row) for row in self._newest("trace_id", trace_ids)}
+
+    def by_response_id(self, response_ids: Sequence[str]) -> Mapping[str, TraceFacts]:
+        """Return the turns that gave these responses; a response that two turns claim is nobody's."""
+        found: dict[str, list[TraceFacts]] = {}
+        for row in self._newest("response_id", response_ids):
+            found.setdefault(row["response_id"], []).append(_facts(row))
+        return {response_id: facts[0] for response_id, facts in found.items() if len(facts) == 1}
+
+    def _newest(self, column: str, values: Sequence[str]) -> list[dict[str, Any]]:
+        if not values:
+            return []
+        rows = self._table.rows().select(
+            "trace_id", PARTITION, "session_id", "user_key", "sequence", "kind", "response_id"
+        )
+        asked = pl.col(column).is_in(list(values))
+        # The row that says a trace is gone names no response: all rows of the traces are looked at.
+        found = rows.join(rows.filter(asked).select("trace_id").unique(), on="trace_id", how="semi").collect()
+        newest = pl.col("sequence") == pl.col("sequence").max().over("trace_id")
+        return found.filter(newest).filter(asked, pl.col("kind") == "turn").to_dicts()
+
+
+def _facts(row: Mapping[str, Any]) -> TraceFacts:
+    return TraceFacts(
+        trace_id=row["trace_id"],
+        release_bundle=row[PARTITION],
+        session_id=row["session_id"],
+        user=row["user_key"],
+    )
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Joined:
     """What one joining did. `overdue` of those that still wait have waited for longer than OVERDUE."""
@@ -62,12 +103,7 @@ def join_waiting(
 ) -> Joined:
     """Give every event that waits what its trace says, and move it into its bundle.
 
-    Args:
-        ingestion: Where events wait.
-        finders: Where traces are looked up; a later one is asked for what the earlier ones do not know.
-        pseudonym_key: See `ingest_new`.
-        now: The time, for what is overdue.
-        erased: Keys of users whose events are dropped.
+    A later one of the `finders` is asked for what the earlier ones do not know. Events of `erased` users are dropped.
 
     Raises:
         IngestionConflictError: Others ingested records again and again meanwhile; nothing is lost, run again.
@@ -119,7 +155,6 @@ def _distinct(waiting: Sequence[Mapping[str, Any]], numbers: Sequence[int], name
 
 
 def _joined(event: Mapping[str, Any], facts: TraceFacts, ids: StoredIds) -> dict[str, Any]:
-    """Return the event with what it lacked; what it says itself stays."""
     user = event["user_key"] or ids.user(facts.user)
     return {
         **event,

@@ -16,25 +16,16 @@ from typing import Literal, Protocol, cast
 
 import polars as pl
 
-from mangaassist_assets.core.codecs import to_parquet
+from mangaassist_assets.core.codecs import check_schema, to_parquet
 from mangaassist_assets.core.figures import Figures
 from mangaassist_assets.tracing.contract.turns import Feedback
 from mangaassist_assets.tracing.feedback.events import FeedbackRecord, latest_feedback
-from mangaassist_assets.tracing.ingestion.turn_frames import SnapshotSchemaError
 
 RecordingState = Literal["recorded", "pending", "other_bundle", "refused"]
 """`pending`: the trace is not there or not finished; `other_bundle`: it belongs to another bundle than the event says;
 `refused`: the tracking server does not take the event."""
 
-STATE_SCHEMA = pl.Schema(
-    {
-        "event_id": pl.String,
-        "trace_id": pl.String,
-        "timestamp": pl.String,
-        "feedback": pl.String,
-        "state": pl.String,
-    }
-)
+STATE_SCHEMA = pl.Schema(dict.fromkeys(("event_id", "trace_id", "timestamp", "feedback", "state"), pl.String))
 _TRACES_PER_LOOK = 100
 
 
@@ -125,12 +116,8 @@ def recorded_before(content: bytes) -> frozenset[tuple[str, str, str, str]]:
     Raises:
         SnapshotSchemaError: the bytes are another table.
     """
-    frame = pl.read_parquet(io.BytesIO(content))
-    if frame.schema != STATE_SCHEMA:
-        raise SnapshotSchemaError(
-            f"the stored recording of feedback has columns {frame.columns}, not {STATE_SCHEMA.names()}: delete the "
-            "snapshot recorded_feedback and materialize it again"
-        )
+    first = "delete the snapshot recorded_feedback, then "
+    frame = check_schema(pl.read_parquet(io.BytesIO(content)), STATE_SCHEMA, "recorded_feedback", first=first)
     kept = frame.filter(pl.col("state") == "recorded").select("event_id", "trace_id", "timestamp", "feedback")
     return frozenset(cast("Iterable[tuple[str, str, str, str]]", kept.iter_rows()))
 
@@ -142,13 +129,10 @@ def record_events(
     remembered: frozenset[tuple[str, str, str, str]] = frozenset(),
     threads: int = 4,
 ) -> Recording:
-    """Bring every event onto its trace.
+    """Record every event on its trace.
 
-    Args:
-        events: All distinct events of one bundle; the newest of a trace decides its tag.
-        recorder: The tracking server.
-        remembered: What `recorded_before` gave; traces with no other event are not looked at.
-        threads: Traces that are written at the same time.
+    `events` are all distinct ones of a bundle: the newest of a trace decides its tag. Traces of which all events are
+    `remembered`, by `recorded_before`, are not looked at. `threads` traces are written at the same time.
     """
     by_trace: dict[str, list[FeedbackRecord]] = defaultdict(list)
     for event in events:

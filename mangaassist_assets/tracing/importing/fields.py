@@ -133,6 +133,11 @@ def _time(value: object, where: str, latest: int) -> int:
     return value
 
 
+def json_object(value: object, where: str) -> dict[str, object]:
+    """Return an object that can be stored."""
+    return {storable(str(key)): json_value(item, where, 1) for key, item in obj(value, where).items()}
+
+
 def json_value(value: object, where: str, depth: int = 0) -> object:
     """Return a JSON value that can be stored: texts storable, numbers finite and of 64 bits, not too deep."""
     if depth > MAXIMUM_DEPTH:

@@ -1,4 +1,9 @@
-"""The import itself: from spooled traces to a store, in batches, counted, and read back at the end."""
+"""The import itself: from spooled traces to a store, in batches, counted, and read back at the end.
+
+What the store has of a trace is kept, what it lacks is added. A trace that was written completely carries the digest of
+what was written as a tag, set last; so a repeated import sees at once what is there, and one that was killed knows what
+is not.
+"""
 
 from __future__ import annotations
 
@@ -6,9 +11,11 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
-from typing import Protocol, TypeVar
+from typing import Protocol
 
+from mangaassist_assets.core.errors import OperatorError
 from mangaassist_assets.tracing.contract.names import Tag
+from mangaassist_assets.tracing.contract.records import TraceState
 from mangaassist_assets.tracing.importing.imported_trace import (
     DIGEST_TAG,
     ImportedAssessment,
@@ -18,10 +25,7 @@ from mangaassist_assets.tracing.importing.imported_trace import (
     digest_of,
 )
 from mangaassist_assets.tracing.importing.parsing import ImportReject
-from mangaassist_assets.tracing.importing.planning import StoredTrace, WritingPlan, is_complete, plan
 from mangaassist_assets.tracing.importing.spool import Spool, SpooledTrace
-
-T = TypeVar("T")
 
 BATCH_TRACES = 64
 BATCH_SPANS = 1_000
@@ -33,7 +37,7 @@ class RefusedTraceError(Exception):
     """A store refuses a trace for what it is; the message holds nothing of it."""
 
 
-class ImportIncompleteError(RuntimeError):
+class ImportIncompleteError(OperatorError, RuntimeError):
     """Traces that were written cannot be read back."""
 
 
@@ -44,6 +48,21 @@ class SpansToWrite:
     trace_id: str
     spans: Sequence[ImportedSpan]
     tags: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredTrace:
+    """What a store has of a trace. `settled`: its state and times were written as such, not derived."""
+
+    trace_id: str
+    here: bool
+    state: TraceState
+    timestamp_ms: int
+    duration_ms: int | None
+    settled: bool
+    tags: Mapping[str, str] = field(default_factory=dict)
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    assessment_ids: frozenset[str] = frozenset()
 
 
 class TraceStore(Protocol):
@@ -139,13 +158,13 @@ def _batches(found: Iterator[SpooledTrace | ImportReject], counts: ImportCounts)
 
 def _write_batch(batch: Sequence[SpooledTrace], spooled: Spool, store: TraceStore, counts: ImportCounts) -> None:
     stored = store.stored([one.trace.trace_id for one in batch])
-    plans: list[tuple[SpooledTrace, WritingPlan]] = []
+    plans: list[tuple[SpooledTrace, _WritingPlan]] = []
     for one in batch:
         there = stored.get(one.trace.trace_id)
-        lacks = there is not None and there.here and not is_complete(there, digest_of(one.trace))
-        spans = store.stored_spans(one.trace.trace_id) if lacks else None
+        lacks = there is not None and there.here and not _is_complete(there, digest_of(one.trace))
+        spans = store.stored_spans(one.trace.trace_id) if lacks else {}
         try:
-            decided = plan(one.trace, there, spans)
+            decided = _plan(one.trace, there, spans)
         except UnreadableTraceError as reason:
             counts.reject(ImportReject(line_number=one.line_number, reason=str(reason)))
             continue
@@ -177,8 +196,8 @@ def _count(trace: ImportedTrace, counts: ImportCounts) -> None:
 
 
 def _with_spans_written(
-    plans: Sequence[tuple[SpooledTrace, WritingPlan]], store: TraceStore, counts: ImportCounts
-) -> list[tuple[SpooledTrace, WritingPlan]]:
+    plans: Sequence[tuple[SpooledTrace, _WritingPlan]], store: TraceStore, counts: ImportCounts
+) -> list[tuple[SpooledTrace, _WritingPlan]]:
     """Write the spans of all plans at once; one trace that is refused takes no other with it."""
     writing = [
         SpansToWrite(
@@ -204,7 +223,7 @@ def _with_spans_written(
     return list(plans)
 
 
-def _write_rest(decided: WritingPlan, store: TraceStore) -> None:
+def _write_rest(decided: _WritingPlan, store: TraceStore) -> None:
     """Write what is not spans; the digest comes last, so that it vouches for the rest."""
     trace = decided.trace
     if decided.needs_spans_only:
@@ -218,18 +237,19 @@ def _write_rest(decided: WritingPlan, store: TraceStore) -> None:
     store.set_tag(trace.trace_id, DIGEST_TAG, decided.digest)
 
 
-def _with_digest(decided: WritingPlan) -> dict[str, str]:
+def _with_digest(decided: _WritingPlan) -> dict[str, str]:
     return {**decided.trace.tags, DIGEST_TAG: decided.digest}
 
 
 def _read_back(spooled: Spool, store: TraceStore) -> None:
     missing = 0
     example = ""
-    for expected in _chunks(spooled.expected(), _READ_BACK):
+    written = spooled.expected()
+    while expected := list(islice(written, _READ_BACK)):
         stored = store.stored([trace_id for trace_id, _ in expected])
         for trace_id, digest in expected:
             there = stored.get(trace_id)
-            if there is None or not is_complete(there, digest):
+            if there is None or not _is_complete(there, digest):
                 missing += 1
                 example = example or trace_id
     if missing:
@@ -239,6 +259,75 @@ def _read_back(spooled: Spool, store: TraceStore) -> None:
         )
 
 
-def _chunks(values: Iterator[T], size: int) -> Iterator[list[T]]:
-    while chunk := list(islice(values, size)):
-        yield chunk
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _WritingPlan:
+    """What to write of a trace. `trace` holds only what is lacking; `digest` is set as a tag after the rest.
+
+    `overriding` are assessments that replace another one and have to be written after it. `superseded` counts those
+    that were replaced by one that the file does not hold: they cannot be written without coming back to life.
+    """
+
+    trace: ImportedTrace
+    digest: str
+    is_new: bool
+    nothing_to_do: bool = False
+    overriding: tuple[ImportedAssessment, ...] = ()
+    superseded: int = 0
+
+    @property
+    def needs_spans_only(self) -> bool:
+        """Whether the spans say all of the trace: it came as spans, is finished, and nothing of it is there yet."""
+        trace = self.trace
+        return (
+            self.is_new
+            and not trace.complete
+            and trace.state != "IN_PROGRESS"
+            and any(span.parent_id is None for span in trace.spans)
+        )
+
+
+def _plan(trace: ImportedTrace, stored: StoredTrace | None, stored_spans: Mapping[str, bool]) -> _WritingPlan:
+    """Return what the store lacks of a trace; `stored_spans` has for each span in the store whether it has ended."""
+    digest = digest_of(trace)
+    if stored is None:
+        return _with_assessments(trace, frozenset(), digest, is_new=True)
+    if not stored.here:
+        raise UnreadableTraceError("the server has a trace of this id in another experiment")
+    if _is_complete(stored, digest):
+        return _WritingPlan(trace=trace, digest=digest, is_new=False, nothing_to_do=True)
+    keeps = stored.settled and stored.state != "IN_PROGRESS"
+    lacking = replace(
+        trace,
+        spans=tuple(
+            span
+            for span in trace.spans
+            if span.span_id not in stored_spans or (span.end_ns is not None and not stored_spans[span.span_id])
+        ),
+        tags={key: value for key, value in trace.tags.items() if key not in stored.tags},
+        metadata={key: value for key, value in trace.metadata.items() if key not in stored.metadata},
+        state=stored.state if keeps else trace.state,
+        timestamp_ms=stored.timestamp_ms if keeps else trace.timestamp_ms,
+        duration_ms=stored.duration_ms if keeps else trace.duration_ms,
+        request_preview=None if keeps else trace.request_preview,
+        response_preview=None if keeps else trace.response_preview,
+    )
+    return _with_assessments(lacking, stored.assessment_ids, digest, is_new=False)
+
+
+def _is_complete(stored: StoredTrace, digest: str) -> bool:
+    return stored.tags.get(DIGEST_TAG) == digest
+
+
+def _with_assessments(trace: ImportedTrace, there: frozenset[str], digest: str, *, is_new: bool) -> _WritingPlan:
+    new = [one for one in trace.assessments if one.assessment_id not in there and one.original_id not in there]
+    known = there | {one.assessment_id for one in trace.assessments}
+    replaced = {one.overrides for one in trace.assessments if one.overrides}
+    superseded = [one for one in new if not one.valid and one.assessment_id not in replaced]
+    writable = [one if one.overrides in known else replace(one, overrides=None) for one in new if one not in superseded]
+    return _WritingPlan(
+        trace=replace(trace, assessments=tuple(one for one in writable if one.overrides is None)),
+        digest=digest,
+        is_new=is_new,
+        overriding=tuple(one for one in writable if one.overrides is not None),
+        superseded=len(superseded),
+    )

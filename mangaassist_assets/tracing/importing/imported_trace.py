@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
-from typing import Any, Literal
+from dataclasses import dataclass, field, replace
+from typing import Literal
 
+from mangaassist_assets.core.snapshots import canonical_json
 from mangaassist_assets.tracing.contract.records import (
     AssessmentRecord,
     SpanEvent,
@@ -138,33 +138,10 @@ def digest_of(trace: ImportedTrace) -> str:
         assessments=(),
     )
     said = sorted(
-        json.dumps(
-            asdict(replace(one, assessment_id="", original_id=None, overrides="another" if one.overrides else None)),
-            sort_keys=True,
-        )
+        canonical_json(replace(one, assessment_id="", original_id=None, overrides="another" if one.overrides else None))
         for one in trace.assessments
     )
-    return hashlib.sha256(to_json(ordered) + json.dumps(said).encode()).hexdigest()
-
-
-def to_json(trace: ImportedTrace) -> bytes:
-    """Return a trace as JSON; the same trace gives the same bytes."""
-    said = json.dumps(asdict(trace), sort_keys=True, ensure_ascii=True, separators=(",", ":"))
-    return said.encode("ascii")
-
-
-def from_json(content: bytes) -> ImportedTrace:
-    """Return the trace that `to_json` wrote."""
-    said: dict[str, Any] = json.loads(content)
-    said["spans"] = tuple(_span(span) for span in said["spans"])
-    said["assessments"] = tuple(ImportedAssessment(**one) for one in said["assessments"])
-    return ImportedTrace(**said)
-
-
-def _span(said: dict[str, Any]) -> ImportedSpan:
-    said["events"] = tuple(SpanEvent(**event) for event in said["events"])
-    said["links"] = tuple(ImportedLink(**link) for link in said["links"])
-    return ImportedSpan(**said)
+    return hashlib.sha256(canonical_json(ordered) + b"".join(said)).hexdigest()
 
 
 def to_record(trace: ImportedTrace) -> TraceRecord:

@@ -31,9 +31,7 @@ _REQUEST_ID = "mlflow.traceRequestId"
 # Where a trace's spans and files are belongs to the server that keeps it.
 SERVER_TAGS = frozenset(
     {
-        "mlflow.artifactLocation",
-        "mlflow.trace.spansLocation",
-        "mlflow.trace.archiveLocation",
+        *("mlflow.artifactLocation", "mlflow.trace.spansLocation", "mlflow.trace.archiveLocation"),
         "mlflow.trace.archivalFailure",
     }
 )
@@ -123,13 +121,8 @@ def _status(said: Mapping[str, object]) -> tuple[SpanStatus, str]:
     else:
         status = fields.obj(said.get("status"), "status")
         code, message = status.get("code"), status.get("message")
-    known: dict[object, SpanStatus] = {
-        "STATUS_CODE_OK": "OK",
-        "OK": "OK",
-        "STATUS_CODE_ERROR": "ERROR",
-        "ERROR": "ERROR",
-    }
-    return known.get(code if isinstance(code, str) else None, "UNSET"), fields.string(message or "", "status message")
+    known: dict[str, SpanStatus] = {"OK": "OK", "ERROR": "ERROR"}
+    return known.get(str(code).removeprefix("STATUS_CODE_"), "UNSET"), fields.string(message or "", "status message")
 
 
 def _attributes(value: object) -> dict[str, object]:
@@ -154,10 +147,7 @@ def _event(said: Mapping[str, object]) -> SpanEvent:
     return SpanEvent(
         name=fields.string(said.get("name"), "event name"),
         timestamp_ns=fields.nanoseconds(said.get("time_unix_nano", said.get("timestamp")), "time of an event"),
-        attributes=cast(
-            "Mapping[str, object]",
-            fields.json_value(fields.obj(said.get("attributes"), "attributes of an event"), "an attribute of an event"),
-        ),
+        attributes=fields.json_object(said.get("attributes"), "attributes of an event"),
     )
 
 
@@ -166,10 +156,7 @@ def _link(said: Mapping[str, object]) -> ImportedLink:
     return ImportedLink(
         trace_id=fields.identifier(target, 16, "trace id of a link"),
         span_id=fields.identifier(said.get("span_id"), 8, "span id of a link"),
-        attributes=cast(
-            "Mapping[str, object]",
-            fields.json_value(fields.obj(said.get("attributes"), "attributes of a link"), "an attribute of a link"),
-        ),
+        attributes=fields.json_object(said.get("attributes"), "attributes of a link"),
     )
 
 
@@ -183,10 +170,12 @@ def _assessment(said: Mapping[str, object], trace_id: str) -> ImportedAssessment
     kind, value, error = _value(said)
     created = fields.milliseconds(said.get("create_time"), "create_time of an assessment")
     updated = said.get("last_update_time")
-    span_id = said.get("span_id")
+    span_id, given = said.get("span_id"), said.get("assessment_id")
     overrides = fields.string_or_none(said.get("overrides"), "overrides of an assessment", longest=500)
     return ImportedAssessment(
-        assessment_id=_assessment_id(trace_id, said),
+        assessment_id=own_assessment_id(
+            trace_id, given if isinstance(given, str) and given else json.dumps(said, sort_keys=True, default=str)
+        ),
         original_id=fields.string_or_none(said.get("assessment_id"), "id of an assessment", longest=500) or None,
         name=fields.string(said.get("assessment_name"), "name of an assessment", longest=fields.MAXIMUM_KEY),
         kind=kind,
@@ -216,14 +205,6 @@ def own_assessment_id(trace_id: str, original: str) -> str:
     """
     digest = hashlib.sha256(f"{trace_id}/{original}".encode("utf-8", "surrogatepass")).hexdigest()
     return f"a-{digest[:32]}"
-
-
-def _assessment_id(trace_id: str, said: Mapping[str, object]) -> str:
-    given = said.get("assessment_id")
-    if isinstance(given, str) and given:
-        return own_assessment_id(trace_id, given)
-    content = json.dumps(said, sort_keys=True, default=str)
-    return own_assessment_id(trace_id, content)
 
 
 def _value(said: Mapping[str, object]) -> tuple[AssessmentKind, object, Mapping[str, str] | None]:

@@ -21,13 +21,7 @@ from mangaassist_assets.tracing.importing.imported_trace import (
     trace_id_of,
 )
 
-_KINDS = {
-    1: "internal",
-    2: "server",
-    3: "client",
-    4: "producer",
-    5: "consumer",
-}
+_KINDS = {1: "internal", 2: "server", 3: "client", 4: "producer", 5: "consumer"}
 _SCALARS = ("string", "bool", "double", "bytes")
 
 
@@ -59,14 +53,11 @@ def read_request(document: Mapping[str, object]) -> tuple[list[ImportedTrace], l
                     continue
                 if trace_id not in described:
                     described.add(trace_id)
-                    span = _with(span, {f"{RESOURCE_PREFIX}{key}": value for key, value in resource.items()})
+                    described_by = {f"{RESOURCE_PREFIX}{key}": value for key, value in resource.items()}
+                    span = replace(span, attributes={**described_by, **span.attributes})
                 traces.setdefault(trace_id, []).append(span)
     parts = [ImportedTrace(trace_id=trace_id_of(trace_id)[0], spans=tuple(spans)) for trace_id, spans in traces.items()]
     return parts, refused
-
-
-def _with(span: ImportedSpan, more: Mapping[str, object]) -> ImportedSpan:
-    return replace(span, attributes={**more, **span.attributes})
 
 
 def _of(said: Mapping[str, object], camel: str) -> object:
@@ -113,14 +104,10 @@ def _more(said: Mapping[str, object]) -> dict[str, object]:
     state = _of(said, "traceState")
     if isinstance(state, str) and state:
         more["w3c.tracestate"] = fields.storable(state)
-    for field, key in (
-        ("droppedAttributesCount", "otel.dropped_attributes_count"),
-        ("droppedEventsCount", "otel.dropped_events_count"),
-        ("droppedLinksCount", "otel.dropped_links_count"),
-    ):
-        dropped = _of(said, field)
+    for what in ("Attributes", "Events", "Links"):
+        dropped = _of(said, f"dropped{what}Count")
         if isinstance(dropped, int) and dropped:
-            more[key] = dropped
+            more[f"otel.dropped_{what.lower()}_count"] = dropped
     return more
 
 
@@ -147,7 +134,6 @@ def _link(said: Mapping[str, object]) -> ImportedLink:
 
 
 def _attributes(value: object, where: str) -> dict[str, object]:
-    """Return a list of key and value as an object; a later key counts."""
     found: dict[str, object] = {}
     for entry in fields.array(value, f"attributes of a {where}"):
         pair = fields.obj(entry, f"an attribute of a {where}")
@@ -162,7 +148,8 @@ def _any_value(value: object, where: str, depth: int) -> object:
     said = fields.obj(value, f"value of an attribute of a {where}")
     for kind in _SCALARS:
         if (found := _of(said, f"{kind}Value")) is not None:
-            return _double(found) if kind == "double" else found
+            # The JSON encoding writes numbers that are not finite as text.
+            return str(found) if kind == "double" and not isinstance(found, int | float) else found
     if (number := _of(said, "intValue")) is not None:
         return _integer(number, where)
     if (listed := _of(said, "arrayValue")) is not None:
@@ -175,11 +162,6 @@ def _any_value(value: object, where: str, depth: int) -> object:
             for pair in (fields.obj(entry, "kvlistValue") for entry in entries)
         }
     return None
-
-
-def _double(value: object) -> object:
-    """Return a number; the JSON encoding writes those that are not finite as text."""
-    return value if isinstance(value, int | float) else str(value)
 
 
 def _integer(value: object, where: str) -> int:

@@ -1,26 +1,62 @@
-"""From a file to parts of traces: the form of the file and of each line is found out here.
+"""From a file to parts of traces, line by line, with memory that does not grow with the file.
 
-Forms: JSON lines or one JSON document; each object a trace of MLflow or an OTLP request; a document may also be a
-list of them. What cannot be read becomes a reject with the line and a reason that holds nothing of the line.
+Forms: JSON lines or one JSON document, plain or gzip, found out by the first bytes; each object a trace of MLflow or an
+OTLP request; a document may also be a list of them. Everything has a limit: a line, a document, and how much a
+compressed file may grow. What cannot be read becomes a reject with the line and a reason that quotes nothing of it.
 """
 
 from __future__ import annotations
 
+import io
 import json
+import zlib
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
+from mangaassist_assets.core.errors import OperatorError
 from mangaassist_assets.tracing.contract.values import decoded
 from mangaassist_assets.tracing.importing import mlflow_json, otlp_json
-from mangaassist_assets.tracing.importing.files import ImportFileError, Limits, Line, lines, open_traces, whole
 from mangaassist_assets.tracing.importing.imported_trace import ImportedTrace, UnreadableTraceError
 
+_GZIP = b"\x1f\x8b"
+_PIECE = 1 << 20
+_PACKED_PIECE = 1 << 16
 NOT_JSON = "not JSON"
 TOO_DEEP = "the JSON is nested too deep"
 # How a document begins that is laid out over lines.
 _OPENINGS = (b"{", b"[", b"[{")
 UNKNOWN_FORM = "neither an MLflow trace nor an OTLP request"
+
+
+class ImportFileError(OperatorError, ValueError):
+    """A file cannot be imported at all; says why and what to do."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """Bytes: of one line, of a file that is one JSON document, and of what a compressed file becomes.
+
+    `growth` is how many times its size a compressed file may grow beyond `harmless` bytes: traces compress thirty
+    times, a bomb a thousand.
+    """
+
+    line: int = 32 << 20
+    document: int = 64 << 20
+    total: int = 256 << 30
+    growth: int = 250
+    harmless: int = 256 << 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Line:
+    """One line that is not empty, or why it cannot be read; `number` counts from 1."""
+
+    number: int
+    content: bytes = b""
+    problem: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,8 +90,8 @@ def read_parts(path: Path, limits: Limits | None = None) -> Iterator[Part | Impo
     if first is None:
         return
     if not _is_whole_object(first):
-        with open_traces(path, bounds) as reader:
-            content = whole(reader, bounds)
+        with _open(path, bounds) as reader:
+            content = _whole(reader, bounds)
         document = None if content is None else _parsed(content)
         if isinstance(document, dict | list):
             for entry in document if isinstance(document, list) else [document]:
@@ -63,9 +99,9 @@ def read_parts(path: Path, limits: Limits | None = None) -> Iterator[Part | Impo
             return
         if content is None and first.content in _OPENINGS:
             raise _too_large(path, bounds)
-    with open_traces(path, bounds) as reader:
+    with _open(path, bounds) as reader:
         read = 0
-        for line in lines(reader, bounds):
+        for line in _lines(reader, bounds):
             read += 1
             if line.problem is not None:
                 yield ImportReject(line_number=line.number, reason=line.problem)
@@ -86,12 +122,12 @@ def _too_large(path: Path, limits: Limits) -> ImportFileError:
     )
 
 
-def _first_line(path: Path, limits: Limits) -> Line | None:
-    with open_traces(path, limits) as reader:
-        return next(lines(reader, limits), None)
+def _first_line(path: Path, limits: Limits) -> _Line | None:
+    with _open(path, limits) as reader:
+        return next(_lines(reader, limits), None)
 
 
-def _is_whole_object(line: Line) -> bool:
+def _is_whole_object(line: _Line) -> bool:
     """Return whether a file that begins with this line is one of JSON lines."""
     if line.problem is not None:
         # A first line of that length may be a whole document without line ends, or just a long line.
@@ -100,7 +136,6 @@ def _is_whole_object(line: Line) -> bool:
 
 
 def _parsed(content: bytes) -> object:
-    """Return the JSON value, or a text that says why there is none."""
     try:
         value: object = json.loads(content.decode("utf-8-sig"))
     except (ValueError, RecursionError) as error:
@@ -134,3 +169,111 @@ def _traces(document: Mapping[str, object]) -> tuple[list[ImportedTrace], list[s
     if otlp_json.is_request(document):
         return otlp_json.read_request(document)
     return [], [UNKNOWN_FORM]
+
+
+class _Counted(io.RawIOBase):
+    def __init__(self, stream: io.RawIOBase | IO[bytes], *, compressed: int | None, limits: Limits, name: str) -> None:
+        self._stream = stream
+        self._compressed = compressed
+        self._limits = limits
+        self._name = name
+        self._count = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
+        content = self._stream.read(len(buffer)) or b""
+        buffer[: len(content)] = content
+        self._count += len(content)
+        limits = self._limits
+        allowed = limits.total
+        if self._compressed is not None:
+            allowed = min(allowed, max(limits.harmless, self._compressed * limits.growth))
+        if self._count > allowed:
+            raise ImportFileError(
+                f"{self._name} grows to more than {allowed:,} bytes, as no file of traces does: check where it is from"
+            )
+        return len(content)
+
+
+class _Unpacked(io.RawIOBase):
+    """Gzip, decompressed so far as it is whole: what is before a cut or damage is read before the error is raised."""
+
+    def __init__(self, stream: IO[bytes]) -> None:
+        self._stream = stream
+        self._member = zlib.decompressobj(wbits=31)
+        self._waiting = b""
+        self._started = False
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
+        while True:
+            if self._member.eof:
+                self._waiting = self._member.unused_data + self._waiting
+                self._member = zlib.decompressobj(wbits=31)
+                self._started = False
+            if not self._waiting:
+                self._waiting = self._stream.read(_PACKED_PIECE)
+                if not self._waiting:
+                    if self._started:
+                        raise EOFError("the compressed file ends before its content does")
+                    return 0
+            content = self._member.decompress(self._waiting, len(buffer))
+            self._waiting = self._member.unconsumed_tail
+            self._started = True
+            if content:
+                buffer[: len(content)] = content
+                return len(content)
+
+
+@contextmanager
+def _open(path: Path, limits: Limits) -> Iterator[IO[bytes]]:
+    try:
+        raw = path.open("rb")
+    except OSError as error:
+        raise ImportFileError(f"{path.name} cannot be opened: {error.strerror or error}") from error
+    with raw:
+        magic = raw.read(2)
+        raw.seek(0)
+        packed = magic == _GZIP
+        compressed = path.stat().st_size if packed else None
+        stream: io.RawIOBase | IO[bytes] = _Unpacked(raw) if packed else raw
+        with io.BufferedReader(
+            _Counted(stream, compressed=compressed, limits=limits, name=path.name), _PIECE
+        ) as reader:
+            yield reader
+
+
+def _lines(reader: IO[bytes], limits: Limits) -> Iterator[_Line]:
+    """Yield the lines that are not empty; one that is too long is passed over, never held.
+
+    A compressed file that is damaged or cut ends with a line that says so.
+    """
+    number = 0
+    while True:
+        number += 1
+        try:
+            content = reader.readline(limits.line + 1)
+            if len(content) > limits.line and not content.endswith(b"\n"):
+                while content and not content.endswith(b"\n"):
+                    content = reader.readline(_PIECE)
+                yield _Line(number=number, problem=f"the line is longer than {limits.line:,} bytes")
+                continue
+        except (EOFError, zlib.error):
+            yield _Line(number=number, problem="the compressed file is damaged or cut here; nothing after it is read")
+            return
+        if not content:
+            return
+        if stripped := content.strip():
+            yield _Line(number=number, content=stripped)
+
+
+def _whole(reader: IO[bytes], limits: Limits) -> bytes | None:
+    try:
+        content = reader.read(limits.document + 1)
+    except (EOFError, zlib.error):
+        return None
+    return content if len(content) <= limits.document else None

@@ -17,6 +17,7 @@ from functools import lru_cache
 
 from mangaassist_assets.privacy import is_generated, is_profile_key, is_pseudonym, kept_id, pseudonym, redact
 from mangaassist_assets.tracing.adapters.stream_events import CHUNK_ATTRIBUTE, streamed_text, streamed_tool_uses
+from mangaassist_assets.tracing.contract.names import Attribute, Tag
 from mangaassist_assets.tracing.contract.records import SpanEvent
 from mangaassist_assets.tracing.contract.values import decoded, mapping
 from mangaassist_assets.tracing.importing.imported_trace import (
@@ -27,7 +28,6 @@ from mangaassist_assets.tracing.importing.imported_trace import (
     ImportedTrace,
 )
 from mangaassist_assets.tracing.importing.parsing import Part
-from mangaassist_assets.tracing.importing.personal_keys import IDENTIFIERS, SECRETS, SESSIONS, USERS, names_model
 
 REMOVED = "[REDACTED]"
 PROFILE = "[PROFILE]"
@@ -37,6 +37,35 @@ _HOME = re.compile(r"(?<![A-Za-z0-9])(/home/|/Users/|[A-Za-z]:\\Users\\)[^/\\\s\
 _IDENTIFIER = re.compile(r"[0-9A-Za-z._:/#+-]{1,250}")
 _ATTRIBUTE_NAME = re.compile(r"[a-z]{1,20}(?:[._][a-z]{1,20}){1,5}")
 _WORD = re.compile(r"(?!.*[0-9]{7})[A-Za-z_$][A-Za-z0-9_./:$-]{0,80}")
+# What names of attributes, tags and fields say of their values, in lower case: those of MLflow, LiteLLM, HTTP headers
+# and OpenTelemetry's semantic conventions.
+_USERS = frozenset({
+    "user", "user_id", "userid", "user.id", "end_user", "end_user_id", "enduser.id", "customer_id", "username",
+    "user_name", "user_api_key_user_id", "user_api_key_end_user_id", "mlflow.user", "mlflow.trace.user",
+    "mlflow.auth.userid", "mlflow.auth.username", "mlflow.gateway.caller",
+})  # fmt: skip
+_SESSIONS = frozenset({
+    "session", "session_id", "session.id", "sessionid", "conversation_id", "gen_ai.conversation.id",
+    "litellm_session_id", "mlflow.trace.session",
+})  # fmt: skip
+_SECRETS = frozenset({
+    "authorization", "proxy-authorization", "cookie", "set-cookie", "x-api-key", "api_key", "apikey", "api-key",
+    "user_api_key", "user_api_key_hash", "password", "secret", "client_secret", "access_token", "refresh_token",
+    "id_token", "aws_secret_access_key", "aws_session_token", "client.address", "client_ip", "http.client_ip",
+    "ip_address", "user_ip", "remote_addr", "requester_ip_address", "net.peer.ip", "network.peer.address",
+    "source.address", "x-forwarded-for", "x-real-ip", "user.name", "user.full_name", "user.email", "user_email",
+    "user_api_key_user_email", "email", "full_name", "first_name", "last_name", "phone", "phone_number", "address",
+})  # fmt: skip
+# These hold ids of the platform, in this spelling. What a tool was asked and answered is text, even one word.
+_IDENTIFIERS = frozenset({
+    *Attribute, *Tag, "gen_ai.provider.name", "gen_ai.system", "mlflow.llm.provider", "mlflow.sourceRun",
+    "mlflow.spanType",
+}) - {
+    Tag.SESSION_ID, Tag.USER_FEEDBACK, Attribute.FILTERS, Attribute.REASONS, Attribute.TOOL_ARGUMENTS,
+    Attribute.TOOL_RESULT,
+}  # fmt: skip
+# Some models are called like people.
+_MODEL_KEYS = ("model", "model_id", "modelid", "model_name", "model_group")
 _SHORT = 4_000
 _PREVIEW = 2_000
 LONGEST_TEXT = 1_000_000
@@ -109,20 +138,20 @@ class Scrubber:
         name = (key or "").lower()
         if not value:
             return value
-        if name in SECRETS and not value.startswith(("{", "[")):
+        if name in _SECRETS and not value.startswith(("{", "[")):
             return REMOVED
-        if name in USERS and not value.startswith(("{", "[")):
+        if name in _USERS and not value.startswith(("{", "[")):
             return self._user(value)
-        if name in SESSIONS:
+        if name in _SESSIONS:
             return kept_id(value, self.key, prefix="s")
-        if key is not None and (key in IDENTIFIERS or names_model(key)) and _IDENTIFIER.fullmatch(value):
+        if key is not None and (key in _IDENTIFIERS or name.endswith(_MODEL_KEYS)) and _IDENTIFIER.fullmatch(value):
             return value
         return self.text(value, depth)
 
     def _named_number(self, key: str, value: float) -> object:
-        if key.lower() in SECRETS:
+        if key.lower() in _SECRETS:
             return REMOVED
-        return self._user(str(value)) if key.lower() in USERS else value
+        return self._user(str(value)) if key.lower() in _USERS else value
 
     def _user(self, value: str) -> str:
         return value if is_pseudonym(value) else pseudonym(value, self.key)
@@ -196,7 +225,6 @@ class Scrubber:
 
 
 def _cut(value: object, before: str) -> str:
-    """Return a value's JSON as long as the preview before."""
     return json.dumps(value, ensure_ascii=False)[: max(len(before), 40)]
 
 
@@ -233,7 +261,6 @@ def _unescaped(match: re.Match[str]) -> str:
 
 
 def _changed(before: Sequence[ImportedSpan], after: Sequence[ImportedSpan], key: str) -> object:
-    """Return what the root's inputs or outputs became, or None where they stayed."""
     for old, new in zip(before, after, strict=True):
         if old.parent_id is None and old.attributes.get(key) != new.attributes.get(key):
             return new.attributes.get(key)
@@ -241,7 +268,6 @@ def _changed(before: Sequence[ImportedSpan], after: Sequence[ImportedSpan], key:
 
 
 def _with_text(value: object, piece: str) -> object:
-    """Return one event of a stream with another piece of answer in the place of its own."""
     if isinstance(value, Mapping):
         return {
             key: piece

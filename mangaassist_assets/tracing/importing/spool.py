@@ -11,7 +11,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from mangaassist_assets.tracing.importing.imported_trace import ImportedTrace, UnreadableTraceError, from_json, to_json
+from mangaassist_assets.core.codecs import from_json
+from mangaassist_assets.core.snapshots import canonical_json
+from mangaassist_assets.tracing.importing.imported_trace import ImportedTrace, UnreadableTraceError
 from mangaassist_assets.tracing.importing.merging import check_storable, merged, with_contract_tags
 from mangaassist_assets.tracing.importing.parsing import ImportReject, Part
 from mangaassist_assets.tracing.reading.mapping import TraceMapping
@@ -42,7 +44,9 @@ class Spool:
     def add(self, part: Part) -> None:
         """Keep a part; it must be scrubbed."""
         trace_id = part.trace.trace_id
-        self._connection.execute("INSERT INTO part VALUES (?, ?, ?)", (trace_id, part.line_number, to_json(part.trace)))
+        self._connection.execute(
+            "INSERT INTO part VALUES (?, ?, ?)", (trace_id, part.line_number, canonical_json(part.trace))
+        )
         self._connection.execute("INSERT OR IGNORE INTO trace VALUES (?, NULL)", (trace_id,))
 
     def close_input(self) -> None:
@@ -72,7 +76,7 @@ class Spool:
                 continue
             rows = self._connection.execute("SELECT content FROM part WHERE trace_id = ? ORDER BY rowid", (trace_id,))
             try:
-                trace = merged([from_json(content) for (content,) in rows])
+                trace = merged([from_json(ImportedTrace, content) for (content,) in rows])
                 if tagged:
                     trace = with_contract_tags(trace, self._mapping)
                 check_storable(trace)

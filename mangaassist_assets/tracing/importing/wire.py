@@ -19,7 +19,7 @@ from mangaassist_assets.tracing.importing.imported_trace import (
     ImportedSpan,
     ImportedTrace,
 )
-from mangaassist_assets.tracing.otlp import STATUS_CODES, key_values
+from mangaassist_assets.tracing.otlp import STATUS_CODES, encoded_events, key_values, request_body
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -30,8 +30,7 @@ def spans_request(traces: Iterable[SpansToWrite]) -> bytes:
     Tags stand on the root span, from where MLflow takes them.
     """
     spans = [_span(trace.trace_id, span, trace.tags) for trace in traces for span in trace.spans]
-    body = {"resourceSpans": [{"scopeSpans": [{"spans": spans}]}]}
-    return json.dumps(body, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
+    return request_body(spans)
 
 
 def _span(trace_id: str, span: ImportedSpan, tags: Mapping[str, str]) -> dict[str, Any]:
@@ -47,10 +46,7 @@ def _span(trace_id: str, span: ImportedSpan, tags: Mapping[str, str]) -> dict[st
         "endTimeUnixNano": str(span.end_ns or 0),
         "status": {"code": STATUS_CODES[span.status], "message": span.status_message},
         "attributes": key_values(attributes),
-        "events": [
-            {"name": event.name, "timeUnixNano": str(event.timestamp_ns), "attributes": key_values(event.attributes)}
-            for event in span.events
-        ],
+        "events": encoded_events(span.events),
         # MLflow turns the hexadecimal ids of spans into bytes, but takes those of links as base64.
         "links": [
             {

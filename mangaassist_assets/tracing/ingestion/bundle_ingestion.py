@@ -14,9 +14,8 @@ from mangaassist_assets.core.figures import Figures, count_rows
 from mangaassist_assets.core.snapshots import canonical_json
 from mangaassist_assets.tracing.contract.turns import Feedback
 from mangaassist_assets.tracing.ingestion.ingested_traces import BundleTraces
-from mangaassist_assets.tracing.ingestion.ingestion_state import TraceCounts
 from mangaassist_assets.tracing.ingestion.stored_turns import PRESENCE_FILE, QUARANTINE_FILE, TURNS_FILE
-from mangaassist_assets.tracing.ingestion.trace_ingestion import TraceIngestion
+from mangaassist_assets.tracing.ingestion.trace_ingestion import TraceCounts, TraceIngestion
 from mangaassist_assets.tracing.ingestion.turn_frames import with_feedback
 
 
@@ -86,12 +85,8 @@ def ingest_bundle(
 ) -> BundleIngestion:
     """Ingest what is new of all bundles, then return one of them.
 
-    Args:
-        ingestion: Source and table.
-        release_bundle: The bundle to return.
-        feedback: The newest feedback event of each trace, which takes the place of the trace's own tag.
-        compare_with_source: Compare each trace of the bundle with the source as well (`TraceIngestion.reconcile`).
-        sweep: Compare the traces of all bundles as well (`TraceIngestion.sweep`).
+    `feedback` is the newest feedback event of each trace, which takes the place of the trace's own tag. See
+    `TraceIngestion.reconcile` for `compare_with_source`, and `TraceIngestion.sweep`.
     """
     new = ingestion.advance()
     changed = ingestion.reconcile(release_bundle) if compare_with_source else None

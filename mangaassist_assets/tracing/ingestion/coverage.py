@@ -8,8 +8,8 @@ or a tool stopped writing something, long before a model misses it.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from typing import Literal
 
 from mangaassist_assets.core.figures import Figures
@@ -113,10 +113,7 @@ class Coverage:
                 }
                 for one in self.shares
             ],
-            "cannot_be_read": [
-                {"what": one.what, "traces": one.traces, "example": one.example}
-                for one in self.problems[:_PROBLEMS_SHOWN]
-            ],
+            "cannot_be_read": [asdict(one) for one in self.problems[:_PROBLEMS_SHOWN]],
         }
 
 
@@ -177,104 +174,70 @@ class CoverageThresholds:
     thresholds: Sequence[Threshold] = field(default_factory=lambda: DEFAULT_THRESHOLDS)
 
 
-# Without these no trace can be read: a single one without them is worth a word, one in ten means a broken writer.
-_REQUIRED = (("tag", Tag.RELEASE_BUNDLE), ("tag", Tag.SESSION_ID), ("span", SpanName.CHAT_TURN))
-# Other tools' traces know nothing of these, so a mixture of tools is no error.
-_WANTED = (
-    ("tag", Tag.INTENT),
-    ("tag", Tag.PROMPT_VERSION),
-    ("tag", Tag.BEDROCK_MODEL_ID),
-    ("tag", Tag.INTENT_MODEL_VERSION),
-    ("tag", Tag.RERANKER_VERSION),
-    ("tag", Tag.INDEX_GENERATION),
-    ("tag", Tag.EMBEDDING_MODEL_ID),
-    ("tag", Tag.GUARDRAIL_RULESET_VERSION),
-    ("tag", Tag.ROUTING_POLICY_VERSION),
-    ("span", SpanName.INTENT_CLASSIFICATION),
-    ("span", SpanName.RETRIEVE_CHUNKS),
-    ("span", SpanName.RERANK_CHUNKS),
-    ("span", SpanName.BUILD_PROMPT),
-    ("span", SpanName.BEDROCK_GENERATE),
-    ("span", SpanName.GUARDRAILS),
-)
-DEFAULT_THRESHOLDS: tuple[Threshold, ...] = (
-    *(Threshold(kind=kind, name=name, warn_below=1.0, error_below=0.9) for kind, name in _REQUIRED),  # type: ignore[arg-type]
-    *(Threshold(kind=kind, name=name, warn_below=0.95) for kind, name in _WANTED),  # type: ignore[arg-type]
-)
-
-
-def _always(_: TracePresence) -> bool:
-    return True
-
-
-def _went_well(trace: TracePresence) -> bool:
-    """An error ends a turn anywhere, so nothing after its beginning can be expected of it."""
-    return trace.state == "OK"
-
-
-def _retrieved(trace: TracePresence) -> bool:
-    """A turn without retrieval (a greeting, a blocked question) has no retrieval."""
-    return _went_well(trace) and SpanName.RETRIEVE_CHUNKS in trace.spans
-
-
-def _not_blocked(trace: TracePresence) -> bool:
-    return _went_well(trace) and not trace.blocked
-
-
-def _found_chunks(trace: TracePresence) -> bool:
-    return _retrieved(trace) and (trace.candidates or 0) > 0
-
-
-def _never(_: TracePresence) -> bool:
-    return False
-
-
-_EXPECTED: Mapping[tuple[Kind, str], Callable[[TracePresence], bool]] = {
-    ("tag", Tag.SESSION_ID): _always,
-    ("tag", Tag.RELEASE_BUNDLE): _always,
-    ("tag", Tag.INTENT): _not_blocked,
-    ("tag", Tag.INTENT_MODEL_VERSION): _not_blocked,
-    ("tag", Tag.PROMPT_VERSION): _not_blocked,
-    ("tag", Tag.BEDROCK_MODEL_ID): _not_blocked,
-    ("tag", Tag.RERANKER_VERSION): _found_chunks,
-    ("tag", Tag.GUARDRAIL_RULESET_VERSION): _went_well,
-    ("tag", Tag.ROUTING_POLICY_VERSION): _went_well,
-    ("tag", Tag.INDEX_GENERATION): _retrieved,
-    ("tag", Tag.EMBEDDING_MODEL_ID): _retrieved,
-    # Most turns have no experiment, no tenant, no cache and no thumb: nobody can expect them of any one trace.
-    ("tag", Tag.EXPERIMENT_ID): _never,
-    ("tag", Tag.TENANT): _never,
-    ("tag", Tag.CACHE_HIT): _never,
-    ("tag", Tag.USER_FEEDBACK): _never,
-    ("span", SpanName.CHAT_TURN): _always,
-    ("span", SpanName.INTENT_CLASSIFICATION): _not_blocked,
-    ("span", SpanName.RETRIEVE_CHUNKS): _not_blocked,
-    ("span", SpanName.EMBED_QUERY): _retrieved,
-    ("span", SpanName.VECTOR_SEARCH): _retrieved,
-    ("span", SpanName.KEYWORD_SEARCH): _retrieved,
-    ("span", SpanName.RERANK_CHUNKS): _found_chunks,
-    ("span", SpanName.BUILD_PROMPT): _not_blocked,
-    ("span", SpanName.BEDROCK_GENERATE): _not_blocked,
-    ("span", SpanName.GUARDRAILS): _went_well,
-    # Only agents call tools.
-    ("span", SpanName.TOOL_CALL): _never,
+# Of which traces a tag or span can be expected; see `_conditions`.
+_EXPECTED: Mapping[Kind, Mapping[str, tuple[str, ...]]] = {
+    "tag": {
+        "always": (Tag.SESSION_ID, Tag.RELEASE_BUNDLE),
+        "not_blocked": (Tag.INTENT, Tag.INTENT_MODEL_VERSION, Tag.PROMPT_VERSION, Tag.BEDROCK_MODEL_ID),
+        "found_chunks": (Tag.RERANKER_VERSION,),
+        "went_well": (Tag.GUARDRAIL_RULESET_VERSION, Tag.ROUTING_POLICY_VERSION),
+        "retrieved": (Tag.INDEX_GENERATION, Tag.EMBEDDING_MODEL_ID),
+        # Most turns have no experiment, no tenant, no cache and no thumb.
+        "never": (Tag.EXPERIMENT_ID, Tag.TENANT, Tag.CACHE_HIT, Tag.USER_FEEDBACK),
+    },
+    "span": {
+        "always": (SpanName.CHAT_TURN,),
+        "not_blocked": (
+            *(SpanName.INTENT_CLASSIFICATION, SpanName.RETRIEVE_CHUNKS, SpanName.BUILD_PROMPT),
+            SpanName.BEDROCK_GENERATE,
+        ),
+        "retrieved": (SpanName.EMBED_QUERY, SpanName.VECTOR_SEARCH, SpanName.KEYWORD_SEARCH),
+        "found_chunks": (SpanName.RERANK_CHUNKS,),
+        "went_well": (SpanName.GUARDRAILS,),
+        # Only agents call tools.
+        "never": (SpanName.TOOL_CALL,),
+    },
 }
+# Not every retrieval embeds, or searches in both ways.
+_UNWATCHED = frozenset({SpanName.EMBED_QUERY, SpanName.VECTOR_SEARCH, SpanName.KEYWORD_SEARCH})
+DEFAULT_THRESHOLDS: tuple[Threshold, ...] = tuple(
+    # Without what is always expected no trace can be read: a single one is worth a word, one in ten means a broken
+    # writer. Other tools' traces know nothing of the rest, so a mixture of tools is no error.
+    Threshold(kind=kind, name=name, warn_below=1.0, error_below=0.9)
+    if condition == "always"
+    else Threshold(kind=kind, name=name, warn_below=0.95)
+    for kind, names_of in _EXPECTED.items()
+    for condition, names in names_of.items()
+    for name in names
+    if condition != "never" and name not in _UNWATCHED
+)
 
 
-@dataclass(slots=True)
-class _Tally:
-    present: int = 0
-    expected: int = 0
-    met: int = 0
-    example: str | None = None
+def _conditions(trace: TracePresence) -> Mapping[str, bool]:
+    # An error ends a turn anywhere, so nothing after its beginning can be expected of it.
+    went_well = trace.state == "OK"
+    # A turn without retrieval (a greeting, a blocked question) has neither index nor chunks.
+    retrieved = went_well and SpanName.RETRIEVE_CHUNKS in trace.spans
+    return {
+        "always": True,
+        "went_well": went_well,
+        "not_blocked": went_well and not trace.blocked,
+        "retrieved": retrieved,
+        "found_chunks": retrieved and (trace.candidates or 0) > 0,
+        "never": False,
+    }
 
 
 def coverage(rows: Iterable[TracePresence]) -> Coverage:
     """Return the shares over traces, each trace given once; the rows are read once and not kept."""
-    tallies = {key: _Tally() for key in _EXPECTED}
+    present: Counter[str] = Counter()
+    expected: Counter[str] = Counter()
+    met: Counter[str] = Counter()
+    lacking: dict[str, str] = {}
     odd: Counter[str] = Counter()
     examples: dict[str, str] = {}
     traces = in_progress = 0
+    names = [(kind, name, why) for kind, table in _EXPECTED.items() for why, found in table.items() for name in found]
     for row in rows:
         if row.state == "IN_PROGRESS":
             in_progress += 1
@@ -285,16 +248,14 @@ def coverage(rows: Iterable[TracePresence]) -> Coverage:
             if what in odd or len(odd) < _MOST_PROBLEMS:
                 odd[what] += 1
                 examples.setdefault(what, row.trace_id)
-        for (kind, name), expects in _EXPECTED.items():
-            tally = tallies[kind, name]
+        conditions = _conditions(row)
+        for kind, name, why in names:
             there = name in (row.tags if kind == "tag" else row.spans)
-            tally.present += there
-            if not expects(row):
-                continue
-            tally.expected += 1
-            tally.met += there
-            if not there and tally.example is None:
-                tally.example = row.trace_id
+            present[name] += there
+            expected[name] += conditions[why]
+            met[name] += there and conditions[why]
+            if conditions[why] and not there:
+                lacking.setdefault(name, row.trace_id)
     return Coverage(
         traces=traces,
         in_progress=in_progress,
@@ -303,12 +264,12 @@ def coverage(rows: Iterable[TracePresence]) -> Coverage:
                 kind=kind,
                 name=str(name),
                 traces=traces,
-                present=one.present,
-                expected=one.expected,
-                met=one.met,
-                example=one.example,
+                present=present[name],
+                expected=expected[name],
+                met=met[name],
+                example=lacking.get(name),
             )
-            for (kind, name), one in tallies.items()
+            for kind, name, _ in names
         ),
         problems=tuple(Problem(what=what, traces=count, example=examples[what]) for what, count in odd.most_common()),
     )

@@ -1,21 +1,74 @@
-"""What is ingested of traces: the newest row of each, by release bundle."""
+"""What is ingested of traces: rows of turns, quarantined traces and marks, and the newest row of each, by bundle."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import polars as pl
 
 from mangaassist_assets.core.ingestion_tables import PARTITION, IngestionTable
-from mangaassist_assets.tracing.ingestion.ingested_rows import NO_BUNDLE
+from mangaassist_assets.tracing.contract.turns import ChatTurn
 from mangaassist_assets.tracing.ingestion.trace_sources import TraceHeader
-from mangaassist_assets.tracing.ingestion.turn_frames import QUARANTINE_SCHEMA, TURN_SCHEMA
+from mangaassist_assets.tracing.ingestion.turn_frames import QUARANTINE_SCHEMA, TURN_SCHEMA, turn_row
+from mangaassist_assets.tracing.reading.turn_reader import TraceReading
+
+NO_BUNDLE = "_none"
+"""The partition of quarantined traces that name no valid release bundle; no valid key begins with `_`."""
+
+INGESTED_SCHEMA = pl.Schema(
+    {
+        **TURN_SCHEMA,
+        "sequence": pl.Int64(),
+        **dict.fromkeys(("kind", "fingerprint", "reason"), pl.String()),
+        **dict.fromkeys(("tags_present", "spans_present", "problems"), pl.List(pl.String)),
+    }
+)
 
 PRESENCE_COLUMNS = (
     *("trace_id", "kind", "state", "tags_present", "spans_present", "problems", "guardrail_blocked"),
     "candidate_count",
 )
+
+
+def ingested_row(
+    reading: TraceReading, *, sequence: int, fingerprint: str, erased_users: Collection[str]
+) -> dict[str, Any]:
+    """Return the row of a trace; of two rows of it the one with the higher `sequence`, the commit's number, counts.
+
+    `fingerprint` is what the trace was when it was read. Of `erased_users` (pseudonyms) nothing is kept.
+    """
+    outcome = reading.outcome
+    row: dict[str, Any] = {
+        "trace_id": outcome.trace_id,
+        "timestamp_ms": outcome.timestamp_ms,
+        PARTITION: outcome.release_bundle or NO_BUNDLE,
+        "state": reading.state,
+        "sequence": sequence,
+        "fingerprint": fingerprint,
+    }
+    if reading.user_key is not None and reading.user_key in erased_users:
+        return {**row, "kind": "erased"}
+    row |= {
+        "tags_present": sorted(reading.tags),
+        "spans_present": sorted(reading.spans),
+        "problems": list(reading.problems),
+    }
+    if isinstance(outcome, ChatTurn):
+        return {**row, **turn_row(outcome), "kind": "turn"}
+    return {**row, "kind": "quarantined", "reason": outcome.reason}
+
+
+def tombstone(trace_id: str, timestamp_ms: int, partition: str, sequence: int) -> dict[str, Any]:
+    """Return the row that says: this trace, which began at this time, is not in this bundle any more."""
+    return {
+        "trace_id": trace_id,
+        "timestamp_ms": timestamp_ms,
+        PARTITION: partition,
+        "sequence": sequence,
+        "kind": "gone",
+    }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -133,8 +133,6 @@ class Inspection:
 
 @dataclass(slots=True)
 class _Seen:
-    """What was seen so far."""
-
     outcomes: Counter[str] = field(default_factory=Counter)
     found: Counter[str] = field(default_factory=Counter)
     places: defaultdict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
@@ -226,13 +224,11 @@ def _shown(value: object) -> str:
 
 
 def _known_keys(mapping: TraceMapping) -> frozenset[str]:
-    """Return the keys that any place of the mapping begins with."""
     places = (place for facts in mapping.places.values() for found in facts.values() for place in found)
     return frozenset(place.path[0] for place in places if place.path) | mapping.verdicts
 
 
 def _keys_of(trace: TraceRecord, view: TraceView) -> Iterator[tuple[Place, str | None, object]]:
-    """Yield every key at the top of tags, metadata and spans with the stage of its span."""
     for where, source in (("tags", trace.tags), ("metadata", trace.metadata)):
         for key, value in source.items():
             yield Place(where, None, (key,)), None, value

@@ -13,18 +13,27 @@ therefore never hurts, and a reading that was killed goes on at the page it had 
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from itertools import islice
 from typing import Any
 
 import polars as pl
 
+from mangaassist_assets.core.codecs import from_json
 from mangaassist_assets.core.ingestion_tables import PARTITION, Checkpoint, IngestionConflictError, IngestionTable
+from mangaassist_assets.core.snapshots import canonical_json
 from mangaassist_assets.privacy import Vocabulary
 from mangaassist_assets.tracing.contract.records import TraceRecord
-from mangaassist_assets.tracing.ingestion.ingested_rows import INGESTED_SCHEMA, NO_BUNDLE, ingested_row, tombstone
-from mangaassist_assets.tracing.ingestion.ingested_traces import BundleTraces, IngestedTraces
-from mangaassist_assets.tracing.ingestion.ingestion_state import IngestionState, TraceCounts
+from mangaassist_assets.tracing.ingestion.ingested_traces import (
+    INGESTED_SCHEMA,
+    NO_BUNDLE,
+    BundleTraces,
+    IngestedTraces,
+    ingested_row,
+    tombstone,
+)
 from mangaassist_assets.tracing.ingestion.trace_sources import (
     AssessmentPosition,
     TraceHeader,
@@ -34,7 +43,7 @@ from mangaassist_assets.tracing.ingestion.trace_sources import (
     header_pages,
 )
 from mangaassist_assets.tracing.reading.mapping import TraceMapping, read_mapping
-from mangaassist_assets.tracing.reading.turn_reader import CONTRACT_VERSION, TraceReading, read_trace
+from mangaassist_assets.tracing.reading.turn_reader import CONTRACT_VERSION, read_trace
 
 OVERLAP_MS = 10 * 60 * 1000
 """How far behind the newest trace the reader looks for traces that were stored late."""
@@ -45,6 +54,26 @@ _ATTEMPTS = 5
 _COMPACT_EVERY = 64
 
 Progress = Callable[[int], None]
+
+
+@dataclass(slots=True, kw_only=True)
+class TraceCounts:
+    """What one reading did, in traces. `waiting` are those still being written, `erased` those of erased users."""
+
+    turns: int = 0
+    quarantined: int = 0
+    erased: int = 0
+    gone: int = 0
+    waiting: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class _State:
+    """The checkpoint's value. `open` are traces in progress by id, with their start time."""
+
+    frontier: TracePosition | None = None
+    assessed: AssessmentPosition | None = None
+    open: Mapping[str, int] = field(default_factory=dict)
 
 
 class TraceIngestion:
@@ -65,20 +94,11 @@ class TraceIngestion:
         now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
         progress: Progress = lambda _: None,
     ) -> None:
-        """Name source and table.
+        """Name a source, and a table in INGESTED_SCHEMA.
 
-        Args:
-            table: An ingestion table in INGESTED_SCHEMA.
-            source: Where traces are read.
-            erased_users: Pseudonyms of users whose turns leave nothing but a mark that they were read.
-            pseudonym_key: See `read_trace`.
-            vocabulary: See `read_trace`; traces that were read with other words are read again when they are compared.
-            mapping: See `read_trace`; traces that were read through another mapping are read again likewise.
-            page: Traces of one request and one commit.
-            overlap_ms: See OVERLAP_MS.
-            give_up_ms: See GIVE_UP_MS.
-            now_ms: The clock, milliseconds since the epoch.
-            progress: Called after each commit with the traces ingested so far.
+        Turns of `erased_users` (pseudonyms) leave nothing but a mark that they were read. Traces that were read with
+        another vocabulary or mapping (see `read_trace`) are read again when they are compared. A `page` is the traces
+        of one request and one commit; `progress` is called after each commit with the traces ingested so far.
         """
         self._table = table
         self._source = source
@@ -107,8 +127,8 @@ class TraceIngestion:
         self._retried(lambda: self._look_after_open(ingested))
         self._retried(lambda: self._go_on(ingested))
         self._retried(lambda: self._read_assessed(ingested))
-        checkpoint = self._table.checkpoint()
-        ingested.waiting = len(IngestionState.from_json(checkpoint.value).open)
+        checkpoint, state = self._load()
+        ingested.waiting = len(state.open)
         if checkpoint.number and checkpoint.number % _COMPACT_EVERY == 0:
             self._table.compact()
         return ingested
@@ -157,7 +177,7 @@ class TraceIngestion:
         checkpoint, state = self._load()
         if state.assessed is None and self._source.assessed_after(None, limit=1) is not None:
             since = AssessmentPosition(timestamp_ms=self._now_ms() - self._overlap_ms)
-            self._commit(checkpoint, [], IngestionState(state.frontier, since, state.open), ingested)
+            self._commit(checkpoint, [], _State(state.frontier, since, state.open), ingested)
 
     def _look_back(self, ingested: TraceCounts) -> None:
         """Find traces that appeared behind the frontier, as far as the overlap reaches."""
@@ -181,7 +201,6 @@ class TraceIngestion:
             self._ingest_changed(list(headers.values()), ingested)
 
     def _go_on(self, ingested: TraceCounts) -> None:
-        """Read page by page behind the frontier."""
         while True:
             checkpoint, state = self._load()
             records = self._source.traces_after(state.frontier, limit=self._page)
@@ -206,7 +225,7 @@ class TraceIngestion:
             position = found.position
             checkpoint, state = self._load()
             if state.assessed is None or position > state.assessed:
-                self._commit(checkpoint, [], IngestionState(state.frontier, position, state.open), ingested)
+                self._commit(checkpoint, [], _State(state.frontier, position, state.open), ingested)
             if found.at_end:
                 return
 
@@ -240,7 +259,6 @@ class TraceIngestion:
     def _ingest_changed(
         self, headers: Sequence[TraceHeader], ingested: TraceCounts, *, trusting_quarantine: bool = True
     ) -> None:
-        """Read the traces whose header is not what is ingested of them."""
         if not headers:
             return
         kinds = ("turn", "erased", "quarantined") if trusting_quarantine else ("turn", "erased")
@@ -249,14 +267,15 @@ class TraceIngestion:
 
     def _ingest_listed(self, headers: Sequence[TraceHeader], ingested: TraceCounts) -> None:
         _, state = self._load()
-        due = [one.trace_id for one in headers if self._is_due(one.trace_id, one.timestamp_ms, one.state, state)]
+        # A trace that is known to be in progress and still is can wait.
+        due = [
+            one.trace_id
+            for one in headers
+            if one.state != "IN_PROGRESS" or one.trace_id not in state.open or self._is_given_up(one.timestamp_ms)
+        ]
         for ids in _portions(due, self._page):
             checkpoint, state = self._load()
             self._ingest(checkpoint, state, self._source.traces_by_id(ids), ingested)
-
-    def _is_due(self, trace_id: str, timestamp_ms: int, trace_state: str, state: IngestionState) -> bool:
-        """Whether a trace is worth reading: one that is known to be in progress and still is can wait."""
-        return trace_state != "IN_PROGRESS" or trace_id not in state.open or self._is_given_up(timestamp_ms)
 
     def _is_given_up(self, timestamp_ms: int) -> bool:
         return self._now_ms() - timestamp_ms > self._give_up_ms
@@ -264,7 +283,7 @@ class TraceIngestion:
     def _ingest(
         self,
         checkpoint: Checkpoint,
-        state: IngestionState,
+        state: _State,
         records: Iterable[TraceRecord],
         ingested: TraceCounts,
         *,
@@ -273,20 +292,18 @@ class TraceIngestion:
         """Commit the rows of some traces; those in progress are remembered, and leave what was ingested of them."""
         rows, waiting = self._rows(records, checkpoint, state)
         if rows or frontier is not None or waiting != state.open:
-            self._commit(
-                checkpoint, rows, IngestionState(frontier or state.frontier, state.assessed, waiting), ingested
-            )
+            self._commit(checkpoint, rows, _State(frontier or state.frontier, state.assessed, waiting), ingested)
 
     def _rows(
-        self, records: Iterable[TraceRecord], checkpoint: Checkpoint, state: IngestionState
+        self, records: Iterable[TraceRecord], checkpoint: Checkpoint, state: _State
     ) -> tuple[list[dict[str, Any]], dict[str, int]]:
-        """Return one row a trace for the next commit, and which traces are in progress after it."""
         sequence = checkpoint.number + 1
         waiting = dict(state.open)
         rows: dict[str, dict[str, Any]] = {}
         for record in records:
             reading = read_trace(record, pseudonym_key=self._key, vocabulary=self._vocabulary, mapping=self._mapping)
-            row = self._row(reading, record, sequence)
+            mark = f"{record.timestamp_ms}-{fingerprint(record)}-{self._reader}"
+            row = ingested_row(reading, sequence=sequence, fingerprint=mark, erased_users=self._erased)
             if record.state == "IN_PROGRESS" and not self._is_given_up(record.timestamp_ms):
                 waiting[record.trace_id] = record.timestamp_ms
                 row = tombstone(record.trace_id, record.timestamp_ms, row[PARTITION], sequence)
@@ -294,9 +311,6 @@ class TraceIngestion:
                 waiting.pop(record.trace_id, None)
             rows[record.trace_id] = row
         return list(rows.values()), waiting
-
-    def _row(self, reading: TraceReading, record: TraceRecord, sequence: int) -> dict[str, Any]:
-        return ingested_row(reading, sequence=sequence, fingerprint=self._mark_of(record), erased_users=self._erased)
 
     def _leave(self, release_bundle: str, started: Mapping[str, int], ingested: TraceCounts) -> None:
         """Mark traces as gone from a bundle; those that are elsewhere in the source are ingested there.
@@ -313,26 +327,30 @@ class TraceIngestion:
             for one, timestamp_ms in started.items()
             if one not in stays
         ]
-        self._commit(checkpoint, rows, IngestionState(state.frontier, state.assessed, waiting), ingested)
+        self._commit(checkpoint, rows, _State(state.frontier, state.assessed, waiting), ingested)
 
     def _forget_open(self, trace_ids: Sequence[str], ingested: TraceCounts) -> None:
-        """Stop waiting for traces that were deleted while they were being written."""
         if trace_ids:
             checkpoint, state = self._load()
             left = {trace_id: start for trace_id, start in state.open.items() if trace_id not in trace_ids}
-            self._commit(checkpoint, [], IngestionState(state.frontier, state.assessed, left), ingested)
+            self._commit(checkpoint, [], _State(state.frontier, state.assessed, left), ingested)
 
-    def _load(self) -> tuple[Checkpoint, IngestionState]:
+    def _load(self) -> tuple[Checkpoint, _State]:
         checkpoint = self._table.checkpoint()
-        return checkpoint, IngestionState.from_json(checkpoint.value)
+        try:
+            return checkpoint, from_json(_State, canonical_json(checkpoint.value))
+        except ValueError as error:
+            msg = f"another version of this program ingested traces here ({error}): move the trace ingestion away"
+            raise IngestionConflictError(msg) from error
 
-    def _commit(
-        self, checkpoint: Checkpoint, rows: list[dict[str, Any]], state: IngestionState, ingested: TraceCounts
-    ) -> None:
+    def _commit(self, checkpoint: Checkpoint, rows: list[dict[str, Any]], state: _State, ingested: TraceCounts) -> None:
         frame = pl.DataFrame(rows, schema=INGESTED_SCHEMA, orient="row")
-        self._table.append(frame, after=checkpoint, value=state.to_json())
-        for row in rows:
-            ingested.count(row["kind"])
+        self._table.append(frame, after=checkpoint, value=asdict(state))
+        kinds = Counter(row["kind"] for row in rows)
+        ingested.turns += kinds["turn"]
+        ingested.quarantined += kinds["quarantined"]
+        ingested.erased += kinds["erased"]
+        ingested.gone += kinds["gone"]
         if rows:
             self._progress(ingested.turns + ingested.quarantined)
 
@@ -342,9 +360,6 @@ class TraceIngestion:
         A trace that was written anew may begin elsewhere.
         """
         return f"{header.timestamp_ms}-{header.fingerprint}-{self._reader}"
-
-    def _mark_of(self, record: TraceRecord) -> str:
-        return f"{record.timestamp_ms}-{fingerprint(record)}-{self._reader}"
 
 
 def _portions(items: Sequence[str], size: int) -> Iterator[list[str]]:

@@ -89,13 +89,9 @@ class TraceSource(Protocol):
         """Return what was assessed after a position, or None where the source keeps no such order."""
 
     def bundles_since(self, timestamp_ms: int, *, known: Collection[str] = ()) -> BundleSightings:
-        """Return the bundles of traces that started after a time; with `known`, all other bundles at any time as well.
+        """Return the bundles of traces that started after a time (ms since the epoch).
 
-        So a bundle whose traces come late or replay the past is not missed.
-
-        Args:
-            timestamp_ms: Milliseconds since the epoch.
-            known: Bundles that are known already.
+        With `known` all other bundles at any time as well: one whose traces come late or replay the past is not missed.
         """
 
 

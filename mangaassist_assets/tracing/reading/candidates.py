@@ -14,6 +14,8 @@ from mangaassist_assets.tracing.reading.typed_values import count_of, documents_
 
 T = TypeVar("T")
 _DOCUMENT_OF_CHUNK = "::"
+_SEARCHES = (SpanName.RETRIEVE_CHUNKS, SpanName.VECTOR_SEARCH, SpanName.KEYWORD_SEARCH, SpanName.RERANK_CHUNKS)
+_NUMBERS = ("retrieval_ranks", "retrieval_scores", "rerank_ranks", "rerank_scores")
 # Whose scores are in the documents: those that a reranker returns keep the retriever's.
 _RERANKER_SCORES = ("relevance_score", "rerank_score")
 _RETRIEVER_SCORES = ("score", "similarity_score", "_score", "relevance_score")
@@ -42,15 +44,7 @@ class _List:
 
 def candidates_of(reader: FactReader) -> Candidates:
     """Return the chunks that retrieval put before the reranker, in its order, and what became of each."""
-    lists = {
-        stage: _list(reader, stage)
-        for stage in (
-            SpanName.RETRIEVE_CHUNKS,
-            SpanName.VECTOR_SEARCH,
-            SpanName.KEYWORD_SEARCH,
-            SpanName.RERANK_CHUNKS,
-        )
-    }
+    lists = {stage: _list(reader, stage) for stage in _SEARCHES}
     retrieved, reranked = lists[SpanName.RETRIEVE_CHUNKS], lists[SpanName.RERANK_CHUNKS]
     selected = frozenset(reader.read("turn", "selected_ids", names_of) or ())
     full = next((one for one in (reranked, retrieved) if one.retrieval_ranks or one.retrieval_scores), None)
@@ -63,7 +57,6 @@ def candidates_of(reader: FactReader) -> Candidates:
 
 
 def _from_full(one: _List, selected: frozenset[str]) -> tuple[RankedCandidate, ...]:
-    """Return the chunks of one span that lists all of them with ranks or scores."""
     return tuple(
         RankedCandidate(
             chunk_id=chunk_id,
@@ -128,29 +121,25 @@ def _list(reader: FactReader, stage: SpanName) -> _List:
 def _list_of(reader: FactReader, span: SpanRecord, stage: SpanName) -> _List:
     chunk_ids = reader.read("search", "chunk_ids", list_of_names, span) or ()
 
-    def parallel(fact: str) -> tuple[float, ...]:
-        found = reader.read("search", fact, numbers_of, span) or ()
+    def checked(fact: str, found: tuple[T, ...]) -> tuple[T, ...]:
         if len(found) not in (0, len(chunk_ids)):
             reader.note(f"{fact}: {len(found)} entries for {len(chunk_ids)} chunks of span {span.name}")
             return ()
         return found
+
+    def numbers(fact: str) -> tuple[float, ...]:
+        return reader.read("search", fact, numbers_of, span) or ()
 
     scores = _RERANKER_SCORES if stage == SpanName.RERANK_CHUNKS else _RETRIEVER_SCORES
     described = reader.read("search", "chunk_ids", documents_of(*scores), span) or ()
     if len(described) != len(chunk_ids):
         described = ()
     documents = reader.read("search", "document_ids", _every_name, span) or _all_or_none(one for one, _ in described)
-    if len(documents) not in (0, len(chunk_ids)):
-        reader.note(f"document_ids: {len(documents)} entries for {len(chunk_ids)} chunks of span {span.name}")
-        documents = ()
     return _List(
         chunk_ids=chunk_ids,
-        document_ids=documents,
-        retrieval_ranks=parallel("retrieval_ranks"),
-        retrieval_scores=parallel("retrieval_scores"),
-        rerank_ranks=parallel("rerank_ranks"),
-        rerank_scores=parallel("rerank_scores"),
-        scores=parallel("scores") or _all_or_none(score for _, score in described),
+        document_ids=checked("document_ids", documents),
+        **{fact: checked(fact, numbers(fact)) for fact in _NUMBERS},
+        scores=checked("scores", numbers("scores")) or _all_or_none(score for _, score in described),
     )
 
 

@@ -5,7 +5,7 @@ The application's span stands, since it has the true times; what it lacks is fil
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from mangaassist_assets.tracing.contract.names import Attribute, SpanName
@@ -40,11 +40,8 @@ def distinct_stages(
     as the retrieval belongs to that. What encloses several made spans of its stage, or the tools that it calls, is no
     stage.
 
-    Args:
-        spans: All spans, in the order they began.
-        stage_of: The stage of each span that has one, by its id.
-        made: Ids of those that an adapter added.
-        typed: Ids of those that have their stage by MLflow's type alone.
+    `spans` are in the order they began, `stage_of` has the stages by their ids; `made` are the ids of those that an
+    adapter added, `typed` of those that have their stage by MLflow's type alone.
     """
     if not made and not typed:
         return DistinctStages(spans=spans, demoted=frozenset(), within={})
@@ -76,19 +73,15 @@ def distinct_stages(
 
 
 def _of_same_stage(span: SpanRecord, own: Mapping[str, SpanRecord], stage_of: Mapping[str, str]) -> SpanRecord | None:
-    stage = stage_of.get(span.span_id)
-    if stage is None:
-        return None
-    return next((one for one in _ancestors(span, own) if stage_of.get(one.span_id) == stage), None)
-
-
-def _ancestors(span: SpanRecord, own: Mapping[str, SpanRecord]) -> Iterator[SpanRecord]:
+    """Return the nearest span above of the same stage, as far up as the application's own spans go."""
     seen: set[str] = set()
-    above = span.parent_id
-    while above is not None and above not in seen and above in own and len(seen) < _DEEPEST:
+    stage, above = stage_of.get(span.span_id), span.parent_id
+    while stage is not None and above is not None and above not in seen and above in own and len(seen) < _DEEPEST:
+        if stage_of.get(above) == stage:
+            return own[above]
         seen.add(above)
-        yield own[above]
         above = own[above].parent_id
+    return None
 
 
 def _filled(own: SpanRecord, made: SpanRecord) -> SpanRecord:
@@ -162,18 +155,14 @@ def _same_id(asked: _Call, own: _Call) -> bool:
     return asked.call_id is not None and own.call_id == asked.call_id
 
 
-def _may_be(asked: _Call, own: _Call) -> bool:
-    return asked.call_id is None or own.call_id is None
-
-
 def _same_name(asked: _Call, own: _Call) -> bool:
-    return _may_be(asked, own) and asked.names[0] in own.names
+    return None in (asked.call_id, own.call_id) and asked.names[0] in own.names
 
 
 def _same_arguments(asked: _Call, own: _Call) -> bool:
     wanted = asked.arguments[0]
     try:
-        return _may_be(asked, own) and bool(wanted) and wanted in own.arguments
+        return None in (asked.call_id, own.call_id) and bool(wanted) and wanted in own.arguments
     except RecursionError:  # lists in lists, a thousand deep
         return False
 

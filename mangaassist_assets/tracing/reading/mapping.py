@@ -17,6 +17,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Final, Literal, TypeGuard, get_args
 
+from mangaassist_assets.core.errors import OperatorError
 from mangaassist_assets.core.snapshots import canonical_json
 from mangaassist_assets.tracing.contract.names import SpanName
 
@@ -56,7 +57,7 @@ FACTS: Final[Mapping[Section, frozenset[str]]] = {
 }  # fmt: skip
 
 
-class TraceMappingError(ValueError):
+class TraceMappingError(OperatorError, ValueError):
     """A mapping file that cannot be used; the message names the file, the key and what is wrong."""
 
 
@@ -128,7 +129,7 @@ def read_mapping(path: Path | None = None) -> TraceMapping:
     Raises:
         TraceMappingError: The file is missing, is not TOML, or a key of it is wrong; names the first that is.
     """
-    return _packaged() if path is None else _laid_over(path)
+    return _packaged() if path is None else _mapping(_parsed(PACKAGED_MAPPING), _parsed(path), path.name)
 
 
 def parse_place(text: str, stages: frozenset[str] | set[str] = frozenset(SpanName)) -> Place:
@@ -158,10 +159,6 @@ def parse_place(text: str, stages: frozenset[str] | set[str] = frozenset(SpanNam
 @cache
 def _packaged() -> TraceMapping:
     return _mapping(_parsed(PACKAGED_MAPPING), {}, PACKAGED_MAPPING.name)
-
-
-def _laid_over(path: Path) -> TraceMapping:
-    return _mapping(_parsed(PACKAGED_MAPPING), _parsed(path), path.name)
 
 
 def _parsed(path: Path) -> dict[str, Any]:
@@ -227,7 +224,6 @@ class _File:
     name: str
 
     def checked(self, content: Mapping[str, Any]) -> dict[str, dict[str, list[str]]]:
-        """Return the tables of a file with lists of texts in them."""
         known = {"schema", "stages", "verdicts", *FACTS}
         for key in sorted(set(content) - known):
             raise self._wrong(key[:60], f"is unknown; there are {', '.join(sorted(known))}")
@@ -244,7 +240,6 @@ class _File:
         return tables
 
     def place(self, text: str, where: str, section: Section, stages: set[str]) -> Place:
-        """Return a place of a fact."""
         try:
             found = parse_place(text, stages)
         except ValueError as why:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Literal
+from typing import Any, Literal
 
 from mangaassist_assets.privacy import redact
+from mangaassist_assets.tracing.adapters.building import why_failed
+from mangaassist_assets.tracing.adapters.tool_calls import result_content
 from mangaassist_assets.tracing.contract.names import (
     EXPECTED_INTENT,
     RELEVANT_DOCUMENTS,
@@ -21,6 +23,7 @@ from mangaassist_assets.tracing.contract.turns import (
     Review,
     ReviewSource,
     StageTiming,
+    ToolCall,
     Verdict,
 )
 from mangaassist_assets.tracing.contract.values import decoded
@@ -51,8 +54,13 @@ _NO_VERDICTS = frozenset({
 })  # fmt: skip
 _FOREIGN = ("mlflow.", "gen_ai.", "otel.")
 _BODY_KEYS = frozenset({"text", "texts", "inputs", "instances", "query", "passages", "documents", "pairs"})
-_MOST_STAGES, _MOST_VERDICTS = 200, 50
-_LONGEST_VERDICT, _LONGEST_FILTERS = 60, 500
+_MOST_STAGES, _MOST_VERDICTS, _MOST_TOOLS = 200, 50, 50
+_LONGEST_VERDICT, _LONGEST_FILTERS, _LONGEST_TEXT, _LONGEST_ERROR = 60, 500, 2_000, 500
+_FAILURES = frozenset({"error", "true"})
+_GENERATION: Mapping[str, Callable[[object], Any]] = {
+    "model_id": model_of, "input_tokens": count_of, "output_tokens": count_of, "cache_read_tokens": count_of,
+    "cache_write_tokens": count_of, "stop_reason": name_of, "reported_cost_usd": cost_of,
+}  # fmt: skip
 _LONG_NUMBER = re.compile(r"\d{4,}")
 
 
@@ -121,17 +129,53 @@ def _keys(value: object) -> tuple[str, ...] | None:
 def generations_of(reader: FactReader) -> tuple[Generation, ...]:
     """Return what each span of stage `bedrock_generate` says of its model call, in the order they began."""
     return tuple(
-        Generation(
-            model_id=reader.read("generation", "model_id", model_of, span),
-            input_tokens=reader.read("generation", "input_tokens", count_of, span),
-            output_tokens=reader.read("generation", "output_tokens", count_of, span),
-            cache_read_tokens=reader.read("generation", "cache_read_tokens", count_of, span),
-            cache_write_tokens=reader.read("generation", "cache_write_tokens", count_of, span),
-            stop_reason=reader.read("generation", "stop_reason", name_of, span),
-            reported_cost_usd=reader.read("generation", "reported_cost_usd", cost_of, span),
-        )
+        Generation(**{fact: reader.read("generation", fact, convert, span) for fact, convert in _GENERATION.items()})
         for span in reader.view.by_stage.get(SpanName.BEDROCK_GENERATE, ())
     )
+
+
+def tools_of(reader: FactReader, redacted: Redact) -> tuple[ToolCall, ...]:
+    """Return the calls of tools, in the order they began."""
+    spans = reader.view.by_stage.get(SpanName.TOOL_CALL, [])
+    if len(spans) > _MOST_TOOLS:
+        reader.note(f"tools: the first {_MOST_TOOLS} calls are kept")
+    found = tuple(_tool(reader, span, redacted) for span in spans[:_MOST_TOOLS])
+    without = sum(one.outcome == "no_result" for one in found)
+    if without:
+        reader.note(f"result: {without} of {len(found)} calls of tools have none in the trace")
+    return found
+
+
+def _tool(reader: FactReader, span: SpanRecord, redacted: Redact) -> ToolCall:
+    failed = span.status == "ERROR" or reader.read("tool", "failed", _says_failed, span) is True
+    error = reader.read("tool", "error", lambda value: as_text(value, redacted, _LONGEST_ERROR), span)
+    result = reader.read("tool", "result", lambda value: _result(value, redacted), span)
+    if failed and error is None:
+        error = redacted(why_failed(span)[: 2 * _LONGEST_ERROR])[:_LONGEST_ERROR] or (result or "")[:_LONGEST_ERROR]
+    return ToolCall(
+        name=own_name(reader.read("tool", "name", name_of, span) or span.name, redacted),
+        arguments=reader.read("tool", "arguments", lambda value: as_text(value, redacted, _LONGEST_TEXT), span),
+        result=result,
+        failed=failed,
+        error=error or None,
+        # A call whose end is not known begins and ends where the model asked for it.
+        duration_ms=(span.end_ns - span.start_ns) / 1_000_000 if span.end_ns > span.start_ns else None,
+    )
+
+
+def _says_failed(value: object) -> bool | None:
+    """Return True for the words by which a tool says that it failed, None for any other: a status may be an order's."""
+    return True if str(value).strip().lower() in _FAILURES else None
+
+
+def _result(value: object, redacted: Redact) -> str | None:
+    """Return a result as text; of a message that carries one, its content. An empty result is one, too."""
+    inside = decoded(value)
+    if isinstance(inside, Mapping) and "content" in inside and (inside.get("type") == "tool" or "isError" in inside):
+        inside = result_content(inside["content"])
+    if inside in ("", {}, []):
+        return str(inside)
+    return as_text(inside, redacted, _LONGEST_TEXT)
 
 
 def as_text(value: object, redacted: Redact, longest: int) -> str | None:
@@ -204,14 +248,9 @@ def _verdict_values(value: object, redacted: Redact) -> list[tuple[str | None, f
             pass
         harmless = len(word) <= _LONGEST_VERDICT and not CONTROL.search(word) and redacted(word) == word
         return [(word.lower(), None)] if word and harmless else []
-    if isinstance(inside, list | tuple):
-        return [
-            one
-            for entry in inside[:20]
-            if isinstance(entry, str | bool | int)
-            for one in _verdict_values(entry, redacted)
-        ]
-    return []
+    entries = inside[:20] if isinstance(inside, list | tuple) else []
+    words = (entry for entry in entries if isinstance(entry, str | bool | int))
+    return [one for entry in words for one in _verdict_values(entry, redacted)]
 
 
 def failed_span_of(spans: Sequence[SpanRecord]) -> SpanRecord | None:
@@ -257,11 +296,8 @@ def review_of(reader: FactReader) -> tuple[str | None, tuple[str, ...], str | No
         reader.note("relevant_documents: the expectation is not a list of document ids")
         documents = None
     latest = max((item for item in (intent, documents) if item), key=lambda item: item.timestamp_ms, default=None)
-    return (
-        None if intent is None else str(intent.value).strip(),
-        found or (),
-        None if latest is None else latest.source_id,
-    )
+    expected = None if intent is None else str(intent.value).strip()
+    return expected, found or (), None if latest is None else latest.source_id
 
 
 def document_ids(value: object) -> tuple[str, ...] | None:

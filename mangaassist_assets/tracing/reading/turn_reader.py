@@ -1,15 +1,15 @@
-"""The trace contract: the reading of a trace under it. The names it uses are in `names`.
+"""The reading of a trace under the trace contract, whose names are in `contract.names`.
 
-`parse_turn` is the only door from a trace to a `ChatTurn`. Where each fact is found is a mapping (`mapping`). A trace
+`read_trace` is the only way from a trace to a `ChatTurn`. Where each fact is found is a mapping (`mapping`). A trace
 without bundle, session or message goes to quarantine with its reason: counted, kept, never dropped, never trained on.
 Any other fact of a wrong type is a missing part and a problem of the reading.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 from mangaassist_assets.core.bundles import bundle_defect
 from mangaassist_assets.privacy import Vocabulary, conversation_key, is_pseudonym, kept_id, redact, user_key
@@ -20,7 +20,6 @@ from mangaassist_assets.tracing.contract.records import TraceRecord
 from mangaassist_assets.tracing.contract.turns import ChatTurn
 from mangaassist_assets.tracing.reading.candidates import candidates_of
 from mangaassist_assets.tracing.reading.mapping import TraceMapping, read_mapping
-from mangaassist_assets.tracing.reading.tools import tools_of
 from mangaassist_assets.tracing.reading.trace_view import FactReader, TraceView
 from mangaassist_assets.tracing.reading.turn_parts import (
     CONTRACT_SPANS,
@@ -32,6 +31,7 @@ from mangaassist_assets.tracing.reading.turn_parts import (
     reviews_of,
     stages_of,
     thumb_of,
+    tools_of,
     verdicts_of,
 )
 from mangaassist_assets.tracing.reading.typed_values import (
@@ -48,6 +48,10 @@ CONTRACT_VERSION = 7
 _READ_APART = (Tag.RELEASE_BUNDLE, Tag.SESSION_ID, Tag.CACHE_HIT, Tag.USER_FEEDBACK)
 _MODELS = (Tag.BEDROCK_MODEL_ID, Tag.EMBEDDING_MODEL_ID)
 _NAMED_TAGS = tuple(tag for tag in Tag if tag not in _READ_APART)
+_OTHER_FACTS: Mapping[str, Callable[[object], object]] = {
+    "intent_confidence": share_of, "team": given_name_of, "response_id": given_name_of, "shadow_intent": name_of,
+    "shadow_confidence": share_of, "shadow_model_version": name_of,
+}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,32 +62,6 @@ class Quarantined:
     timestamp_ms: int
     reason: str
     release_bundle: str | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TurnReading:
-    """What a set of traces said: valid turns, quarantined traces, and how many were still being written."""
-
-    turns: tuple[ChatTurn, ...]
-    quarantined: tuple[Quarantined, ...]
-    in_progress: int
-
-
-def read_turns(records: Iterable[TraceRecord]) -> TurnReading:
-    """Parse traces; those still IN_PROGRESS are counted and left for the next reading."""
-    turns: list[ChatTurn] = []
-    quarantined: list[Quarantined] = []
-    in_progress = 0
-    for record in records:
-        if record.state == "IN_PROGRESS":
-            in_progress += 1
-            continue
-        parsed = parse_turn(record)
-        if isinstance(parsed, ChatTurn):
-            turns.append(parsed)
-        else:
-            quarantined.append(parsed)
-    return TurnReading(turns=tuple(turns), quarantined=tuple(quarantined), in_progress=in_progress)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,13 +99,12 @@ def read_trace(
         vocabulary: The store's own words, which are no personal data.
         mapping: Where the facts of a turn are found, by default the packaged mapping.
     """
-    where = mapping or read_mapping()
-    converted = in_contract_shape(trace)
-    reader = FactReader(TraceView(converted.trace, where, converted.made), where)
+    converted, reader = _reader_of(trace, mapping)
     user = reader.read("turn", "user_id", given_name_of)
-    user_pseudonym = user_key(user, pseudonym_key) or _first_pseudonym(converted)
+    pseudonyms = (one for one in converted.users if isinstance(one, str) and is_pseudonym(one))
+    user_pseudonym = user_key(user, pseudonym_key) or next(pseudonyms, None)
     tags: dict[Tag, object] = {}
-    turn, reason = _Parsing(reader, converted, tags, _Redactor(pseudonym_key, vocabulary)).turn(user_pseudonym)
+    turn, reason = _Parsing(reader, converted, tags, pseudonym_key, vocabulary).turn(user_pseudonym)
     outcome: ChatTurn | Quarantined = turn
     if reason is not None:
         outcome = Quarantined(
@@ -149,9 +126,7 @@ def read_trace(
 
 def identifying_tags(trace: TraceRecord, mapping: TraceMapping | None = None) -> dict[str, str]:
     """Return release bundle and session as a trace names them: the tags by which it is found."""
-    where = mapping or read_mapping()
-    converted = in_contract_shape(trace)
-    reader = FactReader(TraceView(converted.trace, where, converted.made), where)
+    _, reader = _reader_of(trace, mapping)
     bundle = _valid_bundle_or_none(reader.read("turn", Tag.RELEASE_BUNDLE, name_of))
     session = reader.read("turn", Tag.SESSION_ID, name_of)
     if reader.sources.get(f"turn.{Tag.SESSION_ID}", "").startswith("metadata/"):
@@ -161,30 +136,14 @@ def identifying_tags(trace: TraceRecord, mapping: TraceMapping | None = None) ->
     return {str(tag): value for tag, value in found.items() if value is not None}
 
 
-def parse_turn(trace: TraceRecord) -> ChatTurn | Quarantined:
-    """Return the turn of a finished trace, or the quarantined trace with the first reason found."""
-    return read_trace(trace).outcome
-
-
 def _valid_bundle_or_none(key: str | None) -> str | None:
     return key if bundle_defect(key) is None else None
 
 
-def _first_pseudonym(converted: Converted) -> str | None:
-    return next((one for one in converted.users if isinstance(one, str) and is_pseudonym(one)), None)
-
-
-@dataclass(frozen=True, slots=True)
-class _Redactor:
-    """How the texts of a trace are redacted."""
-
-    key: bytes | None
-    vocabulary: Vocabulary | None
-
-    def of_session(self, session_id: str) -> Callable[[str], str]:
-        """Return what redacts the texts of one session."""
-        conversation = None if self.key is None else conversation_key(session_id, self.key)
-        return lambda text: redact(text, conversation=conversation, vocabulary=self.vocabulary).text
+def _reader_of(trace: TraceRecord, mapping: TraceMapping | None) -> tuple[Converted, FactReader]:
+    where = mapping or read_mapping()
+    converted = in_contract_shape(trace)
+    return converted, FactReader(TraceView(converted.trace, where, converted.made), where)
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,14 +153,20 @@ class _Parsing:
     reader: FactReader
     converted: Converted
     tags: dict[Tag, object]
-    redactor: _Redactor
+    key: bytes | None
+    vocabulary: Vocabulary | None
 
     def turn(self, user: str | None) -> tuple[ChatTurn, str | None]:
         """Return what the trace says as a turn, and why it cannot be one; what it has counts for the coverage."""
         reader, trace = self.reader, self.converted.trace
         bundle, session_id = self._named(Tag.RELEASE_BUNDLE), self._named(Tag.SESSION_ID)
-        redacted = self.redactor.of_session(session_id or "")
-        facts = {tag: self._named(tag) for tag in _NAMED_TAGS}
+        conversation = None if self.key is None else conversation_key(session_id or "", self.key)
+
+        def redacted(text: str) -> str:
+            return redact(text, conversation=conversation, vocabulary=self.vocabulary).text
+
+        facts: dict[str, Any] = {str(tag): self._named(tag) for tag in _NAMED_TAGS}
+        facts |= {name: reader.read("turn", name, convert) for name, convert in _OTHER_FACTS.items()}
         state = self._state()
         cache_hit = reader.read("turn", Tag.CACHE_HIT, boolean_of)
         # What failed was answered by nothing, whatever the cache held.
@@ -220,28 +185,11 @@ class _Parsing:
             duration_ms=max(0, trace.duration_ms),
             state=state,
             release_bundle=bundle or "",
-            session_id=kept_id(session_id or "", self.redactor.key or b"", prefix="s"),
+            session_id=kept_id(session_id or "", self.key or b"", prefix="s"),
             user_key=user,
             message=redacted(message or ""),
             answer=None if answer is None else redacted(answer),
-            intent=facts[Tag.INTENT],
-            intent_confidence=reader.read("turn", "intent_confidence", share_of),
-            intent_model_version=facts[Tag.INTENT_MODEL_VERSION],
-            reranker_version=facts[Tag.RERANKER_VERSION],
-            prompt_version=facts[Tag.PROMPT_VERSION],
-            bedrock_model_id=facts[Tag.BEDROCK_MODEL_ID],
-            guardrail_ruleset_version=facts[Tag.GUARDRAIL_RULESET_VERSION],
-            routing_policy_version=facts[Tag.ROUTING_POLICY_VERSION],
-            index_generation=facts[Tag.INDEX_GENERATION],
-            embedding_model_id=facts[Tag.EMBEDDING_MODEL_ID],
-            experiment_id=facts[Tag.EXPERIMENT_ID],
-            tenant=self._harmless(facts[Tag.TENANT]),
-            team=self._harmless(reader.read("turn", "team", given_name_of)),
-            response_id=reader.read("turn", "response_id", given_name_of),
             cache_hit=cache_hit,
-            shadow_intent=reader.read("turn", "shadow_intent", name_of),
-            shadow_confidence=reader.read("turn", "shadow_confidence", share_of),
-            shadow_model_version=reader.read("turn", "shadow_model_version", name_of),
             candidates=candidates.chunks,
             candidate_count=candidates.count,
             guardrail_blocked=blocked,
@@ -260,11 +208,11 @@ class _Parsing:
             tools=tools_of(reader, redacted),
             verdicts=verdicts_of(reader, redacted),
             shape=self.converted.shape,
+            **{**facts, "tenant": self._harmless(facts["tenant"]), "team": self._harmless(facts["team"])},
         )
         return turn, reason
 
     def _broken(self, bundle: str | None, session_id: str | None, message: str | None) -> str | None:
-        """Return the first reason why the trace cannot be a turn, or None."""
         if bundle is None:
             return self._missing(Tag.RELEASE_BUNDLE)
         if _valid_bundle_or_none(bundle) is None:
@@ -282,7 +230,7 @@ class _Parsing:
 
     def _harmless(self, customer: str | None) -> str | None:
         """Return what a tenant or team is called; one that is called by an address is kept as a pseudonym."""
-        return None if customer is None else kept_id(customer, self.redactor.key or b"", prefix="t", names=False)
+        return None if customer is None else kept_id(customer, self.key or b"", prefix="t", names=False)
 
     def _text(self, fact: str, role: str, converted: str | None) -> str | None:
         """Return a text of the turn: what an adapter knows of a root that is a model call, else as mapped."""

@@ -13,13 +13,12 @@ from urllib.parse import quote
 
 from mangaassist_assets.core.figures import Figures
 from mangaassist_assets.tracing.contract.names import EXPECTED_INTENT, RELEVANT_DOCUMENTS
+from resources.mlflow.rest import all_pages
 from resources.mlflow.traces.search import infos, infos_by_id
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.genai.review_queues import ReviewQueue
-
-    from resources.mlflow.tracking import MlflowResource
 
 REVIEW_TAG = "review_queue"
 DOCUMENTS_INSTRUCTION = (
@@ -76,29 +75,20 @@ class PublishedQueue:
 class MlflowReviewQueues:
     """The review queue of each release bundle, in the experiment of traces."""
 
-    def __init__(self, client: MlflowClient, experiment_id: str, *, experiment_url: str) -> None:
+    def __init__(self, client: MlflowClient, experiment_id: str, *, traces_url: str) -> None:
         self._client = client
         self._experiment_id = experiment_id
-        self._experiment_url = experiment_url
-
-    @classmethod
-    def of(cls, mlflow: MlflowResource) -> MlflowReviewQueues:
-        """Return the queues for the chatbot's traces."""
-        experiment_id = mlflow.ensure_experiment(mlflow.traces_experiment)
-        return cls(mlflow.client(), experiment_id, experiment_url=mlflow.traces_url().removesuffix("/traces"))
+        self._experiment_url = traces_url.removesuffix("/traces")
 
     def state(self, release_bundle: str) -> QueueState:
         """Return what reviewers said of the items of a bundle's queue."""
-        if not self._has_queues():
-            return QueueState()
-        queue = self._find(queue_name(release_bundle))
-        if queue is None:
-            return QueueState()
-        items = self._items(queue.queue_id)
-        return QueueState(
-            declined=frozenset(trace_id for trace_id, status in items.items() if status == "declined"),
-            complete=frozenset(trace_id for trace_id, status in items.items() if status == "complete"),
+        queue = self._find(queue_name(release_bundle)) if self._has_queues() else None
+        items = self._items(queue.queue_id) if queue else {}
+        declined, complete = (
+            frozenset(trace_id for trace_id, status in items.items() if status == wanted)
+            for wanted in ("declined", "complete")
         )
+        return QueueState(declined=declined, complete=complete)
 
     def publish(
         self, release_bundle: str, trace_ids: Sequence[str], *, intents: Sequence[str], reviewed: Mapping[str, str]
@@ -114,7 +104,7 @@ class MlflowReviewQueues:
             intents: The known intents, for the reviewers' instruction.
             reviewed: Reviewer by trace id, for traces that have an answer.
         """
-        there = self._existing(trace_ids)
+        there = infos_by_id(self._client, self._experiment_id, trace_ids).keys()
         wanted = [trace_id for trace_id in trace_ids if trace_id in there]
         gone = tuple(sorted(set(trace_ids) - there))
         if not self._has_queues():
@@ -226,14 +216,8 @@ class MlflowReviewQueues:
         """Return the status of every item by trace id."""
         from mlflow.genai.review_queues import list_review_queue_items
 
-        statuses: dict[str, str] = {}
-        token: str | None = None
-        while True:
-            page = list_review_queue_items(queue_id, max_results=_PAGE, page_token=token)
-            statuses.update({item.item_id: str(item.status) for item in page})
-            if not page.token:
-                return statuses
-            token = page.token
+        items = all_pages(lambda token: list_review_queue_items(queue_id, max_results=_PAGE, page_token=token))
+        return {item.item_id: str(item.status) for item in items}
 
     def _add(self, queue_id: str, trace_ids: Sequence[str]) -> None:
         """Add items, the best last: the page shows the newest first."""
@@ -253,12 +237,10 @@ class MlflowReviewQueues:
 
         set_review_queue_item_status(queue_id, item_id=trace_id, status="complete", completed_by=reviewer[:_NAME_LIMIT])
 
-    def _existing(self, trace_ids: Sequence[str]) -> frozenset[str]:
-        return frozenset(infos_by_id(self._client, self._experiment_id, trace_ids))
-
     def _tag(self, release_bundle: str, trace_ids: Sequence[str]) -> tuple[int, int]:
         """Let exactly these traces carry the tag; returns how many got it and how many lost it."""
-        tagged = self._tagged(release_bundle)
+        condition = f"tags.{REVIEW_TAG} = '{release_bundle}'"
+        tagged = {info.trace_id for info in infos(self._client, self._experiment_id, condition)}
         new = [trace_id for trace_id in trace_ids if trace_id not in tagged]
         for trace_id in new:
             self._client.set_trace_tag(trace_id, REVIEW_TAG, release_bundle)
@@ -266,10 +248,6 @@ class MlflowReviewQueues:
         for trace_id in stale:
             self._client.delete_trace_tag(trace_id, REVIEW_TAG)
         return len(new), len(stale)
-
-    def _tagged(self, release_bundle: str) -> set[str]:
-        condition = f"tags.{REVIEW_TAG} = '{release_bundle}'"
-        return {info.trace_id for info in infos(self._client, self._experiment_id, condition)}
 
     def _tagged_url(self, release_bundle: str) -> str:
         tag = quote(f"{REVIEW_TAG}={quote(release_bundle, safe='')}", safe="")

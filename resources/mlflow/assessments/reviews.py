@@ -1,4 +1,4 @@
-"""People's answers on MLflow traces: imported labels as expectations, each once.
+"""People's answers on MLflow traces: imported labels as expectations, each once; simulated thumbs and reviews.
 
 They come back by the one door that reviews come through, the trace reader.
 """
@@ -6,19 +6,26 @@ They come back by the one door that reviews come through, the trace reader.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from mangaassist_assets.tracing.contract.names import EXPECTED_INTENT, RELEVANT_DOCUMENTS
+from mangaassist_assets.tracing.contract.names import (
+    ANSWER_CORRECTNESS,
+    EXPECTED_INTENT,
+    RELEVANT_DOCUMENTS,
+    USER_FEEDBACK_ASSESSMENT,
+    Tag,
+)
+from mangaassist_assets.tracing.ingestion.trace_sources import TraceSource, header_pages
 from resources.mlflow.traces.search import infos_by_id
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-    from mlflow.entities import Assessment
+    from mlflow.entities import Assessment, AssessmentSource
 
     from mangaassist_assets.labelling.queue.label_import import ImportedLabel
-    from resources.mlflow.tracking import MlflowResource
+    from mangaassist_assets.tracing.contract.turns import Feedback
 
 IMPORT_KEY = "label_import"
 LABELLED_AT = "labelled_at_ms"
@@ -44,11 +51,6 @@ class MlflowLabelRecorder:
     def __init__(self, client: MlflowClient, experiment_id: str) -> None:
         self._client = client
         self._experiment_id = experiment_id
-
-    @classmethod
-    def of(cls, mlflow: MlflowResource) -> MlflowLabelRecorder:
-        """Return the recorder for the chatbot's traces."""
-        return cls(mlflow.client(), mlflow.ensure_experiment(mlflow.traces_experiment))
 
     def record(self, labels: Sequence[ImportedLabel]) -> RecordedLabels:
         """Record answers, in the order given; may be repeated, and adds nothing twice.
@@ -76,7 +78,7 @@ class MlflowLabelRecorder:
 
     def _log(self, label: ImportedLabel, name: str, value: str | list[str], identity: str) -> None:
         import mlflow
-        from mlflow.entities import AssessmentSource, Expectation
+        from mlflow.entities import Expectation
         from mlflow.exceptions import MlflowException
 
         metadata = {IMPORT_KEY: "true"}
@@ -85,7 +87,7 @@ class MlflowLabelRecorder:
         expectation = Expectation(
             name=name,
             value=value,
-            source=AssessmentSource(source_type="HUMAN", source_id=label.labeller),
+            source=_human(label.labeller),
             metadata=metadata,
         )
         # A request whose answer is lost is repeated by MLflow's client: with an id of ours that cannot make two.
@@ -142,3 +144,59 @@ def _says(said: Sequence[Assessment], value: str | list[str]) -> bool:
 def _said_ms(item: Assessment) -> int:
     labelled = str((item.metadata or {}).get(LABELLED_AT, ""))
     return int(labelled) if labelled.isascii() and labelled.isdigit() else int(item.last_update_time_ms or 0)
+
+
+class TraceReviewer:
+    """Puts feedback and human reviews on traces."""
+
+    def __init__(self, client: MlflowClient, source: TraceSource) -> None:
+        self._client = client
+        self._source = source
+
+    def record_feedback(self, trace_id: str, feedback: Feedback, *, user_key: str | None, timestamp_ms: int) -> None:
+        """Set the tag `user_feedback` and log the same as a human feedback assessment."""
+        import mlflow
+
+        self._client.set_trace_tag(trace_id, Tag.USER_FEEDBACK, feedback)
+        mlflow.log_feedback(
+            trace_id=trace_id,
+            name=USER_FEEDBACK_ASSESSMENT,
+            value=feedback,
+            source=_human(user_key or "anonymous"),
+            metadata={"event_time_ms": str(timestamp_ms)},
+        )
+
+    def record_review(
+        self, trace_id: str, *, expected_intent: str | None, relevant_documents: Sequence[str], reviewer: str
+    ) -> None:
+        """Log a review as expectations; a side that was not reviewed is None or empty."""
+        import mlflow
+
+        if expected_intent is not None:
+            mlflow.log_expectation(
+                trace_id=trace_id, name=EXPECTED_INTENT, value=expected_intent, source=_human(reviewer)
+            )
+        if relevant_documents:
+            mlflow.log_expectation(
+                trace_id=trace_id,
+                name=RELEVANT_DOCUMENTS,
+                value=list(relevant_documents),
+                source=_human(reviewer),
+            )
+
+    def record_answer_review(self, trace_id: str, *, correct: bool, reviewer: str) -> None:
+        """Log a person's word on the answer itself as a feedback assessment."""
+        import mlflow
+
+        mlflow.log_feedback(trace_id=trace_id, name=ANSWER_CORRECTNESS, value=correct, source=_human(reviewer))
+
+    def missing_traces(self, trace_ids: Collection[str], release_bundle: str) -> list[str]:
+        """Return those of the trace ids that are not stored as finished traces of the bundle, sorted."""
+        pages = header_pages(self._source, page=500, release_bundle=release_bundle)
+        return sorted(set(trace_ids) - {one.trace_id for page in pages for one in page if one.state in ("OK", "ERROR")})
+
+
+def _human(source_id: str) -> AssessmentSource:
+    from mlflow.entities import AssessmentSource
+
+    return AssessmentSource(source_type="HUMAN", source_id=source_id)

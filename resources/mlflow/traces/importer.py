@@ -6,9 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 from mangaassist_assets.tracing.importing.fields import duration_ms, identifier, milliseconds
-from mangaassist_assets.tracing.importing.import_run import RefusedTraceError, SpansToWrite
+from mangaassist_assets.tracing.importing.import_run import RefusedTraceError, SpansToWrite, StoredTrace
 from mangaassist_assets.tracing.importing.imported_trace import ImportedAssessment, ImportedTrace
-from mangaassist_assets.tracing.importing.planning import StoredTrace
 from mangaassist_assets.tracing.importing.wire import assessment, info_request, spans_request
 from mangaassist_assets.tracing.otlp import EXPERIMENT_HEADER, TRACES_PATH
 from resources.mlflow.traces.sink import TraceExportError, retrying_session

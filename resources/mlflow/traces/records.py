@@ -165,12 +165,15 @@ def make_span(
     name: str,
     start_ns: int,
     end_ns: int | None,
-    status: str,
-    status_message: str | None,
+    status: tuple[str, str | None],
     attributes: dict[str, Any],
     events: tuple[SpanEvent, ...],
 ) -> SpanRecord:
-    """Return a span; `attributes` are decoded, and those that become fields are taken out of them."""
+    """Return a span; `attributes` are decoded, and those that become fields are taken out of them.
+
+    `status` is the code and its description.
+    """
+    code, message = status
     span_type = attributes.pop(SPAN_TYPE, None)
     attributes.pop(REQUEST_ID, None)
     return SpanRecord(
@@ -179,9 +182,9 @@ def make_span(
         name=name,
         start_ns=start_ns,
         end_ns=end_ns or start_ns,
-        status=cast("SpanStatus", status if status in ("OK", "ERROR") else "UNSET"),
+        status=cast("SpanStatus", code if code in ("OK", "ERROR") else "UNSET"),
         # OpenTelemetry keeps a description of errors only.
-        status_message=(status_message or "") if status == "ERROR" else "",
+        status_message=(message or "") if code == "ERROR" else "",
         inputs=attributes.pop(SPAN_INPUTS, None),
         outputs=attributes.pop(SPAN_OUTPUTS, None),
         attributes=attributes,
@@ -215,8 +218,7 @@ def span_record(span: Span) -> SpanRecord:
         name=span.name,
         start_ns=span.start_time_ns,
         end_ns=span.end_time_ns,
-        status=str(getattr(span.status.status_code, "value", span.status.status_code)),
-        status_message=span.status.description,
+        status=(str(getattr(span.status.status_code, "value", span.status.status_code)), span.status.description),
         attributes=dict(span.attributes),
         events=tuple(
             SpanEvent(name=event.name, timestamp_ns=event.timestamp, attributes=_lists(event.attributes))

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from mangaassist_assets.core.errors import OperatorError
 from mangaassist_assets.tracing.otlp import EXPERIMENT_HEADER, TRACES_PATH, otlp_request
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ _CLOSED = "closed"
 _MORE = "more"
 
 
-class TraceExportError(RuntimeError):
+class TraceExportError(OperatorError, RuntimeError):
     """Traces could not be stored."""
 
 

@@ -62,8 +62,7 @@ def _usual_span(data: Mapping[str, Any]) -> SpanRecord:
         name=data["name"],
         start_ns=int(data["start_time_unix_nano"]),
         end_ns=int(end) if end else None,
-        status=_STATUS[status["code"]],
-        status_message=status.get("message"),
+        status=(_STATUS[status["code"]], status.get("message")),
         attributes=attributes,
         events=tuple(
             SpanEvent(
@@ -137,8 +136,7 @@ def wire_span(data: Mapping[str, Any]) -> SpanRecord:
             name=data.get("name", ""),
             start_ns=int(data.get("start_time_unix_nano", 0)),
             end_ns=int(end) if end else None,
-            status=_STATUS.get(status.get("code", ""), "UNSET"),
-            status_message=status.get("message"),
+            status=(_STATUS.get(status.get("code", ""), "UNSET"), status.get("message")),
             attributes=_wire_values(data.get("attributes")),
             events=tuple(
                 SpanEvent(

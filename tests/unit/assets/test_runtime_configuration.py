@@ -6,7 +6,7 @@ import dagster as dg
 import pytest
 
 from mangaassist_assets.assets.release import runtime_configuration
-from mangaassist_assets.checks.configuration import configuration_is_valid
+from mangaassist_assets.checks.production import configuration_is_valid
 from resources.store import StoreResource
 from tests.support.app_config_api import AppConfigInMemory, app_config_in_memory
 

@@ -41,35 +41,33 @@ def request(question: str, *passages: str, maximum_tokens: int = 100) -> Generat
     ],
 )
 def test_prompt_injection_is_blocked_by_the_default_rules(message):
-    verdict = check_message(GuardrailsDocument(version="1"), message)
-    assert verdict.blocked
-    assert verdict.reasons[0].startswith("blocked_pattern:")
+    assert check_message(GuardrailsDocument(version="1"), message)[0].startswith("blocked_pattern:")
 
 
 def test_an_ordinary_message_passes():
-    assert check_message(RULES, "can i ignore the dust jacket when i return it?").reasons == ()
+    assert check_message(RULES, "can i ignore the dust jacket when i return it?") == ()
 
 
 def test_a_message_over_the_limit_is_blocked_for_its_length():
-    assert check_message(RULES, "x" * 101).reasons == ("message_too_long",)
+    assert check_message(RULES, "x" * 101) == ("message_too_long",)
 
 
 def test_personal_data_in_an_answer_is_blocked_by_kind():
-    assert check_answer(RULES, "mail a@example.com", [0.9]).reasons == ("personal_data:email",)
+    assert check_answer(RULES, "mail a@example.com", [0.9]) == ("personal_data:email",)
     passages = ["Write to a@example.com"]
-    assert not check_answer(RULES, "mail a@example.com", [0.9], passages=passages).blocked
-    assert check_answer(RULES, "mail b@example.com", [0.9], passages=passages).blocked
+    assert not check_answer(RULES, "mail a@example.com", [0.9], passages=passages)
+    assert check_answer(RULES, "mail b@example.com", [0.9], passages=passages)
     tolerant = GuardrailsDocument(version="g2", block_personal_data_in_answer=False)
-    assert not check_answer(tolerant, "mail a@example.com", [0.9]).blocked
+    assert not check_answer(tolerant, "mail a@example.com", [0.9])
 
 
 @pytest.mark.parametrize("relevances", [[], [0.1, 0.19]])
 def test_an_answer_without_a_relevant_passage_is_ungrounded(relevances):
-    assert check_answer(RULES, "fine", relevances).reasons == ("ungrounded",)
+    assert check_answer(RULES, "fine", relevances) == ("ungrounded",)
 
 
 def test_a_passage_that_no_reranker_judged_grounds_an_answer():
-    assert not check_answer(RULES, "fine", [None, None]).blocked
+    assert not check_answer(RULES, "fine", [None, None])
 
 
 def test_passages_fill_the_prompt_in_order_until_it_is_full():

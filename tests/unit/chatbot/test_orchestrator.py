@@ -16,7 +16,6 @@ from mangaassist_assets.privacy import pseudonym
 from mangaassist_assets.tracing.contract.names import SpanName, Tag
 from mangaassist_assets.tracing.contract.records import SpanRecord, TraceRecord
 from mangaassist_assets.tracing.contract.turns import ChatTurn
-from mangaassist_assets.tracing.reading.turn_reader import parse_turn
 from tests.support.store_chatbot import (
     KEY,
     PASSAGES,
@@ -26,6 +25,7 @@ from tests.support.store_chatbot import (
     RuleEndpoint,
     store_chatbot,
 )
+from tests.support.turn_reading import parse_turn
 
 ALL_SPANS = {str(name) for name in SpanName} - {SpanName.TOOL_CALL}
 
@@ -323,7 +323,7 @@ def test_a_trace_is_not_written_while_a_span_is_open():
 
 def test_a_client_error_of_the_index_is_a_failed_stage():
     class Broken(MemoryIndex):
-        def vector_search(self, generation, vector, *, scope, limit, filters=None):
+        def vector_search(self, generation, vector, *, scope, limit):
             raise OSError("disk is gone")
 
     sink = MemorySink()

@@ -12,8 +12,8 @@ from mangaassist_assets.chatbot.configuration.documents import RoutingDocument, 
 from mangaassist_assets.chatbot.orchestrator import ChatReply, ChatRequest
 from mangaassist_assets.tracing.contract.records import SpanRecord, TraceRecord
 from mangaassist_assets.tracing.contract.turns import ChatTurn
-from mangaassist_assets.tracing.reading.turn_reader import parse_turn
 from tests.support.store_chatbot import FixedConfiguration, MemorySink, RuleEndpoint, store_chatbot
+from tests.support.turn_reading import parse_turn
 
 CHALLENGER = "intent-challenger"
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import replace
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 
 import pytest
@@ -19,8 +19,8 @@ from mangaassist_assets.chatbot.simulation import (
 from mangaassist_assets.core.bundles import InvalidBundleError
 from mangaassist_assets.datasets.sources.utterances import Utterance
 from mangaassist_assets.tracing.contract.turns import ChatTurn
-from mangaassist_assets.tracing.reading.turn_reader import read_turns
 from tests.support.store_chatbot import MemoryReviewer, MemorySink, MemoryStream, RuleEndpoint, store_chatbot
+from tests.support.turn_reading import read_turns
 
 BUNDLE = "2026.03.24-rc2"
 
@@ -141,8 +141,8 @@ def test_a_simulation_that_was_killed_goes_on_and_ends_as_if_it_had_not_been():
         event.event_id for event in whole.stream.events
     )
     ignored = {"seconds", "already_there"}
-    assert {k: v for k, v in report.to_dict().items() if k not in ignored} == {
-        k: v for k, v in expected.to_dict().items() if k not in ignored
+    assert {k: v for k, v in asdict(report).items() if k not in ignored} == {
+        k: v for k, v in asdict(expected).items() if k not in ignored
     }
 
 
@@ -193,7 +193,7 @@ def test_progress_is_told_by_portions():
 def test_nothing_to_simulate_is_a_report_of_nothing():
     report = Store().simulate([])
     assert (report.turns, report.traces_stored) == (0, 0)
-    assert report.to_dict()["release_bundle"] == BUNDLE
+    assert asdict(report)["release_bundle"] == BUNDLE
 
 
 def test_a_wrong_bundle_is_refused_before_anything_is_driven():

@@ -12,7 +12,6 @@ from mangaassist_assets.chatbot.tracer import TurnTracer
 from mangaassist_assets.datasets.sources.utterances import Utterance, read_utterances
 from mangaassist_assets.retrieval.tenants import InvalidTenantError
 from mangaassist_assets.tracing.contract.names import SpanName
-from mangaassist_assets.tracing.reading.turn_reader import parse_turn
 from tests.support.store_chatbot import (
     HashEmbedder,
     MemoryIndex,
@@ -22,6 +21,7 @@ from tests.support.store_chatbot import (
     RuleEndpoint,
     store_chatbot,
 )
+from tests.support.turn_reading import parse_turn
 
 BUNDLE = "2026.03.24-rc2"
 TENANTS = {"policies/returns.md": "StoreA", "policies/shipping.md": "StoreB"}

@@ -13,6 +13,7 @@ from upath import UPath
 from mangaassist_assets.cli.commands.bootstrap import _golden_reading, _keep_golden, _keep_inputs, report_rejects
 from mangaassist_assets.cli.session import CommandError
 from mangaassist_assets.core.snapshots import SnapshotStore
+from mangaassist_assets.datasets.sources.golden_set import GoldenSetChangedError
 from mangaassist_assets.datasets.sources.json_lines import Reject
 from mangaassist_assets.datasets.sources.utterances import Utterance, read_utterances
 from mangaassist_assets.privacy import Vocabulary
@@ -96,7 +97,7 @@ def test_another_golden_set_is_refused_by_the_command_unless_it_is_to_replace_th
     assert _golden_reading(session, None, []) is None
     keep(first)
     keep(first)
-    with pytest.raises(CommandError, match="add --replace-golden"):
+    with pytest.raises(GoldenSetChangedError, match="add --replace-golden"):
         keep(other)
     keep(other, replace_golden=True)
     assert (tmp_path / "other.rejects.jsonl").exists()

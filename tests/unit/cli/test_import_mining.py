@@ -9,7 +9,7 @@ from uuid import uuid4
 import dagster as dg
 import pytest
 
-from mangaassist_assets.cli.commands.import_traces import _mining_of
+from mangaassist_assets.cli.commands.traces import _mining_of
 from mangaassist_assets.jobs import failure_mining
 from sensors.mined_bundles import SENSOR, sensor_is_on
 

@@ -43,13 +43,13 @@ def session(store, monkeypatch):
     """A session whose MLflow remembers what was recorded."""
     recorded = []
 
-    class Memory:
-        def record(self, labels):
-            recorded.extend(labels)
-            return RecordedLabels(added=len(labels), found=0, outdated=0, gone=())
+    def record(_self, labels):
+        recorded.extend(labels)
+        return RecordedLabels(added=len(labels), found=0, outdated=0, gone=())
 
-    monkeypatch.setattr(MlflowLabelRecorder, "of", classmethod(lambda _cls, _mlflow: Memory()))
-    resources = SimpleNamespace(store=SimpleNamespace(snapshots=lambda: store), mlflow=None)
+    monkeypatch.setattr(MlflowLabelRecorder, "record", record)
+    mlflow = SimpleNamespace(traces=lambda: (None, "1"))
+    resources = SimpleNamespace(store=SimpleNamespace(snapshots=lambda: store), mlflow=mlflow)
     return SimpleNamespace(resources=resources, progress=lambda _line: None, recorded=recorded)
 
 

@@ -20,6 +20,7 @@ from mangaassist_assets.cli.commands.models import (
     run_override,
 )
 from mangaassist_assets.cli.session import CommandError, Session
+from mangaassist_assets.core.errors import OperatorError
 from mangaassist_assets.core.snapshots import SnapshotStore
 from mangaassist_assets.models.pipelines import INTENT, RERANKER
 from mangaassist_assets.releases.champion import promote
@@ -70,7 +71,6 @@ def session(tmp_path):
         evaluated_against="1",
         evaluation_accuracy="0.8123",
         evaluation_examples="400",
-        evaluation_dataset_sha256="e" * 64,
         champion_health="holding",
     )
     mlflow.add(RERANKER.model_name, kind="reranker", alias="champion", evaluation_ndcg_at_10="0.7000")
@@ -140,7 +140,7 @@ def test_the_champion_itself_is_refused_with_its_reason(session):
     ],
 )
 def test_what_cannot_be_overridden_is_said_in_one_line(session, options, says):
-    with pytest.raises(CommandError, match=says):
+    with pytest.raises(OperatorError, match=says):
         override(session, **options)
     assert session.resources.mlflow.version_by_alias(INTENT.model_name, "champion").version == "1"
 

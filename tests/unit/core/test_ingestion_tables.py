@@ -99,19 +99,3 @@ def test_plain_http_is_allowed_only_for_an_endpoint_that_says_so(monkeypatch: py
         "AWS_ENDPOINT_URL": "https://s3.example.invalid",
         "AWS_ALLOW_HTTP": "false",
     }
-
-
-def test_a_table_of_an_earlier_version_gets_the_columns_that_came_since(tmp_path: Path) -> None:
-    earlier = IngestionTable(str(tmp_path / "ingestion"), schema=SCHEMA)
-    earlier.append(frame(("x", "b1", 1)), after=earlier.checkpoint(), value={"at": 1})
-    grown = pl.Schema({**SCHEMA, "reviews": pl.List(pl.Struct({"name": pl.String, "values": pl.List(pl.String)}))})
-    table = IngestionTable(str(tmp_path / "ingestion"), schema=grown)
-    assert table.checkpoint().value == {"at": 1}
-    rows = pl.DataFrame(
-        [{"id": "y", "release_bundle": "b1", "n": 2, "tags": [], "reviews": [{"name": "a", "values": ["b"]}]}],
-        schema=grown,
-    )
-    table.append(rows, after=table.checkpoint(), value={"at": 2})
-    found = IngestionTable(str(tmp_path / "ingestion"), schema=grown).rows("b1").sort("id").collect()
-    assert found.schema == grown
-    assert found["reviews"].to_list() == [None, [{"name": "a", "values": ["b"]}]]

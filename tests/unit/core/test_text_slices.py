@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mangaassist_assets.core.text_slices import language_of, length_slice
+from mangaassist_assets.core.text_keys import language_of, length_slice
 
 
 @pytest.mark.parametrize(

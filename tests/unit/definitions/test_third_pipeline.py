@@ -184,8 +184,8 @@ def test_the_loop_retrains_it_and_reports_it(store):
     )
     report = run_loop(session, release_bundle=FIRST_BUNDLE)
     assert SENTIMENT.job in ran
-    (own,) = (one for one in report.pipelines if one.model == SENTIMENT.model_asset)
-    assert own.dataset_digest == sentiment_version(FIRST_BUNDLE).digest
+    (own,) = (one for one in report["pipelines"] if one["model"] == SENTIMENT.model_asset)
+    assert own["dataset_digest"] == sentiment_version(FIRST_BUNDLE).digest
 
 
 def test_the_commands_on_models_know_it(store, tmp_path):

@@ -13,11 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from click.testing import CliRunner
 
 from mangaassist_assets.core.text_keys import normalise_text
 from mangaassist_assets.datasets.sources.utterances import read_utterances
-from mangaassist_assets.demo import generator
 from mangaassist_assets.demo.generator import DemoMessages, DemoPaths, compose_messages, write_demo
 from mangaassist_assets.demo.shop import build_shop
 from mangaassist_assets.demo.slots import SlotFiller
@@ -236,16 +234,3 @@ def test_no_invented_title_is_one_of_a_real_manga(shared_data: Path) -> None:
         real = {row[key].strip().casefold() for row in csv.DictReader(handle) for key in ("eng_title", "rom_title")}
     ours = {name.casefold() for series in read_series() for name in (series.title, series.romaji) if name}
     assert ours & real == set()
-
-
-def test_the_command_says_what_it_wrote(tmp_path: Path) -> None:
-    result = CliRunner().invoke(generator.main, ["--output", str(tmp_path / "new" / "folder")])
-    assert result.exit_code == 0
-    assert "training.jsonl: 168 messages over 14 intents" in result.output
-
-
-def test_the_command_names_a_place_it_cannot_write_to(tmp_path: Path) -> None:
-    (tmp_path / "taken").write_text("a file, not a folder")
-    result = CliRunner().invoke(generator.main, ["--output", str(tmp_path / "taken" / "inside")])
-    assert result.exit_code == 1
-    assert "taken" in result.output

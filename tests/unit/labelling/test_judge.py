@@ -2,8 +2,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from mangaassist_assets.labelling.judge import JudgingConfig, judge_labels
-from mangaassist_assets.labelling.judge_answers import IntentJudgement
+from mangaassist_assets.labelling.judge import IntentJudgement, JudgingConfig, judge_labels
 from tests.support.labelling import human_label, make_turn
 
 INTENTS = {"x": ("an x",), "y": ("a y",)}

@@ -11,6 +11,7 @@ import pytest
 from upath import UPath
 
 from mangaassist_assets.core.snapshots import SnapshotStore
+from mangaassist_assets.datasets.versions.data_card import Provenance
 from mangaassist_assets.datasets.versions.stored_versions import write_version
 from mangaassist_assets.datasets.versions.versions import seal_version
 from mangaassist_assets.lineage.personal_data import TrainedModelVersion, personal_data_lineage
@@ -47,7 +48,7 @@ def dataset(*examples: tuple[str, str, str | None, list[str]], as_of_ms: int = 1
     ]
     schema = {"user_key": pl.String, "label_sources": pl.List(pl.String)}
     frame = pl.DataFrame(rows, schema_overrides=schema)
-    return seal_version(frame, kind="intent", excluded={}, as_of_ms=as_of_ms)
+    return seal_version(frame, Provenance(kind="intent", as_of_ms=as_of_ms))
 
 
 TRAINED_ON = dataset(("t1", "train", USER, ["t1"]), ("t2", "train", OTHER, ["t1", "t2"]), ("t3", "test", None, ["t3"]))

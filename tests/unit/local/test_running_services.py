@@ -7,8 +7,7 @@ import pytest
 
 from mangaassist_assets.local.home import Home, HomeError
 from mangaassist_assets.local.processes import ProcessIdentity
-from mangaassist_assets.local.running_services import SupervisorState, now, state_file
-from mangaassist_assets.local.services import client_environment
+from mangaassist_assets.local.services import SupervisorState, client_environment, now, state_file
 from mangaassist_assets.local.sharing import running_services
 from mangaassist_assets.local.supervisor import Supervisor
 

@@ -10,8 +10,7 @@ from filelock import FileLock
 
 from mangaassist_assets.local.home import Home
 from mangaassist_assets.local.processes import ProcessIdentity
-from mangaassist_assets.local.running_services import SupervisorState, now
-from mangaassist_assets.local.services import client_environment
+from mangaassist_assets.local.services import SupervisorState, client_environment, now
 from mangaassist_assets.local.sharing import services
 from mangaassist_assets.local.supervisor import AlreadyRunningError, Supervisor
 

@@ -9,6 +9,7 @@ import pytest
 from upath import UPath
 
 from mangaassist_assets.core.snapshots import SnapshotStore
+from mangaassist_assets.datasets.versions.data_card import Provenance
 from mangaassist_assets.datasets.versions.stored_versions import write_version
 from mangaassist_assets.datasets.versions.versions import seal_version
 from mangaassist_assets.models.pipelines import INTENT, RERANKER
@@ -105,7 +106,7 @@ def test_shoppers_whose_sessions_it_learned_from_are_left_out(store, mlflow):
         .otherwise(pl.col("session_id"))
         .alias("session_id")
     )
-    sealed = seal_version(moved, kind="intent", excluded={}, as_of=bundle_name(1), as_of_ms=later.card.as_of_ms)
+    sealed = seal_version(moved, Provenance(kind="intent", as_of=bundle_name(1), as_of_ms=later.card.as_of_ms))
     write_version(store, INTENT.dataset_asset, sealed, partition=bundle_name(1))
     found = fresh_reviews(store, INTENT, champion)
     assert "trace-tr-1-3" not in ids(found.later)
@@ -143,7 +144,7 @@ def test_before_anything_was_reviewed_there_is_nothing_to_judge_on(store, mlflow
 def test_a_champion_whose_dataset_is_gone_cannot_be_judged(store, mlflow):
     put_reviewed_bundle(store, 0, reviews=10, wrong=0, served_by="9")
     version = put_intent_dataset(store, 0)
-    champion = promoted(mlflow, replace(version, digest="f" * 64))
+    champion = promoted(mlflow, replace(version, card=replace(version.card, digest="f" * 64)))
     with pytest.raises(ChampionDatasetGoneError, match=r"intent_dataset f{12} of 2026\.01\.01-rc1"):
         fresh_reviews(store, INTENT, champion)
 
@@ -158,7 +159,7 @@ def test_erased_users_are_judged_on_no_more(store, mlflow):
     owned = version.frame.with_columns(
         pl.when(pl.col("example_id") == some).then(pl.lit(user)).otherwise(pl.col("user_key")).alias("user_key")
     )
-    sealed = seal_version(owned, kind="intent", excluded={}, as_of=bundle_name(0), as_of_ms=version.card.as_of_ms)
+    sealed = seal_version(owned, Provenance(kind="intent", as_of=bundle_name(0), as_of_ms=version.card.as_of_ms))
     write_version(store, INTENT.dataset_asset, sealed, partition=bundle_name(0))
     champion = promoted(mlflow, sealed)
     record_erasure(store, user, requested_at="2026-01-01T00:00:00+00:00")
@@ -175,7 +176,7 @@ def test_rankings_are_judged_only_on_sides_that_show_what_the_retriever_found(tm
     turns = [reviewed_turn(number, bundle=LATER, user=None) for number in range(16)]
     put_turns(store, LATER, [replace(turn, message=message(number)) for number, turn in enumerate(turns)])
     put_dataset(store, LATER)
-    newest = build(store, LATER).version.frame
+    newest = build(store, LATER).frame
     found = fresh_reviews(store, RERANKER, champion)
     fresh = newest.filter((pl.col("label_kind") == "human") & (pl.col("timestamp_ms") > found.as_of_ms))
     judgeable = set(fresh.filter(pl.col("split") != "train")["example_id"])

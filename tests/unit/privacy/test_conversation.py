@@ -14,7 +14,6 @@ from mangaassist_assets.privacy import (
     prompt_record,
     redact,
     redact_json,
-    redact_many,
     residual,
 )
 from mangaassist_assets.privacy.folding import MASK, mask_placeholders
@@ -143,13 +142,3 @@ def test_redacting_again_changes_nothing_in_a_conversation_or_out_of_it(text):
         assert redact(once, conversation=conversation).text == once
         assert residual(once) == {}
         assert residual(plain_placeholders(once)) == {}
-
-
-def test_many_texts_come_back_in_order_from_several_processes():
-    texts = [f"buyer{number}@example.com wrote number {number}" for number in range(2_100)]
-    assert redact_many(texts, processes=2) == redact_many(texts) == [redact(text) for text in texts]
-
-
-def test_no_process_at_all_is_an_error_that_says_so():
-    with pytest.raises(ValueError, match="processes=0"):
-        redact_many(["a"], processes=0)

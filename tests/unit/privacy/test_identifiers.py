@@ -7,7 +7,7 @@ import pytest
 from mangaassist_assets.chatbot.orchestrator import ChatRequest
 from mangaassist_assets.privacy import is_personal_id, kept_id
 from mangaassist_assets.tracing.contract.names import Tag
-from mangaassist_assets.tracing.feedback.identity import StoredIds
+from mangaassist_assets.tracing.feedback.events import StoredIds
 from mangaassist_assets.tracing.importing.imported_trace import INPUTS, ImportedSpan, ImportedTrace, to_record
 from mangaassist_assets.tracing.importing.scrubbing import Scrubber
 from mangaassist_assets.tracing.reading.turn_reader import read_trace

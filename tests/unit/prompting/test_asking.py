@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mangaassist_assets.labelling.judge_answers import IntentJudgement
+from mangaassist_assets.labelling.judge import IntentJudgement
 from mangaassist_assets.mining.naming.model_names import NameRequest
 from mangaassist_assets.prompting.cluster_naming import ModelClusterNamer
 from mangaassist_assets.prompting.intent_judge import NONE_OF_THESE, ModelIntentJudge

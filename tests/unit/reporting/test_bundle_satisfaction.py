@@ -7,15 +7,14 @@ import pytest
 from upath import UPath
 
 from mangaassist_assets.core.bundles import TURNS_CARD_FILE
-from mangaassist_assets.core.codecs import to_parquet
+from mangaassist_assets.core.codecs import SnapshotSchemaError, to_parquet
 from mangaassist_assets.core.snapshots import SnapshotStore, canonical_json
 from mangaassist_assets.reporting.satisfaction.bundle_report import report_links, report_satisfaction
 from mangaassist_assets.reporting.warehouse.loading import load_bundle
-from mangaassist_assets.tracing.feedback.stored_events import EVENTS_FILE
+from mangaassist_assets.tracing.feedback.ingestion import EVENTS_FILE
 from mangaassist_assets.tracing.ingestion.stored_turns import TURNS_FILE
-from mangaassist_assets.tracing.ingestion.turn_frames import SnapshotSchemaError
 from resources.warehouse.warehouse import DuckDbWarehouseResource
-from tests.support.reports import BUNDLE, EARLIER, START_MS, chat_turn, event
+from tests.support.reports import BUNDLE, EARLIER, START_MS, chat_turn, event, stored_events
 from tests.support.turn_frames import turns_frame
 
 
@@ -31,8 +30,7 @@ def store(tmp_path):
         card = canonical_json({"first_timestamp_ms": start})
         turn_files = {TURNS_FILE: to_parquet(turns_frame(turns)), TURNS_CARD_FILE: card}
         store.write("tagged_traces", turn_files, partition=bundle)
-        events = {EVENTS_FILE: to_parquet(pl.DataFrame(thumbs).drop("schema"))}
-        store.write("feedback_events", events, partition=bundle)
+        store.write("feedback_events", stored_events(thumbs), partition=bundle)
     return store
 
 
@@ -43,23 +41,15 @@ def database(tmp_path):
 
 def test_a_bundle_is_loaded_once_and_known_as_before(store, database):
     loaded = load_bundle(database, store, BUNDLE)
-    assert (loaded.turns, loaded.events, loaded.changed, loaded.rejected) == (100, 50, True, {})
+    assert (loaded.turns, loaded.events, loaded.changed) == (100, 50, True)
     assert str(load_bundle(database, store, BUNDLE)) == (
         f"{BUNDLE} in the warehouse: 100 turns, 50 feedback events, as before"
     )
 
 
-def test_events_of_an_earlier_version_are_read_and_what_is_none_is_counted(store, database):
-    events = [event(1, "thumbs_up"), event(2, "sideways"), "no event"]
-    store.write("feedback_events", {"events.json": canonical_json(events)}, partition=BUNDLE)
-    loaded = load_bundle(database, store, BUNDLE)
-    assert loaded.events == 1
-    assert sum(loaded.rejected.values()) == 2
-
-
 def test_a_snapshot_without_events_says_what_to_do(store, database):
-    store.write("feedback_events", {"events.csv": b""}, partition=BUNDLE)
-    with pytest.raises(SnapshotSchemaError, match="holds no events: materialize feedback_events again"):
+    store.write("feedback_events", {EVENTS_FILE: to_parquet(pl.DataFrame({"id": [1]}))}, partition=BUNDLE)
+    with pytest.raises(SnapshotSchemaError, match=r"holds no feedback events, .*materialize feedback_events again"):
         load_bundle(database, store, BUNDLE)
 
 
@@ -68,7 +58,7 @@ def test_a_bundle_is_compared_with_the_one_before(store, database):
     assert [one.release_bundle for one in found.loaded] == [BUNDLE, EARLIER]
     figures = found.figures()
     assert (figures["turns"], figures["rated"], figures["satisfaction"]) == (100, 50, 0.8)
-    assert (figures["compared_with"], figures["feedback_events"], figures["feedback_rejected"]) == (EARLIER, 50, [])
+    assert (figures["compared_with"], figures["feedback_events"]) == (EARLIER, 50)
     assert str(figures["moved"]).startswith("overall (not stated) +0.600")
     assert figures["groups"][0]["difference"] == 0.6
     assert str(found).startswith(f"40 of 50 rated turns are thumbs up, 100 turns; compared with {EARLIER}: ")
@@ -81,7 +71,7 @@ def test_the_first_bundle_is_compared_with_none(store, database):
 
 
 def test_without_ratings_there_is_no_share(store, database):
-    store.write("feedback_events", {"events.json": b"[]"}, partition=EARLIER)
+    store.write("feedback_events", stored_events([]), partition=EARLIER)
     figures = report_satisfaction(database, store, EARLIER).figures()
     assert figures["rated"] == 0
     assert "satisfaction" not in figures

@@ -18,9 +18,9 @@ from mangaassist_assets.chatbot.orchestrator import ChatRequest
 from mangaassist_assets.core.intervals import newcombe_difference, wilson_interval
 from mangaassist_assets.mining.blame.blame import find_failures
 from mangaassist_assets.reporting.experiments import arm_rows, arms_of, shadow_rows
-from mangaassist_assets.tracing.reading.turn_reader import read_turns
 from tests.support.reports import chat_turn
 from tests.support.store_chatbot import FixedConfiguration, MemorySink, RuleEndpoint, store_chatbot
+from tests.support.turn_reading import read_turns
 
 
 @pytest.mark.parametrize(

@@ -224,12 +224,6 @@ def test_further_stages_are_in_the_latency_table_and_of_many_the_most_called_are
     assert rows == sorted(rows, key=lambda row: -row["p95"])
 
 
-def test_a_snapshot_of_an_earlier_version_is_reported_without_what_it_does_not_know(prices):
-    earlier = turns_frame([chat_turn(1)]).drop("tenant", "team", "response_id", "tools", "verdicts")
-    report = build_usage_report(earlier, prices, release_bundle=BUNDLE)
-    assert (report.overall["turns"], report.of("groups", "team")[0]["value"]) == (1, None)
-
-
 HOSTILE = [
     *(
         "$x_{1}$",

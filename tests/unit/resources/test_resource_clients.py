@@ -35,7 +35,7 @@ def test_importing_the_resources_imports_no_heavy_library():
         "runs",
         "verdicts",
         "tracking",
-        "assessments.trace_reviewer",
+        "assessments.reviews",
         "traces.sink",
     ]
     modules = ["aws.clients", "aws.app_config", "aws.endpoints", "aws.generation", "feedback.feedback_stream"]

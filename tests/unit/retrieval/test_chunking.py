@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 import random
 
 import polars as pl
@@ -13,9 +14,7 @@ from hypothesis import strategies as st
 from mangaassist_assets.retrieval.chunking import (
     ChunkingSettings,
     chunk_documents,
-    chunks_to_frame,
     chunks_to_parquet,
-    frame_to_chunks,
     parquet_to_chunks,
 )
 from mangaassist_assets.retrieval.documents.documents import KnowledgeDocument
@@ -115,13 +114,15 @@ def test_chunks_survive_parquet_and_equal_chunks_give_equal_bytes():
     )
 
 
-def test_an_empty_frame_of_chunks_has_its_schema():
-    assert frame_to_chunks(chunks_to_frame([])) == []
+def test_no_chunks_are_a_table_of_the_schema():
+    assert parquet_to_chunks(chunks_to_parquet([])) == []
 
 
-def test_another_frame_is_refused():
-    with pytest.raises(ValueError, match="not a frame of chunks"):
-        frame_to_chunks(pl.DataFrame({"chunk_id": ["a"]}))
+def test_another_table_is_refused():
+    buffer = io.BytesIO()
+    pl.DataFrame({"chunk_id": ["a"]}).write_parquet(buffer)
+    with pytest.raises(ValueError, match="not a table of chunks"):
+        parquet_to_chunks(buffer.getvalue())
 
 
 def test_a_budget_must_leave_room():

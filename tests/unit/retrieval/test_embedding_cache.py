@@ -11,7 +11,7 @@ from mangaassist_assets.retrieval import embedding_cache
 from mangaassist_assets.retrieval.chunking import chunk_documents, embedding_text
 from mangaassist_assets.retrieval.documents.documents import KnowledgeDocument
 from mangaassist_assets.retrieval.embedding_cache import EmbeddingCache, embed_chunks
-from mangaassist_assets.retrieval.errors import EmbeddingCacheError, EmbeddingError
+from mangaassist_assets.retrieval.errors import EmbeddingError
 from tests.support.knowledge import HashEmbedder
 
 
@@ -127,7 +127,7 @@ def test_vectors_that_cannot_be_used_are_refused_and_not_kept(cache, tmp_path, s
 
 def test_a_cache_that_cannot_be_written_is_named(tmp_path):
     (tmp_path / "file").write_text("x")
-    with pytest.raises(EmbeddingCacheError, match="embedding cache"):
+    with pytest.raises(EmbeddingError, match="embedding cache"):
         embed_chunks(chunks_of("a"), HashEmbedder(), EmbeddingCache(tmp_path / "file"))
 
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mangaassist_assets.retrieval.fusion import reciprocal_rank_fusion
+from mangaassist_assets.retrieval.pipeline import reciprocal_rank_fusion
 
 
 def test_scores_are_sums_of_reciprocal_ranks():

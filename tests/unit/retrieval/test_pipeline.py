@@ -8,8 +8,8 @@ import pytest
 
 from mangaassist_assets.retrieval.evaluation import LabelledQuery, evaluate_retrieval
 from mangaassist_assets.retrieval.pipeline import PrecomputedEmbedder, RetrievalPipeline, live_pipeline
-from mangaassist_assets.retrieval.routing import RetrievalRouting
 from mangaassist_assets.retrieval.tenants import UNTENANTED
+from mangaassist_assets.retrieval.types import RetrievalRouting
 from tests.support.store_chatbot import HashEmbedder, MemoryIndex
 
 # By vector shipping is first, by keywords gift cards are.
@@ -19,7 +19,7 @@ QUERY = "gift cards: shipping costs 4 euros. parcels take two days"
 class Index(MemoryIndex):
     """The tiny store, whose keyword search finds it all in the reverse order."""
 
-    def keyword_search(self, generation, query, *, scope, limit, filters=None):  # noqa: ARG002
+    def keyword_search(self, generation, query, *, scope, limit):
         return self.vector_search(generation, HashEmbedder().embed([query])[0], scope=scope, limit=4)[::-1][:limit]
 
     def state(self, generation):  # noqa: ARG002
@@ -146,6 +146,6 @@ def test_without_a_live_generation_there_is_nothing_to_search():
 def test_the_evaluation_measures_what_the_pipeline_finds(weight):
     deep = {"vector_candidates": 4, "keyword_candidates": 4, "rerank_candidates": 8, weight: 10.0}
     query = LabelledQuery(text=QUERY, relevant_documents=("policies/shipping.md",))
-    report = evaluate_retrieval([query], "kb-test-1", index=Index(), embedder=HashEmbedder(), routing=routing(**deep))
+    means = evaluate_retrieval([query], "kb-test-1", index=Index(), embedder=HashEmbedder(), routing=routing(**deep))
     found = documents(pipeline(**deep).search(QUERY, scope=UNTENANTED).candidates)
-    assert report.metrics["fused"].mrr == 1 / (1 + found.index("policies/shipping.md"))
+    assert means["fused"]["mrr@10"] == 1 / (1 + found.index("policies/shipping.md"))

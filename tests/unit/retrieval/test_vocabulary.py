@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from mangaassist_assets.retrieval.knowledge_chunks import store_phrases
 from mangaassist_assets.retrieval.types import Chunk
-from mangaassist_assets.retrieval.vocabulary import store_phrases
 
 
 def chunk(title: str, **metadata: str) -> Chunk:

@@ -14,14 +14,12 @@ from mangaassist_assets.core.codecs import to_parquet
 from mangaassist_assets.jobs import RETRAINING, failure_mining, release
 from mangaassist_assets.partitions import release_bundles
 from mangaassist_assets.tracing.contract.turns import ChatTurn
-from mangaassist_assets.tracing.feedback.events import FeedbackEvent, feedback_record, parse_feedback
-from mangaassist_assets.tracing.feedback.identity import StoredIds
+from mangaassist_assets.tracing.feedback.events import FeedbackEvent, StoredIds, feedback_record, parse_feedback
 from mangaassist_assets.tracing.feedback.sources import FeedbackBatch
 from mangaassist_assets.tracing.ingestion.stored_turns import TURNS_FILE
 from mangaassist_assets.tracing.ingestion.trace_sources import BundleSightings
 from mangaassist_assets.triggers.cursors import CursorError
-from mangaassist_assets.triggers.thumb_history import ThumbOnTrace
-from mangaassist_assets.triggers.thumbs import PressedThumb, Thumb, TraceVote
+from mangaassist_assets.triggers.thumbs import PressedThumb, Thumb, ThumbOnTrace, TraceVote
 from resources.aws.app_config import AppConfigResource
 from resources.aws.clients import AwsResource
 from resources.feedback.feedback_stream import KinesisFeedbackResource
@@ -30,6 +28,7 @@ from resources.store import StoreResource
 from sensors.configuration_versions import configuration_versions
 from sensors.feedback_threshold import feedback_threshold
 from sensors.new_release_bundles import new_release_bundles
+from tests.support.stream_events import stream_event
 from tests.support.turn_frames import turns_frame
 
 BUNDLE = "2026.03.24-rc2"
@@ -55,7 +54,7 @@ class MemoryStream(KinesisFeedbackResource):
                     feedback=feedback,
                     timestamp=MOMENT,
                 )
-                self.events.append(FeedbackEvent.of(record))
+                self.events.append(stream_event(record))
 
     def press(self, **content: Any) -> None:
         self.events.append(parse_feedback(json.dumps(content).encode(), arrived=MOMENT))

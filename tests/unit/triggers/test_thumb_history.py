@@ -3,15 +3,15 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mangaassist_assets.triggers.thumb_history import (
+from mangaassist_assets.triggers.thumbs import (
     CHEAP,
     COUNT_AGAIN_MS,
     RECENT_MS,
     ThumbHistory,
     ThumbOnTrace,
+    Votes,
     votes_on_traces,
 )
-from mangaassist_assets.triggers.thumbs import Votes
 
 NOW = 1_800_000_000_000
 

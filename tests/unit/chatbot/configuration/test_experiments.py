@@ -20,8 +20,8 @@ from mangaassist_assets.chatbot.configuration.documents import (
 from mangaassist_assets.chatbot.configuration.experiments import TurnConfigurations, arm_of
 from mangaassist_assets.chatbot.orchestrator import ChatRequest
 from mangaassist_assets.tracing.contract.turns import ChatTurn
-from mangaassist_assets.tracing.reading.turn_reader import parse_turn
 from tests.support.store_chatbot import FixedConfiguration, MemorySink, RuleEndpoint, store_chatbot
+from tests.support.turn_reading import parse_turn
 
 UNITS = [f"shopper {number}" for number in range(4_000)]
 HALF = {"share": 0.5}

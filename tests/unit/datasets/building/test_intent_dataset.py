@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mangaassist_assets.datasets.building.built_dataset import EmptyDatasetError
 from mangaassist_assets.datasets.building.intent_dataset import (
-    EmptyDatasetError,
     IntentDatasetConfig,
     build_intent_dataset,
     carried_labels,
@@ -27,30 +27,30 @@ def ids(examples: pl.DataFrame) -> set[str]:
 
 def test_bootstrap_messages_and_labels_meet_in_one_frame_with_their_provenance():
     dataset = build_intent_dataset(BASE, [make_label("t1", "send it back")])
-    row = dataset.examples.row(by_predicate=pl.col("example_id") == "trace-t1", named=True)
+    row = dataset.rows.row(by_predicate=pl.col("example_id") == "trace-t1", named=True)
     assert (row["intent"], row["split"], row["label_kind"], row["source_trace_id"]) == (
         "return_item",
         "train",
         "human",
         "t1",
     )
-    assert dataset.examples.filter(pl.col("label_kind") == "base").height == len(BASE)
-    assert set(dataset.examples.filter(pl.col("split") == "train")["intent"]) == {
+    assert dataset.rows.filter(pl.col("label_kind") == "base").height == len(BASE)
+    assert set(dataset.rows.filter(pl.col("split") == "train")["intent"]) == {
         "order_status",
         "gift_card",
         "return_item",
     }
-    assert {one.example_id for one in IntentModelType().examples(dataset.examples, "train")} == ids(
-        dataset.examples.filter(pl.col("split") == "train")
+    assert {one.example_id for one in IntentModelType().examples(dataset.rows, "train")} == ids(
+        dataset.rows.filter(pl.col("split") == "train")
     )
 
 
 def test_examples_know_whose_shopper_wrote_them_and_a_later_bundle_still_does():
     label = replace(make_label("t1", "send it back"), tenant="store-berlin")
     dataset = build_intent_dataset(BASE, [label])
-    tenants = {one.example_id: one.tenant for one in IntentModelType().examples(dataset.examples, "train")}
+    tenants = {one.example_id: one.tenant for one in IntentModelType().examples(dataset.rows, "train")}
     assert (tenants.pop("trace-t1"), set(tenants.values())) == ("store-berlin", {""})
-    assert [one.tenant for one in carried_labels(dataset.examples.filter(pl.col("label_kind") == "human"))] == [
+    assert [one.tenant for one in carried_labels(dataset.rows.filter(pl.col("label_kind") == "human"))] == [
         "store-berlin"
     ]
 
@@ -61,16 +61,16 @@ def test_a_guess_weighs_its_confidence_and_never_judges():
         make_label("t2", "give it back", kind="propagated", confidence=0.7, user_key=user_on("test")),
     ]
     dataset = build_intent_dataset(BASE, labels)
-    assert dataset.excluded["propagated label outside train"] == 1
-    weights = {one.example_id: one.weight for one in IntentModelType().examples(dataset.examples, "train")}
+    assert dataset.provenance.excluded["propagated label outside train"] == 1
+    weights = {one.example_id: one.weight for one in IntentModelType().examples(dataset.rows, "train")}
     assert weights["trace-t1"] == 0.7
 
 
 def test_the_same_message_on_two_sides_stays_on_the_test_side():
     labels = [make_label("t1", "Send it back!"), make_label("t2", "send it back", user_key=user_on("test"))]
     dataset = build_intent_dataset(BASE, labels)
-    assert ids(dataset.examples) & {"trace-t1", "trace-t2"} == {"trace-t2"}
-    assert dataset.excluded["same message in test"] == 1
+    assert ids(dataset.rows) & {"trace-t1", "trace-t2"} == {"trace-t2"}
+    assert dataset.provenance.excluded["same message in test"] == 1
 
 
 def test_a_session_that_logs_in_halfway_stays_on_one_side():
@@ -80,19 +80,19 @@ def test_a_session_that_logs_in_halfway_stays_on_one_side():
         make_label("t2", "after the login", session_id=session),
     ]
     dataset = build_intent_dataset(BASE, labels)
-    assert ids(dataset.examples) & {"trace-t1", "trace-t2"} == {"trace-t1"}
-    assert find_leaks(dataset.examples) == []
+    assert ids(dataset.rows) & {"trace-t1", "trace-t2"} == {"trace-t1"}
+    assert find_leaks(dataset.rows) == []
 
 
 def test_nobody_teaches_the_model_alone():
     flood = [make_label(f"t{n:03d}", f"poison number {n}", timestamp_ms=n) for n in range(60)]
     config = IntentDatasetConfig(caps=Caps(per_user=10, per_near_duplicate=100), trust=TrustConfig(share_free=100))
     dataset = build_intent_dataset(BASE, flood, config=config)
-    kept = dataset.examples.filter(pl.col("label_kind") == "human")
-    assert dataset.excluded["over the cap per shopper"] == 50
+    kept = dataset.rows.filter(pl.col("label_kind") == "human")
+    assert dataset.provenance.excluded["over the cap per shopper"] == 50
     assert ids(kept) == {f"trace-t{n:03d}" for n in range(10)}
     alone = build_intent_dataset(BASE, flood)
-    assert alone.excluded["over one shopper's share of the intent"] == 7
+    assert alone.provenance.excluded["over one shopper's share of the intent"] == 7
 
 
 def test_one_anonymous_session_is_capped_as_well():
@@ -104,16 +104,16 @@ def test_one_anonymous_session_is_capped_as_well():
 
 def test_a_label_that_contradicts_the_bootstrap_data_is_listed_and_does_not_unteach_it():
     dataset = build_intent_dataset(BASE, [make_label("t1", "Track my parcel!", "gift_card")])
-    assert "trace-t1" not in ids(dataset.examples)
-    assert dataset.examples.filter(pl.col("text") == "track my parcel")["intent"].to_list() == ["order_status"]
-    assert dataset.conflicts[0].answers == ("gift_card", "order_status")
+    assert "trace-t1" not in ids(dataset.rows)
+    assert dataset.rows.filter(pl.col("text") == "track my parcel")["intent"].to_list() == ["order_status"]
+    assert dataset.provenance.conflicts[0].answers == ("gift_card", "order_status")
 
 
 def test_contradicting_reviews_from_two_bundles_are_both_left_out():
     labels = [make_label("t1", "hmm that one"), make_label("t2", "Hmm, that one", "cancel_order", release_bundle="b2")]
     dataset = build_intent_dataset(BASE, labels)
-    assert not ids(dataset.examples) & {"trace-t1", "trace-t2"}
-    assert dataset.conflicts[0].trace_ids == ("t1", "t2")
+    assert not ids(dataset.rows) & {"trace-t1", "trace-t2"}
+    assert dataset.provenance.conflicts[0].trace_ids == ("t1", "t2")
 
 
 def test_a_review_replaces_the_guess_about_the_same_turn_and_outvotes_guesses_about_its_message():
@@ -125,7 +125,7 @@ def test_a_review_replaces_the_guess_about_the_same_turn_and_outvotes_guesses_ab
         ),
     ]
     dataset = build_intent_dataset(BASE, labels)
-    live = dataset.examples.filter(pl.col("label_kind") != "base")
+    live = dataset.rows.filter(pl.col("label_kind") != "base")
     assert live.select("example_id", "intent", "label_kind").rows() == [("trace-t1", "return_item", "human")]
 
 
@@ -136,15 +136,15 @@ def test_a_judge_is_heard_where_no_person_spoke_and_outvotes_guesses():
         make_label("t3", "track my parcel", "gift_card", kind="judge", confidence=0.9, user_key=user_on("train", 2)),
     ]
     dataset = build_intent_dataset(BASE, labels)
-    live = dataset.examples.filter(pl.col("label_kind") != "base")
+    live = dataset.rows.filter(pl.col("label_kind") != "base")
     assert live.select("example_id", "intent").rows() == [("trace-t1", "cancel_order")]
-    assert dataset.conflicts == ()
+    assert dataset.provenance.conflicts == ()
 
 
 def test_of_two_reviews_of_one_turn_the_later_counts():
     labels = [make_label("t1", "send it back", "gift_card"), make_label("t1", "send it back", labelled_ms=9_000)]
     for given_labels in (labels, labels[::-1]):
-        examples = build_intent_dataset(BASE, given_labels).examples
+        examples = build_intent_dataset(BASE, given_labels).rows
         assert examples.filter(pl.col("source_trace_id") == "t1")["intent"].to_list() == ["return_item"]
 
 
@@ -155,10 +155,10 @@ def test_golden_messages_are_kept_out_and_the_guard_would_notice():
         make_label("t2", "could you tell me please where my order from last week has got to", "order_status"),
     ]
     dataset = build_intent_dataset(BASE, labels, golden_texts=golden)
-    assert dataset.excluded["in the golden set"] == 3
-    refuse_leaks(dataset.examples, golden=golden)
+    assert dataset.provenance.excluded["in the golden set"] == 3
+    refuse_leaks(find_leaks(dataset.rows, golden=golden))
     with pytest.raises(LeakageError, match=r"trace-t1.*trace-t2"):
-        refuse_leaks(build_intent_dataset(BASE, labels).examples, golden=golden)
+        refuse_leaks(find_leaks(build_intent_dataset(BASE, labels).rows, golden=golden))
 
 
 def test_nothing_said_or_labelled_after_the_as_of_time_is_in_it():
@@ -168,9 +168,9 @@ def test_nothing_said_or_labelled_after_the_as_of_time_is_in_it():
         make_label("t3", "it may go back", timestamp_ms=21, labelled_ms=15, user_key=user_on("train", 2)),
     ]
     dataset = build_intent_dataset(BASE, labels, config=IntentDatasetConfig(as_of_ms=20))
-    assert dataset.excluded == {"after the as-of time": 2}
-    assert dataset.examples["source_trace_id"].drop_nulls().to_list() == ["t1"]
-    refuse_leaks(dataset.examples, as_of_ms=20)
+    assert dataset.provenance.excluded == {"after the as-of time": 2}
+    assert dataset.rows["source_trace_id"].drop_nulls().to_list() == ["t1"]
+    refuse_leaks(find_leaks(dataset.rows, as_of_ms=20))
     assert dataset.seal(as_of="b1").card.as_of_ms == 20
 
 
@@ -183,7 +183,7 @@ def test_nothing_said_or_labelled_after_the_as_of_time_is_in_it():
     ],
 )
 def test_a_label_that_cannot_be_used_is_counted_out_with_its_reason(label, reason):
-    assert build_intent_dataset(BASE, [label]).excluded == {reason: 1}
+    assert build_intent_dataset(BASE, [label]).provenance.excluded == {reason: 1}
 
 
 @pytest.mark.parametrize(
@@ -192,8 +192,8 @@ def test_a_label_that_cannot_be_used_is_counted_out_with_its_reason(label, reaso
 )
 def test_hostile_text_is_a_message_like_any_other(text):
     dataset = build_intent_dataset(BASE, [make_label("t1", text)])
-    assert "trace-t1" in ids(dataset.examples)
-    assert find_leaks(dataset.examples) == []
+    assert "trace-t1" in ids(dataset.rows)
+    assert find_leaks(dataset.rows) == []
 
 
 def test_personal_data_is_redacted_again():
@@ -201,16 +201,16 @@ def test_personal_data_is_redacted_again():
         [*BASE, Utterance(text="write to jane.sample@example.com", intent="gift_card")],
         [make_label("t1", "call jane.sample@example.com")],
     )
-    assert not dataset.examples["text"].str.contains("example.com").any()
+    assert not dataset.rows["text"].str.contains("example.com").any()
 
 
 def test_contradicting_or_unlabelled_bootstrap_messages_are_counted_out():
     dataset = build_intent_dataset(
         [*BASE, Utterance(text="Track my parcel?", intent="gift_card"), Utterance(text="no intent"), BASE[0]], []
     )
-    assert dataset.excluded["bootstrap messages contradict each other"] == 2
-    assert dataset.excluded["bootstrap message without an intent"] == 1
-    assert dataset.excluded["duplicate message"] == 1
+    assert dataset.provenance.excluded["bootstrap messages contradict each other"] == 2
+    assert dataset.provenance.excluded["bootstrap message without an intent"] == 1
+    assert dataset.provenance.excluded["duplicate message"] == 1
 
 
 def test_nothing_to_train_on_is_an_error_with_the_reasons():
@@ -222,11 +222,11 @@ def test_an_earlier_version_carries_its_labels_and_sides_into_the_next():
     first = build_intent_dataset(BASE, [make_label("t1", "send it back")])
     second = build_intent_dataset(
         BASE,
-        [*carried_labels(first.examples), make_label("t2", "refund me", user_key=user_on("test"))],
-        pinned=pinned_sides(first.examples),
+        [*carried_labels(first.rows), make_label("t2", "refund me", user_key=user_on("test"))],
+        pinned=pinned_sides(first.rows),
     )
-    assert ids(first.examples) < ids(second.examples)
-    refuse_crossings(first.examples, second.examples)
+    assert ids(first.rows) < ids(second.rows)
+    refuse_crossings(first.rows, second.rows)
 
 
 label_lists = st.lists(
@@ -277,8 +277,8 @@ def build(labels, *, earlier, base=BASE, as_of_ms=None):
 def test_no_version_leaks_and_no_example_ever_changes_sides_as_data_grows(labels, cuts):
     earlier: list[EarlierVersion] = []
     for number, cut in enumerate([*sorted(cuts), 30]):
-        frame = build(labels[:cut], earlier=earlier, base=BASE[: 12 + cut]).examples
-        refuse_leaks(frame, golden=["redeem that box"], earlier=earlier)
+        frame = build(labels[:cut], earlier=earlier, base=BASE[: 12 + cut]).rows
+        refuse_leaks(find_leaks(frame, golden=["redeem that box"], earlier=earlier))
         for version in earlier:
             refuse_crossings(version.frame, frame)
         earlier.append(EarlierVersion(name=f"v{number}", frame=frame))
@@ -289,7 +289,7 @@ def test_no_version_leaks_and_no_example_ever_changes_sides_as_data_grows(labels
 def test_the_bytes_depend_on_the_content_and_the_time_alone_and_a_version_that_is_there_changes_nothing(
     labels, cut, minutes, random
 ):
-    earlier = [EarlierVersion(name="v0", frame=build(labels[:cut], earlier=[]).examples)]
+    earlier = [EarlierVersion(name="v0", frame=build(labels[:cut], earlier=[]).rows)]
     first = build(labels, earlier=earlier, as_of_ms=minutes * 60_000).seal(as_of="b2")
     base, shuffled = list(BASE), list(labels)
     random.shuffle(base)
@@ -317,6 +317,6 @@ def test_what_is_said_later_changes_no_version_as_of_an_earlier_time(labels, min
     late = [replace(label, trace_id=f"late-{label.trace_id}", labelled_ms=as_of_ms + 1) for label in labels]
     history = shopper_history((one.trace_id, one.user_key, one.session_id, one.timestamp_ms) for one in known)
     config = IntentDatasetConfig(as_of_ms=as_of_ms)
-    before = build_intent_dataset(BASE, known, history=history, config=config).examples
-    after = build_intent_dataset(BASE, [*labels, *late], history=history, config=config).examples
+    before = build_intent_dataset(BASE, known, history=history, config=config).rows
+    after = build_intent_dataset(BASE, [*labels, *late], history=history, config=config).rows
     assert after.equals(before)

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mangaassist_assets.datasets.building.intent_dataset import EmptyDatasetError
+from mangaassist_assets.datasets.building.built_dataset import EmptyDatasetError
 from mangaassist_assets.datasets.building.reranker_dataset import (
     RankingDatasetConfig,
     build_ranking_dataset,
@@ -108,7 +108,11 @@ def example_of(dataset, trace_id="t1"):
 
 def test_a_turns_own_candidates_are_the_negatives_and_keep_their_ranks():
     example = example_of(build([make_turn("t1", [*others(2), "returns.md::1"], ("returns.md",))]))
-    assert example.passages == ("text of other-0.md::0", "text of other-1.md::0", "refunds arrive in five days")
+    assert [one.splitlines()[-1] for one in example.passages] == [
+        "text of other-0.md::0",
+        "text of other-1.md::0",
+        "refunds arrive in five days",
+    ]
     assert example.relevances == (0.0, 0.0, 1.0)
     assert example.first_stage_ranks == (1, 2, 3)
 
@@ -116,7 +120,7 @@ def test_a_turns_own_candidates_are_the_negatives_and_keep_their_ranks():
 def test_an_expected_document_that_was_not_found_comes_last_with_the_chunk_that_fits_the_words_best():
     turn = make_turn("t1", others(3), ("returns.md",), message="when do refunds arrive")
     example = example_of(build([turn]))
-    assert example.passages[-1] == "refunds arrive in five days"
+    assert example.passages[-1] == "returns.md\nrefunds arrive in five days"
     assert (example.relevances[-1], example.first_stage_ranks[-1]) == (1.0, 4)
 
 
@@ -173,7 +177,7 @@ def test_a_held_out_query_whose_list_is_of_an_older_knowledge_is_judged_on_the_l
     ]
     dataset = build(turns, search=finds("other-9.md::0", "returns.md::0"))
     assert kinds_of(dataset, "t2") == {"other-9.md::0": "live", "returns.md::0": None}
-    assert dataset.passages_left_out == {"not in the knowledge any more": 2}
+    assert dataset.provenance.passages_left_out == {"not in the knowledge any more": 2}
 
 
 def test_the_same_words_in_another_document_are_no_negative():
@@ -184,7 +188,7 @@ def test_the_same_words_in_another_document_are_no_negative():
     turn = make_turn("t1", ["copy.md::0", "returns.md::0", *others(1)], ("returns.md",))
     dataset = build([turn], chunks=chunks)
     assert "copy.md::0" not in set(dataset.rows["chunk_id"])
-    assert dataset.passages_left_out == {"same words as an answer": 1}
+    assert dataset.provenance.passages_left_out == {"same words as an answer": 1}
 
 
 def test_nearly_the_same_words_are_no_negative_wherever_they_come_from():
@@ -199,7 +203,7 @@ def test_nearly_the_same_words_are_no_negative_wherever_they_come_from():
     for search in (finds("copy.md::0"), finds()):
         dataset = build([turn], chunks=chunks, search=search, config=config)
         assert set(dataset.rows["chunk_id"]) == set(chunks) - {"copy.md::0"}
-    assert build([turn], chunks=chunks, search=finds("copy.md::0")).passages_left_out == {
+    assert build([turn], chunks=chunks, search=finds("copy.md::0")).provenance.passages_left_out == {
         "nearly the same words as an answer": 1
     }
 
@@ -214,7 +218,7 @@ def test_what_can_teach_nothing_is_counted_out_with_its_reason():
     ]
     dataset = build(turns)
     assert set(dataset.rows["example_id"]) == {"trace-t1"}
-    assert dataset.excluded == {
+    assert dataset.provenance.excluded == {
         "no other passage to tell the relevant one from": 2,
         "relevant document is not in the index": 1,
     }
@@ -245,7 +249,7 @@ def test_what_was_said_after_the_as_of_time_is_not_in_it():
     ]
     then = build(turns, config=RankingDatasetConfig(random_negatives=0, as_of_ms=5_000))
     assert {chunk for chunk, kind in kinds_of(then).items() if kind is None} == {"other-0.md::0"}
-    assert then.excluded == {"reviewed after the as-of time": 1, "turn after the as-of time": 1}
+    assert then.provenance.excluded == {"reviewed after the as-of time": 1, "turn after the as-of time": 1}
     now = build(turns, config=RankingDatasetConfig(random_negatives=0, as_of_ms=9_000))
     assert {chunk for chunk, kind in kinds_of(now).items() if kind is None} == {"returns.md::0"}
     assert now.rows["example_id"].n_unique() == 3
@@ -266,7 +270,7 @@ def test_bootstrap_questions_get_their_candidates_from_a_search():
 
     dataset = build([], [*base, Utterance(text="no documents")], search)
     assert len(asked) == dataset.rows["example_id"].n_unique()
-    assert dataset.excluded["bootstrap message without relevant documents"] == 1
+    assert dataset.provenance.excluded["bootstrap message without relevant documents"] == 1
     assert set(dataset.rows["label_kind"]) == {"base"}
     assert dataset.rows.filter(pl.col("relevance") == 1.0)["first_stage_rank"].unique().to_list() == [3]
 
@@ -279,7 +283,7 @@ def test_reviews_that_name_disjoint_documents_for_one_message_are_a_conflict():
         make_turn("t3", chunk_ids, ("returns.md",)),
     ]
     dataset = build(turns)
-    assert dataset.conflicts[0].trace_ids == ("t1", "t2")
+    assert dataset.provenance.conflicts[0].trace_ids == ("t1", "t2")
     assert set(dataset.rows["example_id"]) == {"trace-t3"}
 
 
@@ -293,14 +297,14 @@ def test_sides_do_not_leak_caps_hold_and_golden_queries_stay_out():
     dataset = build(turns, golden_texts=["Golden question?"])
     assert find_leaks(dataset.rows, text_column="query") == []
     assert dataset.rows.filter(pl.col("split") == "train")["example_id"].n_unique() == 10
-    assert dataset.excluded["over the cap per shopper"] == 9
-    assert dataset.excluded["same message in test"] == 1
-    assert dataset.excluded["in the golden set"] == 1
+    assert dataset.provenance.excluded["over the cap per shopper"] == 9
+    assert dataset.provenance.excluded["same message in test"] == 1
+    assert dataset.provenance.excluded["in the golden set"] == 1
 
 
 def test_passages_and_queries_are_redacted_and_the_passage_form_is_the_servings():
     turn = make_turn("t1", [*others(1), "returns.md::0"], ("returns.md",), message="i am jane.sample@example.com")
-    dataset = build([turn], passage_of=lambda chunk: f"{chunk.title}\n{chunk.text}")
+    dataset = build([turn])
     example = example_of(dataset)
     assert "example.com" not in example.query
     assert example.passages[-1] == "returns.md\nyou may send items back"
@@ -335,7 +339,7 @@ def test_a_query_that_an_earlier_version_was_tested_on_is_not_trained_on():
     ]
     now = build(turns, holdout_history=history)
     assert set(now.rows["example_id"]) == {"trace-t1"}
-    assert now.excluded == {"an earlier version was tested on it": 1}
+    assert now.provenance.excluded == {"an earlier version was tested on it": 1}
 
 
 @given(

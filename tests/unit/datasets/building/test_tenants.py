@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-import io
 from dataclasses import replace
 
 import polars as pl
 import pytest
 from upath import UPath
 
-from mangaassist_assets.core.snapshots import SnapshotStore, canonical_json
+from mangaassist_assets.core.snapshots import SnapshotStore
 from mangaassist_assets.datasets.building.ranking_versions import title_queries
-from mangaassist_assets.datasets.building.rebuilding import rebuild
+from mangaassist_assets.datasets.building.rebuilding import rebuild, rebuild_reranker_dataset
 from mangaassist_assets.datasets.building.recorded_searches import recorded_search, searches_to_parquet
 from mangaassist_assets.datasets.building.reranker_dataset import RankingDatasetConfig, build_ranking_dataset
-from mangaassist_assets.datasets.sources.labelled_queries import labelled_queries
-from mangaassist_assets.datasets.sources.training_corpus import CORPUS_FILE, corpus_to_json, read_corpus
+from mangaassist_assets.datasets.sources.training_corpus import (
+    CORPUS_FILE,
+    corpus_to_json,
+    labelled_queries,
+    read_corpus,
+)
 from mangaassist_assets.datasets.sources.utterances import Utterance
-from mangaassist_assets.retrieval.chunking import CHUNK_SCHEMA, chunks_to_frame
-from mangaassist_assets.retrieval.errors import KnowledgeError
 from mangaassist_assets.retrieval.evaluation import LabelledQuery, answerable_queries
-from mangaassist_assets.retrieval.stored_knowledge import CHUNKS_FILE, VOCABULARY_FILE, read_chunks
 from mangaassist_assets.retrieval.tenants import UNTENANTED, TenantScope
 from tests.support.dataset_store import BUNDLE, fill, knowledge, put_dataset, put_knowledge, put_turns, reviewed_turn
 from tests.unit.datasets.building.test_reranker_dataset import TRAIN_USER, finds, make_chunk, make_turn
@@ -57,7 +57,7 @@ def test_no_passage_of_another_tenant_stands_beside_a_query():
     )
     assert owners_of(dataset, "a") == {"StoreA", None}
     assert owners_of(dataset, "n") <= {None}
-    assert dataset.passages_left_out["of another tenant"] >= 2
+    assert dataset.provenance.passages_left_out["of another tenant"] >= 2
 
 
 def test_the_live_index_is_searched_as_the_shopper_would():
@@ -85,7 +85,7 @@ def test_a_document_of_another_tenant_answers_nobody_elses_question():
         make_turn("b", ["StoreB-1.md::0", "StoreB-2.md::0"], ("StoreB-1.md",), tenant="StoreB", message="parcels"),
     ]
     dataset = build_ranking_dataset([], turns, chunks=CHUNKS, search=finds(), config=EVERYTHING)
-    assert dataset.excluded["relevant document is of another tenant"] == 1
+    assert dataset.provenance.excluded["relevant document is of another tenant"] == 1
 
 
 def test_the_same_message_of_two_tenants_is_no_contradiction():
@@ -96,7 +96,7 @@ def test_the_same_message_of_two_tenants_is_no_contradiction():
         for owner in ("StoreA", "StoreB")
     ]
     dataset = build_ranking_dataset([], turns, chunks=CHUNKS, search=finds(), config=EVERYTHING)
-    assert dataset.conflicts == ()
+    assert dataset.provenance.conflicts == ()
 
 
 def test_titles_stand_in_as_queries_of_the_tenant_they_belong_to():
@@ -122,29 +122,8 @@ def test_a_version_of_several_tenants_is_built_again_to_the_byte(store):
     put_turns(
         store, BUNDLE, [replace(turn, tenant="StoreA" if number % 2 else None) for number, turn in enumerate(turns)]
     )
-    rebuilt = rebuild(store, put_dataset(store, BUNDLE))
+    rebuilt = rebuild(store, put_dataset(store, BUNDLE), rebuild_reranker_dataset)
     assert (rebuilt.outcome, rebuilt.reason) == ("identical", None), rebuilt
-
-
-def put_chunks_of_earlier_version(store):
-    frame = chunks_to_frame(knowledge()).drop("tenant", "context")
-    assert len(frame.columns) == len(CHUNK_SCHEMA) - 2
-    buffer = io.BytesIO()
-    frame.write_parquet(buffer)
-    store.write("knowledge_chunks", {CHUNKS_FILE: buffer.getvalue(), VOCABULARY_FILE: canonical_json([])})
-
-
-def test_chunks_of_an_earlier_version_are_never_indexed_as_if_they_were_everybodys(store):
-    put_chunks_of_earlier_version(store)
-    with pytest.raises(KnowledgeError, match="materialize knowledge_chunks again"):
-        read_chunks(store)
-
-
-def test_a_dataset_of_an_earlier_version_can_still_be_built_again(store):
-    fill(store)
-    put_chunks_of_earlier_version(store)
-    assert [one.tenant for one in read_chunks(store, tenantless=True)] == [None] * len(knowledge())
-    assert rebuild(store, put_dataset(store, BUNDLE)).outcome == "identical"
 
 
 def test_the_corpus_keeps_the_tenant_of_a_message_and_is_as_it_was_without_one(store):

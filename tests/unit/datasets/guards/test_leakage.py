@@ -46,9 +46,9 @@ def test_the_guard_names_what_is_on_two_sides(shared, kind):
     frame = frame_of({**shared, "split": "train"}, {**shared, "split": "test"})
     assert [leak.kind for leak in find_leaks(frame)] == [kind]
     with pytest.raises(LeakageError, match=f"{kind} on test and train: e1"):
-        refuse_leaks(frame)
+        refuse_leaks(find_leaks(frame))
     one_side = frame_of({**shared, "split": "train"}, {**shared, "split": "train"})
-    refuse_leaks(one_side)
+    refuse_leaks(find_leaks(one_side))
 
 
 def test_near_duplicates_on_two_sides_are_named_together():
@@ -72,7 +72,7 @@ def test_no_side_may_hold_nearly_a_message_of_the_golden_set(split):
     (leak,) = find_leaks(frame, golden=[SENTENCE])
     assert leak.example_ids == ("e1",)
     with pytest.raises(LeakageError, match=f"near duplicate on {split} and in the golden set: e1"):
-        refuse_leaks(frame, golden=[SENTENCE])
+        refuse_leaks(find_leaks(frame, golden=[SENTENCE]))
 
 
 @pytest.mark.parametrize(
@@ -104,7 +104,7 @@ def test_nothing_is_later_than_the_as_of_time():
     frame = frame_of({"timestamp_ms": 5, "labelled_ms": 9}, {"timestamp_ms": 5, "labelled_ms": 6}, {})
     assert not find_leaks(frame, as_of_ms=9)
     with pytest.raises(LeakageError, match=r"later than the as-of time: e1; do not"):
-        refuse_leaks(frame, as_of_ms=8)
+        refuse_leaks(find_leaks(frame, as_of_ms=8))
 
 
 def test_an_example_that_changes_sides_between_versions_is_refused_by_name():

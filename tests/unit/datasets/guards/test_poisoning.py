@@ -1,4 +1,5 @@
 from collections import Counter
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given, settings
@@ -24,13 +25,16 @@ def guess(trace_id: str, text: str, **fields):
 
 
 def admitted(labels, *, base=None, history=None, caps=None, **limits):
-    return admit(
+    excluded = Counter()
+    labels = admit(
         labels,
         base_intents=base or {"return_item": 100},
         history=history,
         caps=caps or Caps(),
         config=TrustConfig(**limits),
+        excluded=excluded,
     )
+    return SimpleNamespace(labels=labels, excluded=+excluded)
 
 
 def trace_ids(admission) -> set[str]:
@@ -172,7 +176,7 @@ def flood_of(side: str, count: int, texts: list[str]) -> list:
 
 
 def kept(labels, caps) -> set[str]:
-    examples = build_intent_dataset(BASE, labels, config=IntentDatasetConfig(caps=caps)).examples
+    examples = build_intent_dataset(BASE, labels, config=IntentDatasetConfig(caps=caps)).rows
     return set(examples["example_id"])
 
 

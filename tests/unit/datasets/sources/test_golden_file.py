@@ -177,8 +177,8 @@ def test_answers_and_contexts_are_kept_redacted_and_old_files_keep_their_digest(
     assert kept[0]["contexts"] == ["Call [PHONE]"]
     assert set(kept[1]) == {"text", "intent", "relevant_documents"}
     # The very bytes of before there were answers: the set in use is the same one.
-    keep_golden_set(folder, [told, Utterance(text="plain")], vocabulary=words, replace_present=False)
-    again = read_handed_in(folder).utterances(words)
+    keep_golden_set(folder, [told, GoldenMessage(text="plain")], vocabulary=words, replace_present=False)
+    again = read_handed_in(folder).redacted(words)
     assert json.loads(golden_to_json(again)) == kept
 
 
@@ -186,7 +186,7 @@ def test_a_question_with_only_an_answer_is_never_trained_on(tmp_path):
     (golden,) = read(tmp_path, SPELLINGS["ragas"]).messages
     base = [Utterance(text=QUESTION, intent="return")]
     base += [Utterance(text=f"message number {n} about {n}", intent=("a", "b")[n % 2]) for n in range(40)]
-    rows = build_intent_dataset(base, [], golden_texts=[golden.text]).examples
+    rows = build_intent_dataset(base, [], golden_texts=[golden.text]).rows
     assert rows.height > 0
     assert QUESTION not in rows["text"].to_list()
 

@@ -4,6 +4,7 @@ import pytest
 from upath import UPath
 
 from mangaassist_assets.core.snapshots import SnapshotStore
+from mangaassist_assets.datasets.sources.golden_file import GoldenMessage
 from mangaassist_assets.datasets.sources.golden_set import (
     INPUT_FILE,
     GoldenSetChangedError,
@@ -13,15 +14,14 @@ from mangaassist_assets.datasets.sources.golden_set import (
     refuse_other_golden_set,
     store_golden_set,
 )
-from mangaassist_assets.datasets.sources.utterances import Utterance
 from mangaassist_assets.privacy import Vocabulary
 
 NO_WORDS = Vocabulary(())
 FIRST = [
-    Utterance(text="write to nobody@example.invalid about it", intent="contact", user_id="u", session_id="s"),
-    Utterance(text="返品できますか\u2028本当に", intent=None, relevant_documents=("returns.md",)),
+    GoldenMessage(text="write to nobody@example.invalid about it", intent="contact", user_id="u", session_id="s"),
+    GoldenMessage(text="返品できますか\u2028本当に", intent=None, relevant_documents=("returns.md",)),
 ]
-OTHER = [Utterance(text="where is my parcel", intent="order_status")]
+OTHER = [GoldenMessage(text="where is my parcel", intent="order_status")]
 
 
 @pytest.fixture
@@ -36,7 +36,7 @@ def keep(inputs, messages, *, replace_present=False):
 def test_it_is_kept_redacted_and_without_shoppers(inputs):
     keep(inputs, FIRST)
     assert "nobody@example" not in (inputs / INPUT_FILE).read_text()
-    first, second = read_handed_in(inputs).utterances(NO_WORDS)
+    first, second = read_handed_in(inputs).redacted(NO_WORDS)
     assert (first.text, first.intent, first.user_id, first.session_id) == (
         "write to [EMAIL] about it",
         "contact",
@@ -105,7 +105,7 @@ def test_who_says_so_replaces_the_set_in_use_also_where_another_file_lies_in_its
 def test_the_stored_set_stays_as_it_was_when_the_words_of_the_store_change(inputs):
     store = SnapshotStore(inputs / "store")
     title = Vocabulary(("Naoko Takeuchi",))
-    keep_golden_set(inputs, [Utterance(text="please call Naoko Takeuchi")], vocabulary=title, replace_present=False)
+    keep_golden_set(inputs, [GoldenMessage(text="please call Naoko Takeuchi")], vocabulary=title, replace_present=False)
     first = store_golden_set(store, inputs, vocabulary=title)
     assert read_golden(store) == ["please call Naoko Takeuchi"]
     assert store_golden_set(store, inputs, vocabulary=NO_WORDS).snapshot.digest == first.snapshot.digest

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-
 import polars as pl
 import pytest
 from hypothesis import given
@@ -11,8 +9,7 @@ from hypothesis import strategies as st
 
 from mangaassist_assets.datasets.guards.redaction_pass import RedactionPass
 from mangaassist_assets.datasets.versions.card_chart import counts_chart
-from mangaassist_assets.datasets.versions.card_text import cell, moment
-from mangaassist_assets.datasets.versions.data_card import DataCard
+from mangaassist_assets.datasets.versions.data_card import DataCard, Provenance, cell, moment
 from mangaassist_assets.datasets.versions.versions import seal_version
 from mangaassist_assets.privacy import Vocabulary
 from mangaassist_assets.tracing.reading.turn_reader import CONTRACT_VERSION
@@ -46,8 +43,7 @@ def test_it_counts_intents_bundles_sources_labels_languages_people_and_labellers
             session_id=[None, "s1", "s2", "s2"],
             labeller=[None, "anna", "model-x", "anna"],
         ),
-        kind="intent",
-        excluded={"duplicate message": 3, "nothing": 0},
+        Provenance(kind="intent", excluded={"duplicate message": 3, "nothing": 0}),
     ).card
     assert card.by_intent == {"order": {"test": 1, "train": 1, "validation": 1}, "other": {"train": 1}}
     assert card.by_bundle == {"b1": 1, "b2": 2, "bootstrap": 1}
@@ -67,9 +63,7 @@ def test_passages_are_counted_by_kind_and_examples_once():
             passage=["here", "there", "nowhere"],
             negative_kind=[None, "shown", "random"],
         ),
-        kind="ranking",
-        excluded={},
-        passages_left_out={"same words as an answer": 2},
+        Provenance(kind="ranking", passages_left_out={"same words as an answer": 2}),
         base_source="titles",
     ).card
     assert (card.examples, card.rows) == (1, 3)
@@ -90,54 +84,18 @@ def test_the_redaction_report_counts_placeholders_and_what_the_second_pass_chang
 
 
 def test_without_a_second_pass_the_card_says_that_it_was_not_counted():
-    card = seal_version(frame(text=["[ORDER_ID] is late"]), kind="intent", excluded={}).card
+    card = seal_version(frame(text=["[ORDER_ID] is late"]), Provenance(kind="intent")).card
     assert card.redaction is not None
     assert card.redaction.placeholders == {"ORDER_ID": 1}
     assert "the second pass was not counted" in card.to_markdown()
 
 
-def test_the_card_survives_being_stored_and_a_card_of_the_first_schema_is_still_read():
+def test_the_card_survives_being_stored():
     card = seal_version(
-        frame(text=["a"], intent=["i"]), kind="intent", excluded={"x": 1}, as_of="b1", as_of_ms=7, inputs={"a/b": "00"}
+        frame(text=["a"], intent=["i"]),
+        Provenance(kind="intent", excluded={"x": 1}, as_of="b1", as_of_ms=7, inputs={"a/b": "00"}),
     ).card
     assert DataCard.from_json(card.to_json()) == card
-    old = {
-        "schema": 1,
-        "kind": "intent",
-        "digest": "d",
-        "as_of": "b1",
-        "examples": 1,
-        "rows": 1,
-        "by_split": {"train": 1},
-        "by_label_kind": {"base": 1},
-        "by_source": {"bootstrap": 1},
-        "by_intent": {},
-        "shoppers": 0,
-        "excluded": {},
-        "conflicts": [{"trace_ids": ["t"], "answers": ["a", "b"]}],
-        "notes": [],
-    }
-    read = DataCard.from_json(json.dumps(old).encode())
-    assert (read.version, read.as_of_ms, read.redaction, read.conflicts[0].trace_ids) == ("", None, None, ("t",))
-    assert read.to_markdown().startswith("# Intent dataset d\n")
-
-
-def test_the_text_says_how_to_make_it_again_and_of_what():
-    version = seal_version(
-        frame(text=["a"]),
-        kind="intent",
-        excluded={},
-        as_of="b1",
-        as_of_ms=1_774_310_400_000,
-        inputs={"tagged_traces/b1": "ab" * 32, "golden_set": "cd" * 32},
-        settings={"caps": {"b": 2, "a": 1}, "per_user": 10},
-    )
-    text = version.card.to_markdown()
-    assert f"mangaassist datasets rebuild {version.card.version[:12]}" in text
-    assert f"- tagged_traces/b1: `{'ab' * 12}`" in text
-    assert "nothing later than 2026-03-24T00:00:00.000Z" in text
-    assert 'Settings: caps {"a": 1, "b": 2}, per_user 10' in text
-    assert DataCard.from_json(version.card.to_json()).to_markdown() == text
 
 
 @pytest.mark.parametrize(
@@ -160,7 +118,9 @@ def test_no_text_breaks_out_of_its_cell(text):
 
 
 def test_the_card_says_how_many_never_what_a_message_says():
-    version = seal_version(frame(text=["my unusual sentence"], intent=["i"]), kind="intent", excluded={"why": 1})
+    version = seal_version(
+        frame(text=["my unusual sentence"], intent=["i"]), Provenance(kind="intent", excluded={"why": 1})
+    )
     for file, content in version.files().items():
         assert (b"my unusual sentence" in content) == (file == "examples.parquet")
 
@@ -169,7 +129,7 @@ def test_the_card_says_how_many_never_what_a_message_says():
     "columns", [{"intent": [f"in$tent | {n}" for n in range(60)]}, {"negative_kind": ["live"] * 60}, {}]
 )
 def test_the_picture_is_the_same_for_the_same_card(columns):
-    card = seal_version(frame(text=["a"] * 60, **columns), kind="intent", excluded={}).card
+    card = seal_version(frame(text=["a"] * 60, **columns), Provenance(kind="intent")).card
     picture = counts_chart(card)
     assert picture.startswith(b"\x89PNG")
     assert counts_chart(card) == picture

@@ -7,7 +7,7 @@ from upath import UPath
 
 from mangaassist_assets.core.snapshots import SnapshotStore
 from mangaassist_assets.datasets.building.intent_dataset import IntentDatasetConfig, build_intent_dataset
-from mangaassist_assets.datasets.versions.earlier_versions import earlier_versions
+from mangaassist_assets.datasets.versions.stored_versions import earlier_versions
 from tests.support.intent_labels import BASE, make_label, user_on
 from tests.support.labelled_store import write_labelled_bundle
 

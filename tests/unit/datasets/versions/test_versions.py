@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from upath import UPath
 
 from mangaassist_assets.core.snapshots import SnapshotStore
+from mangaassist_assets.datasets.versions.data_card import Provenance
 from mangaassist_assets.datasets.versions.stored_versions import (
     ImmutableVersionError,
     UnknownVersionError,
@@ -59,7 +60,7 @@ def frame_of(*texts: str, **columns) -> pl.DataFrame:
 
 
 def seal(*texts: str, as_of_ms: int | None = 5, **options):
-    return seal_version(frame_of(*texts), kind="intent", excluded={}, as_of_ms=as_of_ms, **options)
+    return seal_version(frame_of(*texts), Provenance(kind="intent", as_of_ms=as_of_ms, **options))
 
 
 @pytest.fixture
@@ -74,13 +75,15 @@ message_lists = st.lists(st.text(min_size=1, max_size=12).filter(str.isprintable
 @settings(deadline=None)
 def test_the_names_depend_on_content_and_as_of_time_alone(texts, as_of_ms, random):
     frame = frame_of(*texts)
-    first = seal_version(frame, kind="intent", excluded={"x": 1}, as_of="b1", as_of_ms=as_of_ms, notes=["n"])
+    first = seal_version(
+        frame, Provenance(kind="intent", excluded={"x": 1}, as_of="b1", as_of_ms=as_of_ms, notes=("n",))
+    )
     order = list(range(len(frame)))
     random.shuffle(order)
     columns = list(frame.columns)
     random.shuffle(columns)
     second = seal_version(
-        frame[order].select(columns), kind="intent", excluded={}, as_of="b2", as_of_ms=as_of_ms, inputs={"a": "00"}
+        frame[order].select(columns), Provenance(kind="intent", as_of="b2", as_of_ms=as_of_ms, inputs={"a": "00"})
     )
     assert (second.digest, second.card.version) == (first.digest, first.card.version)
     assert second.files()[EXAMPLES_FILE] == first.files()[EXAMPLES_FILE]

@@ -6,10 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mangaassist_assets.labelling.queue.cells import guarded, unguarded
-from mangaassist_assets.labelling.queue.export import COLUMNS, export_rows, to_csv, to_jsonl
+from mangaassist_assets.labelling.queue import label_import
+from mangaassist_assets.labelling.queue.export import COLUMNS, export_rows, guarded, to_csv, to_jsonl, unguarded
 from mangaassist_assets.labelling.queue.label_import import (
-    ImportLimits,
     KnownAnswers,
     LabelFileError,
     read_labels,
@@ -189,12 +188,14 @@ class TestImport:
         with pytest.raises(LabelFileError, match=message):
             read(content)
 
-    def test_a_file_of_the_wrong_size_is_refused_before_it_costs_memory(self):
+    def test_a_file_of_the_wrong_size_is_refused_before_it_costs_memory(self, monkeypatch):
         rows = HEADER + "tr-1,gift_card,,aki,\n" * 3
-        with pytest.raises(LabelFileError, match="more than 10"):
-            read(rows, limits=ImportLimits(file_bytes=10))
+        monkeypatch.setattr(label_import, "MOST_ROWS", 2)
         with pytest.raises(LabelFileError, match="more than 2 rows"):
-            read(rows, limits=ImportLimits(rows=2))
+            read(rows)
+        monkeypatch.setattr(label_import, "MOST_BYTES", 10)
+        with pytest.raises(LabelFileError, match="more than 10"):
+            read(rows)
 
     def test_an_open_quote_ends_the_file_and_says_where(self):
         found = read(HEADER + 'tr-1,gift_card,,aki,\ntr-2,"gift_card,,aki,\n')

@@ -46,7 +46,7 @@ Call = Callable[..., dict[str, Any]]
 
 @pytest.fixture
 def state(tmp_path: Path) -> State:
-    return State(tmp_path / "state.json")
+    return State.load(tmp_path / "state.json")
 
 
 @pytest.fixture

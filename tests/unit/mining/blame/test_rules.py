@@ -8,8 +8,7 @@ from mangaassist_assets.mining.blame.blame import find_failures
 from mangaassist_assets.mining.blame.evidence import KINDS
 from mangaassist_assets.mining.blame.explanations import rule_rows
 from mangaassist_assets.mining.blame.rule_names import EVIDENCE_KINDS, LOOP_OF_STAGE, SIGNAL_PARAMETERS, STAGES
-from mangaassist_assets.mining.blame.rule_tables import MiningRulesError
-from mangaassist_assets.mining.blame.rules import PACKAGED_RULES, read_rules
+from mangaassist_assets.mining.blame.rules import PACKAGED_RULES, MiningRulesError, read_rules
 from resources.settings.mining import RULES_VARIABLE, MiningResource
 from tests.support.mined_turns import make_turn
 from tests.support.mining_rules import changed_rules, rules_of, rules_with

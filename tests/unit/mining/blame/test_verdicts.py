@@ -12,15 +12,14 @@ from hypothesis import strategies as st
 
 from mangaassist_assets.mining.blame.blame import blame_turn, find_failures
 from mangaassist_assets.mining.blame.explanations import off_scale_rows, signal_rows, verdict_rows, why_rows
-from mangaassist_assets.mining.blame.rule_tables import MiningRulesError
-from mangaassist_assets.mining.blame.rules import PACKAGED_RULES, read_rules
+from mangaassist_assets.mining.blame.rules import MiningRulesError, read_rules
 from mangaassist_assets.mining.blame.signals import find_signals
 from mangaassist_assets.mining.blame.verdicts import plain_name
 from mangaassist_assets.tracing.contract.records import AssessmentRecord, SpanRecord, TraceRecord
 from mangaassist_assets.tracing.contract.turns import ChatTurn, ToolCall, Verdict
-from mangaassist_assets.tracing.reading.turn_reader import parse_turn
 from tests.support.mined_turns import assessment, make_turn
-from tests.support.mining_rules import rules_of, rules_with
+from tests.support.mining_rules import rules_with
+from tests.support.turn_reading import parse_turn
 
 DOWN = {"user_feedback": "thumbs_down"}
 
@@ -318,7 +317,7 @@ FAITHFUL = "\nfaithfulness = 0.5"
     [
         (FAITHFUL, '\nfaithfulness = "half"', r"verdicts\.below\.faithfulness is 'half', not a number"),
         (FAITHFUL, "\nfaithfulness = nan", r"verdicts\.below\.faithfulness is nan"),
-        (FAITHFUL, "\nfaithfulness = 0.5\nFaithfulness = 0.6", r"verdicts\.below\.Faithfulness is said twice"),
+        (FAITHFUL, "\nfaithfulness = 0.5\nFaithfulness = 0.6", r"verdicts\.below\.Faithfulness is given twice"),
         (FAITHFUL, "\nfaithfulnes = 0.5", r"verdicts\.below\.faithfulnes is used by no signal and no evidence"),
         (FAITHFUL, "\nhallucination = 0.5", r"verdicts\.above\.hallucination also stands in verdicts\.below"),
         (FAITHFUL, '\n"a/b/c" = 0.5', r"verdicts\.below\.'a/b/c' is no name: write NAME or STAGE/NAME"),
@@ -336,14 +335,6 @@ FAITHFUL = "\nfaithfulness = 0.5"
 def test_a_wrong_meaning_is_refused_by_the_name_of_its_key(old, new, message):
     with pytest.raises(MiningRulesError, match=message):
         rules_with(old, new)
-
-
-def test_a_rules_file_of_before_is_told_what_to_add():
-    text = PACKAGED_RULES.read_text(encoding="utf-8").replace("schema = 2", "schema = 1")
-    with pytest.raises(
-        MiningRulesError, match=r"schema is 1; .*add .*\[verdicts\]; signals failed_verdict.*schema = 2"
-    ):
-        rules_of(text)
 
 
 def test_the_digest_knows_a_threshold_and_an_auditor_sees_it():

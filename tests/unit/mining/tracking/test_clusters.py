@@ -13,7 +13,6 @@ from mangaassist_assets.mining.cluster_building import ClusterMining, mine_clust
 from mangaassist_assets.mining.cluster_report import ClusterReport
 from mangaassist_assets.mining.naming.model_names import NameProposal
 from mangaassist_assets.mining.tracking.cluster_files import bundle_from_files, bundle_to_files
-from mangaassist_assets.mining.tracking.cluster_history import KnownClusters
 from mangaassist_assets.mining.tracking.clusters import NO_HISTORY, ClusterHistory, FailureCluster
 from mangaassist_assets.tracing.contract.turns import ChatTurn
 
@@ -248,7 +247,7 @@ def test_the_report_of_a_bundle_shows_its_clusters_what_happened_to_them_and_the
     first = mined("b1", {0: 12, 1: 20})
     history = ClusterHistory(earlier=[first.bundle], taken=frozenset(one.cluster_id for one in first.bundle.clusters))
     second = mined("b2", {0: 30, 2: 1}, history=history)
-    report = ClusterReport(second, KnownClusters(history=history, left_out={}))
+    report = ClusterReport(second, history)
     figures = report.figures()
     assert (figures["dagster/row_count"], figures["noise"], figures["compared_with"]) == (2, 1, "b1")
     assert str(report) == "2 clusters of 31 failed turns, 1 of them noise; compared with b1"
@@ -260,13 +259,13 @@ def test_the_report_of_a_bundle_shows_its_clusters_what_happened_to_them_and_the
 
 
 def test_the_first_bundle_is_compared_with_none():
-    report = ClusterReport(mined("b1", {0: 12}), KnownClusters(history=NO_HISTORY, left_out={}))
+    report = ClusterReport(mined("b1", {0: 12}), NO_HISTORY)
     assert report.figures()["compared_with"] == "no earlier bundle"
     assert str(report).endswith("compared with no bundle")
 
 
 def test_the_map_and_the_history_are_pictures():
-    report = ClusterReport(mined("b1", {0: 12, 1: 20}), KnownClusters(history=NO_HISTORY, left_out={}))
+    report = ClusterReport(mined("b1", {0: 12, 1: 20}), NO_HISTORY)
     vectors = np.concatenate([near(topic, count) for topic, count in {0: 12, 1: 20}.items()])
     for picture in (report.map(vectors), report.timeline()):
         assert picture.startswith(b"\x89PNG")

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from mangaassist_assets.mining.tracking.cluster_events import bundle_events, chance_of_none, link_clusters
 from mangaassist_assets.mining.tracking.cluster_matching import ClusterMatchingConfig
-from mangaassist_assets.mining.tracking.identity import MinedCluster, OtherClusters, birth_id, resolve_identities
+from mangaassist_assets.mining.tracking.identity import OtherClusters, birth_id, resolve_identities
 from mangaassist_assets.mining.tracking.profiles import ClusterProfile, choose_exemplars, profile_of
 from tests.support.cluster_streams import Planted, StreamPlan, clouds, stream
 from tests.support.examples import examples
@@ -58,7 +58,7 @@ class Mining:
         self.order = order
         self.stored: dict[str, dict[tuple[int, ...], str]] = {}
         self.mined: dict[str, tuple[ClusterProfile, ...]] = {}
-        self.members: dict[str, list[MinedCluster]] = {}
+        self.members: dict[str, dict[str, tuple[str, ...]]] = {}
 
     def mine(self, bundle: Bundle) -> dict[tuple[int, ...], str]:
         place = self.order.index(bundle.name)
@@ -67,17 +67,16 @@ class Mining:
         previous = earlier[-1] if earlier else ()
         last = {profile.cluster_id: profile for profiles in earlier for profile in profiles}
         found = bundle.resolve(
-            same_bundle=self.members.get(bundle.name, []),
+            same_bundle=self.members.get(bundle.name, {}),
             previous=previous,
             following=later[0] if later else (),
             dormant=[last[identity] for identity in last.keys() - {profile.cluster_id for profile in previous}],
             taken=frozenset(profile.cluster_id for profiles in self.mined.values() for profile in profiles),
         )
         self.mined[bundle.name] = found.profiles
-        self.members[bundle.name] = [
-            MinedCluster(cluster_id=identity, trace_ids=tuple(members))
-            for identity, members in zip(found.ids, bundle.members, strict=True)
-        ]
+        self.members[bundle.name] = {
+            identity: tuple(members) for identity, members in zip(found.ids, bundle.members, strict=True)
+        }
         self.stored[bundle.name] = dict(zip(bundle.groups, found.ids, strict=True))
         return self.stored[bundle.name]
 
@@ -291,22 +290,21 @@ def test_traces_that_come_late_rename_no_cluster(sizes, late):
 
 
 def test_a_cluster_of_a_bundle_mined_again_that_falls_apart_leaves_its_id_to_the_larger_part():
-    before = MinedCluster(cluster_id="fc-old", trace_ids=tuple(f"b1-0-{index:03d}" for index in range(10)))
+    before = [f"b1-0-{index:03d}" for index in range(10)]
     bundle = Bundle("b1", {(0,): [4], (1,): [6]})
-    bundle.members = [list(before.trace_ids[:4]), list(before.trace_ids[4:])]
-    ids = bundle.resolve(same_bundle=[before]).ids
+    bundle.members = [before[:4], before[4:]]
+    ids = bundle.resolve(same_bundle={"fc-old": before}).ids
     assert ids[1] == "fc-old"
     assert ids[0] != "fc-old"
 
 
 def test_an_id_that_a_group_kept_is_not_given_to_another_group_that_the_bundle_before_would_give_it_to():
     bundle = Bundle("b2", {(0,): [9], (1,): [9]})
-    kept = MinedCluster(cluster_id="fc-kept", trace_ids=tuple(bundle.members[0]))
     previous = replace(Bundle("b1", {(1,): [9]}).profiles[0], cluster_id="fc-kept")
-    found = bundle.resolve(same_bundle=[kept], previous=[previous])
+    found = bundle.resolve(same_bundle={"fc-kept": bundle.members[0]}, previous=[previous])
     assert found.ids[0] == "fc-kept"
     assert found.ids[1] != "fc-kept"
-    assert found.continues == (None, "fc-kept")
+    assert [set(one) for one in found.inherits] == [set(), {"fc-kept"}]
 
 
 def test_of_two_groups_that_are_alike_the_same_one_is_the_heir_whichever_stands_first():
@@ -369,7 +367,7 @@ def test_no_groups_and_single_messages_are_resolved_too():
     lone = Bundle("b1", {(0,): [1], (1,): [1]})
     again = Bundle("b2", {(0,): [1], (2,): [1]})
     found = again.resolve(previous=lone.resolve().profiles)
-    assert found.continues == (lone.resolve().ids[0], None)
+    assert [set(one) for one in found.inherits] == [{lone.resolve().ids[0]}, set()]
 
 
 def test_planted_events_of_a_simulated_stream_are_found_and_few_are_invented():

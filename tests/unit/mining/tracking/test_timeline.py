@@ -1,13 +1,16 @@
 import io
 import json
 import warnings
+from dataclasses import replace
+from types import SimpleNamespace
 
 import matplotlib.image
 import numpy as np
 import pytest
 
+from mangaassist_assets.mining.tracking.clusters import MinedBundle
 from mangaassist_assets.mining.tracking.profiles import ClusterProfile, profile_of
-from mangaassist_assets.mining.tracking.timeline import BundleClusters, TimelineRow, build_timeline, timeline_rows
+from mangaassist_assets.mining.tracking.timeline import build_timeline, timeline_rows
 from mangaassist_assets.mining.tracking.timeline_chart import timeline_chart
 
 HOSTILE = "$x_{1} \\frac{$ | <img src=x>\nignore previous instructions ../ 返品 " + "long " * 30
@@ -21,13 +24,29 @@ def profile(identity: str, topics: dict[int, int], *, seed: int = 0, stage: str 
     return profile_of(identity, vectors, [f"{seed}-{identity}-{row}" for row in range(len(rows))], stage=stage)
 
 
-def bundle(name: str, turns: int, clusters: dict[str, dict[int, int]], *, seed: int, **options) -> BundleClusters:
-    profiles = tuple(profile(identity, topics, seed=seed) for identity, topics in clusters.items())
-    return BundleClusters(release_bundle=name, turns=turns, profiles=profiles, **options)
+def mined(name: str, turns: int, profiles, names=(), verdicts=()) -> MinedBundle:
+    """A bundle whose clusters have what a timeline asks of them."""
+    clusters = tuple(
+        SimpleNamespace(
+            cluster_id=one.cluster_id,
+            name=dict(names).get(one.cluster_id, one.cluster_id),
+            growth=SimpleNamespace(verdict=dict(verdicts).get(one.cluster_id, "steady")),
+        )
+        for one in profiles
+    )
+    return MinedBundle(
+        release_bundle=name, turns=turns, embedding_model_id="minilm", clusters=clusters, profiles=tuple(profiles)
+    )
+
+
+def bundle(name: str, turns: int, clusters: dict[str, dict[int, int]], *, seed: int, **options) -> MinedBundle:
+    return mined(
+        name, turns, [profile(identity, topics, seed=seed) for identity, topics in clusters.items()], **options
+    )
 
 
 @pytest.fixture(scope="module")
-def history() -> list[BundleClusters]:
+def history() -> list[MinedBundle]:
     return [
         bundle("b1", 1000, {"a": {0: 20}, "b": {1: 30}, "c": {2: 12}}, seed=1, names={"a": "refund · parcel"}),
         bundle("b2", 2000, {"b": {0: 22, 1: 28}, "d": {3: 15}}, seed=2, verdicts={"b": "growing"}),
@@ -35,7 +54,7 @@ def history() -> list[BundleClusters]:
     ]
 
 
-def told(history: list[BundleClusters]) -> dict[tuple[str, str], str]:
+def told(history: list[MinedBundle]) -> dict[tuple[str, str], str]:
     return {(row["release_bundle"], row["cluster_id"]): row["events"] for row in timeline_rows(build_timeline(history))}
 
 
@@ -60,23 +79,13 @@ def test_a_cluster_that_had_another_id_before_is_told_with_it():
 def test_shares_are_of_all_turns_and_rows_are_plain_values(history):
     rows = timeline_rows(build_timeline(history))
     assert {row["share"] for row in rows if row["release_bundle"] == "b2"} == {0.025, 0.0075}
-    assert set(rows[0]) == set(TimelineRow.__annotations__)
     assert json.loads(json.dumps(rows)) == rows
     assert [row["name"] for row in rows if row["cluster_id"] == "a"] == ["refund · parcel"]
-    assert [row["verdict"] for row in rows if row["verdict"]] == ["growing"]
+    assert [row["verdict"] for row in rows if row["verdict"] != "steady"] == ["growing"]
 
 
 def test_the_order_of_the_clusters_of_a_bundle_does_not_matter(history):
-    turned = [
-        BundleClusters(
-            release_bundle=one.release_bundle,
-            turns=one.turns,
-            profiles=one.profiles[::-1],
-            names=one.names,
-            verdicts=one.verdicts,
-        )
-        for one in history
-    ]
+    turned = [replace(one, profiles=one.profiles[::-1]) for one in history]
     assert build_timeline(turned) == build_timeline(history)
 
 
@@ -85,12 +94,14 @@ def test_what_is_no_history_is_refused(history):
         build_timeline([history[0], history[0]])
     with pytest.raises(ValueError, match="names a cluster twice"):
         build_timeline([bundle("b1", 100, {"a": {0: 3}}, seed=1), twice("b2")])
-    with pytest.raises(ValueError, match="0 turns"):
-        build_timeline([BundleClusters(release_bundle="b1", turns=0, profiles=())])
 
 
-def twice(name: str) -> BundleClusters:
-    return BundleClusters(release_bundle=name, turns=100, profiles=(profile("a", {0: 3}), profile("a", {1: 3})))
+def test_a_bundle_without_turns_is_left_out(history):
+    assert build_timeline([mined("b0", 0, []), *history]) == build_timeline(history)
+
+
+def twice(name: str) -> MinedBundle:
+    return mined(name, 100, [profile("a", {0: 3}), profile("a", {1: 3})])
 
 
 def pixels(png: bytes) -> np.ndarray:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mangaassist_assets.local.sagemaker.tags import checked_tags
+from mangaassist_assets.local.sagemaker.parameters import checked_tags
 from resources.aws.endpoint_tags import TagError, from_tags, to_tags
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)

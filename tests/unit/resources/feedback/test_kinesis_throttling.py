@@ -11,9 +11,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from mangaassist_assets.tracing.feedback.events import FeedbackEvent, feedback_record
+from mangaassist_assets.tracing.feedback.events import feedback_record
 from resources.aws.clients import AwsResource
 from resources.feedback.feedback_stream import KinesisFeedbackResource
+from tests.support.stream_events import stream_event
 
 EVENT = feedback_record(
     event_id="fb-1",
@@ -91,7 +92,7 @@ def stream(server: OneShard, attempts: int) -> KinesisFeedbackResource:
 
 def test_throttling_is_waited_out_by_the_clients_retries(server):
     server.throttled = 2
-    assert stream(server, attempts=4).read_new({}).events == (FeedbackEvent.of(EVENT),)
+    assert stream(server, attempts=4).read_new({}).events == (stream_event(EVENT),)
     assert server.refused == 2
 
 
@@ -100,4 +101,4 @@ def test_throttling_that_does_not_end_is_an_error_and_the_next_reading_has_every
     throttled = stream(server, attempts=2)
     with pytest.raises(Exception, match="ProvisionedThroughputExceeded"):
         throttled.read_new({})
-    assert throttled.read_new({}).events == (FeedbackEvent.of(EVENT),)
+    assert throttled.read_new({}).events == (stream_event(EVENT),)

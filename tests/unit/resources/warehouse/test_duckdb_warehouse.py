@@ -53,20 +53,6 @@ def test_the_same_rows_again_write_nothing(warehouse):
     assert warehouse.query(LOADED, {"release_bundle": BUNDLE})["load_number"].to_list() == [1]
 
 
-def test_a_warehouse_of_an_earlier_version_gains_the_columns_and_keeps_its_rows(warehouse):
-    old = [chat_turn(number, release_bundle=EARLIER, tenant="a") for number in range(3)]
-    warehouse.load(bundle_rows(old, release_bundle=EARLIER), release_bundle=EARLIER)
-    for column in ("tenant", "team"):
-        warehouse.query(f"ALTER TABLE chat_turns DROP COLUMN {column}")
-    # As the digest of another definition of the tables is.
-    warehouse.query("UPDATE bundle_loads SET digest = 'earlier'")
-    assert warehouse.load(bundle_rows([chat_turn(1, tenant="b", team="red")]), release_bundle=BUNDLE)
-    asked = "SELECT release_bundle, tenant, team FROM chat_turns"
-    assert sorted(warehouse.query(asked).rows(), key=str) == [(EARLIER, None, None)] * 3 + [(BUNDLE, "b", "red")]
-    assert warehouse.load(bundle_rows(old, release_bundle=EARLIER), release_bundle=EARLIER)
-    assert warehouse.query(f"{asked} WHERE tenant = 'a'").rows() == [(EARLIER, "a", None)] * 3
-
-
 def test_one_more_thumb_is_a_new_load(warehouse):
     warehouse.load(bundle_rows(TURNS), release_bundle=BUNDLE)
     assert warehouse.load(bundle_rows(TURNS, [event(1, "thumbs_up")]), release_bundle=BUNDLE)

@@ -8,7 +8,7 @@ import os
 import pytest
 
 from mangaassist_assets.retrieval.documents.documents import read_knowledge
-from mangaassist_assets.retrieval.errors import EmptyKnowledgeError, KnowledgeFolderError
+from mangaassist_assets.retrieval.errors import KnowledgeError
 from tests.support.timing import growth
 
 
@@ -236,15 +236,15 @@ def test_a_broken_line_of_json_leaves_the_others_alone(tmp_path):
 @pytest.mark.parametrize("name", ["missing", "file"])
 def test_a_folder_that_is_none_is_named(tmp_path, name):
     (tmp_path / "file").write_text("x")
-    with pytest.raises(KnowledgeFolderError, match=name):
+    with pytest.raises(KnowledgeError, match=name):
         read_knowledge(tmp_path / name)
 
 
 def test_an_empty_folder_says_what_to_put_there(tmp_path):
-    with pytest.raises(EmptyKnowledgeError, match=r"it is empty\. Put \.md"):
+    with pytest.raises(KnowledgeError, match=r"it is empty\. Put \.md"):
         read_knowledge(tmp_path)
     put(tmp_path, "a.png", "x")
-    with pytest.raises(EmptyKnowledgeError, match=r"1 were rejected \(a\.png: the suffix"):
+    with pytest.raises(KnowledgeError, match=r"1 were rejected \(a\.png: the suffix"):
         read_knowledge(tmp_path)
 
 

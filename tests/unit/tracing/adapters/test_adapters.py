@@ -18,9 +18,10 @@ from mangaassist_assets.tracing.contract.records import SpanEvent, SpanRecord, T
 from mangaassist_assets.tracing.contract.turns import ChatTurn, Generation
 from mangaassist_assets.tracing.importing.imported_trace import to_record
 from mangaassist_assets.tracing.importing.mlflow_json import read_trace
-from mangaassist_assets.tracing.reading.turn_reader import Quarantined, parse_turn
+from mangaassist_assets.tracing.reading.turn_reader import Quarantined
 from mangaassist_assets.tracing.reading.turn_reader import read_trace as read_trace_of_turn
 from tests.support.examples import examples
+from tests.support.turn_reading import parse_turn
 
 DATA = Path(__file__).parents[3] / "data" / "shapes"
 CLAUDE = "anthropic.claude-3-5-sonnet-20241022-v2:0"

@@ -14,7 +14,8 @@ from mangaassist_assets.tracing.contract.turns import ChatTurn, Generation, Tool
 from mangaassist_assets.tracing.importing.imported_trace import to_record
 from mangaassist_assets.tracing.importing.mlflow_json import read_trace as read_exported
 from mangaassist_assets.tracing.reading.mapping import TraceMapping, read_mapping
-from mangaassist_assets.tracing.reading.turn_reader import Quarantined, parse_turn, read_trace
+from mangaassist_assets.tracing.reading.turn_reader import Quarantined, read_trace
+from tests.support.turn_reading import parse_turn
 
 DATA = Path(__file__).parents[3] / "data"
 CLAUDE = "anthropic.claude-3-5-sonnet-20241022-v2:0"

@@ -19,6 +19,7 @@ from mangaassist_assets.tracing.feedback.events import (
     feedback_record,
     parse_feedback,
 )
+from tests.support.stream_events import stream_event
 
 HEX = "0af7651916cd43dd8448eb211c80319c"
 ARRIVED = datetime(2026, 3, 24, 12, 0, tzinfo=UTC)
@@ -38,7 +39,7 @@ def read(arrived: datetime = ARRIVED, **content: Any) -> FeedbackEvent:
 
 
 def test_an_event_comes_back_from_its_bytes_with_its_time_in_utc():
-    assert parse_feedback(EVENT.to_bytes()) == FeedbackEvent.of(EVENT)
+    assert parse_feedback(EVENT.to_bytes()) == stream_event(EVENT)
     assert EVENT.timestamp == "2026-03-24T00:00:00.000Z"
     assert EVENT.to_dict()["schema"] == 1
 

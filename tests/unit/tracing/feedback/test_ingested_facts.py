@@ -6,9 +6,8 @@ import polars as pl
 import pytest
 
 from mangaassist_assets.core.ingestion_tables import IngestionTable
-from mangaassist_assets.tracing.feedback.ingested_facts import IngestedFacts
-from mangaassist_assets.tracing.feedback.joining import TraceFacts
-from mangaassist_assets.tracing.ingestion.ingested_rows import INGESTED_SCHEMA, tombstone
+from mangaassist_assets.tracing.feedback.joining import IngestedFacts, TraceFacts
+from mangaassist_assets.tracing.ingestion.ingested_traces import INGESTED_SCHEMA, tombstone
 
 USER = "u-00000000000000000000"
 

@@ -15,9 +15,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mangaassist_assets.core.codecs import to_parquet
+from mangaassist_assets.core.codecs import SnapshotSchemaError, to_parquet
 from mangaassist_assets.core.ingestion_tables import IngestionConflictError
-from mangaassist_assets.tracing.feedback.events import FeedbackEvent, FeedbackRecord, latest_feedback
+from mangaassist_assets.tracing.feedback.events import FeedbackRecord, latest_feedback
 from mangaassist_assets.tracing.feedback.ingestion import (
     EVENT_SCHEMA,
     FeedbackIngestion,
@@ -25,9 +25,9 @@ from mangaassist_assets.tracing.feedback.ingestion import (
     ingest_new,
 )
 from mangaassist_assets.tracing.feedback.sources import FeedbackBatch, RejectedRecord
-from mangaassist_assets.tracing.ingestion.turn_frames import SnapshotSchemaError
 from resources.feedback.kinesis_shards import ShardReader
 from tests.support.kinesis import MemoryKinesis
+from tests.support.stream_events import stream_event
 
 KEY = "u-00000000000000000000"
 OTHER = "u-11111111111111111111"
@@ -65,7 +65,7 @@ class ListSource:
         start = int(cursor.get("at", 0))
         found = self.records[start : start + limit]
         return FeedbackBatch(
-            events=tuple(FeedbackEvent.of(one) for one in found if isinstance(one, FeedbackRecord)),
+            events=tuple(stream_event(one) for one in found if isinstance(one, FeedbackRecord)),
             rejects=tuple(one for one in found if isinstance(one, RejectedRecord)),
             cursor={"at": start + len(found)},
         )

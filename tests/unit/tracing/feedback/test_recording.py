@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mangaassist_assets.core.codecs import to_parquet
+from mangaassist_assets.core.codecs import SnapshotSchemaError, to_parquet
 from mangaassist_assets.tracing.feedback.events import FeedbackRecord, latest_feedback
 from mangaassist_assets.tracing.feedback.recording import (
     FeedbackRefusedError,
@@ -21,7 +21,6 @@ from mangaassist_assets.tracing.feedback.recording import (
     record_events,
     recorded_before,
 )
-from mangaassist_assets.tracing.ingestion.turn_frames import SnapshotSchemaError
 from tests.support.examples import examples
 
 BUNDLE = "rc1"
@@ -173,7 +172,7 @@ def test_one_event_that_is_refused_and_one_trace_that_vanishes_do_not_stop_the_o
 def test_a_foreign_table_is_no_memory():
     frame = record_events([], MemoryTraces()).frame
     assert recorded_before(to_parquet(frame)) == frozenset()
-    with pytest.raises(SnapshotSchemaError, match="materialize it again"):
+    with pytest.raises(SnapshotSchemaError, match="delete the snapshot recorded_feedback, then materialize"):
         recorded_before(to_parquet(frame.drop("state")))
 
 

@@ -15,6 +15,7 @@ from mangaassist_assets.tracing.importing.import_run import (
     ImportIncompleteError,
     RefusedTraceError,
     SpansToWrite,
+    StoredTrace,
     import_spooled,
 )
 from mangaassist_assets.tracing.importing.imported_trace import (
@@ -27,7 +28,6 @@ from mangaassist_assets.tracing.importing.imported_trace import (
 )
 from mangaassist_assets.tracing.importing.merging import MAXIMUM_SPANS, merged
 from mangaassist_assets.tracing.importing.parsing import ImportReject, Part
-from mangaassist_assets.tracing.importing.planning import StoredTrace
 from mangaassist_assets.tracing.importing.spool import spool
 from tests.support.examples import examples
 

@@ -13,9 +13,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mangaassist_assets.tracing.importing.files import ImportFileError, Limits
-from mangaassist_assets.tracing.importing.imported_trace import ImportedTrace, from_json, to_json, trace_id_of
-from mangaassist_assets.tracing.importing.parsing import ImportReject, Part, read_parts
+from mangaassist_assets.core.codecs import from_json
+from mangaassist_assets.core.snapshots import canonical_json
+from mangaassist_assets.tracing.importing.imported_trace import ImportedTrace, trace_id_of
+from mangaassist_assets.tracing.importing.parsing import ImportFileError, ImportReject, Limits, Part, read_parts
 from tests.support.examples import examples
 
 TRACE = "0af7651916cd43dd8448eb211c80319c"
@@ -311,4 +312,4 @@ def test_any_field_may_be_any_json(tmp_path_factory, form, data):
     traces, rejects = read(path)
     assert len(traces) + len(rejects) >= 1
     for trace in traces:
-        assert from_json(to_json(trace)) == trace
+        assert from_json(ImportedTrace, canonical_json(trace)) == trace

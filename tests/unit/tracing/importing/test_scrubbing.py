@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mangaassist_assets.core.snapshots import canonical_json
 from mangaassist_assets.privacy import is_pseudonym, redact_json
 from mangaassist_assets.tracing.adapters.stream_events import streamed_response
 from mangaassist_assets.tracing.contract.records import SpanEvent
@@ -21,7 +22,6 @@ from mangaassist_assets.tracing.importing.imported_trace import (
     ImportedSpan,
     ImportedTrace,
     digest_of,
-    to_json,
     to_record,
 )
 from mangaassist_assets.tracing.importing.scrubbing import LONGEST_TEXT, REMOVED, Scrubber
@@ -83,7 +83,7 @@ EVERYWHERE: dict[str, ImportedTrace] = {
 
 @pytest.mark.parametrize("place", EVERYWHERE)
 def test_an_address_is_found_wherever_it_stands(place):
-    stored = to_json(scrubber.trace(EVERYWHERE[place])).decode()
+    stored = canonical_json(scrubber.trace(EVERYWHERE[place])).decode()
     assert MAIL not in stored
     assert "example.invalid" not in stored
     assert "203.0.113.9" not in stored
@@ -139,7 +139,7 @@ def test_a_cut_preview_is_made_again_of_the_redacted_text():
 
 @pytest.mark.parametrize("key", ["tool_arguments", "tool_result"])
 def test_what_a_tool_was_told_and_said_is_no_identifier(key):
-    assert PHONE not in to_json(scrubber.trace(trace(attributes={key: PHONE}))).decode()
+    assert PHONE not in canonical_json(scrubber.trace(trace(attributes={key: PHONE}))).decode()
 
 
 def test_personal_data_cut_into_the_arguments_of_a_streamed_tool_is_found():
@@ -153,7 +153,7 @@ def test_personal_data_cut_into_the_arguments_of_a_streamed_tool_is_found():
         SpanEvent(name=one["type"], timestamp_ns=number, attributes={"json": json.dumps(one)})
         for number, one in enumerate(chunks)
     ]
-    stored = to_json(scrubber.trace(trace(events=tuple(events)))).decode()
+    stored = canonical_json(scrubber.trace(trace(events=tuple(events)))).decode()
     assert "example.invalid" not in stored
     assert "jane" not in stored
 
@@ -246,5 +246,5 @@ def test_scrubbing_twice_changes_nothing_more(attributes):
     once = scrubber.trace(
         trace(attributes=attributes, events=(SpanEvent(name="chunk", timestamp_ns=1, attributes=attributes),))
     )
-    assert MAIL not in to_json(once).decode()
+    assert MAIL not in canonical_json(once).decode()
     assert digest_of(scrubber.trace(once)) == digest_of(once)

@@ -12,7 +12,7 @@ from mangaassist_assets.core.bundles import TURNS_CARD_FILE
 from mangaassist_assets.core.ingestion_tables import IngestionTable
 from mangaassist_assets.tracing.contract.names import Tag
 from mangaassist_assets.tracing.ingestion.bundle_ingestion import BundleIngestion, ingest_bundle
-from mangaassist_assets.tracing.ingestion.ingested_rows import INGESTED_SCHEMA
+from mangaassist_assets.tracing.ingestion.ingested_traces import INGESTED_SCHEMA
 from mangaassist_assets.tracing.ingestion.stored_turns import PRESENCE_FILE, QUARANTINE_FILE, TURNS_FILE
 from mangaassist_assets.tracing.ingestion.trace_ingestion import TraceIngestion
 from tests.support.trace_source import MemorySource, chat_trace

@@ -12,12 +12,12 @@ from mangaassist_assets.core.ingestion_tables import IngestionTable
 from mangaassist_assets.privacy import Vocabulary
 from mangaassist_assets.tracing.contract.names import Tag
 from mangaassist_assets.tracing.contract.records import AssessmentRecord
-from mangaassist_assets.tracing.ingestion.ingested_rows import INGESTED_SCHEMA
+from mangaassist_assets.tracing.ingestion.ingested_traces import INGESTED_SCHEMA
 from mangaassist_assets.tracing.ingestion.trace_ingestion import GIVE_UP_MS, OVERLAP_MS, TraceIngestion
 from mangaassist_assets.tracing.ingestion.turn_frames import TURN_SCHEMA, turns_from_frame
-from mangaassist_assets.tracing.reading.turn_reader import read_turns
 from tests.support.trace_source import MemorySource, chat_trace
 from tests.support.turn_frames import quarantine_frame, turns_frame
+from tests.support.turn_reading import read_turns
 
 NOW = 1_700_000_000_000
 BUNDLES = ("b1", "b2")

@@ -7,12 +7,11 @@ import random
 import polars as pl
 import pytest
 
-from mangaassist_assets.core.codecs import to_parquet
+from mangaassist_assets.core.codecs import SnapshotSchemaError, to_parquet
 from mangaassist_assets.tracing.contract.turns import ChatTurn, RankedCandidate
 from mangaassist_assets.tracing.ingestion.turn_frames import (
     QUARANTINE_SCHEMA,
     TURN_SCHEMA,
-    SnapshotSchemaError,
     turns_from_frame,
     turns_from_parquet,
 )

@@ -11,12 +11,8 @@ from mangaassist_assets.core.bundles import InvalidBundleError, validate_bundle
 from mangaassist_assets.privacy import pseudonym
 from mangaassist_assets.tracing.contract.records import AssessmentRecord, SpanRecord, TraceRecord
 from mangaassist_assets.tracing.contract.turns import ChatTurn
-from mangaassist_assets.tracing.reading.turn_reader import (
-    Quarantined,
-    parse_turn,
-    read_trace,
-    read_turns,
-)
+from mangaassist_assets.tracing.reading.turn_reader import Quarantined, read_trace
+from tests.support.turn_reading import parse_turn, read_turns
 
 
 def span(name: str, *, span_id: str = "", parent: str | None = "root", start: int = 10, **fields: Any) -> SpanRecord:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dagster as dg
 
-from mangaassist_assets.checks.results import check_result
+from mangaassist_assets.assets.common import check_result
 
 
 def test_a_check_without_problems_passes_and_says_so():

@@ -1,4 +1,4 @@
-"""From a dataset's digest to the training runs and model versions that were made of it."""
+"""What MLflow holds of a person: traces, which are deleted, and the runs and model versions that datasets led to."""
 
 from __future__ import annotations
 
@@ -6,16 +6,49 @@ from collections.abc import Collection, Iterator
 from typing import TYPE_CHECKING
 
 from mangaassist_assets.lineage.personal_data import TrainedModelVersion
+from mangaassist_assets.privacy import is_pseudonym
+from mangaassist_assets.tracing.erasure import InvalidUserKeyError
+from resources.mlflow.rest import all_pages
 from resources.mlflow.runs import DATASET_TAG
+from resources.mlflow.traces.records import USER
+from resources.mlflow.traces.search import infos
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
     from mlflow.entities.model_registry import ModelVersion as MlflowModelVersion
 
-    from resources.mlflow.tracking import MlflowResource
-
 _PAGE = 200
+_TRACES_PER_DELETION = 100
+
+
+class MlflowUserTraces:
+    """The traces of users in one experiment."""
+
+    def __init__(self, client: MlflowClient, experiment_id: str) -> None:
+        self._client = client
+        self._experiment_id = experiment_id
+
+    def trace_ids_of(self, user_key: str) -> frozenset[str]:
+        """Return the traces whose metadata name a user.
+
+        Raises:
+            InvalidUserKeyError: The key is no pseudonym, and must not reach the filter.
+        """
+        if not is_pseudonym(user_key):
+            raise InvalidUserKeyError("only a pseudonym ('u-' and 20 hexadecimal digits) names a user in traces")
+        condition = f"metadata.`{USER}` = '{user_key}'"
+        return frozenset(info.trace_id for info in infos(self._client, self._experiment_id, condition))
+
+    def delete(self, trace_ids: Collection[str]) -> int:
+        """Delete traces; those that are gone already do not count."""
+        ids = sorted(trace_ids)
+        return sum(
+            self._client.delete_traces(
+                experiment_id=self._experiment_id, trace_ids=ids[start : start + _TRACES_PER_DELETION]
+            )
+            for start in range(0, len(ids), _TRACES_PER_DELETION)
+        )
 
 
 class MlflowTrainingRecords:
@@ -24,11 +57,6 @@ class MlflowTrainingRecords:
     def __init__(self, client: MlflowClient, experiment_id: str) -> None:
         self._client = client
         self._experiment_id = experiment_id
-
-    @classmethod
-    def of(cls, mlflow: MlflowResource) -> MlflowTrainingRecords:
-        """Return the platform's training."""
-        return cls(mlflow.client(), mlflow.ensure_experiment(mlflow.training_experiment))
 
     def trained_on(self, digests: Collection[str]) -> list[TrainedModelVersion]:
         """Return the runs of these datasets, deleted ones included, with their model versions."""
@@ -42,9 +70,8 @@ class MlflowTrainingRecords:
     def _runs_of(self, digest: str) -> Iterator[Run]:
         from mlflow.entities import ViewType
 
-        token: str | None = None
-        while True:
-            page = self._client.search_runs(
+        return all_pages(
+            lambda token: self._client.search_runs(
                 [self._experiment_id],
                 f"tags.{DATASET_TAG} = '{digest}'",
                 run_view_type=ViewType.ALL,
@@ -52,19 +79,12 @@ class MlflowTrainingRecords:
                 order_by=["attributes.start_time ASC"],
                 page_token=token,
             )
-            yield from page
-            token = page.token
-            if not token:
-                return
+        )
 
     def _versions_of(self, run_id: str) -> Iterator[MlflowModelVersion]:
-        token: str | None = None
-        while True:
-            page = self._client.search_model_versions(f"run_id='{run_id}'", max_results=_PAGE, page_token=token)
-            yield from page
-            token = page.token
-            if not token:
-                return
+        return all_pages(
+            lambda token: self._client.search_model_versions(f"run_id='{run_id}'", max_results=_PAGE, page_token=token)
+        )
 
     def _registered(self, digest: str, version: MlflowModelVersion) -> TrainedModelVersion:
         # A search leaves the aliases out.

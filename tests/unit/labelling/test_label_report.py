@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from mangaassist_assets.labelling.bundle_labels import label_bundle
 from mangaassist_assets.labelling.error_estimate import error_rate
-from mangaassist_assets.labelling.judge import Judging, JudgingConfig
-from mangaassist_assets.labelling.judge_answers import IntentJudgement
+from mangaassist_assets.labelling.gathering import label_bundle
+from mangaassist_assets.labelling.judge import IntentJudgement, Judging, JudgingConfig
 from mangaassist_assets.labelling.label_report import describe_error, describe_judge, label_figures
 from tests.support.labelling import close_vectors, make_turn, one_group, reviewed_turn, said
 

@@ -19,7 +19,7 @@ from filelock import FileLock
 
 from mangaassist_assets.core.files import write_whole
 from mangaassist_assets.retrieval.errors import AliasMovedError, SearchIndexError
-from mangaassist_assets.retrieval.search_index import SearchFilter, indexed_fields
+from mangaassist_assets.retrieval.search_index import SearchIndex, indexed_fields
 from mangaassist_assets.retrieval.types import Chunk, GenerationState, Hit, Vectors
 
 if TYPE_CHECKING:
@@ -31,38 +31,31 @@ if TYPE_CHECKING:
 
 _SEALED = "sealed"
 _COLUMNS = ["chunk_id", "document_id", "title", "text"]
-_TENANT_KEY = "tenant_key"
 _LOCK_SECONDS = 60.0
 
 
-class LanceDbEngine:
-    """A `SearchEngine` in a folder, for any number of processes and threads on one machine."""
+class LanceDbIndex(SearchIndex):
+    """A search index in a folder, for any number of processes and threads on one machine."""
 
-    name = "LanceDB"
+    engine = "LanceDB"
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self.location = str(path)
         self._alias_file = path / "alias.json"
         self._connection: DBConnection | None = None
         self._sealed_tables: dict[tuple[str, int, int], Table] = {}
         self._mutex = Lock()
 
     @property
-    def location(self) -> str:
-        """The folder."""
-        return str(self._path)
-
-    @property
     def settings(self) -> Mapping[str, str]:
         """What shapes the search results."""
-        return {"engine": "lancedb", "layout": "2", "vector": "exact-cosine", "analyzer": "icu-english-stems"}
+        return {"engine": "lancedb", "layout": "3", "vector": "exact-cosine", "analyzer": "icu-english-stems"}
 
-    def errors(self) -> tuple[type[Exception], ...]:
-        """Return what LanceDB raises."""
+    def _errors(self) -> tuple[type[Exception], ...]:
         return (OSError, RuntimeError, ValueError)
 
-    def create(self, state: GenerationState) -> None:
-        """Create an empty table."""
+    def _create(self, state: GenerationState) -> None:
         import pyarrow as pa
 
         text = pa.string()
@@ -71,8 +64,7 @@ class LanceDbEngine:
             ("position", pa.int32()),
             ("content_hash", text),
             ("keywords", text),
-            (_TENANT_KEY, text),
-            ("attributes", pa.list_(text)),
+            ("tenant_key", text),
             ("vector", pa.list_(pa.float32(), state.dimension)),
         ]
         schema = pa.schema(
@@ -81,13 +73,11 @@ class LanceDbEngine:
         )
         self._database().create_table(state.generation, schema=schema)
 
-    def add(self, generation: str, chunks: Sequence[Chunk], vectors: Vectors) -> None:
-        """Add chunks with their vectors."""
+    def _add(self, generation: str, chunks: Sequence[Chunk], vectors: Vectors) -> None:
         table = self._database().open_table(generation)
         table.add(_rows(table.schema, chunks, vectors))
 
-    def seal(self, state: GenerationState) -> None:
-        """Build the keyword index and tag the table."""
+    def _seal(self, state: GenerationState) -> None:
         from lancedb.index import FTS
 
         table = self._database().open_table(state.generation)
@@ -98,8 +88,7 @@ class LanceDbEngine:
             table.create_index("keywords", config=config)
         table.tags.create(_SEALED, table.version)
 
-    def state(self, generation: str) -> GenerationState | None:
-        """Return what a table says of itself, or None where there is none of that name."""
+    def _state(self, generation: str) -> GenerationState | None:
         if not self._table_folder(generation).is_dir():
             return None
         table = self._sealed_tables.get(self._identity(generation))
@@ -110,13 +99,7 @@ class LanceDbEngine:
             except ValueError:
                 # A folder without a readable version: its builder was killed before the first commit.
                 changed = self._table_folder(generation).stat().st_mtime
-                return GenerationState(
-                    generation=generation,
-                    dimension=0,
-                    sealed=False,
-                    created_at=int(changed * 1000),
-                    knows_tenants=False,
-                )
+                return GenerationState(generation=generation, dimension=0, sealed=False, created_at=int(changed * 1000))
             sealed = _SEALED in table.tags.list()
         metadata = table.schema.metadata
         return GenerationState(
@@ -124,35 +107,32 @@ class LanceDbEngine:
             dimension=int(metadata[b"dimension"]),
             sealed=sealed,
             created_at=int(metadata[b"created_at"]),
-            knows_tenants=_TENANT_KEY in table.schema.names,
         )
 
-    def states(self) -> Iterator[GenerationState]:
-        """Return the state of every table."""
+    def _states(self) -> Iterator[GenerationState]:
         for folder in self._path.glob("*.lance"):
-            state = self.state(folder.stem)
+            state = self._state(folder.stem)
             if state is not None:
                 yield state
 
-    def count(self, generation: str) -> int:
-        """Return how many chunks a generation holds."""
+    def _count(self, generation: str) -> int:
         table = self._table(generation)
         return 0 if table is None else int(table.count_rows())
 
-    def vector_search(
-        self, generation: str, vector: NDArray[np.float32], *, only: SearchFilter, limit: int
+    def _vector_search(
+        self, generation: str, vector: NDArray[np.float32], tenant_keys: Sequence[str] | None, limit: int
     ) -> list[Hit] | None:
-        """Return the nearest chunks by cosine similarity, best first; the score is that similarity."""
         table = self._table(generation)
         if table is None:
             return None
         query: Any = table.search(vector, vector_column_name="vector", query_type="vector")
-        query = _filtered(query.distance_type("cosine").bypass_vector_index(), only)
+        query = _of_tenants(query.distance_type("cosine").bypass_vector_index(), tenant_keys)
         rows = query.select([*_COLUMNS, "_distance"]).limit(limit).to_arrow().to_pylist()
         return [_hit(row, 1.0 - row["_distance"]) for row in rows]
 
-    def keyword_search(self, generation: str, words: str, *, only: SearchFilter, limit: int) -> list[Hit] | None:
-        """Return the best chunks by BM25, best first."""
+    def _keyword_search(
+        self, generation: str, words: str, tenant_keys: Sequence[str] | None, limit: int
+    ) -> list[Hit] | None:
         from lancedb.query import MatchQuery
 
         table = self._table(generation)
@@ -161,12 +141,11 @@ class LanceDbEngine:
         if not table.list_indices():
             return []
         match: Any = MatchQuery
-        query = _filtered(table.search(match(words, "keywords"), query_type="fts"), only)
+        query = _of_tenants(table.search(match(words, "keywords"), query_type="fts"), tenant_keys)
         rows = query.select([*_COLUMNS, "_score"]).limit(limit).to_arrow().to_pylist()
         return [_hit(row, row["_score"]) for row in rows]
 
-    def live_generation(self) -> str | None:
-        """Return what the alias file names."""
+    def _live_generation(self) -> str | None:
         try:
             content = self._alias_file.read_text("utf-8")
         except FileNotFoundError:
@@ -176,25 +155,22 @@ class LanceDbEngine:
         except (ValueError, KeyError, TypeError) as error:
             raise SearchIndexError(
                 f'{self._alias_file} is damaged: write {{"schema": 1, "live": "GENERATION"}} with one of '
-                f"{', '.join(state.generation for state in self.states()) or 'no generations'}"
+                f"{', '.join(state.generation for state in self._states()) or 'no generations'}"
             ) from error
         return str(live)
 
-    def alias_lock(self) -> FileLock:
-        """Return the lock beside the alias file."""
+    def _alias_lock(self) -> FileLock:
         self._path.mkdir(parents=True, exist_ok=True)
         return FileLock(self._path / ".alias.lock", timeout=_LOCK_SECONDS)
 
-    def move_alias(self, generation: str, *, expected: str | None) -> None:
-        """Write the alias file whole; called under the lock only."""
-        if (live := self.live_generation()) != expected:
+    def _move_alias(self, generation: str, *, expected: str | None) -> None:
+        if (live := self._live_generation()) != expected:
             raise AliasMovedError(expected=expected, actual=live)
         swapped_at = datetime.now(UTC).isoformat(timespec="milliseconds")
         content = {"schema": 1, "live": generation, "previous": expected, "swapped_at": swapped_at}
         write_whole(self._alias_file, json.dumps(content).encode(), durable=True)
 
-    def delete(self, generation: str) -> None:
-        """Remove a table, or the folder that a killed builder left, which nothing but removal gets rid of."""
+    def _delete(self, generation: str) -> None:
         with self._mutex:
             self._sealed_tables.pop(self._identity(generation), None)
         shutil.rmtree(self._table_folder(generation))
@@ -243,15 +219,11 @@ def _rows(schema: pa.Schema, chunks: Sequence[Chunk], vectors: Vectors) -> pa.Ta
     return rows.append_column(schema.field("vector"), column)
 
 
-def _filtered(query: Any, only: SearchFilter) -> Any:  # noqa: ANN401  # LanceDB's builders are untyped
-    conditions = []
-    if only.tenant_keys is not None:
-        # Digests: what a tenant is called never becomes part of the condition.
-        conditions.append(f"{_TENANT_KEY} IN ({', '.join(repr(key) for key in only.tenant_keys)})")
-    for attribute in only.attributes:
-        literal = attribute.replace("'", "''")
-        conditions.append(f"array_has(attributes, '{literal}')")
-    return query.where(" AND ".join(conditions), prefilter=True) if conditions else query
+def _of_tenants(query: Any, tenant_keys: Sequence[str] | None) -> Any:  # noqa: ANN401  # LanceDB's builders are untyped
+    if tenant_keys is None:
+        return query
+    # Digests: what a tenant is called never becomes part of the condition.
+    return query.where(f"tenant_key IN ({', '.join(map(repr, tenant_keys))})", prefilter=True)
 
 
 def _hit(row: Mapping[str, Any], score: float) -> Hit:

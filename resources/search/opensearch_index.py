@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from mangaassist_assets.retrieval.errors import AliasMovedError, SearchIndexError
-from mangaassist_assets.retrieval.search_index import SearchFilter, indexed_fields
+from mangaassist_assets.retrieval.search_index import SearchIndex, indexed_fields
 from mangaassist_assets.retrieval.types import Chunk, GenerationState, Hit, Vectors
 
 if TYPE_CHECKING:
@@ -36,7 +36,6 @@ _POLL_SECONDS = 0.25
 _SPACES: Mapping[Engine, str] = {"lucene": "cosinesimil", "faiss": "innerproduct"}
 # HNSW finds the first few less surely when it looks for only a few.
 _MIN_CANDIDATES = 100
-_MAX_KEYWORD_BYTES = 8_191
 _ANALYSIS = {
     "analyzer": {
         "mangaassist": {
@@ -63,10 +62,62 @@ class OpenSearchLayout:
             raise ValueError(f"OpenSearch Serverless has no engine {self.engine!r}: set engine to 'faiss'")
 
 
-class OpenSearchEngine:
-    """A `SearchEngine` in OpenSearch. Thread-safe, and safe beside other processes."""
+def connect(
+    url: str,
+    *,
+    auth: Literal["none", "basic", "sigv4"],
+    service: Literal["es", "aoss"] = "es",
+    username: str | None = None,
+    password: str | None = None,
+    region_name: str | None = None,
+    timeout_seconds: float = 30.0,
+) -> OpenSearch:
+    """Return a client; nothing is sent yet.
 
-    name = "OpenSearch"
+    Args:
+        url: Address of the cluster or collection.
+        auth: How requests are signed.
+        service: AWS's name of the service, for sigv4: `es` or `aoss`.
+        username: For basic authentication.
+        password: For basic authentication.
+        region_name: For sigv4; None for boto3's own resolution.
+        timeout_seconds: Longest wait for one request.
+
+    Raises:
+        ValueError: If what `auth` needs is missing.
+    """
+    from opensearchpy import OpenSearch, Urllib3AWSV4SignerAuth, Urllib3HttpConnection
+
+    http_auth: Any = None
+    if auth == "basic":
+        if not username or not password:
+            raise ValueError("basic authentication for OpenSearch needs a username and a password")
+        http_auth = (username, password)
+    elif auth == "sigv4":
+        import boto3
+
+        session = boto3.Session(region_name=region_name)
+        credentials = session.get_credentials()
+        if credentials is None or session.region_name is None:
+            missing = "credentials" if credentials is None else "region"
+            raise ValueError(f"no AWS {missing} to sign requests to OpenSearch with: configure them, or set auth")
+        http_auth = Urllib3AWSV4SignerAuth(credentials, session.region_name, service)
+    return OpenSearch(
+        hosts=[url],
+        http_auth=http_auth,
+        connection_class=Urllib3HttpConnection,
+        timeout=timeout_seconds,
+        max_retries=3,
+        retry_on_status=(429, 502, 503, 504),
+        http_compress=True,
+        pool_maxsize=16,
+    )
+
+
+class OpenSearchIndex(SearchIndex):
+    """A search index in OpenSearch."""
+
+    engine = "OpenSearch"
     location = "OpenSearch"
 
     def __init__(
@@ -83,20 +134,18 @@ class OpenSearchEngine:
         engine = self._layout.engine
         return {
             "engine": f"opensearch-{engine}",
-            "layout": "2",
+            "layout": "3",
             "vector": f"hnsw-{_SPACES[engine]}",
             "analyzer": "cjk-1",
             "alias": self._layout.alias,
         }
 
-    def errors(self) -> tuple[type[Exception], ...]:
-        """Return what the client raises."""
+    def _errors(self) -> tuple[type[Exception], ...]:
         from opensearchpy.exceptions import OpenSearchException
 
         return (OpenSearchException,)
 
-    def create(self, state: GenerationState) -> None:
-        """Create an empty index."""
+    def _create(self, state: GenerationState) -> None:
         engine = self._layout.engine
         index_settings: dict[str, Any] = {"knn": True}
         if not self._layout.serverless:
@@ -115,7 +164,6 @@ class OpenSearchEngine:
                     "text": {"type": "text", "index": False},
                     "keywords": {"type": "text", "analyzer": "mangaassist"},
                     "tenant_key": {"type": "keyword"},
-                    "attributes": {"type": "keyword", "ignore_above": _MAX_KEYWORD_BYTES},
                     "vector": {
                         "type": "knn_vector",
                         "dimension": state.dimension,
@@ -131,8 +179,7 @@ class OpenSearchEngine:
         }
         self._client.indices.create(index=state.generation, body=body)
 
-    def add(self, generation: str, chunks: Sequence[Chunk], vectors: Vectors) -> None:
-        """Add chunks with their vectors; raises SearchIndexError with the reason of the first that was refused."""
+    def _add(self, generation: str, chunks: Sequence[Chunk], vectors: Vectors) -> None:
         from opensearchpy.helpers import streaming_bulk
 
         failed = [
@@ -153,27 +200,23 @@ class OpenSearchEngine:
             )
         self._added[generation] = self._added.get(generation, 0) + len(chunks)
 
-    def seal(self, state: GenerationState) -> None:
-        """Wait until searches see all chunks, and mark the index in its `_meta`."""
-        self.count(state.generation)
+    def _seal(self, state: GenerationState) -> None:
+        self._count(state.generation)
         meta = self._meta(replace(state, sealed=True))
         self._client.indices.put_mapping(index=state.generation, body={"_meta": {_META: meta}})
         self._added.pop(state.generation, None)
 
-    def state(self, generation: str) -> GenerationState | None:
-        """Return what the index's `_meta` says, or None where there is none of that name and alias."""
+    def _state(self, generation: str) -> GenerationState | None:
         mappings = self._client.indices.get_mapping(index=generation, params=_MAY_BE_MISSING)
-        return self._state(generation, mappings.get(generation, {}))
+        return self._state_in(generation, mappings.get(generation, {}))
 
-    def states(self) -> Iterator[GenerationState]:
-        """Return the state of every generation of the alias."""
+    def _states(self) -> Iterator[GenerationState]:
         for name, mapping in self._client.indices.get_mapping(index="*").items():
-            state = self._state(name, mapping)
+            state = self._state_in(name, mapping)
             if state is not None:
                 yield state
 
-    def count(self, generation: str) -> int:
-        """Return how many chunks a generation holds, those just added by this object included."""
+    def _count(self, generation: str) -> int:
         if not self._layout.serverless:
             self._client.indices.refresh(index=generation)
             return self._visible(generation)
@@ -181,43 +224,38 @@ class OpenSearchEngine:
         added = self._added.get(generation, 0)
         return _wait_for(lambda: self._visible(generation), at_least=added, seconds=self._visibility_timeout)
 
-    def vector_search(
-        self, generation: str, vector: NDArray[np.float32], *, only: SearchFilter, limit: int
+    def _vector_search(
+        self, generation: str, vector: NDArray[np.float32], tenant_keys: Sequence[str] | None, limit: int
     ) -> list[Hit] | None:
-        """Return the nearest chunks by cosine similarity (HNSW), best first; the score is OpenSearch's."""
         nearest: dict[str, Any] = {"vector": vector.tolist(), "k": max(limit, _MIN_CANDIDATES)}
-        if clauses := _clauses(only):
+        if tenant_keys is not None:
             # Applied while the graph is walked.
-            nearest["filter"] = {"bool": {"filter": clauses}}
+            nearest["filter"] = {"bool": {"filter": {"terms": {"tenant_key": list(tenant_keys)}}}}
         return self._search(generation, {"knn": {"vector": nearest}}, limit)
 
-    def keyword_search(self, generation: str, words: str, *, only: SearchFilter, limit: int) -> list[Hit] | None:
-        """Return the best chunks by BM25, best first."""
+    def _keyword_search(
+        self, generation: str, words: str, tenant_keys: Sequence[str] | None, limit: int
+    ) -> list[Hit] | None:
         match: dict[str, Any] = {"bool": {"must": [{"match": {"keywords": {"query": words}}}]}}
-        if clauses := _clauses(only):
-            match["bool"]["filter"] = clauses
+        if tenant_keys is not None:
+            match["bool"]["filter"] = {"terms": {"tenant_key": list(tenant_keys)}}
         return self._search(generation, match, limit)
 
-    def live_generation(self) -> str | None:
-        """Return the index that the alias names.
-
-        Raises:
-            SearchIndexError: If the alias names several indexes, which only another program can have done.
-        """
+    def _live_generation(self) -> str | None:
         answer = self._client.indices.get_alias(name=self._layout.alias, params=_MAY_BE_MISSING)
         named = [] if "error" in answer else sorted(answer)
         if len(named) > 1:
+            # Only another program can have done that.
             raise SearchIndexError(
                 f"the alias {self._layout.alias} names {', '.join(named)}: remove it from all but one of them"
             )
         return named[0] if named else None
 
-    def alias_lock(self) -> AbstractContextManager[object]:
-        """Return nothing: OpenSearch checks the move of an alias itself."""
+    def _alias_lock(self) -> AbstractContextManager[object]:
+        # OpenSearch checks the move of an alias itself.
         return nullcontext()
 
-    def move_alias(self, generation: str, *, expected: str | None) -> None:
-        """Move the alias in one call, which fails as a whole where somebody else was quicker."""
+    def _move_alias(self, generation: str, *, expected: str | None) -> None:
         from opensearchpy.exceptions import TransportError
 
         alias = self._layout.alias
@@ -229,13 +267,12 @@ class OpenSearchEngine:
             self._client.indices.update_aliases(body={"actions": actions})
         except TransportError as error:
             # A second write index is answered with status 500, a missing alias with 404.
-            actual = self.live_generation()
+            actual = self._live_generation()
             if actual == expected:
                 raise SearchIndexError(f"OpenSearch refused to move the alias {alias}: {str(error)[:500]}") from error
             raise AliasMovedError(expected=expected, actual=actual) from error
 
-    def delete(self, generation: str) -> None:
-        """Delete an index."""
+    def _delete(self, generation: str) -> None:
         self._client.indices.delete(index=generation)
         self._added.pop(generation, None)
 
@@ -268,10 +305,9 @@ class OpenSearchEngine:
             "created_at": state.created_at,
             "dimension": state.dimension,
             "sealed": state.sealed,
-            "tenants": state.knows_tenants,
         }
 
-    def _state(self, generation: str, mapping: Mapping[str, Any]) -> GenerationState | None:
+    def _state_in(self, generation: str, mapping: Mapping[str, Any]) -> GenerationState | None:
         meta = mapping.get("mappings", {}).get("_meta", {}).get(_META)
         if meta is None or meta.get("alias") != self._layout.alias:
             # Somebody else's index.
@@ -281,13 +317,7 @@ class OpenSearchEngine:
             dimension=int(meta["dimension"]),
             sealed=bool(meta["sealed"]),
             created_at=int(meta["created_at"]),
-            knows_tenants=meta.get("tenants") is True,
         )
-
-
-def _clauses(only: SearchFilter) -> list[dict[str, Any]]:
-    tenants = [] if only.tenant_keys is None else [{"terms": {"tenant_key": list(only.tenant_keys)}}]
-    return [*tenants, *({"term": {"attributes": attribute}} for attribute in only.attributes)]
 
 
 def _wait_for(measure: Callable[[], int], *, at_least: int, seconds: float) -> int:

@@ -1,0 +1,102 @@
+"""The checks of what is in production: the champion, the endpoint and the registry, the deployed configuration."""
+
+import dagster as dg
+
+from mangaassist_assets.assets.common import check_result
+from mangaassist_assets.models.pipelines import ModelPipeline
+from resources.aws.endpoints import SageMakerResource
+from resources.mlflow.tracking import MlflowResource
+from resources.store import StoreResource
+
+_UNKNOWN_SHOWN = 10
+
+
+def build_champion_check(pipeline: ModelPipeline) -> dg.AssetChecksDefinition:
+    """Return the check that warns where a model pipeline's champion was found to have decayed."""
+
+    @dg.asset_check(
+        asset=pipeline.health_asset,
+        name="champion_not_decayed",
+        blocking=False,
+        description=(
+            f"On fresh reviewed messages the champion {pipeline.title} is not proven to be right less often than on "
+            "earlier ones that came about in the same way. A warning: retrain, or look at what shoppers ask now."
+        ),
+    )
+    def champion_not_decayed(store: StoreResource) -> dg.AssetCheckResult:
+        from mangaassist_assets.monitoring.champion_health import HEALTH_FILE
+
+        snapshots = store.snapshots()
+        snapshot = snapshots.find(pipeline.health_asset)
+        if snapshot is None:
+            return dg.AssetCheckResult(passed=True, description="there is no champion to judge yet")
+        health = snapshots.read_json(snapshot, HEALTH_FILE)
+        outcome = f"version {health['champion_version']}: {health['outcome']}: {'; '.join(health['reasons'])}"
+        return check_result(
+            [outcome] if health["outcome"] == "decayed" else [],
+            {name: health[name] for name in ("outcome", "compared_reviews", "fresh_reviews")},
+            all_well=outcome,
+            severity=dg.AssetCheckSeverity.WARN,
+        )
+
+    return champion_not_decayed
+
+
+def build_endpoint_check(pipeline: ModelPipeline) -> dg.AssetChecksDefinition:
+    """Return the check that reads both sides of a model pipeline's deployment."""
+
+    @dg.asset_check(
+        asset=pipeline.endpoint_asset,
+        name="registry_and_endpoint_agree",
+        blocking=False,
+        description=(
+            f"The version in the registry says that `{pipeline.endpoint_name}` serves it, and the endpoint's SageMaker "
+            "model names that version, its run, its dataset and its artifact. Materialize the endpoint to write both "
+            "again."
+        ),
+    )
+    def registry_and_endpoint_agree(endpoints: SageMakerResource, mlflow: MlflowResource) -> dg.AssetCheckResult:
+        from mangaassist_assets.releases.deployment import disagreements
+
+        served = endpoints.served_version(pipeline.endpoint_name)
+        found = disagreements(
+            served,
+            mlflow.registry().versions(pipeline.model_name),
+            model_name=pipeline.model_name,
+            endpoint_name=pipeline.endpoint_name,
+        )
+        return check_result(
+            found,
+            {"disagreements": len(found), **(served.tags if served else {})},
+            all_well="both sides name each other",
+        )
+
+    return registry_and_endpoint_agree
+
+
+@dg.asset_check(
+    asset="runtime_configuration",
+    name="configuration_is_valid",
+    # Nothing depends on runtime_configuration, so this fails the run and stops nothing else in it.
+    blocking=True,
+    description="Every deployed document that this platform knows is valid; experiments fit what they lie over.",
+)
+def configuration_is_valid(context: dg.AssetCheckExecutionContext, store: StoreResource) -> dg.AssetCheckResult:
+    """Judge the snapshot of the refresh; a failure names profile, version, field, reason, and the version in use."""
+    from mangaassist_assets.chatbot.configuration.stored_review import (
+        describe_broken,
+        describe_unknown_fields,
+        problem_rows,
+        read_reviews,
+    )
+
+    reviews = read_reviews(store.snapshots())
+    broken, unknown = describe_broken(reviews), describe_unknown_fields(reviews)
+    for problem in broken:
+        context.log.error(problem)
+    kept = f"kept, unknown to this platform: {', '.join(unknown[:_UNKNOWN_SHOWN])}"
+    return check_result(
+        broken,
+        {"problems": problem_rows(reviews), "unknown_fields": len(unknown)},
+        all_well=kept if unknown else f"{len(reviews)} profiles, nothing unknown in them",
+    )
