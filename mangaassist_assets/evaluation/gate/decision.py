@@ -153,4 +153,5 @@ class GateDecision:
 
     def to_dict(self) -> dict[str, Any]:
         """Return JSON-ready values."""
-        return {**asdict(self), "too_small_slices": list(self.too_small_slices)}
+        values = asdict(self) | {"too_small_slices": self.too_small_slices}
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
