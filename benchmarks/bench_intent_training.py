@@ -42,10 +42,11 @@ from mangaassist_assets.models.intent.examples import usable_examples  # noqa: E
 from mangaassist_assets.models.intent.fine_tuning import IntentObjective, IntentTrainingConfig  # noqa: E402
 from mangaassist_assets.models.intent.model import IntentClassifier  # noqa: E402
 from mangaassist_assets.models.intent.out_of_scope import separation  # noqa: E402
-from mangaassist_assets.models.intent.training import train_intent_classifier  # noqa: E402
+from mangaassist_assets.models.intent.training import IntentTrainingResult, train_intent_classifier  # noqa: E402
+from mangaassist_assets.models.model_types import TrainingRequest  # noqa: E402
 from mangaassist_assets.training.compute import Compute  # noqa: E402
 from mangaassist_assets.training.loop import run_training_loop  # noqa: E402
-from mangaassist_assets.training.progress import ignore_progress  # noqa: E402
+from mangaassist_assets.training.objective import ignore_progress  # noqa: E402
 
 DATA = ROOT.parent / "shared" / "data"
 BATCH = 32
@@ -146,7 +147,7 @@ def speed(train: list[IntentExample], *, epochs: int, rounds: int) -> dict[str, 
         with tempfile.TemporaryDirectory() as folder:
             clock = Clock()
             config = IntentTrainingConfig(epochs=epochs, max_steps=10**9)
-            train_intent_classifier(train, [], config=config, output=Path(folder) / "model")
+            _train(train, [], config, Path(folder) / "model")
             seconds["ours_whole"].append(clock.seconds())
             seconds["baseline"].append(baseline(train, epochs, folder)[0])
     median = {
@@ -180,7 +181,7 @@ def quality(part: str, *, limit: int, epochs: int) -> dict[str, Any]:
             extra = {"samples_per_second": round(epochs * len(train) / seconds, 1)}
         else:
             config = IntentTrainingConfig(fine_tune=part == "fine_tuned", epochs=epochs)
-            result = train_intent_classifier(train, valid, config=config, output=Path(folder) / "model")
+            result = _train(train, valid, config, Path(folder) / "model")
             seconds = time.perf_counter() - began
             classifier = IntentClassifier.load(result.directory)
             judged = classifier.judge(texts)
@@ -223,7 +224,7 @@ def scope(*, an_intent: int, epochs: int) -> dict[str, Any]:
     for name, fine_tune in (("frozen_head", False), ("fine_tuned", True)):
         with tempfile.TemporaryDirectory() as folder:
             config = IntentTrainingConfig(fine_tune=fine_tune, epochs=epochs)
-            result = train_intent_classifier(learned, [], config=config, output=Path(folder) / "model")
+            result = _train(learned, [], config, Path(folder) / "model")
             classifier = IntentClassifier.load(result.directory)
         head = classifier.head_for(classifier.labels)
         train_features = classifier.features([one.text for one in learned])
@@ -263,6 +264,13 @@ def _ask(model: Any, texts: list[str]) -> list[int]:  # noqa: ANN401 - a model o
             for place, answer in zip(batch, logits.argmax(dim=1).tolist(), strict=True):
                 found[place] = answer
     return found
+
+
+def _train(
+    train: list[IntentExample], validation: list[IntentExample], config: IntentTrainingConfig, output: Path
+) -> IntentTrainingResult:
+    request = TrainingRequest(train=train, validation=validation, output=output)
+    return train_intent_classifier(request, config=config)
 
 
 def _calibration_error(probabilities: Any, predictions: list[str], test: list[IntentExample]) -> float:  # noqa: ANN401

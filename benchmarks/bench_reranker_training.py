@@ -37,6 +37,7 @@ from mangaassist_assets.core.ranking_metrics import ndcg, reciprocal_rank  # noq
 from mangaassist_assets.evaluation.metrics import order_by_scores  # noqa: E402
 from mangaassist_assets.models.encoders.pretrained import load_base  # noqa: E402 - the path comes first
 from mangaassist_assets.models.examples import RankingExample  # noqa: E402
+from mangaassist_assets.models.model_types import TrainingRequest  # noqa: E402
 from mangaassist_assets.models.reranker.model import Reranker  # noqa: E402
 from mangaassist_assets.models.reranker.pair_training import RerankerTrainingConfig, draw_lists  # noqa: E402
 from mangaassist_assets.models.reranker.training import RerankerTrainingResult, train_reranker  # noqa: E402
@@ -107,7 +108,8 @@ def train_ours(
     train: Sequence[RankingExample], config: RerankerTrainingConfig, folder: Path, corpus: Sequence[str]
 ) -> tuple[RerankerTrainingResult, float]:
     """Train; return the result and the seconds from token ids to the last step."""
-    result = train_reranker(train, [], config=config, output=folder, corpus=corpus)
+    request = TrainingRequest(train=train, validation=[], output=folder, corpus=corpus)
+    result = train_reranker(request, config=config)
     return result, result.costs["seconds_encoding"] + result.costs["seconds_training"]
 
 
@@ -291,9 +293,9 @@ def main() -> None:
                 corpus=corpus,
             )
         if options.artifact is None:
-            trained = train_reranker(
-                train, chosen_on, config=config, output=options.keep or scratch / "thorough", corpus=corpus
-            )
+            output = options.keep or scratch / "thorough"
+            request = TrainingRequest(train=train, validation=chosen_on, output=output, corpus=corpus)
+            trained = train_reranker(request, config=config)
             reranker = Reranker.load(trained.directory)
             answer["training"] = {
                 name: round(value, 4) for name, value in {**trained.metrics, **trained.costs}.items()

@@ -32,7 +32,7 @@ from mangaassist_assets.training.loop import (  # noqa: E402
     Validation,
     run_training_loop,
 )
-from mangaassist_assets.training.progress import ProgressCallback, ignore_progress  # noqa: E402
+from mangaassist_assets.training.objective import ProgressCallback, ignore_progress  # noqa: E402
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -54,8 +54,7 @@ def build_champion_health_asset(pipeline: ModelPipeline) -> dg.AssetsDefinition:
         store: StoreResource,
     ) -> dg.MaterializeResult[None]:
         from mangaassist_assets.monitoring.champion_health import judge_champion, keep_health, log_health
-        from mangaassist_assets.monitoring.decay_chart import decay_chart
-        from mangaassist_assets.monitoring.decay_report import DecayConfig
+        from mangaassist_assets.monitoring.decay_report import DecayConfig, decay_chart
 
         champion = mlflow.version_by_alias(pipeline.model_name, "champion")
         if champion is None:

@@ -24,7 +24,8 @@ from resources.store import StoreResource
 
 if TYPE_CHECKING:
     from mangaassist_assets.datasets.versions.versions import DatasetVersion
-    from mangaassist_assets.models.champion_challenger import Evaluation, Judged
+    from mangaassist_assets.evaluation.gate.decision import GateDecision
+    from mangaassist_assets.models.champion_challenger import Evaluation
     from mangaassist_assets.models.registration.registration import Registered
 
 
@@ -107,7 +108,7 @@ def build_evaluation_asset(pipeline: ModelPipeline) -> dg.AssetsDefinition:
 
         snapshots = store.snapshots()
         with as_failure(NoChampionError):
-            judged = evaluate(
+            evaluated, decision = evaluate(
                 mlflow,
                 snapshots,
                 pipeline,
@@ -115,10 +116,10 @@ def build_evaluation_asset(pipeline: ModelPipeline) -> dg.AssetsDefinition:
                 bundle=context.partition_key,
                 gate=learning.gate(),
             )
-        snapshot = keep_evaluation(snapshots, pipeline, judged.evaluation)
-        chart = _log_decision(mlflow, pipeline, judged)
-        context.log.info(judged.evaluation.summary())
-        return materialized(snapshot, _evaluation_metadata(mlflow, pipeline, judged.evaluation, chart))
+        snapshot = keep_evaluation(snapshots, pipeline, evaluated)
+        chart = None if decision is None else _log_decision(mlflow, pipeline, evaluated, decision)
+        context.log.info(evaluated.summary())
+        return materialized(snapshot, _evaluation_metadata(mlflow, pipeline, evaluated, chart))
 
     return evaluation
 
@@ -178,19 +179,19 @@ def training_metadata(mlflow: MlflowResource, registered: "Registered") -> dict[
     }
 
 
-def _log_decision(mlflow: MlflowResource, pipeline: ModelPipeline, judged: "Judged") -> bytes | None:
-    """Log the gate's decision with the challenger and return its chart; None where an earlier verdict stands."""
-    if judged.decision is None:
-        return None
+def _log_decision(
+    mlflow: MlflowResource, pipeline: ModelPipeline, evaluation: "Evaluation", decision: "GateDecision"
+) -> bytes:
+    """Log the gate's decision with the challenger and return its chart."""
     from mangaassist_assets.evaluation.gate.chart import gate_chart
     from resources.mlflow.verdicts import log_verdict
 
-    evaluation, chart = judged.evaluation, gate_chart(judged.decision)
+    chart = gate_chart(decision)
     log_verdict(
         mlflow.client(),
         mlflow.registry().get(pipeline.model_name, evaluation.challenger_version),
         evaluation,
-        decision=judged.decision.to_dict(),
+        decision=decision.to_dict(),
         chart=chart,
     )
     return chart

@@ -26,7 +26,7 @@ def build_gate(pipeline: ModelPipeline) -> dg.AssetChecksDefinition:
         description=f"The challenger {pipeline.title} is better than the champion, with proof, and worse on no slice.",
     )
     def gate(context: dg.AssetCheckExecutionContext, store: StoreResource) -> dg.AssetCheckResult:
-        from mangaassist_assets.models.registration.trained_model import EVALUATION_FILE
+        from mangaassist_assets.models.registration.registry import EVALUATION_FILE
 
         snapshots = store.snapshots()
         snapshot = snapshots.latest(pipeline.evaluation_asset, partition=context.partition_key)

@@ -56,7 +56,7 @@ def build_endpoint_check(pipeline: ModelPipeline) -> dg.AssetChecksDefinition:
         ),
     )
     def registry_and_endpoint_agree(endpoints: SageMakerResource, mlflow: MlflowResource) -> dg.AssetCheckResult:
-        from mangaassist_assets.releases.deployment_record import disagreements
+        from mangaassist_assets.releases.deployment import disagreements
 
         served = endpoints.served_version(pipeline.endpoint_name)
         found = disagreements(

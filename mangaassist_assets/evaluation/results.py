@@ -5,10 +5,16 @@ A model type fills these in; the gate reads them and knows no model.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
 
 from mangaassist_assets.core.arrays import Flags, Floats
+
+DEFAULT_REQUESTS = 60
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,15 +62,10 @@ class ModelResults:
 class GateInput:
     """Two models on the same examples.
 
-    Attributes:
-        metric: What `outcomes` are the mean of: `accuracy`, `ndcg@10`.
-        binary: Whether outcomes are 0 or 1, which an exact test suits.
-        champion: The model in production.
-        challenger: The model that wants to replace it.
-        slices: By dimension (`intent`, `language`, `tenant`, `length`) the slice of each example: sequences as long as
-            `outcomes`. An empty name belongs to no slice.
-        unknown_to_champion: Examples whose right answer the champion cannot give, for it never learned it: shape
-            (examples,). They count as its errors, and are shown apart. None where every answer was known.
+    `outcomes` have the mean `metric`; `binary` ones are 0 or 1, which an exact test suits. `slices` has by dimension
+    (`intent`, `language`, `tenant`, `length`) the slice of each example, an empty name for none. `unknown_to_champion`
+    marks examples whose right answer the champion never learned, shape (examples,): they count as its errors, and are
+    shown apart; None where every answer was known.
     """
 
     metric: str
@@ -73,3 +74,41 @@ class GateInput:
     challenger: ModelResults
     slices: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     unknown_to_champion: Flags | None = None
+
+
+class Answering(Protocol):
+    """A loaded model."""
+
+    def answer(self, inputs: Sequence[Any], parameters: Mapping[str, Any]) -> object:
+        """Answer the inputs of a request."""
+
+
+def latencies_in_turns(
+    champion: Answering,
+    challenger: Answering,
+    requests: Sequence[Sequence[Any]],
+    *,
+    count: int = DEFAULT_REQUESTS,
+) -> tuple[Floats, Floats] | None:
+    """Time requests of both models, in milliseconds: champion's and challenger's, each of shape (count,).
+
+    Every request is asked of both once before, untimed: what is loaded or kept at the first call counts for neither.
+    Then they are asked in turns, and who is first changes from request to request.
+
+    Returns:
+        None where there is no request.
+    """
+    if not requests:
+        return None
+    both = (champion, challenger)
+    for inputs in requests[:count]:
+        for model in both:
+            model.answer(inputs, {})
+    taken = np.zeros((2, count), dtype=np.float64)
+    for turn in range(count):
+        inputs = requests[turn % len(requests)]
+        for place in (0, 1) if turn % 2 == 0 else (1, 0):
+            started = time.perf_counter()
+            both[place].answer(inputs, {})
+            taken[place, turn] = (time.perf_counter() - started) * 1_000
+    return taken[0], taken[1]

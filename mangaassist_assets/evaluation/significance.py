@@ -78,12 +78,7 @@ def paired_bootstrap(
 ) -> BootstrapDifference:
     """Resample the paired per-example differences (Efron & Tibshirani 1993).
 
-    Args:
-        champion: One figure per example.
-        challenger: The same examples' figures, in the same order.
-        resamples: Bootstrap samples.
-        confidence: Of the interval.
-        seed: Of the resampling; the same seed gives the same answer.
+    The same seed gives the same answer.
 
     Raises:
         ValueError: Empty input, different lengths, or a figure that is not finite.

@@ -154,13 +154,7 @@ def later_sample_size(
 ) -> int | None:
     """Return about how many later examples show a loss with this power; None where the earlier ones are too few.
 
-    Args:
-        variance: Of one figure of the earlier examples.
-        later_variance: Of one figure of the later examples, after the loss.
-        earlier: How many earlier examples there are.
-        loss: The true loss, positive.
-        alpha: One-sided level.
-        power: Chance to see it.
+    `variance` is of one figure of the earlier examples, `later_variance` of one of the later, after the loss.
     """
     room = (loss / _reach(alpha, power)) ** 2 - (variance / earlier if earlier else math.inf)
     if room <= 0:

@@ -101,11 +101,7 @@ def personal_data_lineage(
 ) -> PersonalDataLineage:
     """Follow users through all stored dataset versions, older ones included, to the models.
 
-    Args:
-        store: the snapshots.
-        users: pseudonyms.
-        trace_ids: their traces, where those are known from elsewhere; those in the datasets are found here.
-        records: knows which run was trained on which dataset.
+    `users` are pseudonyms; `trace_ids` those of their traces that are known from elsewhere.
     """
     # Unchecked: rows that are not what their card says may hold the user all the same.
     stored = [(one, from_parquet(store.read(one.snapshot, EXAMPLES_FILE))) for one in stored_versions(store)]

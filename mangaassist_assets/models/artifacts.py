@@ -8,25 +8,36 @@ registry, in the release manifest and in the serving container's environment, is
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import json
+import os
 import re
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mangaassist_assets.core.errors import OperatorError
 from mangaassist_assets.core.files import write_whole
 
+if TYPE_CHECKING:
+    from mangaassist_assets.training.compute import Compute
+
 MANIFEST_FILE = "artifact.json"
 SCHEMA = 1
 _MANIFEST_BYTES = 1_000_000
-_READ_BYTES = 1 << 20
 _KIND = re.compile(r"[a-z][a-z0-9_]{0,63}")
 _ALLOWED_SUFFIXES = frozenset({".safetensors", ".json", ".txt", ".md"})
 
 
 class ArtifactMismatchError(OperatorError, RuntimeError):
     """An artifact is not what it should be. The message names the directory and the file."""
+
+
+class ArtifactWriteError(RuntimeError):
+    """An artifact could not be written, and nothing of it was left; the message says where and why."""
 
 
 def seal_artifact(directory: Path, kind: str) -> str:
@@ -79,6 +90,23 @@ def verify_artifact(directory: Path, expected_digest: str | None = None) -> str:
     return digest
 
 
+def verify_kind(directory: Path, kind: str, expected_digest: str | None = None) -> str:
+    """Check an artifact and that it is of a kind; return the digest.
+
+    Raises:
+        ArtifactMismatchError: It is damaged, not the expected one, or of another kind.
+    """
+    digest = verify_artifact(directory, expected_digest)
+    if (found := artifact_kind(directory)) != kind:
+        raise ArtifactMismatchError(f"{directory} is of kind {found}, not {kind}")
+    return digest
+
+
+def artifact_size(directory: Path) -> int:
+    """Return the size of all files together, in bytes."""
+    return sum(path.stat().st_size for path in directory.rglob("*") if path.is_file())
+
+
 def artifact_kind(directory: Path) -> str:
     """Return the kind that an artifact's manifest names, without checking the files.
 
@@ -95,6 +123,68 @@ def artifact_digest(files: dict[str, str]) -> str:
     """Return the SHA-256 of the canonical JSON of a `files` map."""
     canonical = json.dumps(files, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
     return hashlib.sha256(canonical.encode("ascii")).hexdigest()
+
+
+def prepare_output(output: Path) -> None:
+    """Create the directory of a new artifact.
+
+    Raises:
+        FileExistsError: It already holds files: an artifact is immutable.
+    """
+    output.mkdir(parents=True, exist_ok=True)
+    if any(output.iterdir()):
+        raise FileExistsError(f"{output} already holds files: artifacts are immutable, choose a new directory")
+
+
+@contextmanager
+def whole_or_nothing(output: Path) -> Iterator[Path]:
+    """Give a folder beside an empty one to write to, and put it in its place when all is written.
+
+    What a killed process left there before is removed.
+
+    Raises:
+        FileExistsError: `output` holds files.
+        ArtifactWriteError: The disk is full, or the folder cannot be written.
+    """
+    from safetensors import SafetensorError
+
+    prepare_output(output)
+    beside = output.with_name(f".{output.name}.{os.getpid()}")
+    try:
+        for stale in output.parent.glob(f".{glob.escape(output.name)}.*"):
+            if stale.suffix[1:].isdigit():
+                shutil.rmtree(stale, ignore_errors=True)
+        beside.mkdir(parents=True)
+        yield beside
+        beside.replace(output)
+    except (OSError, SafetensorError) as error:
+        # safetensors reports a full disk as an error of its own, which is no OSError.
+        raise ArtifactWriteError(
+            f"the artifact could not be written to {output}: {error}; free some space and train again"
+        ) from error
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+
+
+def written_by_leader(compute: Compute, write: Callable[[], str]) -> str:
+    """Let worker 0 write an artifact, and return its digest to all workers when it is there.
+
+    Raises:
+        ArtifactWriteError: Worker 0 could not write it; the other workers raise it too, instead of waiting for ever.
+    """
+    if compute.workers == 1:
+        return write()
+    import torch
+
+    message = torch.zeros(32, dtype=torch.uint8, device=compute.device)
+    try:
+        if compute.leads:
+            message = torch.tensor(list(bytes.fromhex(write())), dtype=torch.uint8, device=compute.device)
+    finally:
+        compute.follow_lead([message])
+    if not bool(message.any()):
+        raise ArtifactWriteError("worker 0 could not write the artifact: its own error says why")
+    return bytes(message.cpu().tolist()).hex()
 
 
 def _read_manifest(directory: Path) -> dict[str, Any]:
@@ -140,8 +230,5 @@ def _relative_files(directory: Path) -> list[str]:
 
 
 def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
     with path.open("rb") as file:
-        while block := file.read(_READ_BYTES):
-            digest.update(block)
-    return digest.hexdigest()
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -11,10 +11,14 @@ from mangaassist_assets.core.snapshots import Snapshot, SnapshotStore, canonical
 from mangaassist_assets.datasets.versions.stored_versions import read_dataset
 from mangaassist_assets.evaluation.gate.gate import judge
 from mangaassist_assets.evaluation.gate.table import decision_table
-from mangaassist_assets.evaluation.latency import latencies_in_turns
-from mangaassist_assets.evaluation.results import GateInput
-from mangaassist_assets.models.registration.registry import CHAMPION, ModelStore, ModelVersion
-from mangaassist_assets.models.registration.trained_model import EVALUATION_FILE, TrainedModel
+from mangaassist_assets.evaluation.results import GateInput, latencies_in_turns
+from mangaassist_assets.models.registration.registry import (
+    CHAMPION,
+    EVALUATION_FILE,
+    ModelStore,
+    ModelVersion,
+    TrainedModel,
+)
 
 if TYPE_CHECKING:
     from mangaassist_assets.evaluation.gate.decision import GateConfig, GateDecision
@@ -54,14 +58,6 @@ class Evaluation:
         )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Judged:
-    """An evaluation with the gate's decision; None where it stands from before, when the decision was made."""
-
-    evaluation: Evaluation
-    decision: GateDecision | None
-
-
 def evaluate(
     models: ModelStore,
     snapshots: SnapshotStore,
@@ -70,8 +66,11 @@ def evaluate(
     *,
     bundle: str,
     gate: GateConfig,
-) -> Judged:
+) -> tuple[Evaluation, GateDecision | None]:
     """Let champion and challenger answer the test side of the model pipeline's dataset, and ask the gate.
+
+    Returns:
+        The evaluation with the gate's decision; None for that where an earlier evaluation stands.
 
     Raises:
         NoChampionError: There is no champion to compare with.
@@ -80,7 +79,7 @@ def evaluate(
     challenger = TrainedModel.read(snapshots, pipeline.model_asset, bundle)
     champion = present_champion(models, pipeline)
     if (standing := standing_evaluation(snapshots, pipeline, challenger, champion)) is not None:
-        return Judged(evaluation=standing, decision=None)
+        return standing, None
     frame = read_dataset(snapshots, pipeline.dataset_asset, bundle).frame
     test = model_type.examples(frame, "test")
 
@@ -126,7 +125,7 @@ def evaluate(
             "champion": model_type.report(theirs, test) if test else {},
         },
     )
-    return Judged(evaluation=evaluation, decision=decision)
+    return evaluation, decision
 
 
 def present_champion(models: ModelStore, pipeline: ModelPipeline) -> ModelVersion:
@@ -139,8 +138,9 @@ def present_champion(models: ModelStore, pipeline: ModelPipeline) -> ModelVersio
     if champion is None:
         by_hand = f"promote a first version by hand (`mangaassist models promote --model {pipeline.group} …`)"
         advice = f"run `mangaassist bootstrap`, which makes the first one, or {by_hand}"
-        msg = f"{pipeline.model_name} has no champion to compare with: {advice if pipeline.first_asset else by_hand}"
-        raise NoChampionError(msg)
+        raise NoChampionError(
+            f"{pipeline.model_name} has no champion to compare with: {advice if pipeline.first_asset else by_hand}"
+        )
     return champion
 
 

@@ -1,7 +1,9 @@
 """What one kind of model is: how it is trained, loaded, asked, and judged. All else of its model pipeline is shared.
 
 The platform registers, gates, deploys, serves and watches any `ModelType` alike. A new kind of model is one class of
-this form and one dataset asset: the rest of its model pipeline is made from them.
+this form and one dataset asset: the rest of its model pipeline is made from them. A package brings its class by an
+entry point of the group `mangaassist_assets.model_types`, named like the kind. So an endpoint's process, which is
+handed nothing but a folder, finds it too.
 """
 
 from __future__ import annotations
@@ -9,13 +11,16 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from importlib.metadata import entry_points
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeVar
 
 from mangaassist_assets.core.arrays import Flags
+from mangaassist_assets.core.text_keys import language_of, length_slice
 from mangaassist_assets.evaluation.results import ModelResults
 from mangaassist_assets.training.checkpoints import Checkpoints
-from mangaassist_assets.training.progress import ProgressCallback, ignore_progress
+from mangaassist_assets.training.objective import ProgressCallback, ignore_progress
 
 if TYPE_CHECKING:
     import polars as pl
@@ -23,6 +28,19 @@ if TYPE_CHECKING:
     from mangaassist_assets.training.objective import EpochRecord
 
 ExampleT = TypeVar("ExampleT")
+
+ENTRY_POINT_GROUP = "mangaassist_assets.model_types"
+DEFAULT_TOP_K = 5
+MAX_TEXT_CHARACTERS = 200_000
+
+_OWN = {
+    "intent_classifier": "mangaassist_assets.models.intent.model_type:IntentModelType",
+    "reranker": "mangaassist_assets.models.reranker.model_type:RerankerModelType",
+}
+
+
+class UnknownModelTypeError(LookupError):
+    """No class knows this kind of artifact; the message names those that are known."""
 
 
 class InputError(ValueError):
@@ -48,14 +66,9 @@ class ServableModel(Protocol):
 class TrainingRequest(Generic[ExampleT]):
     """What a model type is asked to train.
 
-    Attributes:
-        train: Examples to learn from.
-        validation: Examples that choose epoch, start, temperature and thresholds; may be empty.
-        output: Empty folder of the artifact.
-        champion: Artifact of the present champion, which training may start from; None where there is none.
-        checkpoints: Where a killed training goes on from; None for none.
-        corpus: Texts of the store's knowledge, for model types that want word frequencies.
-        progress: Called with what happens.
+    `validation` chooses epoch, start, temperature and thresholds; it may be empty. `output` is an empty folder for the
+    artifact, `champion` the artifact of the present champion, which training may start from, `checkpoints` where a
+    killed training goes on from, `corpus` texts of the store's knowledge, for model types that want word frequencies.
     """
 
     train: Sequence[ExampleT]
@@ -156,3 +169,59 @@ class ModelType(ABC, Generic[ExampleT]):
         """Return figures of one model worth keeping beside the verdict: JSON values."""
         del model, examples
         return {}
+
+
+def load_model_type(kind: str, **options: Any) -> ModelType[Any]:  # noqa: ANN401 - a model type's own options
+    """Return the model type of a kind, made with its options.
+
+    Raises:
+        UnknownModelTypeError: Nobody knows the kind, or what is registered is no class of models of this kind.
+    """
+    others = {point.name: point for point in entry_points(group=ENTRY_POINT_GROUP)}
+    if kind not in _OWN and kind not in others:
+        known = ", ".join(sorted({*_OWN, *others}))
+        raise UnknownModelTypeError(
+            f"no model type is known for artifacts of kind {kind!r} (known: {known}): install the package that "
+            f"brings it, with an entry point {kind!r} in the group {ENTRY_POINT_GROUP}"
+        )
+    found: object = resolve_name(_OWN[kind]) if kind in _OWN else others[kind].load()
+    if not (isinstance(found, type) and issubclass(found, ModelType) and found.kind == kind):
+        raise UnknownModelTypeError(
+            f"{found!r} is registered for models of kind {kind!r}, but is no model type of that kind"
+        )
+    return found(**options)
+
+
+def checked_text(value: object, where: str) -> str:
+    """Return a text of a request; `where` names its place in it, `inputs[0]`.
+
+    Raises:
+        InputError: It is no string, or too long.
+    """
+    if not isinstance(value, str):
+        raise InputError(f"{where} must be a string, got {type(value).__name__}")
+    if len(value) > MAX_TEXT_CHARACTERS:
+        raise InputError(f"{where} has {len(value)} characters, at most {MAX_TEXT_CHARACTERS} are allowed")
+    return value
+
+
+def checked_top_k(parameters: Mapping[str, Any]) -> int:
+    """Return how many labels a request wants.
+
+    Raises:
+        InputError: It is no whole number of at least 1.
+    """
+    value = parameters.get("top_k", DEFAULT_TOP_K)
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise InputError('"parameters.top_k" must be a whole number of at least 1')
+    return value
+
+
+def text_slices(asked: Sequence[tuple[str, str]]) -> dict[str, tuple[str, ...]]:
+    """Return language and length of each text, and the tenants where any has one; of (text, tenant) pairs."""
+    slices: dict[str, tuple[str, ...]] = {
+        "language": tuple(language_of(text) for text, _ in asked),
+        "length": tuple(length_slice(text) for text, _ in asked),
+    }
+    tenants = tuple(tenant for _, tenant in asked)
+    return slices | {"tenant": tenants} if any(tenants) else slices

@@ -146,7 +146,7 @@ class ModelPipeline:
 
     def model_type(self, **options: Any) -> ModelType[Any]:  # noqa: ANN401 - a model type's own options
         """Return the class that knows this kind of model."""
-        from mangaassist_assets.models.model_type_registry import load_model_type
+        from mangaassist_assets.models.model_types import load_model_type
 
         return load_model_type(self.kind, **options)
 
@@ -214,11 +214,13 @@ def registered_pipelines() -> tuple[ModelPipeline, ...]:
     for point in sorted(entry_points(group=ENTRY_POINT_GROUP), key=lambda point: point.name):
         brought = point.load()
         if not isinstance(brought, ModelPipeline):
-            msg = f"entry point {point.name!r} of {ENTRY_POINT_GROUP} points at {point.value}: no ModelPipeline"
-            raise InvalidPipelineError(msg)
+            raise InvalidPipelineError(
+                f"entry point {point.name!r} of {ENTRY_POINT_GROUP} points at {point.value}: no ModelPipeline"
+            )
         if any(brought.group == one.group or brought.dataset_asset == one.dataset_asset for one in pipelines):
-            msg = f"entry point {point.name!r} of {ENTRY_POINT_GROUP}: another pipeline has its group or its dataset"
-            raise InvalidPipelineError(msg)
+            raise InvalidPipelineError(
+                f"entry point {point.name!r} of {ENTRY_POINT_GROUP}: another pipeline has its group or its dataset"
+            )
         pipelines.append(brought)
     return tuple(pipelines)
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from mangaassist_assets.core.snapshots import Snapshot, SnapshotStore, canonical_json
-from mangaassist_assets.models.registration.trained_model import EVALUATION_FILE
+from mangaassist_assets.models.registration.registry import EVALUATION_FILE
 from mangaassist_assets.monitoring.decay import judge_decay, with_references
 from mangaassist_assets.monitoring.decay_report import DecayConfig, DecayReport, Reviews
 from mangaassist_assets.monitoring.fresh_reviews import FreshReviews, ReviewRows, fresh_reviews
@@ -14,8 +14,7 @@ from mangaassist_assets.monitoring.fresh_reviews import FreshReviews, ReviewRows
 if TYPE_CHECKING:
     from mangaassist_assets.models.model_types import ModelType
     from mangaassist_assets.models.pipelines import ModelPipeline
-    from mangaassist_assets.models.registration.registry import ModelStore, ModelVersion
-    from mangaassist_assets.models.registration.tracking import Tracking
+    from mangaassist_assets.models.registration.registry import ModelStore, ModelVersion, Tracking
 
 HEALTH_FILE = "health.json"
 HEALTH_TEXT_FILE = "health.md"
@@ -26,12 +25,8 @@ HEALTH_TAG = "champion_health"
 class ChampionHealth:
     """How a champion stands.
 
-    Attributes:
-        champion: The version.
-        report: What was found.
-        gathered: The reviews that it rests on.
-        unknown: How many fresh messages have an answer that the champion never learned: they count as wrong, for so
-            they were answered.
+    `unknown` counts fresh messages with an answer that the champion never learned: they count as wrong, for so they
+    were answered.
     """
 
     champion: ModelVersion
@@ -67,24 +62,24 @@ def judge_champion(
         ChampionDatasetGoneError: what it learned from is not stored any more.
     """
     gathered = fresh_reviews(snapshots, pipeline, champion)
-    promotion: list[Reviews] = []
-    later: list[Reviews] = []
-    unknown = 0
+    promotion: list[tuple[Reviews, int]] = []
+    later: list[tuple[Reviews, int]] = []
     if gathered.promotion or gathered.later:
         model = model_type.load(models.artifact_directory(champion), champion.artifact_sha256)
-        promotion = [_answered(model_type, model, rows, champion.version)[0] for rows in gathered.promotion]
-        for rows in gathered.later:
-            reviews, never_learned = _answered(model_type, model, rows, champion.version)
-            later.append(reviews)
-            unknown += never_learned
+        promotion, later = (
+            [_answered(model_type, model, rows, champion.version) for rows in side]
+            for side in (gathered.promotion, gathered.later)
+        )
     report = judge_decay(
-        with_references(promotion, later, config=config),
+        with_references([reviews for reviews, _ in promotion], [reviews for reviews, _ in later], config=config),
         metric=model_type.metric,
         binary=model_type.binary,
         promotion_score=_promotion_score(snapshots, pipeline, champion),
         config=config,
     )
-    return ChampionHealth(champion=champion, report=report, gathered=gathered, unknown=unknown)
+    return ChampionHealth(
+        champion=champion, report=report, gathered=gathered, unknown=sum(unknown for _, unknown in later)
+    )
 
 
 def keep_health(snapshots: SnapshotStore, pipeline: ModelPipeline, health: ChampionHealth) -> Snapshot:
@@ -111,7 +106,7 @@ def log_health(
         params=params,
         experiment=tracking.evaluation_experiment,
     ) as run:
-        run.log_metrics({name: float(value) for name, value in _figures(report).items() if value is not None})
+        run.log_metrics(_figures(report))
         for step, one in enumerate(report.bundles):
             run.log_metrics({"bundle_score": one.score, "bundle_reviews": float(one.reviews)}, step=step)
         run.log_text(report.markdown(), HEALTH_TEXT_FILE)
@@ -123,22 +118,15 @@ def log_health(
     return run.run_id
 
 
-def _figures(report: DecayReport) -> dict[str, float | None]:
-    return {
-        "fresh_reviews": report.fresh_reviews,
-        "compared_reviews": report.compared_reviews,
-        "reference_reviews": report.reference_reviews,
-        "fresh_score": report.fresh_score,
-        "reference_score": report.reference_score,
-        "promotion_score": report.promotion_score,
-        "difference": report.difference.difference if report.difference else None,
-        "difference_low": report.difference.low if report.difference else None,
-        "difference_high": report.difference.high if report.difference else None,
-        "p_lower": report.difference.p_lower if report.difference else None,
-        "needed_reviews": report.needed_reviews,
-        "calibration_error": report.calibration.expected_error if report.calibration else None,
-        "overconfidence": report.calibration.overconfidence if report.calibration else None,
-    }
+def _figures(report: DecayReport) -> dict[str, float]:
+    names = ("fresh_reviews", "compared_reviews", "reference_reviews", "fresh_score", "reference_score")
+    figures = {name: getattr(report, name) for name in (*names, "promotion_score", "needed_reviews")}
+    if (difference := report.difference) is not None:
+        figures |= {"difference": difference.difference, "p_lower": difference.p_lower}
+        figures |= {"difference_low": difference.low, "difference_high": difference.high}
+    if (stated := report.calibration) is not None:
+        figures |= {"calibration_error": stated.expected_error, "overconfidence": stated.overconfidence}
+    return {name: float(value) for name, value in figures.items() if value is not None}
 
 
 def _answered(model_type: ModelType[Any], model: object, rows: ReviewRows, version: str) -> tuple[Reviews, int]:

@@ -23,7 +23,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -60,18 +60,14 @@ def with_references(
     A selection of which promotion has enough reviews is compared with those; of any other the first bundles become the
     reference, as many as it takes.
 
-    Args:
-        promotion: Reviewed messages of the test side at promotion.
-        later: What came after, oldest bundle first.
-        config: How many are enough.
+    `later` has the oldest bundle first.
     """
     settings = config or DecayConfig()
-    marked: list[Reviews] = []
     counts = Counter[str]()
     for one in promotion:
         counts[one.selection] += len(one.outcomes)
     enough = {name for name, count in counts.items() if count >= settings.minimum_reviews}
-    marked += [replace(one, role="promotion") for one in promotion if one.selection in enough]
+    marked = [replace(one, role="promotion") for one in promotion if one.selection in enough]
     first = Counter[str]()
     for one in later:
         is_first = one.selection not in enough and first[one.selection] < settings.reference_reviews
@@ -90,12 +86,7 @@ def judge_decay(
 ) -> DecayReport:
     """Judge the champion.
 
-    Args:
-        reviews: Oldest bundle first; those of role `promotion` in any place.
-        metric: What outcomes are the mean of.
-        binary: Whether outcomes are 0 or 1.
-        promotion_score: What it was promoted with, to be shown.
-        config: What counts as decay.
+    `reviews` have the oldest bundle first, those of role `promotion` in any place. `promotion_score` is only shown.
 
     Raises:
         ValueError: an outcome is not finite, or neither 0 nor 1 though `binary`.
@@ -107,8 +98,7 @@ def judge_decay(
         for name, figures in _by_selection(known, reference=True).items()
         if len(figures) >= settings.minimum_reviews
     }
-    fresh = _by_selection(known, reference=False)
-    strata = [Stratum(reference[name], fresh[name]) for name in sorted(reference.keys() & fresh.keys())]
+    strata = _strata(reference, _by_selection(known, reference=False))
     compared = sum(len(one.later) for one in strata)
     whole = _compare(strata, binary=binary, config=settings) if compared >= settings.minimum_reviews else None
     trend = _trend(known) if whole is not None else None
@@ -150,6 +140,10 @@ def _by_selection(reviews: Sequence[Reviews], *, reference: bool) -> dict[str, F
     return {name: np.concatenate(parts) for name, parts in chosen.items() if parts}
 
 
+def _strata(reference: Mapping[str, Floats], fresh: Mapping[str, Floats]) -> list[Stratum]:
+    return [Stratum(reference[name], fresh[name]) for name in sorted(reference.keys() & fresh.keys())]
+
+
 def _compare(strata: Sequence[Stratum], *, binary: bool, config: DecayConfig) -> UnpairedDifference:
     if binary:
         return compare_rates(strata, confidence=config.confidence)
@@ -187,7 +181,7 @@ def _bundles(
     for bundle in dict.fromkeys(one.release_bundle for one in timeline):
         own = [one for one in timeline if one.release_bundle == bundle]
         fresh = _by_selection([one for one in own if one.role == "fresh"], reference=False)
-        strata = [Stratum(reference[name], fresh[name]) for name in sorted(reference.keys() & fresh.keys())]
+        strata = _strata(reference, fresh)
         compared = sum(len(one.later) for one in strata)
         testable = judged and compared >= config.minimum_bundle
         found = _compare(strata, binary=binary, config=config) if testable else None
@@ -208,8 +202,8 @@ def _bundles(
             )
         )
     tested = [one for one in figures if one.p_lower is not None]
-    model_type = [one.p_lower for one in tested if one.p_lower is not None] + ([trend.p_falling] if trend else [])
-    corrected = dict(zip((one.release_bundle for one in tested), holm(model_type), strict=False))
+    family = [one.p_lower for one in tested if one.p_lower is not None] + ([trend.p_falling] if trend else [])
+    corrected = dict(zip((one.release_bundle for one in tested), holm(family), strict=False))
     return tuple(
         replace(
             one,
@@ -279,23 +273,15 @@ def _in_words(needed: int | None, needed_reference: int | None, reference: int, 
 def _needed(earlier: Floats, *, binary: bool, config: DecayConfig) -> tuple[int | None, int | None]:
     if len(earlier) < 2:
         return None, None
-    level = config.whole_alpha
     variance = later = float(earlier.var(ddof=1))
     if binary:
         # An accuracy of 0 or 1 has a variance of 0 by chance only: Agresti and Coull's two more of each.
         right = (float(earlier.sum()) + 2) / (len(earlier) + 4)
         lower = max(right - config.loss, 0.0)
         variance, later = right * (1 - right), lower * (1 - lower)
-    needed = later_sample_size(
-        variance=variance,
-        later_variance=later,
-        earlier=len(earlier),
-        loss=config.loss,
-        alpha=level,
-        power=config.power,
-    )
-    enough = earlier_sample_size(variance=variance, loss=config.loss, alpha=level, power=config.power)
-    return needed, None if needed is not None else enough
+    aim = {"loss": config.loss, "alpha": config.whole_alpha, "power": config.power}
+    needed = later_sample_size(variance=variance, later_variance=later, earlier=len(earlier), **aim)
+    return needed, earlier_sample_size(variance=variance, **aim) if needed is None else None
 
 
 def _calibration(reviews: Sequence[Reviews]) -> ConfidenceCalibration | None:
@@ -326,8 +312,7 @@ def _interval(outcomes: Floats, *, binary: bool, confidence: float) -> tuple[flo
 
 def _counts(reviews: Sequence[Reviews]) -> tuple[tuple[str, int, int], ...]:
     """Return by selection how many reviews are reference and how many fresh."""
-    earlier: Counter[str] = Counter()
-    later: Counter[str] = Counter()
+    earlier, later = Counter[str](), Counter[str]()
     for one in reviews:
         (later if one.role == "fresh" else earlier)[one.selection] += len(one.outcomes)
     return tuple((name, earlier[name], later[name]) for name in sorted(earlier.keys() | later.keys()))

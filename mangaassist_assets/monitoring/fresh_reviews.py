@@ -30,6 +30,7 @@ OTHERS = "messages that another model answered"
 UNKNOWN = "messages of which the trace does not say who answered"
 
 _BOOTSTRAP = "bootstrap"
+_OWNERS = ("session_id", "user_key")
 
 
 class ChampionDatasetGoneError(LookupError):
@@ -49,11 +50,9 @@ class ReviewRows:
 class FreshReviews:
     """What a champion can be judged on.
 
-    Attributes:
-        promotion: Reviewed examples of the test side it was judged on before it was promoted.
-        later: Reviewed examples since, the oldest bundle first.
-        as_of_ms: When its dataset was closed (ms since the epoch); None for the bootstrap, which has no turns.
-        excluded: How many later reviewed examples are left out, by reason.
+    `promotion` are of the test side it was judged on before it was promoted, `later` of bundles since, the oldest
+    first. `as_of_ms` is when its dataset was closed, None for the bootstrap, which has no turns; `excluded` counts
+    later examples that are left out, by reason.
     """
 
     promotion: tuple[ReviewRows, ...]
@@ -64,11 +63,6 @@ class FreshReviews:
 
 def fresh_reviews(store: SnapshotStore, pipeline: ModelPipeline, champion: ModelVersion) -> FreshReviews:
     """Gather what a champion can be judged on.
-
-    Args:
-        store: datasets and turns.
-        pipeline: whose champion.
-        champion: the present one, as it is registered.
 
     Raises:
         ChampionDatasetGoneError: the dataset version it was trained on is not in the store.
@@ -114,12 +108,11 @@ def _own_dataset(
     stored = [one for one in stored_versions(store, (pipeline.dataset_asset,)) if one.card.digest == digest]
     of_bundle = [one for one in stored if one.snapshot.partition == bundle] or stored
     if not of_bundle:
-        msg = (
+        raise ChampionDatasetGoneError(
             f"{pipeline.dataset_asset} {(digest or 'unknown')[:12]} of {bundle}, which version {champion.version} of "
             f"{champion.name} was trained on, is not in the store: restore its snapshot, or promote a version whose "
             "dataset is there"
         )
-        raise ChampionDatasetGoneError(msg)
     chosen = of_bundle[0]
     return _of_others(store, read_rows(store, chosen)), chosen.card.as_of_ms
 
@@ -136,8 +129,6 @@ def _of_others(store: SnapshotStore, frame: pl.DataFrame) -> pl.DataFrame:
     """Return the rows that no erased user wrote: a stored version keeps them until it is made again."""
     from mangaassist_assets.tracing.erasure import erased_users
 
-    if "user_key" not in frame.columns:
-        return frame
     return frame.filter(~pl.col("user_key").fill_null("").is_in(sorted(erased_users(store))))
 
 
@@ -160,11 +151,10 @@ class _Learned:
     @staticmethod
     def of(frame: pl.DataFrame, text_column: str) -> _Learned:
         learned = frame.filter(pl.col("split") != "test")
-        owners = [name for name in ("session_id", "user_key") if name in frame.columns]
         return _Learned(
             # The test side is no news either: it is what promotion was decided by.
             examples=frozenset(frame["example_id"].to_list()),
-            owners=frozenset(value for name in owners for value in learned[name].drop_nulls().to_list()),
+            owners=frozenset(value for name in _OWNERS for value in learned[name].drop_nulls().to_list()),
             texts=tuple(sorted(set(learned[text_column].to_list()))),
         )
 
@@ -181,8 +171,7 @@ class _Learned:
         made = Fingerprints()
         keys = sorted({normalise_text(text) for text in self.texts})
         known, index = frozenset(keys), NearDuplicateIndex.of(keys, made)
-        columns = ["example_id", text_column]
-        columns += [name for name in ("session_id", "user_key") if name in frame.columns]
+        columns = ("example_id", text_column, *_OWNERS)
         for example_id, text, *owners in frame.select(columns).unique().sort("example_id").iter_rows():
             key = normalise_text(text)
             if example_id in self.examples:
@@ -199,9 +188,8 @@ def _grouped(
     store: SnapshotStore, frame: pl.DataFrame, champion: ModelVersion, served_by: str | None
 ) -> Iterator[ReviewRows]:
     starts = bundles_by_start(store)
-    known = [bundle for bundle in starts if bundle in set(frame["release_bundle"].drop_nulls())]
     judged = frame.with_columns(pl.lit("test").alias("split"))
-    for bundle in known:
+    for bundle in (one for one in starts if one in set(frame["release_bundle"].drop_nulls())):
         rows = judged.filter(pl.col("release_bundle") == bundle)
         served = _served_by(store, bundle, served_by)
         selections = {

@@ -9,18 +9,25 @@ from typing import TYPE_CHECKING
 
 from mangaassist_assets.models.artifacts import ArtifactMismatchError, artifact_kind, verify_artifact
 from mangaassist_assets.models.champion_challenger import present_champion
-from mangaassist_assets.models.registration.registry import CHAMPION, ModelStore, ModelVersion, RegistryError
-from mangaassist_assets.models.registration.trained_model import EVALUATION_FILE
+from mangaassist_assets.models.registration.registry import (
+    BUNDLE_START_TAG,
+    CHAMPION,
+    EVALUATION_FILE,
+    ModelStore,
+    ModelVersion,
+    RegistryError,
+)
 from mangaassist_assets.releases.overrides import (
     ID_TAG,
     NO_CHAMPION,
     Override,
     OverrideRefusedError,
     OverrideRequest,
+    check_request,
     read_overrides,
     record_override,
 )
-from mangaassist_assets.releases.promotion import Champion, choose_promotion, read_verdicts
+from mangaassist_assets.releases.promotion import Champion, choose_promotion, newest_verdict, read_verdicts
 
 if TYPE_CHECKING:
     from mangaassist_assets.core.snapshots import SnapshotStore
@@ -53,13 +60,8 @@ def promote(
     An override is written down first, then the alias moves, then the version is tagged: one that was killed on the way
     goes on where it stopped when it is asked for again, and leaves one record.
 
-    Args:
-        models: the registry.
-        snapshots: verdicts and overrides.
-        pipeline: whose champion.
-        override: what a person asks for; None lets the verdicts decide.
-        admit: is asked about the version that would become champion, and raises where it must not.
-        now: the clock.
+    `admit` is asked about the version that would become champion, and raises where it must not. Without an `override`
+    the verdicts decide.
 
     Raises:
         NoChampionError: there is no champion, and no override that names the first one.
@@ -71,8 +73,7 @@ def promote(
     try:
         return _promote_by_override(models, snapshots, pipeline, override, admit=admit, now=now)
     except (OverrideRefusedError, RegistryError, ArtifactMismatchError) as error:
-        msg = f"no override, nothing was moved: {error}"
-        raise OverrideRefusedError(msg) from error
+        raise OverrideRefusedError(f"no override, nothing was moved: {error}") from error
 
 
 def _promote_by_verdict(
@@ -80,7 +81,8 @@ def _promote_by_verdict(
 ) -> Promoted:
     present = present_champion(models, pipeline)
     overrides = read_overrides(snapshots, pipeline.model_name)
-    chosen = choose_promotion(read_verdicts(snapshots, pipeline), _as_champion(present), overrides=overrides)
+    champion = Champion(version=present.version, bundle_start_ms=int(present.tags.get(BUNDLE_START_TAG, "0")))
+    chosen = choose_promotion(read_verdicts(snapshots, pipeline), champion, overrides=overrides)
     version = present
     if chosen.promoted is not None:
         version = models.registry().get(pipeline.model_name, chosen.promoted.challenger_version)
@@ -107,33 +109,25 @@ def _promote_by_override(
 ) -> Promoted:
     overrides = read_overrides(snapshots, pipeline.model_name)
     wanted = _registered(models, pipeline, override.version)
-    chosen = choose_promotion(
-        read_verdicts(snapshots, pipeline),
-        _as_champion(models.version_by_alias(pipeline.model_name, CHAMPION)),
-        request=override,
-        overrides=overrides,
-        carried_out={wanted.tags.get(ID_TAG, "")},
-    )
+    present = models.version_by_alias(pipeline.model_name, CHAMPION)
+    champion_version = NO_CHAMPION if present is None else present.version
+    begun = check_request(override, champion_version, overrides, carried_out={wanted.tags.get(ID_TAG, "")})
     digest = _verified(models, wanted, pipeline)
     admit(wanted)
-    decided = chosen.begun or _decide(snapshots, pipeline, override, digest, len(overrides), now())
+    decided = begun or _decide(snapshots, pipeline, override, digest, len(overrides), now())
     moved = models.set_alias(pipeline.model_name, CHAMPION, override.version)
     registry = models.registry()
     registry.set_tags(pipeline.model_name, override.version, decided.tags())
+    becomes = "is" if champion_version == override.version else "becomes"
     return Promoted(
         version=registry.get(pipeline.model_name, override.version),
         previous=None if decided.replaced == NO_CHAMPION else registry.get(pipeline.model_name, decided.replaced),
         moved=moved,
-        reason=chosen.reason,
+        reason=f"version {override.version} {becomes} champion in place of {override.against} by an override of "
+        f"{override.by}: {override.reason}",
         override=decided,
         overrides=tuple(read_overrides(snapshots, pipeline.model_name)),
     )
-
-
-def _as_champion(version: ModelVersion | None) -> Champion:
-    if version is None:
-        return Champion(version=NO_CHAMPION, bundle_start_ms=0)
-    return Champion(version=version.version, bundle_start_ms=int(version.tags.get("bundle_start_ms", "0")))
 
 
 def _registered(models: ModelStore, pipeline: ModelPipeline, version: str) -> ModelVersion:
@@ -141,8 +135,7 @@ def _registered(models: ModelStore, pipeline: ModelPipeline, version: str) -> Mo
     found = next((one for one in known if one.version == version), None)
     if found is None:
         names = ", ".join(one.version for one in known)
-        msg = f"{pipeline.model_name} has no version {version}; its versions are {names}"
-        raise OverrideRefusedError(msg)
+        raise OverrideRefusedError(f"{pipeline.model_name} has no version {version}; its versions are {names}")
     return found
 
 
@@ -155,13 +148,15 @@ def _verified(models: ModelStore, version: ModelVersion, pipeline: ModelPipeline
         RegistryError: the artifact is gone.
     """
     if version.artifact_sha256 is None:
-        msg = f"version {version.version} of {version.name} has no artifact hash to check: register it anew"
-        raise OverrideRefusedError(msg)
+        raise OverrideRefusedError(
+            f"version {version.version} of {version.name} has no artifact hash to check: register it anew"
+        )
     directory = models.artifact_directory(version)
     digest = verify_artifact(directory, version.artifact_sha256)
     if (kind := artifact_kind(directory)) != pipeline.kind:
-        msg = f"version {version.version} of {version.name} is of kind {kind}, not {pipeline.kind}"
-        raise OverrideRefusedError(msg)
+        raise OverrideRefusedError(
+            f"version {version.version} of {version.name} is of kind {kind}, not {pipeline.kind}"
+        )
     return digest
 
 
@@ -175,11 +170,16 @@ def _decide(
 ) -> Override:
     verdicts = read_verdicts(snapshots, pipeline)
     own = [one for one in verdicts if one.challenger_version == request.version]
-    judged = max(own, key=lambda one: (one.bundle_start_ms, one.release_bundle), default=None)
+    judged = newest_verdict(own) if own else None
     reasons: tuple[str, ...] = ()
     if judged is not None:
         stored = snapshots.latest(pipeline.evaluation_asset, partition=judged.release_bundle)
         reasons = tuple(snapshots.read_json(stored, EVALUATION_FILE).get("reasons", ()))
+    overruled = {
+        (one.release_bundle, one.challenger_version)
+        for one in verdicts
+        if one.champion_version == request.version or one.challenger_version == request.against
+    }
     override = Override(
         request_id=request.request_id,
         model_name=pipeline.model_name,
@@ -193,15 +193,7 @@ def _decide(
         verdict=judged.verdict if judged else None,
         judged_against=judged.champion_version if judged else None,
         verdict_reasons=reasons,
-        overruled=tuple(
-            sorted(
-                {
-                    (one.release_bundle, one.challenger_version)
-                    for one in verdicts
-                    if one.champion_version == request.version or one.challenger_version == request.against
-                }
-            )
-        ),
+        overruled=tuple(sorted(overruled)),
     )
     record_override(snapshots, override)
     return override

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Literal
 
 from mangaassist_assets.core.figures import Figures
 from mangaassist_assets.core.snapshots import canonical_json
-from mangaassist_assets.models.registration.trained_model import EVALUATION_FILE, MODEL_FILE
+from mangaassist_assets.models.registration.registry import EVALUATION_FILE, MODEL_FILE
 from mangaassist_assets.tracing.contract.turns import ChatTurn
 
 if TYPE_CHECKING:
@@ -130,8 +130,7 @@ def build_manifest(
     total = 0
     for turn in turns:
         if turn.release_bundle != release_bundle:
-            msg = f"trace {turn.trace_id} belongs to bundle {turn.release_bundle!r}, not {release_bundle!r}"
-            raise ValueError(msg)
+            raise ValueError(f"trace {turn.trace_id} belongs to bundle {turn.release_bundle!r}, not {release_bundle!r}")
         total += 1
         for component, counter in counts.items():
             version = getattr(turn, component)

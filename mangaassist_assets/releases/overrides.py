@@ -142,11 +142,7 @@ def check_request(
 ) -> Override | None:
     """Return the record of a request that was begun before, None for a new one.
 
-    Args:
-        request: What is asked for.
-        champion_version: The present champion.
-        overrides: All that were decided for the model.
-        carried_out: Ids of requests that the registry says were carried out to the end.
+    `carried_out` are the ids of requests that the registry records as carried out to the end.
 
     Raises:
         OverrideRefusedError: the champion is another than the request was made against, is the version already, or
@@ -158,29 +154,27 @@ def check_request(
         unfinished = champion_version == request.against and request.request_id not in carried_out
         if not followed and (unfinished or champion_version == request.version):
             return begun
-        msg = (
+        raise OverrideRefusedError(
             f"this override was decided on {begun.decided_at} by {begun.by}, and version {champion_version} became "
             "champion since: an override acts once; if it is to be repeated, give a reason of its own"
         )
-        raise OverrideRefusedError(msg)
     if champion_version == request.version:
-        msg = f"version {request.version} is champion already: there is nothing to override"
-        raise OverrideRefusedError(msg)
+        raise OverrideRefusedError(f"version {request.version} is champion already: there is nothing to override")
     if champion_version != request.against:
-        msg = (
+        raise OverrideRefusedError(
             f"the override was made against champion {request.against}, but version {champion_version} is champion "
             f"now: look at it, and if version {request.version} is still better, override again against "
             f"{champion_version}"
         )
-        raise OverrideRefusedError(msg)
     return None
 
 
 def _version(text: str, what: str) -> str:
     version = text.strip()
     if not (version.isascii() and version.isdigit()) or version.startswith("0"):
-        msg = f"{what} must be a version number of the registered model, such as 7, not {text[:40]!r}"
-        raise OverrideRefusedError(msg)
+        raise OverrideRefusedError(
+            f"{what} must be a version number of the registered model, such as 7, not {text[:40]!r}"
+        )
     return version
 
 
@@ -192,14 +186,12 @@ def _reason(text: str, vocabulary: Vocabulary | None) -> str:
     reason = redact(typed[: 4 * LONGEST_REASON], vocabulary=vocabulary).text
     said = _PLACEHOLDER.sub("", reason)
     if len(typed) > 4 * LONGEST_REASON or len(said) > LONGEST_REASON:
-        msg = f"the reason has {len(typed)} characters: say it in at most {LONGEST_REASON}"
-        raise OverrideRefusedError(msg)
+        raise OverrideRefusedError(f"the reason has {len(typed)} characters: say it in at most {LONGEST_REASON}")
     if sum(one.isalnum() for one in said) < SHORTEST_REASON:
-        msg = (
+        raise OverrideRefusedError(
             f"an override needs a reason of {SHORTEST_REASON} to {LONGEST_REASON} characters that somebody can "
             f"understand later, personal data not counted: got {reason!r}"
         )
-        raise OverrideRefusedError(msg)
     return reason
 
 
@@ -209,8 +201,7 @@ def _by(text: str) -> str:
 
     by = _one_line(text)
     if not by or len(by) > LONGEST_BY:
-        msg = f"an override is by somebody: give a name or a role of 1 to {LONGEST_BY} characters"
-        raise OverrideRefusedError(msg)
+        raise OverrideRefusedError(f"an override is by somebody: give a name or a role of 1 to {LONGEST_BY} characters")
     pieces, position = [], 0
     for finding in find_personal_data(by):
         if finding.kind is not Kind.NAME:

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from mangaassist_assets.core.bundles import bundles_by_start
-from mangaassist_assets.serving.contract_check import artifact_breaches
-from mangaassist_assets.serving.endpoint_schemas import EndpointSchemaError, pipeline_schemas
+from mangaassist_assets.serving.endpoint_schemas import EndpointSchemaError, EndpointSchemas, pipeline_schemas
+from mangaassist_assets.serving.inference import (
+    JSON_CONTENT_TYPE,
+    LoadedModel,
+    input_fn,
+    load_model,
+    output_fn,
+    predict_fn,
+)
 from mangaassist_assets.serving.request_forms import RequiredForms, UnknownFormError, required_forms
 from mangaassist_assets.tracing.ingestion.stored_turns import read_turns
 
@@ -16,6 +25,8 @@ if TYPE_CHECKING:
     from mangaassist_assets.models.pipelines import ModelPipeline
     from mangaassist_assets.models.registration.registry import ModelStore, ModelVersion
     from mangaassist_assets.tracing.contract.turns import ChatTurn
+
+_MESSAGE_CHARACTERS = 300
 
 
 class ContractBrokenError(RuntimeError):
@@ -41,12 +52,8 @@ def require_contract(
 ) -> RequiredForms:
     """Let a version answer in the forms that production asks in, and return them.
 
-    Args:
-        models: for the artifact.
-        snapshots: whose newest turns record how production asks.
-        pipeline: whose endpoint.
-        version: the one that would be deployed.
-        configured: forms that count where traces record none, in place of the pipeline's own.
+    The newest turns record how production asks; `configured` forms count where they record none, in place of the
+    pipeline's own.
 
     Raises:
         ContractBrokenError: An answer breaks the endpoint's response schema, the version cannot be loaded, or the
@@ -71,11 +78,12 @@ def require_contract(
         sha256=version.artifact_sha256,
     )
     if breaches:
-        msg = (
+        raise ContractBrokenError(
             f"{subject}: production asks with {required.described()}, and it does not answer by "
-            f"the endpoint's schemas: {'; '.join(breaches)}. What serves goes on serving."
+            f"the endpoint's schemas: {'; '.join(breaches)}. What serves goes on serving.",
+            required,
+            breaches,
         )
-        raise ContractBrokenError(msg, required, breaches)
     return required
 
 
@@ -94,3 +102,44 @@ def observed_requests(turns: Iterable[ChatTurn], pipeline: ModelPipeline) -> Ite
         for stage in turn.stages:
             if stage.endpoint_name == pipeline.endpoint_name or stage.name == pipeline.stage:
                 yield stage.request_keys
+
+
+def artifact_breaches(
+    directory: Path, schemas: EndpointSchemas, forms: Iterable[str], *, name: str, version: str, sha256: str | None
+) -> list[str]:
+    """Load an artifact as a container does, and return where its answers break the contract; nothing if nowhere."""
+    try:
+        model = load_model(directory, name=name, version=version, sha256=sha256)
+    except Exception as error:  # noqa: BLE001 - a version that cannot be loaded, for whatever reason, cannot serve
+        return [f"it cannot be loaded: {type(error).__name__}: {error}"]
+    return contract_breaches(model, schemas, forms)
+
+
+def contract_breaches(model: LoadedModel, schemas: EndpointSchemas, forms: Iterable[str]) -> list[str]:
+    """Ask a loaded model the examples of each form, and return where its answers break the response schema."""
+    return [
+        f"asked {_shown(request)}: {problem}"
+        for form in forms
+        for request in schemas.examples(form)
+        for problem in _problems(model, schemas, form, request)
+    ]
+
+
+def _problems(model: LoadedModel, schemas: EndpointSchemas, form: str, request: Mapping[str, Any]) -> list[str]:
+    body = json.dumps(request).encode("ascii")
+    try:
+        answer = output_fn(predict_fn(input_fn(body, JSON_CONTENT_TYPE), model), JSON_CONTENT_TYPE)
+    except Exception as error:  # noqa: BLE001 - the model's errors, of any kind, are what is looked for
+        return [f"{type(error).__name__}: {str(error)[:_MESSAGE_CHARACTERS]}"]
+    return schemas.problems(form, request, json.loads(answer))
+
+
+def _shown(request: Mapping[str, Any]) -> str:
+    """Return the outline of a request: its members, and how many of what each holds."""
+    return "{" + ", ".join(f'"{name}": {_outline(value)}' for name, value in request.items()) + "}"
+
+
+def _outline(value: object) -> str:
+    if isinstance(value, list):
+        return f"[{_outline(value[0])}, …]" if value else "[]"
+    return '"…"' if isinstance(value, str) else json.dumps(value)[:40]

@@ -25,10 +25,9 @@ from pathlib import Path
 from typing import Any
 
 from mangaassist_assets.models.artifacts import artifact_kind
-from mangaassist_assets.models.model_type_registry import load_model_type
-from mangaassist_assets.models.model_types import InputError, ServableModel
-from mangaassist_assets.serving.request_forms import FORMS
-from mangaassist_assets.serving.request_parsing import (
+from mangaassist_assets.models.model_types import InputError, ServableModel, load_model_type
+from mangaassist_assets.serving.request_forms import (
+    FORMS,
     BadRequestError,
     InferenceRequest,
     named_forms,
@@ -73,10 +72,6 @@ class LoadedModel:
 
 def model_fn(model_dir: str, context: object = None) -> LoadedModel:
     """Verify and load the artifact in a directory.
-
-    Args:
-        model_dir: The artifact's directory.
-        context: Ignored; the SageMaker toolkit passes one.
 
     Raises:
         ArtifactMismatchError: The artifact is damaged, or its digest is not `MANGAASSIST_MODEL_SHA256`.

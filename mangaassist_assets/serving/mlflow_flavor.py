@@ -12,8 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mangaassist_assets.models.artifacts import ArtifactMismatchError, artifact_kind
-from mangaassist_assets.models.model_type_registry import load_model_type
-from mangaassist_assets.models.model_types import ServableModel
+from mangaassist_assets.models.model_types import ServableModel, load_model_type
 
 if TYPE_CHECKING:
     import pandas as pd  # type: ignore[import-untyped]

@@ -30,11 +30,8 @@ _COMMIT_TAG = "mlflow.source.git.commit"
 def training_environment(*, device: str, precision: str, seed: int, root: Path | None = None) -> dict[str, Value]:
     """Return what the training of this process runs on, by name.
 
-    Args:
-        device: as torch calls it: `cpu`, `cuda`, `cuda:0`.
-        precision: of the forward pass: `float32`, `bfloat16`.
-        seed: of the training.
-        root: folder of the checkout, where the lock file and the commit are looked for; None takes this package's.
+    `device` and `precision` are torch's names; `root` is the checkout with lock file and commit, this package's by
+    default.
     """
     folder = root or Path(__file__).resolve().parents[2]
     found: dict[str, Value] = {"python": platform.python_version(), "implementation": sys.implementation.name}

@@ -23,32 +23,18 @@ from mangaassist_assets.training.objective import (
     LoopResult,
     LoopSettings,
     Objective,
-    ParameterGroup,
-    Validation,
+    ProgressCallback,
+    TrainingProgress,
 )
-from mangaassist_assets.training.progress import ProgressCallback, TrainingProgress
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-__all__ = [
-    "EpochRecord",
-    "LoopResult",
-    "LoopSettings",
-    "NothingToLearnError",
-    "Objective",
-    "ParameterGroup",
-    "TrainingDivergedError",
-    "Validation",
-    "learning_rate_factor",
-    "run_training_loop",
-]
 
 _REPORT_SECONDS = 2.0
 
 
 class TrainingDivergedError(RuntimeError):
-    """The loss or the validation is no number any more; the message says when, and what to change."""
+    """The loss or the validation is not finite any more; the message says when, and what to change."""
 
 
 class NothingToLearnError(ValueError):
@@ -73,7 +59,7 @@ def run_training_loop(
         checkpoints: Where to go on from and what to write; None writes none.
 
     Raises:
-        TrainingDivergedError: The loss became infinite or no number, or the validation's score no number.
+        TrainingDivergedError: The loss became infinite or NaN, or the validation's score NaN.
         NothingToLearnError: An epoch has no batch, or a batch no example.
         CheckpointUnusableError: The workers see different checkpoints.
     """
@@ -140,7 +126,7 @@ class _Loop:
         self._worse = 0
         self._samples = 0
         self._seconds = 0.0
-        self._saved_at = self._told_at = time.monotonic()
+        self._saved_at = self._reported_at = time.monotonic()
 
     def run(self) -> LoopResult:
         resumed_from = self._resume()
@@ -208,8 +194,8 @@ class _Loop:
         self._losses.append(value)
         self._samples += len(batch)
         self._seconds += time.perf_counter() - started
-        if self._compute.leads and time.monotonic() - self._told_at >= _REPORT_SECONDS:
-            self._tell(0, {"training_loss": value, "samples_per_second": self._samples / self._seconds})
+        if self._compute.leads and time.monotonic() - self._reported_at >= _REPORT_SECONDS:
+            self._report(0, {"training_loss": value, "samples_per_second": self._samples / self._seconds})
 
     def _set_rates(self) -> None:
         factor = learning_rate_factor(self._step, self._steps, warmup=self._settings.warmup)
@@ -231,7 +217,7 @@ class _Loop:
             score = tuple(float(one) for one in validation.score)
             if any(math.isnan(one) for one in score):
                 raise TrainingDivergedError(
-                    f"the validation after epoch {epoch} of {len(self._epochs)} is no number: lower the learning rate"
+                    f"the validation after epoch {epoch} of {len(self._epochs)} is NaN: lower the learning rate"
                 )
             if self._compute.agreed(self._best is None or score > self._best):
                 self._best, self._best_epoch, self._worse = score, epoch, 0
@@ -239,10 +225,10 @@ class _Loop:
             else:
                 self._worse += 1
         if self._compute.leads:
-            self._tell(epoch, {"training_loss": record.training_loss, **record.validation})
+            self._report(epoch, {"training_loss": record.training_loss, **record.validation})
 
-    def _tell(self, epoch: int, figures: Mapping[str, float]) -> None:
-        self._told_at = time.monotonic()
+    def _report(self, epoch: int, figures: Mapping[str, float]) -> None:
+        self._reported_at = time.monotonic()
         self._progress(
             TrainingProgress(
                 stage="fine-tune",
@@ -310,31 +296,21 @@ class _Loop:
         return self._step
 
     def _fits(self, saved: SavedState) -> bool:
-        """Say whether a checkpoint is of this model: code may have changed since it was written."""
-        stored = {
-            name.removeprefix("weight."): one.shape for name, one in saved.tensors.items() if name.startswith("weight.")
-        }
+        """Whether a checkpoint is of this model: code may have changed since it was written."""
+        stored = {name: one.shape for name, one in _named(saved, "weight").items()}
         return stored == {name: tensor.shape for name, tensor in self._learned.items()} and saved.state.keys() == (
             self._state().keys()
         )
 
     def _load(self, saved: SavedState) -> None:
-        weights = {
-            name.removeprefix("weight."): one for name, one in saved.tensors.items() if name.startswith("weight.")
-        }
-        self._restore(weights)
-        self._best_weights = {
-            name.removeprefix("best."): one.to(self._compute.device)
-            for name, one in saved.tensors.items()
-            if name.startswith("best.")
-        }
-        own = self._optimiser.state_dict()
+        self._restore(_named(saved, "weight"))
+        self._best_weights = {name: one.to(self._compute.device) for name, one in _named(saved, "best").items()}
         state: dict[int, dict[str, Tensor]] = {}
-        for name, one in saved.tensors.items():
-            if name.startswith("optimiser."):
-                _, number, key = name.split(".", 2)
-                state.setdefault(int(number), {})[key] = one
-        self._optimiser.load_state_dict({"state": state, "param_groups": own["param_groups"]})
+        for name, one in _named(saved, "optimiser").items():
+            number, key = name.split(".", 1)
+            state.setdefault(int(number), {})[key] = one
+        groups = self._optimiser.state_dict()["param_groups"]
+        self._optimiser.load_state_dict({"state": state, "param_groups": groups})
         values = saved.state
         self._step = int(values["step"])
         self._losses = [float(one) for one in values["losses"]]
@@ -349,6 +325,11 @@ class _Loop:
         with torch.no_grad():
             for name, tensor in self._learned.items():
                 tensor.copy_(weights[name])
+
+
+def _named(saved: SavedState, kind: str) -> dict[str, Tensor]:
+    """Return the tensors of one kind, `weight`, `best` or `optimiser`, under their own names."""
+    return {name.removeprefix(f"{kind}."): one for name, one in saved.tensors.items() if name.startswith(f"{kind}.")}
 
 
 def _own_random_state() -> Any:  # noqa: ANN401 - torch gives its context managers no type

@@ -1,8 +1,8 @@
-"""What a model brings to the training loop, the settings of the loop, and its result."""
+"""What a model brings to the training loop, the settings of the loop, what it reports, and its result."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
@@ -128,3 +128,28 @@ class LoopResult:
     def samples_per_second(self) -> float:
         """Examples a second."""
         return self.samples / self.training_seconds if self.training_seconds > 0 else 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainingProgress:
+    """Where training is.
+
+    `stage` is `features`, `fine-tune` or `write`; step and epoch count from 1, 0 stands for none just now. `figures`
+    have the names that MLflow gets; a `notice` is for people: a checkpoint that could not be used, say.
+    """
+
+    stage: str
+    step: int = 0
+    steps: int = 0
+    epoch: int = 0
+    epochs: int = 0
+    figures: Mapping[str, float] = field(default_factory=dict)
+    notice: str = ""
+
+
+ProgressCallback = Callable[[TrainingProgress], None]
+
+
+def ignore_progress(progress: TrainingProgress) -> None:
+    """Watch nothing."""
+    del progress

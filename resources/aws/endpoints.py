@@ -17,7 +17,7 @@ from pydantic import Field
 
 from mangaassist_assets.chatbot.parts import StageError
 from mangaassist_assets.core.errors import OperatorError
-from mangaassist_assets.releases.deployment_record import ServedVersion
+from mangaassist_assets.releases.deployment import EndpointDeployment, ServedVersion
 from resources.aws.clients import AwsResource, error_code, error_message, poll_until
 from resources.aws.endpoint_tags import TagError
 from resources.aws.sagemaker_models import create_once, ensure_model, model_of, tags_of
@@ -42,21 +42,6 @@ class EndpointDeploymentError(OperatorError, RuntimeError):
 
 class EndpointInvocationError(StageError):
     """An endpoint gave no valid answer."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EndpointDeployment:
-    """What serves after `deploy`; `changed` is False where it served before.
-
-    `since` is when the endpoint was last changed, `created` when it was made (ISO 8601, UTC).
-    """
-
-    endpoint_name: str
-    endpoint_arn: str
-    config_name: str
-    changed: bool
-    since: str
-    created: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from mangaassist_assets.models.registration.tracking import DatasetInput
+from mangaassist_assets.models.registration.registry import DatasetInput
 from resources.mlflow.live_metrics import LiveMetrics, metric_sender
 
 if TYPE_CHECKING:

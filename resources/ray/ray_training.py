@@ -26,7 +26,7 @@ from pickle import PicklingError  # Ray sends the job; this is what it raises
 from typing import Any, TypeVar
 
 from mangaassist_assets.training.compute import WorkerLostError
-from mangaassist_assets.training.progress import ProgressCallback, TrainingProgress, ignore_progress
+from mangaassist_assets.training.objective import ProgressCallback, TrainingProgress, ignore_progress
 
 ResultT = TypeVar("ResultT")
 Job = Callable[[ProgressCallback], ResultT]

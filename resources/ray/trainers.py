@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 import dagster as dg
 from pydantic import Field
 
-from mangaassist_assets.training.progress import ProgressCallback
+from mangaassist_assets.training.objective import ProgressCallback
 
 if TYPE_CHECKING:
     from resources.ray.ray_training import Scale

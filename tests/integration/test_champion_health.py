@@ -15,7 +15,7 @@ from mangaassist_assets.checks.production import build_champion_check
 from mangaassist_assets.core.snapshots import canonical_json
 from mangaassist_assets.jobs import CHAMPION_EVALUATION
 from mangaassist_assets.models.pipelines import INTENT
-from mangaassist_assets.models.registration.trained_model import EVALUATION_FILE
+from mangaassist_assets.models.registration.registry import EVALUATION_FILE
 from mangaassist_assets.monitoring.champion_health import HEALTH_FILE
 from mangaassist_assets.releases.champion import promote
 from mangaassist_assets.releases.overrides import OverrideRefusedError

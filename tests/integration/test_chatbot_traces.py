@@ -27,7 +27,7 @@ from mangaassist_assets.chatbot.parts import StageError
 from mangaassist_assets.chatbot.shopper import ShopperBehaviour
 from mangaassist_assets.chatbot.simulation import LostTracesError, SimulationConfig, simulate
 from mangaassist_assets.datasets.sources.utterances import Utterance
-from mangaassist_assets.models.registration.tracking import DatasetInput
+from mangaassist_assets.models.registration.registry import DatasetInput
 from mangaassist_assets.tracing.contract.records import TraceRecord
 from mangaassist_assets.tracing.contract.turns import ChatTurn
 from mangaassist_assets.tracing.feedback.events import FeedbackRecord

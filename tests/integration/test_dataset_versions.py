@@ -28,7 +28,7 @@ from mangaassist_assets.partitions import release_bundles
 from mangaassist_assets.retrieval.generations import GenerationSettings, build_generation
 from mangaassist_assets.retrieval.stored_knowledge import read_chunks
 from mangaassist_assets.tracing.ingestion.stored_turns import read_turns
-from mangaassist_assets.training.progress import ignore_progress
+from mangaassist_assets.training.objective import ignore_progress
 from resources.aws.app_config import AppConfigResource
 from resources.aws.clients import AwsResource
 from resources.mlflow.tracking import MlflowResource

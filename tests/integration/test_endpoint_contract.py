@@ -9,7 +9,7 @@ import dagster as dg
 import pytest
 
 from mangaassist_assets.checks.production import build_endpoint_check
-from mangaassist_assets.releases.deployment_record import (
+from mangaassist_assets.releases.deployment import (
     CONFIG_TAG,
     ENDPOINT_TAG,
     PRODUCTION,

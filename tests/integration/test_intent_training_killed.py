@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from mangaassist_assets.models.artifacts import verify_artifact
-from mangaassist_assets.models.intent.training import IntentTrainingResult, train_intent_classifier
+from mangaassist_assets.models.intent.training import IntentTrainingResult
 from mangaassist_assets.training.checkpoints import Checkpoints
 from tests.support.intent_training import (
     MESSAGES,
@@ -17,6 +17,7 @@ from tests.support.intent_training import (
     examples,
     in_own_process,
     repeating,
+    train_on,
     validation,
 )
 
@@ -25,7 +26,7 @@ pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("one_thread")]
 
 def train(output: Path, checkpoints: Checkpoints | None = None) -> tuple[IntentTrainingResult, list[str]]:
     notices: list[str] = []
-    result = train_intent_classifier(
+    result = train_on(
         examples(MESSAGES),
         validation(),
         config=config(checkpoint_steps=2),

@@ -24,10 +24,8 @@ from mangaassist_assets.models.artifacts import ArtifactMismatchError, seal_arti
 from mangaassist_assets.models.champion_challenger import Evaluation
 from mangaassist_assets.models.examples import IntentExample
 from mangaassist_assets.models.intent.fine_tuning import IntentTrainingConfig
-from mangaassist_assets.models.model_type_registry import load_model_type
-from mangaassist_assets.models.model_types import TrainingRequest
-from mangaassist_assets.models.registration.registry import ModelVersion, RegistryError, artifact_uri
-from mangaassist_assets.models.registration.tracking import DatasetInput
+from mangaassist_assets.models.model_types import TrainingRequest, load_model_type
+from mangaassist_assets.models.registration.registry import DatasetInput, ModelVersion, RegistryError, artifact_uri
 from mangaassist_assets.training.environment import environment_tags, training_environment
 from resources.mlflow.model_files import LoggedArtifact, stored_model
 from resources.mlflow.registry import artifact_directory

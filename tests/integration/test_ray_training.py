@@ -15,13 +15,12 @@ import psutil
 import pytest
 
 from mangaassist_assets.models.artifacts import verify_artifact
-from mangaassist_assets.models.intent.training import IntentTrainingResult, train_intent_classifier
+from mangaassist_assets.models.intent.training import IntentTrainingResult
 from mangaassist_assets.training.compute import Compute
-from mangaassist_assets.training.objective import LoopSettings
-from mangaassist_assets.training.progress import ProgressCallback, TrainingProgress, ignore_progress
+from mangaassist_assets.training.objective import LoopSettings, ProgressCallback, TrainingProgress, ignore_progress
 from resources.ray.ray_training import RayTrainingError, Scale, local_cluster
 from resources.ray.trainers import TrainerResource
-from tests.support.intent_training import MESSAGES, QUICK, examples, validation
+from tests.support.intent_training import MESSAGES, QUICK, examples, train_on, validation
 from tests.support.tiny_objective import train_tiny
 
 pytestmark = [
@@ -144,9 +143,7 @@ def test_the_intent_classifier_of_two_workers_is_as_good_as_that_of_one(
 ) -> None:
     def job_writing_to(output: Path) -> Callable[[ProgressCallback], IntentTrainingResult]:
         def job(progress: ProgressCallback) -> IntentTrainingResult:
-            return train_intent_classifier(
-                examples(MESSAGES), validation(4), config=QUICK, output=output, progress=progress
-            )
+            return train_on(examples(MESSAGES), validation(4), config=QUICK, output=output, progress=progress)
 
         return job
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from mangaassist_assets.models.reranker.model import Reranker
-from mangaassist_assets.training.progress import TrainingProgress
+from mangaassist_assets.training.objective import TrainingProgress
 from tests.support.tiny_ranker import WORKERS, outcome, train_tiny, write_tiny_base
 
 pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("one_thread")]

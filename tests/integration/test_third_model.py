@@ -5,8 +5,8 @@ from __future__ import annotations
 import dagster as dg
 import pytest
 
-from mangaassist_assets.models.model_type_registry import UnknownModelTypeError, load_model_type
-from mangaassist_assets.models.registration.trained_model import EVALUATION_FILE
+from mangaassist_assets.models.model_types import UnknownModelTypeError, load_model_type
+from mangaassist_assets.models.registration.registry import EVALUATION_FILE
 from resources.aws.endpoints import EndpointInvocationError
 from tests.support.sentiment import FIRST_BUNDLE, SECOND_BUNDLE, SentimentModelType
 

@@ -18,7 +18,7 @@ from mangaassist_assets.datasets.versions.versions import seal_version
 from mangaassist_assets.models.model_types import TrainingRequest
 from mangaassist_assets.models.registration.registration import Training, TrainingPlatform, train_and_register
 from mangaassist_assets.serving.endpoint_schemas import pipeline_schemas
-from mangaassist_assets.training.progress import ignore_progress
+from mangaassist_assets.training.objective import ignore_progress
 from resources.mlflow.tracking import MlflowResource
 from tests.support.sentiment import SENTIMENT, SentimentModelType
 from tests.support.tracking_process import TrackingProcess

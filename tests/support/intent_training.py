@@ -14,8 +14,10 @@ from typing import Any
 
 from mangaassist_assets.models.examples import OUT_OF_SCOPE, IntentExample
 from mangaassist_assets.models.intent.fine_tuning import IntentTrainingConfig
-from mangaassist_assets.models.intent.training import train_intent_classifier
+from mangaassist_assets.models.intent.training import IntentTrainingResult, train_intent_classifier
+from mangaassist_assets.models.model_types import TrainingRequest
 from mangaassist_assets.training.checkpoints import Checkpoints
+from mangaassist_assets.training.compute import Compute
 
 MESSAGES = {
     "order_status": [
@@ -89,6 +91,19 @@ def of_no_intent(repeats: int = 1) -> list[IntentExample]:
     ]
 
 
+def train_on(
+    train: Sequence[IntentExample],
+    validation: Sequence[IntentExample],
+    *,
+    config: IntentTrainingConfig = QUICK,
+    compute: Compute | None = None,
+    **request: Any,
+) -> IntentTrainingResult:
+    """Train on examples; further options are those of the request."""
+    asked = TrainingRequest(train=train, validation=validation, **request)
+    return train_intent_classifier(asked, config=config, compute=compute)
+
+
 def in_own_process(**options: Any) -> subprocess.Popen[str]:
     """Start `main` with these options in another process."""
     return subprocess.Popen(
@@ -121,7 +136,7 @@ def main() -> None:
     notices: list[str] = []
     told: dict[str, Any] = {"notices": notices}
     try:
-        result = train_intent_classifier(
+        result = train_on(
             examples(MESSAGES),
             validation(),
             config=config(options.get("checkpoint_steps")),

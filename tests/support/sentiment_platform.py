@@ -11,10 +11,11 @@ from uuid import uuid4
 
 import dagster as dg
 import pytest
+from mangaassist_assets.models.model_type_registry import ENTRY_POINT_GROUP as MODEL_TYPES
 
 from mangaassist_assets.definitions import build_definitions
 from mangaassist_assets.local.supervisor import Supervisor
-from mangaassist_assets.models.model_type_registry import ENTRY_POINT_GROUP as MODEL_TYPES
+from mangaassist_assets.models.model_types import ENTRY_POINT_GROUP as MODEL_TYPES
 from mangaassist_assets.models.pipelines import ENTRY_POINT_GROUP as MODEL_PIPELINES
 from mangaassist_assets.models.pipelines import OWN_PIPELINES, ModelPipeline
 from mangaassist_assets.partitions import release_bundles

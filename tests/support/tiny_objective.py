@@ -21,8 +21,15 @@ import numpy as np
 from mangaassist_assets.training.checkpoints import Checkpoints
 from mangaassist_assets.training.compute import Compute
 from mangaassist_assets.training.loop import run_training_loop
-from mangaassist_assets.training.objective import LoopResult, LoopSettings, ParameterGroup, Validation
-from mangaassist_assets.training.progress import ProgressCallback, TrainingProgress, ignore_progress
+from mangaassist_assets.training.objective import (
+    LoopResult,
+    LoopSettings,
+    ParameterGroup,
+    ProgressCallback,
+    TrainingProgress,
+    Validation,
+    ignore_progress,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor

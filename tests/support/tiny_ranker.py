@@ -17,12 +17,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from mangaassist_assets.models.artifact_output import ArtifactWriteError
+from mangaassist_assets.models.artifacts import ArtifactWriteError
 from mangaassist_assets.models.examples import RankingExample
+from mangaassist_assets.models.model_types import TrainingRequest
 from mangaassist_assets.models.reranker.pair_training import RerankerTrainingConfig
 from mangaassist_assets.models.reranker.training import RerankerTrainingResult, train_reranker
 from mangaassist_assets.training.checkpoints import Checkpoints
-from mangaassist_assets.training.progress import TrainingProgress
+from mangaassist_assets.training.objective import TrainingProgress, ignore_progress
 
 WORDS = ("harbour", "lantern", "voucher", "parcel", "refund", "volume", "sequel", "poster", "crane", "diver")
 TINY = RerankerTrainingConfig(
@@ -68,18 +69,15 @@ def train_tiny(
     folder: Path, *, base: str, checkpoints: bool = True, told: list[TrainingProgress] | None = None, **options: Any
 ) -> RerankerTrainingResult:
     """Train in a folder, with a checkpoint after every second step."""
-    options.setdefault("validation", tiny_examples("v"))
-    return train_reranker(
-        options.pop("train", None) or tiny_examples(),
-        options.pop("validation"),
-        config=options.pop("config", TINY),
+    request = TrainingRequest(
+        train=options.pop("train", None) or tiny_examples(),
+        validation=options.pop("validation", tiny_examples("v")),
         output=options.pop("output", folder / "model"),
-        base=base,
+        champion=options.pop("champion", None),
         checkpoints=Checkpoints(folder / "checkpoints", "tiny") if checkpoints else None,
-        checkpoint_steps=2,
-        progress=None if told is None else told.append,
-        **options,
+        progress=ignore_progress if told is None else told.append,
     )
+    return train_reranker(request, config=options.pop("config", TINY), base=base, checkpoint_steps=2, **options)
 
 
 def outcome(result: RerankerTrainingResult) -> dict[str, Any]:

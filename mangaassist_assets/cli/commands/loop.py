@@ -153,7 +153,7 @@ def _report(
 def _pipeline_report(
     session: Session, pipeline: ModelPipeline, bundle: str, outcome: RunOutcome | None, *, deploy: bool
 ) -> dict[str, Any]:
-    from mangaassist_assets.models.registration.trained_model import EVALUATION_FILE
+    from mangaassist_assets.models.registration.registry import EVALUATION_FILE
 
     store = session.resources.store.snapshots()
     left_out = outcome.left_out.get(pipeline.dataset_asset) if outcome else None

@@ -74,23 +74,12 @@ class GateConfig:
 class SliceFigures:
     """One slice of the test set, or all small slices of a dimension together.
 
-    Attributes:
-        dimension: `intent`, `language`, …
-        name: The slice's, empty where `pooled` is not 0.
-        pooled: How many small slices are judged together here; 0 for a slice.
-        examples: Its size.
-        champion: Mean figure.
-        challenger: Mean figure.
-        difference: Challenger minus champion.
-        low: Of the difference's interval.
-        high: Of the difference's interval.
-        p_worse: One-sided p-value of "not worse".
-        p_worse_corrected: The same after Holm's correction over all slices of all dimensions on which the models differ
-            often enough for a proof; 1 for the others.
-        p_non_inferior: One-sided p-value of "worse by the margin or more".
-        judgement: `worse` and `non_inferior` are proofs, `undecided` is the lack of both where there should have been
-            one, `too_small` where there could hardly have been one.
-        needed_examples: About how many examples of this slice would prove it non-inferior; None where none would.
+    `name` is empty where `pooled` small slices are judged together. `low` and `high` are the interval of `difference`,
+    challenger minus champion. `p_worse` is the one-sided p-value of "not worse", `p_worse_corrected` the same after
+    Holm's correction over all slices of all dimensions on which the models differ often enough for a proof (1 for the
+    others), `p_non_inferior` that of "worse by the margin or more". `worse` and `non_inferior` are proofs, `undecided`
+    is the lack of both where there should have been one, `too_small` where there could hardly have been one. About
+    `needed_examples` of this slice would prove it non-inferior; None where none would.
     """
 
     dimension: str
@@ -118,19 +107,11 @@ class SliceFigures:
 class GuardrailFigures:
     """One thing that a better challenger must not have paid with.
 
-    Attributes:
-        name: Of the figure.
-        judgement: `held` and `broken` are proofs (or, for sizes, facts).
-        limit: What is allowed, in words.
-        why: What the judgement rests on, or why there is none.
-        champion: Its figure, None where it was not measured.
-        challenger: Its figure, None where it was not measured.
-        low: Of the interval of the difference, or of the ratio.
-        high: Of the interval of the difference, or of the ratio.
-        p_broken: One-sided p-value of "not worse" (of "within the limit", for latency) after Holm's correction over the
-            guardrail metrics; None where nothing was tested.
-        required: Whether `pass` needs `held`.
-        needed_examples: About how many examples would show that it holds, where that is known and needed.
+    `held` and `broken` are proofs (or, for sizes, facts). `limit` and `why` are in words. Figures are None where they
+    were not measured; `low` and `high` are the interval of the difference, or of the ratio. `p_broken` is the one-sided
+    p-value of "not worse" (of "within the limit", for latency) after Holm's correction over the guardrail metrics; None
+    where nothing was tested. `pass` needs a `required` one `held`; `needed_examples` is about how many would show that
+    it holds.
     """
 
     name: str
@@ -170,29 +151,7 @@ class GateDecision:
         """Names of the slices that are too small to be proven non-inferior each."""
         return tuple(item.label for item in self.slices if item.judgement == "too_small")
 
-    def guardrail(self, name: str) -> GuardrailFigures:
-        """Return a guardrail metric by name.
-
-        Raises:
-            KeyError: There is none of that name.
-        """
-        for item in self.guardrails:
-            if item.name == name:
-                return item
-        raise KeyError(f"the gate has no guardrail metric {name!r}: {', '.join(item.name for item in self.guardrails)}")
-
     def to_dict(self) -> dict[str, Any]:
         """Return JSON-ready values."""
-        return {
-            "metric": self.metric,
-            "verdict": self.verdict,
-            "reasons": list(self.reasons),
-            "figures": dict(self.figures),
-            "needed_examples": self.needed_examples,
-            "slices": [asdict(item) for item in self.slices],
-            "guardrails": [asdict(item) for item in self.guardrails],
-            "too_small_slices": list(self.too_small_slices),
-            "champion_version": self.champion_version,
-            "challenger_version": self.challenger_version,
-            "config": asdict(self.config),
-        }
+        values = asdict(self) | {"too_small_slices": self.too_small_slices}
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}

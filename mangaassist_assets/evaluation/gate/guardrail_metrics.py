@@ -8,13 +8,15 @@ never held. The proofs of a loss are one family of tests, with Holm's correction
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any
 
 import numpy as np
 
 from mangaassist_assets.core.arrays import Floats
-from mangaassist_assets.evaluation.gate.decision import GateConfig, GuardrailFigures
+from mangaassist_assets.evaluation.gate.decision import GateConfig, GuardrailFigures, GuardrailJudgement
 from mangaassist_assets.evaluation.gate.paired_groups import compare_groups, resampled_difference
 from mangaassist_assets.evaluation.metrics import expected_calibration_error
 from mangaassist_assets.evaluation.non_inferiority import non_inferiority_sample_size
@@ -34,21 +36,31 @@ _LATENCY_CELLS = 2_000_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Tested:
+class _Draft:
     """A guardrail metric before Holm's correction.
 
-    `within` is the proof that it holds; a `strict` one allows no proven loss.
+    `p_broken` is None where nothing is tested. `within` is the proof that it holds; a `strict` one allows no proven
+    loss.
     """
 
-    guardrail: GuardrailFigures
-    p_broken: float
-    within: bool
+    figures: GuardrailFigures
+    p_broken: float | None = None
+    within: bool = False
     strict: bool = False
+
+    def changed(self, **changes: Any) -> _Draft:  # noqa: ANN401 - fields of the figures
+        return replace(self, figures=replace(self.figures, **changes))
+
+    def settled(self, p_broken: float, config: GateConfig) -> GuardrailFigures:
+        figures = replace(self.figures, p_broken=p_broken)
+        if p_broken <= config.alpha and (self.strict or not self.within):
+            return replace(figures, judgement="broken", needed_examples=None)
+        return replace(figures, judgement="held", needed_examples=None) if self.within else figures
 
 
 def judge_guardrails(results: GateInput, *, config: GateConfig) -> tuple[GuardrailFigures, ...]:
     """Judge all guardrail metrics; the order is that of the report."""
-    drafts: list[_Tested | GuardrailFigures] = [
+    drafts = [
         *_other_figures(results, config),
         *_known(results, config),
         _calibration(results, config),
@@ -56,43 +68,28 @@ def judge_guardrails(results: GateInput, *, config: GateConfig) -> tuple[Guardra
         _latency(results.champion, results.challenger, config),
         _size(results.champion, results.challenger, config),
     ]
-    corrected = iter(holm([draft.p_broken for draft in drafts if isinstance(draft, _Tested)]))
-    return tuple(_settled(draft, next(corrected), config) if isinstance(draft, _Tested) else draft for draft in drafts)
-
-
-def _settled(draft: _Tested, p_broken: float, config: GateConfig) -> GuardrailFigures:
-    guardrail = replace(draft.guardrail, p_broken=p_broken)
-    if p_broken <= config.alpha and (draft.strict or not draft.within):
-        return replace(guardrail, judgement="broken", needed_examples=None)
-    if draft.within:
-        return replace(guardrail, judgement="held", needed_examples=None)
-    return guardrail
+    corrected = iter(holm([draft.p_broken for draft in drafts if draft.p_broken is not None]))
+    return tuple(
+        draft.figures if draft.p_broken is None else draft.settled(next(corrected), config) for draft in drafts
+    )
 
 
 def _compared(
-    name: str,
-    champion: Floats,
-    challenger: Floats,
-    *,
-    margin: float,
-    binary: bool,
-    limit: str,
-    config: GateConfig,
-    required: bool = False,
-) -> _Tested | GuardrailFigures:
-    """Compare one figure per example, higher is better, over all of them."""
+    name: str, both: Sequence[Floats], *, margin: float, binary: bool, limit: str, config: GateConfig
+) -> _Draft:
+    """Compare one figure per example, of champion and challenger, higher is better, over all of them."""
+    champion, challenger = both
     size = len(champion)
     if size < _LEAST_EXAMPLES:
-        return GuardrailFigures(
+        figures = GuardrailFigures(
             name=name,
             judgement="not_judged",
             limit=limit,
             why=f"{size} examples: at least {_LEAST_EXAMPLES} are needed",
             champion=float(champion.mean()) if size else None,
             challenger=float(challenger.mean()) if size else None,
-            required=required,
-            needed_examples=_LEAST_EXAMPLES if required else None,
         )
+        return _Draft(figures=figures)
     item = compare_groups(champion, challenger, [np.arange(size)], margin=margin, binary=binary, config=config)[0]
     needed = non_inferiority_sample_size(
         variance=item.variance,
@@ -102,7 +99,7 @@ def _compared(
         difference=min(item.difference, 0.0),
         binary=binary,
     )
-    guardrail = GuardrailFigures(
+    figures = GuardrailFigures(
         name=name,
         judgement="undecided",
         limit=limit,
@@ -111,13 +108,12 @@ def _compared(
         challenger=item.challenger,
         low=item.low,
         high=item.high,
-        required=required,
         needed_examples=None if needed is None else max(needed, size + 1),
     )
-    return _Tested(guardrail=guardrail, p_broken=item.p_worse, within=item.p_non_inferior <= config.alpha)
+    return _Draft(figures=figures, p_broken=item.p_worse, within=item.p_non_inferior <= config.alpha)
 
 
-def _other_figures(results: GateInput, config: GateConfig) -> list[_Tested]:
+def _other_figures(results: GateInput, config: GateConfig) -> list[_Draft]:
     """Test figures beside the deciding one by the paired bootstrap: a proven loss of any size breaks them.
 
     They hold where a loss of a slice's margin is refuted.
@@ -127,7 +123,7 @@ def _other_figures(results: GateInput, config: GateConfig) -> list[_Tested]:
         champion = results.champion.other_figures[name]
         challenger = results.challenger.other_figures[name]
         result = resampled_difference(champion, challenger, config=config)
-        guardrail = GuardrailFigures(
+        figures = GuardrailFigures(
             name=name,
             judgement="undecided",
             limit="not provably lower",
@@ -138,11 +134,11 @@ def _other_figures(results: GateInput, config: GateConfig) -> list[_Tested]:
             high=result.high,
         )
         within = result.low > -config.slice_margin
-        tested.append(_Tested(guardrail=guardrail, p_broken=result.p_worse, within=within, strict=True))
+        tested.append(_Draft(figures=figures, p_broken=result.p_worse, within=within, strict=True))
     return tested
 
 
-def _known(results: GateInput, config: GateConfig) -> list[_Tested | GuardrailFigures]:
+def _known(results: GateInput, config: GateConfig) -> list[_Draft]:
     """Ask for non-inferiority where the champion had a chance: new intents alone are no reason to replace it.
 
     Like a slice it is asked for a proof if an equally good model would have one with `slice_power`. With fewer examples
@@ -154,32 +150,28 @@ def _known(results: GateInput, config: GateConfig) -> list[_Tested | GuardrailFi
     champion, challenger = results.champion.outcomes[~unknown], results.challenger.outcomes[~unknown]
     draft = _compared(
         f"{results.metric} on examples {KNOWN}",
-        champion,
-        challenger,
+        (champion, challenger),
         margin=config.known_margin,
         binary=results.binary,
         limit=f"at most {config.known_margin:g} lower",
         config=config,
-        required=True,
     )
-    if not len(champion) or float(challenger.mean()) < float(champion.mean()):
-        return [draft]
+    if draft.p_broken is None:
+        draft = draft.changed(needed_examples=_LEAST_EXAMPLES)
+    lost = not len(champion) or float(challenger.mean()) < float(champion.mean())
     least = non_inferiority_sample_size(
-        variance=float(np.square(challenger - champion).mean()),
+        variance=float(np.square(challenger - champion).mean()) if len(champion) else 0.0,
         margin=config.known_margin,
         alpha=config.alpha,
         power=config.slice_power,
         binary=results.binary,
     )
-    if least is not None and len(champion) >= least:
-        return [draft]
-    why = f"{len(champion)} examples: too few for a proof, but none were lost on balance"
-    guardrail = draft.guardrail if isinstance(draft, _Tested) else draft
-    lenient = replace(guardrail, required=False, why=why)
-    return [replace(draft, guardrail=lenient) if isinstance(draft, _Tested) else lenient]
+    if lost or (least is not None and len(champion) >= least):
+        return [draft.changed(required=True)]
+    return [draft.changed(why=f"{len(champion)} examples: too few for a proof, but none were lost on balance")]
 
 
-def _calibration(results: GateInput, config: GateConfig) -> _Tested | GuardrailFigures:
+def _calibration(results: GateInput, config: GateConfig) -> _Draft:
     """Compare squared errors of the stated confidence, a proper score with a value per example; ECE has none."""
     champion, challenger = results.champion.confidences, results.challenger.confidences
     limit = f"at most {config.calibration_margin:g} higher"
@@ -187,67 +179,49 @@ def _calibration(results: GateInput, config: GateConfig) -> _Tested | GuardrailF
         return _not_measured(CALIBRATION, limit, _missing(champion, challenger, "confidences"))
     if not results.binary:
         return _not_measured(CALIBRATION, limit, "confidence is about right and wrong answers, outcomes are on a scale")
-    scores = [
-        -((np.clip(confidences, 0.0, 1.0) - outcomes) ** 2)
-        for confidences, outcomes in (
-            (champion, results.champion.outcomes),
-            (challenger, results.challenger.outcomes),
-        )
-    ]
-    drawn = _compared(CALIBRATION, *scores, margin=config.calibration_margin, binary=False, limit=limit, config=config)
-    errors = [
-        expected_calibration_error(model.confidences, model.outcomes > 0.5)
-        for model in (results.champion, results.challenger)
-        if model.confidences is not None
-    ]
-    shown = f"expected calibration error {errors[0]:.4f} → {errors[1]:.4f}"
-    return _turned(drawn, shown)
-
-
-def _turned(drawn: _Tested | GuardrailFigures, shown: str) -> _Tested | GuardrailFigures:
-    """Show a figure of which lower is better, that was compared with its sign changed."""
-    guardrail = drawn.guardrail if isinstance(drawn, _Tested) else drawn
-    guardrail = replace(
-        guardrail,
-        why=f"{guardrail.why}; {shown}",
-        champion=None if guardrail.champion is None else -guardrail.champion,
-        challenger=None if guardrail.challenger is None else -guardrail.challenger,
-        low=None if guardrail.high is None else -guardrail.high,
-        high=None if guardrail.low is None else -guardrail.low,
+    answered = ((champion, results.champion.outcomes), (challenger, results.challenger.outcomes))
+    scores = [-((np.clip(confidences, 0.0, 1.0) - outcomes) ** 2) for confidences, outcomes in answered]
+    before, after = (expected_calibration_error(confidences, outcomes > 0.5) for confidences, outcomes in answered)
+    draft = _compared(CALIBRATION, scores, margin=config.calibration_margin, binary=False, limit=limit, config=config)
+    figures = draft.figures
+    # Lower is better here, so it was compared with its sign changed.
+    return draft.changed(
+        why=f"{figures.why}; expected calibration error {before:.4f} → {after:.4f}",
+        champion=None if figures.champion is None else -figures.champion,
+        challenger=None if figures.challenger is None else -figures.challenger,
+        low=None if figures.high is None else -figures.high,
+        high=None if figures.low is None else -figures.low,
     )
-    return replace(drawn, guardrail=guardrail) if isinstance(drawn, _Tested) else guardrail
 
 
-def _scope(results: GateInput, config: GateConfig) -> list[_Tested | GuardrailFigures]:
+def _scope(results: GateInput, config: GateConfig) -> list[_Draft]:
     champion, challenger = results.champion.scope, results.challenger.scope
     limit = f"at most {config.scope_margin:g} lower"
     if champion is None or challenger is None:
         why = _missing(champion, challenger, "decisions on scope")
         return [_not_measured(name, limit, why) for name in (REFUSED, ACCEPTED)]
     compare = partial(_compared, margin=config.scope_margin, binary=True, limit=limit, config=config)
-    found = [
-        compare(REFUSED, champion.out_of_scope_refused.astype(float), challenger.out_of_scope_refused.astype(float))
-    ]
+    refused = compare(REFUSED, [one.out_of_scope_refused.astype(float) for one in (champion, challenger)])
     accepted = _accepted_by_both(champion, challenger)
     if accepted is None:
-        return [*found, _not_measured(ACCEPTED, limit, "the models report on different in-scope examples")]
-    return [*found, compare(ACCEPTED, *accepted)]
+        return [refused, _not_measured(ACCEPTED, limit, "the models report on different in-scope examples")]
+    return [refused, compare(ACCEPTED, accepted)]
 
 
-def _accepted_by_both(champion: ScopeResults, challenger: ScopeResults) -> tuple[Floats, Floats] | None:
+def _accepted_by_both(champion: ScopeResults, challenger: ScopeResults) -> list[Floats] | None:
     """Return what each model accepted of the in-scope examples of both; None where it is not known which those are."""
     if champion.in_scope is None or challenger.in_scope is None:
         if len(champion.in_scope_accepted) != len(challenger.in_scope_accepted):
             return None
-        return champion.in_scope_accepted.astype(float), challenger.in_scope_accepted.astype(float)
+        return [one.in_scope_accepted.astype(float) for one in (champion, challenger)]
     both = champion.in_scope & challenger.in_scope
-    return (
+    return [
         champion.in_scope_accepted[both[champion.in_scope]].astype(float),
         challenger.in_scope_accepted[both[challenger.in_scope]].astype(float),
-    )
+    ]
 
 
-def _latency(champion: ModelResults, challenger: ModelResults, config: GateConfig) -> _Tested | GuardrailFigures:
+def _latency(champion: ModelResults, challenger: ModelResults, config: GateConfig) -> _Draft:
     limit = f"at most {config.max_latency_ratio:g} times"
     ours, theirs = challenger.latencies_ms, champion.latencies_ms
     if ours is None or theirs is None:
@@ -255,14 +229,14 @@ def _latency(champion: ModelResults, challenger: ModelResults, config: GateConfi
     requests = min(len(ours), len(theirs))
     if requests < config.minimum_requests:
         why = f"{requests} requests: at least {config.minimum_requests} are needed"
-        return GuardrailFigures(name=LATENCY, judgement="not_judged", limit=limit, why=why)
+        return _not_measured(LATENCY, limit, why, judgement="not_judged")
     slow, fast = float(_p95(ours)), float(_p95(theirs))
     if fast <= 0:
         why = "the champion's p95 is 0: the clock was too coarse"
-        return GuardrailFigures(name=LATENCY, judgement="not_judged", limit=limit, why=why)
+        return _not_measured(LATENCY, limit, why, judgement="not_judged")
     ratios = _resampled_ratios(ours, theirs, config)
     low, high = np.quantile(ratios, [config.alpha, 1 - config.alpha])
-    guardrail = GuardrailFigures(
+    figures = GuardrailFigures(
         name=LATENCY,
         judgement="undecided",
         limit=limit,
@@ -273,7 +247,7 @@ def _latency(champion: ModelResults, challenger: ModelResults, config: GateConfi
         high=float(high),
     )
     p_broken = (1 + int((ratios <= config.max_latency_ratio).sum())) / (len(ratios) + 1)
-    return _Tested(guardrail=guardrail, p_broken=p_broken, within=float(high) <= config.max_latency_ratio)
+    return _Draft(figures=figures, p_broken=p_broken, within=float(high) <= config.max_latency_ratio)
 
 
 def _resampled_ratios(ours: Floats, theirs: Floats, config: GateConfig) -> Floats:
@@ -299,13 +273,13 @@ def _p95(latencies: Floats) -> Floats:
     return np.asarray(np.partition(latencies, place, axis=-1)[..., place], dtype=np.float64)
 
 
-def _size(champion: ModelResults, challenger: ModelResults, config: GateConfig) -> GuardrailFigures:
+def _size(champion: ModelResults, challenger: ModelResults, config: GateConfig) -> _Draft:
     limit = f"at most {config.max_size_ratio:g} times"
     if champion.size_bytes is None or challenger.size_bytes is None:
         why = _missing(champion.size_bytes, challenger.size_bytes, "artifact's size")
         return _not_measured(SIZE, limit, why)
     ratio = challenger.size_bytes / champion.size_bytes
-    return GuardrailFigures(
+    figures = GuardrailFigures(
         name=SIZE,
         judgement="held" if ratio <= config.max_size_ratio else "broken",
         limit=limit,
@@ -313,10 +287,11 @@ def _size(champion: ModelResults, challenger: ModelResults, config: GateConfig) 
         champion=float(champion.size_bytes),
         challenger=float(challenger.size_bytes),
     )
+    return _Draft(figures=figures)
 
 
-def _not_measured(name: str, limit: str, why: str) -> GuardrailFigures:
-    return GuardrailFigures(name=name, judgement="not_measured", limit=limit, why=why)
+def _not_measured(name: str, limit: str, why: str, *, judgement: GuardrailJudgement = "not_measured") -> _Draft:
+    return _Draft(figures=GuardrailFigures(name=name, judgement=judgement, limit=limit, why=why))
 
 
 def _missing(champion: object, challenger: object, what: str) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -25,81 +24,75 @@ def checked(results: GateInput) -> GateInput:
         both = f"{sorted(champion.other_figures)} and {sorted(challenger.other_figures)}"
         raise ValueError(f"gate: champion and challenger need the same other figures, got {both}")
     for dimension, names in results.slices.items():
-        _same_length(f"slices of {dimension!r}", len(names), size)
+        _check_length(f"slices of {dimension!r}", len(names), size)
     if champion.scope is not None and challenger.scope is not None:
         refused = [len(scope.out_of_scope_refused) for scope in (challenger.scope, champion.scope)]
-        _same_length("the challenger's out_of_scope_refused", *refused)
+        _check_length("the challenger's out_of_scope_refused", *refused)
     unknown = results.unknown_to_champion
-    if unknown is not None:
-        _same_length("unknown_to_champion", len(unknown), size)
-        unknown = _flags("unknown_to_champion", unknown)
-    return replace(results, champion=champion, challenger=challenger, unknown_to_champion=unknown)
+    return replace(
+        results,
+        champion=champion,
+        challenger=challenger,
+        unknown_to_champion=None if unknown is None else _flags("unknown_to_champion", unknown, size),
+    )
 
 
 def _model(who: str, model: ModelResults, size: int, *, binary: bool) -> ModelResults:
-    outcomes = _floats(f"the {who}'s outcomes", model.outcomes)
-    _same_length(f"the {who}'s outcomes", len(outcomes), size)
+    outcomes = _floats(f"the {who}'s outcomes", model.outcomes, size)
     if binary and not bool(np.isin(outcomes, (0.0, 1.0)).all()):
         raise ValueError(f"gate: the {who}'s outcomes are said to be binary and must be 0 or 1")
-    figures = {}
-    for name, values in model.other_figures.items():
-        figures[name] = _floats(f"the {who}'s {name!r}", values)
-        _same_length(f"the {who}'s {name!r}", len(values), size)
-    confidences = None
-    if model.confidences is not None:
-        confidences = _floats(f"the {who}'s confidences", model.confidences)
-        _same_length(f"the {who}'s confidences", len(confidences), size)
+    confidences, latencies = model.confidences, model.latencies_ms
+    if confidences is not None:
+        confidences = _floats(f"the {who}'s confidences", confidences, size)
         if not bool(np.all((confidences >= 0) & (confidences <= 1 + 1e-6))):
             raise ValueError(f"gate: the {who}'s confidences must lie in [0, 1]")
-    latencies = None
-    if model.latencies_ms is not None:
-        latencies = _floats(f"the {who}'s latencies_ms", model.latencies_ms)
+    if latencies is not None:
+        latencies = _floats(f"the {who}'s latencies_ms", latencies)
         if bool(np.any(latencies < 0)):
             raise ValueError(f"gate: the {who}'s latencies_ms must not be negative")
     if model.size_bytes is not None and model.size_bytes <= 0:
         raise ValueError(f"gate: the {who}'s size_bytes must be positive, got {model.size_bytes}")
-    scope = None if model.scope is None else _scope(who, model.scope, size)
     return replace(
         model,
         outcomes=outcomes,
-        other_figures=figures,
+        other_figures={
+            name: _floats(f"the {who}'s {name!r}", values, size) for name, values in model.other_figures.items()
+        },
         confidences=confidences,
-        scope=scope,
+        scope=None if model.scope is None else _scope(who, model.scope, size),
         latencies_ms=latencies,
     )
 
 
 def _scope(who: str, scope: ScopeResults, size: int) -> ScopeResults:
-    accepted = _flags(f"the {who}'s in_scope_accepted", scope.in_scope_accepted)
-    in_scope = None
-    if scope.in_scope is not None:
-        in_scope = _flags(f"the {who}'s in_scope", scope.in_scope)
-        _same_length(f"the {who}'s in_scope", len(in_scope), size)
-        _same_length(f"the {who}'s in_scope_accepted", len(accepted), int(in_scope.sum()))
+    in_scope = None if scope.in_scope is None else _flags(f"the {who}'s in_scope", scope.in_scope, size)
+    known = None if in_scope is None else int(in_scope.sum())
     return ScopeResults(
-        in_scope_accepted=accepted,
+        in_scope_accepted=_flags(f"the {who}'s in_scope_accepted", scope.in_scope_accepted, known),
         out_of_scope_refused=_flags(f"the {who}'s out_of_scope_refused", scope.out_of_scope_refused),
         in_scope=in_scope,
     )
 
 
-def _floats(what: str, values: Sequence[float] | Floats) -> Floats:
+def _floats(what: str, values: Floats, size: int | None = None) -> Floats:
     array = np.asarray(values, dtype=np.float64)
     if array.ndim != 1:
         raise ValueError(f"gate: {what} must have one value an example, got shape {array.shape}")
     bad = np.flatnonzero(~np.isfinite(array))
     if len(bad):
         raise ValueError(f"gate: {what} must be finite; {len(bad)} are not, the first at place {int(bad[0])}")
+    _check_length(what, len(array), size)
     return array
 
 
-def _flags(what: str, values: Sequence[bool] | Flags) -> Flags:
+def _flags(what: str, values: Flags, size: int | None = None) -> Flags:
     array = np.asarray(values)
     if array.ndim != 1 or not bool(np.isin(array, (0, 1)).all()):
         raise ValueError(f"gate: {what} must be one flag an example")
+    _check_length(what, len(array), size)
     return array.astype(np.bool_)
 
 
-def _same_length(what: str, length: int, size: int) -> None:
-    if length != size:
+def _check_length(what: str, length: int, size: int | None) -> None:
+    if size is not None and length != size:
         raise ValueError(f"gate: {what} must have one entry for each of {size} examples, got {length}")

@@ -59,13 +59,8 @@ def compare_groups(
     Student's bound. The latter reckons with the variance of all examples where a group's own is smaller: a group in
     which no query happens to differ is no proof that none ever does.
 
-    Args:
-        champion: A figure of each example, higher is better: shape (examples,).
-        challenger: The same examples' figures.
-        groups: The places of each group's examples, not empty.
-        margin: Largest loss that is allowed.
-        binary: Whether figures are 0 or 1.
-        config: Level and resampling.
+    Figures are of each example, higher is better, shape (examples,); groups are the places of their examples, not
+    empty.
     """
     if not groups:
         return []

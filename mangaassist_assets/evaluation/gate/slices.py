@@ -48,12 +48,7 @@ def judge_slices(
 ) -> tuple[SliceFigures, ...]:
     """Judge every slice of every dimension, by dimension and name; what is pooled comes last in its dimension.
 
-    Args:
-        champion: The deciding figure of each example, shape (examples,).
-        challenger: The same examples' figures.
-        slices: By dimension the slice of each example; an empty name belongs to none.
-        binary: Whether figures are 0 or 1.
-        config: Levels and margins.
+    `slices` has by dimension the slice of each example; an empty name belongs to none.
     """
     members = {
         (dimension, name): places
@@ -111,10 +106,7 @@ def testable(discordant: Sequence[int], *, binary: bool, config: GateConfig) -> 
 
     A slice in which no outcome could speak would only weaken the correction of the others.
 
-    Args:
-        discordant: On how many examples of each group the models differ.
-        binary: Whether figures are 0 or 1.
-        config: Level and resampling.
+    `discordant` counts the examples of each group on which the models differ.
     """
     chosen: list[int] = []
     for place in sorted(range(len(discordant)), key=lambda place: (-discordant[place], place)):

@@ -6,7 +6,7 @@ they see no gradient and no dropout, so their output never changes.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -56,7 +56,8 @@ class FrozenLayers:
         device = self._device()
         if self._kept is None:
             ids, mask = pad_ids([self._sequences[index] for index in indices])
-            return self._run(ids.to(device), mask.to(device)), mask.to(device)
+            ids, mask = ids.to(device), mask.to(device)
+            return run_lower_layers(self._encoder, self._layers, ids, mask), mask
         lengths = np.array([len(self._sequences[index]) for index in indices])
         places = np.arange(int(lengths.max()))
         exists = places < lengths[:, None]
@@ -67,25 +68,35 @@ class FrozenLayers:
     def _compute_all(self) -> Tensor:
         import torch
 
-        device = self._device()
-        kept = torch.zeros(int(self._starts[-1]) + 1, self._encoder.shape.dim, device=device)
-        lengths = [len(sequence) for sequence in self._sequences]
-        for batch in length_batches(lengths, max_tokens=_TOKENS_PER_BATCH):
-            ids, mask = pad_ids([self._sequences[index] for index in batch])
-            states = self._run(ids.to(device), mask.to(device))
-            for row, index in enumerate(batch):
-                kept[self._starts[index] : self._starts[index + 1]] = states[row, : lengths[index]]
+        kept = torch.zeros(int(self._starts[-1]) + 1, self._encoder.shape.dim, device=self._device())
+        for index, states in lower_layer_states(self._encoder, self._layers, self._sequences):
+            kept[self._starts[index] : self._starts[index + 1]] = states
         return kept
-
-    def _run(self, ids: Tensor, mask: Tensor) -> Tensor:
-        import torch
-
-        training = self._encoder.training
-        self._encoder.eval()
-        with torch.no_grad():
-            states = self._encoder.run_layers(self._encoder.embeddings(ids), mask, start=0, stop=self._layers)
-        self._encoder.train(training)
-        return states
 
     def _device(self) -> device:
         return self._encoder.embeddings.word_embeddings.weight.device
+
+
+def run_lower_layers(encoder: Encoder, layers: int, ids: Tensor, mask: Tensor) -> Tensor:
+    """Return the states after the first `layers` layers, without dropout or gradient."""
+    import torch
+
+    training = encoder.training
+    encoder.eval()
+    with torch.no_grad():
+        states = encoder.run_layers(encoder.embeddings(ids), mask, start=0, stop=layers)
+    encoder.train(training)
+    return states
+
+
+def lower_layer_states(
+    encoder: Encoder, layers: int, sequences: Sequence[Sequence[int]]
+) -> Iterator[tuple[int, Tensor]]:
+    """Yield place and states, shape (len(sequence), dim), of each sequence after the first `layers` layers."""
+    lengths = [len(sequence) for sequence in sequences]
+    device = encoder.embeddings.word_embeddings.weight.device
+    for batch in length_batches(lengths, max_tokens=_TOKENS_PER_BATCH):
+        ids, mask = (tensor.to(device) for tensor in pad_ids([sequences[index] for index in batch]))
+        states = run_lower_layers(encoder, layers, ids, mask)
+        for row, index in enumerate(batch):
+            yield index, states[row, : lengths[index]]

@@ -14,15 +14,12 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from mangaassist_assets.models.encoders.pretrained import length_batches, pad_ids
-
 if TYPE_CHECKING:
     from torch import Tensor
 
     from mangaassist_assets.models.encoders.network import Encoder
 
 CACHE_BYTES = 256 * 1024 * 1024
-_TOKENS_PER_BATCH = 4096
 
 TokenIds = tuple[int, ...]
 
@@ -39,13 +36,7 @@ class LayerStates:
     def get(
         self, layers_digest: str, sequences: Sequence[TokenIds], compute: Callable[[list[TokenIds]], list[Tensor]]
     ) -> dict[TokenIds, Tensor]:
-        """Return the states of distinct sequences; those that are not kept are computed at once and then kept.
-
-        Args:
-            layers_digest: What the states depend on besides the tokens.
-            sequences: Token ids; repeats are computed once.
-            compute: Gives one tensor of shape (len(sequence), dim) for each of the sequences it gets.
-        """
+        """Return the states of distinct sequences; those that are not kept are computed at once and then kept."""
         wanted = list(dict.fromkeys(sequences))
         with self._lock:
             found = {one: self._states[layers_digest, one] for one in wanted if (layers_digest, one) in self._states}
@@ -81,22 +72,3 @@ def layers_digest(encoder: Encoder, layers: int) -> str:
             digest.update(name.encode())
             digest.update(weight.detach().cpu().contiguous().numpy().data)
     return digest.hexdigest()
-
-
-def run_lower_layers(encoder: Encoder, layers: int, sequences: Sequence[TokenIds]) -> list[Tensor]:
-    """Return the states after the first `layers` layers, shape (len(sequence), dim) for each, on the CPU."""
-    import torch
-
-    states: list[Tensor] = [torch.empty(0)] * len(sequences)
-    lengths = [len(sequence) for sequence in sequences]
-    training = encoder.training
-    device = next(encoder.parameters()).device
-    encoder.eval()
-    with torch.no_grad():
-        for batch in length_batches(lengths, max_tokens=_TOKENS_PER_BATCH):
-            ids, mask = (tensor.to(device) for tensor in pad_ids([sequences[index] for index in batch]))
-            after = encoder.run_layers(encoder.embeddings(ids), mask, start=0, stop=layers).float().cpu()
-            for row, index in enumerate(batch):
-                states[index] = after[row, : lengths[index]].clone()
-    encoder.train(training)
-    return states

@@ -13,7 +13,7 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
     from torch import Tensor
 
-    from mangaassist_assets.models.encoders.network import Encoder, NetworkShape
+    from mangaassist_assets.models.encoders.network import Encoder
 
 PACKAGED_MINILM = "packaged-minilm"
 PACKAGED_MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
@@ -31,8 +31,6 @@ PACKAGED_MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4
 WEIGHTS_FILE = "model.safetensors"
 CONFIG_FILE = "config.json"
 TOKENIZER_FILE = "tokenizer.json"
-
-EncoderForm = Literal["distilbert", "bert"]
 
 # A WordPiece token is rarely longer than this; cutting characters first keeps a 100 kB message from being tokenized
 # in full only to lose all but its first tokens.
@@ -68,13 +66,11 @@ class PretrainedEncoder:
     extra_weights: dict[str, Tensor]
 
 
-def load_base(base: str = PACKAGED_MINILM, *, form: EncoderForm = "distilbert") -> PretrainedEncoder:
+def load_base(base: str = PACKAGED_MINILM) -> PretrainedEncoder:
     """Load a pretrained encoder by name.
 
     Args:
         base: `packaged-minilm`, a directory with config.json, model.safetensors and tokenizer.json, or a hub name.
-        form: `distilbert` folds a BERT's token type 0 into its positions; `bert` keeps the token types, which
-            pairs of texts need. A DistilBERT checkpoint in `bert` form gets two token types of zeros.
 
     Raises:
         BaseModelError: The weights are missing, changed, or of an unsupported architecture.
@@ -91,7 +87,7 @@ def load_base(base: str = PACKAGED_MINILM, *, form: EncoderForm = "distilbert") 
         directory = Path(base)
     else:
         directory = _download(base)
-    return _read_checkpoint(base, directory, form=form)
+    return _read_checkpoint(base, directory)
 
 
 def write_encoder(directory: Path, weights: dict[str, Tensor], config: dict[str, Any], tokenizer: Tokenizer) -> None:
@@ -202,7 +198,7 @@ def _download(name: str) -> Path:
         ) from error
 
 
-def _read_checkpoint(name: str, directory: Path, *, form: EncoderForm) -> PretrainedEncoder:
+def _read_checkpoint(name: str, directory: Path) -> PretrainedEncoder:
     import torch
     from safetensors.torch import load_file
 
@@ -216,7 +212,7 @@ def _read_checkpoint(name: str, directory: Path, *, form: EncoderForm) -> Pretra
     except ValueError as error:
         raise BaseModelError(f"base model {name!r}: {error}") from error
     weights, extra = distilbert_names(load_file(directory / WEIGHTS_FILE))
-    shape, weights = _in_form(shape, weights, form)
+    shape, weights = replace(shape, token_types=0), _without_token_types(weights)
     with torch.device("meta"):  # no memory, and no random numbers, for weights that are replaced at once
         encoder = Encoder(shape)
     missing_weights, unexpected = encoder.load_state_dict(weights, strict=False, assign=True)
@@ -248,19 +244,11 @@ def distilbert_names(weights: dict[str, Tensor]) -> tuple[dict[str, Tensor], dic
     return ours, rest
 
 
-def _in_form(
-    shape: NetworkShape, weights: dict[str, Tensor], form: EncoderForm
-) -> tuple[NetworkShape, dict[str, Tensor]]:
-    import torch
-
-    types = "embeddings.token_type_embeddings.weight"
-    if form == "bert":
-        if types not in weights:
-            weights = weights | {types: torch.zeros(2, shape.dim)}
-        return replace(shape, token_types=weights[types].shape[0]), weights
-    if types in weights:
-        # In float64, so that the folded sum is rounded only once.
-        positions = weights["embeddings.position_embeddings.weight"].double() + weights[types][0].double()
-        weights = {name: weight for name, weight in weights.items() if name != types}
-        weights["embeddings.position_embeddings.weight"] = positions.float()
-    return replace(shape, token_types=0), weights
+def _without_token_types(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Fold a BERT's token type 0 into its positions."""
+    types, places = "embeddings.token_type_embeddings.weight", "embeddings.position_embeddings.weight"
+    if types not in weights:
+        return weights
+    # In float64, so that the folded sum is rounded only once.
+    positions = weights[places].double() + weights[types][0].double()
+    return {name: weight for name, weight in weights.items() if name != types} | {places: positions.float()}

@@ -30,11 +30,6 @@ class SentenceEncoder:
     def __init__(self, folder: Path, *, model_id: str | None = None, max_tokens: int = 256) -> None:
         """Load the model of a folder.
 
-        Args:
-            folder: With `config.json`, `model.safetensors` and `tokenizer.json`.
-            model_id: Its name; by default the folder's name and the start of the SHA-256 of its weights.
-            max_tokens: Where texts are cut, special tokens included.
-
         Raises:
             EmbeddingError: If the folder holds no such model.
         """

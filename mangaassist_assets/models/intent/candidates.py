@@ -33,8 +33,7 @@ from mangaassist_assets.models.intent.model import IntentClassifier
 from mangaassist_assets.training.checkpoints import Checkpoints
 from mangaassist_assets.training.compute import Compute
 from mangaassist_assets.training.loop import run_training_loop
-from mangaassist_assets.training.objective import LoopResult
-from mangaassist_assets.training.progress import ProgressCallback
+from mangaassist_assets.training.objective import LoopResult, ProgressCallback
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -207,6 +206,14 @@ def _start(
         sequences = tokenize(pretrained.tokenizer, texts, max_tokens=config.max_tokens)
         return FrozenLayers(encoder, sequences, layers=layers)
 
+    if shared is not None:
+        training, validation, out_of_scope = shared.training, shared.validation, shared.out_of_scope
+    else:
+        weights = examples.weights(config.class_balance)
+        ones = np.ones(len(examples.validation), dtype=np.float32)
+        training = LabelledFrozenLayers(frozen(examples.train), examples.targets, weights)
+        validation = LabelledFrozenLayers(frozen(examples.validation), examples.validation_targets, ones)
+        out_of_scope = frozen(examples.out_of_scope)
     return Start(
         name=pretrained.name,
         kind=kind,
@@ -214,17 +221,9 @@ def _start(
         tokenizer=pretrained.tokenizer,
         head=head,
         layers=layers,
-        training=shared.training
-        if shared
-        else LabelledFrozenLayers(frozen(examples.train), examples.targets, examples.weights(config.class_balance)),
-        validation=shared.validation
-        if shared
-        else LabelledFrozenLayers(
-            frozen(examples.validation),
-            examples.validation_targets,
-            np.ones(len(examples.validation), dtype=np.float32),
-        ),
-        out_of_scope=shared.out_of_scope if shared else frozen(examples.out_of_scope),
+        training=training,
+        validation=validation,
+        out_of_scope=out_of_scope,
         seconds=time.perf_counter() - began,
     )
 
@@ -233,9 +232,7 @@ def _same_frozen_layers(other: Start, encoder: Encoder, tokenizer: Tokenizer, la
     """Whether two encoders have the same frozen layers and tokens; a champion was often trained from the same base."""
     import torch
 
-    if other.layers != layers or other.encoder.shape != encoder.shape:
-        return False
-    if other.tokenizer.to_str() != tokenizer.to_str():
+    if (other.layers, other.encoder.shape) != (layers, encoder.shape) or other.tokenizer.to_str() != tokenizer.to_str():
         return False
     upper = tuple(f"transformer.layer.{number}." for number in range(layers, encoder.shape.n_layers))
     theirs = other.encoder.state_dict()

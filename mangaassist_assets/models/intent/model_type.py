@@ -14,10 +14,9 @@ from mangaassist_assets.models.examples import IntentExample
 from mangaassist_assets.models.intent.charts import intent_charts
 from mangaassist_assets.models.intent.fine_tuning import IntentTrainingConfig
 from mangaassist_assets.models.intent.model import INTENT_CLASSIFIER, IntentClassifier
-from mangaassist_assets.models.intent.report import intent_rows
-from mangaassist_assets.models.intent.results import intent_report, intent_results, intent_slices, unknown_intents
+from mangaassist_assets.models.intent.results import intent_report, intent_results, intent_rows, unknown_intents
 from mangaassist_assets.models.intent.training import IntentTrainingResult, train_intent_classifier
-from mangaassist_assets.models.model_types import ModelType, TrainedArtifact, TrainingRequest
+from mangaassist_assets.models.model_types import ModelType, TrainedArtifact, TrainingRequest, text_slices
 
 if TYPE_CHECKING:
     import polars as pl
@@ -42,33 +41,16 @@ class IntentModelType(ModelType[IntentExample]):
         return {"base": self._base, **self._config.deciding()}
 
     def examples(self, frame: pl.DataFrame, side: str) -> list[IntentExample]:
-        """Return one side of the intent dataset, by id; the weight is the label's confidence.
-
-        Frames from before there were tenants have no such column.
-        """
+        """Return one side of the intent dataset, by id; the weight is the label's confidence."""
         import polars as pl
 
-        tenant = pl.col("tenant").fill_null("") if "tenant" in frame.columns else pl.lit("").alias("tenant")
         rows = frame.filter(pl.col("split") == side).sort("example_id")
-        return [
-            IntentExample(example_id=example_id, text=text, intent=intent, weight=confidence, tenant=whose)
-            for example_id, text, intent, confidence, whose in rows.select(
-                "example_id", "text", "intent", "confidence", tenant
-            ).iter_rows()
-        ]
+        columns = ("example_id", "text", "intent", pl.col("confidence").alias("weight"), pl.col("tenant").fill_null(""))
+        return [IntentExample(**row) for row in rows.select(columns).iter_rows(named=True)]
 
     def train(self, request: TrainingRequest[IntentExample]) -> TrainedArtifact:
         """Train, write and report what came of it."""
-        result = train_intent_classifier(
-            request.train,
-            request.validation,
-            config=self._config,
-            output=request.output,
-            base=self._base,
-            start_from=request.champion,
-            checkpoints=request.checkpoints,
-            progress=request.progress,
-        )
+        result = train_intent_classifier(request, config=self._config, base=self._base)
         return TrainedArtifact(
             directory=result.directory,
             digest=result.digest,
@@ -101,7 +83,8 @@ class IntentModelType(ModelType[IntentExample]):
 
     def slices(self, examples: Sequence[IntentExample]) -> Mapping[str, tuple[str, ...]]:
         """Return intent, language, length, and tenant where there is any."""
-        return intent_slices(examples)
+        intents = {"intent": tuple(example.intent for example in examples)}
+        return intents | text_slices([(example.text, example.tenant) for example in examples])
 
     def unknown_to(self, model: IntentClassifier, examples: Sequence[IntentExample]) -> Flags | None:
         """Return which messages have an intent that the classifier has no label for."""

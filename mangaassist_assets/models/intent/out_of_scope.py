@@ -40,9 +40,6 @@ class ScopeRule:
         return np.asarray(scores >= self.threshold, dtype=np.bool_)
 
 
-ANSWERS_EVERYTHING = ScopeRule()
-
-
 def scope_scores(logits: Features) -> Scores:
     """Return for each message how much it looks like one of the intents: (n, intents) → (n,), higher is more."""
     return np.asarray(logits.max(axis=1), dtype=np.float64)
@@ -84,15 +81,12 @@ def scope_rule(
 ) -> ScopeRule:
     """Draw the line.
 
-    Args:
-        in_scope: Scores of messages of the model's intents that it was not trained on; none, no line.
-        out_of_scope: Scores of messages of no intent; with at least `minimum_out_of_scope` both errors are balanced.
-        share: Share of the in-scope messages to let through otherwise.
-        minimum_out_of_scope: See above.
-        held_out: Where the in-scope messages are from.
+    `in_scope` are scores of messages of the model's intents that it was not trained on (none, no line), from where
+    `held_out` says. With at least `minimum_out_of_scope` messages of no intent both errors are balanced, otherwise
+    `share` of the in-scope messages is let through.
     """
     if not len(in_scope):
-        return ANSWERS_EVERYTHING
+        return ScopeRule()
     if len(out_of_scope) >= minimum_out_of_scope:
         return ScopeRule(threshold=balanced_threshold(in_scope, out_of_scope), source="both_errors")
     source: ThresholdSource = "in_scope_share" if held_out == "validation" else "cross_validation"

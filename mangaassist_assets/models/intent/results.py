@@ -1,22 +1,106 @@
-"""How well an intent classifier did on held-out messages: example by example for the gate, and as a report."""
+"""How well an intent classifier did: on validation for charts and the card, on held-out messages for the gate."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from mangaassist_assets.core.arrays import Flags
-from mangaassist_assets.core.text_keys import language_of, length_slice
-from mangaassist_assets.evaluation.metrics import classification_figures
-from mangaassist_assets.evaluation.reliability import reliability
+from mangaassist_assets.core.arrays import Flags, Floats
+from mangaassist_assets.evaluation.metrics import check_parallel, classification_figures, reliability
 from mangaassist_assets.evaluation.results import ModelResults, ScopeResults
 from mangaassist_assets.models.examples import OUT_OF_SCOPE, IntentExample
+from mangaassist_assets.models.intent.heads import Features, softmax
 from mangaassist_assets.models.intent.model import IntentClassifier
-from mangaassist_assets.models.intent.out_of_scope import separation
-from mangaassist_assets.models.intent.report import intent_rows
+from mangaassist_assets.models.intent.out_of_scope import Scores, scope_scores, separation
+
+Row = dict[str, str | int | float]
+
+_DIGITS = 4
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ValidationOutcome:
+    """A kept model on validation messages of its intents, and on those of none: enough for charts and tables.
+
+    Attributes:
+        intents: Its labels.
+        targets: Class numbers of the messages of its intents, shape (n,).
+        logits: Before any temperature, shape (n, intents).
+        temperature: What the logits are divided by.
+        out_of_scope_logits: Of the messages of no intent, shape (m, intents).
+    """
+
+    intents: tuple[str, ...]
+    targets: NDArray[np.int64]
+    logits: Features
+    temperature: float
+    out_of_scope_logits: Features
+
+    @property
+    def truth(self) -> list[str]:
+        """Right intents."""
+        return [self.intents[number] for number in self.targets]
+
+    @property
+    def predictions(self) -> list[str]:
+        """The model's best intents."""
+        return [self.intents[number] for number in self.logits.argmax(axis=1)]
+
+    @property
+    def right(self) -> Flags:
+        """Whether they are the same, shape (n,)."""
+        return np.asarray(self.logits.argmax(axis=1) == self.targets, dtype=np.bool_)
+
+    def confidences(self, *, calibrated: bool = True) -> Floats:
+        """Return the probability of each best intent, with the temperature or without, shape (n,)."""
+        probabilities = softmax(self.logits, temperature=self.temperature if calibrated else 1.0)
+        return np.asarray(probabilities.max(axis=1), dtype=np.float64)
+
+    @property
+    def scope_scores(self) -> Scores:
+        """Scope scores of the messages of its intents, shape (n,)."""
+        return scope_scores(self.logits)
+
+    @property
+    def out_of_scope_scores(self) -> Scores:
+        """Scope scores of the messages of none, shape (m,)."""
+        return scope_scores(self.out_of_scope_logits)
+
+
+def intent_rows(
+    truth: Sequence[str], predictions: Sequence[str], *, accepted: Sequence[bool] | Flags | None = None
+) -> list[Row]:
+    """Return a row for each intent, the worst F1 first: `intent`, `support`, `predicted`, `precision`, `recall`, `f1`.
+
+    With `accepted` there are three more, which state what the out-of-scope threshold costs the intent:
+    `refused` (its messages that the threshold sends away), `recall_after_threshold`, `precision_after_threshold`
+    (refused messages count as not recognised, and not as predicted).
+
+    `predictions` are the best intents, whether the model refused or not; `accepted` is None for a model without a
+    threshold.
+
+    Raises:
+        ValueError: No messages, or sequences of different lengths.
+    """
+    figures = classification_figures(truth, predictions, max_confusions=0)
+    rows: list[Row] = [
+        {name: round(value, _DIGITS) if isinstance(value, float) else value for name, value in asdict(one).items()}
+        for one in figures.intents
+    ]
+    if accepted is not None:
+        check_parallel(truth=truth, accepted=accepted)
+        right, predicted, passed = np.asarray(truth), np.asarray(predictions), np.asarray(accepted, dtype=bool)
+        for row in rows:
+            own, answered = right == row["intent"], passed & (predicted == row["intent"])
+            hits = int((own & answered).sum())
+            row["refused"] = int((own & ~passed).sum())
+            row["recall_after_threshold"] = round(hits / int(own.sum()), _DIGITS) if own.any() else 0.0
+            row["precision_after_threshold"] = round(hits / int(answered.sum()), _DIGITS) if answered.any() else 0.0
+    return sorted(rows, key=lambda row: (row["f1"], -int(row["support"]), row["intent"]))
 
 
 def intent_results(classifier: IntentClassifier, examples: Sequence[IntentExample], *, version: str) -> ModelResults:
@@ -27,12 +111,11 @@ def intent_results(classifier: IntentClassifier, examples: Sequence[IntentExampl
     refusal is what the best intent leaves over.
     """
     judged = classifier.judge([example.text for example in examples])
-    best = _best_labels(classifier, judged.probabilities)
-    none = _of_no_intent(examples)
-    named = np.array([example.intent == label for example, label in zip(examples, best, strict=True)], dtype=np.bool_)
+    best = classifier.best_labels(judged.probabilities)
+    intents = [example.intent for example in examples]
+    none, known = _flags(intents, {OUT_OF_SCOPE}), _flags(intents, set(classifier.labels))
+    named = np.array([intent == label for intent, label in zip(intents, best, strict=True)], dtype=np.bool_)
     surest = judged.probabilities.max(axis=1).astype(np.float64) if len(examples) else np.zeros(0)
-    labels = frozenset(classifier.labels)
-    known = np.array([example.intent in labels for example in examples], dtype=np.bool_)
     scope = ScopeResults(
         in_scope_accepted=judged.in_scope[known], out_of_scope_refused=~judged.in_scope[none], in_scope=known
     )
@@ -50,21 +133,8 @@ def unknown_intents(classifier: IntentClassifier, examples: Sequence[IntentExamp
 
     To refuse needs no label, so messages of no intent are not unknown.
     """
-    labels = {*classifier.labels, OUT_OF_SCOPE}
-    flags = np.array([example.intent not in labels for example in examples], dtype=np.bool_)
+    flags = ~_flags([example.intent for example in examples], {*classifier.labels, OUT_OF_SCOPE})
     return flags if flags.any() else None
-
-
-def intent_slices(examples: Sequence[IntentExample]) -> dict[str, tuple[str, ...]]:
-    """Return intent, language and length of each message, and its tenant where any has one."""
-    slices = {
-        "intent": tuple(example.intent for example in examples),
-        "language": tuple(str(language_of(example.text)) for example in examples),
-        "length": tuple(str(length_slice(example.text)) for example in examples),
-    }
-    if any(example.tenant for example in examples):
-        slices["tenant"] = tuple(example.tenant for example in examples)
-    return slices
 
 
 def intent_report(classifier: IntentClassifier, examples: Sequence[IntentExample]) -> Mapping[str, Any]:
@@ -72,7 +142,7 @@ def intent_report(classifier: IntentClassifier, examples: Sequence[IntentExample
 
     All but the scope figures are about the messages of an intent; empty where there is none.
     """
-    none = _of_no_intent(examples)
+    none = _flags([example.intent for example in examples], {OUT_OF_SCOPE})
     judged = classifier.judge([example.text for example in examples])
     scope: dict[str, Any] = {
         "threshold": classifier.scope.threshold,
@@ -80,35 +150,29 @@ def intent_report(classifier: IntentClassifier, examples: Sequence[IntentExample
         "out_of_scope_messages": int(none.sum()),
         "in_scope_messages": int((~none).sum()),
     }
-    report: dict[str, Any] = {"scope": scope}
     if none.all():
-        return report
-    truth = [example.intent for example, refuse in zip(examples, none, strict=True) if not refuse]
+        return {"scope": scope}
+    truth = [example.intent for example in examples if example.intent != OUT_OF_SCOPE]
     probabilities, accepted = judged.probabilities[~none], judged.in_scope[~none]
-    predictions = _best_labels(classifier, probabilities)
+    predictions = classifier.best_labels(probabilities)
     figures = classification_figures(truth, predictions)
-    right = np.array([one == other for one, other in zip(truth, predictions, strict=True)], dtype=np.bool_)
-    calibration = reliability(probabilities.max(axis=1).astype(np.float64), right)
+    right = [one == other for one, other in zip(truth, predictions, strict=True)]
+    calibration = reliability(probabilities.max(axis=1), right)
     scope["in_scope_accepted"] = float(accepted.mean())
     if none.any():
         scope["out_of_scope_refused"] = float((~judged.in_scope[none]).mean())
         scope["auroc"] = separation(judged.scope_scores[~none], judged.scope_scores[none])
-    has_threshold = classifier.scope.threshold is not None
-    report |= {
+    return {
+        "scope": scope,
         "examples": figures.examples,
         "accuracy": figures.accuracy,
         "macro_f1": figures.macro_f1,
-        "intents": intent_rows(truth, predictions, accepted=accepted if has_threshold else None),
+        "intents": intent_rows(truth, predictions, accepted=None if classifier.scope.threshold is None else accepted),
         "confusions": [asdict(confusion) for confusion in figures.confusions],
         "calibration_error": calibration.expected_calibration_error,
         "calibration": [asdict(one) for one in calibration.bins],
     }
-    return report
 
 
-def _of_no_intent(examples: Sequence[IntentExample]) -> Flags:
-    return np.array([example.intent == OUT_OF_SCOPE for example in examples], dtype=np.bool_)
-
-
-def _best_labels(classifier: IntentClassifier, probabilities: Any) -> list[str]:  # noqa: ANN401 - an array
-    return [classifier.labels[number] for number in probabilities.argmax(axis=1)] if len(probabilities) else []
+def _flags(intents: Sequence[str], names: set[str]) -> Flags:
+    return np.array([intent in names for intent in intents], dtype=np.bool_)

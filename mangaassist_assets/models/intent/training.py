@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from mangaassist_assets.evaluation.metrics import classification_figures, expected_calibration_error
-from mangaassist_assets.models.artifact_output import prepare_output, written_by_leader
+from mangaassist_assets.models.artifacts import prepare_output, written_by_leader
 from mangaassist_assets.models.encoders.pretrained import PACKAGED_MINILM
 from mangaassist_assets.models.examples import IntentExample
 from mangaassist_assets.models.intent.candidates import (
@@ -26,28 +26,15 @@ from mangaassist_assets.models.intent.candidates import (
     frozen_candidate,
     prepare_starts,
 )
-from mangaassist_assets.models.intent.examples import IntentTrainingError, UsableExamples, usable_examples
+from mangaassist_assets.models.intent.examples import UsableExamples, usable_examples
 from mangaassist_assets.models.intent.fine_tuning import IntentTrainingConfig
-from mangaassist_assets.models.intent.heads import cross_validated_logits, fit_temperature, softmax
-from mangaassist_assets.models.intent.model import IntentClassifier, LabelScore, write_intent_artifact
+from mangaassist_assets.models.intent.heads import cross_validated_logits, fit_temperature
+from mangaassist_assets.models.intent.model import IntentClassifier
 from mangaassist_assets.models.intent.out_of_scope import ScopeRule, scope_rule, scope_scores, separation
-from mangaassist_assets.models.intent.validation_outcome import ValidationOutcome
-from mangaassist_assets.training.checkpoints import Checkpoints
+from mangaassist_assets.models.intent.results import ValidationOutcome
+from mangaassist_assets.models.model_types import TrainingRequest
 from mangaassist_assets.training.compute import Compute
-from mangaassist_assets.training.objective import EpochRecord, LoopResult
-from mangaassist_assets.training.progress import ProgressCallback, TrainingProgress, ignore_progress
-
-__all__ = [
-    "EpochRecord",
-    "IntentClassifier",
-    "IntentTrainingConfig",
-    "IntentTrainingError",
-    "IntentTrainingResult",
-    "LabelScore",
-    "TrainingProgress",
-    "ValidationOutcome",
-    "train_intent_classifier",
-]
+from mangaassist_assets.training.objective import EpochRecord, LoopResult, TrainingProgress, ignore_progress
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,7 +55,7 @@ class IntentTrainingResult:
         kept: Which candidate is in the artifact: the logistic head on the base's features, the one on the champion's,
             or the fine-tuned model.
         started_from: The base's name, or the champion's digest.
-        validation: What the kept model says on validation; None where validation was too small to choose by.
+        validation: The kept model on validation; None where validation was too small to choose by.
         scope: Where the classifier refuses.
         notices: What somebody should know, a sentence each: examples that were left out, a champion not used.
     """
@@ -88,36 +75,27 @@ class IntentTrainingResult:
 
 
 def train_intent_classifier(
-    train: Sequence[IntentExample],
-    validation: Sequence[IntentExample],
+    request: TrainingRequest[IntentExample],
     *,
     config: IntentTrainingConfig,
-    output: Path,
     base: str = PACKAGED_MINILM,
-    start_from: Path | None = None,
-    checkpoints: Checkpoints | None = None,
     compute: Compute | None = None,
-    progress: ProgressCallback | None = None,
 ) -> IntentTrainingResult:
-    """Train a classifier and write it, sealed, to `output`.
+    """Train a classifier and write it, sealed, to `request.output`.
 
     With several workers all call it with the same arguments and get the same result; worker 0 writes.
 
     Args:
-        train: At least one message of each of two intents. Weights scale the loss. Messages of no intent
-            (`OUT_OF_SCOPE`) and without text are left out and counted.
-        validation: Selects start, epoch and candidate, and sets temperature and threshold; may be empty. Messages of
-            intents that `train` lacks cannot be recognised: they count as errors in `validation_accuracy` and are used
-            for nothing else. Messages of no intent show where to draw the out-of-scope line.
+        request: `train` has at least one message of each of two intents; weights scale the loss. Messages of no intent
+            (`OUT_OF_SCOPE`) and without text are left out and counted. `validation` selects start, epoch and
+            candidate, and sets temperature and threshold: messages of intents that `train` lacks cannot be recognised,
+            they count as errors in `validation_accuracy` and are used for nothing else; messages of no intent show
+            where to draw the out-of-scope line. The champion's labels need not be the dataset's: its head is carried
+            over by name, new intents begin at zero; it is not used where validation is too small to choose, or where
+            it cannot be loaded, with a notice. Checkpoints stay when training ends: whoever asked for them clears them.
         config: How to train.
-        output: The artifact's directory; must not exist or be empty.
         base: Pretrained encoder, see `encoders.load_base`.
-        start_from: Artifact of the present champion, whose encoder is tried as a start beside the base's. Its labels
-            need not be the dataset's: its head is carried over by name, new intents begin at zero. It is not used
-            where validation is too small to choose; neither is one that cannot be loaded, with a notice.
-        checkpoints: Where a killed training goes on from. They stay when it ends: whoever asked for them clears them.
         compute: Device and workers; None takes what there is.
-        progress: Called with each stage and epoch, and notices.
 
     Raises:
         IntentTrainingError: No examples, one intent only, or an example that cannot be used.
@@ -126,11 +104,11 @@ def train_intent_classifier(
         ArtifactWriteError: The artifact could not be written; nothing of it is left.
     """
     compute = compute or Compute.detect()
-    report = progress if progress is not None and compute.leads else ignore_progress
-    _claim(output, compute)
-    examples = usable_examples(train, validation, minimum_validation=config.minimum_validation)
+    report = request.progress if compute.leads else ignore_progress
+    _claim(request.output, compute)
+    examples = usable_examples(request.train, request.validation, minimum_validation=config.minimum_validation)
     report(TrainingProgress(stage="features"))
-    starts, notices = prepare_starts(base, start_from, examples, config=config, compute=compute)
+    starts, notices = prepare_starts(base, request.champion, examples, config=config, compute=compute)
     notices = (*examples.notices, *notices)
     for notice in notices:
         report(TrainingProgress(stage="features", notice=notice))
@@ -138,40 +116,44 @@ def train_intent_classifier(
     candidates = [frozen_candidate(start, examples, config=config) for start in starts]
     loop: LoopResult | None = None
     if config.fine_tune:
-        start = better(candidates, examples, compute).start
-        first = next(candidate for candidate in candidates if candidate.start is start)
+        first = better(candidates, examples, compute)
         tuned, loop = fine_tuned_candidate(
-            first, examples, config=config, compute=compute, checkpoints=checkpoints, progress=report
+            first, examples, config=config, compute=compute, checkpoints=request.checkpoints, progress=report
         )
         candidates.append(tuned)
     kept = better(candidates, examples, compute) if examples.validation_decides else candidates[-1]
 
     temperature, rule = _calibrated(kept, candidates[0], examples, config)
-    metrics = _metrics(kept, candidates, examples, temperature=temperature, rule=rule, loop=loop)
-    report(TrainingProgress(stage="write", figures=metrics))
-    encoder = kept.restored()
-    digest = written_by_leader(
-        compute,
-        lambda: write_intent_artifact(
-            output,
-            encoder=encoder,
-            tokenizer=kept.start.tokenizer,
-            head=kept.head,
+    outcome = None
+    if examples.validation_decides:
+        outcome = ValidationOutcome(
             intents=examples.intents,
+            targets=examples.validation_targets,
+            logits=kept.validation_logits,
             temperature=temperature,
-            max_tokens=config.max_tokens,
-            scope=rule,
-            provenance={
-                "base": base,
-                "kept": kept.name,
-                "started_from": kept.start.name,
-                "training": config.deciding(),
-            },
-        ),
+            out_of_scope_logits=kept.out_of_scope_logits,
+        )
+    metrics = examples.counts() | {"temperature": temperature} | _metrics(kept, candidates, examples, loop)
+    metrics |= _scope_metrics(outcome, rule)
+    report(TrainingProgress(stage="write", figures=metrics))
+    classifier = IntentClassifier(
+        encoder=kept.restored(),
+        tokenizer=kept.start.tokenizer,
+        head=kept.head,
+        labels=examples.intents,
+        temperature=temperature,
+        max_tokens=config.max_tokens,
+        scope=rule,
     )
+    provenance = {
+        "base": base,
+        "kept": kept.name,
+        "started_from": kept.start.name,
+        "training": config.deciding(),
+    }
     return IntentTrainingResult(
-        directory=output,
-        digest=digest,
+        directory=request.output,
+        digest=written_by_leader(compute, lambda: classifier.write(request.output, provenance=provenance)),
         intents=examples.intents,
         metrics=metrics,
         history=loop.history if loop else (),
@@ -179,7 +161,7 @@ def train_intent_classifier(
         best_epoch=loop.best_epoch if loop else None,
         kept=kept.name,
         started_from=kept.start.name,
-        validation=_outcome(kept, examples, temperature) if examples.validation_decides else None,
+        validation=outcome,
         scope=rule,
         notices=notices,
     )
@@ -202,16 +184,14 @@ def _calibrated(
 ) -> tuple[float, ScopeRule]:
     """Return temperature and threshold: by validation, or by held-out parts of train where that is too small.
 
-    What cross-validation says is about heads on *frozen* features: features that were fine-tuned on all of train know
-    the answers. The temperature is near enough for the fine-tuned model; a threshold on its logits is not, so it gets
-    none.
+    Cross-validation is about heads on *frozen* features: features that were fine-tuned on all of train know the
+    answers. The temperature is near enough for the fine-tuned model; a threshold on its logits is not, so it gets none.
     """
+    refused = scope_scores(kept.out_of_scope_logits)
     if examples.validation_decides:
+        accepted = scope_scores(kept.validation_logits)
         rule = scope_rule(
-            scope_scores(kept.validation_logits),
-            scope_scores(kept.out_of_scope_logits),
-            share=config.in_scope_share,
-            minimum_out_of_scope=config.minimum_out_of_scope,
+            accepted, refused, share=config.in_scope_share, minimum_out_of_scope=config.minimum_out_of_scope
         )
         return fit_temperature(kept.validation_logits, examples.validation_targets), rule
     logits, targets = cross_validated_logits(
@@ -227,7 +207,7 @@ def _calibrated(
     usable = kept is frozen and len(targets) >= config.minimum_validation
     rule = scope_rule(
         scope_scores(logits) if usable else np.zeros(0),
-        scope_scores(kept.out_of_scope_logits),
+        refused,
         share=config.in_scope_share,
         minimum_out_of_scope=config.minimum_out_of_scope,
         held_out="cross_validation",
@@ -236,15 +216,9 @@ def _calibrated(
 
 
 def _metrics(
-    kept: IntentCandidate,
-    candidates: Sequence[IntentCandidate],
-    examples: UsableExamples,
-    *,
-    temperature: float,
-    rule: ScopeRule,
-    loop: LoopResult | None,
+    kept: IntentCandidate, candidates: Sequence[IntentCandidate], examples: UsableExamples, loop: LoopResult | None
 ) -> dict[str, float]:
-    metrics = examples.counts() | {"temperature": temperature}
+    metrics: dict[str, float] = {}
     for candidate in candidates:
         figures = _validation_figures(candidate, examples)
         metrics |= {f"{candidate.name}_{name}": value for name, value in figures.items()}
@@ -254,20 +228,6 @@ def _metrics(
     if loop is not None:
         metrics["fine_tuned_samples_per_second"] = loop.samples_per_second
         metrics["fine_tuned_epochs"] = float(len(loop.history))
-    if rule.threshold is not None:
-        metrics["out_of_scope_threshold"] = rule.threshold
-    if examples.validation_decides:
-        probabilities = softmax(kept.validation_logits, temperature=temperature)
-        right = probabilities.argmax(axis=1) == examples.validation_targets
-        metrics["validation_calibration_error"] = expected_calibration_error(
-            probabilities.max(axis=1).astype(np.float64), right
-        )
-        scores = scope_scores(kept.validation_logits)
-        metrics["validation_in_scope_accepted"] = float(rule.accepts(scores).mean())
-        if examples.out_of_scope:
-            refused = scope_scores(kept.out_of_scope_logits)
-            metrics["validation_out_of_scope_refused"] = float(1.0 - rule.accepts(refused).mean())
-            metrics["validation_out_of_scope_auroc"] = separation(scores, refused)
     return metrics
 
 
@@ -275,11 +235,11 @@ def _validation_figures(candidate: IntentCandidate, examples: UsableExamples) ->
     targets = examples.validation_targets
     if not len(targets):
         return {}
-    intents = examples.intents
-    predictions = candidate.validation_logits.argmax(axis=1)
-    figures = classification_figures(
-        [intents[number] for number in targets], [intents[number] for number in predictions]
+    truth, predictions = (
+        [examples.intents[number] for number in numbers]
+        for numbers in (targets, candidate.validation_logits.argmax(axis=1))
     )
+    figures = classification_figures(truth, predictions)
     return {
         "validation_accuracy": figures.accuracy * len(targets) / (len(targets) + examples.unknown),
         "validation_macro_f1": figures.macro_f1,
@@ -287,11 +247,15 @@ def _validation_figures(candidate: IntentCandidate, examples: UsableExamples) ->
     }
 
 
-def _outcome(kept: IntentCandidate, examples: UsableExamples, temperature: float) -> ValidationOutcome:
-    return ValidationOutcome(
-        intents=examples.intents,
-        targets=examples.validation_targets,
-        logits=kept.validation_logits,
-        temperature=temperature,
-        out_of_scope_logits=kept.out_of_scope_logits,
-    )
+def _scope_metrics(outcome: ValidationOutcome | None, rule: ScopeRule) -> dict[str, float]:
+    metrics: dict[str, float] = {}
+    if rule.threshold is not None:
+        metrics["out_of_scope_threshold"] = rule.threshold
+    if outcome is not None:
+        accepted, refused = outcome.scope_scores, outcome.out_of_scope_scores
+        metrics["validation_calibration_error"] = expected_calibration_error(outcome.confidences(), outcome.right)
+        metrics["validation_in_scope_accepted"] = float(rule.accepts(accepted).mean())
+        if len(refused):
+            metrics["validation_out_of_scope_refused"] = float(1.0 - rule.accepts(refused).mean())
+            metrics["validation_out_of_scope_auroc"] = separation(accepted, refused)
+    return metrics

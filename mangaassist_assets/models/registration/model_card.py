@@ -1,4 +1,4 @@
-"""The model card: what a model is for, what it learned from, how good it is and where it is not.
+"""The model card: what a model is for, its training data, how good it is and where it is not.
 
 The sections are those of Mitchell et al., "Model Cards for Model Reporting" (2019), as the Hugging Face hub orders
 them. A card counts and names, it never shows a message: whoever reads one needs no right to read what shoppers wrote.
@@ -20,8 +20,13 @@ if TYPE_CHECKING:
     from mangaassist_assets.models.model_types import TrainedArtifact
 
 INTENT_TABLE = "validation_intents"
-"""The table of a trained artifact that the card shows: rows of `intent_report.intent_rows`."""
+"""The table of a trained artifact that the card shows: rows of `intent.results.intent_rows`."""
 
+_GATE = (
+    "It becomes champion only by the gate: paired tests against the champion on held-out examples, overall and by "
+    "slice, with limits for calibration, scope, latency and size. The verdict is a tag of the model version, its "
+    "numbers lie with the run under `evaluation/`."
+)
 _ROWS_SHOWN = 40
 _LONGEST_VALUE = 400
 _LIMITS_SHOWN = 8
@@ -53,183 +58,79 @@ _USES = {
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TrainingData:
-    """What a model learned from, in numbers: counts are of examples."""
-
-    name: str
-    version: str
-    digest: str
-    as_of: str | None
-    by_split: Mapping[str, int]
-    by_label_kind: Mapping[str, int]
-    by_source: Mapping[str, int]
-    by_language: Mapping[str, int] = field(default_factory=dict)
-    notes: tuple[str, ...] = ()
-
-    @classmethod
-    def of(cls, name: str, card: DataCard) -> TrainingData:
-        """Return what a dataset's card says that a model's should."""
-        return cls(
-            name=name,
-            version=card.version,
-            digest=card.digest,
-            as_of=card.as_of,
-            by_split=card.by_split,
-            by_label_kind=card.by_label_kind,
-            by_source=card.by_source,
-            by_language=card.by_language,
-            notes=card.notes,
-        )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class ModelCard:
-    """One trained model.
+    """The card of one trained model. Folders of a machine are left out: of one only its own name is shown.
 
-    Attributes:
-        name: Of the registered model.
-        kind: Of the artifact.
-        digest: Of the artifact.
-        data: What it learned from.
-        base_model: What pretraining it starts from.
-        started_from: Where this training began: the base model's name or a champion's digest.
-        kept: Which candidate was kept.
-        release_bundle: Whose traffic it learned from, None for a first champion.
-        settings: All that decided the weights besides the data: JSON values.
-        metrics: Figures on validation, calibration and out of scope among them.
-        intents: Rows of `intent_report.intent_rows`; empty for other models.
-        limits: What it is known not to do well, a sentence each.
-        gate: How it came, or will come, into production.
-        environment: What it was trained on, see `environment.training_environment`.
-        summary: What it does; empty takes the platform's sentence for its kind.
-        intended_use: What it is for and not for; empty likewise.
+    `dataset` is the asset whose version `data` describes. `settings` are all that decided the weights besides the data,
+    JSON values, with the base model as `base`. `release_bundle` is None for a first champion; `environment` comes from
+    `training_environment`.
     """
 
     name: str
     kind: str
-    digest: str
-    data: TrainingData
-    base_model: str
-    started_from: str = ""
-    kept: str = ""
+    trained: TrainedArtifact
+    dataset: str
+    data: DataCard
+    settings: Mapping[str, Any]
     release_bundle: str | None = None
-    settings: Mapping[str, Any] = field(default_factory=dict)
-    metrics: Mapping[str, float] = field(default_factory=dict)
-    intents: Sequence[Mapping[str, str | int | float]] = ()
-    limits: tuple[str, ...] = ()
-    gate: str = (
-        "It becomes champion only by the gate: paired tests against the champion on held-out examples, overall and by "
-        "slice, with limits for calibration, scope, latency and size. The verdict is a tag of the model version, its "
-        "numbers lie with the run under `evaluation/`."
-    )
     environment: Mapping[str, str | int | None] = field(default_factory=dict)
-    summary: str = ""
-    intended_use: str = ""
 
-    @classmethod
-    def of(
-        cls,
-        trained: TrainedArtifact,
-        *,
-        name: str,
-        kind: str,
-        data: TrainingData,
-        settings: Mapping[str, Any],
-        release_bundle: str | None,
-        environment: Mapping[str, str | int | None],
-    ) -> ModelCard:
-        """Return the card of what a model type trained; `base` of the settings is its base model.
-
-        Folders of a machine are left out: of a base model that lies in one, only its name is said.
-        """
-        named = {key: _without_folders(value) for key, value in settings.items()}
-        return cls(
-            name=name,
-            kind=kind,
-            digest=trained.digest,
-            data=data,
-            base_model=str(named.get("base", "unknown")),
-            started_from=str(_without_folders(trained.started_from)),
-            kept=trained.kept,
-            release_bundle=release_bundle,
-            settings=named,
-            metrics=trained.metrics,
-            intents=list(trained.tables.get(INTENT_TABLE, ())),
-            limits=trained.limits,
-            environment=environment,
-        )
+    @property
+    def base_model(self) -> str:
+        """What pretraining it starts from."""
+        return str(_without_folders(self.settings.get("base", "unknown")))
 
     def to_markdown(self) -> str:
         """Return the card; equal cards give equal bytes."""
-        lines = [
-            *self._head(),
-            "## Intended use",
-            "",
-            inline(self.intended_use) or _USES.get(self.kind, "Not described."),
-            "",
-            "## Training data",
-            "",
-            *self._data(),
-            "## Figures on validation",
-            "",
-            *(
-                _table(("figure", "value"), [(name, f"{value:.6g}") for name, value in sorted(self.metrics.items())])
-                or ["None: there was too little to validate on.", ""]
-            ),
-            *self._intents(),
-            "## Limits",
-            "",
-            *[f"- {inline(limit)}" for limit in self.limits or ("None were recorded, which does not mean none.",)],
-            "",
-            "## How it is gated",
-            "",
-            inline(self.gate, code=True),
-            "",
-            "## How it was trained",
-            "",
-            *_table(("setting", "value"), [(name, _value(value)) for name, value in sorted(self.settings.items())]),
-            *_table(
-                ("environment", "value"),
-                [(name, _value(value)) for name, value in sorted(self.environment.items()) if value is not None],
-            ),
-        ]
-        return "\n".join(lines).rstrip() + "\n"
+        metrics = [(name, f"{value:.6g}") for name, value in sorted(self.trained.metrics.items())]
+        settings = [(name, _value(_without_folders(value))) for name, value in sorted(self.settings.items())]
+        environment = [(name, _value(value)) for name, value in sorted(self.environment.items()) if value is not None]
+        limits = self.trained.limits or ("None were recorded, which does not mean none.",)
+        sections = {
+            "Intended use": [_USES.get(self.kind, "Not described."), ""],
+            "Training data": self._data(),
+            "Figures on validation": [
+                *(_table(("figure", "value"), metrics) or ["None: there was too little to validate on.", ""]),
+                *self._intents(),
+            ],
+            "Limits": [*[f"- {inline(limit)}" for limit in limits], ""],
+            "How it is gated": [_GATE, ""],
+            "How it was trained": [
+                *_table(("setting", "value"), settings),
+                *_table(("environment", "value"), environment),
+            ],
+        }
+        lines = [line for title, content in sections.items() for line in (f"## {title}", "", *content)]
+        return "\n".join([*self._head(), *lines]).rstrip() + "\n"
 
     def short(self) -> str:
         """Return what the page of a registered version has room for: what it is, what from, where it is not good."""
-        data = f"Learned from {inline(self.data.name)} `{_code(self.data.version[:12] or self.data.digest[:12])}`."
+        data = f"Learned from {inline(self.dataset)} `{_code(self.data.version[:12] or self.data.digest[:12])}`."
         lines = [
             *self._head(),
             f"{data} The whole card is `README.md` beside the model and `model_card.md` of its run.",
             "",
-            *[f"- {inline(limit)}" for limit in self.limits[:_LIMITS_SHOWN]],
+            *[f"- {inline(limit)}" for limit in self.trained.limits[:_LIMITS_SHOWN]],
         ]
         return "\n".join(lines).rstrip() + "\n"
 
     def _head(self) -> list[str]:
-        return [
-            f"# {inline(self.name)}",
-            "",
-            inline(self.summary) or _SUMMARIES.get(self.kind, f"A model of the kind {inline(self.kind)}."),
-            "",
-            *_table(
-                ("", ""),
-                [
-                    ("kind", self.kind),
-                    ("artifact (SHA-256)", self.digest),
-                    ("trained for", self.release_bundle or "the bootstrap corpus"),
-                    ("base model", self.base_model),
-                    ("licence of the base model", LICENCES.get(self.base_model, _UNKNOWN_LICENCE)),
-                    ("training started from", self.started_from or self.base_model),
-                    ("kept candidate", self.kept or "the only one"),
-                ],
-            ),
+        facts = [
+            ("kind", self.kind),
+            ("artifact (SHA-256)", self.trained.digest),
+            ("trained for", self.release_bundle or "the bootstrap corpus"),
+            ("base model", self.base_model),
+            ("licence of the base model", LICENCES.get(self.base_model, _UNKNOWN_LICENCE)),
+            ("training started from", _without_folders(self.trained.started_from) or self.base_model),
+            ("kept candidate", self.trained.kept or "the only one"),
         ]
+        summary = _SUMMARIES.get(self.kind, f"A model of the kind {inline(self.kind)}.")
+        return [f"# {inline(self.name)}", "", summary, "", *_table(("", ""), facts)]
 
     def _data(self) -> list[str]:
         data = self.data
         lines = [
-            f"Dataset {inline(data.name)}, version `{_code(data.version[:12] or 'unnamed')}`, rows "
+            f"Dataset {inline(self.dataset)}, version `{_code(data.version[:12] or 'unnamed')}`, rows "
             f"`{_code(data.digest)}`" + (f", as of {inline(data.as_of)}." if data.as_of else "."),
             "",
         ]
@@ -243,32 +144,28 @@ class ModelCard:
         return [*lines, *(f"- {inline(note)}" for note in data.notes), *([""] if data.notes else [])]
 
     def _intents(self) -> list[str]:
-        if not self.intents:
+        intents = self.trained.tables.get(INTENT_TABLE, ())
+        if not intents:
             return []
-        columns = tuple(self.intents[0])
-        rows = [tuple(_value(row.get(name)) for name in columns) for row in self.intents[:_ROWS_SHOWN]]
-        left_out = len(self.intents) - len(rows)
+        columns = tuple(intents[0])
+        rows = [tuple(_value(row.get(name)) for name in columns) for row in intents[:_ROWS_SHOWN]]
+        left_out = len(intents) - len(rows)
         more = [f"{left_out} intents with a better F1 are left out.", ""] if left_out else []
         return ["### By intent, the worst first", "", *_table(columns, rows), *more]
 
 
-def inline(text: str, *, code: bool = False) -> str:
-    """Return a text from outside as one line of Markdown: no table, no HTML, no link or picture, no emphasis.
-
-    `code` leaves code spans as they are, for texts of our own.
-    """
+def inline(text: str) -> str:
+    """Return a text from outside as one line of Markdown: no table, no HTML, no link or picture, no emphasis."""
     line = cell("".join(letter if letter.isprintable() else " " for letter in text))
-    for mark in "[]*_" if code else "[]*_`~":
+    for mark in "[]*_`~":
         line = line.replace(mark, f"\\{mark}")
     return line if not line.startswith(("#", "-", "+", "&gt;", ">", "=")) else f"\\{line}"
 
 
-def _without_folders(value: object) -> object:
-    return (
-        value.replace("\\", "/").rstrip("/").rpartition("/")[2]
-        if isinstance(value, str) and _PATH.match(value)
-        else value
-    )
+def _without_folders(value: Any) -> Any:  # noqa: ANN401 - JSON
+    if not isinstance(value, str) or not _PATH.match(value):
+        return value
+    return value.replace("\\", "/").rstrip("/").rpartition("/")[2]
 
 
 def _code(text: str) -> str:
@@ -283,9 +180,8 @@ def _value(value: object) -> str:
 def _table(titles: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> list[str]:
     if not rows:
         return []
-    rule = (
-        ["---", *("---:" for _ in titles[1:])] if len(titles) > 2 or "examples" in titles else ["---" for _ in titles]
-    )
+    aligned = len(titles) > 2 or "examples" in titles
+    rule = ["---", *(("---:" if aligned else "---") for _ in titles[1:])]
     return [
         f"| {' | '.join(titles)} |",
         f"|{'|'.join(rule)}|",

@@ -13,11 +13,21 @@ from filelock import FileLock
 
 from mangaassist_assets.core.snapshots import Snapshot, SnapshotStore, canonical_json
 from mangaassist_assets.models.registration.finished_training import TrainingFolder
-from mangaassist_assets.models.registration.registry import CHALLENGER, CHAMPION, ModelStore, ModelVersion, artifact_uri
-from mangaassist_assets.models.registration.tracking import DatasetInput, Run, Tracking
-from mangaassist_assets.models.registration.trained_model import MODEL_FILE, TrainedModel
+from mangaassist_assets.models.registration.registry import (
+    BUNDLE_START_TAG,
+    CHALLENGER,
+    CHAMPION,
+    MODEL_FILE,
+    DatasetInput,
+    ModelStore,
+    ModelVersion,
+    Run,
+    Tracking,
+    TrainedModel,
+    artifact_uri,
+)
 from mangaassist_assets.training.checkpoints import Checkpoints
-from mangaassist_assets.training.progress import ProgressCallback, TrainingProgress
+from mangaassist_assets.training.objective import ProgressCallback, TrainingProgress
 
 if TYPE_CHECKING:
     from mangaassist_assets.datasets.versions.versions import DatasetVersion
@@ -26,7 +36,6 @@ if TYPE_CHECKING:
     from mangaassist_assets.models.registration.model_card import ModelCard
 
 TRAINING_KEY_TAG = "training_key"
-BUNDLE_START_TAG = "bundle_start_ms"
 STARTED_FROM_TAG = "started_from"
 MODEL_CARD_FILE = "model_card.md"
 
@@ -46,14 +55,8 @@ Train = Callable[[Path, "Checkpoints", "ProgressCallback"], "TrainedArtifact"]
 class TrainingPlatform:
     """Where a training keeps what it makes.
 
-    Attributes:
-        tracking: Runs and the registry.
-        snapshots: The store; a dataset's place in it is logged.
-        scratch: Folder of checkpoints and of what is trained, but not registered yet.
-        schemas: Files that say what the model's endpoint takes and answers, by name.
-        dagster_run_id: The run that trains.
-        logger: For people.
-        report: Takes the training's progress.
+    `scratch` is the folder of checkpoints and of what is trained, but not registered yet; `schemas` the endpoint's
+    schema files by name; `report` takes the training's progress.
     """
 
     tracking: Tracking
@@ -69,13 +72,8 @@ class TrainingPlatform:
 class Training:
     """What is to be trained.
 
-    Attributes:
-        pipeline: Whose model.
-        dataset: The sealed dataset version.
-        bundle: The release bundle, None for a first champion.
-        start_ms: When the bundle's first trace began, 0 for a first champion.
-        settings: Everything besides the dataset that decides the weights; JSON values.
-        train: Trains into an empty folder.
+    `bundle` is None and `start_ms` 0 for a first champion. `settings` are all that decides the weights besides the
+    dataset, JSON values; `train` trains into an empty folder.
     """
 
     pipeline: ModelPipeline
@@ -266,16 +264,17 @@ def _profile(dataset: DatasetVersion) -> dict[str, int | str]:
 
 
 def _model_card(training: Training, trained: TrainedArtifact) -> ModelCard:
-    from mangaassist_assets.models.registration.model_card import ModelCard, TrainingData
+    from mangaassist_assets.models.registration.model_card import ModelCard
     from mangaassist_assets.training.compute import Compute
     from mangaassist_assets.training.environment import training_environment
 
-    compute, pipeline = Compute.detect(), training.pipeline
-    return ModelCard.of(
-        trained,
-        name=pipeline.model_name,
-        kind=pipeline.kind,
-        data=TrainingData.of(pipeline.dataset_asset, training.dataset.card),
+    compute = Compute.detect()
+    return ModelCard(
+        name=training.pipeline.model_name,
+        kind=training.pipeline.kind,
+        trained=trained,
+        dataset=training.pipeline.dataset_asset,
+        data=training.dataset.card,
         settings=training.settings,
         release_bundle=training.bundle,
         environment=training_environment(

@@ -10,19 +10,17 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from mangaassist_assets.core.bundles import bundles_by_start
 from mangaassist_assets.models.model_types import ModelType, TrainedArtifact, TrainingRequest
-from mangaassist_assets.models.pipelines import ModelPipeline
 from mangaassist_assets.models.registration.registration import (
-    BUNDLE_START_TAG,
     Registered,
     Training,
     TrainingPlatform,
     train_and_register,
 )
-from mangaassist_assets.models.registration.registry import CHAMPION, ModelStore
+from mangaassist_assets.models.registration.registry import BUNDLE_START_TAG, CHAMPION, ModelStore
 from mangaassist_assets.retrieval.chunking import embedding_text
 from mangaassist_assets.retrieval.stored_knowledge import read_chunks
 from mangaassist_assets.training.checkpoints import Checkpoints
-from mangaassist_assets.training.progress import ProgressCallback, TrainingProgress
+from mangaassist_assets.training.objective import ProgressCallback, TrainingProgress
 
 if TYPE_CHECKING:
     from mangaassist_assets.datasets.versions.versions import DatasetVersion

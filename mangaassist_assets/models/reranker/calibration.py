@@ -35,7 +35,7 @@ class ScoreCalibration:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CalibrationFigures:
-    """How honest probabilities are.
+    """How well probabilities are calibrated.
 
     Attributes:
         pairs: How many were judged.
@@ -78,7 +78,7 @@ def fit_calibration(logits: Floats, relevant: Flags) -> ScoreCalibration:
 
 def calibrate(scores: Sequence[Floats], examples: Sequence[RankingExample]) -> ScoreCalibration:
     """Fit on the labelled passages of some queries; scores are parallel to the passages of each example."""
-    return fit_calibration(np.concatenate(scores), _relevant(examples))
+    return fit_calibration(np.concatenate(scores), relevant_pairs(examples))
 
 
 def judge_calibration(scores: Sequence[Floats], examples: Sequence[RankingExample]) -> CalibrationFigures | None:
@@ -86,13 +86,17 @@ def judge_calibration(scores: Sequence[Floats], examples: Sequence[RankingExampl
     halves = [list(range(first, len(examples), 2)) for first in (0, 1)]
     if len(examples) < len(halves):
         return None
-    said: list[Floats] = []
+    stated: list[Floats] = []
     true: list[Flags] = []
     for own, other in (halves, halves[::-1]):
         fitted = calibrate([scores[place] for place in other], [examples[place] for place in other])
-        said.append(fitted.probabilities(np.concatenate([scores[place] for place in own])))
-        true.append(_relevant([examples[place] for place in own]))
-    probabilities, relevant = np.concatenate(said), np.concatenate(true)
+        stated.append(fitted.probabilities(np.concatenate([scores[place] for place in own])))
+        true.append(relevant_pairs([examples[place] for place in own]))
+    return calibration_figures(np.concatenate(stated), np.concatenate(true))
+
+
+def calibration_figures(probabilities: Floats, relevant: Flags) -> CalibrationFigures:
+    """Return the figures of the probabilities of pairs, both of shape (n,)."""
     return CalibrationFigures(
         pairs=len(relevant),
         brier=float(np.mean((probabilities - relevant) ** 2)),
@@ -101,5 +105,6 @@ def judge_calibration(scores: Sequence[Floats], examples: Sequence[RankingExampl
     )
 
 
-def _relevant(examples: Sequence[RankingExample]) -> Flags:
+def relevant_pairs(examples: Sequence[RankingExample]) -> Flags:
+    """Return whether the passage answers the query, of all pairs in their order."""
     return np.array([relevance > 0 for example in examples for relevance in example.relevances], dtype=np.bool_)

@@ -6,20 +6,20 @@ import json
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mangaassist_assets.models.artifact_output import prepare_output, whole_or_nothing
-from mangaassist_assets.models.artifacts import ArtifactMismatchError, artifact_kind, seal_artifact, verify_artifact
+from mangaassist_assets.models.artifacts import artifact_size, seal_artifact, verify_kind, whole_or_nothing
+from mangaassist_assets.models.encoders.frozen_layers import lower_layer_states
 from mangaassist_assets.models.encoders.layer_states import (
     SHARED,
     LayerStates,
     TokenIds,
     layers_digest,
-    run_lower_layers,
 )
 from mangaassist_assets.models.encoders.pretrained import (
     CONFIG_FILE,
@@ -31,8 +31,7 @@ from mangaassist_assets.models.encoders.pretrained import (
     tokenize,
     write_encoder,
 )
-from mangaassist_assets.models.model_types import InputError
-from mangaassist_assets.models.request_values import checked_text
+from mangaassist_assets.models.model_types import InputError, checked_text
 from mangaassist_assets.training.compute import Compute
 
 if TYPE_CHECKING:
@@ -63,77 +62,45 @@ def special_tokens(tokenizer: Tokenizer) -> list[int]:
     return sorted({0, *tokenizer.encode("").ids})
 
 
-def write_reranker_artifact(
-    output: Path,
-    *,
-    network: PairNetwork,
-    tokenizer: Tokenizer,
-    query_tokens: int,
-    passage_tokens: int,
-    provenance: Mapping[str, Any],
-) -> str:
-    """Write and seal a reranker; return the artifact's digest.
-
-    Raises:
-        FileExistsError: `output` holds files.
-        ArtifactWriteError: The disk is full, or the directory cannot be written.
-    """
-    prepare_output(output)
-    config = network.encoder.shape.to_config() | {
-        "mangaassist": {
-            "joint_layers": network.joint_layers,
-            "query_tokens": query_tokens,
-            "passage_tokens": passage_tokens,
-            "provenance": dict(provenance),
-        }
-    }
-    with whole_or_nothing(output) as folder:
-        write_encoder(folder, dict(network.state_dict()), config, tokenizer)
-        return seal_artifact(folder, ARTIFACT_KIND)
-
-
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Reranker:
-    """A loaded cross-encoder, for one thread at a time. States of passages are kept for the whole process."""
+    """A cross-encoder in memory, for one thread at a time. States of passages are kept for the whole process.
 
-    def __init__(
-        self,
-        *,
-        network: PairNetwork,
-        tokenizer: Tokenizer,
-        query_tokens: int,
-        passage_tokens: int,
-        digest: str,
-        passages: LayerStates | None = None,
-        size_bytes: int | None = None,
-    ) -> None:
-        self._network = network
-        self._tokenizer = tokenizer
-        self._query_tokens = query_tokens
-        self._passage_tokens = passage_tokens
-        self._digest = digest
-        self._size_bytes = size_bytes
-        self._passages = SHARED if passages is None else passages
-        self._lower_digest = layers_digest(network.encoder, network.apart_layers)
+    Longer queries and passages are cut. `digest` is the artifact's, verified when it was loaded, `size_bytes` that of
+    its files together; an unwritten reranker has neither. `passages` are the lower layers' states of passages.
+    """
 
-    @property
-    def digest(self) -> str:
-        """The artifact's digest, verified when it was loaded."""
-        return self._digest
+    network: PairNetwork
+    tokenizer: Tokenizer
+    query_tokens: int
+    passage_tokens: int
+    digest: str = ""
+    size_bytes: int | None = None
+    passages: LayerStates = SHARED
+    _lower_digest: str = field(init=False)
 
-    @property
-    def size_bytes(self) -> int | None:
-        """Size of the artifact's files together, None where it was not loaded from one."""
-        return self._size_bytes
+    def __post_init__(self) -> None:
+        """Know which lower layers the states of passages depend on."""
+        object.__setattr__(self, "_lower_digest", layers_digest(self.network.encoder, self.network.apart_layers))
 
-    @property
-    def network(self) -> PairNetwork:
-        """The network, for training that starts from this model."""
-        return self._network
+    def write(self, output: Path, *, provenance: Mapping[str, Any]) -> str:
+        """Write and seal the artifact; return its digest.
 
-    @property
-    def tokenizer(self) -> Tokenizer:
-        """The tokenizer the network was trained with."""
-        return self._tokenizer
+        Raises:
+            FileExistsError: `output` holds files.
+            ArtifactWriteError: The disk is full, or the directory cannot be written.
+        """
+        config = self.network.encoder.shape.to_config() | {
+            "mangaassist": {
+                "joint_layers": self.network.joint_layers,
+                "query_tokens": self.query_tokens,
+                "passage_tokens": self.passage_tokens,
+                "provenance": dict(provenance),
+            }
+        }
+        with whole_or_nothing(output) as folder:
+            write_encoder(folder, dict(self.network.state_dict()), config, self.tokenizer)
+            return seal_artifact(folder, ARTIFACT_KIND)
 
     @classmethod
     def load(cls, directory: Path, expected_digest: str | None = None) -> Reranker:
@@ -148,9 +115,7 @@ class Reranker:
         from mangaassist_assets.models.encoders.network import NetworkShape
         from mangaassist_assets.models.reranker.pair_network import PairNetwork
 
-        digest = verify_artifact(directory, expected_digest)
-        if (kind := artifact_kind(directory)) != ARTIFACT_KIND:
-            raise ArtifactMismatchError(f"{directory} is a {kind}, not a reranker")
+        digest = verify_kind(directory, ARTIFACT_KIND, expected_digest)
         config = json.loads((directory / CONFIG_FILE).read_text(encoding="utf-8"))
         ours = config["mangaassist"]
         with torch.device("meta"):
@@ -163,7 +128,7 @@ class Reranker:
             query_tokens=int(ours["query_tokens"]),
             passage_tokens=int(ours["passage_tokens"]),
             digest=digest,
-            size_bytes=sum(path.stat().st_size for path in directory.rglob("*") if path.is_file()),
+            size_bytes=artifact_size(directory),
         )
 
     def answer(self, inputs: Sequence[Any], parameters: Mapping[str, Any]) -> Mapping[str, Sequence[Any]]:
@@ -182,8 +147,8 @@ class Reranker:
         import torch
 
         with torch.inference_mode():
-            logits = torch.from_numpy(self.logits(pairs)).to(self._network.device)
-            scores: NDArray[np.float32] = self._network.probabilities(logits).cpu().numpy()
+            logits = torch.from_numpy(self.logits(pairs)).to(self.network.device)
+            scores: NDArray[np.float32] = self.network.probabilities(logits).cpu().numpy()
         return scores
 
     def logits(self, pairs: Sequence[tuple[str, str]]) -> NDArray[np.float32]:
@@ -195,33 +160,30 @@ class Reranker:
         import torch
 
         logits = np.zeros(len(pairs), dtype=np.float32)
-        queries = self._distinct([query for query, _ in pairs], self._query_tokens)
-        passages = self._distinct([passage for _, passage in pairs], self._passage_tokens)
+        queries = self._distinct([query for query, _ in pairs], self.query_tokens)
+        passages = self._distinct([passage for _, passage in pairs], self.passage_tokens)
         with torch.inference_mode():
             asked = sorted(set(queries))
             query_states = dict(zip(asked, self._lower(asked), strict=True))
-            passage_states = self._passages.get(self._lower_digest, sorted(set(passages)), self._lower)
+            passage_states = self.passages.get(self._lower_digest, sorted(set(passages)), self._lower)
             lengths = [len(query) + len(passage) for query, passage in zip(queries, passages, strict=True)]
             for batch in length_batches(lengths, max_tokens=_TOKENS_PER_BATCH):
-                answers = self._network(
-                    stack_segments([(queries[index], query_states[queries[index]]) for index in batch]).to(
-                        self._network.device
-                    ),
-                    stack_segments([(passages[index], passage_states[passages[index]]) for index in batch]).to(
-                        self._network.device
-                    ),
+                pairs_of_batch = (
+                    stack_segments([(texts[index], states[texts[index]]) for index in batch]).to(self.network.device)
+                    for texts, states in ((queries, query_states), (passages, passage_states))
                 )
-                logits[batch] = answers.float().cpu().numpy()
+                logits[batch] = self.network(*pairs_of_batch).float().cpu().numpy()
         return logits
 
     def _distinct(self, texts: Sequence[str], max_tokens: int) -> list[tuple[int, ...]]:
         distinct = sorted(set(texts))
-        ids = tokenize(self._tokenizer, distinct, max_tokens=max_tokens)
+        ids = tokenize(self.tokenizer, distinct, max_tokens=max_tokens)
         known = {text: tuple(sequence) for text, sequence in zip(distinct, ids, strict=True)}
         return [known[text] for text in texts]
 
     def _lower(self, sequences: Sequence[TokenIds]) -> list[Tensor]:
-        return run_lower_layers(self._network.encoder, self._network.apart_layers, sequences)
+        found = dict(lower_layer_states(self.network.encoder, self.network.apart_layers, sequences))
+        return [found[place].float().cpu().clone() for place in range(len(sequences))]
 
 
 def stack_segments(items: Sequence[tuple[Sequence[int], Tensor]]) -> Segments:

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
+from mangaassist_assets.core.arrays import Floats
 from mangaassist_assets.core.ranking_metrics import ndcg, reciprocal_rank
-from mangaassist_assets.core.text_keys import language_of, length_slice
-from mangaassist_assets.evaluation.metrics import expected_calibration_error, order_by_scores
+from mangaassist_assets.evaluation.metrics import order_by_scores
 from mangaassist_assets.evaluation.results import ModelResults
 from mangaassist_assets.models.encoders.pretrained import PACKAGED_MINILM
 from mangaassist_assets.models.examples import RankingExample
-from mangaassist_assets.models.model_types import ModelType, TrainedArtifact, TrainingRequest
+from mangaassist_assets.models.model_types import ModelType, TrainedArtifact, TrainingRequest, text_slices
+from mangaassist_assets.models.reranker.calibration import calibration_figures, relevant_pairs
 from mangaassist_assets.models.reranker.model import ARTIFACT_KIND, Reranker
 from mangaassist_assets.models.reranker.pair_training import RerankerTrainingConfig
 from mangaassist_assets.models.reranker.ranking_losses import RankingLoss
@@ -26,8 +27,7 @@ if TYPE_CHECKING:
 
     from mangaassist_assets.models.reranker.training import RerankerTrainingResult
 
-_MRR = "mrr@10"
-_TENANT = "tenant"
+_NDCG, _MRR = "ndcg@10", "mrr@10"
 
 
 class RerankerModelType(ModelType[RankingExample]):
@@ -41,7 +41,7 @@ class RerankerModelType(ModelType[RankingExample]):
     """
 
     kind: ClassVar[str] = ARTIFACT_KIND
-    metric: ClassVar[str] = "ndcg@10"
+    metric: ClassVar[str] = _NDCG
     binary: ClassVar[bool] = False
     reads_knowledge: ClassVar[bool] = True
     request_forms: ClassVar[tuple[str, ...]] = ("query_passages", "inputs")
@@ -54,8 +54,8 @@ class RerankerModelType(ModelType[RankingExample]):
         loss: RankingLoss | None = None,
         checkpoint_steps: int | None = None,
     ) -> None:
-        values = asdict(config or RerankerTrainingConfig())
-        self._config = RerankerTrainingConfig(**(values | ({"loss": loss} if loss else {})))
+        settings = config or RerankerTrainingConfig()
+        self._config = replace(settings, loss=loss) if loss else settings
         self._base = base
         self._checkpoint_steps = checkpoint_steps
 
@@ -75,7 +75,7 @@ class RerankerModelType(ModelType[RankingExample]):
                 passages=tuple(group["passage"]),
                 relevances=tuple(group["relevance"]),
                 first_stage_ranks=tuple(group["first_stage_rank"]),
-                tenant=(group[_TENANT][0] or "") if _TENANT in group.columns else "",
+                tenant=group["tenant"][0] or "",
             )
             for (example_id,), group in chosen.group_by(["example_id"], maintain_order=True)
         ]
@@ -83,17 +83,11 @@ class RerankerModelType(ModelType[RankingExample]):
     def train(self, request: TrainingRequest[RankingExample]) -> TrainedArtifact:
         """Train from base or champion, whichever validation says is better."""
         result = train_reranker(
-            request.train,
-            request.validation,
+            request,
             config=self._config,
-            output=request.output,
             base=self._base,
-            start_from=request.champion,
-            corpus=list(request.corpus) or None,
-            teacher=request.champion if self._config.loss == "distillation" else None,
-            checkpoints=request.checkpoints,
+            teacher=request.champion,
             checkpoint_steps=self._checkpoint_steps,
-            progress=request.progress,
         )
         return TrainedArtifact(
             directory=result.directory,
@@ -116,15 +110,9 @@ class RerankerModelType(ModelType[RankingExample]):
 
         It states no confidence in an order, so `confidences` is None; `report` judges its probabilities pair by pair.
         """
-        scores = _scores(model, examples)
-        ranked = [_ranked(example, row) for example, row in zip(examples, scores, strict=True)]
+        figures = _figures(examples, _scores(model, examples))
         return ModelResults(
-            version=version,
-            outcomes=np.array([ndcg(relevances) for relevances in ranked], dtype=np.float64),
-            other_figures={
-                _MRR: np.array([reciprocal_rank(relevances) for relevances in ranked], dtype=np.float64),
-            },
-            size_bytes=model.size_bytes,
+            version=version, outcomes=figures.pop(_NDCG), other_figures=figures, size_bytes=model.size_bytes
         )
 
     def request_input(self, example: RankingExample) -> Any:  # noqa: ANN401 - a JSON value
@@ -133,13 +121,7 @@ class RerankerModelType(ModelType[RankingExample]):
 
     def slices(self, examples: Sequence[RankingExample]) -> Mapping[str, tuple[str, ...]]:
         """Return language and length of each query, and whose shopper asked where that is known."""
-        found: dict[str, tuple[str, ...]] = {
-            "language": tuple(language_of(example.query) for example in examples),
-            "length": tuple(length_slice(example.query) for example in examples),
-        }
-        if any(example.tenant for example in examples):
-            found[_TENANT] = tuple(example.tenant for example in examples)
-        return found
+        return text_slices([(example.query, example.tenant) for example in examples])
 
     def report(self, model: Any, examples: Sequence[RankingExample]) -> Mapping[str, Any]:  # noqa: ANN401
         """Return retriever alone against the model: nDCG@10, MRR@10, and the share of queries that nothing can help."""
@@ -147,13 +129,15 @@ class RerankerModelType(ModelType[RankingExample]):
             return {"queries": 0}
         scores = _scores(model, examples)
         by_rank = [[-float(rank) for rank in example.first_stage_ranks] for example in examples]
+        calibration = asdict(calibration_figures(np.concatenate(scores), relevant_pairs(examples)))
+        del calibration["pairs"]
         return {
             "queries": len(examples),
             "queries_without_a_relevant_candidate": float(
                 np.mean([max(example.relevances, default=0.0) <= 0 for example in examples])
             ),
-            "retriever": _figures(examples, by_rank),
-            "model": _figures(examples, scores) | _honesty(examples, scores),
+            "retriever": _means(examples, by_rank),
+            "model": _means(examples, scores) | calibration,
         }
 
     def _limits(self, result: RerankerTrainingResult) -> tuple[str, ...]:
@@ -174,7 +158,7 @@ class RerankerModelType(ModelType[RankingExample]):
 
 def _charts(result: RerankerTrainingResult) -> dict[str, bytes]:
     """Return the learning curve as a PNG file; none where nothing was trained."""
-    from mangaassist_assets.models.intent.training_charts import learning_curve_chart
+    from mangaassist_assets.models.intent.charts import learning_curve_chart
 
     if not result.history:
         return {}
@@ -190,27 +174,20 @@ def _scores(model: Reranker, examples: Sequence[RankingExample]) -> list[list[fl
     return [np.round(row.astype(np.float64), 6).tolist() for row in np.split(flat, ends[:-1])] if examples else []
 
 
-def _ranked(example: RankingExample, scores: Sequence[float]) -> list[float]:
-    return [example.relevances[place] for place in order_by_scores(scores, example.first_stage_ranks)]
-
-
-def _figures(examples: Sequence[RankingExample], scores: Sequence[Sequence[float]]) -> dict[str, float]:
-    ranked = [_ranked(example, row) for example, row in zip(examples, scores, strict=True)]
+def _figures(examples: Sequence[RankingExample], scores: Sequence[Sequence[float]]) -> dict[str, Floats]:
+    """Return nDCG@10 and MRR@10 of each query's order."""
+    ranked = [
+        [example.relevances[place] for place in order_by_scores(row, example.first_stage_ranks)]
+        for example, row in zip(examples, scores, strict=True)
+    ]
     return {
-        "ndcg@10": float(np.mean([ndcg(relevances) for relevances in ranked])),
-        _MRR: float(np.mean([reciprocal_rank(relevances) for relevances in ranked])),
+        name: np.array([figure(relevances) for relevances in ranked], dtype=np.float64)
+        for name, figure in ((_NDCG, ndcg), (_MRR, reciprocal_rank))
     }
 
 
-def _honesty(examples: Sequence[RankingExample], scores: Sequence[Sequence[float]]) -> dict[str, float]:
-    """Return Brier score and expected calibration error of the probabilities of all pairs."""
-    said = np.array([score for row in scores for score in row], dtype=np.float64)
-    relevant = np.array([relevance > 0 for example in examples for relevance in example.relevances], dtype=np.bool_)
-    return {
-        "brier": float(np.mean((said - relevant) ** 2)),
-        "brier_of_base_rate": float(relevant.mean() * (1.0 - relevant.mean())),
-        "expected_calibration_error": expected_calibration_error(said, relevant),
-    }
+def _means(examples: Sequence[RankingExample], scores: Sequence[Sequence[float]]) -> dict[str, float]:
+    return {name: float(values.mean()) for name, values in _figures(examples, scores).items()}
 
 
 def _candidate_rows(result: RerankerTrainingResult) -> list[dict[str, str | int | float]]:

@@ -68,14 +68,8 @@ def first_stage_scores(examples: Sequence[RankingExample]) -> Scores:
 class PairObjective:
     """Ranks lists better: the joint layers, gates and head of a network learn, what lies below them does not.
 
-    Args:
-        network: What learns.
-        table: All lists of all epochs, one epoch after the other.
-        epochs: How many lists each epoch has.
-        loss: Of a list.
-        batch_queries: Lists a step.
-        learning_rate: Peak rate of the layers.
-        judging: Queries that say how good the network is, and their table; None where there are too few.
+    The table holds all lists of all epochs, one epoch after the other; `epochs` says how many each has. `judging` are
+    queries with their table that show how good the network is by now, None where there are too few.
     """
 
     def __init__(
@@ -151,9 +145,7 @@ class PairObjective:
     def scores_of(self, epoch: int | None, *, epochs: int) -> Scores | None:
         """Return what an epoch's validation scored; None where another process saw it, or none did.
 
-        Args:
-            epoch: Counted from 1; None for no epoch.
-            epochs: How many have been validated by now, by this process or those that it went on from.
+        Epochs count from 1; `epochs` have been validated by now, by this process or those that it went on from.
         """
         place = -1 if epoch is None else epoch - 1 - (epochs - len(self._judged))
         return self._judged[place] if place >= 0 else None

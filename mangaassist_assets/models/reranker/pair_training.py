@@ -122,10 +122,7 @@ def draw_lists(
     Irrelevant passages are drawn the more often the better the first stage ranked them: those are what the reranker
     will have to separate from answers. Drawing ahead of training means that only passages that are used are encoded.
 
-    Args:
-        examples: Each with a relevant and an irrelevant passage.
-        config: How many, and the seed.
-        teacher: By example id and passage the teacher's logit, which is then wanted in place of the relevance.
+    With a `teacher`, its logit by example id and passage is wanted in place of the relevance.
     """
     visits = max(1, config.max_training_pairs // (config.negatives + 1))
     epochs: list[list[CandidateList]] = []

@@ -1,15 +1,21 @@
-"""Choosing between rerankers by validation: the start, the epoch, and whether training helped at all."""
+"""Choosing between rerankers by validation: the start, the epoch, and whether training helped at all.
+
+A training starts from a pretrained sentence encoder, or from the present champion.
+"""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from mangaassist_assets.models.encoders.layer_states import layers_digest
+from mangaassist_assets.models.encoders.pretrained import BaseModelError, load_base, tokenize
 from mangaassist_assets.models.examples import RankingExample
-from mangaassist_assets.models.reranker.calibration import CalibrationFigures, calibrate, judge_calibration
+from mangaassist_assets.models.reranker.calibration import calibrate, judge_calibration
+from mangaassist_assets.models.reranker.model import Reranker, idf_weights, special_tokens
 from mangaassist_assets.models.reranker.pair_objective import (
     PairObjective,
     RankingFigures,
@@ -22,26 +28,84 @@ from mangaassist_assets.models.reranker.pair_training import (
     EncodedTexts,
     PairTable,
     RerankerTrainingConfig,
+    RerankerTrainingError,
 )
-from mangaassist_assets.models.reranker.start import RerankerStart
 from mangaassist_assets.training.checkpoints import Checkpoints
 from mangaassist_assets.training.compute import Compute
 from mangaassist_assets.training.loop import run_training_loop
-from mangaassist_assets.training.objective import LoopResult, LoopSettings
-from mangaassist_assets.training.progress import ProgressCallback, TrainingProgress
+from mangaassist_assets.training.objective import LoopResult, LoopSettings, ProgressCallback, TrainingProgress
 
 if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
     from mangaassist_assets.models.reranker.pair_network import PairNetwork
+
+_WORD_WEIGHT_TOKENS = 256
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RerankerStart:
+    """A network that can be trained; `origin` is the base's name or the champion's digest."""
+
+    name: Literal["base", "champion"]
+    network: PairNetwork
+    tokenizer: Tokenizer
+    origin: str
+
+
+def champion_start(directory: Path) -> RerankerStart:
+    """Load a reranker to go on from.
+
+    Raises:
+        ArtifactMismatchError: It is damaged, or no reranker.
+    """
+    champion = Reranker.load(directory)
+    return RerankerStart(
+        name="champion", network=champion.network, tokenizer=champion.tokenizer, origin=champion.digest
+    )
+
+
+def base_start(base: str, *, joint_layers: int) -> RerankerStart:
+    """Make an untrained reranker of a pretrained sentence encoder.
+
+    Raises:
+        BaseModelError: It is missing, changed, or no sentence encoder.
+        RerankerTrainingError: It has fewer layers than shall be joint.
+    """
+    from mangaassist_assets.models.reranker.pair_network import PairNetwork
+
+    pretrained = load_base(base)
+    if any(name.startswith("classifier.") for name in pretrained.extra_weights):
+        raise BaseModelError(
+            f"base model {base!r} is a published cross-encoder with a head of its own: the reranker starts from a "
+            "sentence encoder, for example sentence-transformers/all-MiniLM-L6-v2"
+        )
+    layers = pretrained.encoder.shape.n_layers
+    if joint_layers > layers:
+        raise RerankerTrainingError(f"joint_layers is {joint_layers}, but {base!r} has {layers} layers")
+    network = PairNetwork(pretrained.encoder.shape, joint_layers=joint_layers)
+    network.encoder.load_state_dict(pretrained.encoder.state_dict())
+    network.eval()
+    return RerankerStart(name="base", network=network, tokenizer=pretrained.tokenizer, origin=base)
+
+
+def set_word_weights(start: RerankerStart, corpus: Iterable[str]) -> None:
+    """Give a network the rarity of each token in some texts."""
+    import torch
+
+    texts = tokenize(start.tokenizer, sorted(set(corpus)), max_tokens=_WORD_WEIGHT_TOKENS)
+    weights = idf_weights(
+        texts, vocab_size=start.network.encoder.shape.vocab_size, special=special_tokens(start.tokenizer)
+    )
+    start.network.idf.copy_(torch.from_numpy(weights))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RerankerCandidate:
     """One reranker that could have gone into the artifact.
 
-    Attributes:
-        name: `base` and `champion` as they are, `trained` from one of them.
-        figures: On the validation queries; None without such queries.
-        seconds: What it took to have it, on top of the encoded texts that all share.
+    `base` and `champion` are as they are, `trained` was trained from one of them. `figures` are on the validation
+    queries, None without such; `seconds` exclude the encoding of texts that all candidates share.
     """
 
     name: Literal["base", "champion", "trained"]
@@ -69,7 +133,6 @@ class RerankerChoice:
         self.costs: dict[str, float] = {}
         self.candidates: list[RerankerCandidate] = []
         self.kept: Literal["start", "trained"] = "start"
-        self.calibration: CalibrationFigures | None = None
         self._config = config
         self._epochs = lists
         self._lists = [one for epoch in lists for one in epoch]
@@ -202,12 +265,14 @@ class RerankerChoice:
 
         fitted = calibrate(self._scores, self._judging)
         network.calibration.data.copy_(torch.tensor([fitted.scale, fitted.shift]))
-        self.calibration = judge_calibration(self._scores, self._judging)
-        if self.calibration is not None and self.decisive:
+        if not self.decisive:
+            return
+        judged = judge_calibration(self._scores, self._judging)
+        if judged is not None:
             self.metrics |= {
-                "validation_brier": self.calibration.brier,
-                "validation_brier_of_base_rate": self.calibration.brier_of_base_rate,
-                "validation_ece": self.calibration.expected_calibration_error,
+                "validation_brier": judged.brier,
+                "validation_brier_of_base_rate": judged.brier_of_base_rate,
+                "validation_ece": judged.expected_calibration_error,
             }
 
 

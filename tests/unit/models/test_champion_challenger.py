@@ -10,8 +10,7 @@ from upath import UPath
 from mangaassist_assets.core.snapshots import SnapshotStore, canonical_json
 from mangaassist_assets.models.champion_challenger import Evaluation, standing_evaluation
 from mangaassist_assets.models.pipelines import INTENT
-from mangaassist_assets.models.registration.registry import ModelVersion
-from mangaassist_assets.models.registration.trained_model import EVALUATION_FILE, TrainedModel
+from mangaassist_assets.models.registration.registry import EVALUATION_FILE, ModelVersion, TrainedModel
 
 BUNDLE = "2026.03.10-rc1"
 CHALLENGER = TrainedModel(

@@ -22,8 +22,7 @@ from mangaassist_assets.evaluation.unpaired import (
     later_sample_size,
 )
 from mangaassist_assets.monitoring.decay import judge_decay, with_references
-from mangaassist_assets.monitoring.decay_chart import decay_chart
-from mangaassist_assets.monitoring.decay_report import DecayConfig, Reviews
+from mangaassist_assets.monitoring.decay_report import DecayConfig, Reviews, decay_chart
 
 OTHERS, ITSELF = "answered by another model", "answered by this champion"
 PROMOTED_WITH = 0.93

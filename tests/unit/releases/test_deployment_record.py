@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from mangaassist_assets.models.registration.registry import ModelVersion
-from mangaassist_assets.releases.deployment_record import (
+from mangaassist_assets.releases.deployment import (
     CONFIG_TAG,
     ENDPOINT_TAG,
     PRODUCTION,
@@ -16,6 +16,7 @@ from mangaassist_assets.releases.deployment_record import (
     REPLACED_BY_TAG,
     SINCE_TAG,
     STAGE_TAG,
+    EndpointDeployment,
     ServedVersion,
     deployment_changes,
     disagreements,
@@ -42,11 +43,15 @@ def in_production(number: str, *, since: str = BEGAN, config: str = "") -> Model
     return version(number, **told)
 
 
+def deployment(number: str, **options) -> EndpointDeployment:
+    options = {"created": MADE, "changed": True, "since": LATER, "config_name": f"config-{number}", **options}
+    return EndpointDeployment(endpoint_name=ENDPOINT, endpoint_arn="arn", **options)
+
+
 def deploy(versions: list[ModelVersion], number: str, *, since: str = LATER, **options) -> list[ModelVersion]:
     """Carry out the changes of a deployment, and return the versions as they are then."""
     found = {one.version: one for one in versions}
-    options = {"created": MADE, "changed": True, "config_name": f"config-{number}", **options}
-    for change in deployment_changes(versions, version=number, endpoint_name=ENDPOINT, since=since, **options):
+    for change in deployment_changes(versions, version=number, deployment=deployment(number, since=since, **options)):
         one = found[change.version]
         kept = {key: value for key, value in one.tags.items() if key not in change.remove}
         found[change.version] = replace(one, tags={**kept, **change.set})
@@ -102,22 +107,13 @@ def test_a_version_that_comes_back_is_in_production_again_and_replaced_no_more()
 
 def test_what_is_on_record_is_not_written_twice_and_keeps_its_time():
     versions = deploy([in_production("1"), version("2")], "2", since=BEGAN)
-    again = {"version": "2", "endpoint_name": ENDPOINT, "config_name": "config-2", "created": MADE, "changed": False}
-    assert deployment_changes(versions, since=LATER, **again) == []
+    assert deployment_changes(versions, version="2", deployment=deployment("2", changed=False)) == []
 
 
 @pytest.mark.parametrize("written", range(5))
 def test_a_record_that_was_cut_short_is_finished_by_the_next_run(written):
     versions = [in_production("1"), version("2")]
-    changes = deployment_changes(
-        versions,
-        version="2",
-        endpoint_name=ENDPOINT,
-        config_name="config-2",
-        since=LATER,
-        created=MADE,
-        changed=True,
-    )
+    changes = deployment_changes(versions, version="2", deployment=deployment("2"))
     steps = [(change.version, key, value) for change in changes for key, value in change.set.items()][:written]
     cut = [
         replace(one, tags={**one.tags, **{key: value for number, key, value in steps if number == one.version}})

@@ -16,7 +16,7 @@ from mangaassist_assets.assets.promotion import ChampionConfig, OverrideConfig, 
 from mangaassist_assets.core.snapshots import SnapshotStore, canonical_json
 from mangaassist_assets.models.champion_challenger import NoChampionError
 from mangaassist_assets.models.pipelines import INTENT
-from mangaassist_assets.models.registration.trained_model import EVALUATION_FILE
+from mangaassist_assets.models.registration.registry import EVALUATION_FILE
 from mangaassist_assets.releases.champion import promote
 from mangaassist_assets.releases.overrides import OverrideRefusedError, override_request, read_overrides
 from tests.support.registry import MemoryMlflow, RegistryGoneError, stored_verdict

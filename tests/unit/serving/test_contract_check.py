@@ -10,12 +10,12 @@ import pytest
 from mangaassist_assets.models.artifacts import seal_artifact
 from mangaassist_assets.models.examples import IntentExample
 from mangaassist_assets.models.intent.fine_tuning import IntentTrainingConfig
-from mangaassist_assets.models.intent.training import train_intent_classifier
 from mangaassist_assets.models.model_types import InputError
 from mangaassist_assets.models.reranker.model import Reranker
-from mangaassist_assets.serving.contract_check import artifact_breaches, contract_breaches
+from mangaassist_assets.serving.deployment_contract import artifact_breaches, contract_breaches
 from mangaassist_assets.serving.endpoint_schemas import packaged_schemas
 from mangaassist_assets.serving.inference import LoadedModel
+from tests.support.intent_training import train_on
 from tests.support.tiny_ranker import train_tiny, write_tiny_base
 
 INTENT = packaged_schemas("intent_classifier")
@@ -97,7 +97,7 @@ def test_only_the_forms_that_production_uses_are_asked():
 
 def test_the_platforms_own_models_keep_the_contract_in_every_form(tmp_path: Path):
     messages = [("hello", "greeting"), ("good morning", "greeting"), ("send it back", "return"), ("refund", "return")]
-    trained = train_intent_classifier(
+    trained = train_on(
         [IntentExample(example_id=str(n), text=text, intent=intent) for n, (text, intent) in enumerate(messages)],
         [],
         config=IntentTrainingConfig(fine_tune=False),

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
-from mangaassist_assets.models.model_type_registry import load_model_type
+from mangaassist_assets.models.model_types import load_model_type
 from mangaassist_assets.models.reranker.model import _pair
 from mangaassist_assets.serving.endpoint_schemas import (
     GENERAL,
@@ -22,8 +22,7 @@ from mangaassist_assets.serving.endpoint_schemas import (
     read_schemas,
 )
 from mangaassist_assets.serving.inference import LoadedModel, predict_fn
-from mangaassist_assets.serving.request_forms import FORMS
-from mangaassist_assets.serving.request_parsing import BadRequestError
+from mangaassist_assets.serving.request_forms import FORMS, BadRequestError
 
 KINDS = ("intent_classifier", "reranker")
 MODEL = {"name": "m", "version": "1", "sha256": "0" * 64}
@@ -46,7 +45,7 @@ class AnyTexts:
         self._kind = kind
 
     def answer(self, inputs, parameters):
-        from mangaassist_assets.models.request_values import checked_text, checked_top_k
+        from mangaassist_assets.models.model_types import checked_text, checked_top_k
 
         if self._kind == "reranker":
             for one in inputs:

@@ -12,13 +12,14 @@ import pytest
 from mangaassist_assets.models.artifacts import ArtifactMismatchError
 from mangaassist_assets.models.examples import IntentExample, RankingExample
 from mangaassist_assets.models.intent.fine_tuning import IntentTrainingConfig
-from mangaassist_assets.models.intent.training import train_intent_classifier
+from mangaassist_assets.models.model_types import TrainingRequest
 from mangaassist_assets.models.reranker.pair_training import RerankerTrainingConfig
 from mangaassist_assets.models.reranker.training import train_reranker
 from mangaassist_assets.serving import inference
 from mangaassist_assets.serving.inference import LoadedModel, input_fn, model_fn, output_fn, predict_fn
-from mangaassist_assets.serving.request_parsing import BadRequestError, InferenceRequest
+from mangaassist_assets.serving.request_forms import BadRequestError, InferenceRequest
 from mangaassist_assets.serving.server import ModelHost
+from tests.support.intent_training import train_on
 
 PASSAGES = ("Gift cards never expire.", "Returns are free for thirty days.")
 
@@ -31,7 +32,7 @@ def intent_artifact(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str
         ("返品したい", "return"),
         ("send it back", "return"),
     ]
-    result = train_intent_classifier(
+    result = train_on(
         [IntentExample(example_id=str(n), text=text, intent=intent) for n, (text, intent) in enumerate(messages)],
         [],
         config=IntentTrainingConfig(fine_tune=False),
@@ -46,7 +47,8 @@ def reranker_artifact(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, s
         example_id="1", query="do gift cards expire", passages=PASSAGES, relevances=(1.0, 0.0), first_stage_ranks=(1, 2)
     )
     output = tmp_path_factory.mktemp("serving") / "reranker"
-    result = train_reranker([example], [], config=RerankerTrainingConfig(epochs=0), output=output)
+    request = TrainingRequest(train=[example], validation=[], output=output)
+    result = train_reranker(request, config=RerankerTrainingConfig(epochs=0))
     return result.directory, result.digest
 
 

@@ -13,8 +13,7 @@ from hypothesis import strategies as st
 
 from mangaassist_assets.training.compute import Compute
 from mangaassist_assets.training.loop import run_training_loop
-from mangaassist_assets.training.objective import LoopSettings
-from mangaassist_assets.training.progress import ignore_progress
+from mangaassist_assets.training.objective import LoopSettings, ignore_progress
 from tests.support.tiny_objective import TinyObjective, outcome, train_in_group
 
 WORKERS = 2

@@ -23,8 +23,13 @@ from mangaassist_assets.training.loop import (
     learning_rate_factor,
     run_training_loop,
 )
-from mangaassist_assets.training.objective import LoopSettings, ParameterGroup, Validation
-from mangaassist_assets.training.progress import TrainingProgress, ignore_progress
+from mangaassist_assets.training.objective import (
+    LoopSettings,
+    ParameterGroup,
+    TrainingProgress,
+    Validation,
+    ignore_progress,
+)
 from tests.support.tiny_objective import TinyObjective, outcome, train_tiny
 
 RESULT = ("weights", "losses", "history", "best_epoch", "stopped_early")

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from mangaassist_assets.evaluation.gate.decision import GateConfig, GateDecision
+from mangaassist_assets.evaluation.gate.decision import GateConfig, GateDecision, GuardrailFigures
 from mangaassist_assets.evaluation.gate.gate import judge
 from mangaassist_assets.evaluation.gate.guardrail_metrics import ACCEPTED, CALIBRATION, LATENCY, REFUSED, SIZE
 from mangaassist_assets.evaluation.results import GateInput, ModelResults, ScopeResults
@@ -34,6 +34,11 @@ def scope(refused: int, *, of: int, accepted: int = EXAMPLES) -> dict[str, Scope
     }
 
 
+def guardrail_of(decision: GateDecision, name: str) -> GuardrailFigures:
+    (found,) = [one for one in decision.guardrails if one.name == name]
+    return found
+
+
 def test_what_was_not_measured_is_said_and_does_not_hold() -> None:
     decision = decide()
     assert {guardrail.judgement for guardrail in decision.guardrails} == {"not_measured"}
@@ -43,28 +48,23 @@ def test_what_was_not_measured_is_said_and_does_not_hold() -> None:
 
 def test_the_report_names_the_model_that_was_not_measured() -> None:
     decision = decide({"size_bytes": 10})
-    assert decision.guardrail(SIZE).why == "no artifact's size of the challenger"
-
-
-def test_a_guardrail_metric_that_does_not_exist_is_named() -> None:
-    with pytest.raises(KeyError, match="no guardrail metric 'weight'"):
-        decide().guardrail("weight")
+    assert guardrail_of(decision, SIZE).why == "no artifact's size of the challenger"
 
 
 def test_sure_wrong_answers_break_calibration() -> None:
     honest = np.where(CHALLENGER > 0, 0.9, 0.4)
     decision = decide({"confidences": np.where(CHAMPION > 0, 0.9, 0.4)}, {"confidences": np.full(EXAMPLES, 0.999)})
-    assert decision.guardrail(CALIBRATION).judgement == "broken"
+    assert guardrail_of(decision, CALIBRATION).judgement == "broken"
     assert decision.verdict == "fail"
-    assert "expected calibration error" in decision.guardrail(CALIBRATION).why
+    assert "expected calibration error" in guardrail_of(decision, CALIBRATION).why
     kept = decide({"confidences": np.where(CHAMPION > 0, 0.9, 0.4)}, {"confidences": honest})
-    assert kept.guardrail(CALIBRATION).judgement == "held"
+    assert guardrail_of(kept, CALIBRATION).judgement == "held"
     assert kept.verdict == "pass"
 
 
 def test_a_guardrail_metric_of_lower_is_better_shows_its_figures_as_they_are() -> None:
     decision = decide({"confidences": np.full(EXAMPLES, 0.9)}, {"confidences": np.full(EXAMPLES, 0.95)})
-    guardrail = decision.guardrail(CALIBRATION)
+    guardrail = guardrail_of(decision, CALIBRATION)
     assert guardrail.champion == pytest.approx(float(((0.9 - CHAMPION) ** 2).mean()))
     assert guardrail.challenger == pytest.approx(float(((0.95 - CHALLENGER) ** 2).mean()))
     assert guardrail.low is not None
@@ -74,23 +74,23 @@ def test_a_guardrail_metric_of_lower_is_better_shows_its_figures_as_they_are() -
 
 def test_confidence_in_figures_on_a_scale_is_not_measured() -> None:
     sure = {"confidences": np.full(EXAMPLES, 0.9)}
-    assert decide(sure, sure, binary=False).guardrail(CALIBRATION).judgement == "not_measured"
+    assert guardrail_of(decide(sure, sure, binary=False), CALIBRATION).judgement == "not_measured"
 
 
 def test_fewer_refusals_out_of_scope_break_the_guardrail_and_more_do_not() -> None:
-    assert decide(scope(180, of=200), scope(150, of=200)).guardrail(REFUSED).judgement == "broken"
+    assert guardrail_of(decide(scope(180, of=200), scope(150, of=200)), REFUSED).judgement == "broken"
     assert decide(scope(180, of=200), scope(150, of=200)).verdict == "fail"
-    assert decide(scope(150, of=200), scope(180, of=200)).guardrail(REFUSED).judgement == "held"
+    assert guardrail_of(decide(scope(150, of=200), scope(180, of=200)), REFUSED).judgement == "held"
 
 
 def test_refusing_everything_breaks_the_guardrail_of_accepted_messages() -> None:
     decision = decide(scope(150, of=200), scope(200, of=200, accepted=600))
-    assert decision.guardrail(REFUSED).judgement == "held"
-    assert decision.guardrail(ACCEPTED).judgement == "broken"
+    assert guardrail_of(decision, REFUSED).judgement == "held"
+    assert guardrail_of(decision, ACCEPTED).judgement == "broken"
 
 
 def test_a_proven_loss_within_the_margin_is_a_price_that_may_be_paid() -> None:
-    guardrail = decide(scope(150, of=200), scope(150, of=200, accepted=990)).guardrail(ACCEPTED)
+    guardrail = guardrail_of(decide(scope(150, of=200), scope(150, of=200, accepted=990)), ACCEPTED)
     assert guardrail.p_broken is not None
     assert guardrail.p_broken < 0.05
     assert guardrail.judgement == "held"
@@ -99,7 +99,7 @@ def test_a_proven_loss_within_the_margin_is_a_price_that_may_be_paid() -> None:
 @pytest.mark.parametrize("examples", [0, 1, 9])
 def test_too_few_out_of_scope_examples_are_not_judged_and_do_not_fail(examples: int) -> None:
     decision = decide(scope(examples, of=examples), scope(0, of=examples))
-    assert decision.guardrail(REFUSED).judgement == "not_judged"
+    assert guardrail_of(decision, REFUSED).judgement == "not_judged"
     assert decision.verdict == "pass"
     assert any(reason.startswith("not judged: ") for reason in decision.reasons)
 
@@ -123,7 +123,7 @@ def knows(intents: np.ndarray, accepted: np.ndarray, *, said: bool = True) -> di
 def test_models_that_know_different_intents_are_compared_on_the_examples_of_both() -> None:
     places = np.arange(EXAMPLES)
     everything = np.ones(EXAMPLES, dtype=bool)
-    guardrail = decide(knows(places < 600, everything), knows(places >= 200, places >= 300)).guardrail(ACCEPTED)
+    guardrail = guardrail_of(decide(knows(places < 600, everything), knows(places >= 200, places >= 300)), ACCEPTED)
     assert guardrail.why.startswith("paired on 400 examples")
     assert (guardrail.champion, guardrail.challenger) == (1.0, 0.75)
     assert guardrail.judgement == "broken"
@@ -133,7 +133,7 @@ def test_where_it_is_not_said_which_examples_are_in_scope_unequal_numbers_are_no
     places = np.arange(EXAMPLES)
     everything = np.ones(EXAMPLES, dtype=bool)
     decision = decide(knows(places < 600, everything, said=False), knows(places < 900, everything, said=False))
-    assert decision.guardrail(ACCEPTED).judgement == "not_measured"
+    assert guardrail_of(decision, ACCEPTED).judgement == "not_measured"
     assert decision.verdict == "pass"
 
 
@@ -154,40 +154,40 @@ def latencies(median: float, requests: int = 300) -> dict[str, np.ndarray]:
 
 def test_a_challenger_twice_as_slow_is_stopped() -> None:
     decision = decide(latencies(10.0), latencies(20.0))
-    assert decision.guardrail(LATENCY).judgement == "broken"
+    assert guardrail_of(decision, LATENCY).judgement == "broken"
     assert decision.verdict == "fail"
-    assert "ratio" in decision.guardrail(LATENCY).why
+    assert "ratio" in guardrail_of(decision, LATENCY).why
 
 
 def test_a_challenger_as_fast_holds_the_latency() -> None:
-    assert decide(latencies(10.0), latencies(10.1)).guardrail(LATENCY).judgement == "held"
+    assert guardrail_of(decide(latencies(10.0), latencies(10.1)), LATENCY).judgement == "held"
 
 
 def test_a_latency_at_the_limit_is_not_proven_to_break_it() -> None:
     base = latencies(10.0)["latencies_ms"]
     decision = decide({"latencies_ms": base}, {"latencies_ms": 1.25 * np.random.default_rng(0).permutation(base)})
-    assert decision.guardrail(LATENCY).judgement == "undecided"
+    assert guardrail_of(decision, LATENCY).judgement == "undecided"
     assert decision.verdict == "pass"
 
 
 def test_few_requests_or_a_clock_too_coarse_are_not_judged() -> None:
-    assert decide(latencies(10.0, 39), latencies(50.0, 39)).guardrail(LATENCY).judgement == "not_judged"
+    assert guardrail_of(decide(latencies(10.0, 39), latencies(50.0, 39)), LATENCY).judgement == "not_judged"
     frozen = {"latencies_ms": np.zeros(100)}
-    assert decide(frozen, latencies(10.0)).guardrail(LATENCY).judgement == "not_judged"
+    assert guardrail_of(decide(frozen, latencies(10.0)), LATENCY).judgement == "not_judged"
 
 
 def test_noise_that_hits_both_models_in_the_same_request_is_no_difference() -> None:
     noise = np.random.default_rng(1).gamma(0.3, 200.0, size=300)
-    together = decide({"latencies_ms": 10.0 + noise}, {"latencies_ms": 10.5 + noise}).guardrail(LATENCY)
+    together = guardrail_of(decide({"latencies_ms": 10.0 + noise}, {"latencies_ms": 10.5 + noise}), LATENCY)
     assert together.low is not None
     assert together.high is not None
     assert together.high - together.low < 0.05
 
 
 def test_the_size_limit_is_a_fact_and_needs_no_proof() -> None:
-    assert decide({"size_bytes": 100}, {"size_bytes": 150}).guardrail(SIZE).judgement == "held"
+    assert guardrail_of(decide({"size_bytes": 100}, {"size_bytes": 150}), SIZE).judgement == "held"
     grown = decide({"size_bytes": 100}, {"size_bytes": 151})
-    assert grown.guardrail(SIZE).judgement == "broken"
+    assert guardrail_of(grown, SIZE).judgement == "broken"
     assert grown.verdict == "fail"
     assert decide({"size_bytes": 100}, {"size_bytes": 151}, max_size_ratio=2.0).verdict == "pass"
 
@@ -196,9 +196,9 @@ def test_a_further_figure_must_not_be_provably_lower() -> None:
     ranks = {"other_figures": {"mrr@10": np.linspace(0.2, 1.0, EXAMPLES)}}
     lower = {"other_figures": {"mrr@10": np.linspace(0.2, 1.0, EXAMPLES) - 0.001}}
     decision = decide(ranks, lower)
-    assert decision.guardrail("mrr@10").judgement == "broken"
+    assert guardrail_of(decision, "mrr@10").judgement == "broken"
     assert decision.verdict == "fail"
-    assert decide(lower, ranks).guardrail("mrr@10").judgement == "held"
+    assert guardrail_of(decide(lower, ranks), "mrr@10").judgement == "held"
     assert decision.figures["champion_mrr@10"] == pytest.approx(0.6)
 
 
@@ -236,4 +236,4 @@ def test_the_order_of_the_requests_changes_nothing() -> None:
     order = generator.permutation(200)
     there = decide({"latencies_ms": champion}, {"latencies_ms": challenger})
     again = decide({"latencies_ms": champion[order]}, {"latencies_ms": challenger[order]})
-    assert there.guardrail(LATENCY) == again.guardrail(LATENCY)
+    assert guardrail_of(there, LATENCY) == guardrail_of(again, LATENCY)

@@ -47,14 +47,6 @@ def test_the_folded_encoder_has_the_hidden_states_of_the_published_bert_and_is_a
     assert (ours - folded)[mask].abs().max() < 1e-6
 
 
-def test_the_bert_form_keeps_token_types_and_agrees_with_the_folded_form() -> None:
-    folded, bert = load_base(), load_base(form="bert")
-    assert bert.encoder.shape.token_types == 2
-    sequences = tokenize(folded.tokenizer, TEXTS, max_tokens=64)
-    difference = sentence_features(folded.encoder, sequences) - sentence_features(bert.encoder, sequences)
-    assert np.abs(difference).max() < 1e-5
-
-
 def test_changed_weights_are_refused_with_their_hash(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shutil.copytree(packaged(), tmp_path / "model")
     weights = tmp_path / "model" / "model.safetensors"

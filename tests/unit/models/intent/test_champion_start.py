@@ -10,9 +10,9 @@ from mangaassist_assets.models.artifacts import seal_artifact
 from mangaassist_assets.models.encoders.frozen_layers import FrozenLayers
 from mangaassist_assets.models.intent import candidates as intent_candidates
 from mangaassist_assets.models.intent.model import IntentClassifier
-from mangaassist_assets.models.intent.training import IntentTrainingResult, train_intent_classifier
+from mangaassist_assets.models.intent.training import IntentTrainingResult
 from mangaassist_assets.training.checkpoints import Checkpoints
-from tests.support.intent_training import MESSAGES, QUICK, examples, validation
+from tests.support.intent_training import MESSAGES, QUICK, examples, train_on, validation
 
 
 @pytest.fixture(scope="module")
@@ -20,16 +20,14 @@ def champion(tmp_path_factory: pytest.TempPathFactory) -> IntentTrainingResult:
     """Knows two of the four intents, and one that the dataset has not."""
     known = {intent: MESSAGES[intent] for intent in ("greeting", "return_item")} | {"karaoke": ["sing a song", "sing"]}
     config = replace(QUICK, epochs=1)
-    return train_intent_classifier(
-        examples(known), [], config=config, output=tmp_path_factory.mktemp("champion") / "model"
-    )
+    return train_on(examples(known), [], config=config, output=tmp_path_factory.mktemp("champion") / "model")
 
 
 def test_the_champions_encoder_is_tried_though_its_labels_differ(
     champion: IntentTrainingResult, tmp_path: Path
 ) -> None:
-    result = train_intent_classifier(
-        examples(MESSAGES), validation(), config=QUICK, output=tmp_path / "model", start_from=champion.directory
+    result = train_on(
+        examples(MESSAGES), validation(), config=QUICK, output=tmp_path / "model", champion=champion.directory
     )
     for candidate in ("frozen_head", "from_champion", "fine_tuned"):
         assert 0.0 <= result.metrics[f"{candidate}_validation_accuracy"] <= 1.0
@@ -46,8 +44,8 @@ def test_the_better_start_is_the_one_that_is_fine_tuned(
         return {"frozen_head": 0.5, "from_champion": 0.6, "fine_tuned": 0.7}[candidate.name], 0.0
 
     monkeypatch.setattr(intent_candidates, "_quality", quality)
-    result = train_intent_classifier(
-        examples(MESSAGES), validation(), config=QUICK, output=tmp_path / "model", start_from=champion.directory
+    result = train_on(
+        examples(MESSAGES), validation(), config=QUICK, output=tmp_path / "model", champion=champion.directory
     )
     assert (result.kept, result.started_from) == ("fine_tuned", champion.digest)
 
@@ -64,9 +62,7 @@ def test_a_champion_of_the_same_base_costs_no_second_pass_through_the_frozen_lay
 
     monkeypatch.setattr(FrozenLayers, "__init__", counted)
     config = replace(QUICK, fine_tune=False)
-    train_intent_classifier(
-        examples(MESSAGES), validation(), config=config, output=tmp_path / "model", start_from=champion.directory
-    )
+    train_on(examples(MESSAGES), validation(), config=config, output=tmp_path / "model", champion=champion.directory)
     assert len(made) == 3
 
 
@@ -83,8 +79,8 @@ def test_a_head_is_carried_over_by_name_and_new_intents_begin_at_zero(champion: 
 def test_with_too_little_validation_training_starts_from_the_base_and_says_so(
     champion: IntentTrainingResult, tmp_path: Path
 ) -> None:
-    result = train_intent_classifier(
-        examples(MESSAGES), validation(1), config=QUICK, output=tmp_path / "model", start_from=champion.directory
+    result = train_on(
+        examples(MESSAGES), validation(1), config=QUICK, output=tmp_path / "model", champion=champion.directory
     )
     assert "too few to choose" in result.notices[0]
     assert result.started_from == "packaged-minilm"
@@ -98,12 +94,12 @@ def test_a_champion_that_cannot_be_loaded_stops_no_training(tmp_path: Path) -> N
     seal_artifact(broken, "reranker")
     told: list[str] = []
     config = replace(QUICK, fine_tune=False)
-    result = train_intent_classifier(
+    result = train_on(
         examples(MESSAGES),
         validation(),
         config=config,
         output=tmp_path / "model",
-        start_from=broken,
+        champion=broken,
         progress=lambda progress: told.append(progress.notice) if progress.notice else None,
     )
     assert "the champion cannot be used" in result.notices[0]
@@ -119,12 +115,12 @@ def test_a_checkpoint_from_another_start_is_not_gone_on_from(
     told: list[str] = []
 
     def train(name: str) -> IntentTrainingResult:
-        return train_intent_classifier(
+        return train_on(
             examples(MESSAGES),
             validation(),
             config=replace(QUICK, checkpoint_steps=3),
             output=tmp_path / name,
-            start_from=champion.directory,
+            champion=champion.directory,
             checkpoints=Checkpoints(tmp_path / "checkpoints", "one"),
             progress=lambda progress: told.append(progress.notice) if progress.notice else None,
         )

@@ -9,8 +9,7 @@ from hypothesis import strategies as st
 from mangaassist_assets.models.examples import IntentExample
 from mangaassist_assets.models.intent.examples import IntentTrainingError, usable_examples
 from mangaassist_assets.models.intent.model import IntentClassifier
-from mangaassist_assets.models.intent.training import train_intent_classifier
-from tests.support.intent_training import MESSAGES, QUICK, examples, of_no_intent, validation
+from tests.support.intent_training import MESSAGES, QUICK, examples, of_no_intent, train_on, validation
 
 
 def one(example_id: str, text: str = "hello", intent: str = "greeting") -> IntentExample:
@@ -57,7 +56,7 @@ def test_hostile_and_huge_texts_are_learned_from_like_any_other(tmp_path: Path) 
         one("h2", "| table | row |\n<script>alert(1)</script>", "attack"),
         one("h3", "../../etc/passwd " * 6_000, "attack"),
     ]
-    result = train_intent_classifier([*examples(MESSAGES), *hostile], [], config=QUICK, output=tmp_path / "model")
+    result = train_on([*examples(MESSAGES), *hostile], [], config=QUICK, output=tmp_path / "model")
     answers = IntentClassifier.load(result.directory).predict([example.text for example in hostile], top_k=1)
     assert [answer[0].label for answer in answers] == ["attack"] * 4
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mangaassist_assets.models.artifact_output import ArtifactWriteError, whole_or_nothing
+from mangaassist_assets.models.artifacts import ArtifactWriteError, whole_or_nothing
 from mangaassist_assets.models.encoders import frozen_layers as frozen_layers_module
 from mangaassist_assets.models.encoders.frozen_layers import FrozenLayers
 from mangaassist_assets.models.encoders.pretrained import PretrainedEncoder, load_base, tokenize
@@ -19,9 +19,8 @@ from mangaassist_assets.models.intent.fine_tuning import (
     token_batches,
 )
 from mangaassist_assets.models.intent.heads import LinearHead, fit_linear_head
-from mangaassist_assets.models.intent.training import train_intent_classifier
 from mangaassist_assets.training.compute import Compute
-from tests.support.intent_training import MESSAGES, QUICK, examples
+from tests.support.intent_training import MESSAGES, QUICK, examples, train_on
 
 LENGTHS = st.lists(st.integers(2, 64), min_size=1, max_size=300).map(lambda found: np.array(found, dtype=np.int64))
 
@@ -84,7 +83,7 @@ def test_frozen_layers_and_embeddings_stay_as_they_were(tmp_path: Path) -> None:
     from safetensors.torch import load_file
 
     config = replace(QUICK, epochs=1, max_steps=2)
-    train_intent_classifier(examples(MESSAGES), [], config=config, output=tmp_path / "model")
+    train_on(examples(MESSAGES), [], config=config, output=tmp_path / "model")
     weights = load_file(tmp_path / "model" / "model.safetensors")
     changed = {
         name
@@ -98,9 +97,7 @@ def test_frozen_layers_and_embeddings_stay_as_they_were(tmp_path: Path) -> None:
 def test_another_seed_gives_other_weights(tmp_path: Path) -> None:
     config = replace(QUICK, epochs=1, max_steps=2)
     first, second = (
-        train_intent_classifier(
-            examples(MESSAGES), [], config=replace(config, seed=seed), output=tmp_path / str(seed)
-        ).digest
+        train_on(examples(MESSAGES), [], config=replace(config, seed=seed), output=tmp_path / str(seed)).digest
         for seed in (0, 1)
     )
     assert first != second

@@ -12,8 +12,7 @@ from mangaassist_assets.models.examples import IntentExample
 from mangaassist_assets.models.intent.fine_tuning import IntentTrainingConfig
 from mangaassist_assets.models.intent.model import IntentClassifier
 from mangaassist_assets.models.intent.model_type import IntentModelType
-from mangaassist_assets.models.model_type_registry import load_model_type
-from mangaassist_assets.models.model_types import TrainedArtifact, TrainingRequest
+from mangaassist_assets.models.model_types import TrainedArtifact, TrainingRequest, load_model_type
 from tests.support.intent_training import MESSAGES, QUICK, UNSEEN, examples, of_no_intent, validation
 
 FAMILY = IntentModelType(config=QUICK)
@@ -46,19 +45,19 @@ def test_settings_decide_the_weights_and_nothing_else() -> None:
     assert IntentModelType(config=IntentTrainingConfig(checkpoint_steps=7)).settings() == IntentModelType().settings()
 
 
-@pytest.mark.parametrize("with_tenant", [True, False])
-def test_a_frame_with_or_without_tenants_is_read_in_the_order_of_ids(with_tenant: bool) -> None:
+def test_a_frame_is_read_in_the_order_of_ids() -> None:
     rows = {
         "example_id": ["b", "a", "c"],
         "text": ["two", "one", "three"],
         "intent": ["x", "y", "x"],
         "confidence": [0.5, 1.0, 1.0],
         "split": ["train", "train", "test"],
+        "tenant": ["osaka", None, ""],
     }
-    frame = pl.DataFrame(rows | ({"tenant": ["osaka", None, ""]} if with_tenant else {}))
+    frame = pl.DataFrame(rows)
     assert FAMILY.examples(frame, "train") == [
         IntentExample(example_id="a", text="one", intent="y"),
-        IntentExample(example_id="b", text="two", intent="x", weight=0.5, tenant="osaka" if with_tenant else ""),
+        IntentExample(example_id="b", text="two", intent="x", weight=0.5, tenant="osaka"),
     ]
 
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mangaassist_assets.models.intent.report import intent_rows
+from mangaassist_assets.models.intent.results import intent_rows
 
 NAMES = st.sampled_from(["a", "b", "c"])
 

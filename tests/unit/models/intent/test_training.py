@@ -12,17 +12,26 @@ from mangaassist_assets.models.examples import IntentExample
 from mangaassist_assets.models.intent.examples import IntentTrainingError
 from mangaassist_assets.models.intent.fine_tuning import IntentTrainingConfig
 from mangaassist_assets.models.intent.model import IntentClassifier
-from mangaassist_assets.models.intent.training import IntentTrainingResult, train_intent_classifier
+from mangaassist_assets.models.intent.training import IntentTrainingResult
 from mangaassist_assets.models.model_types import InputError
-from mangaassist_assets.training.progress import TrainingProgress
-from tests.support.intent_training import MESSAGES, OF_NO_INTENT, QUICK, UNSEEN, examples, of_no_intent, validation
+from mangaassist_assets.training.objective import TrainingProgress
+from tests.support.intent_training import (
+    MESSAGES,
+    OF_NO_INTENT,
+    QUICK,
+    UNSEEN,
+    examples,
+    of_no_intent,
+    train_on,
+    validation,
+)
 from tests.support.timing import growth
 
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> IntentTrainingResult:
     output = tmp_path_factory.mktemp("intent") / "model"
-    return train_intent_classifier(examples(MESSAGES), [], config=QUICK, output=output)
+    return train_on(examples(MESSAGES), [], config=QUICK, output=output)
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +58,7 @@ def test_training_repeats_exactly_with_a_seed_and_leaves_the_random_state_alone(
     import torch
 
     torch.manual_seed(123)
-    again = train_intent_classifier(examples(MESSAGES), [], config=QUICK, output=tmp_path / "again")
+    again = train_on(examples(MESSAGES), [], config=QUICK, output=tmp_path / "again")
     drawn = torch.rand(1)
     torch.manual_seed(123)
     assert drawn == torch.rand(1)
@@ -58,9 +67,7 @@ def test_training_repeats_exactly_with_a_seed_and_leaves_the_random_state_alone(
 
 def test_progress_tells_stages_and_epochs(tmp_path: Path) -> None:
     seen: list[TrainingProgress] = []
-    result = train_intent_classifier(
-        examples(MESSAGES), [], config=QUICK, output=tmp_path / "model", progress=seen.append
-    )
+    result = train_on(examples(MESSAGES), [], config=QUICK, output=tmp_path / "model", progress=seen.append)
     # On a slow machine single steps are told as well.
     told = [item for item in seen if item.stage != "fine-tune" or item.epoch]
     assert [item.stage for item in told] == ["features", "fine-tune", "fine-tune", "write"]
@@ -71,9 +78,7 @@ def test_progress_tells_stages_and_epochs(tmp_path: Path) -> None:
 
 def test_validation_selects_calibrates_and_counts_unknown_intents(tmp_path: Path) -> None:
     unknown = [IntentExample(example_id=f"u{n}", text="sing me a song", intent="karaoke") for n in range(8)]
-    result = train_intent_classifier(
-        examples(MESSAGES), [*validation(4), *unknown], config=QUICK, output=tmp_path / "model"
-    )
+    result = train_on(examples(MESSAGES), [*validation(4), *unknown], config=QUICK, output=tmp_path / "model")
     assert result.metrics["validation_examples_of_unknown_intents"] == 8
     assert result.metrics["validation_accuracy"] == pytest.approx(32 / 40)
     assert "karaoke" not in result.intents
@@ -84,7 +89,7 @@ def test_validation_selects_calibrates_and_counts_unknown_intents(tmp_path: Path
 def test_an_intent_with_a_single_message_is_learned(tmp_path: Path) -> None:
     messages = MESSAGES | {"gift_card": ["how long is a gift voucher valid"]}
     config = IntentTrainingConfig(fine_tune=False, class_balance=1.0)
-    result = train_intent_classifier(examples(messages), [], config=config, output=tmp_path / "model")
+    result = train_on(examples(messages), [], config=config, output=tmp_path / "model")
     answer = IntentClassifier.load(result.directory).predict(["when does my gift voucher run out"])[0]
     assert answer[0].label == "gift_card"
     assert result.kept == "frozen_head"
@@ -92,14 +97,12 @@ def test_an_intent_with_a_single_message_is_learned(tmp_path: Path) -> None:
 
 def test_one_intent_only_is_refused_by_name(tmp_path: Path) -> None:
     with pytest.raises(IntentTrainingError, match="all 5 training examples have the intent 'greeting'"):
-        train_intent_classifier(
-            examples({"greeting": MESSAGES["greeting"]}), [], config=QUICK, output=tmp_path / "model"
-        )
+        train_on(examples({"greeting": MESSAGES["greeting"]}), [], config=QUICK, output=tmp_path / "model")
 
 
 def test_no_examples_are_refused(tmp_path: Path) -> None:
     with pytest.raises(IntentTrainingError, match="no training examples"):
-        train_intent_classifier([], [], config=QUICK, output=tmp_path / "model")
+        train_on([], [], config=QUICK, output=tmp_path / "model")
 
 
 @pytest.mark.parametrize(
@@ -108,18 +111,16 @@ def test_no_examples_are_refused(tmp_path: Path) -> None:
 def test_an_unusable_example_is_named(intent: str, weight: float, tmp_path: Path) -> None:
     bad = IntentExample(example_id="bad-one", text="hello", intent=intent, weight=weight)
     with pytest.raises(IntentTrainingError, match="bad-one"):
-        train_intent_classifier([*examples(MESSAGES), bad], [], config=QUICK, output=tmp_path / "model")
+        train_on([*examples(MESSAGES), bad], [], config=QUICK, output=tmp_path / "model")
 
 
 def test_an_artifact_is_never_overwritten(trained: IntentTrainingResult) -> None:
     with pytest.raises(FileExistsError, match="immutable"):
-        train_intent_classifier(
-            examples(MESSAGES), [], config=IntentTrainingConfig(fine_tune=False), output=trained.directory
-        )
+        train_on(examples(MESSAGES), [], config=IntentTrainingConfig(fine_tune=False), output=trained.directory)
 
 
 def test_probabilities_sum_to_one_and_top_k_is_sorted(classifier: IntentClassifier) -> None:
-    probabilities = classifier.probabilities(["hello", "where is it"])
+    probabilities = classifier.judge(["hello", "where is it"]).probabilities
     assert probabilities.shape == (2, 4)
     assert probabilities.sum(axis=1) == pytest.approx([1.0, 1.0], abs=1e-5)
     (answer,) = classifier.predict(["hello"], top_k=3)
@@ -135,8 +136,8 @@ def test_top_k_beyond_the_labels_gives_all_of_them(classifier: IntentClassifier)
 
 def test_company_does_not_change_an_answer(classifier: IntentClassifier) -> None:
     texts = list(UNSEEN)
-    together = classifier.probabilities(texts)
-    alone = np.concatenate([classifier.probabilities([text]) for text in texts])
+    together = classifier.judge(texts).probabilities
+    alone = np.concatenate([classifier.judge([text]).probabilities for text in texts])
     assert np.abs(together - alone).max() < 1e-5
 
 
@@ -162,7 +163,7 @@ def test_a_damaged_or_foreign_artifact_is_not_loaded(trained: IntentTrainingResu
     copy = tmp_path / "copy"
     shutil.copytree(trained.directory, copy)
     seal_artifact(copy, "reranker")
-    with pytest.raises(ArtifactMismatchError, match="is a reranker, not an intent_classifier"):
+    with pytest.raises(ArtifactMismatchError, match="is of kind reranker, not intent_classifier"):
         IntentClassifier.load(copy)
 
 
@@ -184,7 +185,7 @@ def test_ten_messages_an_intent_reach_the_frozen_models_known_accuracy_on_hwu64(
     intents = sorted({intent for _, intent in read("test")})[:16]
     few = {intent: [text for text, own in read("train") if own == intent][:10] for intent in intents}
     config = IntentTrainingConfig(fine_tune=False)
-    result = train_intent_classifier(examples(few), [], config=config, output=tmp_path / "model")
+    result = train_on(examples(few), [], config=config, output=tmp_path / "model")
     test = [(text, intent) for text, intent in read("test") if intent in few]
     predicted = IntentClassifier.load(result.directory).predict([text for text, _ in test], top_k=1)
     right = sum(answer[0].label == intent for answer, (_, intent) in zip(predicted, test, strict=True))
@@ -193,7 +194,7 @@ def test_ten_messages_an_intent_reach_the_frozen_models_known_accuracy_on_hwu64(
 
 @pytest.fixture(scope="module")
 def refusing(tmp_path_factory: pytest.TempPathFactory) -> IntentTrainingResult:
-    return train_intent_classifier(
+    return train_on(
         examples(MESSAGES),
         [*validation(), *of_no_intent(6)],
         config=QUICK,
@@ -221,18 +222,9 @@ def test_a_decision_carries_its_probability_and_what_it_was_decided_by(refusing:
     assert json.loads(json.dumps(answer)) == answer
 
 
-def test_an_artifact_without_a_threshold_answers_everything(
-    refusing: IntentTrainingResult, trained: IntentTrainingResult, tmp_path: Path
-) -> None:
-    old = tmp_path / "old"
-    shutil.copytree(refusing.directory, old)
-    config = json.loads((old / "config.json").read_text())
-    del config["mangaassist"]["scope"]
-    (old / "config.json").write_text(json.dumps(config))
-    seal_artifact(old, "intent_classifier")
-    for directory in (old, trained.directory):
-        decisions = IntentClassifier.load(directory).answer(OF_NO_INTENT, {})["decisions"]
-        assert all(decision["in_scope"] and decision["intent"] != "out_of_scope" for decision in decisions)
+def test_an_artifact_without_a_threshold_answers_everything(trained: IntentTrainingResult) -> None:
+    decisions = IntentClassifier.load(trained.directory).answer(OF_NO_INTENT, {})["decisions"]
+    assert all(decision["in_scope"] and decision["intent"] != "out_of_scope" for decision in decisions)
 
 
 def test_a_scope_score_this_program_does_not_know_is_refused(refusing: IntentTrainingResult, tmp_path: Path) -> None:
@@ -277,7 +269,7 @@ def test_what_the_model_said_on_validation_is_kept_for_charts(refusing: IntentTr
 
 def test_the_frozen_head_alone_is_kept_where_fine_tuning_is_no_better(tmp_path: Path) -> None:
     config = IntentTrainingConfig(epochs=1, batch_tokens=64, fine_tuned_layers=1, encoder_learning_rate=0.05)
-    result = train_intent_classifier(examples(MESSAGES), validation(), config=config, output=tmp_path / "model")
+    result = train_on(examples(MESSAGES), validation(), config=config, output=tmp_path / "model")
     assert result.kept == "frozen_head"
     metrics = result.metrics
     assert metrics["fine_tuned_validation_accuracy"] <= metrics["frozen_head_validation_accuracy"]
@@ -290,7 +282,7 @@ def test_without_validation_the_line_is_drawn_by_held_out_parts_of_train_or_not_
     minimum: int, source: str, tmp_path: Path
 ) -> None:
     config = IntentTrainingConfig(fine_tune=False, minimum_validation=minimum)
-    result = train_intent_classifier(examples(MESSAGES), [], config=config, output=tmp_path / "model")
+    result = train_on(examples(MESSAGES), [], config=config, output=tmp_path / "model")
     assert result.scope.source == source
     stored = json.loads((result.directory / "config.json").read_text())["mangaassist"]["scope"]
     assert stored == {"score": "max_logit", "source": source, "threshold": result.scope.threshold}

@@ -121,7 +121,7 @@ def test_a_distilled_reranker_orders_more_like_its_teacher(base: str, tmp_path: 
     wanted = {one.example_id: [4.0 if place % 2 else -4.0 for place in range(len(one.passages))] for one in examples}
     config = replace(TINY, loss="distillation", epochs=20, minimum_validation=99)
     start = train_tiny(tmp_path, base=base, config=replace(TINY, epochs=0), output=tmp_path / "start").directory
-    taught = train_tiny(tmp_path, base=base, config=config, teacher_logits=wanted, checkpoints=False).directory
+    taught = train_tiny(tmp_path, base=base, config=config, teacher=wanted, checkpoints=False).directory
 
     def agreement(directory: Path) -> float:
         said = [Reranker.load(directory).logits([(one.query, text) for text in one.passages]) for one in examples]
@@ -144,7 +144,7 @@ def test_a_champion_can_be_the_teacher(base: str, tmp_path: Path) -> None:
 )
 def test_distillation_without_a_usable_teacher_is_refused(given_logits: Any, base: str, tmp_path: Path) -> None:
     with pytest.raises(RerankerTrainingError, match="teacher"):
-        train_tiny(tmp_path, base=base, config=replace(TINY, loss="distillation"), teacher_logits=given_logits)
+        train_tiny(tmp_path, base=base, config=replace(TINY, loss="distillation"), teacher=given_logits)
 
 
 def test_a_published_cross_encoder_is_no_base(base: str, tmp_path: Path) -> None:
@@ -170,12 +170,12 @@ def test_validation_chooses_between_base_and_champion(base: str, tmp_path: Path)
             tmp_path,
             base=base,
             config=only_start,
-            start_from=champion.directory,
+            champion=champion.directory,
             output=tmp_path / f"from-{origin[-8:]}",
         )
         assert result.started_from == origin
         assert {one.name for one in result.candidates} == {"base", "champion"}
-    unseen = train_tiny(tmp_path, base=base, config=only_start, start_from=bad.directory, validation=[])
+    unseen = train_tiny(tmp_path, base=base, config=only_start, champion=bad.directory, validation=[])
     assert unseen.started_from == bad.digest
 
 

@@ -7,9 +7,11 @@ import pytest
 import torch
 
 from mangaassist_assets.models.artifacts import ArtifactMismatchError
-from mangaassist_assets.models.encoders.layer_states import LayerStates, run_lower_layers
+from mangaassist_assets.models.encoders.frozen_layers import lower_layer_states
+from mangaassist_assets.models.encoders.layer_states import LayerStates
 from mangaassist_assets.models.encoders.pretrained import load_base, sentence_features, tokenize
 from mangaassist_assets.models.examples import RankingExample
+from mangaassist_assets.models.model_types import TrainingRequest
 from mangaassist_assets.models.reranker.model import Reranker, idf_weights
 from mangaassist_assets.models.reranker.pair_training import RerankerTrainingConfig, RerankerTrainingError
 from mangaassist_assets.models.reranker.training import RerankerTrainingResult, train_reranker
@@ -47,10 +49,22 @@ def ranking_examples() -> list[RankingExample]:
     ]
 
 
+def train_on(
+    train: list[RankingExample],
+    validation: list[RankingExample],
+    *,
+    config: RerankerTrainingConfig,
+    output: Path,
+    champion: Path | None = None,
+) -> RerankerTrainingResult:
+    request = TrainingRequest(train=train, validation=validation, output=output, champion=champion)
+    return train_reranker(request, config=config)
+
+
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> RerankerTrainingResult:
     output = tmp_path_factory.mktemp("reranker") / "model"
-    return train_reranker(ranking_examples(), [], config=QUICK, output=output)
+    return train_on(ranking_examples(), [], config=QUICK, output=output)
 
 
 @pytest.fixture(scope="module")
@@ -94,10 +108,8 @@ def test_an_untrained_network_with_closed_gates_ranks_by_what_the_sentence_encod
 
 
 def test_training_changes_the_model_and_repeats_exactly(trained: RerankerTrainingResult, tmp_path: Path) -> None:
-    untrained = train_reranker(
-        ranking_examples(), [], config=RerankerTrainingConfig(epochs=0), output=tmp_path / "untrained"
-    )
-    again = train_reranker(ranking_examples(), [], config=QUICK, output=tmp_path / "again")
+    untrained = train_on(ranking_examples(), [], config=RerankerTrainingConfig(epochs=0), output=tmp_path / "untrained")
+    again = train_on(ranking_examples(), [], config=QUICK, output=tmp_path / "again")
     assert again.digest == trained.digest != untrained.digest
     assert (trained.kept, untrained.kept) == ("trained", "start")
     assert len(trained.training_losses) == 2
@@ -115,13 +127,11 @@ def test_training_that_hurts_validation_is_undone(tmp_path: Path) -> None:
         for example in ranking_examples()
     ]
     config = RerankerTrainingConfig(epochs=3, learning_rate=1e-3, minimum_validation=6, negatives=1)
-    result = train_reranker(contrary, ranking_examples(), config=config, output=tmp_path / "model")
+    result = train_on(contrary, ranking_examples(), config=config, output=tmp_path / "model")
     assert result.kept == "start"
     assert result.metrics["validation_loss_trained"] > result.metrics["validation_loss_start"]
     assert result.metrics["validation_mrr"] == result.metrics["validation_mrr_start"] > 0.8
-    untrained = train_reranker(
-        contrary, [], config=RerankerTrainingConfig(epochs=0), output=tmp_path / "untrained"
-    ).directory
+    untrained = train_on(contrary, [], config=RerankerTrainingConfig(epochs=0), output=tmp_path / "untrained").directory
     kept, start = Reranker.load(result.directory).network, Reranker.load(untrained).network
     assert all(
         (kept.state_dict()[name] == value).all() for name, value in start.state_dict().items() if name != "calibration"
@@ -130,9 +140,7 @@ def test_training_that_hurts_validation_is_undone(tmp_path: Path) -> None:
 
 def test_training_goes_on_from_a_champion(trained: RerankerTrainingResult, tmp_path: Path) -> None:
     config = RerankerTrainingConfig(epochs=0)
-    result = train_reranker(
-        ranking_examples(), [], config=config, output=tmp_path / "model", start_from=trained.directory
-    )
+    result = train_on(ranking_examples(), [], config=config, output=tmp_path / "model", champion=trained.directory)
     champion, challenger = Reranker.load(trained.directory), Reranker.load(result.directory)
     pairs = [(query, passage) for query in QUESTIONS for passage in PASSAGES]
     order = np.argsort(champion.score(pairs))
@@ -186,7 +194,7 @@ def test_what_was_computed_once_is_not_computed_again(reranker: Reranker) -> Non
 
     def compute(sequences: list[tuple[int, ...]]) -> list[torch.Tensor]:
         asked.append(len(sequences))
-        return run_lower_layers(reranker.network.encoder, 2, sequences)
+        return [states for _, states in sorted(lower_layer_states(reranker.network.encoder, 2, sequences))]
 
     cache.get("one", [(101, 102), (101, 2000, 102), (101, 102)], compute)
     cache.get("one", [(101, 102)], compute)
@@ -213,9 +221,9 @@ def test_examples_that_teach_nothing_are_counted_and_refused_when_alone(tmp_path
         example_id="idle", query="gift", passages=(PASSAGES[2],), relevances=(1.0,), first_stage_ranks=(1,)
     )
     with pytest.raises(RerankerTrainingError, match="none of the 1 training examples"):
-        train_reranker([idle], [], config=QUICK, output=tmp_path / "model")
+        train_on([idle], [], config=QUICK, output=tmp_path / "model")
     config = RerankerTrainingConfig(epochs=0)
-    result = train_reranker([idle, *ranking_examples()], [], config=config, output=tmp_path / "model")
+    result = train_on([idle, *ranking_examples()], [], config=config, output=tmp_path / "model")
     assert result.metrics["train_queries_that_teach_nothing"] == 1
 
 
@@ -224,7 +232,7 @@ def test_an_example_whose_fields_do_not_fit_is_named(tmp_path: Path) -> None:
         example_id="broken-7", query="x", passages=("a", "b"), relevances=(1.0,), first_stage_ranks=(1, 2)
     )
     with pytest.raises(RerankerTrainingError, match="broken-7"):
-        train_reranker([broken], [], config=QUICK, output=tmp_path / "model")
+        train_on([broken], [], config=QUICK, output=tmp_path / "model")
 
 
 def test_another_artifact_is_not_loaded(trained: RerankerTrainingResult) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from mangaassist_assets.training.progress import ProgressCallback, TrainingProgress
+from mangaassist_assets.training.objective import ProgressCallback, TrainingProgress
 from resources.ray import ray_training, trainers
 from resources.ray.ray_training import RayTrainingError, Scale
 from resources.ray.trainers import TrainerResource
