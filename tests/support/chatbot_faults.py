@@ -23,8 +23,9 @@ from mangaassist_assets.chatbot.parts import Endpoint, Generation, GenerationReq
 from mangaassist_assets.chatbot.retrieval import Retriever
 from mangaassist_assets.mining.blame.rule_names import Stage
 from mangaassist_assets.privacy import Vocabulary
+from mangaassist_assets.retrieval.search_index import SearchIndex
 from mangaassist_assets.retrieval.tenants import TenantScope
-from mangaassist_assets.retrieval.types import Embedder, Hit, PassageSearch
+from mangaassist_assets.retrieval.types import Embedder, Hit
 
 if TYPE_CHECKING:
     import numpy as np
@@ -38,7 +39,7 @@ class ChatbotParts:
     """What a chatbot is put together from."""
 
     intent: Endpoint
-    index: PassageSearch
+    index: SearchIndex
     embedder: Embedder
     reranker: Endpoint
     configuration: Configuration
@@ -226,7 +227,7 @@ class _SwappingEndpoint:
 
 
 class _ForgetfulIndex:
-    def __init__(self, index: PassageSearch, documents: Collection[str] | None) -> None:
+    def __init__(self, index: SearchIndex, documents: Collection[str] | None) -> None:
         self._index = index
         self._documents = documents
 

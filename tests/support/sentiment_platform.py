@@ -11,7 +11,6 @@ from uuid import uuid4
 
 import dagster as dg
 import pytest
-from mangaassist_assets.models.model_type_registry import ENTRY_POINT_GROUP as MODEL_TYPES
 
 from mangaassist_assets.definitions import build_definitions
 from mangaassist_assets.local.supervisor import Supervisor
