@@ -5,6 +5,7 @@ Each check reads the stored version of its bundle. What is allowed is `datasets.
 
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
 import dagster as dg
@@ -46,13 +47,13 @@ def build_dataset_checks(pipeline: ModelPipeline) -> tuple[dg.AssetChecksDefinit
             "No message, near-duplicate, session, shopper or conversation is on two sides, in the golden set, or in "
             "train after an earlier version was tested on it; nothing is later than the as-of time; no example changed "
             "sides.",
-            lambda *found: _leakage(*found, dataset),
+            partial(_leakage, dataset),
         ),
         _build_check(
             dataset,
             "no_personal_data",
             "A second pass of redaction finds nothing in any text of the dataset.",
-            lambda *found: _personal_data(*found, dataset),
+            partial(_personal_data, dataset),
         ),
     )
     if label is None:
@@ -132,7 +133,7 @@ def _repetition(frame: "pl.DataFrame", dataset: PipelineDataset) -> dg.AssetChec
 
 
 def _leakage(
-    version: "DatasetVersion", snapshots: "SnapshotStore", bundle: str, dataset: PipelineDataset
+    dataset: PipelineDataset, version: "DatasetVersion", snapshots: "SnapshotStore", bundle: str
 ) -> dg.AssetCheckResult:
     from mangaassist_assets.datasets.guards.leakage import LeakageError, find_leaks, leak_counts, refuse_crossings
     from mangaassist_assets.datasets.sources.golden_set import read_golden
@@ -178,7 +179,7 @@ def _leakage(
 
 
 def _personal_data(
-    version: "DatasetVersion", snapshots: "SnapshotStore", _bundle: str, dataset: PipelineDataset
+    dataset: PipelineDataset, version: "DatasetVersion", snapshots: "SnapshotStore", _bundle: str
 ) -> dg.AssetCheckResult:
     from mangaassist_assets.privacy import residual
     from mangaassist_assets.retrieval.stored_knowledge import read_vocabulary
