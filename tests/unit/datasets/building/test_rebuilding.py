@@ -135,7 +135,7 @@ def test_rows_that_were_edited_are_not_built_again_but_named(store):
 def test_a_version_made_otherwise_than_its_card_says_is_different(store, monkeypatch):
     stored = put_dataset(store, BUNDLE)
     monkeypatch.setattr("mangaassist_assets.datasets.building.passages.word_overlap", lambda *_: 0.0)
-    monkeypatch.setattr("mangaassist_assets.datasets.building.hard_negatives._hash", len)
+    monkeypatch.setattr("mangaassist_assets.datasets.building.passages._hash", len)
     rebuilt = again(store, stored)
     assert rebuilt.outcome == "different"
     assert rebuilt.files["examples.parquet"] == "different"
