@@ -5,11 +5,8 @@ from pkgutil import resolve_name
 
 import dagster as dg
 
-from mangaassist_assets.assets.clusters import failure_clusters
-from mangaassist_assets.assets.corpus import training_corpus
-from mangaassist_assets.assets.failures import failed_traces
-from mangaassist_assets.assets.feedback import feedback_events, recorded_feedback
-from mangaassist_assets.assets.golden import golden_set
+from mangaassist_assets.assets.bootstrap import golden_set, training_corpus
+from mangaassist_assets.assets.ingestion import feedback_events, recorded_feedback, tagged_traces
 from mangaassist_assets.assets.knowledge import (
     chunk_embeddings,
     knowledge_chunks,
@@ -18,10 +15,10 @@ from mangaassist_assets.assets.knowledge import (
     search_index,
 )
 from mangaassist_assets.assets.labels import review_queue
+from mangaassist_assets.assets.mining import failed_traces, failure_clusters
 from mangaassist_assets.assets.model_pipeline import build_pipeline_assets
 from mangaassist_assets.assets.release import build_release_assets, runtime_configuration
 from mangaassist_assets.assets.reports import satisfaction_report, usage_report
-from mangaassist_assets.assets.traces import tagged_traces
 from mangaassist_assets.models.pipelines import ModelPipeline
 
 SHARED_ASSETS = (

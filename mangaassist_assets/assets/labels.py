@@ -3,10 +3,10 @@
 import dagster as dg
 from pydantic import Field
 
-from mangaassist_assets.assets.clusters import failure_clusters
+from mangaassist_assets.assets.bootstrap import training_corpus
 from mangaassist_assets.assets.common import ML_ENGINEERING, materialized
-from mangaassist_assets.assets.corpus import training_corpus
-from mangaassist_assets.assets.traces import tagged_traces
+from mangaassist_assets.assets.ingestion import tagged_traces
+from mangaassist_assets.assets.mining import failure_clusters
 from mangaassist_assets.partitions import release_bundles
 from resources.aws.judge import JudgeResource
 from resources.mlflow.tracking import MlflowResource

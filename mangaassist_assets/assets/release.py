@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import dagster as dg
 
 from mangaassist_assets.assets.common import PLATFORM, RELEASE_MANAGEMENT, materialized
-from mangaassist_assets.assets.traces import tagged_traces
+from mangaassist_assets.assets.ingestion import tagged_traces
 from mangaassist_assets.models.pipelines import ModelPipeline
 from mangaassist_assets.partitions import release_bundles
 from resources.aws.app_config import AppConfigResource

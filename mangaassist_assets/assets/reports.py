@@ -3,8 +3,7 @@
 import dagster as dg
 
 from mangaassist_assets.assets.common import ML_ENGINEERING, PLATFORM, image, materialized
-from mangaassist_assets.assets.feedback import feedback_events
-from mangaassist_assets.assets.traces import tagged_traces
+from mangaassist_assets.assets.ingestion import feedback_events, tagged_traces
 from mangaassist_assets.partitions import release_bundles
 from resources.mlflow.tracking import MlflowResource
 from resources.settings.prices import PricesResource

@@ -167,8 +167,8 @@ INTENT = ModelPipeline(
     model_asset="intent_classifier",
     definitions=(
         "mangaassist_assets.assets.labels:intent_labels",
-        "mangaassist_assets.assets.intent_dataset:intent_dataset",
-        "mangaassist_assets.assets.corpus:first_intent_classifier",
+        "mangaassist_assets.assets.datasets:intent_dataset",
+        "mangaassist_assets.assets.bootstrap:first_intent_classifier",
     ),
     first_asset="first_intent_classifier",
     label_assets=("intent_labels",),
@@ -193,8 +193,8 @@ RERANKER = ModelPipeline(
     ),
     model_asset="reranker",
     definitions=(
-        "mangaassist_assets.assets.reranker_dataset:reranker_dataset",
-        "mangaassist_assets.assets.corpus:first_reranker",
+        "mangaassist_assets.assets.datasets:reranker_dataset",
+        "mangaassist_assets.assets.bootstrap:first_reranker",
     ),
     first_asset="first_reranker",
     stage=SpanName.RERANK_CHUNKS,

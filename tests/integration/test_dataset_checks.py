@@ -12,8 +12,8 @@ import polars as pl
 import pytest
 from upath import UPath
 
-from mangaassist_assets.assets.golden import golden_set
-from mangaassist_assets.assets.intent_dataset import intent_dataset
+from mangaassist_assets.assets.bootstrap import golden_set
+from mangaassist_assets.assets.datasets import intent_dataset
 from mangaassist_assets.checks.gates import build_checks
 from mangaassist_assets.core.snapshots import SnapshotStore
 from mangaassist_assets.datasets.building.intent_dataset import IntentDatasetConfig

@@ -12,7 +12,7 @@ import dagster as dg
 import pytest
 from upath import UPath
 
-from mangaassist_assets.assets.reranker_dataset import reranker_dataset
+from mangaassist_assets.assets.datasets import reranker_dataset
 from mangaassist_assets.chatbot.configuration.documents import default_documents
 from mangaassist_assets.cli.commands.datasets import list_datasets, rebuild_dataset, show_dataset
 from mangaassist_assets.cli.commands.personal_data import render_erasure, run_erasure

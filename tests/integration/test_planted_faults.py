@@ -9,7 +9,7 @@ from uuid import uuid4
 import dagster as dg
 import pytest
 
-from mangaassist_assets.assets.failures import failed_traces
+from mangaassist_assets.assets.mining import failed_traces
 from mangaassist_assets.chatbot.shopper import ShopperBehaviour
 from mangaassist_assets.chatbot.simulation import SimulationConfig, simulate
 from mangaassist_assets.core.bundles import TURNS_CARD_FILE

@@ -16,9 +16,8 @@ import dagster as dg
 import pytest
 import requests
 
-from mangaassist_assets.assets.clusters import failure_clusters
-from mangaassist_assets.assets.failures import failed_traces
 from mangaassist_assets.assets.labels import IntentLabelsConfig, ReviewQueueConfig, intent_labels, review_queue
+from mangaassist_assets.assets.mining import failed_traces, failure_clusters
 from mangaassist_assets.core.bundles import TURNS_CARD_FILE
 from mangaassist_assets.core.codecs import to_parquet
 from mangaassist_assets.core.snapshots import canonical_json

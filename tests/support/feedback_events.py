@@ -9,7 +9,7 @@ from uuid import uuid4
 
 import dagster as dg
 
-from mangaassist_assets.assets.feedback import RecordingConfig, feedback_events, recorded_feedback
+from mangaassist_assets.assets.ingestion import RecordingConfig, feedback_events, recorded_feedback
 from mangaassist_assets.privacy import pseudonym
 from mangaassist_assets.tracing.contract.names import Tag
 from mangaassist_assets.tracing.contract.records import SpanRecord, TraceRecord

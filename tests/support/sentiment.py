@@ -149,7 +149,7 @@ SENTIMENT = ModelPipeline(
 )
 def sentiment_dataset(context: dg.AssetExecutionContext, store: StoreResource) -> dg.MaterializeResult[None]:
     """Messages that people called content or annoyed, one a row, each on its side."""
-    from mangaassist_assets.assets.dataset_results import dataset_result
+    from mangaassist_assets.assets.datasets import dataset_result
     from mangaassist_assets.datasets.versions.stored_versions import write_version
 
     version = sentiment_version(context.partition_key)
