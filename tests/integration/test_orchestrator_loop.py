@@ -37,10 +37,11 @@ from mangaassist_assets.tracing.ingestion.coverage import coverage, judge
 from mangaassist_assets.tracing.ingestion.stored_turns import read_presence, read_turns
 from mangaassist_assets.tracing.reading.turn_reader import TraceReading, read_trace
 from tests.support.bedrock_wire import bedrock_wire
+from tests.support.bootstrapped import bootstrapped_home
 from tests.support.command_line import environment, resources_of, run_here
 from tests.support.orchestrator_process import MODEL, MODEL_FAILS_ON, Orchestrator, bedrock, write_passages
 from tests.support.orchestrator_traffic import PERSONAL, TURNS, Said, traffic
-from tests.support.tiny_store import KNOWN_INTENTS, NEW_INTENTS, PERSONAL_DATA, write_tiny_store
+from tests.support.tiny_store import KNOWN_INTENTS, NEW_INTENTS, PERSONAL_DATA
 
 pytestmark = pytest.mark.integration
 
@@ -91,12 +92,8 @@ class Story:
 @pytest.fixture(scope="module")
 def story(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Story]:
     """Bootstrap, 200 turns with thumbs, reviews, one turn of the loop, and some more turns."""
-    folder = tmp_path_factory.mktemp("orchestrator")
-    store = write_tiny_store(folder / "handed-in")
-    home = folder / "home"
+    home = bootstrapped_home(tmp_path_factory, "orc").home
     with Supervisor(Home.open(home)) as supervisor, environment(**supervisor.environment):
-        first = run_here(home, "bootstrap", "--training", store.training, "--knowledge", store.knowledge, "--json")
-        assert first.code == 0, first.stderr
         resources = resources_of(supervisor)
         snapshots = resources["store"].snapshots()
         resources["app_config"].deploy("routing", RoutingDocument(version="2", bedrock_model_id=MODEL))
@@ -108,7 +105,7 @@ def story(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Story]:
                 home=home,
                 resources=resources,
                 snapshots=snapshots,
-                passages=write_passages(folder, generation, read_chunks(snapshots), embedder),
+                passages=write_passages(home.parent, generation, read_chunks(snapshots), embedder),
                 bedrock_url=wire.url,
             )
             with told.orchestrator(BUNDLE) as chatbot:
