@@ -89,8 +89,6 @@ class TraceIngestion:
         vocabulary: Vocabulary | None = None,
         mapping: TraceMapping | None = None,
         page: int = 500,
-        overlap_ms: int = OVERLAP_MS,
-        give_up_ms: int = GIVE_UP_MS,
         now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
         progress: Progress = lambda _: None,
     ) -> None:
@@ -110,8 +108,6 @@ class TraceIngestion:
         words = "" if vocabulary is None else vocabulary.digest
         self._reader = f"{CONTRACT_VERSION}.{self._mapping.digest[:16]}.{words}"
         self._page = page
-        self._overlap_ms = overlap_ms
-        self._give_up_ms = give_up_ms
         self._now_ms = now_ms
         self._progress = progress
 
@@ -176,7 +172,7 @@ class TraceIngestion:
         """Remember, before the first trace is read, from when on assessments have to be looked for."""
         checkpoint, state = self._load()
         if state.assessed is None and self._source.assessed_after(None, limit=1) is not None:
-            since = AssessmentPosition(timestamp_ms=self._now_ms() - self._overlap_ms)
+            since = AssessmentPosition(timestamp_ms=self._now_ms() - OVERLAP_MS)
             self._commit(checkpoint, [], _State(state.frontier, since, state.open), ingested)
 
     def _look_back(self, ingested: TraceCounts) -> None:
@@ -185,7 +181,7 @@ class TraceIngestion:
         frontier = state.frontier
         if frontier is None:
             return
-        overlap = TracePosition(timestamp_ms=frontier.timestamp_ms - self._overlap_ms)
+        overlap = TracePosition(timestamp_ms=frontier.timestamp_ms - OVERLAP_MS)
         for headers in header_pages(self._source, page=self._page, after=overlap):
             within = [one for one in headers if one.position <= frontier]
             # A trace may end before all its spans are stored, which no header says: one in quarantine is read again.
@@ -278,7 +274,7 @@ class TraceIngestion:
             self._ingest(checkpoint, state, self._source.traces_by_id(ids), ingested)
 
     def _is_given_up(self, timestamp_ms: int) -> bool:
-        return self._now_ms() - timestamp_ms > self._give_up_ms
+        return self._now_ms() - timestamp_ms > GIVE_UP_MS
 
     def _ingest(
         self,
