@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 LOOPBACK = "127.0.0.1"
 DEFAULT_DAGSTER_PORT = 3000
+WORKSPACE = Path(__file__).resolve().parents[3] / "workspace.yaml"
 
 
 @click.command(cls=Command, local_only=True)
@@ -65,7 +66,6 @@ def serve_with_dagster(named_home: str | None, *, dagster_port: int | None, prog
 
     home = home_of(named_home)
     dagster_instance.prepare_dagster_home(home)
-    workspace = Path(__file__).resolve().parents[3] / "workspace.yaml"
     with Supervisor(home, progress=progress) as supervisor:
         left = dagster_instance.end_left_behind(home)
         if left:
@@ -78,7 +78,7 @@ def serve_with_dagster(named_home: str | None, *, dagster_port: int | None, prog
         supervisor.start_process(
             "dagster",
             [
-                *(sys.executable, "-m", "dagster", "dev", "--workspace", str(workspace)),
+                *(sys.executable, "-m", "dagster", "dev", "--workspace", str(WORKSPACE)),
                 *("--host", LOOPBACK, "--port", str(port), "--log-level", "warning"),
             ],
             health_url=f"{url}/server_info",
