@@ -18,6 +18,7 @@ OWNER_TAG = "mangaassist/driver"
 HOME_VARIABLE = "MANGAASSIST_DAGSTER_OF"
 """In the environment of `dagster dev`, its daemon, its code server and its run workers: the home they work for."""
 STOP_SECONDS = 10.0
+CONFIGURATION = Path(__file__).resolve().parents[2] / "dagster.yaml"
 
 
 def prepare_dagster_home(home: Home) -> None:
@@ -26,12 +27,11 @@ def prepare_dagster_home(home: Home) -> None:
     Raises:
         HomeError: the package runs outside a checkout.
     """
-    source = Path(__file__).resolve().parents[2] / "dagster.yaml"
-    if not source.is_file():
-        raise HomeError(f"{source.name} is not beside the package: run from a checkout of the repository")
-    target = home.dagster / source.name
-    if not target.exists() or target.read_bytes() != source.read_bytes():
-        shutil.copyfile(source, target)
+    if not CONFIGURATION.is_file():
+        raise HomeError(f"{CONFIGURATION.name} is not beside the package: run from a checkout of the repository")
+    target = home.dagster / "dagster.yaml"
+    if not target.exists() or target.read_bytes() != CONFIGURATION.read_bytes():
+        shutil.copyfile(CONFIGURATION, target)
 
 
 def owner_of_this_process() -> str:

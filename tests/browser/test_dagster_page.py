@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.command_line import run_apart
+from tests.support.command_line import run_here
 from tests.support.dagster_dev import DagsterDev
 
 pytestmark = [pytest.mark.browser, pytest.mark.integration]
@@ -31,7 +31,7 @@ def dev(bootstrapped_dev: DagsterDev) -> DagsterDev:
     bootstrapped_dev.start()
     assert bootstrapped_dev.simulate(LOOKED_AT, lines=slice(10, 28))["turns"] == 18
     assert bootstrapped_dev.simulate(OTHER, lines=slice(0, 3))["turns"] == 3
-    ran = run_apart(bootstrapped_dev.home, "loop", "--release-bundle", LOOKED_AT, "--no-deploy")
+    ran = run_here(bootstrapped_dev.home, "loop", "--release-bundle", LOOKED_AT, "--no-deploy")
     assert ran.code == 0, ran.stderr
     return bootstrapped_dev
 

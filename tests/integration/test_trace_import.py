@@ -35,7 +35,7 @@ from tests.support.turn_reading import parse_turn
 pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("stand_ins_environment")]
 
 SHAPES = Path(__file__).parents[1] / "data" / "shapes"
-MAIL = "jane.doe@example.invalid"
+MAIL = "of.an.import@example.invalid"  # other tests store other addresses in the same MLflow
 BURST = 2_000
 START = 1_774_000_000_000_000_000
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,11 +53,15 @@ def run_here(home: Path, *arguments: str | Path) -> Ran:
     return Ran(code=result.exit_code, stdout=result.stdout, stderr=result.stderr)
 
 
-def start(home: Path, *arguments: str | Path, variables: dict[str, str] | None = None) -> subprocess.Popen[str]:
+def start(
+    home: Path,
+    *arguments: str | Path,
+    program: Sequence[str] = ("-c", "from mangaassist_assets.cli.main import main; main()"),
+    variables: dict[str, str] | None = None,
+) -> subprocess.Popen[str]:
     """Start a command in a process of its own, with pipes for what it prints."""
-    argv = [sys.executable, "-c", "from mangaassist_assets.cli.main import main; main()", "--home", str(home)]
     return subprocess.Popen(
-        [*argv, *map(str, arguments)],
+        [sys.executable, *program, "--home", str(home), *map(str, arguments)],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

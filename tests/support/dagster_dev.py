@@ -20,12 +20,24 @@ import pytest
 from mangaassist_assets.local.home import Home
 from mangaassist_assets.local.processes import wait_until
 from mangaassist_assets.local.sharing import running_services
-from tests.support.command_line import Production, production, run_apart, start
-from tests.support.tiny_store import TinyStore, write_lines, write_tiny_store
+from tests.support.bootstrapped import bootstrapped_home
+from tests.support.command_line import Production, production, run_here, start
+from tests.support.tiny_store import TinyStore, write_lines
 
 T = TypeVar("T")
 
 LOCATION = {"repositoryLocationName": "mangaassist", "repositoryName": "__repository__"}
+ROOT = Path(__file__).resolve().parents[2]
+# `mangaassist dev`, with the definitions of quick_definitions.py and a run monitoring that looks more often.
+QUICK_DEV = """
+import sys
+from pathlib import Path
+from mangaassist_assets.cli.commands import serve
+from mangaassist_assets.cli.main import main
+from mangaassist_assets.local import dagster_instance
+serve.WORKSPACE, dagster_instance.CONFIGURATION = Path(sys.argv.pop(1)), Path(sys.argv.pop(1))
+main()
+"""
 ENDED = {"SUCCESS", "FAILURE", "CANCELED"}
 START_SECONDS = 240.0
 
@@ -64,7 +76,8 @@ class DagsterDev:
         """Start it where it does not run, and wait until its page answers."""
         if self.process is not None:
             return
-        self.process = start(self.home, "dev", "--json", variables={"OMP_NUM_THREADS": "1"})
+        program = ("-c", QUICK_DEV, *self._quick_settings())
+        self.process = start(self.home, "dev", "--json", program=program, variables={"OMP_NUM_THREADS": "1"})
         # Its pipes must be emptied, or it would stand still; what it says is kept for a failed test.
         stdout, stderr = self.process.stdout, self.process.stderr
         assert stdout is not None
@@ -137,7 +150,7 @@ class DagsterDev:
         assert wait_until(there, seconds=seconds, every=0.5), f"no {what} within {seconds:.0f} s: {self._standing()}"
         return found[0]
 
-    def ended_run(self, job: str, *, seconds: float = 200, **tags: str) -> Run:
+    def ended_run(self, job: str, *, seconds: float = 400, **tags: str) -> Run:
         """Return the newest run of a job with these tags (`__` stands for `/`) that is over and not tried again."""
 
         def over() -> Run | None:
@@ -150,7 +163,7 @@ class DagsterDev:
 
     def idle(self) -> None:
         """Wait until no run is under way or waits."""
-        self.eventually(lambda: all(run.status in ENDED for run in self.runs()), what="end of all runs", seconds=300)
+        self.eventually(lambda: all(run.status in ENDED for run in self.runs()), what="end of all runs", seconds=400)
 
     def environment(self) -> dict[str, str]:
         """Return the variables with which a client reaches what runs here."""
@@ -169,7 +182,7 @@ class DagsterDev:
         chosen = self.store.traffic.read_text(encoding="utf-8").splitlines()[lines]
         file = write_lines(self.home.parent / f"{bundle}.jsonl", chosen)
         options = ("--release-bundle", bundle, "--label-rate", "1", "--feedback-noise", "0", "--json")
-        ran = run_apart(self.home, "simulate", "--utterances", file, *options)
+        ran = run_here(self.home, "simulate", "--utterances", file, *options)
         assert ran.code == 0, ran.stderr
         report: dict[str, Any] = json.loads(ran.stdout)
         return report
@@ -184,18 +197,28 @@ class DagsterDev:
                     return psutil.Process(int(entry["text"]))
         return None
 
+    def _quick_settings(self) -> tuple[str, str]:
+        """Write a workspace of the definitions with quick sensors, and dagster.yaml with shorter waits."""
+        workspace, instance = self.home.parent / "workspace.yaml", self.home.parent / "dagster.yaml"
+        definitions = Path(__file__).with_name("quick_definitions.py")
+        location = {"relative_path": str(definitions), "attribute": "defs", "location_name": "mangaassist"}
+        workspace.write_text(json.dumps({"load_from": [{"python_file": location}]}))
+        settings = (ROOT / "dagster.yaml").read_text()
+        for waits in ("poll_interval_seconds", "free_slots_after_run_end_seconds"):
+            assert f"{waits}: 30" in settings
+            settings = settings.replace(f"{waits}: 30", f"{waits}: 5")
+        instance.write_text(settings)
+        return str(workspace), str(instance)
+
     def _standing(self) -> str:
         return "; ".join(f"{run.job} {run.bundle or ''} {run.status}" for run in self.runs()) or "no runs"
 
 
 @pytest.fixture(scope="session")
 def bootstrapped_dev(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DagsterDev]:
-    """A bootstrapped home that `mangaassist dev` can be started on; bootstrapped once a session."""
-    folder = tmp_path_factory.mktemp("dagster-dev")
-    dev = DagsterDev(home=folder / "home", store=write_tiny_store(folder / "handed-in"))
-    arguments = ("bootstrap", "--training", dev.store.training, "--knowledge", dev.store.knowledge)
-    ran = run_apart(dev.home, *arguments)
-    assert ran.code == 0, ran.stderr
+    """A bootstrapped home that `mangaassist dev` can be started on; one a session."""
+    start = bootstrapped_home(tmp_path_factory, "dev")
+    dev = DagsterDev(home=start.home, store=start.store)
     yield dev
     dev.stop()
 
@@ -209,9 +232,8 @@ def dagster_dev(bootstrapped_dev: DagsterDev) -> DagsterDev:
 
 def job_command(dev: DagsterDev, *arguments: str) -> subprocess.CompletedProcess[str]:
     """Run Dagster's own command line on the home, as the README says."""
-    workspace = Path(__file__).resolve().parents[2] / "workspace.yaml"
     return subprocess.run(
-        [sys.executable, "-m", "dagster", *arguments, "--workspace", str(workspace)],
+        [sys.executable, "-m", "dagster", *arguments, "--workspace", str(ROOT / "workspace.yaml")],
         env={**os.environ, **dev.environment()},
         capture_output=True,
         text=True,

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 LOOPBACK = "127.0.0.1"
 DEFAULT_DAGSTER_PORT = 3000
+WORKSPACE = Path(__file__).resolve().parents[3] / "workspace.yaml"
 
 
 @click.command(cls=Command, local_only=True)
@@ -54,7 +55,6 @@ def dev(home: str | None, dagster_port: int | None, *, as_json: bool) -> None:
 
     opened = home_of(home)
     dagster_instance.prepare_dagster_home(opened)
-    workspace = Path(__file__).resolve().parents[3] / "workspace.yaml"
     with Supervisor(opened, progress=say) as supervisor:
         left = dagster_instance.end_left_behind(opened)
         if left:
@@ -68,7 +68,7 @@ def dev(home: str | None, dagster_port: int | None, *, as_json: bool) -> None:
         supervisor.start_process(
             "dagster",
             [
-                *(sys.executable, "-m", "dagster", "dev", "--workspace", str(workspace)),
+                *(sys.executable, "-m", "dagster", "dev", "--workspace", str(WORKSPACE)),
                 *("--host", LOOPBACK, "--port", str(port), "--log-level", "warning"),
             ],
             health_url=f"{url}/server_info",
