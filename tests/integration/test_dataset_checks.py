@@ -18,6 +18,7 @@ from mangaassist_assets.checks.gates import build_checks
 from mangaassist_assets.core.snapshots import SnapshotStore
 from mangaassist_assets.datasets.building.intent_dataset import IntentDatasetConfig
 from mangaassist_assets.datasets.building.intent_versions import build_intent_version
+from mangaassist_assets.datasets.sources.golden_file import GoldenMessage
 from mangaassist_assets.datasets.sources.golden_set import keep_golden_set
 from mangaassist_assets.datasets.sources.utterances import read_utterances
 from mangaassist_assets.datasets.versions.stored_versions import read_dataset
@@ -267,7 +268,8 @@ def test_the_golden_set_is_kept_out_of_a_dataset_and_fixed(resource, store, demo
     inputs = resource.inputs()
     inputs.mkdir(parents=True)
     taught = read_utterances(demo.training).utterances[0]
-    keep_golden_set(inputs, [taught], vocabulary=Vocabulary(()), replace_present=False)
+    message = GoldenMessage(text=taught.text, intent=taught.intent)
+    keep_golden_set(inputs, [message], vocabulary=Vocabulary(()), replace_present=False)
 
     def materialize_golden():
         return dg.materialize([golden_set], resources={"store": resource}, raise_on_error=False)

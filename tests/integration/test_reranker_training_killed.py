@@ -78,7 +78,7 @@ def test_a_damaged_checkpoint_is_passed_over_with_a_notice(
 def test_a_checkpoint_of_another_start_is_not_used(base: str, tmp_path: Path) -> None:
     first = train_tiny(tmp_path, base=base, output=tmp_path / "first", validation=[])
     told: list[TrainingProgress] = []
-    second = train_tiny(tmp_path, base=base, told=told, start_from=first.directory, validation=[])
+    second = train_tiny(tmp_path, base=base, told=told, champion=first.directory, validation=[])
     assert second.resumed_from == 0
     assert any("belongs to a training with other data" in one.notice for one in told)
 
