@@ -17,7 +17,6 @@ from pydantic import Field
 
 from mangaassist_assets.chatbot.parts import StageError
 from mangaassist_assets.core.errors import OperatorError
-from mangaassist_assets.releases.deployment import EndpointDeployment, ServedVersion
 from resources.aws.clients import AwsResource, error_code, error_message, poll_until
 from resources.aws.endpoint_tags import TagError
 from resources.aws.sagemaker_models import create_once, ensure_model, model_of, tags_of
@@ -25,6 +24,8 @@ from resources.aws.sagemaker_models import create_once, ensure_model, model_of, 
 if TYPE_CHECKING:
     from mypy_boto3_sagemaker import SageMakerClient
     from mypy_boto3_sagemaker_runtime import SageMakerRuntimeClient
+
+    from mangaassist_assets.releases.deployment import EndpointDeployment, ServedVersion
 
 VARIANT = "primary"
 MODEL_NAME_VARIABLE = "MANGAASSIST_MODEL_NAME"
@@ -95,7 +96,7 @@ class SageMakerResource(dg.ConfigurableResource):  # type: ignore[type-arg]
         tags: Mapping[str, str] | None = None,
         admit: Callable[[], None] | None = None,
         progress: Callable[[str], None] | None = None,
-    ) -> EndpointDeployment:
+    ) -> "EndpointDeployment":
         """Bring a model version into service and wait until it is.
 
         Args:
@@ -185,12 +186,14 @@ class SageMakerResource(dg.ConfigurableResource):  # type: ignore[type-arg]
             failure_reason=found.get("FailureReason"),
         )
 
-    def served_version(self, endpoint_name: str) -> ServedVersion | None:
+    def served_version(self, endpoint_name: str) -> "ServedVersion | None":
         """Return which version an endpoint says it serves, by its SageMaker model's tags; None without an endpoint."""
         described = self.describe(endpoint_name)
         if described is None:
             return None
         model = model_of(self._client(), described.config_name, VARIANT) if described.config_name else {}
+        from mangaassist_assets.releases.deployment import ServedVersion
+
         return ServedVersion(
             endpoint_name=endpoint_name,
             config_name=described.config_name,
@@ -321,7 +324,9 @@ class SageMakerResource(dg.ConfigurableResource):  # type: ignore[type-arg]
         )
 
 
-def _deployment(endpoint: Mapping[str, Any], *, changed: bool) -> EndpointDeployment:
+def _deployment(endpoint: Mapping[str, Any], *, changed: bool) -> "EndpointDeployment":
+    from mangaassist_assets.releases.deployment import EndpointDeployment
+
     return EndpointDeployment(
         endpoint_name=endpoint["EndpointName"],
         endpoint_arn=endpoint["EndpointArn"],

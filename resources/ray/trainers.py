@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 import dagster as dg
 from pydantic import Field
 
-from mangaassist_assets.training.objective import ProgressCallback
-
 if TYPE_CHECKING:
+    from mangaassist_assets.training.objective import ProgressCallback
     from resources.ray.ray_training import Scale
 
 ResultT = TypeVar("ResultT")
@@ -52,7 +51,7 @@ class TrainerResource(dg.ConfigurableResource):  # type: ignore[type-arg]
         "system's temporary folder.",
     )
 
-    def run(self, job: Callable[[ProgressCallback], ResultT], *, progress: ProgressCallback) -> ResultT:
+    def run(self, job: "Callable[[ProgressCallback], ResultT]", *, progress: "ProgressCallback") -> ResultT:
         """Run a training function and return its result, worker 0's where there are several.
 
         Args:
