@@ -12,7 +12,7 @@ import sys
 import pytest
 
 HEAVY = ("torch", "transformers", "sentence_transformers", "mlflow", "ray", "boto3", "botocore", "lancedb")
-ALLOWED_RATIO = 1.3
+ALLOWED_RATIO = 4 / 3
 RUNS = 10
 
 MEASURE = """
@@ -47,7 +47,7 @@ def test_no_heavy_library_is_imported_with_the_definitions(measure):
     assert measure()["heavy"] == []
 
 
-def test_loading_costs_at_most_three_tenths_more_than_dagster_itself(measure):
+def test_loading_costs_at_most_a_third_more_than_dagster_itself(measure):
     # The least CPU time of both, each over several runs: a busy machine adds to it and never takes away.
     runs = []
     for _ in range(RUNS):
