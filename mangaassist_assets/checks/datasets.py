@@ -1,6 +1,6 @@
 """The blocking checks of datasets: nothing is trained on one that is too small, lopsided, repetitive, leaky or noisy.
 
-Each check reads the stored version of its bundle. What is allowed is `datasets.dataset_limits`.
+Each check reads the stored version of its bundle. What is allowed is `datasets.guards.limits`.
 """
 
 from collections import Counter

@@ -1,6 +1,6 @@
 """Whether a dataset is fit to train on and to judge with: its figures, and what to do about a shortfall.
 
-What is allowed is `dataset_limits`.
+What is allowed is `limits`.
 """
 
 from __future__ import annotations
