@@ -64,21 +64,29 @@ class RerankerModelType(ModelType[RankingExample]):
         return {"base": self._base, **asdict(self._config)}
 
     def examples(self, frame: pl.DataFrame, side: str) -> list[RankingExample]:
-        """Return the queries of one side by id, their passages in the retriever's order."""
+        """Return the queries of one side by id, their passages in the retriever's order.
+
+        Rows without a rank are what the retriever missed.
+        """
         import polars as pl
 
         chosen = frame.filter(pl.col("split") == side).sort("example_id", "first_stage_rank", "chunk_id")
-        return [
-            RankingExample(
-                example_id=str(example_id),
-                query=group["query"][0],
-                passages=tuple(group["passage"]),
-                relevances=tuple(group["relevance"]),
-                first_stage_ranks=tuple(group["first_stage_rank"]),
-                tenant=group["tenant"][0] or "",
+        examples = []
+        for (example_id,), group in chosen.group_by(["example_id"], maintain_order=True):
+            listed = group.filter(pl.col("first_stage_rank").is_not_null())
+            missed = group.filter(pl.col("first_stage_rank").is_null())
+            examples.append(
+                RankingExample(
+                    example_id=str(example_id),
+                    query=group["query"][0],
+                    passages=tuple(listed["passage"]),
+                    relevances=tuple(listed["relevance"]),
+                    first_stage_ranks=tuple(listed["first_stage_rank"]),
+                    missed=tuple(missed["relevance"]),
+                    tenant=group["tenant"][0] or "",
+                )
             )
-            for (example_id,), group in chosen.group_by(["example_id"], maintain_order=True)
-        ]
+        return examples
 
     def train(self, request: TrainingRequest[RankingExample]) -> TrainedArtifact:
         """Train from base or champion, whichever validation says is better."""
@@ -180,9 +188,10 @@ def _figures(examples: Sequence[RankingExample], scores: Sequence[Sequence[float
         [example.relevances[place] for place in order_by_scores(row, example.first_stage_ranks)]
         for example, row in zip(examples, scores, strict=True)
     ]
+    gains = [ndcg(row, ideal=example.ideal) for row, example in zip(ranked, examples, strict=True)]
     return {
-        name: np.array([figure(relevances) for relevances in ranked], dtype=np.float64)
-        for name, figure in ((_NDCG, ndcg), (_MRR, reciprocal_rank))
+        _NDCG: np.array(gains, dtype=np.float64),
+        _MRR: np.array([reciprocal_rank(row) for row in ranked], dtype=np.float64),
     }
 
 

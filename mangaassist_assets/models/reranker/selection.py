@@ -128,7 +128,7 @@ class RerankerChoice:
     ) -> None:
         self.compute = compute
         self.report = report
-        self.decisive = len(judged) >= config.minimum_validation
+        self.decisive = sum(max(one.relevances) > 0 for one in judged) >= config.minimum_validation
         self.metrics: dict[str, float] = {}
         self.costs: dict[str, float] = {}
         self.candidates: list[RerankerCandidate] = []
@@ -278,4 +278,4 @@ class RerankerChoice:
 
 def _worse(one: RankingFigures | None, other: RankingFigures | None) -> bool:
     """Whether validation says that one orders worse than another; what was not validated is not worse."""
-    return one is not None and other is not None and round(one.loss, 6) > round(other.loss, 6)
+    return one is not None and other is not None and one.score < other.score

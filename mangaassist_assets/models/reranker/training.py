@@ -43,8 +43,9 @@ class RerankerTrainingResult:
     Attributes:
         directory: The artifact.
         digest: Of the artifact.
-        metrics: Sizes and, where there are validation queries, listwise loss, MRR@10 and nDCG@10 of the first stage,
-            of the start and of the trained network, and the calibration's figures. The same in every run.
+        metrics: Sizes and, where there are validation queries, how many of them have nothing to find in their list,
+            listwise loss, MRR@10 and nDCG@10 of the first stage, of the start and of the trained network, and the
+            calibration's figures. The same in every run.
         costs: Seconds and pairs a second; different in every run.
         training_losses: Of every step.
         history: Epochs.
@@ -107,7 +108,8 @@ def train_reranker(
             f"none of the {len(request.train)} training examples has both a relevant and an irrelevant passage: "
             "review some queries, or bootstrap with messages that name their relevant documents"
         )
-    judged = [example for example in request.validation if _teaches(example)][: config.max_validation_queries]
+    judged = [one for one in request.validation if one.query.strip() and any(one.ideal)]
+    judged = judged[: config.max_validation_queries]
     lists = draw_lists(usable, config, teacher=_teacher_logits(usable, config, teacher))
     training = RerankerChoice(
         usable=usable, judged=judged, lists=lists, config=config, compute=Compute.detect(), report=request.progress
@@ -129,6 +131,7 @@ def train_reranker(
         "train_queries": float(len(usable)),
         "train_queries_that_teach_nothing": float(len(request.train) - len(usable)),
         "validation_queries": float(len(judged)),
+        "validation_queries_missed": float(sum(max(one.relevances) <= 0 for one in judged)),
         "training_pairs": float(training.pairs),
         **training.metrics,
     }
@@ -164,6 +167,7 @@ def _check_example(example: RankingExample) -> None:
         )
     for name, values, low, high in (
         ("relevances", example.relevances, 0.0, 1.0),
+        ("missed", example.missed, 0.0, 1.0),
         ("first_stage_ranks", example.first_stage_ranks, 1.0, math.inf),
     ):
         wrong = [value for value in values if not low <= value <= high]  # NaN compares false
