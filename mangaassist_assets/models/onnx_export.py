@@ -102,15 +102,17 @@ def _traced(
     import onnx
     import torch
 
-    buffer = io.BytesIO()
-    # What it warns of, the check finds out; and on failure the exporter prints its whole graph.
-    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+    size = sum(weight.numel() * weight.element_size() for weight in network.state_dict().values())
+    if size > MAX_MODEL_BYTES:
+        raise ExportError(f"{_name(network)} has {size} bytes of weights, an ONNX file at most {MAX_MODEL_BYTES}")
+    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+        # What it warns of, the check finds out; and on failure the exporter prints its whole graph.
         warnings.simplefilter("ignore")
         try:
             torch.onnx.export(
                 _by_name(network, tuple(inputs), tuple(outputs)),
                 tuple(inputs.values()),
-                buffer,
+                str(Path(folder) / "model.onnx"),
                 dynamo=False,
                 input_names=list(inputs),
                 output_names=list(outputs),
@@ -119,9 +121,7 @@ def _traced(
             )
         except Exception as error:
             raise ExportError(f"{_name(network)} cannot be exported to ONNX: {_described(error)}") from error
-    if buffer.tell() > MAX_MODEL_BYTES:
-        raise ExportError(f"{_name(network)} has more than the {MAX_MODEL_BYTES} bytes that an ONNX file can have")
-    return _plain_bytes(onnx.load_from_string(buffer.getvalue()))
+        return _plain_bytes(onnx.load(Path(folder) / "model.onnx"))
 
 
 def _by_name(network: nn.Module, names: tuple[str, ...], outputs: tuple[str, ...]) -> nn.Module:
@@ -233,8 +233,8 @@ def _plain_bytes(model: ModelProto) -> bytes:
 
 def _name(network: nn.Module) -> str:
     """Return the class, with the architecture of the library's model inside of it."""
-    configs = (getattr(module, "config", None) for module in network.modules())
-    architecture = next((one.model_type for one in configs if hasattr(one, "model_type")), None)
+    types = (getattr(getattr(module, "config", None), "model_type", None) for module in network.modules())
+    architecture = next(filter(None, types), None)
     return type(network).__name__ + (f" ({architecture})" if architecture else "")
 
 

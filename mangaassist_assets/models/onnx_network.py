@@ -108,7 +108,7 @@ def require_plain(model: bytes, where: str) -> None:
     if len(model) > MAX_MODEL_BYTES:
         raise OnnxModelError(f"{where} has {len(model)} bytes, an ONNX model at most {MAX_MODEL_BYTES}")
     import onnx
-    from google.protobuf.message import DecodeError
+    from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
     try:
         parsed = onnx.load_from_string(model)
