@@ -13,7 +13,7 @@ def test_bases_that_answer_alike_do_not_differ_in_any_resample():
 
 
 def test_a_difference_is_last_minus_first():
-    wrong = dict.fromkeys(ANSWERS, [False])
+    wrong = {name: [False] for name in ANSWERS}
     assert interval([wrong, ANSWERS], {})[-1][0] > 0.5
     assert interval([ANSWERS, wrong], {})[-1][1] < -0.5
 
