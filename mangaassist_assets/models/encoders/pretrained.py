@@ -106,7 +106,7 @@ def read_encoder(name: str, folder: Path, *, pooling_layer: bool = False) -> Pre
     from mangaassist_assets.models.encoders.encoder import Encoder
 
     config = check_checkpoint(name, folder)
-    tokenizer = _tokenizer_of(name, folder)
+    tokenizer = checked_tokenizer(name, folder)
     from transformers import AutoConfig, AutoModel
 
     with quiet_transformers(), torch.random.fork_rng(devices=[]), _named_errors(name, folder):
@@ -254,8 +254,12 @@ def _download(name: str) -> Path:
         ) from error
 
 
-def _tokenizer_of(name: str, folder: Path) -> Tokenizer:
-    """Return a folder's tokenizer: its tokenizer.json, or what transformers makes of an older form."""
+def checked_tokenizer(name: str, folder: Path) -> Tokenizer:
+    """Return a folder's tokenizer: its tokenizer.json, or what transformers makes of an older form.
+
+    Raises:
+        BaseModelError: It has none, or one that cannot be read.
+    """
     file = folder / TOKENIZER_FILE
     with _named_errors(name, folder):
         if file.is_file():

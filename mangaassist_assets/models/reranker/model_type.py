@@ -18,9 +18,9 @@ from mangaassist_assets.models.examples import RankingExample
 from mangaassist_assets.models.model_types import ModelType, TrainedArtifact, TrainingRequest, text_slices
 from mangaassist_assets.models.reranker.calibration import calibration_figures, relevant_pairs
 from mangaassist_assets.models.reranker.model import ARTIFACT_KIND, Reranker
-from mangaassist_assets.models.reranker.pair_training import RerankerTrainingConfig
 from mangaassist_assets.models.reranker.ranking_losses import RankingLoss
-from mangaassist_assets.models.reranker.training import train_reranker
+from mangaassist_assets.models.reranker.training import NETWORK_CHOICES, NetworkChoice, train_reranker
+from mangaassist_assets.models.reranker.training_config import RerankerTrainingConfig
 
 if TYPE_CHECKING:
     import polars as pl
@@ -31,11 +31,16 @@ _NDCG, _MRR = "ndcg@10", "mrr@10"
 
 
 class RerankerModelType(ModelType[RankingExample]):
-    """Cross-encoders that order a query's passages; the gate decides on nDCG@10.
+    """Networks that order a query's passages; the gate decides on nDCG@10.
 
     Args:
+        network: `split-attention`, `cross-encoder`, or `auto`: what is sensible for the data and the starts at hand is
+            trained, and validation chooses.
         base: Pretrained sentence encoder, see `encoders.load_base`.
-        config: How to train; None takes what suits a few hundred queries.
+        cross_encoder: Published cross-encoder of one label to start from, by folder or hub name; None for a fresh head
+            on the base.
+        budget_minutes: About how long a training may take on one core; None takes the configuration's.
+        config: How to train; None lets everything follow the amount of data and the budget.
         loss: In place of the configuration's. `distillation` learns from the champion.
         checkpoint_steps: A checkpoint every so many steps; None leaves it to the time.
     """
@@ -49,19 +54,28 @@ class RerankerModelType(ModelType[RankingExample]):
     def __init__(
         self,
         *,
+        network: NetworkChoice = "auto",
         base: str = PACKAGED_MINILM,
+        cross_encoder: str | None = None,
+        budget_minutes: float | None = None,
         config: RerankerTrainingConfig | None = None,
         loss: RankingLoss | None = None,
         checkpoint_steps: int | None = None,
     ) -> None:
+        if network not in NETWORK_CHOICES:
+            raise ValueError(f"network must be one of {NETWORK_CHOICES}, got {network!r}")
         settings = config or RerankerTrainingConfig()
+        settings = settings if budget_minutes is None else replace(settings, budget_minutes=budget_minutes)
         self._config = replace(settings, loss=loss) if loss else settings
+        self._network: NetworkChoice = network
         self._base = base
+        self._cross_encoder = cross_encoder
         self._checkpoint_steps = checkpoint_steps
 
     def settings(self) -> Mapping[str, Any]:
-        """Return base and configuration."""
-        return {"base": self._base, **asdict(self._config)}
+        """Return network, starts and configuration."""
+        starts = {"network": self._network, "base": self._base, "cross_encoder": self._cross_encoder}
+        return {**starts, **asdict(self._config)}
 
     def examples(self, frame: pl.DataFrame, side: str) -> list[RankingExample]:
         """Return the queries of one side by id, their passages in the retriever's order.
@@ -94,6 +108,8 @@ class RerankerModelType(ModelType[RankingExample]):
             request,
             config=self._config,
             base=self._base,
+            network=self._network,
+            cross_encoder=self._cross_encoder,
             teacher=request.champion,
             checkpoint_steps=self._checkpoint_steps,
         )

@@ -5,7 +5,7 @@ import torch
 
 from mangaassist_assets.models.encoders.network import NetworkShape
 from mangaassist_assets.models.encoders.pretrained import load_base
-from mangaassist_assets.models.reranker.pair_network import PairNetwork, Segments
+from mangaassist_assets.models.reranker.networks.pair_network import PairNetwork, Segments
 from mangaassist_assets.models.reranker.pair_objective import PairObjective
 from mangaassist_assets.models.reranker.pair_training import EncodedTexts, PairTable, draw_lists
 from mangaassist_assets.models.reranker.ranking_losses import RANKING_LOSSES, RankingLoss, ranking_loss

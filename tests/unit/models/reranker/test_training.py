@@ -89,7 +89,7 @@ def test_scores_are_probabilities_that_separate(reranker: Reranker) -> None:
 def test_an_untrained_network_with_closed_gates_ranks_by_what_the_sentence_encoder_knows() -> None:
 
     from mangaassist_assets.models.reranker.model import stack_segments
-    from mangaassist_assets.models.reranker.pair_network import PairNetwork
+    from mangaassist_assets.models.reranker.networks.pair_network import PairNetwork
 
     base = load_base()
     network = PairNetwork(base.encoder.shape, joint_layers=2).eval()
