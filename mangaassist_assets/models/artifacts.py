@@ -1,9 +1,10 @@
 """Model artifacts: plain directories that say what is in them and can be checked against it.
 
 An artifact holds safetensors, ONNX, JSON and a tokenizer, and beside them `artifact.json`:
-`{"schema": 1, "kind": "intent_classifier", "files": {"model.safetensors": "<sha256>", …}}`. Its digest is the SHA-256
-of the canonical JSON of `files`, so equal content has an equal digest wherever it lies, and one number, kept in the
-registry, in the release manifest and in the serving container's environment, is enough to prove what is served.
+`{"schema": 2, "kind": "intent_classifier", "files": {"model.safetensors": "<sha256>", …}, "settings": {…}}`. Its digest
+is the SHA-256 of the canonical JSON of that, so equal content has an equal digest wherever it lies, and one number,
+kept in the registry, in the release manifest and in the serving container's environment, is enough to prove what is
+served.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from mangaassist_assets.training.compute import Compute
 
 MANIFEST_FILE = "artifact.json"
-SCHEMA = 1
+SCHEMA = 2
 _MANIFEST_BYTES = 1_000_000
 _KIND = re.compile(r"[a-z][a-z0-9_]{0,63}")
 _ALLOWED_SUFFIXES = frozenset({".safetensors", ".onnx", ".json", ".txt", ".md"})
@@ -41,8 +42,10 @@ class ArtifactWriteError(RuntimeError):
     """An artifact could not be written, and nothing of it was left; the message says where and why."""
 
 
-def seal_artifact(directory: Path, kind: str) -> str:
+def seal_artifact(directory: Path, kind: str, settings: Mapping[str, Any] | None = None) -> str:
     """Hash every file of a model directory, write `artifact.json`, and return the artifact's digest (hexadecimal).
+
+    `settings` are JSON values of the model type's own: what its files do not say, such as a threshold.
 
     Raises:
         ArtifactMismatchError: The directory is empty, or holds a link, a hidden file or a file of a kind that an
@@ -59,9 +62,10 @@ def seal_artifact(directory: Path, kind: str) -> str:
             )
         if name.endswith(".onnx"):
             require_plain_file(directory / name)
-    manifest = {"schema": SCHEMA, "kind": kind, "files": files}
-    write_whole(directory / MANIFEST_FILE, (json.dumps(manifest, indent=2, sort_keys=True) + "\n").encode())
-    return artifact_digest(files)
+    manifest = {"schema": SCHEMA, "kind": kind, "files": files, "settings": dict(settings or {})}
+    text = json.dumps(manifest, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False)
+    write_whole(directory / MANIFEST_FILE, (text + "\n").encode())
+    return artifact_digest(manifest)
 
 
 def verify_artifact(directory: Path, expected_digest: str | None = None, *, only: Collection[str] | None = None) -> str:
@@ -91,7 +95,7 @@ def verify_artifact(directory: Path, expected_digest: str | None = None, *, only
         found = _sha256(directory / name)
         if found != expected:
             raise ArtifactMismatchError(f"{directory}: {name} has SHA-256 {found}, {MANIFEST_FILE} says {expected}")
-    digest = artifact_digest(files)
+    digest = artifact_digest(_read_manifest(directory))
     if expected_digest is not None and digest != expected_digest.strip().lower():
         raise ArtifactMismatchError(
             f"{directory}: the artifact's digest by {MANIFEST_FILE} is {digest}, expected {expected_digest}: "
@@ -131,9 +135,21 @@ def artifact_kind(directory: Path) -> str:
     return kind
 
 
-def artifact_digest(files: dict[str, str]) -> str:
-    """Return the SHA-256 of the canonical JSON of a `files` map."""
-    canonical = json.dumps(files, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+def artifact_settings(directory: Path) -> dict[str, Any]:
+    """Return the settings in an artifact's manifest, which `verify_artifact` has checked with its digest.
+
+    Raises:
+        ArtifactMismatchError: The manifest is missing or malformed.
+    """
+    settings = _read_manifest(directory).get("settings")
+    if not isinstance(settings, dict):
+        raise ArtifactMismatchError(f"{directory / MANIFEST_FILE}: `settings` must be an object")
+    return settings
+
+
+def artifact_digest(manifest: Mapping[str, Any]) -> str:
+    """Return the SHA-256 of the canonical JSON of a manifest: of the kind, the settings, and every file's hash."""
+    canonical = json.dumps(manifest, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
     return hashlib.sha256(canonical.encode("ascii")).hexdigest()
 
 

@@ -17,6 +17,8 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     from tokenizers import Encoding, Tokenizer
 
+TOKENIZER_FILE = "tokenizer.json"
+
 Ids = NDArray[np.int64]
 Mask = NDArray[np.bool_]
 
