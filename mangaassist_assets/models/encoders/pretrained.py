@@ -38,6 +38,8 @@ PACKAGED_MINILM = "packaged-minilm"
 PACKAGED_MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 """Digest of the package's model.safetensors, the weights published as sentence-transformers/all-MiniLM-L6-v2."""
 PACKAGED_E5 = "packaged-multilingual-e5"
+DEFAULT_BASE = PACKAGED_MINILM
+"""What models and embeddings start from where nothing is configured."""
 
 WEIGHTS_FILE = "model.safetensors"
 SHARDS_FILE = "model.safetensors.index.json"
