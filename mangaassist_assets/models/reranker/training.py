@@ -133,54 +133,33 @@ def train_reranker(
             f"none of the {len(request.train)} training examples has both a relevant and an irrelevant passage: "
             "review some queries, or bootstrap with messages that name their relevant documents"
         )
-    compute, report = Compute.detect(), request.progress
-    logits = _teacher_logits(usable, config, teacher)
-    champion = None if request.champion is None else champion_start(request.champion)
-    judged = [one for one in request.validation if one.query.strip() and any(one.ideal)]
-    metrics = {
-        "train_queries": float(len(usable)),
-        "train_queries_that_teach_nothing": float(len(request.train) - len(usable)),
-    }
-    costs: dict[str, float] = {}
-    candidates: list[RerankerCandidate] = []
-    best: tuple[Attempt, Judging, dict[str, float]] | None = None
+    compute = Compute.detect()
+    plan = _Plan(
+        usable=usable,
+        judged=[one for one in request.validation if one.query.strip() and any(one.ideal)],
+        champion=None if request.champion is None else champion_start(request.champion),
+        teacher=_teacher_logits(usable, config, teacher),
+        base=base,
+        cross_encoder=cross_encoder,
+        checkpoint_steps=checkpoint_steps,
+    )
     import torch
 
     with torch.random.fork_rng(devices=[]):
-        for kind in _networks(network, cross_encoder, champion, usable):
-            effort = config.for_queries(len(usable), kind)
-            judging = Judging(judged[: effort.validation_queries], usable, config)
-            training = RerankerTraining(
-                judging=judging,
-                epochs=draw_lists(usable, config, effort, teacher=logits),
-                config=config,
-                effort=effort,
-                compute=compute,
-                report=report,
-            )
-            starts = [] if champion is None or champion.kind != kind else [champion]
-            if not starts or judging.decisive:
-                starts.append(
-                    base_start(base, config, joint_layers=effort.joint_layers)
-                    if kind == "split-attention"
-                    else cross_start(base, cross_encoder, config)
-                )
-            for start in starts:
-                if request.corpus or start.name != "champion":
-                    passages = (text for one in request.train for text in one.passages)
-                    set_word_weights(start, request.corpus or passages)
-                start.network.to(compute.device)
-            attempt = training.run(starts, checkpoints=request.checkpoints, checkpoint_steps=checkpoint_steps)
-            candidates += training.candidates
-            for name, value in training.costs.items():
-                costs[name] = costs.get(name, 0.0) + value if name.startswith("seconds") else value
-            if best is None or compute.agreed(is_worse(best[0].figures, attempt.figures)):
-                best = (attempt, judging, training.metrics)
-    if best is None:
-        raise ValueError(f"network must be one of {NETWORK_CHOICES}, got {network!r}")
-    attempt, judging, own = best
-    metrics |= _validation_metrics(attempt, judging) | own
-    report(TrainingProgress(stage="write", figures=metrics))
+        tried = [_try(kind, plan, request, config, compute) for kind in _networks(network, plan)]
+    best = tried[0]
+    for other in tried[1:]:
+        if compute.agreed(is_worse(best.attempt.figures, other.attempt.figures)):
+            best = other
+    attempt, judging = best.attempt, best.judging
+    candidates = [one for each in tried for one in each.training.candidates]
+    metrics = {
+        "train_queries": float(len(usable)),
+        "train_queries_that_teach_nothing": float(len(request.train) - len(usable)),
+        **_validation_metrics(attempt, judging),
+        **best.training.metrics,
+    }
+    request.progress(TrainingProgress(stage="write", figures=metrics))
     start = replace(attempt.start, network=attempt.start.network.cpu())
     provenance = {
         "start": start.origin,
@@ -205,7 +184,7 @@ def train_reranker(
         metrics=metrics,
         training_losses=() if loop is None else loop.step_losses,
         kept=attempt.kept,
-        costs=costs,
+        costs=_costs(tried),
         history=() if loop is None else loop.history,
         started_from=start.origin,
         network=start.kind,
@@ -215,18 +194,77 @@ def train_reranker(
     )
 
 
-def _networks(
-    network: NetworkChoice, cross_encoder: str | None, champion: RerankerStart | None, usable: Sequence[RankingExample]
-) -> list[Network]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Plan:
+    """What all networks are trained from; the names are those of `train_reranker`."""
+
+    usable: Sequence[RankingExample]
+    judged: Sequence[RankingExample]
+    champion: RerankerStart | None
+    teacher: Mapping[str, Mapping[str, float]] | None
+    base: str
+    cross_encoder: str | None
+    checkpoint_steps: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Tried:
+    attempt: Attempt
+    judging: Judging
+    training: RerankerTraining
+
+
+def _networks(network: NetworkChoice, plan: _Plan) -> list[Network]:
     """Return what is worth training, by the data and the starts at hand."""
     if network in ("split-attention", "cross-encoder"):
         return [network]
     if network != "auto":
         raise ValueError(f"network must be one of {NETWORK_CHOICES}, got {network!r}")
-    known = cross_encoder is not None or (champion is not None and champion.kind == "cross-encoder")
-    if known or len(usable) >= _ENOUGH_FOR_A_FRESH_HEAD:
+    known = plan.cross_encoder is not None or (plan.champion is not None and plan.champion.kind == "cross-encoder")
+    if known or len(plan.usable) >= _ENOUGH_FOR_A_FRESH_HEAD:
         return ["split-attention", "cross-encoder"]
     return ["split-attention"]
+
+
+def _try(
+    kind: Network,
+    plan: _Plan,
+    request: TrainingRequest[RankingExample],
+    config: RerankerTrainingConfig,
+    compute: Compute,
+) -> _Tried:
+    """Train one kind of network from the best of its starts."""
+    effort = config.for_queries(len(plan.usable), kind)
+    judging = Judging(plan.judged[: effort.validation_queries], plan.usable, config)
+    training = RerankerTraining(
+        judging=judging,
+        epochs=draw_lists(plan.usable, config, effort, teacher=plan.teacher),
+        config=config,
+        effort=effort,
+        compute=compute,
+        report=request.progress,
+    )
+    starts = [] if plan.champion is None or plan.champion.kind != kind else [plan.champion]
+    if not starts or judging.decisive:
+        if kind == "split-attention":
+            starts.append(base_start(plan.base, config, joint_layers=effort.joint_layers))
+        else:
+            starts.append(cross_start(plan.base, plan.cross_encoder, config))
+    for start in starts:
+        if request.corpus or start.name != "champion":
+            set_word_weights(start, request.corpus or (text for one in request.train for text in one.passages))
+        start.network.to(compute.device)
+    attempt = training.run(starts, checkpoints=request.checkpoints, checkpoint_steps=plan.checkpoint_steps)
+    return _Tried(attempt, judging, training)
+
+
+def _costs(tried: Sequence[_Tried]) -> dict[str, float]:
+    """Return seconds of all networks together, and the pairs a second of the last one."""
+    costs: dict[str, float] = {}
+    for one in tried:
+        for name, value in one.training.costs.items():
+            costs[name] = costs.get(name, 0.0) + value if name.startswith("seconds") else value
+    return costs
 
 
 def _validation_metrics(attempt: Attempt, judging: Judging) -> dict[str, float]:

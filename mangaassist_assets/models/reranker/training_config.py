@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal
 
 from mangaassist_assets.models.reranker.ranking_losses import RANKING_LOSSES, RankingLoss
@@ -99,11 +99,10 @@ class RerankerTrainingConfig:
         epochs = self.epochs
         if epochs is None:
             epochs = min(_MOST_EPOCHS, max(_LEAST_EPOCHS, round(_WANTED_VISITS / max(1, queries))))
-        apart = self.apart_epochs
-        if apart is None:
-            apart = 0 if network == "cross-encoder" or epochs == 0 or self.loss == "distillation" else epochs
-        if self.loss == "distillation":
-            apart = 0  # a teacher has no scores for other queries' passages
+        apart = epochs if self.apart_epochs is None else self.apart_epochs
+        # A teacher has no scores for other queries' passages, and a cross-encoder no way to read a text alone.
+        if network == "cross-encoder" or self.loss == "distillation" or epochs == 0:
+            apart = 0
         joint = self.joint_layers or (1 if queries < _FEW else 2)
         pairs = self.max_training_pairs
         if pairs is None:
@@ -116,16 +115,12 @@ class RerankerTrainingConfig:
         validation = self.max_validation_queries or min(200, max(60, queries // 4))
         return TrainingEffort(
             joint_layers=min(joint, max(1, layers - 1)),
-            apart_epochs=0 if network == "cross-encoder" else apart,
+            apart_epochs=apart,
             epochs=epochs,
             pairs=pairs,
             learning_rate=rate,
             validation_queries=validation,
         )
-
-    def without_training(self) -> RerankerTrainingConfig:
-        """Return the same settings for a start that shall stay as it is."""
-        return replace(self, epochs=0, apart_epochs=0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -124,7 +124,7 @@ def cross_start(base: str, checkpoint: str | None, config: RerankerTrainingConfi
     Raises:
         BaseModelError: It is missing, or no cross-encoder of one label.
     """
-    from mangaassist_assets.models.encoders.pretrained import checked_tokenizer
+    from mangaassist_assets.models.encoders.pretrained import tokenizer_of
     from mangaassist_assets.models.reranker.networks.cross_network import fresh_cross_encoder, read_cross_encoder
 
     name = checkpoint or base
@@ -137,7 +137,7 @@ def cross_start(base: str, checkpoint: str | None, config: RerankerTrainingConfi
     return RerankerStart(
         name="base" if checkpoint is None else "cross-encoder",
         network=network,
-        tokenizer=checked_tokenizer(name, folder),
+        tokenizer=tokenizer_of(name, folder),
         origin=name,
         query_tokens=config.query_tokens,
         passage_tokens=config.passage_tokens,

@@ -86,7 +86,10 @@ def test_a_row_without_a_rank_is_what_the_retriever_missed(model_type: RerankerM
 def test_training_says_what_it_had_to_choose_from(trained: TrainedArtifact) -> None:
     assert trained.kept == "trained"
     assert len(trained.history) == 3
-    assert [row["candidate"] for row in trained.tables["candidates"]] == ["base", "trained"]
+    assert [row["candidate"] for row in trained.tables["candidates"]] == [
+        "split-attention base",
+        "split-attention trained",
+    ]
     assert trained.metrics["seconds_training"] > 0
     assert trained.metrics["validation_brier"] < 0.25
     assert any("16 tokens" in limit for limit in trained.limits)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from mangaassist_assets.models.examples import RankingExample
-from mangaassist_assets.models.reranker.pair_objective import ranking_figures
+from mangaassist_assets.models.reranker.ranking_figures import ranking_figures
 
 
 def query_with(relevances: tuple[float, ...], *, missed: tuple[float, ...] = ()) -> RankingExample:
