@@ -50,14 +50,15 @@ def made_folder(folder: Path, make: Callable[[Path], None], *, source: str) -> P
         beside.mkdir()
         try:
             make(beside)
-            manifest = {"schema": _SCHEMA, "source": source, "files": _listing(beside)}
+            files = _listing(beside)
+            manifest = {"schema": _SCHEMA, "source": source, "files": files}
             (beside / MANIFEST).write_text(json.dumps(manifest, indent=2, sort_keys=True) + "\n", encoding="utf-8")
             _remove(folder)
             beside.rename(folder)
         except BaseException:
             _remove(beside)
             raise
-        size = sum(file["bytes"] for file in manifest["files"].values()) / 1e6
+        size = sum(file["bytes"] for file in files.values()) / 1e6
         logger.info("made %s from %s: %.0f MB in %.1f s", folder, source, size, time.monotonic() - began)
     return folder
 

