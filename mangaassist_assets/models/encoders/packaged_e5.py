@@ -50,7 +50,7 @@ if TYPE_CHECKING:
 MODEL_CACHE_VARIABLE = "MANGAASSIST_MODEL_CACHE"
 
 # Raised by whoever changes what is written, so that folders of before are made anew.
-_RECIPE = 1
+_RECIPE = 2
 _NAME = "multilingual-e5-small"
 # `document` is what sentence-transformers looks for first, and takes as empty where it is missing.
 _PROMPTS = {"query": "query: ", "passage": "passage: ", "document": "passage: "}

@@ -34,7 +34,7 @@ DIGESTS = {
     "model.safetensors": "d28bff696427f23c6ec8225cafb49405db723ee0288f561ac601d4d5c1501114",
     "tokenizer.json": "27391efa4097f31cb4f519c9dadd479eaec4f040875aebd99f075e698c7f456a",
 }
-RECIPE = 1
+RECIPE = 2
 
 TEXTS = [
     # Japanese
