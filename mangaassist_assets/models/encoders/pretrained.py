@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mangaassist_assets.models.encoders import PACKAGED_E5, PACKAGED_MINILM
 from mangaassist_assets.models.encoders.tokens import (
     TOKENIZER_FILE,
     length_batches,
@@ -34,10 +35,8 @@ if TYPE_CHECKING:
 
     from mangaassist_assets.models.encoders.encoder import Encoder
 
-PACKAGED_MINILM = "packaged-minilm"
 PACKAGED_MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 """Digest of the package's model.safetensors, the weights published as sentence-transformers/all-MiniLM-L6-v2."""
-PACKAGED_E5 = "packaged-multilingual-e5"
 
 WEIGHTS_FILE = "model.safetensors"
 SHARDS_FILE = "model.safetensors.index.json"

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mangaassist_assets.models.encoders import PACKAGED_E5, PACKAGED_MINILM
 from mangaassist_assets.models.encoders.tokens import TOKENIZER_FILE
 
 if TYPE_CHECKING:
@@ -44,12 +45,7 @@ def sentence_source(model: str) -> SentenceSource:
         BaseModelError: There is no such model.
     """
     from mangaassist_assets.models.encoders.packaged_e5 import PACKAGED_E5_SOURCE
-    from mangaassist_assets.models.encoders.pretrained import (
-        PACKAGED_E5,
-        PACKAGED_MINILM,
-        PACKAGED_MINILM_SHA256,
-        base_folder,
-    )
+    from mangaassist_assets.models.encoders.pretrained import PACKAGED_MINILM_SHA256, base_folder
 
     packaged = {
         PACKAGED_MINILM: ("all-MiniLM-L6-v2", PACKAGED_MINILM_SHA256),

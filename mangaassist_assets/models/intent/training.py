@@ -16,7 +16,7 @@ import numpy as np
 
 from mangaassist_assets.evaluation.metrics import classification_figures, expected_calibration_error
 from mangaassist_assets.models.artifacts import prepare_output, written_by_leader
-from mangaassist_assets.models.encoders.pretrained import PACKAGED_MINILM
+from mangaassist_assets.models.encoders import PACKAGED_MINILM
 from mangaassist_assets.models.examples import IntentExample
 from mangaassist_assets.models.intent.candidates import (
     CandidateName,

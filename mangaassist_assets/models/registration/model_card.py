@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from mangaassist_assets.datasets.versions.data_card import cell
-from mangaassist_assets.models.encoders.pretrained import PACKAGED_E5, PACKAGED_MINILM
+from mangaassist_assets.models.encoders import PACKAGED_E5, PACKAGED_MINILM
 
 if TYPE_CHECKING:
     from mangaassist_assets.datasets.versions.data_card import DataCard
