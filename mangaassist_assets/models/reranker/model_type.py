@@ -13,7 +13,7 @@ from mangaassist_assets.core.arrays import Floats
 from mangaassist_assets.core.ranking_metrics import ndcg, reciprocal_rank
 from mangaassist_assets.evaluation.metrics import order_by_scores
 from mangaassist_assets.evaluation.results import ModelResults
-from mangaassist_assets.models.encoders.pretrained import PACKAGED_MINILM
+from mangaassist_assets.models.encoders import PACKAGED_MINILM
 from mangaassist_assets.models.examples import RankingExample
 from mangaassist_assets.models.model_types import ModelType, TrainedArtifact, TrainingRequest, text_slices
 from mangaassist_assets.models.reranker.calibration import calibration_figures, relevant_pairs

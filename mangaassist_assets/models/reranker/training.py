@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from mangaassist_assets.models.artifacts import written_by_leader
-from mangaassist_assets.models.encoders.pretrained import PACKAGED_MINILM
+from mangaassist_assets.models.encoders import PACKAGED_MINILM
 from mangaassist_assets.models.examples import RankingExample
 from mangaassist_assets.models.model_types import TrainingRequest
 from mangaassist_assets.models.reranker.lists import draw_lists, labelled_passages
