@@ -19,8 +19,12 @@ from mangaassist_assets.models.model_types import ModelType, TrainedArtifact, Tr
 from mangaassist_assets.models.reranker.calibration import calibration_figures, relevant_pairs
 from mangaassist_assets.models.reranker.model import ARTIFACT_KIND, Reranker
 from mangaassist_assets.models.reranker.ranking_losses import RankingLoss
-from mangaassist_assets.models.reranker.training import NETWORK_CHOICES, NetworkChoice, train_reranker
-from mangaassist_assets.models.reranker.training_config import RerankerTrainingConfig
+from mangaassist_assets.models.reranker.training import train_reranker
+from mangaassist_assets.models.reranker.training_config import (
+    NETWORK_CHOICES,
+    NetworkChoice,
+    RerankerTrainingConfig,
+)
 
 if TYPE_CHECKING:
     import polars as pl
@@ -177,7 +181,7 @@ class RerankerModelType(ModelType[RankingExample]):
                 f"It was chosen and calibrated without the {config.minimum_validation} validation queries that this "
                 "takes: its probabilities may be too sure."
             )
-        return (*limits, *_comparison(result))
+        return (*limits, result.served.described(), *_comparison(result))
 
 
 def _comparison(result: RerankerTrainingResult) -> tuple[str, ...]:

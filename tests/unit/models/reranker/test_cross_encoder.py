@@ -65,7 +65,7 @@ def library_scores(folder: Path) -> Any:
 def test_the_library_scores_a_trained_folder_alike(trained: RerankerTrainingResult) -> None:
     ours, theirs = Reranker.load(trained.directory).score(PAIRS), library_scores(trained.directory)
     onnx = artifact_settings(trained.directory)["onnx"]
-    assert np.abs(ours - theirs).max() < (1e-5 if onnx["precision"] == "float32" else 0.1)
+    assert np.abs(ours - theirs).max() < (1e-5 if onnx["precision"] == "float32" else 0.1), onnx
     assert np.ptp(theirs) > 0.05
 
 
@@ -120,7 +120,8 @@ def test_an_encoder_of_any_architecture_takes_a_fresh_head(architecture: str, tm
     tokenizer.save(str(base / "tokenizer.json"))
     result = train_tiny(tmp_path, base=str(base), network="cross-encoder", checkpoints=False)
     ours, theirs = Reranker.load(result.directory).score(PAIRS), library_scores(result.directory)
-    assert np.abs(ours - theirs).max() < 1e-4 or artifact_settings(result.directory)["onnx"]["precision"] == "int8"
+    exact = artifact_settings(result.directory)["onnx"]["precision"] == "float32"
+    assert np.abs(ours - theirs).max() < (1e-4 if exact else 0.1)
 
 
 def test_auto_trains_both_where_there_is_a_published_one_and_validation_chooses(published: str, tmp_path: Path) -> None:
@@ -208,12 +209,12 @@ def test_full_precision_serves_where_eight_bits_order_otherwise(
     from mangaassist_assets.models.parity import ParityBound, order_parity
     from mangaassist_assets.models.reranker.networks import writing
 
-    strict = ParityBound(changed_decisions=0.0, difference=0.0)
+    strict = ParityBound(difference=1e-4)
     monkeypatch.setattr(writing, "order_parity", lambda one, other: order_parity(one, other, bound=strict))
     result = train_tiny(tmp_path, base=write_tiny_base(tmp_path / "base"), network=network)
     onnx = artifact_settings(result.directory)["onnx"]
     assert onnx["precision"] == "float32"
-    assert onnx["reason"]
+    assert "int8" in onnx["refused"]
     for file in result.directory.glob("*.onnx"):
         assert OnnxNetwork(file).outputs
 
