@@ -66,10 +66,10 @@ class Reranker:
         tokenizer, pad_id = load_tokenizer(directory / TOKENIZER_FILE), int(settings["pad_id"])
         runner: Runner
         if network == "cross-encoder":
-            runner = CrossRunner(*models, tokenizer, max_tokens=int(settings["max_tokens"]), pad_id=pad_id)
+            runner = CrossRunner(models, tokenizer, max_tokens=int(settings["max_tokens"]), pad_id=pad_id)
         else:
             runner = SplitRunner(
-                *models,
+                models,
                 tokenizer,
                 query_tokens=int(settings["query_tokens"]),
                 passage_tokens=int(settings["passage_tokens"]),

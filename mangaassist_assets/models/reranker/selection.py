@@ -153,7 +153,7 @@ class RerankerTraining:
         for start in starts:
             key = start.shared_texts_key() or start.origin
             begun = time.perf_counter()
-            texts = encoded[key].of(start.network) if key in encoded else start.texts(lists)
+            texts = start.texts(lists, known=encoded.get(key))
             encoded[key] = texts
             self.costs["seconds_encoding"] = self.costs.get("seconds_encoding", 0.0) + time.perf_counter() - begun
             begun = time.perf_counter()

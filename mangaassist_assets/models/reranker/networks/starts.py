@@ -65,13 +65,15 @@ class RerankerStart:
         own: Tokenizer = Tokenizer.from_str(self.tokenizer.to_str())  # its truncation is a state of it
         return PairTokens(own, max_tokens=self.max_tokens)
 
-    def texts(self, lists: Sequence[CandidateList]) -> PairTexts:
-        """Return the texts of some lists as the network takes them."""
+    def texts(self, lists: Sequence[CandidateList], *, known: PairTexts | None = None) -> PairTexts:
+        """Return the texts of some lists as the network takes them; `known` are those of a start with the same key."""
         from mangaassist_assets.models.reranker.networks.cross_network import CrossNetwork, JointTexts
 
         if isinstance(self.network, CrossNetwork):
             pairs = [(one.query, passage) for one in lists for passage in one.passages]
             return JointTexts(pairs, self.network, self.pair_tokens())
+        if isinstance(known, SplitTexts):
+            return known.of(self.network)
         return SplitTexts(
             [one.query for one in lists],
             [passage for one in lists for passage in one.passages],

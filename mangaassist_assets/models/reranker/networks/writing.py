@@ -203,9 +203,9 @@ def _runner(start: RerankerStart, models: Sequence[bytes]) -> Runner:
     pad_id = start.network.encoder.pad_id
     own: Tokenizer = Tokenizer.from_str(start.tokenizer.to_str())
     if start.kind == "cross-encoder":
-        return CrossRunner(*models, own, max_tokens=start.max_tokens, pad_id=pad_id)
+        return CrossRunner(models, own, max_tokens=start.max_tokens, pad_id=pad_id)
     return SplitRunner(
-        *models,
+        models,
         own,
         query_tokens=start.query_tokens,
         passage_tokens=start.passage_tokens,
