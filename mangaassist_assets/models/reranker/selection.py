@@ -13,9 +13,9 @@ from typing import Literal
 from mangaassist_assets.models.examples import RankingExample
 from mangaassist_assets.models.reranker.calibration import ScoreCalibration, calibrate, judge_calibration
 from mangaassist_assets.models.reranker.lists import CandidateList, EpochLists
+from mangaassist_assets.models.reranker.networks.pair_table import PairTable, PairTexts
 from mangaassist_assets.models.reranker.networks.starts import RerankerStart
 from mangaassist_assets.models.reranker.pair_objective import PairObjective
-from mangaassist_assets.models.reranker.pair_table import PairTable, PairTexts
 from mangaassist_assets.models.reranker.ranking_figures import (
     RankingFigures,
     Scores,

@@ -12,10 +12,10 @@ from mangaassist_assets.models.encoders.layer_states import layers_digest
 from mangaassist_assets.models.encoders.pretrained import base_folder, load_base, read_encoder
 from mangaassist_assets.models.encoders.tokens import TOKENIZER_FILE, load_tokenizer, tokenize
 from mangaassist_assets.models.reranker.lists import CandidateList
-from mangaassist_assets.models.reranker.model import ARTIFACT_KIND, network_of
+from mangaassist_assets.models.reranker.networks.files import ARTIFACT_KIND, EXTRA_FILE, network_of
+from mangaassist_assets.models.reranker.networks.pair_table import PairTexts, SplitTexts
 from mangaassist_assets.models.reranker.networks.pair_tokens import PairTokens
 from mangaassist_assets.models.reranker.networks.word_weights import idf_weights, special_tokens
-from mangaassist_assets.models.reranker.pair_table import PairTexts, SplitTexts
 from mangaassist_assets.models.reranker.training_config import (
     Network,
     RerankerTrainingConfig,
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 
 StartName = Literal["base", "cross-encoder", "champion"]
 
-EXTRA_FILE = "reranker.safetensors"
 _WORD_WEIGHT_TOKENS = 256
 
 
