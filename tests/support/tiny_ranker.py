@@ -20,8 +20,8 @@ from typing import Any
 from mangaassist_assets.models.artifacts import ArtifactWriteError
 from mangaassist_assets.models.examples import RankingExample
 from mangaassist_assets.models.model_types import TrainingRequest
-from mangaassist_assets.models.reranker.training_config import RerankerTrainingConfig
 from mangaassist_assets.models.reranker.training import RerankerTrainingResult, train_reranker
+from mangaassist_assets.models.reranker.training_config import RerankerTrainingConfig
 from mangaassist_assets.training.checkpoints import Checkpoints
 from mangaassist_assets.training.objective import TrainingProgress, ignore_progress
 
