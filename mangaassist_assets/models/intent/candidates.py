@@ -201,19 +201,15 @@ def _start(
     layers = encoder.shape.n_layers - config.fine_tuned_layers
     shared = like if like is not None and _same_frozen_layers(like, encoder, pretrained.tokenizer, layers) else None
 
-    def frozen(given: Sequence[IntentExample]) -> FrozenLayers:
-        texts = [example.text for example in given]
-        sequences = tokenize(pretrained.tokenizer, texts, max_tokens=config.max_tokens)
-        return FrozenLayers(encoder, sequences, layers=layers)
-
     if shared is not None:
         training, validation, out_of_scope = shared.training, shared.validation, shared.out_of_scope
     else:
-        weights = examples.weights(config.class_balance)
+        tokenizer = pretrained.tokenizer
         ones = np.ones(len(examples.validation), dtype=np.float32)
-        training = LabelledFrozenLayers(frozen(examples.train), examples.targets, weights)
-        validation = LabelledFrozenLayers(frozen(examples.validation), examples.validation_targets, ones)
-        out_of_scope = frozen(examples.out_of_scope)
+        training = training_layers(encoder, tokenizer, examples, config=config, layers=layers)
+        validation_layers = _frozen(encoder, tokenizer, examples.validation, config, layers)
+        validation = LabelledFrozenLayers(validation_layers, examples.validation_targets, ones)
+        out_of_scope = _frozen(encoder, tokenizer, examples.out_of_scope, config, layers)
     return Start(
         name=pretrained.name,
         kind=kind,
@@ -226,6 +222,21 @@ def _start(
         out_of_scope=out_of_scope,
         seconds=time.perf_counter() - began,
     )
+
+
+def training_layers(
+    encoder: Encoder, tokenizer: Tokenizer, examples: UsableExamples, *, config: IntentTrainingConfig, layers: int
+) -> LabelledFrozenLayers:
+    """Run the frozen layers over the training messages."""
+    frozen = _frozen(encoder, tokenizer, examples.train, config, layers)
+    return LabelledFrozenLayers(frozen, examples.targets, examples.weights(config.class_balance))
+
+
+def _frozen(
+    encoder: Encoder, tokenizer: Tokenizer, given: Sequence[IntentExample], config: IntentTrainingConfig, layers: int
+) -> FrozenLayers:
+    texts = [example.text for example in given]
+    return FrozenLayers(encoder, tokenize(tokenizer, texts, max_tokens=config.max_tokens), layers=layers)
 
 
 def _same_frozen_layers(other: Start, encoder: Encoder, tokenizer: Tokenizer, layers: int) -> bool:
@@ -241,6 +252,27 @@ def _same_frozen_layers(other: Start, encoder: Encoder, tokenizer: Tokenizer, la
     )
 
 
+def fitted_head(
+    start: Start,
+    training: LabelledFrozenLayers,
+    *,
+    classes: int,
+    config: IntentTrainingConfig,
+    initial: LinearHead | None,
+) -> tuple[Features, LinearHead]:
+    """Return the features that the encoder as it is now gives the messages, and the head that fits them."""
+    features = all_features(start.encoder, training.frozen, start=start.layers)
+    head = fit_linear_head(
+        features,
+        training.targets,
+        classes=classes,
+        weights=training.weights,
+        inverse_regularisation=config.inverse_regularisation,
+        initial=initial,
+    )
+    return features, head
+
+
 def _candidate(
     name: CandidateName,
     start: Start,
@@ -250,15 +282,7 @@ def _candidate(
     *,
     began: float,
 ) -> IntentCandidate:
-    features = all_features(start.encoder, start.training.frozen, start=start.layers)
-    head = fit_linear_head(
-        features,
-        start.training.targets,
-        classes=len(examples.intents),
-        weights=start.training.weights,
-        inverse_regularisation=config.inverse_regularisation,
-        initial=initial,
-    )
+    features, head = fitted_head(start, start.training, classes=len(examples.intents), config=config, initial=initial)
     return IntentCandidate(
         name=name,
         start=start,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -52,6 +52,10 @@ class UsableExamples:
     def validation_targets(self) -> NDArray[np.int64]:
         """Class numbers of the validation messages."""
         return self._numbers(self.validation)
+
+    def with_validation(self) -> UsableExamples:
+        """Return the same with the validation messages of its intents among those that are learned from."""
+        return replace(self, train=(*self.train, *self.validation), validation=(), validation_decides=False)
 
     def weights(self, class_balance: float) -> NDArray[np.float32]:
         """Return loss weights of the training messages with mean 1."""

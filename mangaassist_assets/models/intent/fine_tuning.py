@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
@@ -50,6 +51,9 @@ class IntentTrainingConfig:
         in_scope_share: Share of the in-scope messages that the out-of-scope threshold has to let through, where there
             are too few messages of no intent to weigh both errors.
         minimum_out_of_scope: With fewer validation messages of no intent the threshold is set by `in_scope_share`.
+        refit: Whether the model that validation chose is trained again on training and validation messages together.
+            Temperature and threshold stay those of the held-out run. Nothing is refitted where validation is too
+            small to choose by.
         checkpoint_seconds: A checkpoint is due when so much time has passed since the last one.
         checkpoint_steps: ... or when so many steps have; None leaves it to the time.
     """
@@ -68,6 +72,7 @@ class IntentTrainingConfig:
     minimum_validation: int = 30
     in_scope_share: float = 0.95
     minimum_out_of_scope: int = 30
+    refit: bool = True
     checkpoint_seconds: float = 30.0
     checkpoint_steps: int | None = None
 
@@ -120,13 +125,15 @@ class LabelledFrozenLayers:
 
 
 def pooled_features(encoder: Encoder, frozen: FrozenLayers, indices: Sequence[int], *, start: int) -> Tensor:
-    """Run the layers from `start` on: mean-pooled features of length one, shape (len(indices), dim)."""
+    """Run the layers from `start` on: mean-pooled features, centred and of length one, shape (len(indices), dim)."""
     from torch.nn import functional
 
     from mangaassist_assets.models.encoders.network import mean_pool
 
     states, mask = frozen.hidden(indices)
-    return functional.normalize(mean_pool(encoder.run_layers(states, mask, start=start), mask), dim=-1)
+    pooled = mean_pool(encoder.run_layers(states, mask, start=start), mask)
+    # A layer norm without weights, so that a classification head of transformers can hold it.
+    return functional.layer_norm(pooled, pooled.shape[-1:]) / math.sqrt(pooled.shape[-1])
 
 
 def all_features(encoder: Encoder, frozen: FrozenLayers, *, start: int) -> Features:
@@ -160,7 +167,7 @@ class IntentObjective:
         encoder: Encoder,
         head: LinearHead,
         training: LabelledFrozenLayers,
-        validation: LabelledFrozenLayers,
+        validation: LabelledFrozenLayers | None,
         *,
         config: IntentTrainingConfig,
         compute: Compute,
@@ -220,7 +227,7 @@ class IntentObjective:
 
     def validate(self) -> Validation | None:
         """Return accuracy, and where it is equal the loss; None with fewer messages than `minimum_validation`."""
-        if len(self._validation) < self._config.minimum_validation:
+        if self._validation is None or len(self._validation) < self._config.minimum_validation:
             return None
         head = LinearHead(self._weight.detach().cpu().numpy(), self._bias.detach().cpu().numpy())
         logits = head.logits(all_features(self._encoder, self._validation.frozen, start=self._start))

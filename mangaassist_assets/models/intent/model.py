@@ -42,6 +42,7 @@ INTENT_CLASSIFIER = "intent_classifier"
 _CLASSIFIER = "classifier."
 _ENCODER = "distilbert."
 _SCOPE_SCORE = "max_logit"
+_LAYER_NORM_EPSILON = 1e-5
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,9 +157,10 @@ class IntentClassifier:
         )
 
     def features(self, texts: Sequence[str]) -> Features:
-        """Return what the head sees: mean-pooled hidden states of length one, float32 of shape (len(texts), dim)."""
+        """Return what the head sees, float32 of shape (len(texts), dim): mean hidden states, centred, of length one."""
         features = sentence_features(self.encoder, tokenize(self.tokenizer, texts, max_tokens=self.max_tokens))
-        features /= np.linalg.norm(features, axis=1, keepdims=True)
+        features -= features.mean(axis=1, keepdims=True)
+        features /= np.sqrt(features.var(axis=1, keepdims=True) + _LAYER_NORM_EPSILON) * np.sqrt(features.shape[1])
         return features
 
     def judge(self, texts: Sequence[str]) -> JudgedTexts:

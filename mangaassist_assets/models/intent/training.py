@@ -3,7 +3,8 @@
 Training follows LP-FT (Kumar et al., ICLR 2022): a logistic head on frozen features first, then the upper layers are
 fine-tuned *from that head*, which keeps what pretraining knows better than fine-tuning from a random one; last, the
 head is fitted again on the new features. The frozen head is tried from the base model and from the present champion's
-encoder; the better start is fine-tuned, and what is best on validation is kept.
+encoder; the better start is fine-tuned, and what is best on validation is kept. Then validation has done its work, and
+the kept model is trained once more on training and validation messages together (`refit`).
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -31,6 +33,7 @@ from mangaassist_assets.models.intent.fine_tuning import IntentTrainingConfig
 from mangaassist_assets.models.intent.heads import cross_validated_logits, fit_temperature
 from mangaassist_assets.models.intent.model import IntentClassifier
 from mangaassist_assets.models.intent.out_of_scope import ScopeRule, scope_rule, scope_scores, separation
+from mangaassist_assets.models.intent.refit import refit
 from mangaassist_assets.models.intent.results import ValidationOutcome
 from mangaassist_assets.models.model_types import TrainingRequest
 from mangaassist_assets.training.compute import Compute
@@ -46,16 +49,17 @@ class IntentTrainingResult:
         digest: Of the artifact.
         intents: What it can answer, in the order of its labels.
         metrics: What belongs on a training run: sizes; validation figures of the kept model (`validation_accuracy`)
-            and of every candidate (`frozen_head_validation_accuracy`, `from_champion_…`, `fine_tuned_…`) with its cost
-            in seconds (`frozen_head_seconds`); temperature and threshold. Names that end in `_seconds` or
-            `_per_second` differ from run to run; all others repeat.
+            before it was refitted, and of every candidate (`frozen_head_validation_accuracy`, `from_champion_…`,
+            `fine_tuned_…`) with its cost in seconds (`frozen_head_seconds`); temperature and threshold. Names that end
+            in `_seconds` or `_per_second` differ from run to run; all others repeat.
         history: Epochs of fine-tuning.
         step_losses: Training loss of each of its steps.
         best_epoch: Whose weights the fine-tuned candidate has; None where validation could not choose.
         kept: Which candidate is in the artifact: the logistic head on the base's features, the one on the champion's,
             or the fine-tuned model.
         started_from: The base's name, or the champion's digest.
-        validation: The kept model on validation; None where validation was too small to choose by.
+        validation: The kept model on validation, before it was refitted; None where validation was too small to choose
+            by.
         scope: Where the classifier refuses.
         notices: What somebody should know, a sentence each: examples that were left out, a champion not used.
     """
@@ -135,22 +139,36 @@ def train_intent_classifier(
         )
     metrics = examples.counts() | {"temperature": temperature} | _metrics(kept, candidates, examples, loop)
     metrics |= _scope_metrics(outcome, rule)
-    report(TrainingProgress(stage="write", figures=metrics))
-    classifier = IntentClassifier(
-        encoder=kept.restored(),
-        tokenizer=kept.start.tokenizer,
-        head=kept.head,
-        labels=examples.intents,
-        temperature=temperature,
-        max_tokens=config.max_tokens,
-        scope=rule,
-    )
-    provenance = {
+    final = kept
+    provenance: dict[str, Any] = {
         "base": base,
         "kept": kept.name,
         "started_from": kept.start.name,
         "training": config.deciding(),
     }
+    if config.refit and examples.validation_decides:
+        again = refit(
+            kept,
+            next(one for one in candidates if one.start is kept.start),
+            examples,
+            epochs=loop.best_epoch if loop and kept.name == "fine_tuned" else None,
+            config=config,
+            compute=compute,
+            checkpoints=request.checkpoints,
+            progress=report,
+        )
+        final, provenance["refit"] = again.candidate, again.provenance()
+        metrics |= again.metrics()
+    report(TrainingProgress(stage="write", figures=metrics))
+    classifier = IntentClassifier(
+        encoder=final.restored(),
+        tokenizer=final.start.tokenizer,
+        head=final.head,
+        labels=examples.intents,
+        temperature=temperature,
+        max_tokens=config.max_tokens,
+        scope=rule,
+    )
     return IntentTrainingResult(
         directory=request.output,
         digest=written_by_leader(compute, lambda: classifier.write(request.output, provenance=provenance)),
