@@ -70,7 +70,8 @@ class Start:
 class IntentCandidate:
     """A model that may be kept: the weights of its upper layers, its head, and its logits on validation.
 
-    `features` are those of the training messages, `seconds` what it cost, its start included.
+    `features` are those of what it learned from, messages first and then names; `seconds` is what it cost, its start
+    included.
     """
 
     name: CandidateName
@@ -227,9 +228,13 @@ def _start(
 def training_layers(
     encoder: Encoder, tokenizer: Tokenizer, examples: UsableExamples, *, config: IntentTrainingConfig, layers: int
 ) -> LabelledFrozenLayers:
-    """Run the frozen layers over the training messages."""
-    frozen = _frozen(encoder, tokenizer, examples.train, config, layers)
-    return LabelledFrozenLayers(frozen, examples.targets, examples.weights(config.class_balance))
+    """Run the frozen layers over the training messages and, after them, the intents' names."""
+    named = examples.named() if config.name_weight > 0 else ()
+    return LabelledFrozenLayers(
+        _frozen(encoder, tokenizer, [*examples.train, *named], config, layers),
+        examples.numbers([*examples.train, *named]),
+        np.append(examples.weights(config.class_balance), np.full(len(named), config.name_weight, dtype=np.float32)),
+    )
 
 
 def _frozen(

@@ -38,6 +38,8 @@ class IntentTrainingConfig:
         max_tokens: Longer messages are cut.
         inverse_regularisation: scikit-learn's C of the logistic head on features of length one.
         class_balance: 0 weighs every message the same, 1 every intent the same.
+        name_weight: What an intent's name weighs as one more message of it, of which a mean one weighs 1; 0 leaves
+            names out, as is right for names that say nothing.
         fine_tune: Whether to fine-tune at all; without it only the logistic head is trained.
         fine_tuned_layers: How many of the upper layers learn; the others, and the embeddings, stay.
         epochs: At most so many passes over the training messages.
@@ -62,6 +64,7 @@ class IntentTrainingConfig:
     max_tokens: int = 64
     inverse_regularisation: float = 10.0
     class_balance: float = 0.25
+    name_weight: float = 1.0
     fine_tune: bool = True
     fine_tuned_layers: int = 3
     epochs: int = 4
@@ -93,6 +96,8 @@ class IntentTrainingConfig:
             raise ValueError(f"IntentTrainingConfig.max_tokens must lie in 8..512, got {self.max_tokens}")
         if self.inverse_regularisation <= 0 or self.encoder_learning_rate <= 0:
             raise ValueError("IntentTrainingConfig: inverse_regularisation and encoder_learning_rate must be positive")
+        if not 0 <= self.name_weight <= 100:
+            raise ValueError(f"IntentTrainingConfig.name_weight must lie in 0..100, got {self.name_weight}")
         if not 0.5 <= self.in_scope_share < 1.0:
             raise ValueError(f"IntentTrainingConfig.in_scope_share must lie in [0.5, 1), got {self.in_scope_share}")
 

@@ -213,7 +213,7 @@ def _calibrated(
         )
         return fit_temperature(kept.validation_logits, examples.validation_targets), rule
     logits, targets = cross_validated_logits(
-        frozen.features,
+        frozen.features[: len(examples.train)],
         examples.targets,
         classes=len(examples.intents),
         weights=examples.weights(config.class_balance),
