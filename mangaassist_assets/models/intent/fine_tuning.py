@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
@@ -11,14 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mangaassist_assets.models.encoders.frozen_layers import FrozenLayers
-from mangaassist_assets.models.encoders.pretrained import length_batches
+from mangaassist_assets.models.encoders.tokens import length_batches
 from mangaassist_assets.models.intent.heads import Features, LinearHead, negative_log_likelihood
 from mangaassist_assets.training.objective import LoopSettings, ParameterGroup, Validation
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from mangaassist_assets.models.encoders.network import Encoder
+    from mangaassist_assets.models.encoders.encoder import Encoder
     from mangaassist_assets.training.compute import Compute
 
 _FEATURE_TOKENS_PER_BATCH = 4096
@@ -129,35 +128,32 @@ class LabelledFrozenLayers:
         return len(self.frozen)
 
 
-def pooled_features(encoder: Encoder, frozen: FrozenLayers, indices: Sequence[int], *, start: int) -> Tensor:
-    """Run the layers from `start` on: mean-pooled features, centred and of length one, shape (len(indices), dim)."""
-    from torch.nn import functional
-
-    from mangaassist_assets.models.encoders.network import mean_pool
-
-    states, mask = frozen.hidden(indices)
-    pooled = mean_pool(encoder.run_layers(states, mask, start=start), mask)
-    # A layer norm without weights, so that a classification head of transformers can hold it.
-    return functional.layer_norm(pooled, pooled.shape[-1:]) / math.sqrt(pooled.shape[-1])
+def frozen_layer_count(encoder: Encoder, fine_tuned: int) -> int:
+    """Return how many lower layers stay as they are; none where the architecture's cannot be run apart."""
+    return max(0, encoder.layer_count - fine_tuned) if encoder.splits else 0
 
 
-def all_features(encoder: Encoder, frozen: FrozenLayers, *, start: int) -> Features:
+def pooled_features(encoder: Encoder, frozen: FrozenLayers, indices: Sequence[int]) -> Tensor:
+    """Run the layers that learn: features of shape (len(indices), dim)."""
+    return encoder.features(*frozen.last_hidden(indices))
+
+
+def all_features(encoder: Encoder, frozen: FrozenLayers) -> Features:
     """Return the features of every example, without dropout or gradient: float32 of shape (examples, dim)."""
     import torch
 
-    encoder.eval()
-    features = np.zeros((len(frozen), encoder.shape.dim), dtype=np.float32)
+    encoder.train(training=False)
+    features = np.zeros((len(frozen), encoder.dim), dtype=np.float32)
     lengths = [frozen.length(index) for index in range(len(frozen))]
     with torch.no_grad():
         for batch in length_batches(lengths, max_tokens=_FEATURE_TOKENS_PER_BATCH):
-            features[batch] = pooled_features(encoder, frozen, batch, start=start).float().cpu().numpy()
+            features[batch] = pooled_features(encoder, frozen, batch).cpu().numpy()
     return features
 
 
-def layer_weights(encoder: Encoder, start: int) -> dict[str, Tensor]:
+def learned_weights(encoder: Encoder, start: int) -> dict[str, Tensor]:
     """Return a copy of the weights of the layers from `start` on, under the encoder's names."""
-    names = tuple(f"transformer.layer.{number}." for number in range(start, encoder.shape.n_layers))
-    return {name: value.detach().clone() for name, value in encoder.state_dict().items() if name.startswith(names)}
+    return {name: value.detach().clone() for name, value in encoder.parameters_from(start).items()}
 
 
 class IntentObjective:
@@ -183,7 +179,7 @@ class IntentObjective:
         self._training = training
         self._validation = validation
         self._config = config
-        self._start = encoder.shape.n_layers - config.fine_tuned_layers
+        self._start = frozen_layer_count(encoder, config.fine_tuned_layers)
         self._weight = torch.tensor(head.weight, device=compute.device, requires_grad=True)
         self._bias = torch.tensor(head.bias, device=compute.device, requires_grad=True)
         self._targets = torch.from_numpy(training.targets).to(compute.device)
@@ -194,11 +190,8 @@ class IntentObjective:
 
     def parameter_groups(self) -> Sequence[ParameterGroup]:
         """Return the layers, and the head at ten times their rate."""
-        self._encoder.requires_grad_(requires_grad=False)
-        layers: dict[str, Tensor] = {}
-        for number, block in enumerate(self._encoder.transformer.layer):
-            if number >= self._start:
-                layers |= {f"transformer.layer.{number}.{name}": one for name, one in block.named_parameters()}
+        self._encoder.model.requires_grad_(requires_grad=False)
+        layers: dict[str, Tensor] = dict(self._encoder.parameters_from(self._start))
         for parameter in layers.values():
             parameter.requires_grad_()
         rate = self._config.encoder_learning_rate
@@ -221,21 +214,21 @@ class IntentObjective:
         """Return the weighted sum of cross-entropies."""
         from torch.nn import functional
 
-        features = pooled_features(self._encoder, self._training.frozen, share, start=self._start)
+        features = pooled_features(self._encoder, self._training.frozen, share)
         logits = functional.linear(features, self._weight, self._bias).float()
         each = functional.cross_entropy(logits, self._targets[share], reduction="none")
         return (each * self._weights[share]).sum()
 
     def train_mode(self, *, training: bool) -> None:
         """Switch dropout."""
-        self._encoder.train(training)
+        self._encoder.train(training=training)
 
     def validate(self) -> Validation | None:
         """Return accuracy, and where it is equal the loss; None with fewer messages than `minimum_validation`."""
         if self._validation is None or len(self._validation) < self._config.minimum_validation:
             return None
         head = LinearHead(self._weight.detach().cpu().numpy(), self._bias.detach().cpu().numpy())
-        logits = head.logits(all_features(self._encoder, self._validation.frozen, start=self._start))
+        logits = head.logits(all_features(self._encoder, self._validation.frozen))
         accuracy = float((logits.argmax(axis=1) == self._validation.targets).mean())
         loss = negative_log_likelihood(logits, self._validation.targets)
         return Validation(

@@ -1,8 +1,11 @@
-"""The intent classifier as an artifact: written once, verified before it is loaded, asked for predictions."""
+"""The intent classifier as it serves: an artifact, verified before it is loaded, asked for predictions.
+
+It runs by ONNX Runtime and a tokenizer alone. The artifact is a text-classification folder of transformers
+(`intent.writing` makes it), with `model.onnx` beside it; what this platform adds are the `settings` in artifact.json.
+"""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -13,36 +16,30 @@ import numpy as np
 from mangaassist_assets.core.arrays import Flags
 from mangaassist_assets.models.artifacts import (
     ArtifactMismatchError,
+    artifact_settings,
     artifact_size,
-    seal_artifact,
     verify_kind,
-    whole_or_nothing,
 )
-from mangaassist_assets.models.encoders.pretrained import (
-    CONFIG_FILE,
+from mangaassist_assets.models.encoders.tokens import (
     TOKENIZER_FILE,
-    WEIGHTS_FILE,
-    PretrainedEncoder,
+    length_batches,
     load_tokenizer,
-    sentence_features,
+    pad_ids,
     tokenize,
-    write_encoder,
 )
 from mangaassist_assets.models.examples import OUT_OF_SCOPE
-from mangaassist_assets.models.intent.heads import Features, LinearHead, softmax
+from mangaassist_assets.models.intent.heads import Features, softmax
 from mangaassist_assets.models.intent.out_of_scope import ScopeRule, Scores, scope_scores
 from mangaassist_assets.models.model_types import checked_text, checked_top_k
+from mangaassist_assets.models.onnx_network import OnnxNetwork
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
-    from mangaassist_assets.models.encoders.network import Encoder
-
 INTENT_CLASSIFIER = "intent_classifier"
-_CLASSIFIER = "classifier."
-_ENCODER = "distilbert."
-_SCOPE_SCORE = "max_logit"
-_LAYER_NORM_EPSILON = 1e-5
+ONNX_FILE = "model.onnx"
+SCOPE_SCORE = "max_logit"
+_TOKENS_PER_BATCH = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,107 +67,59 @@ class JudgedTexts:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class IntentClassifier:
-    """A classifier in memory; predictions may run from any one thread at a time.
+    """A classifier in memory.
 
     `labels` are in the order of the columns of `probabilities`; `scope` is where it refuses. `digest` is the
-    artifact's, verified when it was loaded, `size_bytes` that of its files together; an unwritten classifier has
-    neither.
+    artifact's, verified when it was loaded, `size_bytes` that of its files together.
     """
 
-    encoder: Encoder
+    network: OnnxNetwork
     tokenizer: Tokenizer
-    head: LinearHead
+    pad_id: int
     labels: tuple[str, ...]
-    temperature: float
     max_tokens: int
     scope: ScopeRule
     digest: str = ""
     size_bytes: int | None = None
 
-    def write(self, output: Path, *, provenance: Mapping[str, Any]) -> str:
-        """Write and seal the artifact; return its digest. It is there as a whole or not at all.
-
-        The weights carry transformers' names, so `DistilBertModel.from_pretrained(output)` reads the encoder.
-
-        Raises:
-            FileExistsError: `output` holds files.
-            ArtifactWriteError: The disk is full, or the folder cannot be written.
-        """
-        import torch
-
-        weights = {f"{_ENCODER}{name}": weight.cpu() for name, weight in self.encoder.state_dict().items()}
-        weights[f"{_CLASSIFIER}weight"] = torch.from_numpy(np.ascontiguousarray(self.head.weight))
-        weights[f"{_CLASSIFIER}bias"] = torch.from_numpy(np.ascontiguousarray(self.head.bias))
-        config = self.encoder.shape.to_config() | {
-            "id2label": {str(number): intent for number, intent in enumerate(self.labels)},
-            "label2id": {intent: number for number, intent in enumerate(self.labels)},
-            "mangaassist": {
-                "labels": list(self.labels),
-                "max_tokens": self.max_tokens,
-                "temperature": self.temperature,
-                "scope": {"score": _SCOPE_SCORE, **asdict(self.scope)},
-                "provenance": dict(provenance),
-            },
-        }
-        with whole_or_nothing(output) as beside:
-            write_encoder(beside, weights, config, self.tokenizer)
-            return seal_artifact(beside, INTENT_CLASSIFIER)
-
     @classmethod
     def load(cls, directory: Path, expected_digest: str | None = None) -> IntentClassifier:
-        """Verify and load an artifact.
+        """Verify and load what serving needs of an artifact.
 
         Raises:
             ArtifactMismatchError: The artifact is damaged, of another kind, or not the expected one.
         """
-        import torch
-        from safetensors.torch import load_file
-
-        from mangaassist_assets.models.encoders.network import Encoder, NetworkShape
-
-        digest = verify_kind(directory, INTENT_CLASSIFIER, expected_digest)
-        config = json.loads((directory / CONFIG_FILE).read_text(encoding="utf-8"))
-        ours = config["mangaassist"]
-        score = ours["scope"].pop("score")
-        if score != _SCOPE_SCORE:
+        digest = verify_kind(directory, INTENT_CLASSIFIER, expected_digest, only=(ONNX_FILE, TOKENIZER_FILE))
+        settings = artifact_settings(directory)
+        scope = dict(settings["scope"])
+        if (score := scope.pop("score")) != SCOPE_SCORE:
             raise ArtifactMismatchError(
-                f"{directory} decides about scope by {str(score)[:40]!r}, this program only by {_SCOPE_SCORE!r}"
+                f"{directory} decides about scope by {str(score)[:40]!r}, this program only by {SCOPE_SCORE!r}"
             )
-        weights = load_file(directory / WEIGHTS_FILE)
-        with torch.device("meta"):
-            encoder = Encoder(NetworkShape.from_config(config))
-        encoder.load_state_dict(
-            {name.removeprefix(_ENCODER): weight for name, weight in weights.items() if name.startswith(_ENCODER)},
-            assign=True,
-        )
-        encoder.eval()
         return cls(
-            encoder=encoder,
+            network=OnnxNetwork(directory / ONNX_FILE),
             tokenizer=load_tokenizer(directory / TOKENIZER_FILE),
-            head=LinearHead(weights[f"{_CLASSIFIER}weight"].numpy(), weights[f"{_CLASSIFIER}bias"].numpy()),
-            labels=tuple(ours["labels"]),
-            temperature=float(ours["temperature"]),
-            max_tokens=int(ours["max_tokens"]),
-            scope=ScopeRule(**ours["scope"]),
+            pad_id=int(settings["pad_id"]),
+            labels=tuple(settings["labels"]),
+            max_tokens=int(settings["max_tokens"]),
+            scope=ScopeRule(**scope),
             digest=digest,
             size_bytes=artifact_size(directory),
         )
 
-    def features(self, texts: Sequence[str]) -> Features:
-        """Return what the head sees, float32 of shape (len(texts), dim): mean hidden states, centred, of length one."""
-        features = sentence_features(self.encoder, tokenize(self.tokenizer, texts, max_tokens=self.max_tokens))
-        features -= features.mean(axis=1, keepdims=True)
-        features /= np.sqrt(features.var(axis=1, keepdims=True) + _LAYER_NORM_EPSILON) * np.sqrt(features.shape[1])
-        return features
+    def logits(self, texts: Sequence[str]) -> Features:
+        """Return the logits of texts, divided by the temperature: float32 of shape (len(texts), labels)."""
+        sequences = tokenize(self.tokenizer, texts, max_tokens=self.max_tokens)
+        return onnx_logits(self.network, sequences, labels=len(self.labels), pad_id=self.pad_id)
 
     def judge(self, texts: Sequence[str]) -> JudgedTexts:
         """Return probabilities and whether each text is one of the intents' at all. Any string is a valid text."""
         if not texts:
             nothing = np.zeros((0, len(self.labels)), dtype=np.float32)
             return JudgedTexts(nothing, np.zeros(0, dtype=np.float64), np.zeros(0, dtype=np.bool_))
-        logits = self.head.logits(self.features(texts))
+        logits = self.logits(texts)
         scores = scope_scores(logits)
-        return JudgedTexts(softmax(logits, temperature=self.temperature), scores, self.scope.accepts(scores))
+        return JudgedTexts(softmax(logits), scores, self.scope.accepts(scores))
 
     def predict(self, texts: Sequence[str], top_k: int = 5) -> list[list[LabelScore]]:
         """Return the `top_k` labels of each text, most probable first; equal scores in label order."""
@@ -213,20 +162,15 @@ class IntentClassifier:
             "in_scope": accepted,
         }
 
-    def head_for(self, intents: Sequence[str]) -> LinearHead:
-        """Return its head for other intents, in their order: known ones by name, zeros for those it never learned."""
-        numbers = {label: number for number, label in enumerate(self.labels)}
-        weight = np.zeros((len(intents), self.head.weight.shape[1]), dtype=np.float32)
-        bias = np.zeros(len(intents), dtype=np.float32)
-        for row, intent in enumerate(intents):
-            if intent in numbers:
-                weight[row], bias[row] = self.head.weight[numbers[intent]], self.head.bias[numbers[intent]]
-        return LinearHead(weight, bias)
-
-    def pretrained(self) -> PretrainedEncoder:
-        """Return its encoder and tokenizer, which another training may start from; it is not to be used after that."""
-        return PretrainedEncoder(self.digest, self.encoder, self.tokenizer, {})
-
     def _best(self, row: Features, top_k: int) -> list[LabelScore]:
         best = np.argsort(-row, kind="stable")[:top_k]
         return [LabelScore(self.labels[number], float(row[number])) for number in best]
+
+
+def onnx_logits(network: OnnxNetwork, sequences: Sequence[Sequence[int]], *, labels: int, pad_id: int) -> Features:
+    """Return what an exported classifier says of token ids: float32 of shape (len(sequences), labels)."""
+    logits = np.zeros((len(sequences), labels), dtype=np.float32)
+    for batch in length_batches([len(sequence) for sequence in sequences], max_tokens=_TOKENS_PER_BATCH):
+        ids, mask = pad_ids([sequences[index] for index in batch], pad=pad_id)
+        logits[batch] = network.run({"input_ids": ids, "attention_mask": mask.astype(np.int64)})["logits"]
+    return logits

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 from mangaassist_assets.models.intent.candidates import IntentCandidate, fitted_head, training_layers
 from mangaassist_assets.models.intent.examples import UsableExamples
-from mangaassist_assets.models.intent.fine_tuning import IntentObjective, IntentTrainingConfig, layer_weights
+from mangaassist_assets.models.intent.fine_tuning import IntentObjective, IntentTrainingConfig, learned_weights
 from mangaassist_assets.training.checkpoints import Checkpoints
 from mangaassist_assets.training.compute import Compute
 from mangaassist_assets.training.loop import run_training_loop
@@ -70,7 +70,7 @@ def refit(
     everything = examples.with_validation()
     start, classes = kept.start, len(everything.intents)
     encoder = first.restored()
-    training = training_layers(encoder, start.tokenizer, everything, config=config, layers=start.layers)
+    training = training_layers(encoder, start.pretrained.tokenizer, everything, config=config, layers=start.layers)
     _, head = fitted_head(start, training, classes=classes, config=config, initial=first.head)
     if epochs is not None:
         if checkpoints is not None:
@@ -81,7 +81,7 @@ def refit(
         run_training_loop(objective, loop, progress=_named(progress), compute=compute, checkpoints=checkpoints)
         _, head = fitted_head(start, training, classes=classes, config=config, initial=head)
     return Refit(
-        candidate=replace(kept, upper=layer_weights(encoder, start.layers), head=head),
+        candidate=replace(kept, upper=learned_weights(encoder, start.layers), head=head),
         messages=len(everything.train),
         epochs=epochs,
         seconds=time.perf_counter() - began,

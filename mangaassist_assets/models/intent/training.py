@@ -31,10 +31,10 @@ from mangaassist_assets.models.intent.candidates import (
 from mangaassist_assets.models.intent.examples import UsableExamples, usable_examples
 from mangaassist_assets.models.intent.fine_tuning import IntentTrainingConfig
 from mangaassist_assets.models.intent.heads import cross_validated_logits, fit_temperature
-from mangaassist_assets.models.intent.model import IntentClassifier
 from mangaassist_assets.models.intent.out_of_scope import ScopeRule, scope_rule, scope_scores, separation
 from mangaassist_assets.models.intent.refit import refit
 from mangaassist_assets.models.intent.results import ValidationOutcome
+from mangaassist_assets.models.intent.writing import write_classifier
 from mangaassist_assets.models.model_types import TrainingRequest
 from mangaassist_assets.training.compute import Compute
 from mangaassist_assets.training.objective import EpochRecord, LoopResult, TrainingProgress, ignore_progress
@@ -160,18 +160,16 @@ def train_intent_classifier(
         final, provenance["refit"] = again.candidate, again.provenance()
         metrics |= again.metrics()
     report(TrainingProgress(stage="write", figures=metrics))
-    classifier = IntentClassifier(
-        encoder=final.restored(),
-        tokenizer=final.start.tokenizer,
-        head=final.head,
-        labels=examples.intents,
-        temperature=temperature,
-        max_tokens=config.max_tokens,
-        scope=rule,
-    )
+    classifier = final.classifier(examples.intents, temperature=temperature, max_tokens=config.max_tokens, scope=rule)
+    texts = [one.text for one in (*examples.validation, *examples.out_of_scope, *examples.train)]
+
+    def write() -> str:
+        classifier.pretrained.encoder.to("cpu")
+        return write_classifier(request.output, classifier, texts=texts, provenance=provenance).digest
+
     return IntentTrainingResult(
         directory=request.output,
-        digest=written_by_leader(compute, lambda: classifier.write(request.output, provenance=provenance)),
+        digest=written_by_leader(compute, write),
         intents=examples.intents,
         metrics=metrics,
         history=loop.history if loop else (),

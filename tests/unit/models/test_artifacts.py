@@ -6,13 +6,16 @@ from pathlib import Path
 
 import pytest
 
+from mangaassist_assets.models import artifacts
 from mangaassist_assets.models.artifacts import (
     MANIFEST_FILE,
     ArtifactMismatchError,
     artifact_kind,
     seal_artifact,
     verify_artifact,
+    verify_kind,
 )
+from mangaassist_assets.models.onnx_network import OnnxModelError
 
 
 @pytest.fixture
@@ -87,6 +90,46 @@ def test_a_link_is_refused(artifact: Path) -> None:
     (artifact / "config.json").symlink_to(artifact.parent / "config.json")
     with pytest.raises(ArtifactMismatchError, match=r"config\.json is a link"):
         verify_artifact(artifact)
+
+
+def test_only_what_is_going_to_be_read_is_hashed_and_a_change_of_it_is_refused(
+    artifact: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    digest = seal_artifact(artifact, "reranker")
+    (artifact / "sub" / "model.safetensors").write_bytes(b"other weights")
+    hashed: list[str] = []
+    monkeypatch.setattr(
+        artifacts, "_sha256", lambda path, whole=artifacts._sha256: (hashed.append(path.name), whole(path))[1]
+    )
+    assert verify_artifact(artifact, digest, only=["config.json"]) == digest
+    assert verify_kind(artifact, "reranker", digest, only=["config.json"]) == digest
+    assert hashed == ["config.json", "config.json"]
+    (artifact / "config.json").write_text('{"changed": true}')
+    with pytest.raises(ArtifactMismatchError, match=r"config\.json has SHA-256"):
+        verify_artifact(artifact, digest, only=["config.json"])
+
+
+def test_what_is_read_may_not_be_changed_together_with_the_manifest(artifact: Path) -> None:
+    digest = seal_artifact(artifact, "reranker")
+    (artifact / "config.json").write_text('{"changed": true}')
+    seal_artifact(artifact, "reranker")
+    with pytest.raises(ArtifactMismatchError, match="not the one that was registered"):
+        verify_artifact(artifact, digest, only=["config.json"])
+
+
+def test_names_of_files_that_are_not_read_are_checked_too(artifact: Path) -> None:
+    digest = seal_artifact(artifact, "reranker")
+    with pytest.raises(ArtifactMismatchError, match=r"has no file model\.onnx, which is needed"):
+        verify_artifact(artifact, digest, only=["config.json", "model.onnx"])
+    (artifact / "code.py").write_text("")
+    with pytest.raises(ArtifactMismatchError, match=r"code\.py is not listed"):
+        verify_artifact(artifact, digest, only=["config.json"])
+
+
+def test_an_onnx_file_that_is_not_plain_cannot_be_sealed(artifact: Path) -> None:
+    (artifact / "model.onnx").write_bytes(b"no model")
+    with pytest.raises(OnnxModelError, match=r"model\.onnx is not an ONNX model"):
+        seal_artifact(artifact, "reranker")
 
 
 def test_pickled_weights_cannot_be_sealed(artifact: Path) -> None:
