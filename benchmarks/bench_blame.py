@@ -39,7 +39,7 @@ from mangaassist_assets.mining.blame.blame import FailedTurn, find_failures  # n
 from mangaassist_assets.mining.blame.rules import PACKAGED_RULES, MiningRules, read_rules  # noqa: E402
 from mangaassist_assets.retrieval.chunking import chunk_documents, embedding_text  # noqa: E402
 from mangaassist_assets.retrieval.documents.documents import read_knowledge  # noqa: E402
-from mangaassist_assets.retrieval.types import Chunk, Vectors  # noqa: E402
+from mangaassist_assets.retrieval.types import Chunk, TextUse, Vectors  # noqa: E402
 from resources.search.embeddings import LocalEmbedderResource  # noqa: E402
 from resources.search.indexes import LanceDbSearchResource  # noqa: E402
 from tests.support.chatbot_faults import (  # noqa: E402
@@ -106,8 +106,9 @@ class CachedEmbedder:
         self.model_id = self._embedder.model_id
         self.dimension = self._embedder.dimension
 
-    def embed(self, texts: Sequence[str]) -> Vectors:
+    def embed(self, texts: Sequence[str], *, use: TextUse = "passage") -> Vectors:
         """Return float32 of shape (len(texts), dimension)."""
+        del use
         new = [text for text in dict.fromkeys(texts) if text not in self._known]
         if new:
             self._known.update(zip(new, self._embedder.embed(new), strict=True))

@@ -70,6 +70,8 @@ def quantised(model: bytes) -> bytes:
 
     Each output channel has a scale of its own. Weights use seven of the eight bits: a processor without instructions
     for it (VNNI) adds products in 16 bits, which then never overflow, so that a model means the same everywhere.
+    Activations are scaled by the largest of all that are run together, so an answer depends, in its last digits, on
+    the texts that it shares a batch with: judge a model in the batches that it is asked in.
 
     Raises:
         ExportError: The model cannot be quantised.

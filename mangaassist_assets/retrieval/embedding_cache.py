@@ -21,7 +21,7 @@ import polars as pl
 from mangaassist_assets.core.files import write_whole
 from mangaassist_assets.retrieval.chunking import embedding_text
 from mangaassist_assets.retrieval.errors import EmbeddingError
-from mangaassist_assets.retrieval.types import Chunk, Embedder, Vectors
+from mangaassist_assets.retrieval.types import Chunk, Embedder, TextUse, Vectors
 
 _LOGGER = logging.getLogger(__name__)
 _SEGMENT_NAME = re.compile(r"^[0-9a-f]{64}\.parquet$")
@@ -124,14 +124,21 @@ def embed_chunks(chunks: Sequence[Chunk], embedder: Embedder, cache: EmbeddingCa
 
 
 def embed_contents(
-    texts: Mapping[str, str], embedder: Embedder, cache: EmbeddingCache | None, progress: Progress | None = None
+    texts: Mapping[str, str],
+    embedder: Embedder,
+    cache: EmbeddingCache | None,
+    progress: Progress | None = None,
+    *,
+    use: TextUse = "passage",
 ) -> tuple[dict[str, Vectors], EmbeddingReport]:
     """Return the vector of each text by its content hash; like `embed_chunks` for whatever has a hash.
 
     Without a cache everything is embedded and nothing is kept. `progress` is called with the number of texts done and
     their total.
     """
-    known = {} if cache is None else cache.read(embedder.model_id, embedder.dimension, list(texts))
+    # One text may be a message here and a chunk there, and some models tell the two apart.
+    kept_as = embedder.model_id if use == "passage" else f"{embedder.model_id} {use}"
+    known = {} if cache is None else cache.read(kept_as, embedder.dimension, list(texts))
     missing = [content_hash for content_hash in texts if content_hash not in known]
     reused = len(known)
     # Batches of like length waste no padding.
@@ -140,10 +147,10 @@ def embed_contents(
         progress(reused, len(texts))
     for start in range(0, len(missing), BATCH_SIZE):
         batch = missing[start : start + BATCH_SIZE]
-        vectors = embedder.embed([texts[content_hash] for content_hash in batch])
+        vectors = embedder.embed([texts[content_hash] for content_hash in batch], use=use)
         check_vectors(vectors, count=len(batch), dimension=embedder.dimension, model_id=embedder.model_id)
         if cache is not None:
-            cache.write(embedder.model_id, embedder.dimension, batch, vectors)
+            cache.write(kept_as, embedder.dimension, batch, vectors)
         known.update(zip(batch, vectors, strict=True))
         if progress is not None:
             progress(len(known), len(texts))

@@ -15,7 +15,7 @@ import numpy as np
 
 from mangaassist_assets.retrieval.search_index import SearchIndex
 from mangaassist_assets.retrieval.tenants import TenantScope
-from mangaassist_assets.retrieval.types import Embedder, Hit, RetrievalRouting, Vectors
+from mangaassist_assets.retrieval.types import Embedder, Hit, RetrievalRouting, TextUse, Vectors
 from mangaassist_assets.tracing.contract.names import Attribute, SpanName
 from mangaassist_assets.tracing.contract.records import AttributeValue
 
@@ -78,11 +78,11 @@ Reranker = Callable[[str, Sequence[Hit], Span], list[float]]
 
 
 class PrecomputedEmbedder:
-    """An `Embedder` that embedded some texts beforehand: all at once is many times cheaper than one by one."""
+    """An `Embedder` that embedded some queries beforehand: all at once is many times cheaper than one by one."""
 
     def __init__(self, embedder: Embedder, texts: Sequence[str]) -> None:
         self._embedder = embedder
-        self._vectors = dict(zip(texts, embedder.embed(texts), strict=True)) if texts else {}
+        self._vectors = dict(zip(texts, embedder.embed(texts, use="query"), strict=True)) if texts else {}
 
     @property
     def model_id(self) -> str:
@@ -94,11 +94,11 @@ class PrecomputedEmbedder:
         """Length of one vector."""
         return self._embedder.dimension
 
-    def embed(self, texts: Sequence[str]) -> Vectors:
-        """Return float32 of shape (len(texts), dimension); texts that were not embedded beforehand are embedded now."""
-        if texts and all(text in self._vectors for text in texts):
+    def embed(self, texts: Sequence[str], *, use: TextUse = "passage") -> Vectors:
+        """Return float32 of shape (len(texts), dimension); what was not embedded beforehand is embedded now."""
+        if use == "query" and texts and all(text in self._vectors for text in texts):
             return np.stack([self._vectors[text] for text in texts])
-        return self._embedder.embed(texts)
+        return self._embedder.embed(texts, use=use)
 
 
 class RetrievalPipeline:
@@ -124,7 +124,7 @@ class RetrievalPipeline:
         routing = self._routing
         with self._tracer.span(SpanName.EMBED_QUERY) as span:
             span.set({Attribute.EMBEDDING_MODEL_ID: self._embedder.model_id})
-            vector = self._embedder.embed([query])[0]
+            vector = self._embedder.embed([query], use="query")[0]
         with self._tracer.span(SpanName.VECTOR_SEARCH) as span:
             by_vector = self._index.vector_search(
                 self._generation, vector, scope=scope, limit=routing.vector_candidates

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -74,6 +74,9 @@ class RetrievalRouting:
     keyword_weight: float = 1.0
 
 
+TextUse = Literal["query", "passage"]
+
+
 class Embedder(Protocol):
     """Turns texts into L2-normalised vectors."""
 
@@ -85,5 +88,8 @@ class Embedder(Protocol):
     def dimension(self) -> int:
         """Length of one vector."""
 
-    def embed(self, texts: Sequence[str]) -> Vectors:
-        """Return float32 of shape (len(texts), dimension), each row of length one."""
+    def embed(self, texts: Sequence[str], *, use: TextUse = "passage") -> Vectors:
+        """Return float32 of shape (len(texts), dimension), each row of length one.
+
+        Some models want to know whether a text asks or answers: a question is compared with passages.
+        """

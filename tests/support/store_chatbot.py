@@ -21,7 +21,7 @@ from mangaassist_assets.chatbot.orchestrator import Chatbot
 from mangaassist_assets.chatbot.parts import Generator, StageError
 from mangaassist_assets.chatbot.retrieval import Retriever
 from mangaassist_assets.retrieval.tenants import TenantScope
-from mangaassist_assets.retrieval.types import Chunk, Embedder, Hit, Vectors
+from mangaassist_assets.retrieval.types import Chunk, Embedder, Hit, TextUse, Vectors
 from mangaassist_assets.tracing.contract.records import TraceRecord
 
 PASSAGES = {
@@ -39,7 +39,8 @@ class HashEmbedder:
     model_id = "test-hash-embedder"
     dimension = 64
 
-    def embed(self, texts: Sequence[str]) -> Vectors:
+    def embed(self, texts: Sequence[str], *, use: TextUse = "passage") -> Vectors:
+        del use
         vectors = np.zeros((len(texts), self.dimension), dtype=np.float32)
         for row, text in enumerate(texts):
             for word in text.lower().split():

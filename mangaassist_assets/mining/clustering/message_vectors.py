@@ -36,7 +36,7 @@ def embed_messages(
         EmbeddingError: If the cache cannot be read or written.
     """
     hashes = [text_hash(text) for text in texts]
-    known, report = embed_contents(dict(zip(hashes, texts, strict=True)), embedder, cache, progress)
+    known, report = embed_contents(dict(zip(hashes, texts, strict=True)), embedder, cache, progress, use="query")
     vectors = np.empty((len(texts), embedder.dimension), dtype=np.float32)
     for row, content_hash in enumerate(hashes):
         vectors[row] = known[content_hash]

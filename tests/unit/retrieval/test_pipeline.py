@@ -120,9 +120,9 @@ class CountingEmbedder(HashEmbedder):
     def __init__(self):
         self.calls = []
 
-    def embed(self, texts):
+    def embed(self, texts, *, use="passage"):
         self.calls.append(list(texts))
-        return super().embed(texts)
+        return super().embed(texts, use=use)
 
 
 def test_queries_that_are_known_beforehand_are_embedded_at_once():

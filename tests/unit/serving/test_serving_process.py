@@ -3,7 +3,6 @@
 from pathlib import Path
 
 import numpy as np
-import pytest
 import torch
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
@@ -40,7 +39,6 @@ def test_a_model_of_onnx_is_answered_without_torch_and_without_the_platforms_lib
     assert not (TRAINING_ONLY | PLATFORM) & found.modules
 
 
-@pytest.mark.xfail(reason="the intent classifier still runs on torch", strict=True)
 def test_an_intent_classifier_is_answered_without_torch(tmp_path: Path) -> None:
     messages = [("hello", "greeting"), ("good morning", "greeting"), ("send it back", "return"), ("refund", "return")]
     result = train_on(

@@ -48,10 +48,10 @@ def test_a_killed_run_keeps_what_was_embedded(cache, monkeypatch):
     monkeypatch.setattr(embedding_cache, "BATCH_SIZE", 2)
 
     class DyingEmbedder(HashEmbedder):
-        def embed(self, texts):
+        def embed(self, texts, *, use="passage"):
             if len(self.embedded) >= 4:
                 raise KeyboardInterrupt
-            return super().embed(texts)
+            return super().embed(texts, use=use)
 
     with pytest.raises(KeyboardInterrupt):
         embed_messages(list("abcdefg"), embedder=DyingEmbedder(), cache=cache)
@@ -71,8 +71,8 @@ def test_no_text_reaches_the_disk(cache, tmp_path):
 @pytest.mark.parametrize("spoil", [lambda v: v * np.nan, lambda v: v * 2, lambda v: v[:, :3], lambda v: v[:1]])
 def test_vectors_that_cannot_be_used_are_refused_and_not_kept(cache, spoil):
     class Spoilt(HashEmbedder):
-        def embed(self, texts):
-            return spoil(super().embed(texts))
+        def embed(self, texts, *, use="passage"):
+            return spoil(super().embed(texts, use=use))
 
     with pytest.raises(EmbeddingError, match="hash-embedder answered"):
         embed_messages(["a", "b"], embedder=Spoilt(), cache=cache)

@@ -276,7 +276,7 @@ def test_other_scripts_are_read_letter_by_letter_and_not_lost(tokenizer: Tokeniz
 
 @pytest.mark.parametrize(
     "damaged",
-    [lambda content: content[:-1], lambda content: b"", lambda content: content[:-1] + bytes([content[-1] ^ 1])],
+    [lambda content: content[:-1], lambda _content: b"", lambda content: content[:-1] + bytes([content[-1] ^ 1])],
     ids=["truncated", "empty", "changed"],
 )
 def test_another_file_than_the_published_one_is_refused_with_what_to_reinstall(
