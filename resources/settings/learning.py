@@ -7,7 +7,7 @@ import dagster as dg
 from pydantic import Field
 
 from mangaassist_assets.evaluation.gate.decision import GateConfig
-from mangaassist_assets.models.encoders.pretrained import DEFAULT_BASE
+from mangaassist_assets.models.encoders import DEFAULT_BASE
 from mangaassist_assets.models.pipelines import OWN_PIPELINES
 
 if TYPE_CHECKING:

