@@ -22,7 +22,7 @@ from mangaassist_assets.models.intent.text_classification import (
 )
 from mangaassist_assets.models.onnx_export import export_onnx, quantised
 from mangaassist_assets.models.onnx_network import OnnxNetwork
-from mangaassist_assets.models.parity import Parity, label_parity
+from mangaassist_assets.models.parity import Parity, label_parity, too_few
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -103,11 +103,14 @@ def write_classifier(
             max_tokens=classifier.max_tokens,
             examples=sequences[:_COMPARED_TEXTS],
         )
-        full = _exported(classifier, sequences)
-        small = quantised(full)
+        model = _exported(classifier, sequences)
         scope = _tempered(classifier.scope, classifier.temperature)
-        parity = _parity(classifier, scope, sequences, small)
-        (beside / ONNX_FILE).write_bytes(small if parity.holds else full)
+        parity = too_few(len(sequences))
+        if parity is None:
+            small = quantised(model)
+            parity = _parity(classifier, scope, sequences, small)
+            model = small if parity.holds else model
+        (beside / ONNX_FILE).write_bytes(model)
         settings = {
             "labels": list(classifier.labels),
             "max_tokens": classifier.max_tokens,
