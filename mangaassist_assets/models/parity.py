@@ -65,14 +65,6 @@ def spread(inputs: Sequence[T], most: int = MOST_COMPARED) -> list[T]:
     return [inputs[place * len(inputs) // most] for place in range(most)]
 
 
-def too_few(decisions: int, *, bound: ParityBound = DEFAULT_BOUND) -> Parity | None:
-    """Return the parity of a candidate that need not be made, for so few decisions prove nothing; None for enough."""
-    if decisions >= bound.least_decisions:
-        return None
-    reason = f"it was seen on {decisions} decisions, at least {bound.least_decisions} are needed"
-    return Parity(decisions=decisions, equal_decisions=0.0, largest_difference=0.0, reason=reason)
-
-
 def label_parity(
     reference: ArrayLike,
     candidate: ArrayLike,
