@@ -83,6 +83,12 @@ def smallest_that_holds(
     Raises:
         ExportError: A file cannot be quantised, or even `full` decides otherwise than the network.
     """
+    own = judge(full)
+    if not own.enough:
+        # So few decisions prove nothing about any other form.
+        return tuple(full), _served(FULL, full, own, {})
+    if not own.holds:
+        raise ExportError(f"the model as ONNX decides otherwise than the network that was exported: {own.reason}")
     refused: dict[str, str] = {}
     seen: set[tuple[bytes, ...]] = set()
     for form in EIGHT_BITS:
@@ -94,14 +100,7 @@ def smallest_that_holds(
         if parity.holds:
             return models, _served(form, models, parity, refused)
         refused[form] = parity.reason
-        if not parity.enough:
-            # Nor would there be for any other.
-            break
-    models = tuple(full)
-    parity = judge(models)
-    if parity.enough and not parity.holds:
-        raise ExportError(f"the model as ONNX decides otherwise than the network that was exported: {parity.reason}")
-    return models, _served(FULL, models, parity, refused)
+    return tuple(full), _served(FULL, full, own, refused)
 
 
 def quantised(model: bytes, form: EightBits = "int8") -> bytes:

@@ -12,7 +12,7 @@ import os
 import resource
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -43,24 +43,29 @@ WORKERS = 2
 
 def write_tiny_base(folder: Path) -> str:
     """Write a base model with drawn weights and MiniLM's tokenizer; return its name for `load_base`."""
+    from transformers import BertModel
+
+    return _write_tiny(folder, BertModel, add_pooling_layer=False)
+
+
+def write_tiny_cross_encoder(folder: Path, **settings: Any) -> str:
+    """Write a published cross-encoder with drawn weights, of one label if nothing else is said; return its name."""
+    from transformers import BertForSequenceClassification
+
+    return _write_tiny(folder, BertForSequenceClassification, settings={"num_labels": 1, **settings})
+
+
+def _write_tiny(folder: Path, model: Any, *, settings: Mapping[str, Any] | None = None, **options: Any) -> str:
     import torch
-    from transformers import BertConfig, BertModel
+    from transformers import BertConfig
 
-    from mangaassist_assets.models.encoders.pretrained import load_base
+    from mangaassist_assets.models.encoders.pretrained import load_base, quiet_transformers
 
-    config = BertConfig(
-        vocab_size=30522,
-        hidden_size=16,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        intermediate_size=32,
-        max_position_embeddings=64,
-    )
-    with torch.random.fork_rng(devices=[]):
+    sizes = {"vocab_size": 30522, "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2}
+    sizes |= {"intermediate_size": 32, "max_position_embeddings": 64, "initializer_range": 0.1}
+    with torch.random.fork_rng(devices=[]), quiet_transformers():
         torch.manual_seed(11)
-        model = BertModel(config, add_pooling_layer=False)
-    folder.mkdir(parents=True, exist_ok=True)
-    model.save_pretrained(folder)
+        model(BertConfig(**{**sizes, **(settings or {})}), **options).save_pretrained(folder)
     (folder / "tokenizer.json").write_text(load_base().tokenizer.to_str(pretty=True), encoding="utf-8")
     return str(folder)
 

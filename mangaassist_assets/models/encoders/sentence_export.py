@@ -190,7 +190,7 @@ def _prompts(model: SentenceTransformer) -> dict[str, str]:
     default = known.get(str(model.default_prompt_name), "")
     return {
         "query": known.get("query") or default,
-        "passage": known.get("passage") or known.get("document") or default,
+        "passage": known.get("document") or known.get("passage") or default,
     }
 
 

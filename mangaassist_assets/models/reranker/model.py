@@ -56,10 +56,11 @@ class Reranker:
         Raises:
             ArtifactMismatchError: The artifact is damaged, of another kind, or not the expected one.
         """
-        digest = verify_kind(directory, ARTIFACT_KIND, expected_digest, only=[TOKENIZER_FILE])
+        # Which files are needed is among what the digest covers.
+        digest = verify_kind(directory, ARTIFACT_KIND, expected_digest, only=())
         network = network_of(directory)
         files = ONNX_FILES[network]
-        verify_artifact(directory, digest, only=files)
+        verify_artifact(directory, digest, only=(TOKENIZER_FILE, *files))
         settings = artifact_settings(directory)
         models = [(directory / name).read_bytes() for name in files]
         tokenizer, pad_id = load_tokenizer(directory / TOKENIZER_FILE), int(settings["pad_id"])

@@ -19,8 +19,12 @@ from mangaassist_assets.models.model_types import ModelType, TrainedArtifact, Tr
 from mangaassist_assets.models.reranker.calibration import calibration_figures, relevant_pairs
 from mangaassist_assets.models.reranker.model import ARTIFACT_KIND, Reranker
 from mangaassist_assets.models.reranker.ranking_losses import RankingLoss
-from mangaassist_assets.models.reranker.training import NETWORK_CHOICES, NetworkChoice, train_reranker
-from mangaassist_assets.models.reranker.training_config import RerankerTrainingConfig
+from mangaassist_assets.models.reranker.training import train_reranker
+from mangaassist_assets.models.reranker.training_config import (
+    NETWORK_CHOICES,
+    NetworkChoice,
+    RerankerTrainingConfig,
+)
 
 if TYPE_CHECKING:
     import polars as pl
@@ -170,14 +174,28 @@ class RerankerModelType(ModelType[RankingExample]):
             f"It reads the first {config.passage_tokens} tokens of a passage and {config.query_tokens} of a query.",
             "It orders what the retriever found: a document that is not among the candidates stays unseen.",
         ]
-        if self._base == PACKAGED_MINILM:
+        if self._base == PACKAGED_MINILM and result.started_from == PACKAGED_MINILM:
             limits.append("Its encoder was pretrained on English: other languages are ordered by shared words at best.")
         if result.metrics["validation_queries"] < config.minimum_validation:
             limits.append(
                 f"It was chosen and calibrated without the {config.minimum_validation} validation queries that this "
                 "takes: its probabilities may be too sure."
             )
-        return tuple(limits)
+        return (*limits, result.served.described(), *_comparison(result))
+
+
+def _comparison(result: RerankerTrainingResult) -> tuple[str, ...]:
+    """Say by how much one network won, where two were trained."""
+    best: dict[str, float] = {}
+    for one in result.candidates:
+        if one.figures is not None:
+            network = one.name.split()[0]
+            best[network] = max(one.figures.ndcg, best.get(network, 0.0))
+    if len(best) < 2:
+        return ()
+    said = ", ".join(f"{network} {ndcg:.4f}" for network, ndcg in sorted(best.items(), key=lambda item: -item[1]))
+    queries = f"{result.metrics['validation_queries']:.0f} validation queries"
+    return (f"Chosen by nDCG@10 on {queries}: {said}. Of so few queries a small difference is chance.",)
 
 
 def _charts(result: RerankerTrainingResult) -> dict[str, bytes]:

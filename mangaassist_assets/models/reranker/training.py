@@ -13,12 +13,13 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal
 
-from mangaassist_assets.models.artifacts import written_by_leader
+from mangaassist_assets.models.artifacts import artifact_settings, written_by_leader
 from mangaassist_assets.models.encoders import PACKAGED_MINILM
 from mangaassist_assets.models.examples import RankingExample
 from mangaassist_assets.models.model_types import TrainingRequest
+from mangaassist_assets.models.precision import ONNX_SETTINGS, ServedPrecision
 from mangaassist_assets.models.reranker.lists import draw_lists, labelled_passages
 from mangaassist_assets.models.reranker.model import Reranker
 from mangaassist_assets.models.reranker.networks.starts import (
@@ -38,18 +39,16 @@ from mangaassist_assets.models.reranker.selection import (
     is_worse,
 )
 from mangaassist_assets.models.reranker.training_config import (
+    NETWORK_CHOICES,
     Network,
+    NetworkChoice,
     RerankerTrainingConfig,
     RerankerTrainingError,
 )
 from mangaassist_assets.training.compute import Compute
 from mangaassist_assets.training.objective import EpochRecord, TrainingProgress
 
-NetworkChoice = Literal["auto", "split-attention", "cross-encoder"]
-NETWORK_CHOICES: tuple[NetworkChoice, ...] = get_args(NetworkChoice)
-
 _ENOUGH_FOR_A_FRESH_HEAD = 3000
-_PARITY_LISTS = 60
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,6 +64,7 @@ class RerankerTrainingResult:
         costs: Seconds and pairs a second; different in every run.
         training_losses: Of every step.
         history: Epochs.
+        served: In which form the artifact's ONNX files serve, and why.
         kept: Which of start and trained network is in the artifact.
         started_from: The base's name, or the champion's digest.
         network: Which kind of network is in the artifact.
@@ -77,6 +77,7 @@ class RerankerTrainingResult:
     digest: str
     metrics: Mapping[str, float]
     training_losses: tuple[float, ...]
+    served: ServedPrecision
     kept: Literal["start", "trained"]
     costs: Mapping[str, float] = field(default_factory=dict)
     history: tuple[EpochRecord, ...] = ()
@@ -173,15 +174,18 @@ def train_reranker(
     }
 
     def write() -> str:
-        lists = judging.lists[:_PARITY_LISTS]
-        return write_reranker(request.output, start, attempt.calibration, lists, provenance=provenance)
+        return write_reranker(
+            request.output, start, attempt.calibration, judging.lists, attempt.scores, provenance=provenance
+        )
 
     digest = written_by_leader(compute, write)
+    served = ServedPrecision(**artifact_settings(request.output)[ONNX_SETTINGS])
     loop = attempt.loop
     return RerankerTrainingResult(
         directory=request.output,
         digest=digest,
-        metrics=metrics,
+        metrics=metrics | served.metrics(),
+        served=served,
         training_losses=() if loop is None else loop.step_losses,
         kept=attempt.kept,
         costs=_costs(tried),

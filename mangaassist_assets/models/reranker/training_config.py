@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 from mangaassist_assets.models.reranker.ranking_losses import RANKING_LOSSES, RankingLoss
 
 Network = Literal["split-attention", "cross-encoder"]
 NETWORKS: tuple[Network, ...] = ("split-attention", "cross-encoder")
+
+NetworkChoice = Literal["auto", "split-attention", "cross-encoder"]
+"""`auto`: what is sensible for the data and the starts at hand is trained, and validation chooses."""
+NETWORK_CHOICES: tuple[NetworkChoice, ...] = get_args(NetworkChoice)
 
 PAIRS_PER_MINUTE: dict[Network, int] = {"split-attention": 800, "cross-encoder": 300}
 """What a budget's minute is worth, in pairs of which two layers learn (split-attention) or half of them.

@@ -14,20 +14,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from mangaassist_assets.models.artifacts import seal_artifact, whole_or_nothing
 from mangaassist_assets.models.encoders.pretrained import quiet_transformers
 from mangaassist_assets.models.encoders.tokens import tokenize
 from mangaassist_assets.models.intent.text_classification import write_tokenizer
-from mangaassist_assets.models.onnx_export import export_onnx, quantised
+from mangaassist_assets.models.onnx_export import export_onnx
 from mangaassist_assets.models.parity import Parity, order_parity
+from mangaassist_assets.models.precision import ONNX_SETTINGS, smallest_that_holds
 from mangaassist_assets.models.reranker.calibration import ScoreCalibration
 from mangaassist_assets.models.reranker.lists import CandidateList
 from mangaassist_assets.models.reranker.model import ARTIFACT_KIND, ONNX_FILES
 from mangaassist_assets.models.reranker.networks.pair_tokens import PairTokens
 from mangaassist_assets.models.reranker.networks.runners import CrossRunner, Runner, SplitRunner
 from mangaassist_assets.models.reranker.networks.starts import EXTRA_FILE, RerankerStart
+from mangaassist_assets.models.reranker.ranking_figures import Scores
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -35,7 +36,9 @@ if TYPE_CHECKING:
     from mangaassist_assets.models.reranker.networks.cross_network import CrossNetwork
     from mangaassist_assets.models.reranker.networks.pair_network import PairNetwork
 
-_PARITY_PAIRS = 600
+_COMPARED_LISTS = 40
+# What is closer has no order that could matter, and none that all machines agree on.
+_SAME_SCORE_DIGITS = 4
 _TOKENIZER_CONFIG = "tokenizer_config.json"
 _LAYERS_OF_TEXTS = {"input_ids": {0: "texts", 1: "length"}, "attention_mask": {0: "texts", 1: "length"}}
 
@@ -45,6 +48,7 @@ def write_reranker(
     start: RerankerStart,
     calibration: ScoreCalibration,
     lists: Sequence[CandidateList],
+    scores: Scores,
     *,
     provenance: Mapping[str, Any],
 ) -> str:
@@ -54,7 +58,8 @@ def write_reranker(
         output: An empty folder.
         start: The trained network with its tokenizer.
         calibration: Of the network's logits; a cross-encoder's goes into its head.
-        lists: By which it is seen that integers of eight bits order alike.
+        lists: By which it is seen that what serves orders alike; some of them are asked, each as one request.
+        scores: What the trained network says of them before calibration, parallel to their passages.
         provenance: What it was made from: JSON values.
 
     Raises:
@@ -71,6 +76,7 @@ def write_reranker(
             "passage_tokens": start.passage_tokens,
             "pad_id": start.network.encoder.pad_id,
         }
+        wanted = calibration
         if isinstance(start.network, CrossNetwork):
             start.network.fold_calibration(calibration.scale, calibration.shift)
             calibration = ScoreCalibration(scale=1.0, shift=0.0)
@@ -81,13 +87,20 @@ def write_reranker(
             settings["joint_layers"] = start.network.joint_layers
             _write_split_attention(folder, start, start.network)
             full = list(_exported_split_attention(start, start.network, lists))
-        small = [quantised(one) for one in full]
-        parity = _parity(_runner(start, full), _runner(start, small), calibration, lists)
-        for name, model in zip(ONNX_FILES[start.kind], small if parity.holds else full, strict=True):
+        asked = lists[:_COMPARED_LISTS]
+        reference = [wanted.probabilities(row).round(_SAME_SCORE_DIGITS) for row in scores[: len(asked)]]
+
+        def judge(models: Sequence[bytes]) -> Parity:
+            runner = _runner(start, models)
+            said = [runner.logits([(one.query, passage) for passage in one.passages]) for one in asked]
+            return order_parity(reference, [calibration.probabilities(row.astype(np.float64)) for row in said])
+
+        models, served = smallest_that_holds(full, judge)
+        for name, model in zip(ONNX_FILES[start.kind], models, strict=True):
             (folder / name).write_bytes(model)
         settings |= {
             "calibration": asdict(calibration),
-            "onnx": {"precision": "int8" if parity.holds else "float32", **asdict(parity)},
+            ONNX_SETTINGS: asdict(served),
             "provenance": dict(provenance),
         }
         return seal_artifact(folder, ARTIFACT_KIND, settings)
@@ -199,14 +212,3 @@ def _runner(start: RerankerStart, models: Sequence[bytes]) -> Runner:
         pad_id=pad_id,
         passages=LayerStates(),
     )
-
-
-def _parity(full: Runner, small: Runner, calibration: ScoreCalibration, lists: Sequence[CandidateList]) -> Parity:
-    pairs = [(one.query, passage) for one in lists for passage in one.passages][:_PARITY_PAIRS]
-    sizes = np.cumsum([len(one.passages) for one in lists])
-    ends = sizes[sizes < len(pairs)].tolist()
-
-    def scores(runner: Runner) -> list[NDArray[np.float64]]:
-        return np.split(calibration.probabilities(runner.logits(pairs).astype(np.float64)), ends)
-
-    return order_parity(scores(full), scores(small))

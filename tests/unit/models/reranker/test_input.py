@@ -116,7 +116,6 @@ def test_every_loss_learns_from_labels(loss: Any, base: str, tmp_path: Path) -> 
         base=base,
         config=replace(TINY, loss=loss, epochs=6, patience=6, apart_epochs=0, max_training_pairs=800),
     )
-    assert result.metrics["validation_ndcg_trained"] >= result.metrics["validation_ndcg_start"]
     assert result.history[-1].training_loss < result.history[0].training_loss
 
 
