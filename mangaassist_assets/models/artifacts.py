@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 MANIFEST_FILE = "artifact.json"
 SCHEMA = 2
+_FIRST_SCHEMA = 1
 _MANIFEST_BYTES = 1_000_000
 _KIND = re.compile(r"[a-z][a-z0-9_]{0,63}")
 _ALLOWED_SUFFIXES = frozenset({".safetensors", ".onnx", ".json", ".txt", ".md"})
@@ -225,9 +226,15 @@ def _read_manifest(directory: Path) -> dict[str, Any]:
         manifest = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise ArtifactMismatchError(f"{path} is not valid JSON: {error}") from error
-    if not isinstance(manifest, dict) or manifest.get("schema") != SCHEMA:
+    schema = manifest.get("schema") if isinstance(manifest, dict) else None
+    if schema == _FIRST_SCHEMA:
+        raise ArtifactMismatchError(
+            f"{path} has schema {_FIRST_SCHEMA}, of models that had no ONNX file: train the model again, on the same "
+            "dataset, and deploy what comes of it"
+        )
+    if schema != SCHEMA:
         raise ArtifactMismatchError(f"{path}: expected an object with schema {SCHEMA}")
-    return manifest
+    return manifest  # type: ignore[no-any-return]
 
 
 def _manifest_files(directory: Path) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""From a torch network to an ONNX file that says the same, in full precision or with weights of eight bits.
+"""From a torch network to an ONNX file that says the same.
 
 The export follows one run of the network (PyTorch's TorchScript exporter). That is twenty times as fast as
 `dynamo=True`, which decompiles the code, and of all that the run took for constant the check at the end says whether it
@@ -66,38 +66,6 @@ def export_onnx(
     return model
 
 
-def quantised(model: bytes) -> bytes:
-    """Return a model with its matrices and embeddings as integers of eight bits, its activations rounded as it runs.
-
-    Each output channel has a scale of its own. Weights use seven of the eight bits: a processor without instructions
-    for it (VNNI) adds products in 16 bits, which then never overflow, so that a model means the same everywhere.
-    Activations are scaled by the largest of all that are run together, so an answer depends, in its last digits, on
-    the texts that it shares a batch with: judge a model in the batches that it is asked in.
-
-    Raises:
-        ExportError: The model cannot be quantised.
-    """
-    import onnx
-    from onnxruntime.quantization import QuantType, quantize_dynamic
-    from onnxruntime.quantization.shape_inference import quant_pre_process
-
-    with tempfile.TemporaryDirectory() as folder:
-        prepared, result = Path(folder) / "prepared.onnx", Path(folder) / "quantised.onnx"
-        try:
-            quant_pre_process(onnx.load_from_string(model), prepared, skip_optimization=True, skip_symbolic_shape=True)
-            quantize_dynamic(
-                prepared,
-                result,
-                op_types_to_quantize=["MatMul", "Gemm", "Gather"],
-                per_channel=True,
-                reduce_range=True,
-                weight_type=QuantType.QInt8,
-            )
-        except Exception as error:
-            raise ExportError(f"the model cannot be quantised: {_described(error)}") from error
-        return _plain_bytes(onnx.load(result))
-
-
 def _traced(
     network: nn.Module, inputs: Mapping[str, Tensor], outputs: Sequence[str], dynamic: Mapping[str, Mapping[int, str]]
 ) -> bytes:
@@ -123,10 +91,10 @@ def _traced(
                 opset_version=_OPSET,
             )
         except Exception as error:
-            raise ExportError(f"{_name(network)} cannot be exported to ONNX: {_described(error)}") from error
+            raise ExportError(f"{_name(network)} cannot be exported to ONNX: {described(error)}") from error
         model = onnx.load(Path(folder) / "model.onnx")
     put_in_order(model)
-    return _plain_bytes(model)
+    return plain_bytes(model)
 
 
 def _by_name(network: nn.Module, names: tuple[str, ...], outputs: tuple[str, ...]) -> nn.Module:
@@ -178,7 +146,7 @@ def _require_equal(
     except (OnnxModelError, RuntimeError, ValueError, IndexError) as error:
         if isinstance(error, ExportError):
             raise
-        raise ExportError(f"{_name(network)} as ONNX cannot be checked: {_described(error)}") from error
+        raise ExportError(f"{_name(network)} as ONNX cannot be checked: {described(error)}") from error
 
 
 def _difference(expected: NDArray[Any], found: NDArray[Any]) -> float:
@@ -226,7 +194,7 @@ def _evaluating(network: nn.Module) -> Iterator[None]:
             module.training = training
 
 
-def _plain_bytes(model: ModelProto) -> bytes:
+def plain_bytes(model: ModelProto) -> bytes:
     """Return the model without what says where and by what it was made."""
     for part in (model, model.graph, *model.graph.node):
         part.ClearField("doc_string")
@@ -243,6 +211,7 @@ def _name(network: nn.Module) -> str:
     return type(network).__name__ + (f" ({architecture})" if architecture else "")
 
 
-def _described(error: Exception) -> str:
+def described(error: Exception) -> str:
+    """Return an exception's type and the first line of what it says, cut to a length for messages."""
     lines = str(error).splitlines()
     return f"{type(error).__name__}: {lines[0][:_MESSAGE_CHARACTERS] if lines else ''}"

@@ -53,8 +53,10 @@ class OnnxNetwork:
         import onnxruntime
 
         where = str(model) if isinstance(model, Path) else "the ONNX model"
-        content = _read(model) if isinstance(model, Path) else model
-        require_plain(content, where)
+        if isinstance(model, Path):
+            require_plain_file(model)
+        else:
+            require_plain(model, where)
         onnxruntime.disable_telemetry_events()
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = _threads() if threads is None else threads
@@ -68,7 +70,10 @@ class OnnxNetwork:
         offered = set(onnxruntime.get_available_providers())
         providers = [(name, dict(settings)) for name, settings in _PROVIDERS.items() if name in offered]
         try:
-            self._session = onnxruntime.InferenceSession(content, options, providers=providers)
+            # A file is read by the runtime itself: of bytes it would keep a copy for as long as it lives.
+            self._session = onnxruntime.InferenceSession(
+                where if isinstance(model, Path) else model, options, providers=providers
+            )
         except Exception as error:
             # The runtime's errors have no base of their own.
             raise OnnxModelError(f"{where} cannot be loaded by ONNX Runtime: {_first_line(error)}") from error

@@ -6,7 +6,7 @@ artifact beside it, unchanged:
 
     MLmodel  requirements.txt  python_env.yaml  conda.yaml  input_example.json  serving_input_example.json
     README.md  request.schema.json  response.schema.json
-    artifact/artifact.json  artifact/model.safetensors  …
+    artifact/artifact.json  artifact/model.onnx  artifact/model.safetensors  …
 
 The fluent `mlflow.pyfunc.log_model` would make a run of the process current and infer requirements by loading the
 model; the calls here name their run.
@@ -42,7 +42,7 @@ _DIGEST_OPTION = "artifact_sha256"
 _LOADER = "mangaassist_assets.serving.mlflow_flavor"
 _PACKAGE = "mangaassist-assets"
 # What loading and predicting imports. The package itself is on no public index, so no requirement names it.
-_REQUIRED = ("numpy", "pandas", "safetensors", "tokenizers", "torch")
+_REQUIRED = ("numpy", "onnx", "onnxruntime", "pandas", "tokenizers")
 _DEFAULT_TOP_K = 5
 
 

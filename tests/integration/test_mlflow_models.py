@@ -108,6 +108,26 @@ def artifact(folder: Path, *, seed: int = 0, kind: str = "intent_classifier") ->
     return folder, seal_artifact(folder, kind)
 
 
+SCORING = """
+import json, sys, warnings
+import mlflow, pandas as pd
+
+warnings.simplefilter("ignore")
+model = mlflow.pyfunc.load_model(sys.argv[1])
+answer = model.predict(pd.DataFrame({"text": json.loads(sys.argv[2])}))
+print(json.dumps({"label": answer["label"].tolist(), "modules": sorted(sys.modules)}))
+"""
+
+
+def scored_in_a_process_of_its_own(folder: Path, texts: Sequence[str]) -> dict[str, list[str]]:
+    """Return the labels, and which modules were loaded to find them."""
+    done = subprocess.run(
+        [sys.executable, "-c", SCORING, str(folder), json.dumps(texts)], capture_output=True, text=True, check=True
+    )
+    found: dict[str, list[str]] = json.loads(done.stdout)
+    return found
+
+
 def stored_files(logged: LoggedArtifact) -> Path:
     return Path(unquote(urlsplit(logged.uri).path))
 
@@ -162,7 +182,7 @@ class TestModel:
         text = (stored_files(logged) / "MLmodel").read_text()
         assert "code: null" in text
         assert logged.digest in text
-        assert "torch==" in (stored_files(logged) / "requirements.txt").read_text()
+        assert "onnxruntime==" in (stored_files(logged) / "requirements.txt").read_text()
 
     @pytest.mark.parametrize("harm", ["a byte", "another artifact", "no digest"])
     def test_what_was_changed_is_not_loaded(self, registered, harm):
@@ -275,6 +295,9 @@ class TestModel:
         assert answer["score"].tolist() == served["confidence"]
         assert answer["out_of_scope"].tolist() == [not one["in_scope"] for one in served["decisions"]]
         assert answer["label"][0] == "order_tracking"
+        again = scored_in_a_process_of_its_own(stored_files(logged), asked)
+        assert again["label"] == answer["label"].tolist()
+        assert not {"torch", "transformers", "sentence_transformers", "safetensors"} & set(again["modules"])
 
     def test_a_family_that_mlflow_code_does_not_know_answers_in_json(self, mlflow_resource, tmp_path, monkeypatch):
         import mlflow

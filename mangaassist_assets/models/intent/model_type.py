@@ -106,7 +106,7 @@ def _tables(result: IntentTrainingResult) -> dict[str, Sequence[Mapping[str, str
 
 def _limits(result: IntentTrainingResult, train: Sequence[IntentExample]) -> tuple[str, ...]:
     """Return what the model should not be trusted with."""
-    limits = list(result.notices)
+    limits = [result.served.described(), *result.notices]
     counts = Counter(example.intent for example in train)
     few = sum(counts[intent] < _FEW_EXAMPLES for intent in result.intents)
     if few:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,15 +20,15 @@ from mangaassist_assets.models.intent.text_classification import (
     read_text_classification,
     write_text_classification,
 )
-from mangaassist_assets.models.onnx_export import export_onnx, quantised
+from mangaassist_assets.models.onnx_export import export_onnx
 from mangaassist_assets.models.onnx_network import OnnxNetwork
-from mangaassist_assets.models.parity import Parity, label_parity, too_few
+from mangaassist_assets.models.parity import Parity, label_parity, spread
+from mangaassist_assets.models.precision import ONNX_SETTINGS, smallest_that_holds
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
 _COMPARED_TEXTS = 32
-_PARITY_TEXTS = 1000
 _TOKENS_PER_BATCH = 4096
 
 
@@ -60,29 +60,16 @@ class TrainedClassifier:
         return logits
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WrittenClassifier:
-    """A sealed artifact: its digest, and how the integers of eight bits compared with full precision."""
-
-    digest: str
-    parity: Parity
-
-    @property
-    def precision(self) -> str:
-        """What serves: `int8`, or `float32` where eight bits decided otherwise."""
-        return "int8" if self.parity.holds else "float32"
-
-
 def write_classifier(
     output: Path, classifier: TrainedClassifier, *, texts: Sequence[str], provenance: Mapping[str, Any]
-) -> WrittenClassifier:
-    """Write and seal a classifier. It is there as a whole or not at all.
+) -> str:
+    """Write and seal a classifier, and return its digest. It is there as a whole or not at all.
 
     Args:
         output: An empty folder.
         classifier: What was trained, on a CPU.
-        texts: By which it is seen that the folder says what was trained, and that eight bits decide alike: those of
-            validation, or of training where there are few.
+        texts: By which it is seen that the folder says what was trained, and which form of the ONNX file decides
+            alike: those of validation, or of training where there are few. Of many, `parity.MOST_COMPARED` are asked.
         provenance: What it was made from: JSON values.
 
     Raises:
@@ -92,7 +79,7 @@ def write_classifier(
         ArtifactWriteError: The disk is full, or the folder cannot be written.
     """
     pretrained, encoder = classifier.pretrained, classifier.pretrained.encoder
-    sequences = tokenize(pretrained.tokenizer, list(texts)[:_PARITY_TEXTS], max_tokens=classifier.max_tokens)
+    sequences = tokenize(pretrained.tokenizer, spread(texts), max_tokens=classifier.max_tokens)
     with whole_or_nothing(output) as beside:
         form = write_text_classification(
             beside,
@@ -103,13 +90,10 @@ def write_classifier(
             max_tokens=classifier.max_tokens,
             examples=sequences[:_COMPARED_TEXTS],
         )
-        model = _exported(classifier, sequences)
         scope = _tempered(classifier.scope, classifier.temperature)
-        parity = too_few(len(sequences))
-        if parity is None:
-            small = quantised(model)
-            parity = _parity(classifier, scope, sequences, small)
-            model = small if parity.holds else model
+        (model,), served = smallest_that_holds(
+            [_exported(classifier, sequences)], _judge_of(classifier, scope, sequences)
+        )
         (beside / ONNX_FILE).write_bytes(model)
         settings = {
             "labels": list(classifier.labels),
@@ -118,10 +102,10 @@ def write_classifier(
             "temperature": classifier.temperature,
             "scope": {"score": SCOPE_SCORE, **asdict(scope)},
             "form": asdict(form),
-            "onnx": {"precision": "int8" if parity.holds else "float32", **asdict(parity)},
+            ONNX_SETTINGS: asdict(served),
             "provenance": dict(provenance),
         }
-        return WrittenClassifier(digest=seal_artifact(beside, INTENT_CLASSIFIER, settings), parity=parity)
+        return seal_artifact(beside, INTENT_CLASSIFIER, settings)
 
 
 def read_classifier(directory: Path) -> TrainedClassifier:
@@ -206,13 +190,19 @@ def _network(classifier: TrainedClassifier) -> nn.Module:
         return Classifier().eval()
 
 
-def _parity(
-    classifier: TrainedClassifier, scope: ScopeRule, sequences: Sequence[Sequence[int]], small: bytes
-) -> Parity:
+def _judge_of(
+    classifier: TrainedClassifier, scope: ScopeRule, sequences: Sequence[Sequence[int]]
+) -> Callable[[Sequence[bytes]], Parity]:
+    """Return what compares an ONNX file with the classifier: both are asked each text alone."""
     reference = classifier.logits(sequences)
-    network = OnnxNetwork(small)
-    candidate = onnx_logits(
-        network, sequences, labels=len(classifier.labels), pad_id=classifier.pretrained.encoder.pad_id
-    )
-    accepted = tuple(scope.accepts(scope_scores(logits)) for logits in (reference, candidate))
-    return label_parity(softmax(reference), softmax(candidate), scope=(accepted[0], accepted[1]))
+    within = scope.accepts(scope_scores(reference))
+
+    def judge(models: Sequence[bytes]) -> Parity:
+        network = OnnxNetwork(*models)
+        pad_id = classifier.pretrained.encoder.pad_id
+        logits = np.concatenate(
+            [onnx_logits(network, [one], labels=len(classifier.labels), pad_id=pad_id) for one in sequences]
+        )
+        return label_parity(softmax(reference), softmax(logits), scope=(within, scope.accepts(scope_scores(logits))))
+
+    return judge

@@ -149,6 +149,14 @@ def test_a_malformed_manifest_is_refused_by_name(artifact: Path, manifest: str) 
         verify_artifact(artifact)
 
 
+def test_an_artifact_of_before_is_refused_with_what_to_do(artifact: Path) -> None:
+    (artifact / MANIFEST_FILE).write_text('{"schema": 1, "kind": "reranker", "files": {"config.json": "x"}}')
+    with pytest.raises(
+        ArtifactMismatchError, match=r"schema 1, of models that had no ONNX file: train the model again"
+    ):
+        verify_kind(artifact, "reranker")
+
+
 def test_a_directory_without_manifest_is_no_artifact(artifact: Path) -> None:
     with pytest.raises(ArtifactMismatchError, match="is not a model artifact"):
         verify_artifact(artifact)

@@ -12,8 +12,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from mangaassist_assets.models.onnx_export import ExportError, export_onnx, quantised
+from mangaassist_assets.models.onnx_export import ExportError, export_onnx
 from mangaassist_assets.models.onnx_network import OnnxNetwork
+from mangaassist_assets.models.precision import quantised
 from tests.support.tiny_encoders import ARCHITECTURES, WIDTH, MeanPooled, tiny_batch, tiny_encoder
 
 AXES = {0: "batch", 1: "length"}
@@ -132,27 +133,3 @@ def test_a_network_with_several_outputs_has_them_by_name() -> None:
     found = OnnxNetwork(model, threads=1).run({key: value.numpy() for key, value in batch.items()})
     assert found["pooler_output"].shape == (2, WIDTH)
     assert found["last_hidden_state"].shape == (2, 5, WIDTH)
-
-
-def test_a_quantised_network_has_whole_numbers_for_weights_and_says_about_the_same() -> None:
-    network, _, model = exported("bert")
-    small = quantised(model)
-    kinds = {one.data_type for one in onnx.load_from_string(small).graph.initializer if len(one.dims) == 2}
-    assert onnx.TensorProto.FLOAT not in kinds
-    assert onnx.TensorProto.INT8 in kinds
-    assert len(small) < 0.75 * len(model)
-    batch = tiny_batch(4, 9, pad=0)
-    found = OnnxNetwork(small, threads=1).run({key: value.numpy() for key, value in batch.items()})["pooled"]
-    with torch.no_grad():
-        expected = network(**batch).numpy()
-    cosines = (found * expected).sum(1) / np.linalg.norm(found, axis=1) / np.linalg.norm(expected, axis=1)
-    assert cosines.min() > 0.99
-    assert np.abs(found - expected).max() > 1e-5
-
-
-def test_weights_of_seven_bits_never_overflow_sixteen_bit_sums() -> None:
-    small = onnx.load_from_string(quantised(exported("distilbert")[2]))
-    weights = [onnx.numpy_helper.to_array(one) for one in small.graph.initializer if one.data_type == 3 and one.dims]
-    matrices = [one for one in weights if one.ndim == 2 and one.shape[0] in {WIDTH, 2 * WIDTH}]
-    assert matrices
-    assert max(int(np.abs(one.astype(int)).max()) for one in matrices) <= 64

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from mangaassist_assets.models.parity import ParityBound, label_parity, order_parity
+from mangaassist_assets.models.parity import ParityBound, label_parity, order_parity, spread
 
 RANDOM = np.random.default_rng(3)
 BOUND = ParityBound(changed_decisions=0.01, difference=0.1, least_decisions=100)
@@ -53,6 +53,13 @@ def test_too_few_decisions_show_nothing(rows: int) -> None:
     reference = probabilities(rows)
     found = label_parity(reference, reference, bound=BOUND)
     assert found.reason == f"it was seen on {rows} decisions, at least 100 are needed"
+    assert not found.enough
+
+
+def test_inputs_are_taken_evenly_out_of_many() -> None:
+    assert spread(range(10), 5) == [0, 2, 4, 6, 8]
+    assert spread("abc", 3) == ["a", "b", "c"]
+    assert len(spread(range(886))) == 400
 
 
 def test_scope_is_part_of_the_decision_and_labels_outside_of_it_are_not() -> None:

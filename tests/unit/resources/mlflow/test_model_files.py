@@ -54,7 +54,9 @@ def test_requirements_are_public_packages_only(saved):
     # Our own is on no index: whoever takes its name there would be installed in its place.
     _, folder, _ = saved
     names = {line.partition("==")[0] for line in (folder / "requirements.txt").read_text().splitlines()}
-    assert names == {"mlflow", "numpy", "pandas", "safetensors", "tokenizers", "torch"}
+    assert names == {"mlflow", "numpy", "onnx", "onnxruntime", "pandas", "tokenizers"}
+    conda = (folder / "conda.yaml").read_text()
+    assert all(f"- {line}\n" in conda for line in (folder / "requirements.txt").read_text().splitlines())
 
 
 @pytest.mark.parametrize("kind", KINDS)
