@@ -147,9 +147,11 @@ def train_intent_classifier(
         "started_from": kept.start.name,
         "training": config.deciding(),
     }
-    texts = [one.text for one in (*examples.validation, *examples.out_of_scope)]
+    # A message that comes twice shows nothing the second time.
+    texts = list({one.text: None for one in (*examples.validation, *examples.out_of_scope)})
     if len(texts) < MOST_COMPARED:
-        texts += [one.text for one in spread(examples.train, MOST_COMPARED - len(texts))]
+        further = list({one.text: None for one in examples.train}.keys() - set(texts))
+        texts += spread(sorted(further), MOST_COMPARED - len(texts))
 
     def write() -> str:
         classifier.pretrained.encoder.to("cpu")
