@@ -1,14 +1,17 @@
 """Training of the intent classifier on hwu64 against the default Trainer of transformers. One JSON line.
 
-- `speed`: samples/s of fine-tuning for the same epochs on the same messages from the same weights, interleaved in one
-  process. The baseline is `Trainer` with `DataCollatorWithPadding`, batches of 32 and all its defaults, on the packaged
-  MiniLM as `DistilBertForSequenceClassification`, tokenized beforehand. `ratio` compares what learns (ours: the frozen
-  layers once, then the loop), `ratio_whole` all that `train_intent_classifier` does: reading, tokenizing, both heads
-  and writing included. `cpu_ratio` and `cpu_ratio_whole` are the same in CPU seconds, which other work on the machine
-  disturbs less.
-- `frozen_head`, `fine_tuned`, `baseline`: accuracy on `test`, trained on `train`, chosen on `valid`, each in a process
-  of its own with its seconds and its peak memory; and what the threshold set on `valid` alone does on `test` and on
-  messages of another domain (Bitext).
+The baseline is `Trainer` with `DataCollatorWithPadding`, batches of 32 and all its defaults, on the packaged MiniLM as
+`AutoModelForSequenceClassification`, tokenized beforehand. Both learn from the same messages in as many epochs.
+
+- `speed`: samples/s of fine-tuning from the same weights, interleaved in one process. `ratio` compares what learns
+  (ours: the frozen layers once, then the loop), `ratio_whole` all that `train_intent_classifier` does: reading,
+  tokenizing, both heads, export and writing included. `cpu_ratio` and `cpu_ratio_whole` are the same in CPU seconds,
+  which other work on the machine disturbs less.
+- `full`: accuracy on `test`. Ours learns from `train` and chooses by `valid`, then once more from both (`refit`); the
+  baseline, which chooses nothing, learns from both. `frozen_head` is ours without fine-tuning, `held_out` ours without
+  the refit. Each in a process of its own with its seconds and its peak memory; and what the threshold set on `valid`
+  alone does on `test` and on messages of another domain (Bitext).
+- `ten`: the same with ten messages an intent, drawn from `train` three times, and nothing to choose by: the mean.
 - `scope`: area under the ROC curve of ways to recognise messages of no intent: hwu64 with a quarter of the intents
   held out (`held_out`), and messages of another domain (`foreign`, Bitext).
 
@@ -26,7 +29,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import time
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -35,21 +38,31 @@ import numpy as np
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from benchmarks.scope_scores import all_scores  # noqa: E402
+from benchmarks.clock import Clock  # noqa: E402
+from benchmarks.intent_trainer import train_with_trainer  # noqa: E402
+from benchmarks.scope_scores import Array, all_scores  # noqa: E402
+from mangaassist_assets.models.encoders.frozen_layers import FrozenLayers  # noqa: E402
+from mangaassist_assets.models.encoders.tokens import tokenize  # noqa: E402
 from mangaassist_assets.models.examples import IntentExample  # noqa: E402
 from mangaassist_assets.models.intent.candidates import frozen_candidate, prepare_starts  # noqa: E402
 from mangaassist_assets.models.intent.examples import usable_examples  # noqa: E402
-from mangaassist_assets.models.intent.fine_tuning import IntentObjective, IntentTrainingConfig  # noqa: E402
+from mangaassist_assets.models.intent.fine_tuning import (  # noqa: E402
+    IntentObjective,
+    IntentTrainingConfig,
+    all_features,
+)
 from mangaassist_assets.models.intent.model import IntentClassifier  # noqa: E402
 from mangaassist_assets.models.intent.out_of_scope import separation  # noqa: E402
 from mangaassist_assets.models.intent.training import IntentTrainingResult, train_intent_classifier  # noqa: E402
+from mangaassist_assets.models.intent.writing import TrainedClassifier, read_classifier  # noqa: E402
 from mangaassist_assets.models.model_types import TrainingRequest  # noqa: E402
 from mangaassist_assets.training.compute import Compute  # noqa: E402
 from mangaassist_assets.training.loop import run_training_loop  # noqa: E402
 from mangaassist_assets.training.objective import ignore_progress  # noqa: E402
 
 DATA = ROOT.parent / "shared" / "data"
-BATCH = 32
+LEARNERS = ("frozen_head", "held_out", "fine_tuned", "baseline")
+DRAWS = 3
 
 
 def hwu64(part: str) -> list[IntentExample]:
@@ -65,60 +78,6 @@ def bitext(count: int) -> list[str]:
     with (DATA / "bitext" / "bitext20k.csv").open(encoding="utf-8-sig", newline="") as handle:
         texts = [row["utterance"] for row in csv.DictReader(handle)]
     return [texts[one] for one in np.random.default_rng(0).permutation(len(texts))[:count]]
-
-
-class Clock:
-    """Wall and CPU seconds since it was made."""
-
-    def __init__(self) -> None:
-        self._began = time.perf_counter(), time.process_time()
-
-    def seconds(self) -> tuple[float, float]:
-        """Return wall and CPU seconds."""
-        wall, cpu = self._began
-        return time.perf_counter() - wall, time.process_time() - cpu
-
-
-def baseline(train: list[IntentExample], epochs: int, folder: str) -> tuple[tuple[float, float], Any, list[str]]:
-    """Train with the default Trainer; return wall and CPU seconds of its training, the model and its intents."""
-    os.environ["HF_HUB_OFFLINE"] = "1"
-    from transformers import (
-        DataCollatorWithPadding,
-        DistilBertConfig,
-        DistilBertForSequenceClassification,
-        PreTrainedTokenizerFast,
-        Trainer,
-        TrainingArguments,
-    )
-
-    from mangaassist_assets.models.encoders.pretrained import load_base, tokenize
-
-    base = load_base()
-    intents = sorted({one.intent for one in train})
-    config = DistilBertConfig(**base.encoder.shape.to_config(), num_labels=len(intents))
-    model = DistilBertForSequenceClassification(config)
-    model.distilbert.load_state_dict(base.encoder.state_dict())
-    sequences = tokenize(base.tokenizer, [one.text for one in train], max_tokens=64)
-    rows = [
-        {"input_ids": ids, "attention_mask": [1] * len(ids), "labels": intents.index(one.intent)}
-        for ids, one in zip(sequences, train, strict=True)
-    ]
-    special = {"pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]"}
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=base.tokenizer, **special)
-    arguments = TrainingArguments(
-        output_dir=folder,
-        num_train_epochs=epochs,
-        per_device_train_batch_size=BATCH,
-        report_to=[],
-        save_strategy="no",
-        logging_strategy="no",
-        disable_tqdm=True,
-        seed=0,
-    )
-    trainer = Trainer(model=model, args=arguments, train_dataset=rows, data_collator=DataCollatorWithPadding(tokenizer))
-    clock = Clock()
-    trainer.train()
-    return clock.seconds(), model, intents
 
 
 def ours(train: list[IntentExample], epochs: int) -> tuple[float, float]:
@@ -149,7 +108,7 @@ def speed(train: list[IntentExample], *, epochs: int, rounds: int) -> dict[str, 
             config = IntentTrainingConfig(epochs=epochs, max_steps=10**9)
             _train(train, [], config, Path(folder) / "model")
             seconds["ours_whole"].append(clock.seconds())
-            seconds["baseline"].append(baseline(train, epochs, folder)[0])
+            seconds["baseline"].append(train_with_trainer(train, epochs=epochs, folder=folder).seconds)
     median = {
         name: [statistics.median(one[kind] for one in found) for kind in (0, 1)] for name, found in seconds.items()
     }
@@ -168,39 +127,68 @@ def speed(train: list[IntentExample], *, epochs: int, rounds: int) -> dict[str, 
     }
 
 
-def quality(part: str, *, limit: int, epochs: int) -> dict[str, Any]:
-    """Train one of the three on hwu64 and ask it about `test`."""
-    train, valid, test = hwu64("train")[:limit], hwu64("valid"), hwu64("test")
+def few(train: list[IntentExample], count: int, draw: int) -> list[IntentExample]:
+    """Return `count` messages of each intent, another choice for each draw."""
+    taken: Counter[str] = Counter()
+    found = []
+    for place in np.random.default_rng(1000 + draw).permutation(len(train)).tolist():
+        intent = train[place].intent
+        if taken[intent] < count:
+            taken[intent] += 1
+            found.append(train[place])
+    return found
+
+
+def quality(
+    learner: str, train: list[IntentExample], valid: list[IntentExample], test: list[IntentExample], *, epochs: int
+) -> dict[str, Any]:
+    """Train one learner and ask it about `test`."""
     texts = [one.text for one in test]
-    began = time.perf_counter()
+    clock = Clock()
     extra: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as folder:
-        if part == "baseline":
-            (seconds, _), model, intents = baseline(train, epochs, folder)
-            predictions = [intents[number] for number in _ask(model, texts)]
-            extra = {"samples_per_second": round(epochs * len(train) / seconds, 1)}
+        if learner == "baseline":
+            model = train_with_trainer([*train, *valid], epochs=epochs, folder=folder)
+            seconds, predictions = model.seconds, model.predict(texts)
+            extra = {"samples_per_second": round(epochs * len([*train, *valid]) / seconds[0], 1)}
         else:
-            config = IntentTrainingConfig(fine_tune=part == "fine_tuned", epochs=epochs)
+            config = IntentTrainingConfig(
+                fine_tune=learner != "frozen_head", refit=learner != "held_out", epochs=epochs
+            )
             result = _train(train, valid, config, Path(folder) / "model")
-            seconds = time.perf_counter() - began
+            seconds = clock.seconds()
             classifier = IntentClassifier.load(result.directory)
             judged = classifier.judge(texts)
-            predictions = [classifier.labels[number] for number in judged.probabilities.argmax(axis=1)]
+            predictions = classifier.best_labels(judged.probabilities)
             extra = {
                 "kept": result.kept,
-                "valid_accuracy": round(result.metrics["validation_accuracy"], 4),
                 "calibration_error": round(_calibration_error(judged.probabilities, predictions, test), 4),
                 "in_scope_accepted": round(float(judged.in_scope.mean()), 3),
                 "foreign_refused": round(float(1 - classifier.judge(bitext(1_000)).in_scope.mean()), 3),
             }
+            if valid:
+                extra["valid_accuracy"] = round(result.metrics["validation_accuracy"], 4)
             if result.history:
                 extra["samples_per_second"] = round(result.metrics["fine_tuned_samples_per_second"], 1)
     right = sum(one == other.intent for one, other in zip(predictions, test, strict=True))
     return {
         "accuracy": round(right / len(test), 4),
-        "seconds": round(seconds, 1),
+        "seconds": round(seconds[0], 1),
+        "cpu_seconds": round(seconds[1], 1),
         **extra,
         "peak_gib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 2),
+    }
+
+
+def ten(learner: str, *, draws: int, epochs: int) -> dict[str, Any]:
+    """Train one learner on ten messages an intent, some times, with nothing to choose by."""
+    train, test = hwu64("train"), hwu64("test")
+    found = [quality(learner, few(train, 10, draw), [], test, epochs=epochs) for draw in range(draws)]
+    return {
+        "accuracy": round(statistics.mean(one["accuracy"] for one in found), 4),
+        "draws": [one["accuracy"] for one in found],
+        "seconds": round(statistics.mean(one["seconds"] for one in found), 1),
+        "peak_gib": found[-1]["peak_gib"],
     }
 
 
@@ -225,17 +213,16 @@ def scope(*, an_intent: int, epochs: int) -> dict[str, Any]:
         with tempfile.TemporaryDirectory() as folder:
             config = IntentTrainingConfig(fine_tune=fine_tune, epochs=epochs)
             result = _train(learned, [], config, Path(folder) / "model")
-            classifier = IntentClassifier.load(result.directory)
-        head = classifier.head_for(classifier.labels)
-        train_features = classifier.features([one.text for one in learned])
+            classifier = read_classifier(result.directory)
+        train_features = _features(classifier, [one.text for one in learned])
         targets = np.array([classifier.labels.index(one.intent) for one in learned])
         scores = {}
         for side, texts in asked.items():
-            features = classifier.features(texts)
+            features = _features(classifier, texts)
             scores[side] = all_scores(
-                features=features.astype(np.float64),
-                logits=head.logits(features).astype(np.float64),
-                train_features=train_features.astype(np.float64),
+                features=features,
+                logits=classifier.head.logits(features.astype(np.float32)).astype(np.float64),
+                train_features=train_features,
                 train_targets=targets,
                 temperature=result.metrics["temperature"],
             )
@@ -249,21 +236,12 @@ def scope(*, an_intent: int, epochs: int) -> dict[str, Any]:
     return {"messages": {side: len(texts) for side, texts in asked.items()} | {"train": len(learned)}, "auroc": table}
 
 
-def _ask(model: Any, texts: list[str]) -> list[int]:  # noqa: ANN401 - a model of transformers
-    import torch
-
-    from mangaassist_assets.models.encoders.pretrained import length_batches, load_base, pad_ids, tokenize
-
-    model.eval()
-    sequences = tokenize(load_base().tokenizer, texts, max_tokens=64)
-    found = [0] * len(texts)
-    with torch.no_grad():
-        for batch in length_batches([len(one) for one in sequences], max_tokens=4096):
-            ids, mask = (one.to(model.device) for one in pad_ids([sequences[one] for one in batch]))
-            logits = model(input_ids=ids, attention_mask=mask.long()).logits
-            for place, answer in zip(batch, logits.argmax(dim=1).tolist(), strict=True):
-                found[place] = answer
-    return found
+def _features(classifier: TrainedClassifier, texts: list[str]) -> Array:
+    """Return what the head sees, shape (len(texts), dim)."""
+    pretrained = classifier.pretrained
+    sequences = tokenize(pretrained.tokenizer, texts, max_tokens=classifier.max_tokens)
+    frozen = FrozenLayers(pretrained.encoder, sequences, layers=0)
+    return all_features(pretrained.encoder, frozen).astype(np.float64)
 
 
 def _train(
@@ -282,35 +260,55 @@ def _calibration_error(probabilities: Any, predictions: list[str], test: list[In
 
 def in_child(part: str, options: argparse.Namespace) -> dict[str, Any]:
     """Run one part in a process of its own, so that its peak memory is its own."""
-    command = [sys.executable, __file__, "--part", part, *(["--quick"] if options.quick else [])]
-    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    command = [sys.executable, __file__, "--part", part, "--epochs", str(options.epochs)]
+    command += ["--messages", str(options.messages), "--rounds", str(options.rounds)]
+    done = subprocess.run(
+        [*command, *(["--quick"] if options.quick else [])], check=True, capture_output=True, text=True
+    )
     return dict(json.loads(done.stdout.splitlines()[-1]))
+
+
+def run_part(part: str, options: argparse.Namespace) -> dict[str, Any]:
+    """Run one part in this process."""
+    epochs = 1 if options.quick else options.epochs
+    if part == "speed":
+        messages = 320 if options.quick else options.messages
+        return speed(hwu64("train")[:messages], epochs=epochs, rounds=1 if options.quick else options.rounds)
+    if part == "scope":
+        return scope(an_intent=15 if options.quick else 50, epochs=epochs)
+    size, _, learner = part.partition("/")
+    if size == "ten":
+        return ten(learner, draws=1 if options.quick else DRAWS, epochs=epochs)
+    train = hwu64("train")[: 1_200 if options.quick else None]
+    return quality(learner, train, hwu64("valid"), hwu64("test"), epochs=epochs)
 
 
 def main() -> None:
     """Run all parts, or one."""
+    full = [f"full/{learner}" for learner in LEARNERS]
+    few_messages = [f"ten/{learner}" for learner in LEARNERS if learner != "held_out"]
+    parts = ["speed", *full, *few_messages, "scope"]
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="Fewer messages, one epoch.")
-    parser.add_argument("--part", choices=["speed", "frozen_head", "fine_tuned", "baseline", "scope"])
+    parser.add_argument("--part", choices=parts)
     parser.add_argument("--messages", type=int, default=640, help="Messages of the comparison of speeds.")
     parser.add_argument("--rounds", type=int, default=3, help="How often each of both trains in it.")
     parser.add_argument("--epochs", type=int, default=IntentTrainingConfig().epochs, help="Of all trainings.")
     options = parser.parse_args()
+    os.environ["HF_HUB_OFFLINE"] = "1"
     if not DATA.is_dir():
         print(json.dumps({"benchmark": "intent_training", "skipped": f"no data sets at {DATA}"}))
         return
-    epochs = 1 if options.quick else options.epochs
-    if options.part == "speed":
-        messages = 320 if options.quick else options.messages
-        found = speed(hwu64("train")[:messages], epochs=epochs, rounds=1 if options.quick else options.rounds)
-    elif options.part == "scope":
-        found = scope(an_intent=15 if options.quick else 50, epochs=epochs)
-    elif options.part:
-        found = quality(options.part, limit=1_200 if options.quick else 10**9, epochs=epochs)
-    else:
-        parts = ("speed", "frozen_head", "fine_tuned", "baseline", "scope")
-        found = {"benchmark": "intent_training", "cpus": os.cpu_count(), "quick": options.quick}
-        found |= {part: in_child(part, options) for part in parts}
+    if options.part:
+        print(json.dumps(run_part(options.part, options)), flush=True)
+        return
+    found: dict[str, Any] = {"benchmark": "intent_training", "cpus": os.cpu_count(), "quick": options.quick}
+    for part in parts:
+        size, _, learner = part.partition("/")
+        if learner:
+            found.setdefault(size, {})[learner] = in_child(part, options)
+        else:
+            found[size] = in_child(part, options)
     print(json.dumps(found), flush=True)
 
 

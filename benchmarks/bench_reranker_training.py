@@ -1,14 +1,17 @@
-"""Training the reranker: ours against sentence-transformers' CrossEncoderTrainer, and what it is worth on FeedbackQA.
+"""Training rerankers: both networks against sentence-transformers' CrossEncoderTrainer, and what they are worth.
 
 The baseline is the default recipe for a store's own cross-encoder: MiniLM-L6 in BERT form with a fresh head
 (`num_labels=1`), binary cross-entropy on (question, passage, 0 or 1). It sees the same pairs in the same order, as many
 a step, as many epochs, texts cut at the same number of tokens in all, without evaluation, saving or logging. Ours
-counts all from token ids to the last step, the frozen lower layers included. Speed is taken in rounds, A B A B; quality
-from one training each on the same pairs, on the same questions.
+counts all from token ids to the last step, the frozen lower layers included. Speed is taken in rounds, A B C A B C;
+quality from one training each on the same pairs, on the same questions.
 
-Then ours is trained on all of `train` but the tenth that settings are chosen on, and asked about `valid`: the
-bi-encoder's best 20 of all passages of a region, ordered again, and the graded answers of `feedback_valid`.
-`--artifact` takes a reranker that was trained before. Prints one JSON line.
+`--pretrained` makes a cross-encoder of three regions, and trains on the fourth from it and from a fresh head.
+
+Then a split-attention network is trained by its defaults on all of `train` but the tenth that settings are chosen on,
+and asked about `valid`: the bi-encoder's best 20 of all passages of a region, ordered again, and the graded answers of
+`feedback_valid`. `--artifact` takes a reranker that was trained before, `--no-quality` leaves this out. Prints one JSON
+line.
 """
 
 from __future__ import annotations
@@ -35,12 +38,17 @@ sys.path.insert(0, str(ROOT))
 
 from mangaassist_assets.core.ranking_metrics import ndcg, reciprocal_rank  # noqa: E402
 from mangaassist_assets.evaluation.metrics import order_by_scores  # noqa: E402
-from mangaassist_assets.models.encoders.pretrained import load_base  # noqa: E402 - the path comes first
+from mangaassist_assets.models.encoders.pretrained import load_base  # noqa: E402
 from mangaassist_assets.models.examples import RankingExample  # noqa: E402
 from mangaassist_assets.models.model_types import TrainingRequest  # noqa: E402
+from mangaassist_assets.models.reranker.lists import draw_lists  # noqa: E402
 from mangaassist_assets.models.reranker.model import Reranker  # noqa: E402
-from mangaassist_assets.models.reranker.pair_training import RerankerTrainingConfig, draw_lists  # noqa: E402
 from mangaassist_assets.models.reranker.training import RerankerTrainingResult, train_reranker  # noqa: E402
+from mangaassist_assets.models.reranker.training_config import (  # noqa: E402
+    NETWORKS,
+    Network,
+    RerankerTrainingConfig,
+)
 from tests.support.feedbackqa import (  # noqa: E402
     REGIONS,
     FirstStage,
@@ -105,11 +113,18 @@ def train_baseline(base: Path, pairs: Pairs, *, max_tokens: int, folder: Path) -
 
 
 def train_ours(
-    train: Sequence[RankingExample], config: RerankerTrainingConfig, folder: Path, corpus: Sequence[str]
+    train: Sequence[RankingExample],
+    config: RerankerTrainingConfig,
+    folder: Path,
+    corpus: Sequence[str],
+    *,
+    network: Network,
+    validation: Sequence[RankingExample] = (),
+    **starts: str,
 ) -> tuple[RerankerTrainingResult, float]:
     """Train; return the result and the seconds from token ids to the last step."""
-    request = TrainingRequest(train=train, validation=[], output=folder, corpus=corpus)
-    result = train_reranker(request, config=config)
+    request = TrainingRequest(train=train, validation=validation, output=folder, corpus=corpus)
+    result = train_reranker(request, config=config, network=network, **starts)
     return result, result.costs["seconds_encoding"] + result.costs["seconds_training"]
 
 
@@ -117,10 +132,15 @@ def labelled_pairs(train: Sequence[RankingExample], config: RerankerTrainingConf
     """Return the pairs that ours learns from, in its order."""
     return [
         (one.query, passage, wanted)
-        for epoch in draw_lists(train, config)
-        for one in epoch
+        for epoch in draw_lists(train, config, config.for_queries(len(train), "cross-encoder"))
+        for one in epoch.lists
         for passage, wanted in zip(one.passages, one.wanted, strict=True)
     ]
+
+
+def on_same_pairs(config: RerankerTrainingConfig, pairs: int) -> RerankerTrainingConfig:
+    """Return settings under which both of our networks see what the baseline sees."""
+    return replace(config, max_training_pairs=pairs, epochs=1, apart_epochs=0)
 
 
 def speed(
@@ -132,24 +152,26 @@ def speed(
     base: Path,
     scratch: Path,
 ) -> dict[str, Any]:
-    """Train both by turns on the same few pairs."""
+    """Train all by turns on the same few pairs."""
     # One query calibrates: the baseline has nothing to calibrate.
-    few = replace(config, max_training_pairs=pairs, epochs=1, minimum_validation=1)
+    few = replace(on_same_pairs(config, pairs), minimum_validation=1)
     same = labelled_pairs(train, few)
-    ours: list[float] = []
-    theirs: list[float] = []
+    seconds: dict[str, list[float]] = {name: [] for name in (*NETWORKS, "baseline")}
     for number in range(rounds):
-        ours.append(len(same) / train_ours(train, few, scratch / f"ours-{number}", [])[1])
+        for network in NETWORKS:
+            folder = scratch / f"{network}-{number}"
+            seconds[network].append(train_ours(train, few, folder, [], network=network, base=str(base))[1])
         tokens = few.query_tokens + few.passage_tokens
-        theirs.append(len(same) / train_baseline(base, same, max_tokens=tokens, folder=scratch / f"b-{number}")[1])
-    return {
-        "pairs": len(same),
-        "rounds": rounds,
-        "ours_pairs_per_second": round(statistics.median(ours), 1),
-        "baseline_pairs_per_second": round(statistics.median(theirs), 1),
-        "ratios": [round(a / b, 2) for a, b in zip(ours, theirs, strict=True)],
-        "ratio": round(statistics.median(a / b for a, b in zip(ours, theirs, strict=True)), 2),
-    }
+        folder = scratch / f"baseline-{number}"
+        seconds["baseline"].append(train_baseline(base, same, max_tokens=tokens, folder=folder)[1])
+    answer: dict[str, Any] = {"pairs": len(same), "rounds": rounds}
+    for name, values in seconds.items():
+        answer[f"{name}_pairs_per_second"] = round(len(same) / statistics.median(values), 1)
+    for network in NETWORKS:
+        ratios = [theirs / ours for ours, theirs in zip(seconds[network], seconds["baseline"], strict=True)]
+        answer[f"{network}_ratios"] = [round(one, 2) for one in ratios]
+        answer[f"{network}_ratio"] = round(statistics.median(ratios), 2)
+    return answer
 
 
 def figures(examples: Sequence[RankingExample], scores: Sequence[Sequence[float]]) -> dict[str, float]:
@@ -184,24 +206,51 @@ def quality_at_same_pairs(
     scratch: Path,
     corpus: Sequence[str],
 ) -> dict[str, Any]:
-    """Train both once on the same pairs, and ask both the same questions."""
-    same = replace(config, max_training_pairs=pairs, epochs=1)
-    result, our_seconds = train_ours(train, same, scratch / "same", corpus)
-    model, their_seconds = train_baseline(
-        base, labelled_pairs(train, same), max_tokens=same.query_tokens + same.passage_tokens, folder=scratch / "b-same"
-    )
+    """Train all once on the same pairs, and ask them the same questions."""
+    same = on_same_pairs(config, pairs)
+    tokens = same.query_tokens + same.passage_tokens
+    model, seconds = train_baseline(base, labelled_pairs(train, same), max_tokens=tokens, folder=scratch / "b-same")
     asked = [(one.query, passage) for one in questions for passage in one.passages]
     flat = model.predict(asked, batch_size=PAIRS_A_STEP, show_progress_bar=False)
     ends = np.cumsum([len(one.passages) for one in questions])
-    return {
+    answer: dict[str, Any] = {
         "pairs": pairs,
         "questions": len(questions),
         "bi_encoder": figures(questions, by_ranks(questions)),
         "baseline": figures(questions, [row.tolist() for row in np.split(flat, ends[:-1])]),
-        "ours": figures(questions, ask(Reranker.load(result.directory), questions)),
-        "baseline_seconds": round(their_seconds, 1),
-        "ours_seconds": round(our_seconds, 1),
+        "baseline_seconds": round(seconds, 1),
     }
+    for network in NETWORKS:
+        folder = scratch / f"same-{network}"
+        result, seconds = train_ours(train, same, folder, corpus, network=network, base=str(base))
+        answer[network] = figures(questions, ask(Reranker.load(result.directory), questions))
+        answer[f"{network}_seconds"] = round(seconds, 1)
+    return answer
+
+
+def pretrained_start(
+    by_region: dict[str, list[RankingExample]],
+    config: RerankerTrainingConfig,
+    questions: Sequence[RankingExample],
+    *,
+    pairs: int,
+    fine_tuning_pairs: int,
+    base: Path,
+    scratch: Path,
+) -> dict[str, Any]:
+    """Make a cross-encoder of all regions but the last, then train on the last from it and from a fresh head."""
+    *others, last = by_region
+    first = on_same_pairs(config, pairs)
+    learned = [one for region in others for one in by_region[region]]
+    made, _ = train_ours(learned, first, scratch / "made", [], network="cross-encoder", base=str(base))
+    few = on_same_pairs(config, fine_tuning_pairs)
+    answer: dict[str, Any] = {"pretrained_on": others, "region": last, "pairs": pairs, "fine_tuning": fine_tuning_pairs}
+    answer["bi_encoder"] = figures(questions, by_ranks(questions))
+    for name, starts in (("fresh_head", {}), ("pretrained", {"cross_encoder": str(made.directory)})):
+        folder = scratch / name
+        result, _ = train_ours(by_region[last], few, folder, [], network="cross-encoder", base=str(base), **starts)
+        answer[name] = figures(questions, ask(Reranker.load(result.directory), questions))
+    return answer
 
 
 def rating_figures(reranker: Reranker, first_stage: FirstStage, region: str) -> dict[str, float]:
@@ -245,8 +294,8 @@ def quality(reranker: Reranker, first_stage: FirstStage, regions: Sequence[str],
     return answers
 
 
-def main() -> None:
-    """Print the figures."""
+def options_of_the_command_line() -> argparse.Namespace:
+    """Return what was asked for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="the smallest region, few pairs")
     parser.add_argument("--artifact", type=Path, help="a reranker that was trained before, for the quality on `valid`")
@@ -255,54 +304,65 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--same-pairs", type=int, default=2000, help="pairs of the quality with equal data; 0 skips it")
     parser.add_argument("--same-questions", type=int, default=100)
-    parser.add_argument("--pairs", type=int, default=None, help="pairs of the thorough training; None for its default")
-    options = parser.parse_args()
+    parser.add_argument("--pretrained", type=int, default=0, help="pairs of a cross-encoder to start from; 0 skips it")
+    parser.add_argument("--regions", nargs="+", choices=REGIONS, default=REGIONS)
+    parser.add_argument("--no-quality", action="store_true", help="no training by the defaults")
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Print the figures."""
+    options = options_of_the_command_line()
     if not DATA.is_dir():
         raise SystemExit("shared/data is not beside this checkout: the benchmark needs feedbackqa")
     import torch
 
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "2")))
-    regions = ("WHO",) if options.quick else REGIONS
-    config = RerankerTrainingConfig.thorough()
+    regions = ("WHO",) if options.quick else options.regions
+    config = RerankerTrainingConfig()
     if options.quick:
         options.speed_pairs, options.rounds, options.same_pairs, options.same_questions = 64, 1, 128, 20
-        options.pairs = options.pairs or 400
-    if options.pairs:
-        config = replace(config, max_training_pairs=options.pairs)
+        config = replace(config, budget_minutes=0.5)
     first_stage = FirstStage()
-    everything = [one for region in regions for one in ranking_questions(DATA / region, "train", first_stage)]
+    by_region = {region: ranking_questions(DATA / region, "train", first_stage) for region in regions}
     corpus = [text for region in regions for text in passage_texts(DATA / region)]
-    train = [one for one in everything if not held_from_train(one)]
-    chosen_on = [one for one in everything if held_from_train(one)]
+    train = [one for region in regions for one in by_region[region] if not held_from_train(one)]
+    chosen_on = [one for region in regions for one in by_region[region] if held_from_train(one)]
     answer: dict[str, Any] = {"benchmark": "reranker_training", "quick": options.quick, "regions": regions}
     with tempfile.TemporaryDirectory() as folder:
         scratch = Path(folder)
         base = base_in_bert_form(scratch / "base")
-        answer["speed"] = speed(
-            train, config, pairs=options.speed_pairs, rounds=options.rounds, base=base, scratch=scratch
-        )
+        if options.rounds:
+            sizes = {"pairs": options.speed_pairs, "rounds": options.rounds}
+            answer["speed"] = speed(train, config, **sizes, base=base, scratch=scratch)
+        asked = ranking_questions(DATA / regions[-1], "valid", first_stage, limit=options.same_questions)
         if options.same_pairs:
-            questions = ranking_questions(DATA / regions[0], "valid", first_stage, limit=options.same_questions)
             answer["at_same_pairs"] = quality_at_same_pairs(
-                train,
+                train, config, asked, pairs=options.same_pairs, base=base, scratch=scratch, corpus=corpus
+            )
+        if options.pretrained and len(regions) > 1:
+            answer["pretrained"] = pretrained_start(
+                by_region,
                 config,
-                questions,
-                pairs=options.same_pairs,
+                asked,
+                pairs=options.pretrained,
+                fine_tuning_pairs=options.pretrained // 3,
                 base=base,
                 scratch=scratch,
-                corpus=corpus,
             )
-        if options.artifact is None:
-            output = options.keep or scratch / "thorough"
-            request = TrainingRequest(train=train, validation=chosen_on, output=output, corpus=corpus)
-            trained = train_reranker(request, config=config)
+        if options.artifact is not None:
+            reranker = Reranker.load(options.artifact)
+        elif not options.no_quality:
+            output = options.keep or scratch / "defaults"
+            trained, _ = train_ours(
+                train, config, output, corpus, network="split-attention", validation=chosen_on, base=str(base)
+            )
             reranker = Reranker.load(trained.directory)
             answer["training"] = {
                 name: round(value, 4) for name, value in {**trained.metrics, **trained.costs}.items()
             } | {"kept": trained.kept}
-        else:
-            reranker = Reranker.load(options.artifact)
-        answer["valid"] = quality(reranker, first_stage, regions, options.same_questions if options.quick else None)
+        if options.artifact is not None or not options.no_quality:
+            answer["valid"] = quality(reranker, first_stage, regions, options.same_questions if options.quick else None)
     answer["peak_memory_mb"] = round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
     answer["threads"] = torch.get_num_threads()
     answer["load"] = round(os.getloadavg()[0], 1)

@@ -89,7 +89,7 @@ class RerankerDatasetSettings(dg.Config):
     group_name="reranker",
     owners=[ML_ENGINEERING],
     kinds={"parquet"},
-    code_version="2",
+    code_version="3",
     output_required=False,
 )
 def reranker_dataset(

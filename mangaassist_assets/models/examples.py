@@ -27,8 +27,9 @@ class RankingExample:
     """One query with labelled passages, the unit of reranker training and evaluation.
 
     `passages[i]` is the text of a chunk, `relevances[i]` its relevance (0.0 or 1.0). `first_stage_ranks[i]` is the
-    retriever's rank of it counted from 1, so that the retriever alone can be scored on the same example. `tenant` is
-    whose shopper asked, empty where one store is all there is.
+    retriever's rank of it counted from 1, so that the retriever alone can be scored on the same example. `missed` are
+    the relevances of relevant passages that the retriever did not find: nothing can order them, but an ideal ranking
+    has them. `tenant` is whose shopper asked, empty where one store is all there is.
     """
 
     example_id: str
@@ -36,4 +37,10 @@ class RankingExample:
     passages: tuple[str, ...]
     relevances: tuple[float, ...]
     first_stage_ranks: tuple[int, ...]
+    missed: tuple[float, ...] = ()
     tenant: str = ""
+
+    @property
+    def ideal(self) -> tuple[float, ...]:
+        """Relevances of all there is to find, what the retriever missed included."""
+        return (*self.relevances, *self.missed)

@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mangaassist_assets.models.onnx_network import MAX_MODEL_BYTES, OnnxModelError, OnnxNetwork
+from mangaassist_assets.models.onnx_order import put_in_order
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -91,7 +92,9 @@ def _traced(
             )
         except Exception as error:
             raise ExportError(f"{_name(network)} cannot be exported to ONNX: {described(error)}") from error
-        return plain_bytes(onnx.load(Path(folder) / "model.onnx"))
+        model = onnx.load(Path(folder) / "model.onnx")
+    put_in_order(model)
+    return plain_bytes(model)
 
 
 def _by_name(network: nn.Module, names: tuple[str, ...], outputs: tuple[str, ...]) -> nn.Module:

@@ -83,6 +83,15 @@ def smallest_that_holds(
     Raises:
         ExportError: A file cannot be quantised, or even `full` says something else than the network.
     """
+    own = judge(full)
+    if not own.enough:
+        # So few decisions prove nothing about any other form.
+        return tuple(full), _served(FULL, full, own, {})
+    # Not by decisions: what lies on a threshold itself falls to either side of it by the last digit.
+    if not own.largest_difference <= own.bound.difference:
+        raise ExportError(
+            f"the model as ONNX says something else than the network: a score differs by {own.largest_difference:.3g}"
+        )
     refused: dict[str, str] = {}
     seen: set[tuple[bytes, ...]] = set()
     for form in EIGHT_BITS:
@@ -94,18 +103,7 @@ def smallest_that_holds(
         if parity.holds:
             return models, _served(form, models, parity, refused)
         refused[form] = parity.reason
-        if not parity.enough:
-            # Nor would there be for any other.
-            break
-    models = tuple(full)
-    parity = judge(models)
-    # Not by decisions: what lies on the threshold itself falls to either side of it by the last digit.
-    if not parity.largest_difference <= parity.bound.difference:
-        raise ExportError(
-            "the model as ONNX says something else than the network: a score differs by "
-            f"{parity.largest_difference:.3g}"
-        )
-    return models, _served(FULL, models, parity, refused)
+    return tuple(full), _served(FULL, full, own, refused)
 
 
 def quantised(model: bytes, form: EightBits = "int8") -> bytes:

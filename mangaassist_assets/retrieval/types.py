@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -72,6 +72,15 @@ class RetrievalRouting:
     selected_chunks: int
     vector_weight: float = 1.0
     keyword_weight: float = 1.0
+
+
+@runtime_checkable
+class CrowdedEmbedder(Protocol):
+    """An embedder that may know where all its vectors lie: unlike texts of e5 have cosines of 0.8."""
+
+    @property
+    def centre(self) -> Vectors | None:
+        """The mean of vectors of common texts, shape (dimension,); None where unlike texts have unlike vectors."""
 
 
 TextUse = Literal["query", "passage"]

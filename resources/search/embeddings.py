@@ -1,5 +1,6 @@
 """Embedders as resources: all-MiniLM-L6-v2 on this machine, Titan Text Embeddings v2 on Amazon Bedrock."""
 
+import os
 from functools import lru_cache
 from threading import Lock
 from typing import TYPE_CHECKING
@@ -7,7 +8,7 @@ from typing import TYPE_CHECKING
 import dagster as dg
 from pydantic import Field, PrivateAttr
 
-from mangaassist_assets.models.encoders.pretrained import PACKAGED_MINILM
+from resources.settings.learning import configured_base_model
 
 if TYPE_CHECKING:
     from mangaassist_assets.models.encoders.sentence_encoder import SentenceEncoder
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 
 TITAN_MODEL_ID = "amazon.titan-embed-text-v2:0"
 
+EMBEDDING_MODEL_VARIABLE = "MANGAASSIST_EMBEDDING_MODEL"
 _LOADING = Lock()
 
 
@@ -32,9 +34,10 @@ class LocalEmbedderResource(EmbeddingsResource):
     """A sentence encoder in this process, loaded once however many resources name it."""
 
     model: str = Field(
-        default=PACKAGED_MINILM,
+        default="",
         description="Sentence encoder: packaged-minilm, packaged-multilingual-e5, a folder as sentence-transformers "
-        "writes it (safetensors), or a name on the model hub.",
+        "writes it (safetensors), or a name on the model hub. Empty for MANGAASSIST_EMBEDDING_MODEL, or "
+        "MANGAASSIST_BASE_MODEL, or the platform's default.",
     )
     max_tokens: int = Field(default=256, ge=8, le=8192, description="Texts are cut after this many tokens.")
 
@@ -45,7 +48,8 @@ class LocalEmbedderResource(EmbeddingsResource):
             EmbeddingError: If there is no such model.
         """
         with _LOADING:
-            return _load_encoder(self.model, self.max_tokens)
+            named = self.model or os.environ.get(EMBEDDING_MODEL_VARIABLE) or configured_base_model()
+            return _load_encoder(named, self.max_tokens)
 
 
 class BedrockTitanEmbedderResource(EmbeddingsResource):

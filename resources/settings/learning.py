@@ -7,14 +7,24 @@ import dagster as dg
 from pydantic import Field
 
 from mangaassist_assets.evaluation.gate.decision import GateConfig
+from mangaassist_assets.models.encoders import DEFAULT_BASE
+from mangaassist_assets.models.pipelines import OWN_PIPELINES, RERANKER
+from mangaassist_assets.models.reranker.training_config import NetworkChoice
 
 if TYPE_CHECKING:
     from mangaassist_assets.models.model_types import ModelType
     from mangaassist_assets.models.pipelines import ModelPipeline
 
-BASE_MODEL_VARIABLE = "MANGAASSIST_BASE_MODEL_"
+BASE_MODEL_VARIABLE = "MANGAASSIST_BASE_MODEL"
+"""The pretrained encoder of models and embeddings; with `_<KIND>` behind it that of one kind of model."""
 
 _GATE = GateConfig()
+_RERANKER_FIELDS = ("reranker_network", "reranker_cross_encoder", "reranker_budget_minutes")
+
+
+def configured_base_model() -> str:
+    """Return the pretrained encoder that models and embeddings take where nothing names another."""
+    return os.environ.get(BASE_MODEL_VARIABLE, "").strip() or DEFAULT_BASE
 
 
 class LearningResource(dg.ConfigurableResource):  # type: ignore[type-arg]
@@ -22,8 +32,25 @@ class LearningResource(dg.ConfigurableResource):  # type: ignore[type-arg]
 
     base_models: dict[str, str] = Field(
         default={},
-        description="Pretrained model by kind of model: packaged-minilm, a folder, or a name on the model hub such as "
-        "distilbert-base-uncased. A kind that is not named takes MANGAASSIST_BASE_MODEL_<KIND>, or its own default.",
+        description="Pretrained model by kind of model: packaged-minilm, packaged-multilingual-e5, a folder, or a name "
+        "on the model hub such as distilbert-base-uncased. A kind that is not named takes "
+        "MANGAASSIST_BASE_MODEL_<KIND>, or MANGAASSIST_BASE_MODEL, or the platform's default.",
+    )
+    reranker_network: NetworkChoice = Field(
+        default="auto",
+        description="Network of rerankers: split-attention, cross-encoder, or auto, which trains what is sensible for "
+        "the data and the starts at hand and lets validation choose.",
+    )
+    reranker_cross_encoder: str | None = Field(
+        default=None,
+        description="Published cross-encoder of one label that rerankers start from: a folder, or a name on the model "
+        "hub such as cross-encoder/ms-marco-MiniLM-L6-v2. Empty for a fresh head on the base model.",
+    )
+    reranker_budget_minutes: float | None = Field(
+        default=None,
+        gt=0,
+        description="About how many minutes of one core a reranker's training may take, for each network: it is turned "
+        "into training pairs at a fixed rate, so that the same seed gives the same model. Empty for 20.",
     )
     alpha: float = Field(default=_GATE.alpha, gt=0, lt=0.5, description="One-sided level of the gate's tests.")
     power: float = Field(
@@ -62,9 +89,18 @@ class LearningResource(dg.ConfigurableResource):  # type: ignore[type-arg]
 
     def model_type(self, pipeline: "ModelPipeline") -> "ModelType[Any]":
         """Return a model pipeline's model type with the base model that is configured for it."""
-        base = self.base_models.get(pipeline.kind) or os.environ.get(BASE_MODEL_VARIABLE + pipeline.kind.upper())
-        return pipeline.model_type(base=base) if base else pipeline.model_type()
+        base = self.base_models.get(pipeline.kind) or os.environ.get(f"{BASE_MODEL_VARIABLE}_{pipeline.kind.upper()}")
+        if pipeline in OWN_PIPELINES:
+            base = base or configured_base_model()
+        options: dict[str, Any] = {"base": base} if base else {}
+        if pipeline is RERANKER:
+            options |= {
+                "network": self.reranker_network,
+                "cross_encoder": self.reranker_cross_encoder,
+                "budget_minutes": self.reranker_budget_minutes,
+            }
+        return pipeline.model_type(**options)
 
     def gate(self) -> GateConfig:
         """Return what the gate counts as proof."""
-        return GateConfig(**self.model_dump(exclude={"base_models"}))
+        return GateConfig(**self.model_dump(exclude={"base_models", *_RERANKER_FIELDS}))

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from mangaassist_assets.models.encoders import PACKAGED_MINILM
 from mangaassist_assets.models.examples import OUT_OF_SCOPE, IntentExample
 from mangaassist_assets.models.intent.fine_tuning import IntentTrainingConfig
 from mangaassist_assets.models.intent.training import IntentTrainingResult, train_intent_classifier
@@ -96,12 +97,13 @@ def train_on(
     validation: Sequence[IntentExample],
     *,
     config: IntentTrainingConfig = QUICK,
+    base: str = PACKAGED_MINILM,
     compute: Compute | None = None,
     **request: Any,
 ) -> IntentTrainingResult:
     """Train on examples; further options are those of the request."""
     asked = TrainingRequest(train=train, validation=validation, **request)
-    return train_intent_classifier(asked, config=config, compute=compute)
+    return train_intent_classifier(asked, config=config, base=base, compute=compute)
 
 
 def in_own_process(**options: Any) -> subprocess.Popen[str]:

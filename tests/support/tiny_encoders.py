@@ -1,10 +1,15 @@
 """Encoders of each architecture that the platform trains from, two layers small, with weights by chance."""
 
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModel, PreTrainedModel
+from transformers import AutoConfig, AutoModel, PreTrainedModel, PreTrainedTokenizerFast
+
+from tests.support.intent_training import MESSAGES, OF_NO_INTENT, UNSEEN
 
 VOCABULARY = 200
 WIDTH = 32
@@ -19,6 +24,8 @@ _BERT = {
     "eos_token_id": 3,
     "cls_token_id": 2,
     "sep_token_id": 3,
+    # More than the usual 0.02: by that, texts would hardly differ.
+    "initializer_range": 0.2,
 }
 _DEBERTA = {
     "relative_attention": True,
@@ -34,7 +41,14 @@ ARCHITECTURES: dict[str, tuple[str, dict[str, Any]]] = {
     "bert": ("bert", _BERT),
     "distilbert": (
         "distilbert",
-        {"dim": WIDTH, "n_layers": 2, "n_heads": 2, "hidden_dim": 64, "vocab_size": VOCABULARY},
+        {
+            "dim": WIDTH,
+            "n_layers": 2,
+            "n_heads": 2,
+            "hidden_dim": 64,
+            "vocab_size": VOCABULARY,
+            "initializer_range": 0.2,
+        },
     ),
     "roberta": ("roberta", {**_BERT, "pad_token_id": 1}),
     "xlm-roberta": ("xlm-roberta", {**_BERT, "pad_token_id": 1}),
@@ -48,6 +62,8 @@ ARCHITECTURES: dict[str, tuple[str, dict[str, Any]]] = {
         "modernbert",
         {**_BERT, "pad_token_id": 0, "local_attention": 8, "global_attn_every_n_layers": 2},
     ),
+    "albert": ("albert", {**_BERT, "embedding_size": 16}),
+    "electra": ("electra", {**_BERT, "embedding_size": 16}),
 }
 
 
@@ -57,6 +73,35 @@ def tiny_encoder(name: str) -> PreTrainedModel:
     with torch.random.fork_rng():
         torch.manual_seed(7)
         return AutoModel.from_config(AutoConfig.for_model(model_type, **settings))
+
+
+def tiny_tokenizer(pad: int) -> Tokenizer:
+    """Return a tokenizer of the words that invented messages have, with BERT's marks around a text."""
+    special = ["<pad>", "<unk>", "<s>", "</s>", "<mask>"]
+    special[0], special[pad] = special[pad], special[0]
+    words = sorted({word.strip("?,.") for text in _texts() for word in text.lower().split()})
+    names = [*special, *words][:VOCABULARY]
+    tokenizer = Tokenizer(models.WordLevel({name: number for number, name in enumerate(names)}, unk_token="<unk>"))
+    tokenizer.normalizer = normalizers.Lowercase()
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer.post_processor = processors.BertProcessing(("</s>", 3), ("<s>", 2))
+    tokenizer.add_special_tokens(special)
+    return tokenizer
+
+
+def write_tiny_base(folder: Path, name: str) -> Path:
+    """Write an encoder of an architecture as transformers writes it, with a tokenizer that fits."""
+    model = tiny_encoder(name)
+    model.save_pretrained(folder)
+    pad = model.config.pad_token_id or 0
+    PreTrainedTokenizerFast(
+        tokenizer_object=tiny_tokenizer(pad), pad_token="<pad>", unk_token="<unk>", cls_token="<s>", sep_token="</s>"
+    ).save_pretrained(folder)
+    return folder
+
+
+def _texts() -> Sequence[str]:
+    return [text for texts in MESSAGES.values() for text in texts] + [*UNSEEN, *OF_NO_INTENT]
 
 
 class MeanPooled(nn.Module):

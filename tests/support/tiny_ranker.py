@@ -12,7 +12,7 @@ import os
 import resource
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,33 +20,53 @@ from typing import Any
 from mangaassist_assets.models.artifacts import ArtifactWriteError
 from mangaassist_assets.models.examples import RankingExample
 from mangaassist_assets.models.model_types import TrainingRequest
-from mangaassist_assets.models.reranker.pair_training import RerankerTrainingConfig
 from mangaassist_assets.models.reranker.training import RerankerTrainingResult, train_reranker
+from mangaassist_assets.models.reranker.training_config import RerankerTrainingConfig
 from mangaassist_assets.training.checkpoints import Checkpoints
 from mangaassist_assets.training.objective import TrainingProgress, ignore_progress
 
 WORDS = ("harbour", "lantern", "voucher", "parcel", "refund", "volume", "sequel", "poster", "crane", "diver")
 TINY = RerankerTrainingConfig(
-    query_tokens=16, passage_tokens=16, negatives=2, epochs=3, batch_queries=4, learning_rate=1e-3, minimum_validation=4
+    joint_layers=1,
+    query_tokens=16,
+    passage_tokens=16,
+    negatives=2,
+    apart_epochs=1,
+    epochs=2,
+    max_training_pairs=90,
+    batch_queries=4,
+    learning_rate=1e-3,
+    minimum_validation=4,
 )
 WORKERS = 2
 
 
 def write_tiny_base(folder: Path) -> str:
     """Write a base model with drawn weights and MiniLM's tokenizer; return its name for `load_base`."""
+    from transformers import BertModel
+
+    return _write_tiny(folder, BertModel, add_pooling_layer=False)
+
+
+def write_tiny_cross_encoder(folder: Path, **settings: Any) -> str:
+    """Write a published cross-encoder with drawn weights, of one label if nothing else is said; return its name."""
+    from transformers import BertForSequenceClassification
+
+    return _write_tiny(folder, BertForSequenceClassification, settings={"num_labels": 1, **settings})
+
+
+def _write_tiny(folder: Path, model: Any, *, settings: Mapping[str, Any] | None = None, **options: Any) -> str:
     import torch
+    from transformers import BertConfig
 
-    from mangaassist_assets.models.encoders.network import Encoder, NetworkShape
-    from mangaassist_assets.models.encoders.pretrained import load_base, write_encoder
+    from mangaassist_assets.models.encoders.pretrained import load_base, quiet_transformers
 
-    shape = NetworkShape(
-        vocab_size=30522, dim=16, n_layers=2, n_heads=2, hidden_dim=32, max_position_embeddings=64, dropout=0.1
-    )
-    with torch.random.fork_rng(devices=[]):
+    sizes = {"vocab_size": 30522, "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2}
+    sizes |= {"intermediate_size": 32, "max_position_embeddings": 64, "initializer_range": 0.1}
+    with torch.random.fork_rng(devices=[]), quiet_transformers():
         torch.manual_seed(11)
-        encoder = Encoder(shape)
-    folder.mkdir(parents=True, exist_ok=True)
-    write_encoder(folder, dict(encoder.state_dict()), shape.to_config(), load_base().tokenizer)
+        model(BertConfig(**{**sizes, **(settings or {})}), **options).save_pretrained(folder)
+    (folder / "tokenizer.json").write_text(load_base().tokenizer.to_str(pretty=True), encoding="utf-8")
     return str(folder)
 
 

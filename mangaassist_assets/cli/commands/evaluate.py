@@ -96,7 +96,10 @@ def evaluate_intent(session: Session, *, data: Path, model: str) -> dict[str, An
 
 
 def evaluate_reranker(session: Session, *, data: Path, model: str) -> dict[str, Any]:
-    """Score a reranker on the live index: MRR@10 and nDCG@10 of the retriever alone and after reranking."""
+    """Score a reranker on the live index: MRR@10 and nDCG@10 of the retriever alone and after reranking.
+
+    A relevant document that is not among the candidates counts in nDCG's ideal.
+    """
     import numpy as np
 
     from mangaassist_assets.core.ranking_metrics import ndcg, reciprocal_rank
@@ -130,13 +133,15 @@ def evaluate_reranker(session: Session, *, data: Path, model: str) -> dict[str, 
             [float(one.hit.document_id in utterance.relevant_documents) for one in ranking]
             for ranking in (found, reranked)
         )
+        missed = set(utterance.relevant_documents).difference(one.hit.document_id for one in found)
+        ideal = [*relevant, *[1.0] * len(missed)]
         rows.append(
             (
                 float(any(relevant)),
                 reciprocal_rank(relevant),
                 reciprocal_rank(reordered),
-                ndcg(relevant),
-                ndcg(reordered),
+                ndcg(relevant, ideal=ideal),
+                ndcg(reordered, ideal=ideal),
             )
         )
     means = np.array(rows).mean(axis=0).tolist()

@@ -78,7 +78,7 @@ class BuiltDataset:
         provenance = replace(
             self.provenance,
             as_of=as_of,
-            notes=tuple(notes),
+            notes=(*self.provenance.notes, *notes),
             inputs=inputs or {},
             settings={**self.provenance.settings, **(settings or {})},
         )

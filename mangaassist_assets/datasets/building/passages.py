@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -131,6 +131,17 @@ class Passage:
     rank: int
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QueryPassages:
+    """What a reranker is given to order for one query, as the first stage ranked it, and the answers it never saw.
+
+    `missed` are passages of expected documents of which the first stage brought up none.
+    """
+
+    listed: Sequence[Passage]
+    missed: Sequence[Chunk] = ()
+
+
 class PassageChoice:
     """Chooses passages query by query, and counts those that are neither right nor wrong."""
 
@@ -164,26 +175,37 @@ class PassageChoice:
         """Why passages were left out: reason -> count."""
         return dict(sorted(self._left_out.items()))
 
-    def passages(self, query: KnownQuery) -> list[Passage] | str:
-        """Return the passages of a query in the retriever's order, or the reason why it has none."""
+    def passages(self, query: KnownQuery) -> QueryPassages | str:
+        """Return the passages of a query in the retriever's order, or the reason why it has none.
+
+        Where the retriever missed every expected document of a training query, the passage closest to the query stands
+        behind what it found, to learn from. On the other sides nothing is put to what was found.
+        """
         training = query.candidate.split == "train"
         found = self._found(query, training=training)
         answers = [Passage(one.chunk, None, one.rank) for one in found if one.chunk.document_id in query.documents]
         behind = max((one.rank for one in found), default=0) + 1
-        if not answers:
-            best = self._closest_chunk(query)
-            if best is None:
-                known = any(document in self._chunks_of for document in query.documents)
-                return "relevant document is of another tenant" if known else "relevant document is not in the index"
-            answers = [Passage(best, None, behind)]
+        brought_up = {one.chunk.document_id for one in answers}
+        missed: list[Chunk] = []
+        if not (training and answers):
+            missed = self._closest_chunks(query, query.documents - brought_up)
+        if not answers and not missed:
+            known = any(document in self._chunks_of for document in query.documents)
+            return "relevant document is of another tenant" if known else "relevant document is not in the index"
+        best = min((one.rank for one in answers), default=behind)
+        right = [*(one.chunk for one in answers), *missed]
+        if training and missed:
+            answers, missed = [Passage(missed[0], None, behind)], []
+            right = [one.chunk for one in answers]
             behind += 1
-        hard = list(self._hard_negatives(query, found, answers))
+        hard = list(self._hard_negatives(query, found, right, best=best))
         if training:
             hard = hard[: self._train_negatives]
-        drawn = self._drawn(query, found, answers, behind) if training else []
+        drawn = self._drawn(query, found, right, behind) if training else []
         if not hard and not drawn:
             return "no other passage to tell the relevant one from"
-        return sorted([*answers, *hard, *drawn], key=lambda one: (one.rank, one.chunk.chunk_id))
+        listed = sorted([*answers, *hard, *drawn], key=lambda one: (one.rank, one.chunk.chunk_id))
+        return QueryPassages(listed=listed, missed=missed)
 
     def _found(self, query: KnownQuery, *, training: bool) -> list[Passage]:
         """Return what the first stage found, best first: in training both lists, to be judged one whole list."""
@@ -210,10 +232,9 @@ class PassageChoice:
                 yield Passage(chunk, source, rank)
 
     def _hard_negatives(
-        self, query: KnownQuery, found: Sequence[Passage], answers: Sequence[Passage]
+        self, query: KnownQuery, found: Sequence[Passage], right: Sequence[Chunk], *, best: int
     ) -> Iterator[Passage]:
-        right = [one.chunk for one in answers]
-        best = min(one.rank for one in answers)
+        """Yield what was found and is wrong; `best` is the rank of the best answer."""
         for one in found:
             if one.chunk.document_id in query.documents:
                 continue
@@ -223,11 +244,8 @@ class PassageChoice:
             else:
                 self._left_out[why] += 1
 
-    def _drawn(
-        self, query: KnownQuery, found: Sequence[Passage], answers: Sequence[Passage], behind: int
-    ) -> list[Passage]:
+    def _drawn(self, query: KnownQuery, found: Sequence[Passage], right: Sequence[Chunk], behind: int) -> list[Passage]:
         known = {one.chunk.chunk_id for one in found}
-        right = [one.chunk for one in answers]
         scope = query.scope
 
         def refuse(chunk: Chunk) -> bool:
@@ -241,23 +259,18 @@ class PassageChoice:
         drawn = self._pool.draw(query.candidate.example_id, self._random_negatives, refuse=refuse)
         return [Passage(chunk, "random", behind + place) for place, chunk in enumerate(drawn)]
 
-    def _closest_chunk(self, query: KnownQuery) -> Chunk | None:
-        scope = query.scope
-        options = [
-            chunk
-            for document in sorted(query.documents)
-            for chunk in self._chunks_of.get(document, ())
-            if scope.admits(chunk.tenant)
-        ]
-        return min(
-            options,
-            key=lambda one: (
-                -round(word_overlap(query.text, f"{one.title} {one.text}"), 9),
-                one.document_id,
-                one.position,
-            ),
-            default=None,
-        )
+    def _closest_chunks(self, query: KnownQuery, documents: Collection[str]) -> list[Chunk]:
+        """Return of each document the chunk that shares most words with the query, the closest first."""
+
+        def distance(chunk: Chunk) -> tuple[float, str, int]:
+            shared = word_overlap(query.text, f"{chunk.title} {chunk.text}")
+            return (-round(shared, 9), chunk.document_id, chunk.position)
+
+        closest = []
+        for name in documents:
+            admitted = [chunk for chunk in self._chunks_of.get(name, ()) if query.scope.admits(chunk.tenant)]
+            closest += sorted(admitted, key=distance)[:1]
+        return sorted(closest, key=distance)
 
 
 def _ascending(places: NDArray[np.uint64], *, likely: int) -> Iterable[int]:

@@ -6,8 +6,9 @@ first stage's list as it is, whole and without random ones, for that is what a r
 list, or the live index's where the turn's is gone with an older generation of the knowledge.
 
 A reviewer names documents, the reranker sees chunks: of an expected document those chunks count that the retriever
-brought up, and if it brought up none, the one chunk that shares most words with the query, ranked behind all
-candidates.
+brought up, and if it brought up none, the one chunk that shares most words with the query. In train that one is ranked
+behind all candidates, where no expected document is among them. In validation and test the retriever *missed* it: its
+row has no first-stage rank, nothing gets to order it, and it counts in what an ideal ranking would have.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from mangaassist_assets.datasets.building.built_dataset import BuiltDataset, Dat
 from mangaassist_assets.datasets.building.passages import (
     DEFAULT_GUARD,
     FalseNegativeGuard,
-    Passage,
+    NegativeKind,
     PassageChoice,
     PassagePool,
 )
@@ -72,8 +73,9 @@ def build_ranking_dataset(
 ) -> BuiltDataset:
     """Make ranking examples of reviewed turns and of bootstrap utterances that name relevant documents.
 
-    The rows are under `RANKING_SCHEMA`, one per query and passage; `negative_kind` is null for an answer. A passage is
-    the text that the reranker sees when serving: title and text of its chunk.
+    The rows are under `RANKING_SCHEMA`, one per query and passage; `negative_kind` is null for an answer, and
+    `first_stage_rank` for one that the retriever missed. A passage is the text that the reranker sees when serving:
+    title and text of its chunk.
 
     Args:
         base: bootstrap utterances; those without relevant documents are left out. They have no retrieval of their
@@ -126,11 +128,16 @@ def build_ranking_dataset(
         if isinstance(passages, str):
             excluded[passages] += 1
         else:
-            texts = [redaction.clean(embedding_text(one.chunk.title, one.chunk.text)) for one in passages]
-            rows += [_row(query, one, text) for one, text in zip(passages, texts, strict=True)]
+            ranked: list[tuple[Chunk, NegativeKind | None, int | None]] = [
+                (one.chunk, one.negative_kind, one.rank) for one in passages.listed
+            ]
+            ranked += [(chunk, None, None) for chunk in passages.missed]
+            rows += [_row(query, redaction, *one) for one in ranked]
         if progress is not None:
             progress(number, len(kept))
-    frame = pl.DataFrame(rows, schema=RANKING_SCHEMA).sort("example_id", "first_stage_rank", "chunk_id")
+    frame = pl.DataFrame(rows, schema=RANKING_SCHEMA).sort(
+        "example_id", "first_stage_rank", "chunk_id", nulls_last=True
+    )
     refuse_empty(frame, excluded, example="query", of=f"{len(base)} bootstrap messages and {len(turns)} turns")
     return BuiltDataset(
         rows=frame,
@@ -140,6 +147,7 @@ def build_ranking_dataset(
             excluded=+excluded,
             passages_left_out=choice.left_out,
             conflicts=tuple(conflicts),
+            notes=_misses(frame),
             redaction=redaction.report([*frame["query"].unique(), *frame["passage"].unique()]),
             settings=config.settings(),
         ),
@@ -147,17 +155,34 @@ def build_ranking_dataset(
     )
 
 
-def _row(query: KnownQuery, passage: Passage, text: str) -> dict[str, object]:
+def _misses(frame: pl.DataFrame) -> tuple[str, ...]:
+    """Say of each side that the retriever's lists are on how many queries have no relevant passage among them."""
+    found = (pl.col("relevance") > 0) & pl.col("first_stage_rank").is_not_null()
+    by_side = frame.group_by("split", "example_id").agg(found.any().alias("found"))
+    notes = []
+    for side in ("validation", "test"):
+        queries = by_side.filter(pl.col("split") == side)
+        if missed := len(queries) - int(queries["found"].sum()):
+            notes.append(
+                f"the retriever found no relevant passage for {missed} of {len(queries)} queries of {side}: "
+                "no reranker can help those"
+            )
+    return tuple(notes)
+
+
+def _row(
+    query: KnownQuery, redaction: RedactionPass, chunk: Chunk, negative_kind: NegativeKind | None, rank: int | None
+) -> dict[str, object]:
     candidate = query.candidate
     return {
         "example_id": candidate.example_id,
         "query": query.text,
-        "chunk_id": passage.chunk.chunk_id,
-        "document_id": passage.chunk.document_id,
-        "passage": text,
-        "relevance": 1.0 if passage.negative_kind is None else 0.0,
-        "negative_kind": passage.negative_kind,
-        "first_stage_rank": passage.rank,
+        "chunk_id": chunk.chunk_id,
+        "document_id": chunk.document_id,
+        "passage": redaction.clean(embedding_text(chunk.title, chunk.text)),
+        "relevance": 1.0 if negative_kind is None else 0.0,
+        "negative_kind": negative_kind,
+        "first_stage_rank": rank,
         "split": candidate.split,
         "label_kind": candidate.kind,
         "source_trace_id": query.trace_id,

@@ -22,6 +22,7 @@ from mangaassist_assets.labelling.intent_labels import LabelConflict
 CARD_SCHEMA = 2
 _BOOTSTRAP = "bootstrap"
 _NO_NEGATIVE = "relevant"
+_MISSED = "relevant, missed by the retriever"
 _COLORS = {"train": "#30507a", "validation": "#9aa4b2", "test": "#1b7f3b"}
 _BARS_SHOWN = 40
 _LONGEST_LABEL = 34
@@ -121,7 +122,9 @@ def describe(
     traces = pl.lit(None, pl.String) if "source_trace_id" not in frame.columns else pl.col("source_trace_id")
     sources = examples.select(pl.when(traces.is_null()).then(pl.lit(base_source)).otherwise(pl.lit("traces")))
     messages = next((examples[name] for name in ("text", "query") if name in examples.columns), ())
-    negatives = frame.with_columns(pl.col("^negative_kind$").fill_null(_NO_NEGATIVE))
+    missed = pl.col("first_stage_rank").is_null() if "first_stage_rank" in frame.columns else pl.lit(value=False)
+    answers = pl.when(missed).then(pl.lit(_MISSED)).otherwise(pl.lit(_NO_NEGATIVE))
+    negatives = frame.with_columns(pl.col("^negative_kind$").fill_null(answers))
     known = {
         **{one.name: getattr(provenance, one.name) for one in fields(Provenance)},
         "excluded": _counted(provenance.excluded),

@@ -12,7 +12,10 @@ from collections.abc import Sequence
 import numpy as np
 
 from mangaassist_assets.retrieval.embedding_cache import EmbeddingCache, EmbeddingReport, Progress, embed_contents
-from mangaassist_assets.retrieval.types import Embedder, Vectors
+from mangaassist_assets.retrieval.types import CrowdedEmbedder, Embedder, Vectors
+
+# So many messages count as much as the common texts.
+_COMMON_WEIGHT = 50
 
 
 def embed_messages(
@@ -28,8 +31,9 @@ def embed_messages(
         progress: Called with the number of distinct texts done and their total.
 
     Returns:
-        float32 of shape (len(texts), dimension), row i for texts[i], each of length one; and how many distinct texts
-        were embedded now and how many were there already.
+        float32 of shape (len(texts), dimension), row i for texts[i], each of length one, around the messages' own
+        centre where the model's vectors are all alike; and how many distinct texts were embedded now and how many were
+        there already.
 
     Raises:
         EmbeddingError: If the embedder answers with something else than such vectors.
@@ -40,7 +44,22 @@ def embed_messages(
     vectors = np.empty((len(texts), embedder.dimension), dtype=np.float32)
     for row, content_hash in enumerate(hashes):
         vectors[row] = known[content_hash]
+    if isinstance(embedder, CrowdedEmbedder) and embedder.centre is not None:
+        vectors = _spread(vectors, embedder.centre)
     return vectors, report
+
+
+def _spread(vectors: Vectors, centre: Vectors) -> Vectors:
+    """Take away what all messages have in common, and bring the rest to length one.
+
+    What is common is the mean of these messages (Mu and Viswanath, ICLR 2018), and the fewer there are the more the
+    mean of common texts: of one message alone nothing would be left.
+    """
+    share = len(vectors) / (len(vectors) + _COMMON_WEIGHT)
+    mean = vectors.mean(axis=0) if len(vectors) else centre
+    rest = vectors - (share * mean + (1.0 - share) * centre)
+    spread: Vectors = (rest / np.maximum(np.linalg.norm(rest, axis=1, keepdims=True), 1e-6)).astype(np.float32)
+    return spread
 
 
 def text_hash(text: str) -> str:

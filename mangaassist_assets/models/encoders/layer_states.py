@@ -14,14 +14,16 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from torch import Tensor
+import numpy as np
+from numpy.typing import NDArray
 
-    from mangaassist_assets.models.encoders.network import Encoder
+if TYPE_CHECKING:
+    from mangaassist_assets.models.encoders.encoder import Encoder
 
 CACHE_BYTES = 256 * 1024 * 1024
 
 TokenIds = tuple[int, ...]
+States = NDArray[np.float32]
 
 
 class LayerStates:
@@ -29,13 +31,13 @@ class LayerStates:
 
     def __init__(self, limit: int = CACHE_BYTES) -> None:
         self._limit = limit
-        self._states: OrderedDict[tuple[str, TokenIds], Tensor] = OrderedDict()
+        self._states: OrderedDict[tuple[str, TokenIds], States] = OrderedDict()
         self._bytes = 0
         self._lock = threading.Lock()
 
     def get(
-        self, layers_digest: str, sequences: Sequence[TokenIds], compute: Callable[[list[TokenIds]], list[Tensor]]
-    ) -> dict[TokenIds, Tensor]:
+        self, layers_digest: str, sequences: Sequence[TokenIds], compute: Callable[[list[TokenIds]], list[States]]
+    ) -> dict[TokenIds, States]:
         """Return the states of distinct sequences; those that are not kept are computed at once and then kept."""
         wanted = list(dict.fromkeys(sequences))
         with self._lock:
@@ -48,10 +50,10 @@ class LayerStates:
             for one, states in computed.items():
                 if (layers_digest, one) not in self._states:
                     self._states[layers_digest, one] = states
-                    self._bytes += states.numel() * states.element_size()
+                    self._bytes += states.nbytes
             while self._bytes > self._limit:
                 _, oldest = self._states.popitem(last=False)
-                self._bytes -= oldest.numel() * oldest.element_size()
+                self._bytes -= oldest.nbytes
         return found | computed
 
     @property
@@ -65,8 +67,8 @@ SHARED = LayerStates()
 
 def layers_digest(encoder: Encoder, layers: int) -> str:
     """Return the SHA-256 of the embeddings and the first `layers` layers: of all that their output depends on."""
-    digest = hashlib.sha256(str(layers).encode())
-    parts = [encoder.embeddings, *list(encoder.transformer.layer)[:layers]]
+    digest = hashlib.sha256(f"{encoder.model.config.model_type} {layers}".encode())
+    parts = [encoder.embeddings(), *encoder.layers()[:layers]]
     for part in parts:
         for name, weight in sorted(part.state_dict().items()):
             digest.update(name.encode())

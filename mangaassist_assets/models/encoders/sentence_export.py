@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mangaassist_assets.models.encoders import PACKAGED_E5, PACKAGED_MINILM
 from mangaassist_assets.models.encoders.tokens import TOKENIZER_FILE
 
 if TYPE_CHECKING:
@@ -16,9 +17,54 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 SETTINGS_FILE = "settings.json"
-_RECIPE = 1
+_RECIPE = 2
 _MODULES_FILE = "modules.json"
 _CLASSES = ("Transformer", "Pooling", "Normalize", "Dense", "LayerNorm")
+# What any shop's shoppers and others write, in its two languages: their mean is where a model puts all texts.
+_COMMON_TEXTS = (
+    "Hello.",
+    "Thank you very much.",
+    "Where is my order?",
+    "I would like to change something.",
+    "Can you tell me more about this?",
+    "It does not work.",
+    "When will it be available again?",
+    "How much does it cost?",
+    "I have a question about my account.",
+    "Please send it to another address.",
+    "That is not what I asked for.",
+    "Which one do you recommend?",
+    "I want my money back.",
+    "The weather is nice today.",
+    "She read the book in one evening.",
+    "We open at nine in the morning.",
+    "There are three new volumes this month.",
+    "Is it possible to pay later?",
+    "He could not find the page.",
+    "Everything arrived safely.",
+    "こんにちは。",
+    "ありがとうございます。",
+    "注文はどこにありますか。",
+    "変更したいことがあります。",
+    "もう少し詳しく教えてください。",
+    "うまく動きません。",
+    "いつ再入荷しますか。",
+    "いくらですか。",
+    "アカウントについて質問があります。",
+    "別の住所に送ってください。",
+    "聞きたいのはそれではありません。",
+    "どれがおすすめですか。",
+    "返金してほしいです。",
+    "今日はいい天気です。",
+    "彼女はその本を一晩で読みました。",
+    "朝九時に開店します。",
+    "今月は新刊が三冊あります。",
+    "後払いはできますか。",
+    "ページが見つかりませんでした。",
+    "全部無事に届きました。",
+)
+# Above this mean cosine of unlike texts, cosines say little before the mean is taken away.
+_CROWDED = 0.5
 _DECIDES = (".json", ".safetensors", ".txt", ".model")
 
 
@@ -44,12 +90,7 @@ def sentence_source(model: str) -> SentenceSource:
         BaseModelError: There is no such model.
     """
     from mangaassist_assets.models.encoders.packaged_e5 import PACKAGED_E5_SOURCE
-    from mangaassist_assets.models.encoders.pretrained import (
-        PACKAGED_E5,
-        PACKAGED_MINILM,
-        PACKAGED_MINILM_SHA256,
-        base_folder,
-    )
+    from mangaassist_assets.models.encoders.pretrained import PACKAGED_MINILM_SHA256, base_folder
 
     packaged = {
         PACKAGED_MINILM: ("all-MiniLM-L6-v2", PACKAGED_MINILM_SHA256),
@@ -105,6 +146,7 @@ def export_sentence_encoder(source: SentenceSource, output: Path) -> None:
         "dimension": model.get_embedding_dimension(),
         "max_tokens": model.max_seq_length,
         "pad_id": pad,
+        "centre": _centre(model),
         "prompts": _prompts(model),
     }
     (output / SETTINGS_FILE).write_text(json.dumps(settings, indent=2, sort_keys=True) + "\n", encoding="utf-8")
@@ -148,8 +190,21 @@ def _prompts(model: SentenceTransformer) -> dict[str, str]:
     default = known.get(str(model.default_prompt_name), "")
     return {
         "query": known.get("query") or default,
-        "passage": known.get("passage") or known.get("document") or default,
+        "passage": known.get("document") or known.get("passage") or default,
     }
+
+
+def _centre(model: SentenceTransformer) -> list[float] | None:
+    """Return the mean of vectors of common texts where these are all alike (e5: 0.8), None where they are not."""
+    import numpy as np
+
+    vectors = np.asarray(
+        model.encode(
+            list(_COMMON_TEXTS), prompt=_prompts(model)["query"], normalize_embeddings=True, show_progress_bar=False
+        )
+    )
+    cosines = (vectors @ vectors.T)[~np.eye(len(vectors), dtype=bool)]
+    return vectors.mean(axis=0).tolist() if cosines.mean() > _CROWDED else None
 
 
 def _check_modules(name: str, folder: Path) -> None:

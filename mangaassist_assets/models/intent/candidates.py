@@ -81,7 +81,8 @@ class Start:
 class IntentCandidate:
     """A model that may be kept: the weights of its upper layers, its head, and its logits on validation.
 
-    `features` are those of the training messages, `seconds` what it cost, its start included.
+    `features` are those of what it learned from, messages first and then names; `seconds` is what it cost, its start
+    included.
     """
 
     name: CandidateName
@@ -93,11 +94,16 @@ class IntentCandidate:
     out_of_scope_logits: Features
     seconds: float
 
+    def restored(self) -> Encoder:
+        """Return the start's encoder with this candidate's weights."""
+        self.start.encoder.model.load_state_dict(self.upper, strict=False)
+        return self.start.encoder
+
     def classifier(
         self, intents: tuple[str, ...], *, temperature: float, max_tokens: int, scope: ScopeRule
     ) -> TrainedClassifier:
         """Return it as a classifier, the start's encoder with this candidate's weights."""
-        self.start.pretrained.encoder.model.load_state_dict(self.upper, strict=False)
+        self.restored()
         return TrainedClassifier(
             pretrained=self.start.pretrained,
             head=self.head,
@@ -220,19 +226,15 @@ def _start(
     layers = frozen_layer_count(encoder, config.fine_tuned_layers)
     shared = like if like is not None and _same_frozen_layers(like, encoder, pretrained.tokenizer, layers) else None
 
-    def frozen(given: Sequence[IntentExample]) -> FrozenLayers:
-        texts = [example.text for example in given]
-        sequences = tokenize(pretrained.tokenizer, texts, max_tokens=config.max_tokens)
-        return FrozenLayers(encoder, sequences, layers=layers)
-
     if shared is not None:
         training, validation, out_of_scope = shared.training, shared.validation, shared.out_of_scope
     else:
-        weights = examples.weights(config.class_balance)
+        tokenizer = pretrained.tokenizer
         ones = np.ones(len(examples.validation), dtype=np.float32)
-        training = LabelledFrozenLayers(frozen(examples.train), examples.targets, weights)
-        validation = LabelledFrozenLayers(frozen(examples.validation), examples.validation_targets, ones)
-        out_of_scope = frozen(examples.out_of_scope)
+        training = training_layers(encoder, tokenizer, examples, config=config, layers=layers)
+        validation_layers = _frozen(encoder, tokenizer, examples.validation, config, layers)
+        validation = LabelledFrozenLayers(validation_layers, examples.validation_targets, ones)
+        out_of_scope = _frozen(encoder, tokenizer, examples.out_of_scope, config, layers)
     return Start(
         kind=kind,
         pretrained=pretrained,
@@ -243,6 +245,25 @@ def _start(
         out_of_scope=out_of_scope,
         seconds=time.perf_counter() - began,
     )
+
+
+def training_layers(
+    encoder: Encoder, tokenizer: Tokenizer, examples: UsableExamples, *, config: IntentTrainingConfig, layers: int
+) -> LabelledFrozenLayers:
+    """Run the frozen layers over the training messages and, after them, the intents' names."""
+    named = examples.named() if config.name_weight > 0 else ()
+    return LabelledFrozenLayers(
+        _frozen(encoder, tokenizer, [*examples.train, *named], config, layers),
+        examples.numbers([*examples.train, *named]),
+        np.append(examples.weights(config.class_balance), np.full(len(named), config.name_weight, dtype=np.float32)),
+    )
+
+
+def _frozen(
+    encoder: Encoder, tokenizer: Tokenizer, given: Sequence[IntentExample], config: IntentTrainingConfig, layers: int
+) -> FrozenLayers:
+    texts = [example.text for example in given]
+    return FrozenLayers(encoder, tokenize(tokenizer, texts, max_tokens=config.max_tokens), layers=layers)
 
 
 def _same_frozen_layers(other: Start, encoder: Encoder, tokenizer: Tokenizer, layers: int) -> bool:
@@ -260,6 +281,27 @@ def _same_frozen_layers(other: Start, encoder: Encoder, tokenizer: Tokenizer, la
     )
 
 
+def fitted_head(
+    start: Start,
+    training: LabelledFrozenLayers,
+    *,
+    classes: int,
+    config: IntentTrainingConfig,
+    initial: LinearHead | None,
+) -> tuple[Features, LinearHead]:
+    """Return the features that the encoder as it is now gives the messages, and the head that fits them."""
+    features = all_features(start.encoder, training.frozen)
+    head = fit_linear_head(
+        features,
+        training.targets,
+        classes=classes,
+        weights=training.weights,
+        inverse_regularisation=config.inverse_regularisation,
+        initial=initial,
+    )
+    return features, head
+
+
 def _candidate(
     name: CandidateName,
     start: Start,
@@ -269,15 +311,7 @@ def _candidate(
     *,
     began: float,
 ) -> IntentCandidate:
-    features = all_features(start.encoder, start.training.frozen)
-    head = fit_linear_head(
-        features,
-        start.training.targets,
-        classes=len(examples.intents),
-        weights=start.training.weights,
-        inverse_regularisation=config.inverse_regularisation,
-        initial=initial,
-    )
+    features, head = fitted_head(start, start.training, classes=len(examples.intents), config=config, initial=initial)
     return IntentCandidate(
         name=name,
         start=start,

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,12 +47,16 @@ class UsableExamples:
     @property
     def targets(self) -> NDArray[np.int64]:
         """Class numbers of the training messages."""
-        return self._numbers(self.train)
+        return self.numbers(self.train)
 
     @property
     def validation_targets(self) -> NDArray[np.int64]:
         """Class numbers of the validation messages."""
-        return self._numbers(self.validation)
+        return self.numbers(self.validation)
+
+    def with_validation(self) -> UsableExamples:
+        """Return the same with the validation messages of its intents among those that are learned from."""
+        return replace(self, train=(*self.train, *self.validation), validation=(), validation_decides=False)
 
     def weights(self, class_balance: float) -> NDArray[np.float32]:
         """Return loss weights of the training messages with mean 1."""
@@ -60,6 +65,24 @@ class UsableExamples:
             [example.weight for example in self.train],
             exponent=class_balance,
         )
+
+    def named(self) -> tuple[IntentExample, ...]:
+        """Return the name of each intent as a message of it: `order_status` reads "order status".
+
+        A name says what all messages of its intent have in common, which a handful of them may not. Names without a
+        letter are left out.
+        """
+        texts = {intent: _words(intent) for intent in self.intents}
+        return tuple(
+            IntentExample(example_id=f"name of {intent}", text=text, intent=intent)
+            for intent, text in texts.items()
+            if any(letter.isalpha() for letter in text)
+        )
+
+    def numbers(self, examples: Sequence[IntentExample]) -> NDArray[np.int64]:
+        """Return class numbers, shape (len(examples),); each must have one of the intents."""
+        numbers = {intent: number for number, intent in enumerate(self.intents)}
+        return np.array([numbers[example.intent] for example in examples], dtype=np.int64)
 
     def counts(self) -> dict[str, float]:
         """Return how many there are of each kind, as metrics."""
@@ -71,10 +94,6 @@ class UsableExamples:
             "validation_examples_of_unknown_intents": float(self.unknown),
             "validation_examples_out_of_scope": float(len(self.out_of_scope)),
         }
-
-    def _numbers(self, examples: Sequence[IntentExample]) -> NDArray[np.int64]:
-        numbers = {intent: number for number, intent in enumerate(self.intents)}
-        return np.array([numbers[example.intent] for example in examples], dtype=np.int64)
 
 
 def usable_examples(
@@ -118,6 +137,12 @@ def usable_examples(
         given=(len(train), len(validation)),
         notices=tuple(notices),
     )
+
+
+def _words(name: str) -> str:
+    """Return a name's words: underscores and punctuation are spaces, and `OrderStatus` is two words."""
+    apart = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", " ", name)
+    return " ".join(re.sub(r"[\W_]+", " ", apart).split()).lower()
 
 
 def _with_text(examples: Sequence[IntentExample], side: str, notices: list[str]) -> list[IntentExample]:

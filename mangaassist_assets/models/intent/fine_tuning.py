@@ -37,6 +37,8 @@ class IntentTrainingConfig:
         max_tokens: Longer messages are cut.
         inverse_regularisation: scikit-learn's C of the logistic head on features of length one.
         class_balance: 0 weighs every message the same, 1 every intent the same.
+        name_weight: What an intent's name weighs as one more message of it, of which a mean one weighs 1; 0 leaves
+            names out, as is right for names that say nothing.
         fine_tune: Whether to fine-tune at all; without it only the logistic head is trained.
         fine_tuned_layers: How many of the upper layers learn; the others, and the embeddings, stay.
         epochs: At most so many passes over the training messages.
@@ -50,6 +52,9 @@ class IntentTrainingConfig:
         in_scope_share: Share of the in-scope messages that the out-of-scope threshold has to let through, where there
             are too few messages of no intent to weigh both errors.
         minimum_out_of_scope: With fewer validation messages of no intent the threshold is set by `in_scope_share`.
+        refit: Whether the model that validation chose is trained again on training and validation messages together.
+            Temperature and threshold stay those of the held-out run. Nothing is refitted where validation is too
+            small to choose by.
         checkpoint_seconds: A checkpoint is due when so much time has passed since the last one.
         checkpoint_steps: ... or when so many steps have; None leaves it to the time.
     """
@@ -58,6 +63,7 @@ class IntentTrainingConfig:
     max_tokens: int = 64
     inverse_regularisation: float = 10.0
     class_balance: float = 0.25
+    name_weight: float = 1.0
     fine_tune: bool = True
     fine_tuned_layers: int = 3
     epochs: int = 4
@@ -68,6 +74,7 @@ class IntentTrainingConfig:
     minimum_validation: int = 30
     in_scope_share: float = 0.95
     minimum_out_of_scope: int = 30
+    refit: bool = True
     checkpoint_seconds: float = 30.0
     checkpoint_steps: int | None = None
 
@@ -88,6 +95,8 @@ class IntentTrainingConfig:
             raise ValueError(f"IntentTrainingConfig.max_tokens must lie in 8..512, got {self.max_tokens}")
         if self.inverse_regularisation <= 0 or self.encoder_learning_rate <= 0:
             raise ValueError("IntentTrainingConfig: inverse_regularisation and encoder_learning_rate must be positive")
+        if not 0 <= self.name_weight <= 100:
+            raise ValueError(f"IntentTrainingConfig.name_weight must lie in 0..100, got {self.name_weight}")
         if not 0.5 <= self.in_scope_share < 1.0:
             raise ValueError(f"IntentTrainingConfig.in_scope_share must lie in [0.5, 1), got {self.in_scope_share}")
 
@@ -159,7 +168,7 @@ class IntentObjective:
         encoder: Encoder,
         head: LinearHead,
         training: LabelledFrozenLayers,
-        validation: LabelledFrozenLayers,
+        validation: LabelledFrozenLayers | None,
         *,
         config: IntentTrainingConfig,
         compute: Compute,
@@ -216,7 +225,7 @@ class IntentObjective:
 
     def validate(self) -> Validation | None:
         """Return accuracy, and where it is equal the loss; None with fewer messages than `minimum_validation`."""
-        if len(self._validation) < self._config.minimum_validation:
+        if self._validation is None or len(self._validation) < self._config.minimum_validation:
             return None
         head = LinearHead(self._weight.detach().cpu().numpy(), self._bias.detach().cpu().numpy())
         logits = head.logits(all_features(self._encoder, self._validation.frozen))

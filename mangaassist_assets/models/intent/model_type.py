@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from mangaassist_assets.core.arrays import Flags
 from mangaassist_assets.evaluation.results import ModelResults
-from mangaassist_assets.models.encoders.pretrained import PACKAGED_MINILM
+from mangaassist_assets.models.encoders import PACKAGED_MINILM
 from mangaassist_assets.models.examples import IntentExample
 from mangaassist_assets.models.intent.charts import intent_charts
 from mangaassist_assets.models.intent.fine_tuning import IntentTrainingConfig

@@ -94,8 +94,8 @@ def write_text_classification(
     wanted = _meant_logits(encoder, head, examples) / temperature
     misses: list[str] = []
     with quiet_transformers(), torch.random.fork_rng(devices=[]):
+        model = _text_classification_model(encoder, labels)
         for transfer in ("above_zero", "near_zero"):
-            model = _text_classification_model(encoder, labels)
             _set_head(model, head, transfer=transfer, temperature=temperature)
             miss = float(np.abs(_said_logits(model, encoder, examples) - wanted).max())
             if miss <= _SAME_LOGITS:

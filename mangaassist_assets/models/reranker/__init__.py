@@ -1,1 +1,1 @@
-"""The cross-encoder reranker."""
+"""Rerankers: trained, calibrated, chosen, served."""

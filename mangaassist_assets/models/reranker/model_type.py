@@ -13,14 +13,18 @@ from mangaassist_assets.core.arrays import Floats
 from mangaassist_assets.core.ranking_metrics import ndcg, reciprocal_rank
 from mangaassist_assets.evaluation.metrics import order_by_scores
 from mangaassist_assets.evaluation.results import ModelResults
-from mangaassist_assets.models.encoders.pretrained import PACKAGED_MINILM
+from mangaassist_assets.models.encoders import PACKAGED_MINILM
 from mangaassist_assets.models.examples import RankingExample
 from mangaassist_assets.models.model_types import ModelType, TrainedArtifact, TrainingRequest, text_slices
 from mangaassist_assets.models.reranker.calibration import calibration_figures, relevant_pairs
 from mangaassist_assets.models.reranker.model import ARTIFACT_KIND, Reranker
-from mangaassist_assets.models.reranker.pair_training import RerankerTrainingConfig
 from mangaassist_assets.models.reranker.ranking_losses import RankingLoss
 from mangaassist_assets.models.reranker.training import train_reranker
+from mangaassist_assets.models.reranker.training_config import (
+    NETWORK_CHOICES,
+    NetworkChoice,
+    RerankerTrainingConfig,
+)
 
 if TYPE_CHECKING:
     import polars as pl
@@ -31,11 +35,16 @@ _NDCG, _MRR = "ndcg@10", "mrr@10"
 
 
 class RerankerModelType(ModelType[RankingExample]):
-    """Cross-encoders that order a query's passages; the gate decides on nDCG@10.
+    """Networks that order a query's passages; the gate decides on nDCG@10.
 
     Args:
+        network: `split-attention`, `cross-encoder`, or `auto`: what is sensible for the data and the starts at hand is
+            trained, and validation chooses.
         base: Pretrained sentence encoder, see `encoders.load_base`.
-        config: How to train; None takes what suits a few hundred queries.
+        cross_encoder: Published cross-encoder of one label to start from, by folder or hub name; None for a fresh head
+            on the base.
+        budget_minutes: About how long a training may take on one core; None takes the configuration's.
+        config: How to train; None lets everything follow the amount of data and the budget.
         loss: In place of the configuration's. `distillation` learns from the champion.
         checkpoint_steps: A checkpoint every so many steps; None leaves it to the time.
     """
@@ -49,36 +58,53 @@ class RerankerModelType(ModelType[RankingExample]):
     def __init__(
         self,
         *,
+        network: NetworkChoice = "auto",
         base: str = PACKAGED_MINILM,
+        cross_encoder: str | None = None,
+        budget_minutes: float | None = None,
         config: RerankerTrainingConfig | None = None,
         loss: RankingLoss | None = None,
         checkpoint_steps: int | None = None,
     ) -> None:
+        if network not in NETWORK_CHOICES:
+            raise ValueError(f"network must be one of {NETWORK_CHOICES}, got {network!r}")
         settings = config or RerankerTrainingConfig()
+        settings = settings if budget_minutes is None else replace(settings, budget_minutes=budget_minutes)
         self._config = replace(settings, loss=loss) if loss else settings
+        self._network: NetworkChoice = network
         self._base = base
+        self._cross_encoder = cross_encoder
         self._checkpoint_steps = checkpoint_steps
 
     def settings(self) -> Mapping[str, Any]:
-        """Return base and configuration."""
-        return {"base": self._base, **asdict(self._config)}
+        """Return network, starts and configuration."""
+        starts = {"network": self._network, "base": self._base, "cross_encoder": self._cross_encoder}
+        return {**starts, **asdict(self._config)}
 
     def examples(self, frame: pl.DataFrame, side: str) -> list[RankingExample]:
-        """Return the queries of one side by id, their passages in the retriever's order."""
+        """Return the queries of one side by id, their passages in the retriever's order.
+
+        Rows without a rank are what the retriever missed.
+        """
         import polars as pl
 
         chosen = frame.filter(pl.col("split") == side).sort("example_id", "first_stage_rank", "chunk_id")
-        return [
-            RankingExample(
-                example_id=str(example_id),
-                query=group["query"][0],
-                passages=tuple(group["passage"]),
-                relevances=tuple(group["relevance"]),
-                first_stage_ranks=tuple(group["first_stage_rank"]),
-                tenant=group["tenant"][0] or "",
+        examples = []
+        for (example_id,), group in chosen.group_by(["example_id"], maintain_order=True):
+            listed = group.filter(pl.col("first_stage_rank").is_not_null())
+            missed = group.filter(pl.col("first_stage_rank").is_null())
+            examples.append(
+                RankingExample(
+                    example_id=str(example_id),
+                    query=group["query"][0],
+                    passages=tuple(listed["passage"]),
+                    relevances=tuple(listed["relevance"]),
+                    first_stage_ranks=tuple(listed["first_stage_rank"]),
+                    missed=tuple(missed["relevance"]),
+                    tenant=group["tenant"][0] or "",
+                )
             )
-            for (example_id,), group in chosen.group_by(["example_id"], maintain_order=True)
-        ]
+        return examples
 
     def train(self, request: TrainingRequest[RankingExample]) -> TrainedArtifact:
         """Train from base or champion, whichever validation says is better."""
@@ -86,6 +112,8 @@ class RerankerModelType(ModelType[RankingExample]):
             request,
             config=self._config,
             base=self._base,
+            network=self._network,
+            cross_encoder=self._cross_encoder,
             teacher=request.champion,
             checkpoint_steps=self._checkpoint_steps,
         )
@@ -146,14 +174,28 @@ class RerankerModelType(ModelType[RankingExample]):
             f"It reads the first {config.passage_tokens} tokens of a passage and {config.query_tokens} of a query.",
             "It orders what the retriever found: a document that is not among the candidates stays unseen.",
         ]
-        if self._base == PACKAGED_MINILM:
+        if self._base == PACKAGED_MINILM and result.started_from == PACKAGED_MINILM:
             limits.append("Its encoder was pretrained on English: other languages are ordered by shared words at best.")
         if result.metrics["validation_queries"] < config.minimum_validation:
             limits.append(
                 f"It was chosen and calibrated without the {config.minimum_validation} validation queries that this "
                 "takes: its probabilities may be too sure."
             )
-        return tuple(limits)
+        return (*limits, result.served.described(), *_comparison(result))
+
+
+def _comparison(result: RerankerTrainingResult) -> tuple[str, ...]:
+    """Say by how much one network won, where two were trained."""
+    best: dict[str, float] = {}
+    for one in result.candidates:
+        if one.figures is not None:
+            network = one.name.split()[0]
+            best[network] = max(one.figures.ndcg, best.get(network, 0.0))
+    if len(best) < 2:
+        return ()
+    said = ", ".join(f"{network} {ndcg:.4f}" for network, ndcg in sorted(best.items(), key=lambda item: -item[1]))
+    queries = f"{result.metrics['validation_queries']:.0f} validation queries"
+    return (f"Chosen by nDCG@10 on {queries}: {said}. Of so few queries a small difference is chance.",)
 
 
 def _charts(result: RerankerTrainingResult) -> dict[str, bytes]:
@@ -180,9 +222,10 @@ def _figures(examples: Sequence[RankingExample], scores: Sequence[Sequence[float
         [example.relevances[place] for place in order_by_scores(row, example.first_stage_ranks)]
         for example, row in zip(examples, scores, strict=True)
     ]
+    gains = [ndcg(row, ideal=example.ideal) for row, example in zip(ranked, examples, strict=True)]
     return {
-        name: np.array([figure(relevances) for relevances in ranked], dtype=np.float64)
-        for name, figure in ((_NDCG, ndcg), (_MRR, reciprocal_rank))
+        _NDCG: np.array(gains, dtype=np.float64),
+        _MRR: np.array([reciprocal_rank(row) for row in ranked], dtype=np.float64),
     }
 
 

@@ -2,130 +2,89 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Protocol
 
-import numpy as np
-from numpy.typing import NDArray
-
-from mangaassist_assets.core.ranking_metrics import ndcg, reciprocal_rank
-from mangaassist_assets.evaluation.metrics import order_by_scores
 from mangaassist_assets.models.examples import RankingExample
-from mangaassist_assets.models.intent.heads import fit_temperature, negative_log_likelihood
-from mangaassist_assets.models.reranker.pair_training import PairTable
-from mangaassist_assets.models.reranker.ranking_losses import RankingLoss, ranking_loss
+from mangaassist_assets.models.reranker.lists import EpochLists
+from mangaassist_assets.models.reranker.pair_table import PairTable, PairTexts
+from mangaassist_assets.models.reranker.ranking_figures import Scores, ranking_figures
+from mangaassist_assets.models.reranker.ranking_losses import RankingLoss, listwise_softmax, ranking_loss
 from mangaassist_assets.training.objective import ParameterGroup, Validation
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Tensor, nn
 
-    from mangaassist_assets.models.reranker.pair_network import PairNetwork
-
-_HEAD_LEARNING_RATE = 0.1
-_GATE_LEARNING_RATE = 0.05
-_FRESH_RATE_RATIO = 10.0
-_WEIGHT_DECAY = 0.01
-
-Scores = Sequence[NDArray[np.float64]]
+# Every passage of a step is compared with every query of it, so a larger step says more.
+_APART_STEP = 4
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RankingFigures:
-    """How well scores order the passages of some queries. `loss` is the listwise one, and says most about few."""
+class LearningNetwork(Protocol):
+    """A network that ranks pairs and says what of it learns."""
 
-    loss: float
-    mrr: float
-    ndcg: float
+    def parameter_groups(self, learning_rate: float) -> list[ParameterGroup]:
+        """Return what learns, at which rates."""
 
-    def named(self, suffix: str = "") -> dict[str, float]:
-        """Return the figures under the names that MLflow gets."""
-        return {
-            f"validation_loss{suffix}": self.loss,
-            f"validation_mrr{suffix}": self.mrr,
-            f"validation_ndcg{suffix}": self.ndcg,
-        }
-
-
-def ranking_figures(examples: Sequence[RankingExample], scores: Scores) -> RankingFigures:
-    """Return mean listwise loss, MRR@10 and nDCG@10; scores are parallel to the passages of each example."""
-    ranked = []
-    for example, row in zip(examples, scores, strict=True):
-        order = order_by_scores(np.round(row, 6).tolist(), example.first_stage_ranks)
-        ranked.append([example.relevances[place] for place in order])
-    return RankingFigures(
-        loss=_list_loss(examples, scores),
-        mrr=float(np.mean([reciprocal_rank(relevances) for relevances in ranked])),
-        ndcg=float(np.mean([ndcg(relevances) for relevances in ranked])),
-    )
-
-
-def first_stage_scores(examples: Sequence[RankingExample]) -> Scores:
-    """Return scores that keep the retriever's order."""
-    return [-np.array(example.first_stage_ranks, dtype=np.float64) for example in examples]
+    def train(self, mode: bool = True) -> nn.Module:  # noqa: FBT001, FBT002 - nn.Module's own signature
+        """Switch dropout."""
 
 
 class PairObjective:
-    """Ranks lists better: the joint layers, gates and head of a network learn, what lies below them does not.
+    """Ranks lists better, epoch by epoch; `texts` hold all texts of all epochs.
 
-    The table holds all lists of all epochs, one epoch after the other; `epochs` says how many each has. `judging` are
-    queries with their table that show how good the network is by now, None where there are too few.
+    `judging` are queries with their table that show how good the network is by now, None where there are too few.
     """
 
     def __init__(
         self,
-        network: PairNetwork,
-        table: PairTable,
+        network: LearningNetwork,
+        epochs: Sequence[EpochLists],
+        texts: PairTexts,
         *,
-        epochs: Sequence[int],
         loss: RankingLoss,
         batch_queries: int,
         learning_rate: float,
         judging: tuple[Sequence[RankingExample], PairTable] | None,
     ) -> None:
         self._network = network
-        self._table = table
-        self._ends = np.cumsum(epochs).tolist()
+        self._table = PairTable([one for epoch in epochs for one in epoch.lists], texts)
         self._loss: RankingLoss = loss
-        self._batch = batch_queries
         self._learning_rate = learning_rate
         self._judging = judging
         self._judged: list[Scores] = []
+        self._epochs: list[list[list[int]]] = []
+        self._company: dict[int, list[int]] = {}
+        first = 0
+        for epoch in epochs:
+            places = range(first, first + len(epoch.lists))
+            first = places.stop
+            size = batch_queries * (_APART_STEP if epoch.apart else 1)
+            batches = [list(places[start : start + size]) for start in range(0, len(places), size)]
+            self._epochs.append(batches)
+            if epoch.apart:
+                self._company |= {place: batch for batch in batches for place in batch}
 
     def parameter_groups(self) -> list[ParameterGroup]:
-        """Return layers, fresh vectors, gates, and the head's weights, each at its own rate."""
-        network = self._network
-        network.requires_grad_(requires_grad=False)
-        layers = {
-            f"layer.{number}.{name}": parameter
-            for number, block in enumerate(list(network.encoder.transformer.layer)[network.apart_layers :])
-            for name, parameter in block.named_parameters()
-        }
-        fresh: Mapping[str, Tensor] = {"segments": network.segments, "query_view": network.query_view}
-        groups = [
-            ParameterGroup(parameters=layers, learning_rate=self._learning_rate, weight_decay=_WEIGHT_DECAY),
-            ParameterGroup(parameters=fresh, learning_rate=_FRESH_RATE_RATIO * self._learning_rate, clipped=False),
-            ParameterGroup(parameters={"gates": network.gates}, learning_rate=_GATE_LEARNING_RATE, clipped=False),
-            ParameterGroup(
-                parameters={"interactions": network.interactions}, learning_rate=_HEAD_LEARNING_RATE, clipped=False
-            ),
-        ]
-        for group in groups:
-            for parameter in group.parameters.values():
-                parameter.requires_grad_()
-        return groups
+        """Return what the network says."""
+        return self._network.parameter_groups(self._learning_rate)
 
     def batches(self, epoch: int) -> list[list[int]]:
         """Return the lists of an epoch, in the order in which they were drawn."""
-        start, end = ([0, *self._ends][epoch - 1], self._ends[epoch - 1])
-        return [list(range(first, min(first + self._batch, end))) for first in range(start, end, self._batch)]
+        return self._epochs[epoch - 1]
 
     def normaliser(self, batch: Sequence[int]) -> float:
         """Return the number of lists: each weighs the same, however long it is."""
         return float(len(batch))
 
     def loss(self, share: Sequence[int]) -> Tensor:
-        """Return the sum of the lists' losses."""
+        """Return the sum of the lists' losses.
+
+        Where texts are encoded apart, each worker encodes the passages of the whole batch: the loss of a query must not
+        depend on who computes it.
+        """
+        company = self._company.get(share[0])
+        if company is not None:
+            return listwise_softmax(*self._table.crossed_logits(share, company)).sum()
         logits, wanted, present = self._table.list_logits(share)
         return ranking_loss(self._loss, logits, wanted, present).sum()
 
@@ -134,13 +93,13 @@ class PairObjective:
         self._network.train(training)
 
     def validate(self) -> Validation | None:
-        """Return loss, then MRR, on the judging queries; None without them."""
+        """Return nDCG, then the loss, on the judging queries; None without them."""
         if self._judging is None:
             return None
         examples, table = self._judging
         self._judged.append(table.scores())
         figures = ranking_figures(examples, self._judged[-1])
-        return Validation(score=(-round(figures.loss, 6), round(figures.mrr, 6)), figures=figures.named())
+        return Validation(score=figures.score, figures=figures.named())
 
     def scores_of(self, epoch: int | None, *, epochs: int) -> Scores | None:
         """Return what an epoch's validation scored; None where another process saw it, or none did.
@@ -149,13 +108,3 @@ class PairObjective:
         """
         place = -1 if epoch is None else epoch - 1 - (epochs - len(self._judged))
         return self._judged[place] if place >= 0 else None
-
-
-def _list_loss(examples: Sequence[RankingExample], scores: Scores) -> float:
-    """Return the mean listwise loss of the best answer at the scale that suits the scores best."""
-    width = max(len(example.passages) for example in examples)
-    table = np.full((len(examples), width), -np.inf, dtype=np.float32)
-    for row, values in enumerate(scores):
-        table[row, : len(values)] = values
-    targets = np.array([int(np.argmax(example.relevances)) for example in examples], dtype=np.int64)
-    return negative_log_likelihood(table, targets, temperature=fit_temperature(table, targets))

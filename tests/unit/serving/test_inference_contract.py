@@ -13,8 +13,8 @@ from mangaassist_assets.models.artifacts import ArtifactMismatchError
 from mangaassist_assets.models.examples import IntentExample, RankingExample
 from mangaassist_assets.models.intent.fine_tuning import IntentTrainingConfig
 from mangaassist_assets.models.model_types import TrainingRequest
-from mangaassist_assets.models.reranker.pair_training import RerankerTrainingConfig
 from mangaassist_assets.models.reranker.training import train_reranker
+from mangaassist_assets.models.reranker.training_config import RerankerTrainingConfig
 from mangaassist_assets.serving import inference
 from mangaassist_assets.serving.inference import LoadedModel, input_fn, model_fn, output_fn, predict_fn
 from mangaassist_assets.serving.request_forms import BadRequestError, InferenceRequest

@@ -123,6 +123,24 @@ def test_an_expected_document_that_was_not_found_comes_last_with_the_chunk_that_
     assert (example.relevances[-1], example.first_stage_ranks[-1]) == (1.0, 4)
 
 
+def test_outside_training_a_missed_document_is_in_no_list_but_counts_as_one_to_find():
+    turns = [
+        make_turn("t1", others(3), ("returns.md",)),
+        make_turn("t2", others(3), ("returns.md",), user_key=TEST_USER, message="when do refunds arrive"),
+        make_turn("t3", [*others(3), "returns.md::0"], ("returns.md", "other-20.md"), user_key=TEST_USER),
+    ]
+    dataset = build(turns)
+    lost, half = example_of(dataset, "t2"), example_of(dataset, "t3")
+    assert (lost.relevances, lost.first_stage_ranks, lost.missed) == ((0.0,) * 3, (1, 2, 3), (1.0,))
+    assert (half.relevances, half.missed) == ((0.0, 0.0, 0.0, 1.0), (1.0,))
+    missed = dataset.rows.filter(pl.col("first_stage_rank").is_null())
+    assert missed["chunk_id"].to_list() == ["returns.md::1", "other-20.md::0"]
+    card = dataset.seal(notes=["beside the others"]).card
+    assert card.by_negative_kind["relevant, missed by the retriever"] == {"test": 2}
+    assert "no relevant passage for 1 of 2 queries of test" in card.notes[0]
+    assert card.notes[1] == "beside the others"
+
+
 def test_training_negatives_are_capped_at_the_hardest_and_test_keeps_all():
     chunk_ids = [*others(25), "returns.md::0"]
     turns = [

@@ -90,3 +90,39 @@ def test_row_i_is_the_vector_of_message_i_whatever_the_messages_are(texts):
 
 def test_texts_that_look_alike_or_hold_half_a_character_have_hashes_of_their_own():
     assert len({text_hash(text) for text in ("a", "A", "a ", "\ud800", "\ud801", "")}) == 6
+
+
+class CrowdedEmbedder(HashEmbedder):
+    """A hash embedder whose vectors all lie around one place, as e5's do."""
+
+    def __init__(self):
+        super().__init__()
+        self._place = np.full(self.dimension, 3.0 / np.sqrt(self.dimension), dtype=np.float32)
+        self.centre = self._place / np.float32(np.sqrt(10.0))
+
+    def embed(self, texts, **use):
+        crowded = super().embed(texts, **use) + self._place
+        return (crowded / np.linalg.norm(crowded, axis=1, keepdims=True)).astype(np.float32)
+
+
+def mean_cosine(vectors):
+    return float((vectors @ vectors.T)[~np.eye(len(vectors), dtype=bool)].mean())
+
+
+def test_messages_of_a_model_whose_vectors_are_all_alike_are_told_apart():
+    texts = [f"message number {number}" for number in range(60)]
+    embedder = CrowdedEmbedder()
+    assert mean_cosine(embedder.embed(texts)) > 0.8
+    vectors, _ = embed_messages(texts, embedder=embedder)
+    assert abs(mean_cosine(vectors)) < 0.1
+    np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1.0, atol=1e-5)
+    plain, _ = embed_messages(texts, embedder=HashEmbedder())
+    likeness = np.corrcoef((vectors @ vectors.T).ravel(), (plain @ plain.T).ravel())[0, 1]
+    assert likeness > 0.9
+
+
+def test_one_message_of_such_a_model_has_a_vector():
+    vectors, _ = embed_messages(["alone"], embedder=CrowdedEmbedder())
+    assert vectors.shape == (1, CrowdedEmbedder().dimension)
+    np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1.0, atol=1e-5)
+    assert embed_messages([], embedder=CrowdedEmbedder())[0].shape == (0, CrowdedEmbedder().dimension)

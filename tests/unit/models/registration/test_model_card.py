@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mangaassist_assets.datasets.versions.data_card import DataCard
-from mangaassist_assets.models.encoders.pretrained import PACKAGED_MINILM
+from mangaassist_assets.models.encoders import PACKAGED_MINILM
 from mangaassist_assets.models.intent.results import intent_rows
 from mangaassist_assets.models.model_types import TrainedArtifact
 from mangaassist_assets.models.registration.model_card import ModelCard, inline

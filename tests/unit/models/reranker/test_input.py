@@ -10,17 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mangaassist_assets.models.encoders.pretrained import BaseModelError, load_base, write_encoder
 from mangaassist_assets.models.examples import RankingExample
 from mangaassist_assets.models.model_types import InputError
 from mangaassist_assets.models.reranker.calibration import fit_calibration, judge_calibration
+from mangaassist_assets.models.reranker.lists import EpochLists, draw_lists, labelled_passages
 from mangaassist_assets.models.reranker.model import Reranker
-from mangaassist_assets.models.reranker.pair_training import (
-    RerankerTrainingConfig,
-    RerankerTrainingError,
-    draw_lists,
-    labelled_passages,
-)
+from mangaassist_assets.models.reranker.training_config import RerankerTrainingConfig, RerankerTrainingError
 from tests.support.tiny_ranker import TINY, WORDS, tiny_examples, train_tiny, write_tiny_base
 
 
@@ -94,32 +89,40 @@ def test_a_copy_of_an_answer_is_never_a_wrong_answer(rows: list[tuple[str, float
     assert found.keys() == {text for text, _ in rows if text.strip()}
 
 
+def lists_of(examples: list[RankingExample], config: RerankerTrainingConfig) -> list[EpochLists]:
+    return draw_lists(examples, config, config.for_queries(len(examples), "split-attention"))
+
+
 def test_draws_depend_on_the_seed_alone_and_stay_within_their_bound() -> None:
-    config = replace(TINY, max_training_pairs=45)
-    drawn = draw_lists(tiny_examples(), config)
-    assert drawn == draw_lists(tiny_examples(), config) != draw_lists(tiny_examples(), replace(config, seed=1))
-    assert [len(epoch) for epoch in drawn] == [10, 5]
-    assert sum(len(one.passages) for epoch in drawn for one in epoch) == 45
-    assert all(one.wanted == (1.0, 0.0, 0.0) for epoch in drawn for one in epoch)
+    config = replace(TINY, max_training_pairs=65)
+    drawn = lists_of(tiny_examples(), config)
+    assert drawn == lists_of(tiny_examples(), config) != lists_of(tiny_examples(), replace(config, seed=1))
+    assert [(epoch.apart, len(epoch.lists)) for epoch in drawn] == [(True, 10), (False, 10), (False, 5)]
+    assert sum(len(one.passages) for epoch in drawn for one in epoch.lists) == 65
+    assert all(one.wanted == (1.0, 0.0, 0.0) for epoch in drawn[1:] for one in epoch.lists)
 
 
 def test_wrong_passages_that_the_retriever_ranks_high_are_drawn_more_often() -> None:
     config = replace(TINY, negatives=1, max_training_pairs=10_000, epochs=200)
-    drawn = [one for epoch in draw_lists(tiny_examples()[-1:], config) for one in epoch]
+    drawn = [one for epoch in lists_of(tiny_examples()[-1:], config) for one in epoch.lists]
     first, last = (sum(word in one.passages[1] for one in drawn) for word in (WORDS[0], WORDS[-2]))
     assert first > 1.5 * last > 0
 
 
 @pytest.mark.parametrize("loss", ["listwise", "pairwise", "binary"])
 def test_every_loss_learns_from_labels(loss: Any, base: str, tmp_path: Path) -> None:
-    result = train_tiny(tmp_path, base=base, config=replace(TINY, loss=loss, epochs=6, patience=6))
-    assert result.metrics["validation_loss_trained"] < result.metrics["validation_loss_start"]
+    result = train_tiny(
+        tmp_path,
+        base=base,
+        config=replace(TINY, loss=loss, epochs=6, patience=6, apart_epochs=0, max_training_pairs=800),
+    )
+    assert result.history[-1].training_loss < result.history[0].training_loss
 
 
 def test_a_distilled_reranker_orders_more_like_its_teacher(base: str, tmp_path: Path) -> None:
     examples = tiny_examples()
     wanted = {one.example_id: [4.0 if place % 2 else -4.0 for place in range(len(one.passages))] for one in examples}
-    config = replace(TINY, loss="distillation", epochs=20, minimum_validation=99)
+    config = replace(TINY, loss="distillation", epochs=20, minimum_validation=99, max_training_pairs=800)
     start = train_tiny(tmp_path, base=base, config=replace(TINY, epochs=0), output=tmp_path / "start").directory
     taught = train_tiny(tmp_path, base=base, config=config, teacher=wanted, checkpoints=False).directory
 
@@ -147,22 +150,16 @@ def test_distillation_without_a_usable_teacher_is_refused(given_logits: Any, bas
         train_tiny(tmp_path, base=base, config=replace(TINY, loss="distillation"), teacher=given_logits)
 
 
-def test_a_published_cross_encoder_is_no_base(base: str, tmp_path: Path) -> None:
-    import torch
-
-    loaded = load_base(base)
-    weights = dict(loaded.encoder.state_dict()) | {"classifier.weight": torch.zeros(1, 16)}
-    (tmp_path / "published").mkdir()
-    write_encoder(tmp_path / "published", weights, loaded.encoder.shape.to_config(), loaded.tokenizer)
-    with pytest.raises(BaseModelError, match="published cross-encoder"):
-        train_tiny(tmp_path, base=str(tmp_path / "published"))
-    assert not (tmp_path / "model").exists()
-
-
 def test_validation_chooses_between_base_and_champion(base: str, tmp_path: Path) -> None:
-    good = train_tiny(tmp_path, base=base, output=tmp_path / "good", config=replace(TINY, epochs=6), checkpoints=False)
+    good = train_tiny(
+        tmp_path,
+        base=base,
+        output=tmp_path / "good",
+        config=replace(TINY, epochs=6, max_training_pairs=800),
+        checkpoints=False,
+    )
     bad_labels = [replace(one, relevances=tuple(1.0 - r for r in one.relevances)) for one in tiny_examples()]
-    config = replace(TINY, epochs=6, minimum_validation=99)
+    config = replace(TINY, epochs=6, minimum_validation=99, max_training_pairs=800)
     bad = train_tiny(tmp_path, base=base, output=tmp_path / "bad", train=bad_labels, config=config, checkpoints=False)
     only_start = replace(TINY, epochs=0)
     for champion, origin in ((good, good.digest), (bad, base)):
@@ -174,7 +171,7 @@ def test_validation_chooses_between_base_and_champion(base: str, tmp_path: Path)
             output=tmp_path / f"from-{origin[-8:]}",
         )
         assert result.started_from == origin
-        assert {one.name for one in result.candidates} == {"base", "champion"}
+        assert {one.name for one in result.candidates} == {"split-attention base", "split-attention champion"}
     unseen = train_tiny(tmp_path, base=base, config=only_start, champion=bad.directory, validation=[])
     assert unseen.started_from == bad.digest
 
