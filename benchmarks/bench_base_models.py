@@ -173,7 +173,9 @@ def _retrieval(base: str, chunks: Sequence[Chunk], queries: Sequence[LabelledQue
         "chunks": len(chunks),
         **{search: {name: round(value, 4) for name, value in means.items()} for search, means in found.items()},
         "chunks_per_second": round(len(chunks) / seconds, 1),
-        "query_ms": _median_ms(lambda text: embedder.embed([text], use="query"), [one.text for one in queries[:REQUESTS]]),
+        "query_ms": _median_ms(
+            lambda text: embedder.embed([text], use="query"), [one.text for one in queries[:REQUESTS]]
+        ),
     }
 
 
