@@ -165,9 +165,11 @@ def train_intent_classifier(
         metrics |= again.metrics()
     report(TrainingProgress(stage="write", figures=metrics))
     classifier = final.classifier(examples.intents, temperature=temperature, max_tokens=config.max_tokens, scope=rule)
-    texts = [one.text for one in (*examples.validation, *examples.out_of_scope)]
+    # A message that comes twice shows nothing the second time.
+    texts = list({one.text: None for one in (*examples.validation, *examples.out_of_scope)})
     if len(texts) < MOST_COMPARED:
-        texts += [one.text for one in spread(examples.train, MOST_COMPARED - len(texts))]
+        further = list({one.text: None for one in examples.train}.keys() - set(texts))
+        texts += spread(sorted(further), MOST_COMPARED - len(texts))
 
     def write() -> str:
         classifier.pretrained.encoder.to("cpu")
