@@ -182,7 +182,9 @@ class RerankerModelType(ModelType[RankingExample]):
                 f"It was chosen and calibrated without the {config.minimum_validation} validation queries that this "
                 "takes: its probabilities may be too sure."
             )
-        return (*limits, result.served.described(), *_comparison(result))
+        if result.served is not None:
+            limits.append(result.served.described())
+        return (*limits, *_comparison(result))
 
 
 def _comparison(result: RerankerTrainingResult) -> tuple[str, ...]:

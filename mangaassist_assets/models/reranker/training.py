@@ -63,7 +63,7 @@ class RerankerTrainingResult:
         costs: Seconds and pairs a second; different in every run.
         training_losses: Of every step.
         history: Epochs.
-        served: In which form the artifact's ONNX files serve, and why.
+        served: In which form the artifact's ONNX files serve, and why; only worker 0 knows.
         kept: Which of start and trained network is in the artifact.
         started_from: The base's name, or the champion's digest.
         network: Which kind of network is in the artifact.
@@ -76,7 +76,7 @@ class RerankerTrainingResult:
     digest: str
     metrics: Mapping[str, float]
     training_losses: tuple[float, ...]
-    served: ServedPrecision
+    served: ServedPrecision | None
     kept: Literal["start", "trained"]
     costs: Mapping[str, float] = field(default_factory=dict)
     history: tuple[EpochRecord, ...] = ()
@@ -178,12 +178,13 @@ def train_reranker(
         )
 
     digest = written_by_leader(compute, write)
-    served = ServedPrecision(**artifact_settings(request.output)[ONNX_SETTINGS])
+    # Another machine's worker need not see the folder.
+    served = ServedPrecision(**artifact_settings(request.output)[ONNX_SETTINGS]) if compute.leads else None
     loop = attempt.loop
     return RerankerTrainingResult(
         directory=request.output,
         digest=digest,
-        metrics=metrics | served.metrics(),
+        metrics=metrics | (served.metrics() if served else {}),
         served=served,
         training_losses=() if loop is None else loop.step_losses,
         kept=attempt.kept,
