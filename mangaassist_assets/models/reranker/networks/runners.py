@@ -65,7 +65,7 @@ class SplitRunner:
     ) -> None:
         lower, joint = models
         self._lower_layers, self._joint_layers = OnnxNetwork(lower), OnnxNetwork(joint)
-        self._lower_digest = hashlib.sha256(lower).hexdigest()
+        self._lower_digest = hashlib.sha256(lower.read_bytes() if isinstance(lower, Path) else lower).hexdigest()
         self._tokenizer = tokenizer
         self._query_tokens, self._passage_tokens = query_tokens, passage_tokens
         self._pad_id = pad_id
