@@ -89,7 +89,7 @@ class RoutingDocument(_Document):
 
     vector_candidates: int = Field(default=20, ge=1, le=200)
     keyword_candidates: int = Field(default=20, ge=0, le=200)
-    rerank_candidates: int = Field(default=12, ge=1, le=100)
+    rerank_candidates: int = Field(default=20, ge=1, le=100)
     selected_chunks: int = Field(default=3, ge=1, le=20)
     vector_weight: float = Field(default=1.0, gt=0.0, le=10.0)
     keyword_weight: float = Field(default=1.0, gt=0.0, le=10.0)

@@ -15,7 +15,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mangaassist_assets.models.artifacts import (
-    ArtifactMismatchError,
     artifact_settings,
     artifact_size,
     verify_artifact,
@@ -25,15 +24,11 @@ from mangaassist_assets.models.encoders.layer_states import SHARED, LayerStates
 from mangaassist_assets.models.encoders.tokens import TOKENIZER_FILE, load_tokenizer
 from mangaassist_assets.models.model_types import InputError, checked_text
 from mangaassist_assets.models.reranker.calibration import ScoreCalibration
+from mangaassist_assets.models.reranker.networks.files import ARTIFACT_KIND, ONNX_FILES, network_of
 from mangaassist_assets.models.reranker.networks.runners import CrossRunner, Runner, SplitRunner
-from mangaassist_assets.models.reranker.training_config import NETWORKS, Network
+from mangaassist_assets.models.reranker.training_config import Network
 
-ARTIFACT_KIND = "reranker"
 RELEVANT_LABEL = "relevant"
-ONNX_FILES: Mapping[Network, tuple[str, ...]] = {
-    "cross-encoder": ("model.onnx",),
-    "split-attention": ("lower.onnx", "joint.onnx"),
-}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -62,14 +57,14 @@ class Reranker:
         files = ONNX_FILES[network]
         verify_artifact(directory, digest, only=(TOKENIZER_FILE, *files))
         settings = artifact_settings(directory)
-        models = [(directory / name).read_bytes() for name in files]
+        models = [directory / name for name in files]
         tokenizer, pad_id = load_tokenizer(directory / TOKENIZER_FILE), int(settings["pad_id"])
         runner: Runner
         if network == "cross-encoder":
-            runner = CrossRunner(*models, tokenizer, max_tokens=int(settings["max_tokens"]), pad_id=pad_id)
+            runner = CrossRunner(models, tokenizer, max_tokens=int(settings["max_tokens"]), pad_id=pad_id)
         else:
             runner = SplitRunner(
-                *models,
+                models,
                 tokenizer,
                 query_tokens=int(settings["query_tokens"]),
                 passage_tokens=int(settings["passage_tokens"]),
@@ -105,19 +100,6 @@ class Reranker:
         A cross-encoder's are calibrated already: its head says so.
         """
         return self.runner.logits(pairs) if pairs else np.zeros(0, dtype=np.float32)
-
-
-def network_of(directory: Path) -> Network:
-    """Return which network an artifact holds, without checking its files.
-
-    Raises:
-        ArtifactMismatchError: It is no reranker, or of a network that is not known.
-    """
-    network = artifact_settings(directory).get("network")
-    for known in NETWORKS:
-        if network == known:
-            return known
-    raise ArtifactMismatchError(f"{directory} is no reranker of a known network: {str(network)[:80]!r}")
 
 
 def _pair(value: object, where: str) -> tuple[str, str]:

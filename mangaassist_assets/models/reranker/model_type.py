@@ -17,7 +17,8 @@ from mangaassist_assets.models.encoders import PACKAGED_MINILM
 from mangaassist_assets.models.examples import RankingExample
 from mangaassist_assets.models.model_types import ModelType, TrainedArtifact, TrainingRequest, text_slices
 from mangaassist_assets.models.reranker.calibration import calibration_figures, relevant_pairs
-from mangaassist_assets.models.reranker.model import ARTIFACT_KIND, Reranker
+from mangaassist_assets.models.reranker.model import Reranker
+from mangaassist_assets.models.reranker.networks.files import ARTIFACT_KIND
 from mangaassist_assets.models.reranker.ranking_losses import RankingLoss
 from mangaassist_assets.models.reranker.training import train_reranker
 from mangaassist_assets.models.reranker.training_config import (
@@ -181,7 +182,9 @@ class RerankerModelType(ModelType[RankingExample]):
                 f"It was chosen and calibrated without the {config.minimum_validation} validation queries that this "
                 "takes: its probabilities may be too sure."
             )
-        return (*limits, result.served.described(), *_comparison(result))
+        if result.served is not None:
+            limits.append(result.served.described())
+        return (*limits, *_comparison(result))
 
 
 def _comparison(result: RerankerTrainingResult) -> tuple[str, ...]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from mangaassist_assets.models.examples import RankingExample
 from mangaassist_assets.models.reranker.lists import EpochLists
-from mangaassist_assets.models.reranker.pair_table import PairTable, PairTexts
+from mangaassist_assets.models.reranker.networks.pair_table import PairTable, PairTexts
 from mangaassist_assets.models.reranker.ranking_figures import Scores, ranking_figures
 from mangaassist_assets.models.reranker.ranking_losses import RankingLoss, listwise_softmax, ranking_loss
 from mangaassist_assets.training.objective import ParameterGroup, Validation

@@ -13,9 +13,9 @@ from typing import Literal
 from mangaassist_assets.models.examples import RankingExample
 from mangaassist_assets.models.reranker.calibration import ScoreCalibration, calibrate, judge_calibration
 from mangaassist_assets.models.reranker.lists import CandidateList, EpochLists
+from mangaassist_assets.models.reranker.networks.pair_table import PairTable, PairTexts
 from mangaassist_assets.models.reranker.networks.starts import RerankerStart
 from mangaassist_assets.models.reranker.pair_objective import PairObjective
-from mangaassist_assets.models.reranker.pair_table import PairTable, PairTexts
 from mangaassist_assets.models.reranker.ranking_figures import (
     RankingFigures,
     Scores,
@@ -153,7 +153,7 @@ class RerankerTraining:
         for start in starts:
             key = start.shared_texts_key() or start.origin
             begun = time.perf_counter()
-            texts = encoded[key].of(start.network) if key in encoded else start.texts(lists)
+            texts = start.texts(lists, known=encoded.get(key))
             encoded[key] = texts
             self.costs["seconds_encoding"] = self.costs.get("seconds_encoding", 0.0) + time.perf_counter() - begun
             begun = time.perf_counter()

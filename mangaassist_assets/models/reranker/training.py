@@ -9,7 +9,6 @@ far as they can see.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -20,8 +19,8 @@ from mangaassist_assets.models.encoders import PACKAGED_MINILM
 from mangaassist_assets.models.examples import RankingExample
 from mangaassist_assets.models.model_types import TrainingRequest
 from mangaassist_assets.models.precision import ONNX_SETTINGS, ServedPrecision
-from mangaassist_assets.models.reranker.lists import draw_lists, labelled_passages
-from mangaassist_assets.models.reranker.model import Reranker
+from mangaassist_assets.models.reranker.examples import check_example, teacher_logits, teaches
+from mangaassist_assets.models.reranker.lists import draw_lists
 from mangaassist_assets.models.reranker.networks.starts import (
     RerankerStart,
     base_start,
@@ -64,7 +63,7 @@ class RerankerTrainingResult:
         costs: Seconds and pairs a second; different in every run.
         training_losses: Of every step.
         history: Epochs.
-        served: In which form the artifact's ONNX files serve, and why.
+        served: In which form the artifact's ONNX files serve, and why; only worker 0 knows.
         kept: Which of start and trained network is in the artifact.
         started_from: The base's name, or the champion's digest.
         network: Which kind of network is in the artifact.
@@ -77,7 +76,7 @@ class RerankerTrainingResult:
     digest: str
     metrics: Mapping[str, float]
     training_losses: tuple[float, ...]
-    served: ServedPrecision
+    served: ServedPrecision | None
     kept: Literal["start", "trained"]
     costs: Mapping[str, float] = field(default_factory=dict)
     history: tuple[EpochRecord, ...] = ()
@@ -127,8 +126,8 @@ def train_reranker(
         FileExistsError: `output` holds files.
     """
     for example in (*request.train, *request.validation):
-        _check_example(example)
-    usable = [example for example in request.train if _teaches(example)]
+        check_example(example)
+    usable = [example for example in request.train if teaches(example)]
     if not usable:
         raise RerankerTrainingError(
             f"none of the {len(request.train)} training examples has both a relevant and an irrelevant passage: "
@@ -139,7 +138,7 @@ def train_reranker(
         usable=usable,
         judged=[one for one in request.validation if one.query.strip() and any(one.ideal)],
         champion=None if request.champion is None else champion_start(request.champion),
-        teacher=_teacher_logits(usable, config, teacher),
+        teacher=teacher_logits(usable, config, teacher),
         base=base,
         cross_encoder=cross_encoder,
         checkpoint_steps=checkpoint_steps,
@@ -179,12 +178,13 @@ def train_reranker(
         )
 
     digest = written_by_leader(compute, write)
-    served = ServedPrecision(**artifact_settings(request.output)[ONNX_SETTINGS])
+    # Another machine's worker need not see the folder.
+    served = ServedPrecision(**artifact_settings(request.output)[ONNX_SETTINGS]) if compute.leads else None
     loop = attempt.loop
     return RerankerTrainingResult(
         directory=request.output,
         digest=digest,
-        metrics=metrics | served.metrics(),
+        metrics=metrics | (served.metrics() if served else {}),
         served=served,
         training_losses=() if loop is None else loop.step_losses,
         kept=attempt.kept,
@@ -280,59 +280,4 @@ def _validation_metrics(attempt: Attempt, judging: Judging) -> dict[str, float]:
         **(first_stage.named("_first_stage") if first_stage else {}),
         **(attempt.figures.named() if attempt.figures else {}),
         **calibration_metrics(attempt, judging),
-    }
-
-
-def _check_example(example: RankingExample) -> None:
-    sizes = {len(example.passages), len(example.relevances), len(example.first_stage_ranks)}
-    if len(sizes) != 1 or not example.passages:
-        raise RerankerTrainingError(
-            f"example {example.example_id!r}: passages, relevances and first_stage_ranks must have one length, at "
-            f"least 1: got {len(example.passages)}, {len(example.relevances)}, {len(example.first_stage_ranks)}"
-        )
-    for name, values, low, high in (
-        ("relevances", example.relevances, 0.0, 1.0),
-        ("missed", example.missed, 0.0, 1.0),
-        ("first_stage_ranks", example.first_stage_ranks, 1.0, math.inf),
-    ):
-        wrong = [value for value in values if not low <= value <= high]  # NaN compares false
-        if wrong:
-            raise RerankerTrainingError(
-                f"example {example.example_id!r}: {name} must lie in {low:g}..{high:g}, got {wrong[0]}"
-            )
-
-
-def _teaches(example: RankingExample) -> bool:
-    relevances = labelled_passages(example).values()
-    return bool(example.query.strip()) and 0 < sum(relevance > 0 for relevance in relevances) < len(relevances)
-
-
-def _teacher_logits(
-    examples: Sequence[RankingExample],
-    config: RerankerTrainingConfig,
-    teacher: Path | Mapping[str, Sequence[float]] | None,
-) -> dict[str, dict[str, float]] | None:
-    """Return by example id and passage what a distilled reranker shall give; None where it learns from labels."""
-    if config.loss != "distillation":
-        return None
-    if teacher is None:
-        raise RerankerTrainingError(
-            "the loss `distillation` needs a teacher: give a reranker's artifact or logits, or take another loss"
-        )
-    if isinstance(teacher, Path):
-        model = Reranker.load(teacher)
-        teacher = {
-            example.example_id: model.logits([(example.query, passage) for passage in example.passages]).tolist()
-            for example in examples
-        }
-    for example in examples:
-        given = teacher.get(example.example_id, ())
-        if len(given) != len(example.passages) or not all(math.isfinite(value) for value in given):
-            raise RerankerTrainingError(
-                f"example {example.example_id!r}: the teacher must give one finite logit for each of "
-                f"{len(example.passages)} passages, got {len(given)}"
-            )
-    return {
-        example.example_id: dict(zip(example.passages, teacher[example.example_id], strict=True))
-        for example in examples
     }

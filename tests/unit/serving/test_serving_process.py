@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
@@ -10,9 +11,11 @@ from mangaassist_assets.models.artifacts import seal_artifact
 from mangaassist_assets.models.examples import IntentExample
 from mangaassist_assets.models.intent.fine_tuning import IntentTrainingConfig
 from mangaassist_assets.models.onnx_export import export_onnx
+from mangaassist_assets.models.reranker.model import Reranker
 from tests.support.intent_training import train_on
 from tests.support.serving_process import first_answer
 from tests.support.tiny_encoders import MeanPooled, tiny_batch, tiny_encoder
+from tests.support.tiny_ranker import train_tiny, write_tiny_base
 
 TRAINING_ONLY = {"torch", "transformers", "sentence_transformers", "safetensors", "onnxscript"}
 PLATFORM = {"polars", "pyarrow", "pandas", "scipy", "sklearn", "matplotlib", "jsonschema", "mlflow", "boto3", "dagster"}
@@ -49,4 +52,14 @@ def test_an_intent_classifier_is_answered_without_torch(tmp_path: Path) -> None:
     )
     found = first_answer(result.directory, {"text": "good morning"}, entry_point="mangaassist_assets.serving.inference")
     assert found.answer["intent"] == "greeting"
+    assert not (TRAINING_ONLY | PLATFORM) & found.modules
+
+
+@pytest.mark.parametrize("network", ["split-attention", "cross-encoder"])
+def test_a_reranker_is_answered_without_torch(network: str, tmp_path: Path) -> None:
+    result = train_tiny(tmp_path, base=write_tiny_base(tmp_path / "base"), network=network, checkpoints=False)
+    pairs = [("is there a crane", "what the shop says about the crane"), ("voucher", "parcel")]
+    request = {"inputs": [{"text": query, "text_pair": passage} for query, passage in pairs]}
+    found = first_answer(result.directory, request, entry_point="mangaassist_assets.serving.inference")
+    np.testing.assert_allclose(found.answer["scores"], Reranker.load(result.directory).score(pairs), atol=1e-6)
     assert not (TRAINING_ONLY | PLATFORM) & found.modules

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import torch  # noqa: TID253 - nn.Module classes need it; this module is only ever imported inside functions
@@ -43,7 +43,8 @@ class CrossNetwork(nn.Module):
     def __init__(self, model: PreTrainedModel, *, pad_id: int, fresh_head: bool) -> None:
         super().__init__()
         self.model = model
-        self.encoder = Encoder(model.base_model, pad_id=pad_id)
+        base: Any = model.base_model  # a PreTrainedModel, which the library types as any module
+        self.encoder = Encoder(base, pad_id=pad_id)
         self.fresh_head = fresh_head
 
     @property

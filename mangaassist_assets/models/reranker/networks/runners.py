@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Protocol
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,7 +33,8 @@ class Runner(Protocol):
 class CrossRunner:
     """A cross-encoder: every pair is one text."""
 
-    def __init__(self, model: bytes, tokenizer: Tokenizer, *, max_tokens: int, pad_id: int) -> None:
+    def __init__(self, models: Sequence[Path | bytes], tokenizer: Tokenizer, *, max_tokens: int, pad_id: int) -> None:
+        (model,) = models
         self._network = OnnxNetwork(model)
         self._tokens = PairTokens(tokenizer, max_tokens=max_tokens)
         self._pad_id = pad_id
@@ -53,8 +55,7 @@ class SplitRunner:
 
     def __init__(
         self,
-        lower: bytes,
-        joint: bytes,
+        models: Sequence[Path | bytes],
         tokenizer: Tokenizer,
         *,
         query_tokens: int,
@@ -62,8 +63,9 @@ class SplitRunner:
         pad_id: int,
         passages: LayerStates = SHARED,
     ) -> None:
+        lower, joint = models
         self._lower_layers, self._joint_layers = OnnxNetwork(lower), OnnxNetwork(joint)
-        self._lower_digest = hashlib.sha256(lower).hexdigest()
+        self._lower_digest = hashlib.sha256(lower.read_bytes() if isinstance(lower, Path) else lower).hexdigest()
         self._tokenizer = tokenizer
         self._query_tokens, self._passage_tokens = query_tokens, passage_tokens
         self._pad_id = pad_id
@@ -83,7 +85,7 @@ class SplitRunner:
         passage_states = self._passages.get(self._lower_digest, sorted(set(passages)), self._lower)
         lengths = [len(query) + len(passage) for query, passage in zip(queries, passages, strict=True)]
         for batch in length_batches(lengths, max_tokens=_TOKENS_PER_BATCH):
-            inputs = {}
+            inputs: dict[str, NDArray[Any]] = {}
             for name, texts, states in (("query", queries, query_states), ("passage", passages, passage_states)):
                 ids, mask = pad_ids([texts[index] for index in batch], pad=self._pad_id)
                 stacked = np.zeros((*ids.shape, states[texts[batch[0]]].shape[-1]), dtype=np.float32)

@@ -12,10 +12,10 @@ from mangaassist_assets.models.encoders.layer_states import layers_digest
 from mangaassist_assets.models.encoders.pretrained import base_folder, load_base, read_encoder
 from mangaassist_assets.models.encoders.tokens import TOKENIZER_FILE, load_tokenizer, tokenize
 from mangaassist_assets.models.reranker.lists import CandidateList
-from mangaassist_assets.models.reranker.model import ARTIFACT_KIND, network_of
+from mangaassist_assets.models.reranker.networks.files import ARTIFACT_KIND, EXTRA_FILE, network_of
+from mangaassist_assets.models.reranker.networks.pair_table import PairTexts, SplitTexts
 from mangaassist_assets.models.reranker.networks.pair_tokens import PairTokens
 from mangaassist_assets.models.reranker.networks.word_weights import idf_weights, special_tokens
-from mangaassist_assets.models.reranker.pair_table import PairTexts, SplitTexts
 from mangaassist_assets.models.reranker.training_config import (
     Network,
     RerankerTrainingConfig,
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 
 StartName = Literal["base", "cross-encoder", "champion"]
 
-EXTRA_FILE = "reranker.safetensors"
 _WORD_WEIGHT_TOKENS = 256
 
 
@@ -65,13 +64,15 @@ class RerankerStart:
         own: Tokenizer = Tokenizer.from_str(self.tokenizer.to_str())  # its truncation is a state of it
         return PairTokens(own, max_tokens=self.max_tokens)
 
-    def texts(self, lists: Sequence[CandidateList]) -> PairTexts:
-        """Return the texts of some lists as the network takes them."""
+    def texts(self, lists: Sequence[CandidateList], *, known: PairTexts | None = None) -> PairTexts:
+        """Return the texts of some lists as the network takes them; `known` are those of a start with the same key."""
         from mangaassist_assets.models.reranker.networks.cross_network import CrossNetwork, JointTexts
 
         if isinstance(self.network, CrossNetwork):
             pairs = [(one.query, passage) for one in lists for passage in one.passages]
             return JointTexts(pairs, self.network, self.pair_tokens())
+        if isinstance(known, SplitTexts):
+            return known.of(self.network)
         return SplitTexts(
             [one.query for one in lists],
             [passage for one in lists for passage in one.passages],

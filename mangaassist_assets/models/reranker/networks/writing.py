@@ -24,10 +24,10 @@ from mangaassist_assets.models.parity import Parity, order_parity
 from mangaassist_assets.models.precision import ONNX_SETTINGS, smallest_that_holds
 from mangaassist_assets.models.reranker.calibration import ScoreCalibration
 from mangaassist_assets.models.reranker.lists import CandidateList
-from mangaassist_assets.models.reranker.model import ARTIFACT_KIND, ONNX_FILES
+from mangaassist_assets.models.reranker.networks.files import ARTIFACT_KIND, EXTRA_FILE, ONNX_FILES
 from mangaassist_assets.models.reranker.networks.pair_tokens import PairTokens
 from mangaassist_assets.models.reranker.networks.runners import CrossRunner, Runner, SplitRunner
-from mangaassist_assets.models.reranker.networks.starts import EXTRA_FILE, RerankerStart
+from mangaassist_assets.models.reranker.networks.starts import RerankerStart
 from mangaassist_assets.models.reranker.ranking_figures import Scores
 
 if TYPE_CHECKING:
@@ -203,9 +203,9 @@ def _runner(start: RerankerStart, models: Sequence[bytes]) -> Runner:
     pad_id = start.network.encoder.pad_id
     own: Tokenizer = Tokenizer.from_str(start.tokenizer.to_str())
     if start.kind == "cross-encoder":
-        return CrossRunner(*models, own, max_tokens=start.max_tokens, pad_id=pad_id)
+        return CrossRunner(models, own, max_tokens=start.max_tokens, pad_id=pad_id)
     return SplitRunner(
-        *models,
+        models,
         own,
         query_tokens=start.query_tokens,
         passage_tokens=start.passage_tokens,

@@ -9,8 +9,8 @@ from mangaassist_assets.models.encoders.encoder import Encoder
 from mangaassist_assets.models.encoders.pretrained import load_base
 from mangaassist_assets.models.reranker.lists import draw_lists
 from mangaassist_assets.models.reranker.networks.pair_network import PairNetwork, Segments
+from mangaassist_assets.models.reranker.networks.pair_table import SplitTexts
 from mangaassist_assets.models.reranker.pair_objective import PairObjective
-from mangaassist_assets.models.reranker.pair_table import SplitTexts
 from mangaassist_assets.models.reranker.ranking_losses import RANKING_LOSSES, RankingLoss, ranking_loss
 from tests.support.tiny_encoders import WIDTH, tiny_encoder
 from tests.support.tiny_ranker import TINY, tiny_examples, write_tiny_base

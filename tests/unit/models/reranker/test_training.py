@@ -13,7 +13,7 @@ from mangaassist_assets.models.encoders.tokens import tokenize
 from mangaassist_assets.models.examples import RankingExample
 from mangaassist_assets.models.model_types import TrainingRequest
 from mangaassist_assets.models.reranker.model import Reranker
-from mangaassist_assets.models.reranker.networks.starts import EXTRA_FILE
+from mangaassist_assets.models.reranker.networks.files import EXTRA_FILE
 from mangaassist_assets.models.reranker.networks.word_weights import idf_weights
 from mangaassist_assets.models.reranker.training import RerankerTrainingResult, train_reranker
 from mangaassist_assets.models.reranker.training_config import RerankerTrainingConfig, RerankerTrainingError

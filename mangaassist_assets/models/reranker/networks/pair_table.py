@@ -16,7 +16,7 @@ from mangaassist_assets.models.reranker.lists import CandidateList
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
-    from torch import Tensor
+    from torch import Tensor, device
 
     from mangaassist_assets.models.reranker.networks.pair_network import PairNetwork, Segments
 
@@ -26,9 +26,6 @@ Pair = tuple[str, str]
 
 class PairTexts(Protocol):
     """Texts that a network can score in pairs."""
-
-    def of(self, network: PairNetwork) -> PairTexts:
-        """Return the same texts, to be scored by another network whose frozen layers are the same."""
 
     def logits(self, pairs: Sequence[Pair]) -> Tensor:
         """Return one logit for each (query, passage), shape (len(pairs),); with gradient where there is one."""
@@ -158,8 +155,8 @@ class PairTable:
         return list(np.split(flat.double().cpu().numpy(), ends[:-1]))
 
 
-def _back(order: Sequence[int], device: object) -> Tensor:
+def _back(order: Sequence[int], device: device) -> Tensor:
     """Return the places that put what was computed in an order back into the one that was asked for."""
     import torch
 
-    return torch.from_numpy(np.argsort(np.array(order, dtype=np.int64))).to(device)  # type: ignore[call-overload]
+    return torch.from_numpy(np.argsort(np.array(order, dtype=np.int64))).to(device)
