@@ -50,7 +50,7 @@ class LearningResource(dg.ConfigurableResource):  # type: ignore[type-arg]
         default=None,
         gt=0,
         description="About how many minutes of one core a reranker's training may take, for each network: it is turned "
-        "into training pairs at a fixed rate, so that the same seed gives the same model. Empty for 20.",
+        "into training pairs at a fixed rate, so that the same seed gives the same model. Empty for 30.",
     )
     alpha: float = Field(default=_GATE.alpha, gt=0, lt=0.5, description="One-sided level of the gate's tests.")
     power: float = Field(

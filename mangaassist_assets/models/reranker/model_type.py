@@ -171,8 +171,11 @@ class RerankerModelType(ModelType[RankingExample]):
 
     def _limits(self, result: RerankerTrainingResult) -> tuple[str, ...]:
         config = self._config
+        reads = f"the first {config.passage_tokens} tokens of a passage and {config.query_tokens} of a query"
+        if result.network == "cross-encoder":
+            reads = f"at most {config.passage_tokens + config.query_tokens} tokens of query and passage together"
         limits = [
-            f"It reads the first {config.passage_tokens} tokens of a passage and {config.query_tokens} of a query.",
+            f"It is a {result.network} network and reads {reads}.",
             "It orders what the retriever found: a document that is not among the candidates stays unseen.",
         ]
         if self._base == PACKAGED_MINILM and result.started_from == PACKAGED_MINILM:

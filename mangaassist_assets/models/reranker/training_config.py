@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -15,15 +16,15 @@ NetworkChoice = Literal["auto", "split-attention", "cross-encoder"]
 """`auto`: what is sensible for the data and the starts at hand is trained, and validation chooses."""
 NETWORK_CHOICES: tuple[NetworkChoice, ...] = get_args(NetworkChoice)
 
-PAIRS_PER_MINUTE: dict[Network, int] = {"split-attention": 800, "cross-encoder": 300}
+PAIRS_PER_MINUTE: Mapping[Network, int] = {"split-attention": 600, "cross-encoder": 200}
 """What a budget's minute is worth, in pairs of which two layers learn (split-attention) or half of them.
 
 About what one core does with MiniLM. It is a fixed rate: by the clock, the same seed would not give the same weights.
 """
 
-_FEW, _MANY = 150, 3000
-_WANTED_VISITS = 3600
-_MOST_EPOCHS, _LEAST_EPOCHS = 6, 2
+_MANY_QUERIES = 2000
+_VISITS = 1200
+_LEAST_PASSES, _MOST_PASSES = 2, 4
 
 
 class RerankerTrainingError(ValueError):
@@ -62,7 +63,7 @@ class RerankerTrainingConfig:
     apart_epochs: int | None = None
     epochs: int | None = None
     patience: int = 2
-    budget_minutes: float = 20.0
+    budget_minutes: float = 30.0
     max_training_pairs: int | None = None
     batch_queries: int = 8
     learning_rate: float | None = None
@@ -94,36 +95,33 @@ class RerankerTrainingConfig:
         if not 8 <= self.query_tokens <= 256 or not 16 <= self.passage_tokens <= 448:
             raise ValueError("RerankerTrainingConfig: query_tokens must lie in 8..256, passage_tokens in 16..448")
 
-    def for_queries(self, queries: int, network: Network, *, layers: int = 6) -> TrainingEffort:
-        """Return the settings for a number of usable training queries and an encoder of so many layers.
+    def for_queries(self, queries: int, network: Network) -> TrainingEffort:
+        """Return the settings for a number of usable training queries.
 
-        Few queries are gone through more often, up to six times, and leave more layers as they are: each epoch is one
-        more to choose from. The budget bounds all of it: what it is worth in pairs, epochs are shortened to.
+        Few queries are gone through more often, up to four times: apart in a split-attention network, which reads them
+        together once more. With few of them only the last layer learns. The budget bounds all of it: epochs that it is
+        not worth are shortened or left out, the last ones first.
         """
+        passes = min(_MOST_PASSES, max(_LEAST_PASSES, round(_VISITS / max(1, queries))))
+        split = network == "split-attention"
+        # A teacher has no scores for other queries' passages, and a cross-encoder no way to read a text alone.
+        can_be_apart = split and self.loss != "distillation"
         epochs = self.epochs
         if epochs is None:
-            epochs = min(_MOST_EPOCHS, max(_LEAST_EPOCHS, round(_WANTED_VISITS / max(1, queries))))
-        apart = epochs if self.apart_epochs is None else self.apart_epochs
-        # A teacher has no scores for other queries' passages, and a cross-encoder no way to read a text alone.
-        if network == "cross-encoder" or self.loss == "distillation" or epochs == 0:
-            apart = 0
-        joint = self.joint_layers or (1 if queries < _FEW else 2)
+            epochs = 1 if can_be_apart else passes
+        apart = passes if self.apart_epochs is None else self.apart_epochs
+        joint = self.joint_layers or (2 if queries >= _MANY_QUERIES else 1)
         pairs = self.max_training_pairs
         if pairs is None:
             pairs = max(1, int(self.budget_minutes * PAIRS_PER_MINUTE[network]))
-            if network == "split-attention":
-                pairs = pairs * 2 // joint
-        rate = self.learning_rate
-        if rate is None:
-            rate = 1e-4 if network == "split-attention" else 5e-5
-        validation = self.max_validation_queries or min(200, max(60, queries // 4))
+            pairs = pairs * 2 // joint if split else pairs
         return TrainingEffort(
-            joint_layers=min(joint, max(1, layers - 1)),
-            apart_epochs=apart,
+            joint_layers=joint,
+            apart_epochs=apart if can_be_apart and epochs else 0,
             epochs=epochs,
             pairs=pairs,
-            learning_rate=rate,
-            validation_queries=validation,
+            learning_rate=self.learning_rate or (1e-4 if split else 5e-5),
+            validation_queries=self.max_validation_queries or min(200, max(60, queries // 4)),
         )
 
 

@@ -109,6 +109,28 @@ def test_wrong_passages_that_the_retriever_ranks_high_are_drawn_more_often() -> 
     assert first > 1.5 * last > 0
 
 
+def test_effort_follows_the_number_of_queries_within_the_budget() -> None:
+    config = RerankerTrainingConfig()
+    few, some, many = (config.for_queries(queries, "split-attention") for queries in (281, 1234, 4000))
+    assert (few.apart_epochs, few.epochs, few.joint_layers) == (4, 1, 1)
+    assert (some.apart_epochs, some.epochs, some.joint_layers) == (2, 1, 1)
+    assert many.joint_layers == 2
+    assert many.validation_queries > few.validation_queries
+    crossed = config.for_queries(281, "cross-encoder")
+    assert (crossed.apart_epochs, crossed.epochs) == (0, 4)
+    hour, minute = (replace(config, budget_minutes=minutes) for minutes in (60, 1))
+    assert hour.for_queries(281, "split-attention").pairs == 60 * minute.for_queries(281, "split-attention").pairs
+    drawn = draw_lists(tiny_examples(), minute, replace(minute.for_queries(10, "split-attention"), pairs=30))
+    assert [len(epoch.lists) for epoch in drawn] == [10, 5]
+
+
+def test_settings_that_are_given_are_kept() -> None:
+    effort = TINY.for_queries(10_000, "split-attention")
+    assert (effort.apart_epochs, effort.epochs, effort.pairs, effort.joint_layers) == (1, 2, 90, 1)
+    assert replace(TINY, epochs=0).for_queries(10, "split-attention").apart_epochs == 0
+    assert replace(TINY, loss="distillation").for_queries(10, "split-attention").apart_epochs == 0
+
+
 @pytest.mark.parametrize("loss", ["listwise", "pairwise", "binary"])
 def test_every_loss_learns_from_labels(loss: Any, base: str, tmp_path: Path) -> None:
     result = train_tiny(
