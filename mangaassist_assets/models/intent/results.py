@@ -63,12 +63,12 @@ class ValidationOutcome:
     @property
     def scope_scores(self) -> Scores:
         """Scope scores of the messages of its intents, shape (n,)."""
-        return scope_scores(self.logits)
+        return scope_scores(self.logits / self.temperature)
 
     @property
     def out_of_scope_scores(self) -> Scores:
         """Scope scores of the messages of none, shape (m,)."""
-        return scope_scores(self.out_of_scope_logits)
+        return scope_scores(self.out_of_scope_logits / self.temperature)
 
 
 def intent_rows(

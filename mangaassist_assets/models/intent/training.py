@@ -165,9 +165,11 @@ def train_intent_classifier(
         metrics |= again.metrics()
     report(TrainingProgress(stage="write", figures=metrics))
     classifier = final.classifier(examples.intents, temperature=temperature, max_tokens=config.max_tokens, scope=rule)
-    texts = [one.text for one in (*examples.validation, *examples.out_of_scope)]
+    # A message that comes twice shows nothing the second time.
+    texts = list({one.text: None for one in (*examples.validation, *examples.out_of_scope)})
     if len(texts) < MOST_COMPARED:
-        texts += [one.text for one in spread(examples.train, MOST_COMPARED - len(texts))]
+        further = list({one.text: None for one in examples.train}.keys() - set(texts))
+        texts += spread(sorted(further), MOST_COMPARED - len(texts))
 
     def write() -> str:
         classifier.pretrained.encoder.to("cpu")
@@ -212,13 +214,14 @@ def _calibrated(
     Cross-validation is about heads on *frozen* features: features that were fine-tuned on all of train know the
     answers. The temperature is near enough for the fine-tuned model; a threshold on its logits is not, so it gets none.
     """
-    refused = scope_scores(kept.out_of_scope_logits)
     if examples.validation_decides:
-        accepted = scope_scores(kept.validation_logits)
+        temperature = fit_temperature(kept.validation_logits, examples.validation_targets)
+        accepted = scope_scores(kept.validation_logits / temperature)
+        refused = scope_scores(kept.out_of_scope_logits / temperature)
         rule = scope_rule(
             accepted, refused, share=config.in_scope_share, minimum_out_of_scope=config.minimum_out_of_scope
         )
-        return fit_temperature(kept.validation_logits, examples.validation_targets), rule
+        return temperature, rule
     logits, targets = cross_validated_logits(
         frozen.features[: len(examples.train)],
         examples.targets,
@@ -229,15 +232,16 @@ def _calibrated(
     )
     if not len(targets):
         return 1.0, ScopeRule()
+    temperature = fit_temperature(logits, targets)
     usable = kept is frozen and len(targets) >= config.minimum_validation
     rule = scope_rule(
-        scope_scores(logits) if usable else np.zeros(0),
-        refused,
+        scope_scores(logits / temperature) if usable else np.zeros(0),
+        scope_scores(kept.out_of_scope_logits / temperature),
         share=config.in_scope_share,
         minimum_out_of_scope=config.minimum_out_of_scope,
         held_out="cross_validation",
     )
-    return fit_temperature(logits, targets), rule
+    return temperature, rule
 
 
 def _metrics(

@@ -36,7 +36,7 @@ _TOKENS_PER_BATCH = 4096
 class TrainedClassifier:
     """A classifier as training has it: encoder, tokenizer and head in memory.
 
-    `labels` are of the head's rows. `temperature` divides the logits; `scope` judges them before that.
+    `labels` are of the head's rows. `temperature` divides the logits; `scope` judges them after that.
     """
 
     pretrained: PretrainedEncoder
@@ -90,7 +90,7 @@ def write_classifier(
             max_tokens=classifier.max_tokens,
             examples=sequences[:_COMPARED_TEXTS],
         )
-        scope = _tempered(classifier.scope, classifier.temperature)
+        scope = classifier.scope
         (model,), served = smallest_that_holds(
             [_exported(classifier, sequences)], _judge_of(classifier, scope, sequences)
         )
@@ -127,7 +127,7 @@ def read_classifier(directory: Path) -> TrainedClassifier:
         labels=labels,
         temperature=form.temperature,
         max_tokens=int(settings["max_tokens"]),
-        scope=_tempered(ScopeRule(**scope), 1.0 / form.temperature),
+        scope=ScopeRule(**scope),
     )
 
 
@@ -141,13 +141,6 @@ def head_for(classifier: TrainedClassifier, intents: Sequence[str]) -> LinearHea
             weight[row] = classifier.head.weight[numbers[intent]]
             bias[row] = classifier.head.bias[numbers[intent]]
     return LinearHead(weight, bias)
-
-
-def _tempered(scope: ScopeRule, temperature: float) -> ScopeRule:
-    """Return the rule for logits that were divided by a temperature."""
-    if scope.threshold is None:
-        return scope
-    return ScopeRule(threshold=scope.threshold / temperature, source=scope.source)
 
 
 def _exported(classifier: TrainedClassifier, sequences: Sequence[Sequence[int]]) -> bytes:

@@ -57,7 +57,7 @@ class Reranker:
         files = ONNX_FILES[network]
         verify_artifact(directory, digest, only=(TOKENIZER_FILE, *files))
         settings = artifact_settings(directory)
-        models = [(directory / name).read_bytes() for name in files]
+        models = [directory / name for name in files]
         tokenizer, pad_id = load_tokenizer(directory / TOKENIZER_FILE), int(settings["pad_id"])
         runner: Runner
         if network == "cross-encoder":

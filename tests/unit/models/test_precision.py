@@ -21,9 +21,13 @@ def full() -> bytes:
     return exported("bert")[2]
 
 
-def parity(reason: str = "", decisions: int = 400) -> Parity:
+def parity(reason: str = "", decisions: int = 400, difference: float = 0.05) -> Parity:
     return Parity(
-        decisions=decisions, equal_decisions=0.98765432, largest_difference=0.05, reason=reason, bound=ParityBound()
+        decisions=decisions,
+        equal_decisions=0.98765432,
+        largest_difference=difference,
+        reason=reason,
+        bound=ParityBound(),
     )
 
 
@@ -63,9 +67,10 @@ def test_the_smallest_form_that_holds_is_kept_and_smaller_ones_are_named_with_th
     }
 
 
-def test_a_model_that_even_in_full_precision_decides_otherwise_is_refused(full: bytes) -> None:
-    with pytest.raises(ExportError, match="decides otherwise than the network that was exported: one in two"):
-        smallest_that_holds([full], Judge(0, own="one in two"))
+@pytest.mark.parametrize("difference", [0.11, float("nan")])
+def test_a_model_that_even_in_full_precision_says_something_else_is_refused(full: bytes, difference: float) -> None:
+    with pytest.raises(ExportError, match="says something else than the network: a score differs by"):
+        smallest_that_holds([full], lambda _: parity("a score changes", difference=difference))
 
 
 def test_with_too_few_decisions_nothing_is_made_smaller(full: bytes) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -32,7 +33,7 @@ class Runner(Protocol):
 class CrossRunner:
     """A cross-encoder: every pair is one text."""
 
-    def __init__(self, models: Sequence[bytes], tokenizer: Tokenizer, *, max_tokens: int, pad_id: int) -> None:
+    def __init__(self, models: Sequence[Path | bytes], tokenizer: Tokenizer, *, max_tokens: int, pad_id: int) -> None:
         (model,) = models
         self._network = OnnxNetwork(model)
         self._tokens = PairTokens(tokenizer, max_tokens=max_tokens)
@@ -54,7 +55,7 @@ class SplitRunner:
 
     def __init__(
         self,
-        models: Sequence[bytes],
+        models: Sequence[Path | bytes],
         tokenizer: Tokenizer,
         *,
         query_tokens: int,
@@ -64,7 +65,7 @@ class SplitRunner:
     ) -> None:
         lower, joint = models
         self._lower_layers, self._joint_layers = OnnxNetwork(lower), OnnxNetwork(joint)
-        self._lower_digest = hashlib.sha256(lower).hexdigest()
+        self._lower_digest = hashlib.sha256(lower.read_bytes() if isinstance(lower, Path) else lower).hexdigest()
         self._tokenizer = tokenizer
         self._query_tokens, self._passage_tokens = query_tokens, passage_tokens
         self._pad_id = pad_id

@@ -76,7 +76,7 @@ def test_a_champion_of_the_same_base_costs_no_second_pass_through_the_frozen_lay
         build(self, *arguments, **options)
 
     monkeypatch.setattr(FrozenLayers, "__init__", counted)
-    config = replace(QUICK, fine_tune=False)
+    config = replace(QUICK, fine_tune=False, refit=False)
     train_on(
         examples(MESSAGES),
         validation(),

@@ -78,9 +78,12 @@ def test_what_validation_said_and_set_is_that_of_the_held_out_run(
     assert refitted.digest != held_out.digest
     assert refitted.scope == held_out.scope
     assert stored(refitted)["temperature"] == stored(held_out)["temperature"]
-    metrics = repeating(refitted.metrics)
+    metrics, same = (
+        {name: one for name, one in repeating(result.metrics).items() if not name.startswith("onnx_")}
+        for result in (refitted, held_out)
+    )
     assert metrics.pop("refit_examples") == 20 + 32 + 12
-    assert metrics == repeating(held_out.metrics)
+    assert metrics == same
     assert refitted.validation is not None
     assert held_out.validation is not None
     assert np.array_equal(refitted.validation.logits, held_out.validation.logits)

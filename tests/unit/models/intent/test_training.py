@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -297,7 +298,7 @@ def test_the_frozen_head_alone_is_kept_where_fine_tuning_is_no_better(tmp_path: 
 def test_without_validation_the_line_is_drawn_by_held_out_parts_of_train_or_not_at_all(
     base: str, minimum: int, source: str, tmp_path: Path
 ) -> None:
-    config = IntentTrainingConfig(fine_tune=False, minimum_validation=minimum)
+    config = replace(QUICK, fine_tune=False, minimum_validation=minimum)
     result = train_on(examples(MESSAGES), [], config=config, base=base, output=tmp_path / "model")
     assert result.scope.source == source
     stored = artifact_settings(result.directory)["scope"]

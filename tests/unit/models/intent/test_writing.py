@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from mangaassist_assets.models import precision
 from mangaassist_assets.models.artifacts import MANIFEST_FILE, ArtifactMismatchError, verify_artifact
 from mangaassist_assets.models.encoders.pretrained import load_base, sentence_features
 from mangaassist_assets.models.encoders.tokens import tokenize
@@ -58,14 +59,14 @@ def test_transformers_pipeline_and_the_onnx_file_answer_as_the_trained_classifie
     from transformers import pipeline
 
     classifier = made(tiny_base, name)
-    written = write_classifier(tmp_path / "model", classifier, texts=TEXTS, provenance={})
+    digest = write_classifier(tmp_path / "model", classifier, texts=TEXTS, provenance={})
     expected = softmax(logits(classifier, ASKED))
     assert np.ptp(expected, axis=0).max() > 0.05
     asked = pipeline("text-classification", model=str(tmp_path / "model"), device="cpu", top_k=None)
     answers = asked(ASKED, truncation=True, batch_size=4)
     theirs = np.array([[{one["label"]: one["score"] for one in row}[label] for label in LABELS] for row in answers])
     np.testing.assert_allclose(theirs, expected, atol=1e-4)
-    served = IntentClassifier.load(tmp_path / "model", written.digest)
+    served = IntentClassifier.load(tmp_path / "model", digest)
     np.testing.assert_allclose(served.judge(ASKED).probabilities, expected, atol=1e-4)
     assert served.labels == LABELS
     assert [best[0].label for best in served.predict(ASKED)] == [LABELS[row.argmax()] for row in expected]
@@ -76,9 +77,9 @@ def test_a_written_classifier_is_read_back_with_the_same_features_head_and_rule(
     tiny_base: TinyBase, name: str, tmp_path: Path
 ) -> None:
     classifier = made(tiny_base, name)
-    written = write_classifier(tmp_path / "model", classifier, texts=TEXTS, provenance={})
+    digest = write_classifier(tmp_path / "model", classifier, texts=TEXTS, provenance={})
     again = read_classifier(tmp_path / "model")
-    assert again.pretrained.name == written.digest
+    assert again.pretrained.name == digest
     assert (again.labels, again.max_tokens, again.temperature) == (LABELS, 32, 0.4)
     assert again.scope.threshold == pytest.approx(1.25)
     assert again.pretrained.encoder.layer_count == classifier.pretrained.encoder.layer_count
@@ -144,10 +145,10 @@ def many(texts: list[str]) -> list[str]:
 def test_eight_bits_serve_where_they_decide_alike(tiny_base: TinyBase, tmp_path: Path) -> None:
     classifier = made(tiny_base, "bert")
     clear = LinearHead(classifier.head.weight / 10, np.array([2, 0, 0], dtype=np.float32))
-    written = write_classifier(tmp_path / "model", replace(classifier, head=clear), texts=many(TEXTS), provenance={})
+    write_classifier(tmp_path / "model", replace(classifier, head=clear), texts=many(TEXTS), provenance={})
     settings = json.loads((tmp_path / "model" / MANIFEST_FILE).read_text())["settings"]["onnx"]
-    assert settings["precision"] == written.precision == "int8"
-    assert (settings["decisions"], settings["reason"]) == (len(TEXTS) * 6, "")
+    assert settings["precision"] == "int8"
+    assert (settings["decisions"], settings["refused"]) == (len(TEXTS) * 6, {})
 
 
 def test_eight_bits_that_decide_otherwise_do_not_serve_and_the_settings_say_why(
@@ -156,12 +157,12 @@ def test_eight_bits_that_decide_otherwise_do_not_serve_and_the_settings_say_why(
     classifier = made(tiny_base, "bert")
     turned = replace(classifier, head=LinearHead(-classifier.head.weight, -classifier.head.bias))
     other = writing._exported(turned, tokenize(classifier.pretrained.tokenizer, TEXTS, max_tokens=32))
-    monkeypatch.setattr(writing, "quantised", lambda _: other)
-    written = write_classifier(tmp_path / "model", classifier, texts=many(TEXTS), provenance={})
+    monkeypatch.setattr(precision, "quantised", lambda *_: other)
+    write_classifier(tmp_path / "model", classifier, texts=many(TEXTS), provenance={})
     settings = json.loads((tmp_path / "model" / MANIFEST_FILE).read_text())["settings"]["onnx"]
-    assert settings["precision"] == written.precision == "float32"
-    assert "decisions change" in settings["reason"]
-    assert settings["equal_decisions"] < 0.9
+    assert settings["precision"] == "float32"
+    assert "decisions change" in settings["refused"]["int8"]
+    assert settings["equal_decisions"] == 1.0
     served = IntentClassifier.load(tmp_path / "model").judge(ASKED).probabilities
     np.testing.assert_allclose(served, softmax(logits(classifier, ASKED)), atol=1e-4)
 
@@ -169,29 +170,29 @@ def test_eight_bits_that_decide_otherwise_do_not_serve_and_the_settings_say_why(
 def test_too_few_texts_to_compare_by_are_not_worth_eight_bits(
     tiny_base: TinyBase, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(writing, "quantised", lambda _: pytest.fail("quantised, though nothing can come of it"))
-    written = write_classifier(tmp_path / "model", made(tiny_base, "bert"), texts=TEXTS, provenance={})
-    assert written.precision == "float32"
-    assert written.parity.reason == f"it was seen on {len(TEXTS)} decisions, at least 100 are needed"
+    monkeypatch.setattr(precision, "quantised", lambda *_: pytest.fail("quantised, though nothing can come of it"))
+    write_classifier(tmp_path / "model", made(tiny_base, "bert"), texts=TEXTS, provenance={})
+    settings = json.loads((tmp_path / "model" / MANIFEST_FILE).read_text())["settings"]["onnx"]
+    assert (settings["precision"], settings["decisions"]) == ("float32", len(TEXTS))
 
 
 def test_the_digest_covers_the_settings(tiny_base: TinyBase, tmp_path: Path) -> None:
-    written = write_classifier(tmp_path / "model", made(tiny_base, "bert"), texts=TEXTS, provenance={})
+    digest = write_classifier(tmp_path / "model", made(tiny_base, "bert"), texts=TEXTS, provenance={})
     manifest = tmp_path / "model" / MANIFEST_FILE
     values = json.loads(manifest.read_text())
     values["settings"]["scope"]["threshold"] = -100.0
     manifest.write_text(json.dumps(values))
     with pytest.raises(ArtifactMismatchError, match="not the one that was registered"):
-        IntentClassifier.load(tmp_path / "model", written.digest)
+        IntentClassifier.load(tmp_path / "model", digest)
 
 
 @pytest.mark.parametrize("file", ["model.onnx", "tokenizer.json"])
 def test_a_changed_file_that_serves_is_refused(tiny_base: TinyBase, tmp_path: Path, file: str) -> None:
-    written = write_classifier(tmp_path / "model", made(tiny_base, "bert"), texts=TEXTS, provenance={})
+    digest = write_classifier(tmp_path / "model", made(tiny_base, "bert"), texts=TEXTS, provenance={})
     with (tmp_path / "model" / file).open("ab") as changed:
         changed.write(b" ")
     with pytest.raises(ArtifactMismatchError, match=rf"{file} has SHA-256"):
-        IntentClassifier.load(tmp_path / "model", written.digest)
+        IntentClassifier.load(tmp_path / "model", digest)
 
 
 def test_a_changed_weight_is_no_start_for_training(tiny_base: TinyBase, tmp_path: Path) -> None:
@@ -210,7 +211,7 @@ def test_another_process_writes_the_same_artifact(tiny_base: TinyBase, tmp_path:
     code = (
         "import sys; from pathlib import Path; import tests.unit.models.intent.test_writing as t; "
         "made = t.made(lambda _: Path(sys.argv[1]), 'modernbert'); "
-        "print(t.write_classifier(Path(sys.argv[2]), made, texts=t.many(t.TEXTS), provenance={'a': 1}).digest)"
+        "print(t.write_classifier(Path(sys.argv[2]), made, texts=t.many(t.TEXTS), provenance={'a': 1}))"
     )
     environment = {**os.environ, "PYTHONHASHSEED": "7", "PYTHONPATH": str(ROOT)}
     there = subprocess.run(
@@ -220,10 +221,10 @@ def test_another_process_writes_the_same_artifact(tiny_base: TinyBase, tmp_path:
         capture_output=True,
         text=True,
     )
-    assert there.stdout.split()[-1] == here.digest == verify_artifact(tmp_path / "there")
+    assert there.stdout.split()[-1] == here == verify_artifact(tmp_path / "there")
 
 
 def test_an_artifact_serves_without_the_weights_of_training_being_hashed(tiny_base: TinyBase, tmp_path: Path) -> None:
-    written = write_classifier(tmp_path / "model", made(tiny_base, "bert"), texts=TEXTS, provenance={})
+    digest = write_classifier(tmp_path / "model", made(tiny_base, "bert"), texts=TEXTS, provenance={})
     moved = Path(shutil.copytree(tmp_path / "model", tmp_path / "elsewhere"))
-    assert IntentClassifier.load(moved, written.digest).digest == written.digest
+    assert IntentClassifier.load(moved, digest).digest == digest
