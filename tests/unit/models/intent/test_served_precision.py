@@ -21,7 +21,7 @@ from mangaassist_assets.models.model_types import TrainingRequest
 from mangaassist_assets.models.parity import label_parity
 from tests.support.intent_training import MESSAGES, UNSEEN, examples, train_on
 
-FROZEN = IntentTrainingConfig(fine_tune=False, refit=False)
+FROZEN = IntentTrainingConfig(fine_tuned_layers=1, fine_tune=False, refit=False)
 VALIDATION = [
     IntentExample(example_id=f"v-{number}-{text}", text=f"{text}, {number}", intent=intent)
     for number in range(16)

@@ -29,6 +29,9 @@ from tests.support.intent_training import (
 )
 from tests.support.timing import growth
 
+LEARNED = [*examples(MESSAGES, prefix="v"), *examples(MESSAGES, prefix="w")]
+"""Validation by the messages of training, which any encoder tells apart; enough to choose by."""
+
 
 @pytest.fixture(scope="module")
 def base(tiny_base: Callable[[str], Path]) -> str:
@@ -94,10 +97,10 @@ def test_progress_tells_stages_and_epochs(base: str, tmp_path: Path) -> None:
 
 def test_validation_selects_calibrates_and_counts_unknown_intents(base: str, tmp_path: Path) -> None:
     unknown = [IntentExample(example_id=f"u{n}", text="sing me a song", intent="karaoke") for n in range(8)]
-    known = examples(MESSAGES, prefix="v")
-    result = train_on(examples(MESSAGES), [*known, *unknown], config=QUICK, base=base, output=tmp_path / "model")
+    config = replace(QUICK, inverse_regularisation=1000.0)
+    result = train_on(examples(MESSAGES), [*LEARNED, *unknown], config=config, base=base, output=tmp_path / "model")
     assert result.metrics["validation_examples_of_unknown_intents"] == 8
-    assert result.metrics["validation_accuracy"] == pytest.approx(20 / 28)
+    assert result.metrics["validation_accuracy"] == pytest.approx(40 / 48)
     assert "karaoke" not in result.intents
     assert result.metrics["temperature"] != 1.0
     assert "frozen_head_validation_accuracy" in result.metrics
@@ -105,7 +108,7 @@ def test_validation_selects_calibrates_and_counts_unknown_intents(base: str, tmp
 
 def test_an_intent_with_a_single_message_is_learned(base: str, tmp_path: Path) -> None:
     messages = MESSAGES | {"gift_card": ["how long is a gift voucher valid"]}
-    config = IntentTrainingConfig(fine_tune=False, class_balance=1.0)
+    config = replace(QUICK, fine_tune=False, class_balance=1.0)
     result = train_on(examples(messages), [], config=config, base=base, output=tmp_path / "model")
     answer = IntentClassifier.load(result.directory).predict(["how long is this gift voucher valid"])[0]
     assert answer[0].label == "gift_card"
@@ -287,9 +290,8 @@ def test_what_the_model_said_on_validation_is_kept_for_charts(refusing: IntentTr
 
 
 def test_the_frozen_head_alone_is_kept_where_fine_tuning_is_no_better(base: str, tmp_path: Path) -> None:
-    config = IntentTrainingConfig(epochs=1, batch_tokens=64, fine_tuned_layers=1, encoder_learning_rate=0.5)
-    known = examples(MESSAGES, prefix="v")
-    result = train_on(examples(MESSAGES), known, config=config, base=base, output=tmp_path / "model")
+    config = replace(QUICK, epochs=1, encoder_learning_rate=0.5)
+    result = train_on(examples(MESSAGES), LEARNED, config=config, base=base, output=tmp_path / "model")
     assert result.kept == "frozen_head"
     metrics = result.metrics
     assert metrics["fine_tuned_validation_accuracy"] <= metrics["frozen_head_validation_accuracy"]
