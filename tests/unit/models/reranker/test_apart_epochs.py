@@ -1,6 +1,5 @@
 """Claims about epochs in which texts are encoded apart and every passage of a step is compared with every query."""
 
-
 import pytest
 import torch
 
