@@ -102,14 +102,14 @@ def test_what_was_read_back_is_written_again_as_it_was(tiny_base: TinyBase, tmp_
     assert (found.in_scope == expected.in_scope).all()
 
 
-def test_scope_is_judged_by_logits_before_the_temperature(tiny_base: TinyBase, tmp_path: Path) -> None:
+def test_scope_is_judged_by_logits_after_the_temperature(tiny_base: TinyBase, tmp_path: Path) -> None:
     classifier = made(tiny_base, "bert")
-    undivided = logits(classifier, ASKED).max(axis=1) * classifier.temperature
-    threshold = float(np.median(undivided)) + 1e-3
+    divided = logits(classifier, ASKED).max(axis=1)
+    threshold = float(np.median(divided)) + 1e-3
     classifier = replace(classifier, scope=ScopeRule(threshold=threshold, source="both_errors"))
     write_classifier(tmp_path / "model", classifier, texts=TEXTS, provenance={})
     judged = IntentClassifier.load(tmp_path / "model").judge(ASKED)
-    assert judged.in_scope.tolist() == (undivided >= threshold).tolist()
+    assert judged.in_scope.tolist() == (divided >= threshold).tolist()
     assert 0 < judged.in_scope.sum() < len(ASKED)
 
 
