@@ -36,7 +36,7 @@ _TOKENS_PER_BATCH = 1024
 
 
 class CrossNetwork(nn.Module):
-    """Scores pairs of texts that are read together; its upper half learns, and the head."""
+    """Scores pairs of texts that are read together; its upper third learns, and the head."""
 
     kind: ClassVar[Network] = "cross-encoder"
 
@@ -57,6 +57,11 @@ class CrossNetwork(nn.Module):
         """Whether it tells the two texts apart by token types."""
         return int(getattr(self.model.config, "type_vocab_size", 0) or 0) > 1
 
+    @property
+    def learning_layers(self) -> int:
+        """How many upper layers learn: a third of them, for what lies below reads texts as it did before."""
+        return max(1, self.encoder.layer_count // 3)
+
     def head(self) -> nn.Linear:
         """Return the matrix that the score comes out of."""
         own = {id(one) for one in self.model.base_model.modules()}
@@ -70,9 +75,9 @@ class CrossNetwork(nn.Module):
         return logits[:, 0]
 
     def parameter_groups(self, learning_rate: float) -> list[ParameterGroup]:
-        """Return the layers of the upper half, and what comes after them at a rate of its own."""
+        """Return the layers of the upper third, and what comes after them at a rate of its own."""
         self.requires_grad_(requires_grad=False)
-        layers = dict(self.encoder.parameters_from(self.encoder.layer_count // 2))
+        layers = dict(self.encoder.parameters_from(self.encoder.layer_count - self.learning_layers))
         base = {id(one) for one in self.model.base_model.parameters()}
         pooler = getattr(self.model.base_model, "pooler", None)
         pooled = dict(pooler.named_parameters(prefix="pooler")) if pooler is not None else {}

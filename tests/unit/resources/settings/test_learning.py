@@ -25,6 +25,17 @@ def test_a_base_model_is_named_by_the_field_then_by_the_variable_then_by_the_fam
     assert base_of(named, INTENT) == "bases/ours"
 
 
+def test_network_start_and_budget_of_rerankers_reach_their_model_type_alone():
+    named = LearningResource(
+        reranker_network="cross-encoder", reranker_cross_encoder="published/one", reranker_budget_minutes=5.0
+    )
+    settings = named.model_type(RERANKER).settings()
+    assert (settings["network"], settings["cross_encoder"]) == ("cross-encoder", "published/one")
+    assert settings["budget_minutes"] == 5.0
+    assert LearningResource().model_type(RERANKER).settings()["network"] == "auto"
+    assert "network" not in named.model_type(INTENT).settings()
+
+
 def test_every_level_of_the_resource_reaches_the_gate():
     values = {
         "alpha": 0.01,
@@ -42,7 +53,16 @@ def test_every_level_of_the_resource_reaches_the_gate():
     assert set(values) <= {one.name for one in fields(GateConfig)}
 
 
-@pytest.mark.parametrize("wrong", [{"alpha": 0.5}, {"slice_margin": 0.0}, {"max_size_ratio": -1.0}])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"alpha": 0.5},
+        {"slice_margin": 0.0},
+        {"max_size_ratio": -1.0},
+        {"reranker_network": "poly-encoder"},
+        {"reranker_budget_minutes": 0.0},
+    ],
+)
 def test_a_level_that_is_none_is_refused(wrong):
     with pytest.raises(ValidationError):
         LearningResource(**wrong)
