@@ -17,7 +17,7 @@ NetworkChoice = Literal["auto", "split-attention", "cross-encoder"]
 NETWORK_CHOICES: tuple[NetworkChoice, ...] = get_args(NetworkChoice)
 
 PAIRS_PER_MINUTE: Mapping[Network, int] = {"split-attention": 600, "cross-encoder": 200}
-"""What a budget's minute is worth, in pairs of which two layers learn (split-attention) or a third of them (cross-encoder).
+"""What a budget's minute is worth, in pairs of which two layers learn (split-attention), or a third (cross-encoder).
 
 About what one core does with MiniLM. It is a fixed rate: by the clock, the same seed would not give the same weights.
 """
