@@ -4,9 +4,9 @@ The baseline is `Trainer` with `DataCollatorWithPadding`, batches of 32 and all 
 `AutoModelForSequenceClassification`, tokenized beforehand. Both learn from the same messages in as many epochs.
 
 - `speed`: samples/s of fine-tuning from the same weights, interleaved in one process. `ratio` compares what learns
-  (ours: the frozen layers once, then the loop), `ratio_whole` all that `train_intent_classifier` does: reading,
-  tokenizing, both heads, export and writing included. `cpu_ratio` and `cpu_ratio_whole` are the same in CPU seconds,
-  which other work on the machine disturbs less.
+  (ours: loading the base, the frozen layers once, then the loop), `ratio_whole` all that `train_intent_classifier`
+  does: reading, tokenizing, both heads, export and writing included. `cpu_ratio` and `cpu_ratio_whole` are the same in
+  CPU seconds, which other work on the machine disturbs less.
 - `full`: accuracy on `test`. Ours learns from `train` and chooses by `valid`, then once more from both (`refit`); the
   baseline, which chooses nothing, learns from both. `frozen_head` is ours without fine-tuning, `held_out` ours without
   the refit. Each in a process of its own with its seconds and its peak memory; and what the threshold set on `valid`
@@ -291,7 +291,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="Fewer messages, one epoch.")
     parser.add_argument("--part", choices=parts)
-    parser.add_argument("--messages", type=int, default=640, help="Messages of the comparison of speeds.")
+    parser.add_argument("--messages", type=int, default=1_280, help="Messages of the comparison of speeds.")
     parser.add_argument("--rounds", type=int, default=3, help="How often each of both trains in it.")
     parser.add_argument("--epochs", type=int, default=IntentTrainingConfig().epochs, help="Of all trainings.")
     options = parser.parse_args()

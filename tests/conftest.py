@@ -18,6 +18,9 @@ from mangaassist_assets.local.supervisor import Supervisor
 from tests.support.dagster_dev import bootstrapped_dev, dagster_dev
 from tests.support.postgres import postgres_server
 
+# Of the two packaged encoders the smaller one: a bootstrap would choose the other for the demo's two languages.
+os.environ.setdefault("MANGAASSIST_BASE_MODEL", "packaged-minilm")
+
 if "PYTEST_XDIST_WORKER" in os.environ:
     # Processes that share the cores and compute with as many threads as there are cores wait for each other.
     os.environ.setdefault("OMP_NUM_THREADS", "1")

@@ -40,6 +40,7 @@ class Home:
         self.search = root / "search"  # LanceDB
         self.warehouse = root / "warehouse"  # DuckDB
         self.knowledge = root / "knowledge"  # the copy of the bootstrapped knowledge documents
+        self.base_model_file = root / "base_model"  # which pretrained encoder suits the store's languages
         self.pseudonym_key_file = root / KEY_FILE  # where `pseudonym_key` keeps the secret
 
     @classmethod
@@ -70,6 +71,16 @@ class Home:
                 "Make it a writable folder, or name another one with --home."
             ) from error
         return home
+
+    def base_model(self) -> str | None:
+        """Return the pretrained encoder that the bootstrap chose for the store's languages; None before one."""
+        if not self.base_model_file.is_file():
+            return None
+        return self.base_model_file.read_text(encoding="utf-8").strip() or None
+
+    def choose_base_model(self, name: str) -> None:
+        """Keep the name of a pretrained encoder, for every process that works on this home from now on."""
+        write_whole(self.base_model_file, f"{name}\n".encode())
 
     def pseudonym_key(self) -> bytes:
         """Return the secret that turns user ids into keys: 32 random bytes, made at the first call.

@@ -13,6 +13,7 @@ from mangaassist_assets.core.files import write_whole
 from mangaassist_assets.core.snapshots import canonical_json
 from mangaassist_assets.local.home import Home, HomeError
 from mangaassist_assets.local.processes import ProcessIdentity
+from mangaassist_assets.models.encoders import BASE_MODEL_VARIABLE
 
 REGION = "us-east-1"
 DUMMY_KEY = "mangaassist-local"
@@ -74,13 +75,15 @@ def client_environment(home: Home, urls: Mapping[str, str], inherited: Mapping[s
     Args:
         home: The home the services run on.
         urls: Base URL by service name.
-        inherited: The present environment, whose proxy exceptions are kept.
+        inherited: The present environment, whose proxy exceptions and pretrained encoder are kept.
     """
     aws_file = home.run / "aws-config"
     exceptions = inherited.get("NO_PROXY") or inherited.get("no_proxy") or ""
     urls = {name: urls.get(name, f"http://127.0.0.1:9/{name}-was-not-started") for name in SERVICE_NAMES}
     direct = ",".join(dict.fromkeys([*filter(None, exceptions.split(",")), "127.0.0.1", "localhost"]))
+    base_model = inherited.get(BASE_MODEL_VARIABLE) or home.base_model()
     return {
+        **({BASE_MODEL_VARIABLE: base_model} if base_model else {}),
         "MANGAASSIST_ENV": "local",
         "MANGAASSIST_HOME": str(home.root),
         "MANGAASSIST_STORE": str(home.store),

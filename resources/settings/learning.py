@@ -7,7 +7,7 @@ import dagster as dg
 from pydantic import Field
 
 from mangaassist_assets.evaluation.gate.decision import GateConfig
-from mangaassist_assets.models.encoders import DEFAULT_BASE
+from mangaassist_assets.models.encoders import BASE_MODEL_VARIABLE, DEFAULT_BASE
 from mangaassist_assets.models.pipelines import OWN_PIPELINES, RERANKER
 from mangaassist_assets.models.reranker.training_config import NetworkChoice
 
@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     from mangaassist_assets.models.model_types import ModelType
     from mangaassist_assets.models.pipelines import ModelPipeline
 
-BASE_MODEL_VARIABLE = "MANGAASSIST_BASE_MODEL"
-"""The pretrained encoder of models and embeddings; with `_<KIND>` behind it that of one kind of model."""
 
 _GATE = GateConfig()
 _RERANKER_FIELDS = ("reranker_network", "reranker_cross_encoder", "reranker_budget_minutes")

@@ -6,6 +6,7 @@ changes nothing.
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
     from mangaassist_assets.datasets.sources.utterances import Utterance
     from mangaassist_assets.privacy import Vocabulary
     from mangaassist_assets.retrieval.documents.documents import KnowledgeDocument
+
+MULTILINGUAL_SHARE = 0.02
+"""From this share of Japanese messages and documents on, the multilingual encoder is worth its size."""
 
 
 @click.command(cls=Command, local_only=True)
@@ -85,6 +89,11 @@ def run_bootstrap(
         f"{len(knowledge_reading.rejects)} rejects, {len(tenants)} tenants (by the attribute {attribute!r})"
     )
 
+    choose_base_model(
+        session,
+        [utterance.text for utterance in reading.utterances]
+        + [document.text for document in knowledge_reading.documents],
+    )
     words = Vocabulary(store_phrases(knowledge_reading.documents))
     if golden_reading is not None:
         _keep_golden(session, golden_reading.messages, vocabulary=words, replace_golden=replace_golden)
@@ -122,6 +131,25 @@ def run_bootstrap(
         "generation": resources.search.index().live_generation(),
         "runs": [index.run_id, models.run_id],
     }
+
+
+def choose_base_model(session: Session, texts: Sequence[str]) -> None:
+    """Choose the pretrained encoder by the store's languages, once for a home, where nobody named one."""
+    from mangaassist_assets.core.text_keys import language_of
+    from mangaassist_assets.local.home import Home
+    from mangaassist_assets.models.encoders import BASE_MODEL_VARIABLE, PACKAGED_E5, PACKAGED_MINILM
+
+    if os.environ.get(BASE_MODEL_VARIABLE):
+        return
+    home = Home(Path(os.environ["MANGAASSIST_HOME"]))
+    japanese = sum(language_of(text) == "ja" for text in texts) / max(1, len(texts))
+    chosen = PACKAGED_E5 if japanese >= MULTILINGUAL_SHARE else PACKAGED_MINILM
+    home.choose_base_model(chosen)
+    os.environ[BASE_MODEL_VARIABLE] = chosen
+    session.progress(
+        f"{japanese:.0%} of messages and documents are Japanese: models and embeddings start from {chosen} "
+        f"({BASE_MODEL_VARIABLE} names another one)"
+    )
 
 
 def _golden_reading(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,13 +11,12 @@ import pytest
 
 from mangaassist_assets.models.artifacts import seal_artifact
 from mangaassist_assets.models.examples import IntentExample
-from mangaassist_assets.models.intent.fine_tuning import IntentTrainingConfig
 from mangaassist_assets.models.model_types import InputError
 from mangaassist_assets.models.reranker.model import Reranker
 from mangaassist_assets.serving.deployment_contract import artifact_breaches, contract_breaches
 from mangaassist_assets.serving.endpoint_schemas import packaged_schemas
 from mangaassist_assets.serving.inference import LoadedModel
-from tests.support.intent_training import train_on
+from tests.support.intent_training import QUICK, train_on
 from tests.support.tiny_ranker import train_tiny, write_tiny_base
 
 INTENT = packaged_schemas("intent_classifier")
@@ -95,12 +96,13 @@ def test_only_the_forms_that_production_uses_are_asked():
     assert first == 'asked {"text": "…"}: BadRequestError: this endpoint is asked with "inputs", not with "text"'
 
 
-def test_the_platforms_own_models_keep_the_contract_in_every_form(tmp_path: Path):
+def test_the_platforms_own_models_keep_the_contract_in_every_form(tiny_base: Callable[[str], Path], tmp_path: Path):
     messages = [("hello", "greeting"), ("good morning", "greeting"), ("send it back", "return"), ("refund", "return")]
     trained = train_on(
         [IntentExample(example_id=str(n), text=text, intent=intent) for n, (text, intent) in enumerate(messages)],
         [],
-        config=IntentTrainingConfig(fine_tune=False),
+        config=replace(QUICK, fine_tune=False),
+        base=str(tiny_base("bert")),
         output=tmp_path / "intent",
     )
     known = {"name": "m", "version": "1", "sha256": trained.digest}

@@ -4,6 +4,8 @@ import asyncio
 import json
 import subprocess
 import sys
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,21 +13,21 @@ import pytest
 
 from mangaassist_assets.models.artifacts import ArtifactMismatchError
 from mangaassist_assets.models.examples import IntentExample, RankingExample
-from mangaassist_assets.models.intent.fine_tuning import IntentTrainingConfig
 from mangaassist_assets.models.model_types import TrainingRequest
 from mangaassist_assets.models.reranker.training import train_reranker
-from mangaassist_assets.models.reranker.training_config import RerankerTrainingConfig
 from mangaassist_assets.serving import inference
 from mangaassist_assets.serving.inference import LoadedModel, input_fn, model_fn, output_fn, predict_fn
 from mangaassist_assets.serving.request_forms import BadRequestError, InferenceRequest
 from mangaassist_assets.serving.server import ModelHost
-from tests.support.intent_training import train_on
+from tests.support.intent_training import QUICK, train_on
+from tests.support.tiny_ranker import TINY, write_tiny_base
 
+FROZEN = replace(QUICK, fine_tune=False)
 PASSAGES = ("Gift cards never expire.", "Returns are free for thirty days.")
 
 
 @pytest.fixture(scope="module")
-def intent_artifact(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+def intent_artifact(tiny_base: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     messages = [
         ("hello", "greeting"),
         ("good morning", "greeting"),
@@ -35,7 +37,8 @@ def intent_artifact(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str
     result = train_on(
         [IntentExample(example_id=str(n), text=text, intent=intent) for n, (text, intent) in enumerate(messages)],
         [],
-        config=IntentTrainingConfig(fine_tune=False),
+        config=FROZEN,
+        base=str(tiny_base("bert")),
         output=tmp_path_factory.mktemp("serving") / "intent",
     )
     return result.directory, result.digest
@@ -46,9 +49,10 @@ def reranker_artifact(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, s
     example = RankingExample(
         example_id="1", query="do gift cards expire", passages=PASSAGES, relevances=(1.0, 0.0), first_stage_ranks=(1, 2)
     )
+    base = write_tiny_base(tmp_path_factory.mktemp("tiny") / "base")
     output = tmp_path_factory.mktemp("serving") / "reranker"
     request = TrainingRequest(train=[example], validation=[], output=output)
-    result = train_reranker(request, config=RerankerTrainingConfig(epochs=0))
+    result = train_reranker(request, config=replace(TINY, epochs=0, apart_epochs=0), base=base)
     return result.directory, result.digest
 
 

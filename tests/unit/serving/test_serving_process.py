@@ -1,5 +1,7 @@
 """Claims about what the process of an endpoint loads."""
 
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,10 +11,9 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
 from mangaassist_assets.models.artifacts import seal_artifact
 from mangaassist_assets.models.examples import IntentExample
-from mangaassist_assets.models.intent.fine_tuning import IntentTrainingConfig
 from mangaassist_assets.models.onnx_export import export_onnx
 from mangaassist_assets.models.reranker.model import Reranker
-from tests.support.intent_training import train_on
+from tests.support.intent_training import QUICK, train_on
 from tests.support.serving_process import first_answer
 from tests.support.tiny_encoders import MeanPooled, tiny_batch, tiny_encoder
 from tests.support.tiny_ranker import train_tiny, write_tiny_base
@@ -42,12 +43,13 @@ def test_a_model_of_onnx_is_answered_without_torch_and_without_the_platforms_lib
     assert not (TRAINING_ONLY | PLATFORM) & found.modules
 
 
-def test_an_intent_classifier_is_answered_without_torch(tmp_path: Path) -> None:
+def test_an_intent_classifier_is_answered_without_torch(tiny_base: Callable[[str], Path], tmp_path: Path) -> None:
     messages = [("hello", "greeting"), ("good morning", "greeting"), ("send it back", "return"), ("refund", "return")]
     result = train_on(
         [IntentExample(example_id=text, text=text, intent=intent) for text, intent in messages],
         [],
-        config=IntentTrainingConfig(fine_tune=False),
+        config=replace(QUICK, fine_tune=False),
+        base=str(tiny_base("bert")),
         output=tmp_path / "intent",
     )
     found = first_answer(result.directory, {"text": "good morning"}, entry_point="mangaassist_assets.serving.inference")

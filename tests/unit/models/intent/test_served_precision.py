@@ -1,5 +1,6 @@
 """Claims about the form in which a trained classifier serves, and about what is said of it."""
 
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from mangaassist_assets.models.model_types import TrainingRequest
 from mangaassist_assets.models.parity import label_parity
 from tests.support.intent_training import MESSAGES, UNSEEN, examples, train_on
 
-FROZEN = IntentTrainingConfig(fine_tune=False, refit=False)
+FROZEN = IntentTrainingConfig(fine_tuned_layers=1, fine_tune=False, refit=False)
 VALIDATION = [
     IntentExample(example_id=f"v-{number}-{text}", text=f"{text}, {number}", intent=intent)
     for number in range(16)
@@ -29,9 +30,14 @@ VALIDATION = [
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> IntentTrainingResult:
+def base(tiny_base: Callable[[str], Path]) -> str:
+    return str(tiny_base("bert"))
+
+
+@pytest.fixture(scope="module")
+def trained(base: str, tmp_path_factory: pytest.TempPathFactory) -> IntentTrainingResult:
     output = tmp_path_factory.mktemp("served") / "model"
-    return train_on(examples(MESSAGES), VALIDATION, config=FROZEN, output=output)
+    return train_on(examples(MESSAGES), VALIDATION, config=FROZEN, base=base, output=output)
 
 
 def test_the_artifact_says_how_what_serves_compares_with_what_was_trained_text_by_text(
@@ -52,7 +58,7 @@ def test_the_artifact_says_how_what_serves_compares_with_what_was_trained_text_b
 
 
 def test_metrics_and_card_name_precision_size_and_what_was_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    base: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     compare, asked = writing.label_parity, []
 
@@ -62,7 +68,7 @@ def test_metrics_and_card_name_precision_size_and_what_was_refused(
 
     monkeypatch.setattr(writing, "label_parity", refusing_two)
     request = TrainingRequest(train=examples(MESSAGES), validation=VALIDATION, output=tmp_path / "model")
-    found = IntentModelType(config=FROZEN).train(request)
+    found = IntentModelType(config=FROZEN, base=base).train(request)
     size = (tmp_path / "model" / "model.onnx").stat().st_size
     assert found.metrics["onnx_bytes"] == size
     assert asked == [148] * 4

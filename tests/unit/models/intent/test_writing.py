@@ -6,14 +6,15 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from mangaassist_assets.models import precision
-from mangaassist_assets.models.artifacts import MANIFEST_FILE, ArtifactMismatchError, verify_artifact
+from mangaassist_assets.models.artifacts import MANIFEST_FILE, ArtifactMismatchError, artifact_settings, verify_artifact
 from mangaassist_assets.models.encoders.pretrained import load_base, sentence_features
 from mangaassist_assets.models.encoders.tokens import tokenize
 from mangaassist_assets.models.intent import writing
@@ -52,21 +53,47 @@ def logits(classifier: TrainedClassifier, texts: list[str]) -> np.ndarray:
     return classifier.logits(tokenize(classifier.pretrained.tokenizer, texts, max_tokens=classifier.max_tokens))
 
 
+@dataclass(frozen=True)
+class Written:
+    classifier: TrainedClassifier
+    folder: Path
+    digest: str
+
+
+@pytest.fixture(scope="module")
+def written(tiny_base: TinyBase, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Written]:
+    """A classifier by the name of its architecture and its artifact, written once; not to be changed."""
+    root = tmp_path_factory.mktemp("written")
+
+    @cache
+    def one(name: str) -> Written:
+        classifier, folder = made(tiny_base, name), root / name
+        return Written(classifier, folder, write_classifier(folder, classifier, texts=TEXTS, provenance={}))
+
+    return one
+
+
+@pytest.fixture
+def copy(written: Callable[[str], Written], tmp_path: Path) -> Written:
+    """A written classifier whose files may be changed."""
+    first = written("bert")
+    return replace(first, folder=Path(shutil.copytree(first.folder, tmp_path / "model")))
+
+
 @pytest.mark.parametrize("name", ARCHITECTURES)
 def test_transformers_pipeline_and_the_onnx_file_answer_as_the_trained_classifier(
-    tiny_base: TinyBase, name: str, tmp_path: Path
+    written: Callable[[str], Written], name: str
 ) -> None:
     from transformers import pipeline
 
-    classifier = made(tiny_base, name)
-    digest = write_classifier(tmp_path / "model", classifier, texts=TEXTS, provenance={})
+    classifier, folder = written(name).classifier, written(name).folder
     expected = softmax(logits(classifier, ASKED))
     assert np.ptp(expected, axis=0).max() > 0.05
-    asked = pipeline("text-classification", model=str(tmp_path / "model"), device="cpu", top_k=None)
+    asked = pipeline("text-classification", model=str(folder), device="cpu", top_k=None)
     answers = asked(ASKED, truncation=True, batch_size=4)
     theirs = np.array([[{one["label"]: one["score"] for one in row}[label] for label in LABELS] for row in answers])
     np.testing.assert_allclose(theirs, expected, atol=1e-4)
-    served = IntentClassifier.load(tmp_path / "model", digest)
+    served = IntentClassifier.load(folder, written(name).digest)
     np.testing.assert_allclose(served.judge(ASKED).probabilities, expected, atol=1e-4)
     assert served.labels == LABELS
     assert [best[0].label for best in served.predict(ASKED)] == [LABELS[row.argmax()] for row in expected]
@@ -74,12 +101,11 @@ def test_transformers_pipeline_and_the_onnx_file_answer_as_the_trained_classifie
 
 @pytest.mark.parametrize("name", ARCHITECTURES)
 def test_a_written_classifier_is_read_back_with_the_same_features_head_and_rule(
-    tiny_base: TinyBase, name: str, tmp_path: Path
+    written: Callable[[str], Written], name: str
 ) -> None:
-    classifier = made(tiny_base, name)
-    digest = write_classifier(tmp_path / "model", classifier, texts=TEXTS, provenance={})
-    again = read_classifier(tmp_path / "model")
-    assert again.pretrained.name == digest
+    classifier = written(name).classifier
+    again = read_classifier(written(name).folder)
+    assert again.pretrained.name == written(name).digest
     assert (again.labels, again.max_tokens, again.temperature) == (LABELS, 32, 0.4)
     assert again.scope.threshold == pytest.approx(1.25)
     assert again.pretrained.encoder.layer_count == classifier.pretrained.encoder.layer_count
@@ -92,24 +118,23 @@ def test_a_written_classifier_is_read_back_with_the_same_features_head_and_rule(
     np.testing.assert_allclose(logits(again, ASKED), logits(classifier, ASKED), atol=2e-4)
 
 
-def test_what_was_read_back_is_written_again_as_it_was(tiny_base: TinyBase, tmp_path: Path) -> None:
-    classifier = made(tiny_base, "bert")
-    write_classifier(tmp_path / "first", classifier, texts=TEXTS, provenance={})
-    write_classifier(tmp_path / "second", read_classifier(tmp_path / "first"), texts=TEXTS, provenance={})
-    expected = IntentClassifier.load(tmp_path / "first").judge(ASKED)
+def test_what_was_read_back_is_written_again_as_it_was(written: Callable[[str], Written], tmp_path: Path) -> None:
+    first = written("bert").folder
+    write_classifier(tmp_path / "second", read_classifier(first), texts=TEXTS, provenance={})
+    expected = IntentClassifier.load(first).judge(ASKED)
     found = IntentClassifier.load(tmp_path / "second").judge(ASKED)
     np.testing.assert_allclose(found.probabilities, expected.probabilities, atol=1e-4)
     assert (found.in_scope == expected.in_scope).all()
 
 
-def test_scope_is_judged_by_logits_before_the_temperature(tiny_base: TinyBase, tmp_path: Path) -> None:
+def test_scope_is_judged_by_logits_after_the_temperature(tiny_base: TinyBase, tmp_path: Path) -> None:
     classifier = made(tiny_base, "bert")
-    undivided = logits(classifier, ASKED).max(axis=1) * classifier.temperature
-    threshold = float(np.median(undivided)) + 1e-3
+    divided = logits(classifier, ASKED).max(axis=1)
+    threshold = float(np.median(divided)) + 1e-3
     classifier = replace(classifier, scope=ScopeRule(threshold=threshold, source="both_errors"))
     write_classifier(tmp_path / "model", classifier, texts=TEXTS, provenance={})
     judged = IntentClassifier.load(tmp_path / "model").judge(ASKED)
-    assert judged.in_scope.tolist() == (undivided >= threshold).tolist()
+    assert judged.in_scope.tolist() == (divided >= threshold).tolist()
     assert 0 < judged.in_scope.sum() < len(ASKED)
 
 
@@ -142,10 +167,15 @@ def many(texts: list[str]) -> list[str]:
     return [f"{text} {other}" for text in texts for other in ("please", "today", "now", "hello", "again", "thanks")]
 
 
+def clear(tiny_base: TinyBase) -> TrainedClassifier:
+    """A classifier whose decisions are all clear, so that eight bits do not change them."""
+    classifier = made(tiny_base, "modernbert")
+    head = LinearHead(classifier.head.weight / 10, np.array([2, 0, 0], dtype=np.float32))
+    return replace(classifier, head=head)
+
+
 def test_eight_bits_serve_where_they_decide_alike(tiny_base: TinyBase, tmp_path: Path) -> None:
-    classifier = made(tiny_base, "bert")
-    clear = LinearHead(classifier.head.weight / 10, np.array([2, 0, 0], dtype=np.float32))
-    write_classifier(tmp_path / "model", replace(classifier, head=clear), texts=many(TEXTS), provenance={})
+    write_classifier(tmp_path / "model", clear(tiny_base), texts=many(TEXTS), provenance={})
     settings = json.loads((tmp_path / "model" / MANIFEST_FILE).read_text())["settings"]["onnx"]
     assert settings["precision"] == "int8"
     assert (settings["decisions"], settings["refused"]) == (len(TEXTS) * 6, {})
@@ -176,41 +206,37 @@ def test_too_few_texts_to_compare_by_are_not_worth_eight_bits(
     assert (settings["precision"], settings["decisions"]) == ("float32", len(TEXTS))
 
 
-def test_the_digest_covers_the_settings(tiny_base: TinyBase, tmp_path: Path) -> None:
-    digest = write_classifier(tmp_path / "model", made(tiny_base, "bert"), texts=TEXTS, provenance={})
-    manifest = tmp_path / "model" / MANIFEST_FILE
+def test_the_digest_covers_the_settings(copy: Written) -> None:
+    manifest = copy.folder / MANIFEST_FILE
     values = json.loads(manifest.read_text())
     values["settings"]["scope"]["threshold"] = -100.0
     manifest.write_text(json.dumps(values))
     with pytest.raises(ArtifactMismatchError, match="not the one that was registered"):
-        IntentClassifier.load(tmp_path / "model", digest)
+        IntentClassifier.load(copy.folder, copy.digest)
 
 
 @pytest.mark.parametrize("file", ["model.onnx", "tokenizer.json"])
-def test_a_changed_file_that_serves_is_refused(tiny_base: TinyBase, tmp_path: Path, file: str) -> None:
-    digest = write_classifier(tmp_path / "model", made(tiny_base, "bert"), texts=TEXTS, provenance={})
-    with (tmp_path / "model" / file).open("ab") as changed:
+def test_a_changed_file_that_serves_is_refused(copy: Written, file: str) -> None:
+    with (copy.folder / file).open("ab") as changed:
         changed.write(b" ")
     with pytest.raises(ArtifactMismatchError, match=rf"{file} has SHA-256"):
-        IntentClassifier.load(tmp_path / "model", digest)
+        IntentClassifier.load(copy.folder, copy.digest)
 
 
-def test_a_changed_weight_is_no_start_for_training(tiny_base: TinyBase, tmp_path: Path) -> None:
-    write_classifier(tmp_path / "model", made(tiny_base, "bert"), texts=TEXTS, provenance={})
-    weights = tmp_path / "model" / "model.safetensors"
+def test_a_changed_weight_is_no_start_for_training(copy: Written) -> None:
+    weights = copy.folder / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1] + b"\x7f")
     with pytest.raises(ArtifactMismatchError, match=r"model\.safetensors has SHA-256"):
-        read_classifier(tmp_path / "model")
+        read_classifier(copy.folder)
 
 
-def test_another_process_writes_the_same_artifact(tiny_base: TinyBase, tmp_path: Path) -> None:
+def test_another_process_writes_the_same_artifact_down_to_its_eight_bits(tiny_base: TinyBase, tmp_path: Path) -> None:
     base = tiny_base("modernbert")
-    here = write_classifier(
-        tmp_path / "here", made(lambda _: base, "modernbert"), texts=many(TEXTS), provenance={"a": 1}
-    )
+    here = write_classifier(tmp_path / "here", clear(lambda _: base), texts=many(TEXTS), provenance={"a": 1})
+    assert artifact_settings(tmp_path / "here")["onnx"]["precision"] == "int8"
     code = (
         "import sys; from pathlib import Path; import tests.unit.models.intent.test_writing as t; "
-        "made = t.made(lambda _: Path(sys.argv[1]), 'modernbert'); "
+        "made = t.clear(lambda _: Path(sys.argv[1])); "
         "print(t.write_classifier(Path(sys.argv[2]), made, texts=t.many(t.TEXTS), provenance={'a': 1}))"
     )
     environment = {**os.environ, "PYTHONHASHSEED": "7", "PYTHONPATH": str(ROOT)}
@@ -224,7 +250,7 @@ def test_another_process_writes_the_same_artifact(tiny_base: TinyBase, tmp_path:
     assert there.stdout.split()[-1] == here == verify_artifact(tmp_path / "there")
 
 
-def test_an_artifact_serves_without_the_weights_of_training_being_hashed(tiny_base: TinyBase, tmp_path: Path) -> None:
-    digest = write_classifier(tmp_path / "model", made(tiny_base, "bert"), texts=TEXTS, provenance={})
-    moved = Path(shutil.copytree(tmp_path / "model", tmp_path / "elsewhere"))
-    assert IntentClassifier.load(moved, digest).digest == digest
+def test_an_artifact_serves_without_the_weights_of_training_being_hashed(copy: Written) -> None:
+    weights = copy.folder / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"\x7f")
+    assert IntentClassifier.load(copy.folder, copy.digest).digest == copy.digest

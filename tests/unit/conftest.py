@@ -1,4 +1,4 @@
-"""Fixtures of the models' tests."""
+"""Fixtures of the unit tests."""
 
 from collections.abc import Callable
 from pathlib import Path
