@@ -11,12 +11,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from mangaassist_assets.core.errors import OperatorError
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
     from onnx import GraphProto, NodeProto, TensorProto
 
 MAX_MODEL_BYTES = 2**31 - 1
@@ -96,6 +94,8 @@ class OnnxNetwork:
             OnnxModelError: An input is missing, unknown, or of another type or rank than the model's; or a value is
                 out of range, such as a token that the vocabulary lacks.
         """
+        import numpy as np
+
         try:
             values = self._session.run(self._outputs, {name: np.ascontiguousarray(one) for name, one in inputs.items()})
         except Exception as error:
