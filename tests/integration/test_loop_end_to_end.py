@@ -173,7 +173,7 @@ class TestModels:
             assert challenger.tags["evaluation_verdict"] == report["verdict"]
             assert challenger.tags["evaluated_against"] == report["champion_version"]
             artifact = json.loads((resources["mlflow"].artifact_directory(challenger) / "artifact.json").read_bytes())
-            canonical = json.dumps(artifact["files"], sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+            canonical = json.dumps(artifact, sort_keys=True, separators=(",", ":"))
             assert hashlib.sha256(canonical.encode()).hexdigest() == challenger.artifact_sha256
 
     def test_champion_moves_in_the_pipeline_whose_gate_says_pass_and_in_no_other(self, looped_store):

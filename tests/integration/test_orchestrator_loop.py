@@ -195,9 +195,9 @@ class TestTraces:
         assert (call.model_id, call.stop_reason) == (MODEL, "end_turn")
         assert (call.input_tokens or 0) > (call.output_tokens or 0) > 0
         assert "four euros" in (turn.answer or "")
-        assert turn.candidate_count == len(turn.candidates) > 12
+        assert turn.candidate_count == len(turn.candidates) > 20
         ranks = [one.rerank_rank for one in turn.candidates if one.rerank_rank is not None]
-        assert sorted(ranks) == list(range(1, 13))
+        assert sorted(ranks) == list(range(1, 21))
         assert {one.rerank_rank for one in turn.candidates if one.selected} == {1, 2, 3}
         asked = {stage.name: (stage.endpoint_name, stage.request_keys) for stage in turn.stages if stage.endpoint_name}
         assert asked == {
