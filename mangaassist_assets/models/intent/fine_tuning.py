@@ -70,7 +70,7 @@ class IntentTrainingConfig:
     patience: int = 2
     max_steps: int = 1500
     batch_tokens: int = 320
-    encoder_learning_rate: float = 2e-4
+    encoder_learning_rate: float = 4e-4
     minimum_validation: int = 30
     in_scope_share: float = 0.95
     minimum_out_of_scope: int = 30
