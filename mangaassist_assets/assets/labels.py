@@ -48,10 +48,9 @@ def review_queue(
     from mangaassist_assets.labelling.known_intents import known_intents
     from mangaassist_assets.labelling.queue.bundle_queue import queue_bundle
     from mangaassist_assets.labelling.queue.review_queue import QUEUE_FILE, QueueConfig
-    from mangaassist_assets.labelling.reviews import read_reviewed_turns
+    from mangaassist_assets.labelling.reviews import read_reviewed_turns, read_turns_to_label
     from mangaassist_assets.mining.clustering.message_vectors import embed_messages
     from mangaassist_assets.mining.tracking.cluster_files import read_clusters
-    from mangaassist_assets.tracing.ingestion.stored_turns import read_turns
     from resources.mlflow.assessments.review_queues import MlflowReviewQueues
 
     bundle, snapshots = context.partition_key, store.snapshots()
@@ -59,9 +58,10 @@ def review_queue(
     queues = MlflowReviewQueues(*mlflow.traces(), traces_url=mlflow.traces_url())
     state = queues.state(bundle)
     embedder, cache = embeddings.embedder(), store.embedding_cache()
+    clusters = read_clusters(snapshots, bundle)
     queue = queue_bundle(
-        read_turns(snapshots, bundle),
-        read_clusters(snapshots, bundle),
+        read_turns_to_label(snapshots, bundle, (one for cluster in clusters for one in cluster.trace_ids)),
+        clusters,
         earlier,
         handled=state.declined | state.complete,
         embed=lambda texts: embed_messages(texts, embedder=embedder, cache=cache)[0],
@@ -134,11 +134,10 @@ def intent_labels(
     from mangaassist_assets.labelling.known_intents import known_intents
     from mangaassist_assets.labelling.label_report import label_figures
     from mangaassist_assets.labelling.queue.review_queue import QUEUE_FILE, QueueItem
-    from mangaassist_assets.labelling.reviews import read_reviewed_turns
+    from mangaassist_assets.labelling.reviews import read_reviewed_turns, read_turns_to_label
     from mangaassist_assets.mining.clustering.message_vectors import embed_messages
     from mangaassist_assets.mining.tracking.cluster_files import read_clusters
     from mangaassist_assets.retrieval.stored_knowledge import read_vocabulary
-    from mangaassist_assets.tracing.ingestion.stored_turns import read_turns
 
     bundle, snapshots = context.partition_key, store.snapshots()
     corpus = messages_by_intent(read_corpus(snapshots) if snapshots.find("training_corpus") else [])
@@ -146,9 +145,10 @@ def intent_labels(
     queue = snapshots.find("review_queue", partition=bundle)
     before = snapshots.find("intent_labels", partition=bundle)
     embedder, cache = embeddings.embedder(), store.embedding_cache()
+    clusters = read_clusters(snapshots, bundle)
     gathered = label_bundle(
-        read_turns(snapshots, bundle),
-        read_clusters(snapshots, bundle),
+        read_turns_to_label(snapshots, bundle, (one for cluster in clusters for one in cluster.trace_ids)),
+        clusters,
         intents=intents,
         embed=lambda texts: embed_messages(texts, embedder=embedder, cache=cache)[0],
         judge=judge.intent_judge(vocabulary=read_vocabulary(snapshots)) if queue else None,

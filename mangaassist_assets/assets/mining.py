@@ -31,23 +31,32 @@ def failed_traces(
     compares the arms of the bundle's experiments, `shadow` the champion with the challenger that answered beside it.
     """
     from mangaassist_assets.core.snapshots import canonical_json
-    from mangaassist_assets.mining.blame.blame import find_failures
-    from mangaassist_assets.mining.blame.explanations import failure_figures, judging_gaps, unknown_failures
-    from mangaassist_assets.mining.blame.stored_failures import FAILURES_FILE, RULES_FILE, failures_to_json
-    from mangaassist_assets.reporting.experiments import arm_rows, shadow_rows
-    from mangaassist_assets.tracing.ingestion.stored_turns import read_turns
+    from mangaassist_assets.mining.blame.explanations import (
+        SCORED_COLUMNS,
+        failure_figures,
+        judging_gaps,
+        unknown_failures,
+    )
+    from mangaassist_assets.mining.blame.stored_failures import (
+        FAILURES_FILE,
+        RULES_FILE,
+        failures_to_json,
+        find_stored_failures,
+    )
+    from mangaassist_assets.reporting.experiments import EXPERIMENT_COLUMNS, arm_rows, shadow_rows
+    from mangaassist_assets.tracing.ingestion.stored_turns import read_turn_frame
 
     bundle, snapshots, rules = context.partition_key, store.snapshots(), mining.rules()
-    turns = read_turns(snapshots, bundle)
-    failures = find_failures(turns, config=rules)
+    turns = read_turn_frame(snapshots, bundle, columns=[*EXPERIMENT_COLUMNS, *SCORED_COLUMNS])
+    failures = find_stored_failures(snapshots, bundle, rules)
     files = {
         FAILURES_FILE: failures_to_json(failures),
         RULES_FILE: canonical_json({"digest": rules.digest, "rules": rules.content}),
     }
     snapshot = snapshots.write("failed_traces", files, partition=bundle)
     context.log.info(
-        f"{len(failures)} of {len(turns)} turns failed, {unknown_failures(failures)} without evidence against a stage; "
-        f"rules {rules.file} {rules.digest[:12]}"
+        f"{len(failures)} of {turns.height} turns failed, {unknown_failures(failures)} without evidence against a "
+        f"stage; rules {rules.file} {rules.digest[:12]}"
     )
     for gap in judging_gaps(turns, failures, rules):
         context.log.warning(gap)
@@ -84,7 +93,7 @@ def failure_clusters(
     from mangaassist_assets.mining.clustering.message_vectors import embed_messages
     from mangaassist_assets.mining.tracking.cluster_files import bundle_to_files, read_history
     from mangaassist_assets.retrieval.stored_knowledge import read_vocabulary
-    from mangaassist_assets.tracing.ingestion.stored_turns import read_turns
+    from mangaassist_assets.tracing.ingestion.stored_turns import count_turns
 
     bundle, snapshots = context.partition_key, store.snapshots()
     failures = read_failures(snapshots, bundle)
@@ -100,7 +109,7 @@ def failure_clusters(
         failures,
         vectors,
         release_bundle=bundle,
-        turns=len(read_turns(snapshots, bundle)),
+        turns=count_turns(snapshots, bundle),
         embedding_model_id=embedding.model_id,
         history=history,
         namer=judge.cluster_namer(vocabulary=words),

@@ -98,12 +98,13 @@ def _build_release_manifest(pipelines: Sequence[ModelPipeline]) -> dg.AssetsDefi
         is written. More than one version of a component means a mixed bundle.
         """
         from mangaassist_assets.core.snapshots import canonical_json
-        from mangaassist_assets.releases.manifest import build_manifest, read_learned_model
-        from mangaassist_assets.tracing.ingestion.stored_turns import read_turns
+        from mangaassist_assets.releases.manifest import MANIFEST_COLUMNS, build_manifest, read_learned_model
+        from mangaassist_assets.tracing.ingestion.stored_turns import read_turn_frame
 
         bundle, snapshots = context.partition_key, store.snapshots()
         learned = {one.model_asset: read_learned_model(snapshots, one, bundle) for one in pipelines}
-        manifest = build_manifest(bundle, read_turns(snapshots, bundle), learned=learned)
+        turns = read_turn_frame(snapshots, bundle, columns=MANIFEST_COLUMNS)
+        manifest = build_manifest(bundle, turns, learned=learned)
         files = {"manifest.json": canonical_json(manifest)}
         snapshot = snapshots.write("release_manifest", files, partition=bundle)
         context.log.info(f"manifest {manifest.digest[:12]} of {manifest.turns} turns")
