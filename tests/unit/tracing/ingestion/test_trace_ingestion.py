@@ -8,11 +8,11 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from mangaassist_assets.core.ingestion_tables import IngestionTable
+from mangaassist_assets.core.ingestion_tables import IngestionConflictError, IngestionTable
 from mangaassist_assets.privacy import Vocabulary
 from mangaassist_assets.tracing.contract.names import Tag
 from mangaassist_assets.tracing.contract.records import AssessmentRecord
-from mangaassist_assets.tracing.ingestion.ingested_traces import INGESTED_SCHEMA
+from mangaassist_assets.tracing.ingestion.ingested_traces import INGESTED_SCHEMA, IngestedTraces
 from mangaassist_assets.tracing.ingestion.trace_ingestion import GIVE_UP_MS, OVERLAP_MS, TraceIngestion
 from mangaassist_assets.tracing.ingestion.turn_frames import TURN_SCHEMA, turns_of
 from tests.support.trace_source import MemorySource, chat_trace
@@ -276,3 +276,36 @@ def test_presence_says_which_parts_of_the_contract_a_trace_has(ingestion: TraceI
     row = next(ingestion.bundle("b1").presence_rows()).row(0, named=True)
     assert row["tags_present"] == ["release_bundle", "session_id"]
     assert row["spans_present"] == ["chat_turn"]
+
+
+def test_a_bundle_read_in_portions_is_the_bundle(tmp_path: Path, source: MemorySource) -> None:
+    ingestion = ingestion_at(tmp_path / "ingestion", source)
+    for n in range(11):
+        source.put(chat_trace(f"t{n:02}", NOW - n // 4, "b1"))
+    source.put(replace(chat_trace("broken", NOW - 1, "b1"), spans=()))
+    ingestion.advance()
+    source.tag("t03", Tag.USER_FEEDBACK, "thumbs_up")
+    ingestion.reconcile("b1")
+    table = IngestionTable(str(tmp_path / "ingestion"), schema=INGESTED_SCHEMA, skipping=("timestamp_ms",))
+    whole, parts = (IngestedTraces(table, portion=portion).bundle("b1") for portion in (100, 3))
+    feedback = {"t03": "thumbs_down", "t05": "thumbs_up", "elsewhere": "thumbs_up"}
+    turns = list(parts.turn_rows(feedback))  # type: ignore[arg-type]
+    assert [frame.height for frame in turns] == [3, 3, 3, 2]
+    assert pl.concat(turns).equals(next(whole.turn_rows(feedback)))  # type: ignore[arg-type]
+    assert pl.concat(parts.turn_rows()).filter(trace_id="t03")["user_feedback"].to_list() == ["thumbs_up"]
+    assert pl.concat(parts.presence_rows()).equals(next(whole.presence_rows()))
+
+
+def test_rows_that_are_erased_while_a_bundle_is_read_are_no_shorter_bundle(
+    tmp_path: Path, source: MemorySource
+) -> None:
+    ingestion = ingestion_at(tmp_path / "ingestion", source)
+    for n in range(4):
+        source.put(chat_trace(f"t{n}", NOW - n, "b1"))
+    ingestion.advance()
+    table = IngestionTable(str(tmp_path / "ingestion"), schema=INGESTED_SCHEMA, skipping=("timestamp_ms",))
+    rows = IngestedTraces(table, portion=2).bundle("b1").turn_rows()
+    assert next(rows)["trace_id"].to_list() == ["t3", "t2"]
+    table.erase("trace_id", ["t0"])
+    with pytest.raises(IngestionConflictError, match="run again"):
+        next(rows)
