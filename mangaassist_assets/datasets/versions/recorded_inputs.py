@@ -11,7 +11,7 @@ import hashlib
 import re
 from collections.abc import Collection, Iterator, Mapping
 
-from mangaassist_assets.core.snapshots import Snapshot, SnapshotMissingError, SnapshotStore
+from mangaassist_assets.core.snapshots import Origin, Snapshot, SnapshotMissingError, SnapshotStore
 
 _CONTENT_DIGITS = 12
 _INPUT = re.compile(r"(?P<name>[^/@]+)(?:/(?P<partition>[^/@]+))?(?:@(?P<content>[0-9a-f]+))?")
@@ -106,7 +106,7 @@ class PinnedStore(SnapshotStore):
         for entry, digest in sorted(inputs.items()):
             name, partition, content = _parsed(entry)
             snapshot = store.find_digest(name, partition=partition, digest=digest)
-            if snapshot is None:
+            if snapshot is None or store.defects(snapshot):
                 gone.append(f"{entry} ({digest[:12]}…)")
             elif content is None:
                 self._latest[name, partition] = snapshot
@@ -144,12 +144,15 @@ class PinnedStore(SnapshotStore):
         """Yield the recorded partitions of `name`, sorted."""
         yield from sorted(partition for (one, partition) in self._latest if one == name and partition is not None)
 
-    def write(self, name: str, files: Mapping[str, bytes], *, partition: str | None = None) -> Snapshot:
+    def write(
+        self, name: str, files: Mapping[str, bytes], *, partition: str | None = None, origin: Origin | None = None
+    ) -> Snapshot:
         """Refuse.
 
         Raises:
             PermissionError: always.
         """
+        del origin
         msg = f"a rebuild writes nothing, and wanted to write {sorted(files)} as {_input_name(name, partition)}"
         raise PermissionError(msg)
 
