@@ -15,13 +15,14 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, is_dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from mangaassist_assets.core.errors import OperatorError
 from mangaassist_assets.core.files import create_whole, write_whole
+from mangaassist_assets.core.old_snapshots import OLD_POINTER, old_snapshots, remove_old_snapshots
 
 if TYPE_CHECKING:
     from upath import UPath
@@ -32,7 +33,6 @@ _BLOBS = "blobs"
 _SAFE_NAME = re.compile(r"[0-9A-Za-z][0-9A-Za-z._-]{0,127}")
 _RECORD = re.compile(r"(\d{8})\.json")
 _UNPARTITIONED = "_all"
-_OLD_POINTER = "LATEST.json"
 
 
 class SnapshotMissingError(OperatorError, LookupError):
@@ -105,7 +105,12 @@ def _digest_of_hashes(hashes: Mapping[str, str]) -> str:
     return hashlib.sha256(canonical_json(dict(hashes))).hexdigest()
 
 
-def _checked(name: str) -> str:
+def safe_name(name: str) -> str:
+    """Return a name unchanged.
+
+    Raises:
+        UnsafeNameError: It could leave its folder.
+    """
     if not _SAFE_NAME.fullmatch(name) or ".." in name:
         msg = f"{name!r} is no safe name: letters, digits, '.', '_' and '-' only, at most 128, no '..'"
         raise UnsafeNameError(msg)
@@ -135,7 +140,7 @@ class SnapshotStore:
 
         What is the latest already, of the same content and origin, is not written again.
         """
-        hashes = {_checked(file): hashlib.sha256(data).hexdigest() for file, data in files.items()}
+        hashes = {safe_name(file): hashlib.sha256(data).hexdigest() for file, data in files.items()}
         for file, data in files.items():
             self._keep_blob(hashes[file], data)
         return self._commit(name, partition, hashes, origin or Origin())
@@ -208,28 +213,21 @@ class SnapshotStore:
 
         Records are read, not files. Of several with the same content the newest counts.
         """
-        for partition in self._places(name):
+        for partition in self.places(name):
             distinct: dict[str, Snapshot] = {}
             for one in self.records(name, partition=partition):
                 if not one.purged:
                     distinct.setdefault(one.digest, one)
             yield from sorted(distinct.values(), key=lambda one: one.number)
 
+    def newest_number(self, name: str, *, partition: str | None = None) -> int:
+        """Return the number of the newest snapshot; 0 where there never was one."""
+        return max(self._numbers(name, partition), default=0)
+
     def find_digest(self, name: str, *, partition: str | None, digest: str) -> Snapshot | None:
         """Return the newest snapshot of a digest, the latest or an older one, purged or not; None without a record."""
         found = (one for one in self.records(name, partition=partition) if one.digest == digest)
         return next(found, None)
-
-    def find_made_by(
-        self, name: str, *, partition: str | None, run_ids: Collection[str], after: int = 0
-    ) -> Snapshot | None:
-        """Return the newest snapshot that one of some runs made, of those with a number above `after`."""
-        for one in self.records(name, partition=partition):
-            if one.number <= after:
-                return None
-            if one.origin.run_id in run_ids and not one.purged:
-                return one
-        return None
 
     def defects(self, snapshot: Snapshot) -> list[str]:
         """Return the files of a snapshot that are gone or not what they were, read byte for byte."""
@@ -247,27 +245,35 @@ class SnapshotStore:
 
     def partitions(self, name: str) -> Iterator[str]:
         """Yield the partitions of `name` that have a snapshot, sorted."""
-        for partition in self._places(name):
+        for partition in self.places(name):
             if partition is not None and self.find(name, partition=partition) is not None:
                 yield partition
 
-    def _places(self, name: str) -> Iterator[str | None]:
-        for child in self._listed(self._root / _FOLDER / _checked(name)):
+    def places(self, name: str) -> Iterator[str | None]:
+        """Yield the partitions that something of `name` was ever stored under, None for no partition, sorted."""
+        for child in self._listed(self._root / _FOLDER / safe_name(name)):
             yield None if child == _UNPARTITIONED else child
 
     def _folder(self, name: str, partition: str | None) -> UPath:
-        return self._root / _FOLDER / _checked(name) / (_UNPARTITIONED if partition is None else _checked(partition))
+        return self._root / _FOLDER / safe_name(name) / (_UNPARTITIONED if partition is None else safe_name(partition))
 
     def _numbers(self, name: str, partition: str | None) -> list[int]:
         folder = self._folder(name, partition)
         children = self._listed(folder)
-        if _OLD_POINTER in children:
-            from mangaassist_assets.core.old_snapshots import take_over
-
-            take_over(self._root, name, partition, folder)
+        if OLD_POINTER in children:
+            self._take_over(name, partition, folder)
             children = self._listed(folder)
         found = (_RECORD.fullmatch(child) for child in children)
         return sorted(int(match[1]) for match in found if match)
+
+    def _take_over(self, name: str, partition: str | None, folder: UPath) -> None:
+        """Write snapshots of before there was provenance again; nobody wrote down what they were made of."""
+        writer = _BesideOldSnapshots(self._root)
+        for beginning, files in old_snapshots(folder):
+            # Of others the writer was killed.
+            if content_digest(files).startswith(beginning):
+                writer.write(name, files, partition=partition)
+        remove_old_snapshots(folder)
 
     def _listed(self, folder: UPath) -> list[str]:
         """Return the names in a folder, sorted; none where there is no folder."""
@@ -303,6 +309,13 @@ class SnapshotStore:
         marked = replace(snapshot, purged=purged)
         write_whole(self._folder(snapshot.name, snapshot.partition) / _record_file(snapshot.number), _record(marked))
         return marked
+
+
+class _BesideOldSnapshots(SnapshotStore):
+    """A store that does not see what it takes over."""
+
+    def _listed(self, folder: UPath) -> list[str]:
+        return [name for name in super()._listed(folder) if name != OLD_POINTER]
 
 
 def _record_file(number: int) -> str:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from mangaassist_assets.core.bundles import bundles_until
+from mangaassist_assets.core.declared_inputs import StepStore
 from mangaassist_assets.core.errors import OperatorError
 from mangaassist_assets.core.snapshots import Snapshot, SnapshotDamagedError, SnapshotStore
 from mangaassist_assets.datasets.guards.leakage import EarlierVersion
@@ -56,7 +57,18 @@ class StoredVersion:
 
 
 def write_version(store: SnapshotStore, asset: str, version: DatasetVersion, *, partition: str) -> Snapshot:
-    """Store a version as the latest of its bundle. The rows of a version are written once.
+    """Store a version as the latest of its bundle; see `version_files`."""
+    return store.write(asset, version_files(store, asset, version), partition=partition)
+
+
+def keep_version(step: StepStore, asset: str, version: DatasetVersion) -> Snapshot:
+    """Store a version as what a step makes; that it was there before is no input of it."""
+    files = version_files(step, asset, version)
+    return step.keep(files, own_rows=files[EXAMPLES_FILE])
+
+
+def version_files(store: SnapshotStore, asset: str, version: DatasetVersion) -> dict[str, bytes]:
+    """Return a version as it is stored. The rows of a version are written once.
 
     Where the version is stored already, its Parquet bytes stand: a newer Polars may write the same rows in other bytes.
 
@@ -80,7 +92,7 @@ def write_version(store: SnapshotStore, asset: str, version: DatasetVersion, *, 
             _rows_of(stored, rows, digest)
             files[EXAMPLES_FILE] = rows
             break
-    return store.write(asset, files, partition=partition)
+    return files
 
 
 def dataset_assets(store: SnapshotStore) -> tuple[str, ...]:

@@ -9,6 +9,7 @@ from mangaassist_assets.core.codecs import from_json
 from mangaassist_assets.core.snapshots import SnapshotStore, canonical_json
 from mangaassist_assets.mining.blame.blame import Blame, FailedTurn
 from mangaassist_assets.mining.blame.evidence import Finding
+from mangaassist_assets.mining.blame.rules import MiningRules
 from mangaassist_assets.mining.blame.signals import Signal
 from mangaassist_assets.tracing.ingestion.stored_turns import read_turns
 
@@ -29,6 +30,14 @@ def failures_to_json(failures: Sequence[FailedTurn]) -> bytes:
     return canonical_json(
         [_StoredFailure(one.turn.trace_id, one.signals, one.blame, one.considered) for one in failures]
     )
+
+
+def failure_files(failures: Sequence[FailedTurn], rules: MiningRules) -> dict[str, bytes]:
+    """Return failed turns and the rules they were found by, as they are stored."""
+    return {
+        FAILURES_FILE: failures_to_json(failures),
+        RULES_FILE: canonical_json({"digest": rules.digest, "rules": rules.content}),
+    }
 
 
 def read_failures(store: SnapshotStore, release_bundle: str) -> list[FailedTurn]:

@@ -20,7 +20,8 @@ UNPARTITIONED = (
 )
 OF_A_BUNDLE = (
     *("feedback_events", "recorded_feedback", "tagged_traces", "failed_traces", "failure_clusters", "review_queue"),
-    *("intent_labels", "intent_dataset", "reranker_dataset", "satisfaction_report", "usage_report", "release_manifest"),
+    *("intent_labels", "intent_dataset", "reranker_dataset", "feedback_warehouse"),
+    *("satisfaction_report", "usage_report", "release_manifest"),
 )
 
 

@@ -8,13 +8,13 @@ import polars as pl
 import pytest
 from upath import UPath
 
-from mangaassist_assets.core.snapshots import SnapshotMissingError, SnapshotStore
-from mangaassist_assets.datasets.building.rebuilding import rebuild
-from mangaassist_assets.datasets.versions.recorded_inputs import (
+from mangaassist_assets.core.declared_inputs import (
     InputGoneError,
     PinnedStore,
     RecordingStore,
 )
+from mangaassist_assets.core.snapshots import SnapshotMissingError, SnapshotStore
+from mangaassist_assets.datasets.building.rebuilding import rebuild
 from mangaassist_assets.datasets.versions.stored_versions import find_version, read_rows, stored_versions
 from mangaassist_assets.labelling.intent_labels import LabelConflict
 from mangaassist_assets.models.pipelines import dataset_rebuild
