@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import dagster as dg
-from pydantic import Field
+from pydantic import Field, PrivateAttr
 
 if TYPE_CHECKING:
     from upath import UPath
@@ -21,6 +21,8 @@ StepContext: TypeAlias = dg.AssetExecutionContext | dg.AssetCheckExecutionContex
 
 READS = "reads"
 """Metadata of an asset or check: the inputs it declares."""
+OUTSIDE = "outside"
+"""Metadata of an asset: the system besides its inputs that it is made of, or that it changes."""
 
 
 class StoreResource(dg.ConfigurableResource):  # type: ignore[type-arg]
@@ -92,6 +94,23 @@ class StoreResource(dg.ConfigurableResource):  # type: ignore[type-arg]
     def inputs(self) -> "UPath":
         """Return the folder of what people hand in: the training file of the bootstrap."""
         return self.path() / "inputs"
+
+
+class StoreOfThen(StoreResource):
+    """The platform's files as a step saw them that is done again."""
+
+    _step: "StepStore | None" = PrivateAttr(default=None)
+
+    def of(self, step: "StepStore") -> "StoreOfThen":
+        """Return itself, with the step that it hands out."""
+        self._step = step
+        return self
+
+    def step(self, context: StepContext) -> "StepStore":  # noqa: ARG002 - see base
+        """Return the store as the step saw it."""
+        if self._step is None:
+            raise RuntimeError("a store of then needs the step that it is of")
+        return self._step
 
 
 def _definition(context: StepContext) -> tuple[str, Mapping[str, Any], str | None]:

@@ -23,7 +23,12 @@ if TYPE_CHECKING:
 
 
 @declared_asset(
-    reads=[VOCABULARY, GOLDEN_BEFORE], group_name="bootstrap", owners=[ML_ENGINEERING], kinds={"json"}, code_version="1"
+    outside="the file that was handed in",
+    reads=[VOCABULARY, GOLDEN_BEFORE],
+    group_name="bootstrap",
+    owners=[ML_ENGINEERING],
+    kinds={"json"},
+    code_version="1",
 )
 def golden_set(context: dg.AssetExecutionContext, store: StoreResource) -> dg.MaterializeResult[None]:
     """The fixed messages that models are compared on from the first day to the last; no dataset may hold one of them.
@@ -56,7 +61,14 @@ def golden_set(context: dg.AssetExecutionContext, store: StoreResource) -> dg.Ma
     )
 
 
-@declared_asset(reads=[VOCABULARY], group_name="bootstrap", owners=[ML_ENGINEERING], kinds={"json"}, code_version="1")
+@declared_asset(
+    outside="the file that was handed in",
+    reads=[VOCABULARY],
+    group_name="bootstrap",
+    owners=[ML_ENGINEERING],
+    kinds={"json"},
+    code_version="1",
+)
 def training_corpus(context: dg.AssetExecutionContext, store: StoreResource) -> dg.MaterializeResult[None]:
     """The labelled messages that the first champions learn from, and the base of every dataset version.
 
@@ -89,6 +101,7 @@ def training_corpus(context: dg.AssetExecutionContext, store: StoreResource) -> 
 
 
 @declared_asset(
+    outside="the registry in MLflow",
     reads=[CORPUS, GOLDEN],
     group_name="bootstrap",
     owners=[ML_ENGINEERING],
@@ -121,6 +134,7 @@ def first_intent_classifier(
 
 
 @declared_asset(
+    outside="the registry in MLflow and the live index",
     reads=[CORPUS, GOLDEN, CHUNKS, through("live_index", "the search index")],
     group_name="bootstrap",
     owners=[ML_ENGINEERING],

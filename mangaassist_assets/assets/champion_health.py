@@ -32,6 +32,7 @@ def build_champion_health_asset(pipeline: ModelPipeline) -> dg.AssetsDefinition:
     """Return the asset that judges a model pipeline's present champion on what people reviewed since."""
 
     @declared_asset(
+        outside="the registry in MLflow",
         reads=reviewed_traffic_of(pipeline),
         name=pipeline.health_asset,
         group_name=pipeline.group,

@@ -6,18 +6,24 @@ from typing import Any
 import dagster as dg
 
 from mangaassist_assets.core.declared_inputs import Input, Read, merged_reads, reads_to_json
-from resources.store import READS
+from resources.store import OUTSIDE, READS
 
 
 def declared_asset(
     *,
     reads: Iterable[Input[Any] | Read] = (),
+    outside: str | None = None,
     **options: Any,  # noqa: ANN401 - those of Dagster
 ) -> Callable[[Callable[..., Any]], dg.AssetsDefinition]:
-    """Return `dagster.asset` with what the asset reads: its dependencies, their partition mappings, the declaration."""
+    """Return `dagster.asset` with what the asset reads: its dependencies, their partition mappings, the declaration.
+
+    `outside` names the system whose present state goes into the asset as well, or that it changes: its output cannot be
+    made again from its record. Without it the same inputs make the same bytes.
+    """
     declared = merged_reads(reads)
+    metadata = _metadata(declared) | ({} if outside is None else {OUTSIDE: dg.MetadataValue.text(outside)})
     decorate: Callable[[Callable[..., Any]], dg.AssetsDefinition] = dg.asset(
-        deps=_dependencies(declared), metadata=_metadata(declared), **options
+        deps=_dependencies(declared), metadata=metadata, **options
     )
     return decorate
 

@@ -22,6 +22,7 @@ def build_endpoint_asset(pipeline: ModelPipeline) -> dg.AssetsDefinition:
     """Return the asset that keeps a model pipeline's SageMaker endpoint on the champion."""
 
     @declared_asset(
+        outside="SageMaker",
         reads=[named_champions_of(pipeline), NEWEST_TURNS],
         name=pipeline.endpoint_asset,
         group_name=pipeline.group,

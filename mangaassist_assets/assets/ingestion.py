@@ -15,6 +15,7 @@ from resources.store import StoreResource
 
 
 @declared_asset(
+    outside="the feedback stream",
     partitions_def=release_bundles,
     group_name="feedback",
     owners=[PLATFORM],
@@ -73,6 +74,7 @@ class RecordingConfig(dg.Config):
 
 
 @declared_asset(
+    outside="the traces in MLflow",
     reads=(
         FEEDBACK,
         RECORDED_BEFORE,
@@ -128,6 +130,7 @@ class TraceReadingConfig(dg.Config):
 
 
 @declared_asset(
+    outside="the traces in MLflow",
     reads=(
         FEEDBACK,
         VOCABULARY,

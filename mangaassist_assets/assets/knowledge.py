@@ -39,7 +39,14 @@ class LiveIndexSettings(dg.Config):
     )
 
 
-@declared_asset(reads=[CHUNKS_BEFORE], group_name="knowledge", owners=[PLATFORM], kinds={"parquet"}, code_version="2")
+@declared_asset(
+    outside="the knowledge folder",
+    reads=[CHUNKS_BEFORE],
+    group_name="knowledge",
+    owners=[PLATFORM],
+    kinds={"parquet"},
+    code_version="2",
+)
 def knowledge_chunks(
     context: dg.AssetExecutionContext, config: KnowledgeSettings, knowledge: KnowledgeResource, store: StoreResource
 ) -> dg.MaterializeResult[None]:
@@ -104,7 +111,12 @@ def chunk_embeddings(
 
 
 @declared_asset(
-    reads=[CHUNKS, EMBEDDINGS], group_name="knowledge", owners=[PLATFORM], kinds={"search"}, code_version="2"
+    outside="the search index",
+    reads=[CHUNKS, EMBEDDINGS],
+    group_name="knowledge",
+    owners=[PLATFORM],
+    kinds={"search"},
+    code_version="2",
 )
 def search_index(
     context: dg.AssetExecutionContext, search: SearchResource, store: StoreResource
@@ -136,6 +148,7 @@ def search_index(
 
 
 @declared_asset(
+    outside="the search index",
     reads=[CANDIDATE, CHUNKS, EMBEDDINGS, LABELLED_QUERIES],
     group_name="knowledge",
     owners=[ML_ENGINEERING],
@@ -180,6 +193,7 @@ def retrieval_evaluation(
 
 
 @declared_asset(
+    outside="the search index",
     reads=[CANDIDATE, VERIFICATION],
     group_name="knowledge",
     owners=[PLATFORM],
@@ -216,4 +230,5 @@ def live_index(
             "swapped": swap.swapped,
             "pruned": ", ".join(swap.pruned) or "none",
         },
+        data_version=live,
     )

@@ -22,6 +22,7 @@ class ReviewQueueConfig(dg.Config):
 
 
 @declared_asset(
+    outside="the review queue in MLflow",
     reads=(
         TURNS,
         REVIEWED_TURNS,

@@ -47,6 +47,7 @@ def build_challenger_asset(pipeline: ModelPipeline) -> dg.AssetsDefinition:
     """Return the asset that trains and registers a model pipeline's challenger."""
 
     @declared_asset(
+        outside="the registry in MLflow",
         # What the champion learned it may start from is in the registry; its digest is a tag of the version.
         reads=[dataset_of(pipeline), start_of_bundle, *([CHUNKS] if pipeline.reads_knowledge else [])],
         name=pipeline.model_asset,
@@ -97,6 +98,7 @@ def build_evaluation_asset(pipeline: ModelPipeline) -> dg.AssetsDefinition:
     """Return the asset that compares a model pipeline's challenger with its champion."""
 
     @declared_asset(
+        outside="the registry in MLflow and measured times",
         reads=[model_of(pipeline), dataset_of(pipeline), evaluation_before(pipeline)],
         name=pipeline.evaluation_asset,
         partitions_def=release_bundles,

@@ -23,8 +23,8 @@ from resources.mlflow.tracking import MlflowResource
 from resources.store import StoreResource
 
 if TYPE_CHECKING:
-    from mangaassist_assets.core.declared_inputs import StepStore
     from mangaassist_assets.core.snapshots import Snapshot
+    from mangaassist_assets.privacy import Vocabulary
     from mangaassist_assets.releases.champion import Promoted
 
 
@@ -55,6 +55,7 @@ def build_champion_asset(pipeline: ModelPipeline) -> dg.AssetsDefinition:
     """Return the asset that moves the `champion` alias of a model pipeline's registered model."""
 
     @declared_asset(
+        outside="the registry in MLflow",
         reads=[
             evaluations_of(pipeline),
             champion_before(pipeline),
@@ -94,7 +95,7 @@ def build_champion_asset(pipeline: ModelPipeline) -> dg.AssetsDefinition:
                 mlflow,
                 step,
                 pipeline,
-                override=requested_override(config, step),
+                override=requested_override(config, step.load(VOCABULARY)),
                 admit=lambda version: require_contract(mlflow, step, endpoints, pipeline, version),
             )
         context.log.info(promoted.reason)
@@ -105,7 +106,7 @@ def build_champion_asset(pipeline: ModelPipeline) -> dg.AssetsDefinition:
     return champion
 
 
-def requested_override(config: ChampionConfig, step: "StepStore") -> OverrideRequest | None:
+def requested_override(config: ChampionConfig, vocabulary: "Vocabulary") -> OverrideRequest | None:
     """Return the checked and redacted request of a champion asset's configuration.
 
     Raises:
@@ -122,7 +123,7 @@ def requested_override(config: ChampionConfig, step: "StepStore") -> OverrideReq
             against=asked.against,
             reason=asked.reason,
             by=asked.by,
-            vocabulary=step.load(VOCABULARY),
+            vocabulary=vocabulary,
         )
     except OverrideRefusedError as error:
         raise OverrideRefusedError(f"no override: {error}") from error

@@ -16,7 +16,7 @@ from resources.search.indexes import SearchResource
 from resources.store import StoreResource
 
 
-@declared_asset(group_name="release", owners=[PLATFORM], kinds={"appconfig"}, code_version="2")
+@declared_asset(outside="AppConfig", group_name="release", owners=[PLATFORM], kinds={"appconfig"}, code_version="2")
 def runtime_configuration(
     context: dg.AssetExecutionContext, app_config: AppConfigResource, store: StoreResource
 ) -> dg.MaterializeResult[None]:
@@ -40,6 +40,7 @@ def build_release_assets(pipelines: Sequence[ModelPipeline]) -> tuple[dg.AssetsD
 
 def _build_active_release(pipelines: Sequence[ModelPipeline]) -> dg.AssetsDefinition:
     @declared_asset(
+        outside="what production runs",
         # Not of runtime_configuration: a document that its check refuses must not keep this record from being made.
         reads=[
             through("live_index", "the search index"),

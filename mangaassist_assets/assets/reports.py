@@ -15,6 +15,7 @@ WAREHOUSE_POOL = "warehouse"
 
 
 @declared_asset(
+    outside="the warehouse",
     reads=[TURN_FRAME, FEEDBACK],
     partitions_def=release_bundles,
     group_name="reports",
