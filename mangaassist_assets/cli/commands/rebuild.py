@@ -99,7 +99,7 @@ def _definition(session: Session, asset: str) -> dg.AssetsDefinition:
     import dagster as dg
 
     try:
-        return session.definitions.get_assets_def(asset)
+        return session.definitions.resolve_assets_def(asset)
     except dg.DagsterInvariantViolationError as error:
         raise CommandError(f"no asset is called {asset!r}") from error
 
@@ -125,11 +125,12 @@ def _made_again(
             arguments[name] = getattr(session.resources, name)
     now = session.resources.store
     arguments["store"] = StoreOfThen(root=now.root, cache_folder=now.cache_folder).of(step)
-    context = dg.build_asset_context(partition_key=snapshot.partition)
-    # A generator makes what it yields only when it is asked.
-    result = definition(context, **arguments)
-    if inspect.isgenerator(result):
-        list(result)
+    with dg.build_asset_context(partition_key=snapshot.partition) as context:
+        # Called through Dagster, the store would be replaced by a copy of its configuration.
+        result = body.decorated_fn(context, **arguments)
+        # A generator makes what it yields only when it is asked.
+        if inspect.isgenerator(result):
+            list(result)
     return step.kept
 
 
