@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 from mangaassist_assets.core.declared_inputs import Bundles, Input, Read
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     import polars as pl
 
     from mangaassist_assets.chatbot.configuration.review import StoredReview
@@ -41,10 +43,32 @@ def through(asset: str, system: str, *, bundles: str = "none") -> Read:
     return Read(asset=asset, bundles="same" if bundles == "same" else "none", through=system)
 
 
-def _turns(store: "SnapshotStore", bundle: str) -> "list[ChatTurn]":
-    from mangaassist_assets.tracing.ingestion.stored_turns import read_turns
+def _turns_to_label(store: "SnapshotStore", bundle: str) -> "list[ChatTurn]":
+    from mangaassist_assets.labelling.reviews import read_turns_to_label
 
-    return read_turns(store, bundle)
+    members = (trace_id for cluster in _clusters(store, bundle) for trace_id in cluster.trace_ids)
+    return read_turns_to_label(store, bundle, members)
+
+
+def _turn_count(store: "SnapshotStore", bundle: str) -> int:
+    from mangaassist_assets.tracing.ingestion.stored_turns import count_turns
+
+    return count_turns(store, bundle)
+
+
+def _scored_turns(store: "SnapshotStore", bundle: str) -> "pl.DataFrame":
+    from mangaassist_assets.mining.blame.explanations import SCORED_COLUMNS
+    from mangaassist_assets.reporting.experiments import EXPERIMENT_COLUMNS
+    from mangaassist_assets.tracing.ingestion.stored_turns import read_turn_frame
+
+    return read_turn_frame(store, bundle, columns=[*EXPERIMENT_COLUMNS, *SCORED_COLUMNS])
+
+
+def _served_turns(store: "SnapshotStore", bundle: str) -> "pl.DataFrame":
+    from mangaassist_assets.releases.manifest import MANIFEST_COLUMNS
+    from mangaassist_assets.tracing.ingestion.stored_turns import read_turn_frame
+
+    return read_turn_frame(store, bundle, columns=MANIFEST_COLUMNS)
 
 
 def _turn_frame(store: "SnapshotStore", bundle: str) -> "pl.DataFrame":
@@ -53,7 +77,7 @@ def _turn_frame(store: "SnapshotStore", bundle: str) -> "pl.DataFrame":
     return read_turn_frame(store, bundle)
 
 
-def _presence(store: "SnapshotStore", bundle: str) -> "list[TracePresence]":
+def _presence(store: "SnapshotStore", bundle: str) -> "Iterator[TracePresence]":
     from mangaassist_assets.tracing.ingestion.stored_turns import read_presence
 
     return read_presence(store, bundle)
@@ -155,7 +179,11 @@ def _labelled_queries(store: "SnapshotStore", _: str) -> "list[LabelledQuery]":
     return labelled_queries(store)
 
 
-TURNS = Input((_TURNS,), _turns)
+TURN_COUNT = Input((_TURNS,), _turn_count)
+SCORED_TURNS = Input((_TURNS,), _scored_turns)
+"""Of each turn what experiments and rules of failure are judged by."""
+SERVED_TURNS = Input((_TURNS,), _served_turns)
+"""Of each turn the versions that served it."""
 TURN_FRAME = Input((_TURNS,), _turn_frame)
 PRESENCE = Input((_TURNS,), _presence)
 REVIEWED_TURNS = Input((_TURNS_UNTIL,), _reviewed_turns)
@@ -164,6 +192,8 @@ FEEDBACK = Input((Read(asset="feedback_events", bundles="same"),), _feedback)
 RECORDED_BEFORE = Input((Read(asset="recorded_feedback", bundles="same", own=True),), _recorded_before)
 FAILURES = Input((Read(asset="failed_traces", bundles="same"), _TURNS), _failures)
 CLUSTERS = Input((Read(asset="failure_clusters", bundles="same"),), _clusters)
+TURNS_TO_LABEL = Input((_TURNS, *CLUSTERS.reads), _turns_to_label)
+"""Those that people reviewed, and those in a failure cluster."""
 QUEUED = Input((Read(asset="review_queue", bundles="same"),), _queued)
 """Traces that people are asked about; None where there is no queue yet."""
 JUDGED_BEFORE = Input((Read(asset="intent_labels", bundles="same", own=True),), _judged_before)
@@ -289,4 +319,4 @@ WAREHOUSE_LOADS = (Read(asset="feedback_warehouse", bundles="until"), _TURNS_UNT
 CLUSTER_HISTORY = (Read(asset="failure_clusters", bundles="all", own=True), _TURNS_OF_ALL)
 """What `read_history` reads: clusters of all bundles, and the order in which bundles began."""
 NEWEST_TURNS = _TURNS_OF_ALL
-"""What `newest_turns` reads: the order of bundles, and how the last one asked the endpoints."""
+"""What `newest_stages` reads: the order of bundles, and how the last one asked the endpoints."""

@@ -5,7 +5,15 @@ from pydantic import Field
 
 from mangaassist_assets.assets.common import ML_ENGINEERING, materialized
 from mangaassist_assets.assets.declaring import declared_asset
-from mangaassist_assets.assets.inputs import CLUSTERS, CORPUS, JUDGED_BEFORE, QUEUED, REVIEWED_TURNS, TURNS, VOCABULARY
+from mangaassist_assets.assets.inputs import (
+    CLUSTERS,
+    CORPUS,
+    JUDGED_BEFORE,
+    QUEUED,
+    REVIEWED_TURNS,
+    TURNS_TO_LABEL,
+    VOCABULARY,
+)
 from mangaassist_assets.partitions import release_bundles
 from resources.aws.judge import JudgeResource
 from resources.mlflow.tracking import MlflowResource
@@ -24,7 +32,7 @@ class ReviewQueueConfig(dg.Config):
 @declared_asset(
     outside="the review queue in MLflow",
     reads=(
-        TURNS,
+        TURNS_TO_LABEL,
         REVIEWED_TURNS,
         CLUSTERS,
         CORPUS,
@@ -61,7 +69,7 @@ def review_queue(
     state = queues.state(bundle)
     embedder, cache = embeddings.embedder(), store.embedding_cache()
     queue = queue_bundle(
-        step.load(TURNS),
+        step.load(TURNS_TO_LABEL),
         step.load(CLUSTERS),
         earlier,
         handled=state.declined | state.complete,
@@ -108,7 +116,7 @@ class IntentLabelsConfig(dg.Config):
 
 @declared_asset(
     reads=(
-        TURNS,
+        TURNS_TO_LABEL,
         REVIEWED_TURNS,
         CLUSTERS,
         CORPUS,
@@ -148,7 +156,7 @@ def intent_labels(
     queued = step.load(QUEUED)
     embedder, cache = embeddings.embedder(), store.embedding_cache()
     gathered = label_bundle(
-        step.load(TURNS),
+        step.load(TURNS_TO_LABEL),
         step.load(CLUSTERS),
         intents=intents,
         embed=lambda texts: embed_messages(texts, embedder=embedder, cache=cache)[0],

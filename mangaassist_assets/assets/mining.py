@@ -4,7 +4,7 @@ import dagster as dg
 
 from mangaassist_assets.assets.common import ML_ENGINEERING, image, materialized
 from mangaassist_assets.assets.declaring import declared_asset
-from mangaassist_assets.assets.inputs import CLUSTER_HISTORY, FAILURES, TURNS, VOCABULARY
+from mangaassist_assets.assets.inputs import CLUSTER_HISTORY, FAILURES, SCORED_TURNS, TURN_COUNT, VOCABULARY
 from mangaassist_assets.partitions import release_bundles
 from resources.aws.judge import JudgeResource
 from resources.search.embeddings import EmbeddingsResource
@@ -13,7 +13,7 @@ from resources.store import StoreResource
 
 
 @declared_asset(
-    reads=(TURNS,),
+    reads=(SCORED_TURNS,),
     partitions_def=release_bundles,
     group_name="mining",
     owners=[ML_ENGINEERING],
@@ -31,18 +31,17 @@ def failed_traces(
     failure feeds: retrain, reindex, or a configuration change. The rules it was made under lie beside it. `experiments`
     compares the arms of the bundle's experiments, `shadow` the champion with the challenger that answered beside it.
     """
-    from mangaassist_assets.mining.blame.blame import find_failures
     from mangaassist_assets.mining.blame.explanations import failure_figures, judging_gaps, unknown_failures
-    from mangaassist_assets.mining.blame.stored_failures import failure_files
+    from mangaassist_assets.mining.blame.stored_failures import failure_files, find_stored_failures
     from mangaassist_assets.reporting.experiments import arm_rows, shadow_rows
 
     step, rules = store.step(context), mining.rules()
-    turns = step.load(TURNS)
-    failures = find_failures(turns, config=rules)
+    turns = step.load(SCORED_TURNS)
+    failures = find_stored_failures(step, context.partition_key, rules)
     snapshot = step.keep(failure_files(failures, rules))
     context.log.info(
-        f"{len(failures)} of {len(turns)} turns failed, {unknown_failures(failures)} without evidence against a stage; "
-        f"rules {rules.file} {rules.digest[:12]}"
+        f"{len(failures)} of {turns.height} turns failed, {unknown_failures(failures)} without evidence against a "
+        f"stage; rules {rules.file} {rules.digest[:12]}"
     )
     for gap in judging_gaps(turns, failures, rules):
         context.log.warning(gap)
@@ -59,7 +58,7 @@ def failed_traces(
 @declared_asset(
     reads=(
         FAILURES,
-        TURNS,
+        TURN_COUNT,
         VOCABULARY,
         *CLUSTER_HISTORY,
     ),
@@ -96,7 +95,7 @@ def failure_clusters(
         failures,
         vectors,
         release_bundle=bundle,
-        turns=len(step.load(TURNS)),
+        turns=step.load(TURN_COUNT),
         embedding_model_id=embedding.model_id,
         history=history,
         namer=judge.cluster_namer(vocabulary=words),

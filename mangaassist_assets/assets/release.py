@@ -6,7 +6,7 @@ import dagster as dg
 
 from mangaassist_assets.assets.common import PLATFORM, RELEASE_MANAGEMENT, materialized
 from mangaassist_assets.assets.declaring import declared_asset
-from mangaassist_assets.assets.inputs import TURNS, learned_by, through
+from mangaassist_assets.assets.inputs import SERVED_TURNS, learned_by, through
 from mangaassist_assets.models.pipelines import ModelPipeline
 from mangaassist_assets.partitions import release_bundles
 from resources.aws.app_config import AppConfigResource
@@ -88,7 +88,7 @@ def _build_active_release(pipelines: Sequence[ModelPipeline]) -> dg.AssetsDefini
 
 def _build_release_manifest(pipelines: Sequence[ModelPipeline]) -> dg.AssetsDefinition:
     @declared_asset(
-        reads=[TURNS, *(read for pipeline in pipelines for read in learned_by(pipeline))],
+        reads=[SERVED_TURNS, *(read for pipeline in pipelines for read in learned_by(pipeline))],
         partitions_def=release_bundles,
         group_name="release",
         owners=[RELEASE_MANAGEMENT],
@@ -105,7 +105,7 @@ def _build_release_manifest(pipelines: Sequence[ModelPipeline]) -> dg.AssetsDefi
 
         bundle, step = context.partition_key, store.step(context)
         learned = {one.model_asset: read_learned_model(step, one, bundle) for one in pipelines}
-        manifest = build_manifest(bundle, step.load(TURNS), learned=learned)
+        manifest = build_manifest(bundle, step.load(SERVED_TURNS), learned=learned)
         snapshot = step.keep(manifest.files())
         context.log.info(f"manifest {manifest.digest[:12]} of {manifest.turns} turns")
         return materialized(snapshot, manifest.figures())

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Iterable, Iterator
 from functools import cache
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -14,6 +15,14 @@ if TYPE_CHECKING:
     from pydantic import TypeAdapter
 
 T = TypeVar("T")
+ROW_GROUP = 50_000
+"""Rows of one row group of a stored table: so much of it is in memory where it is written or read in parts."""
+_PARQUET: dict[str, Any] = {
+    "compression": "zstd",
+    "compression_level": 3,
+    "statistics": True,
+    "row_group_size": ROW_GROUP,
+}
 
 
 class SnapshotSchemaError(ValueError):
@@ -43,7 +52,34 @@ def _adapter(kind: Any) -> TypeAdapter[Any]:  # noqa: ANN401 - any type
 def to_parquet(frame: pl.DataFrame) -> bytes:
     """Return a table as Parquet; the same table gives the same bytes."""
     buffer = io.BytesIO()
-    frame.write_parquet(buffer, compression="zstd", compression_level=3, statistics=True, row_group_size=50_000)
+    frame.write_parquet(buffer, **_PARQUET)
+    return buffer.getvalue()
+
+
+def parquet_of(row_groups: Iterable[pl.DataFrame], schema: pl.Schema) -> bytes:
+    """Return the table that these frames are, one after another, as Parquet; few of them are in memory at once.
+
+    Frames that were just gathered (sorted, joined) give the same bytes for the same rows. A slice does not: its pages
+    of lists are cut by the size of the table that it is a part of.
+
+    Raises:
+        ValueError: a frame that is not the last has another number of rows than `ROW_GROUP`.
+    """
+    from polars.io.plugins import register_io_source
+
+    def frames(
+        with_columns: list[str] | None, predicate: pl.Expr | None, n_rows: int | None, batch_size: int | None
+    ) -> Iterator[pl.DataFrame]:
+        del with_columns, predicate, n_rows, batch_size  # The whole table is written, nothing is pushed down.
+        short = False
+        for frame in row_groups:
+            if short or frame.height > ROW_GROUP:
+                raise ValueError(f"a row group that is not the last has other than {ROW_GROUP} rows")
+            short = frame.height < ROW_GROUP
+            yield frame
+
+    buffer = io.BytesIO()
+    register_io_source(frames, schema=schema).sink_parquet(buffer, **_PARQUET)
     return buffer.getvalue()
 
 

@@ -106,7 +106,7 @@ def label_bundle(
     """Return one label for each turn of a bundle that has one.
 
     Args:
-        turns: The bundle's turns.
+        turns: The bundle's turns, at least those that people reviewed and those of the clusters.
         clusters: Its failure clusters.
         intents: The known intents, each with a few redacted example messages.
         embed: Returns the vectors of messages, each of length one.

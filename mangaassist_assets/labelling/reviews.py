@@ -7,6 +7,8 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+import polars as pl
+
 from mangaassist_assets.core.bundles import bundles_until
 from mangaassist_assets.core.text_keys import normalise_text
 from mangaassist_assets.labelling.disagreement import (
@@ -47,14 +49,24 @@ def is_reviewed(turn: ChatTurn) -> bool:
     return turn.expected_intent is not None or bool(turn.expected_documents)
 
 
+_REVIEWED = pl.col("expected_intent").is_not_null() | (pl.col("expected_documents").list.len() > 0)
+"""`is_reviewed` of the columns of stored turns."""
+_ANSWERED = (
+    pl.col("reviews")
+    .list.eval((pl.element().struct["kind"] == "expectation") & (pl.element().struct["source"] == "human"))
+    .list.any()
+)
+"""A person said something of a turn, be it that it was no name: what `labels_from_reviews` looks at."""
+
+
 def read_reviewed_turns(store: SnapshotStore, release_bundle: str) -> list[ChatTurn]:
     """Return the reviewed turns of a bundle and of those that began before it, the oldest bundle first."""
-    return [
-        turn
-        for bundle in bundles_until(store, release_bundle)
-        for turn in read_turns(store, bundle)
-        if is_reviewed(turn)
-    ]
+    return [turn for bundle in bundles_until(store, release_bundle) for turn in read_turns(store, bundle, _REVIEWED)]
+
+
+def read_turns_to_label(store: SnapshotStore, release_bundle: str, trace_ids: Iterable[str]) -> list[ChatTurn]:
+    """Return the turns of a bundle that people reviewed, and those of these ids, in the order of all turns."""
+    return read_turns(store, release_bundle, _REVIEWED | _ANSWERED | pl.col("trace_id").is_in(list(set(trace_ids))))
 
 
 def labels_from_reviews(turns: Iterable[ChatTurn], *, known_intents: Collection[str] = ()) -> ReviewLabels:

@@ -6,9 +6,8 @@ what it was promoted on; what it learned from, or nearly, is left out and counte
 
 from __future__ import annotations
 
-import io
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -18,7 +17,7 @@ from mangaassist_assets.core.bundles import bundles_by_start
 from mangaassist_assets.datasets.sources.training_corpus import read_corpus
 from mangaassist_assets.datasets.versions.stored_versions import read_dataset
 from mangaassist_assets.models.pipelines import ModelPipeline
-from mangaassist_assets.tracing.ingestion.stored_turns import TURNS_FILE
+from mangaassist_assets.tracing.ingestion.stored_turns import read_turn_frame
 
 if TYPE_CHECKING:
     from mangaassist_assets.core.snapshots import SnapshotStore
@@ -191,11 +190,9 @@ def _grouped(
     judged = frame.with_columns(pl.lit("test").alias("split"))
     for bundle in (one for one in starts if one in set(frame["release_bundle"].drop_nulls())):
         rows = judged.filter(pl.col("release_bundle") == bundle)
-        served = _served_by(store, bundle, served_by)
-        selections = {
-            trace_id: _selection(served.get(trace_id), champion.version)
-            for trace_id in rows["source_trace_id"].unique().to_list()
-        }
+        judged_traces = rows["source_trace_id"].unique().to_list()
+        served = _served_by(store, bundle, served_by, judged_traces)
+        selections = {trace_id: _selection(served.get(trace_id), champion.version) for trace_id in judged_traces}
         for selection in (OTHERS, ITSELF, UNKNOWN):
             traces = [trace_id for trace_id, found in selections.items() if found == selection]
             own = rows.filter(pl.col("source_trace_id").is_in(traces, nulls_equal=True))
@@ -209,13 +206,12 @@ def _selection(version: str | None, champion_version: str) -> str:
     return ITSELF if version == champion_version else OTHERS
 
 
-def _served_by(store: SnapshotStore, bundle: str, column: str | None) -> dict[str, str]:
-    """Return by trace which version answered; of the turns only these columns are read."""
-    snapshot = store.find("tagged_traces", partition=bundle)
-    if column is None or snapshot is None:
+def _served_by(store: SnapshotStore, bundle: str, column: str | None, trace_ids: Collection[str]) -> dict[str, str]:
+    """Return by trace which version answered."""
+    if column is None or store.find("tagged_traces", partition=bundle) is None:
         return {}
-    turns = pl.read_parquet(io.BytesIO(store.read(snapshot, TURNS_FILE)), columns=["trace_id", column])
-    return dict(turns.select("trace_id", column).drop_nulls().iter_rows())
+    judged = pl.col("trace_id").is_in(list(trace_ids)) & pl.col(column).is_not_null()
+    return dict(read_turn_frame(store, bundle, columns=["trace_id", column], where=judged).iter_rows())
 
 
 def _examples(frame: pl.DataFrame) -> int:

@@ -7,15 +7,15 @@ manifest of an old bundle is the same whenever it is written.
 from __future__ import annotations
 
 import hashlib
-from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
+
+import polars as pl
 
 from mangaassist_assets.core.figures import Figures
 from mangaassist_assets.core.snapshots import canonical_json
 from mangaassist_assets.models.registration.registry import EVALUATION_FILE, MODEL_FILE
-from mangaassist_assets.tracing.contract.turns import ChatTurn
 
 if TYPE_CHECKING:
     from mangaassist_assets.core.snapshots import SnapshotStore
@@ -31,6 +31,8 @@ SERVED_COMPONENTS = (
     "embedding_model_id",
     "index_generation",
 )
+MANIFEST_COLUMNS = ("trace_id", "release_bundle", *SERVED_COMPONENTS)
+"""What of stored turns is looked at."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,29 +124,25 @@ def read_learned_model(store: SnapshotStore, pipeline: ModelPipeline, release_bu
     )
 
 
-def build_manifest(
-    release_bundle: str, turns: Iterable[ChatTurn], *, learned: Mapping[str, LearnedModel]
-) -> ReleaseManifest:
+def build_manifest(release_bundle: str, turns: pl.DataFrame, *, learned: Mapping[str, LearnedModel]) -> ReleaseManifest:
     """Count which versions served the turns of a bundle and join what the model pipelines learned from them.
+
+    `turns` have the `MANIFEST_COLUMNS`.
 
     Raises:
         ValueError: a turn belongs to another bundle.
     """
-    counts: dict[str, Counter[str]] = {component: Counter() for component in SERVED_COMPONENTS}
-    total = 0
-    for turn in turns:
-        if turn.release_bundle != release_bundle:
-            raise ValueError(f"trace {turn.trace_id} belongs to bundle {turn.release_bundle!r}, not {release_bundle!r}")
-        total += 1
-        for component, counter in counts.items():
-            version = getattr(turn, component)
-            if version is not None:
-                counter[version] += 1
+    strangers = turns.filter(pl.col("release_bundle") != release_bundle)
+    if strangers.height:
+        trace_id, other = strangers.select("trace_id", "release_bundle").row(0)
+        raise ValueError(f"trace {trace_id} belongs to bundle {other!r}, not {release_bundle!r}")
     served = {
         component: tuple(
             ServedVersion(version=version, turns=used)
-            for version, used in sorted(counter.items(), key=lambda item: (-item[1], item[0]))
+            for version, used in sorted(
+                turns[component].drop_nulls().value_counts().iter_rows(), key=lambda item: (-item[1], item[0])
+            )
         )
-        for component, counter in counts.items()
+        for component in SERVED_COMPONENTS
     }
-    return ReleaseManifest(release_bundle=release_bundle, turns=total, served=served, learned=dict(learned))
+    return ReleaseManifest(release_bundle=release_bundle, turns=turns.height, served=served, learned=dict(learned))

@@ -7,18 +7,26 @@ where one shopper wrote many of them they are too narrow, so the number of shopp
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping
+from typing import Any
+
+import polars as pl
 
 from mangaassist_assets.core.figures import Row
 from mangaassist_assets.core.intervals import Interval, newcombe_difference, wilson_interval
-from mangaassist_assets.privacy import shopper_of
 from mangaassist_assets.reporting.groups import bounds
 from mangaassist_assets.tracing.contract.names import NO_EXPERIMENT
-from mangaassist_assets.tracing.contract.turns import ChatTurn
 
+EXPERIMENT_COLUMNS = (
+    *("trace_id", "session_id", "user_key", "user_feedback", "experiment_id"),
+    *("intent", "intent_model_version", "expected_intent", "shadow_intent", "shadow_model_version"),
+)
+"""What of stored turns is looked at."""
 UNNAMED_EXPERIMENT = "(not named)"
 CONTROL = "control"
+_IS_KNOWN = pl.col("user_key").fill_null("") != ""
+_SHOPPER = pl.when(_IS_KNOWN).then("user_key").otherwise(pl.format("session:{}", "session_id"))
+"""`shopper_of` of columns."""
 
 
 def arms_of(experiment_id: str | None) -> tuple[tuple[str, str], ...]:
@@ -33,78 +41,93 @@ def arms_of(experiment_id: str | None) -> tuple[tuple[str, str], ...]:
     return tuple(dict.fromkeys(found))
 
 
-def arm_rows(turns: Iterable[ChatTurn], failed: Collection[str]) -> list[Row]:
+def arm_rows(turns: pl.DataFrame, failed: Collection[str]) -> list[Row]:
     """Return one row an experiment and arm, sorted: turns, shoppers, failures and thumbs with 95 % intervals.
 
     Each arm's failure rate is compared with that of the arm called `control`, or of the largest arm where none is.
 
-    `failed` are the trace ids of those that failed.
+    `turns` have the `EXPERIMENT_COLUMNS`; `failed` are the trace ids of those that failed.
     """
-    members: defaultdict[str, defaultdict[str, list[ChatTurn]]] = defaultdict(lambda: defaultdict(list))
-    for turn in turns:
-        for experiment, arm in arms_of(turn.experiment_id):
-            members[experiment][arm].append(turn)
+    arms = pl.DataFrame(
+        [
+            (said, experiment, arm)
+            for said in turns["experiment_id"].unique().drop_nulls()
+            for experiment, arm in arms_of(said)
+        ],
+        schema=dict.fromkeys(("experiment_id", "experiment", "arm"), pl.String),
+        orient="row",
+    )
+    counted = (
+        turns.join(arms, on="experiment_id")
+        .group_by("experiment", "arm")
+        .agg(
+            turns=pl.len(),
+            shoppers=_SHOPPER.n_unique(),
+            failures=pl.col("trace_id").is_in(list(failed)).sum(),
+            thumbs_up=(pl.col("user_feedback") == "thumbs_up").sum(),
+            thumbs_down=(pl.col("user_feedback") == "thumbs_down").sum(),
+        )
+        .sort("experiment", "arm")
+    )
     return [
-        _arm_row(experiment, arm, arms, failed) for experiment, arms in sorted(members.items()) for arm in sorted(arms)
+        _arm_row(row, {one["arm"]: one for one in of_experiment.iter_rows(named=True)})
+        for of_experiment in counted.partition_by("experiment", maintain_order=True)
+        for row in of_experiment.iter_rows(named=True)
     ]
 
 
-def shadow_rows(turns: Iterable[ChatTurn]) -> list[Row]:
+def shadow_rows(turns: pl.DataFrame) -> list[Row]:
     """Return one row a pair of champion and challenger: how often they agree on the intent, and which was right.
 
-    Who was right is known of turns whose intent a person reviewed.
+    Who was right is known of turns whose intent a person reviewed. `turns` have the `EXPERIMENT_COLUMNS`.
     """
-    pairs: defaultdict[tuple[str, str], list[ChatTurn]] = defaultdict(list)
-    for turn in turns:
-        if turn.intent is not None and turn.shadow_intent is not None:
-            pairs[turn.intent_model_version or "", turn.shadow_model_version or ""].append(turn)
-    return [_shadow_row(champion, challenger, both) for (champion, challenger), both in sorted(pairs.items())]
+    champion = pl.col("intent") == pl.col("expected_intent")
+    shadow = pl.col("shadow_intent") == pl.col("expected_intent")
+    counted = (
+        turns.drop_nulls(["intent", "shadow_intent"])
+        .group_by(
+            champion=pl.col("intent_model_version").fill_null(""), shadow=pl.col("shadow_model_version").fill_null("")
+        )
+        .agg(
+            turns=pl.len(),
+            agree=(pl.col("intent") == pl.col("shadow_intent")).sum(),
+            reviewed=pl.col("expected_intent").count(),
+            only_champion_right=(champion & ~shadow).sum(),
+            only_shadow_right=(shadow & ~champion).sum(),
+            both_right=(champion & shadow).sum(),
+        )
+        .sort("champion", "shadow")
+    )
+    return [
+        {
+            **{name: row[name] for name in ("champion", "shadow", "turns", "agree")},
+            **_figures("agreement", wilson_interval(row["agree"], row["turns"])),
+            **{name: row[name] for name in ("reviewed", "only_champion_right", "only_shadow_right", "both_right")},
+        }
+        for row in counted.iter_rows(named=True)
+    ]
 
 
-def _arm_row(experiment: str, arm: str, arms: Mapping[str, Sequence[ChatTurn]], failed: Collection[str]) -> Row:
-    turns = arms[arm]
-    failures = _failures(turns, failed)
-    up = sum(turn.user_feedback == "thumbs_up" for turn in turns)
-    down = sum(turn.user_feedback == "thumbs_down" for turn in turns)
-    against = CONTROL if CONTROL in arms else max(sorted(arms), key=lambda one: len(arms[one]))
+def _arm_row(own: Mapping[str, Any], arms: Mapping[str, Mapping[str, Any]]) -> Row:
+    """Return the row of an arm; `arms` are the counts of all arms of its experiment, by name and sorted by it."""
+    control = CONTROL if CONTROL in arms else max(arms, key=lambda one: int(arms[one]["turns"]))
+    against = arms[control]
+    is_control = own["arm"] == control
     difference = (
         None
-        if arm == against
-        else newcombe_difference(failures, len(turns), _failures(arms[against], failed), len(arms[against]))
+        if is_control
+        else newcombe_difference(own["failures"], own["turns"], against["failures"], against["turns"])
     )
+    rated = own["thumbs_up"] + own["thumbs_down"]
     return {
-        "experiment": experiment,
-        "arm": arm,
-        "turns": len(turns),
-        "shoppers": len({shopper_of(turn.user_key, turn.session_id) for turn in turns}),
-        "failures": failures,
-        **_figures("failure_rate", wilson_interval(failures, len(turns))),
-        "against": "" if arm == against else against,
+        **{name: own[name] for name in ("experiment", "arm", "turns", "shoppers", "failures")},
+        **_figures("failure_rate", wilson_interval(own["failures"], own["turns"])),
+        "against": "" if is_control else control,
         **_figures("difference", difference),
-        "thumbs_up": up,
-        "thumbs_down": down,
-        **_figures("satisfaction", wilson_interval(up, up + down)),
+        "thumbs_up": own["thumbs_up"],
+        "thumbs_down": own["thumbs_down"],
+        **_figures("satisfaction", wilson_interval(own["thumbs_up"], rated)),
     }
-
-
-def _shadow_row(champion: str, challenger: str, turns: Sequence[ChatTurn]) -> Row:
-    agree = sum(turn.intent == turn.shadow_intent for turn in turns)
-    reviewed = [turn for turn in turns if turn.expected_intent is not None]
-    return {
-        "champion": champion,
-        "shadow": challenger,
-        "turns": len(turns),
-        "agree": agree,
-        **_figures("agreement", wilson_interval(agree, len(turns))),
-        "reviewed": len(reviewed),
-        "only_champion_right": sum(turn.intent == turn.expected_intent != turn.shadow_intent for turn in reviewed),
-        "only_shadow_right": sum(turn.shadow_intent == turn.expected_intent != turn.intent for turn in reviewed),
-        "both_right": sum(turn.intent == turn.expected_intent == turn.shadow_intent for turn in reviewed),
-    }
-
-
-def _failures(turns: Sequence[ChatTurn], failed: Collection[str]) -> int:
-    return sum(turn.trace_id in failed for turn in turns)
 
 
 def _figures(name: str, interval: Interval | None) -> Row:

@@ -18,13 +18,14 @@ from mangaassist_assets.serving.inference import (
     predict_fn,
 )
 from mangaassist_assets.serving.request_forms import RequiredForms, UnknownFormError, required_forms
-from mangaassist_assets.tracing.ingestion.stored_turns import read_turns
+from mangaassist_assets.tracing.ingestion.stored_turns import read_turn_batches
 
 if TYPE_CHECKING:
+    import polars as pl
+
     from mangaassist_assets.core.snapshots import SnapshotStore
     from mangaassist_assets.models.pipelines import ModelPipeline
     from mangaassist_assets.models.registration.registry import ModelStore, ModelVersion
-    from mangaassist_assets.tracing.contract.turns import ChatTurn
 
 _MESSAGE_CHARACTERS = 300
 
@@ -63,7 +64,7 @@ def require_contract(
     try:
         schemas = pipeline_schemas(pipeline)
         required = required_forms(
-            observed_requests(newest_turns(snapshots), pipeline),
+            observed_requests(newest_stages(snapshots), pipeline),
             configured=pipeline.request_forms if configured is None else configured,
             known=schemas.forms,
         )
@@ -87,21 +88,23 @@ def require_contract(
     return required
 
 
-def newest_turns(snapshots: SnapshotStore) -> list[ChatTurn]:
-    """Return the turns of the bundle that began last: how production asks now; none before there are traces."""
-    bundles = list(bundles_by_start(snapshots))
-    return read_turns(snapshots, bundles[-1]) if bundles else []
+def newest_stages(snapshots: SnapshotStore) -> Iterator[pl.DataFrame]:
+    """Yield the `stages` of the bundle that began last: how production asks now; nothing before there are traces."""
+    for bundle in list(bundles_by_start(snapshots))[-1:]:
+        yield from read_turn_batches(snapshots, bundle, columns=["stages"])
 
 
-def observed_requests(turns: Iterable[ChatTurn], pipeline: ModelPipeline) -> Iterator[tuple[str, ...]]:
+def observed_requests(turns: Iterable[pl.DataFrame], pipeline: ModelPipeline) -> Iterator[tuple[str, ...]]:
     """Yield by which members turns asked the endpoint, for each stage that named it or is the pipeline's own.
 
-    Empty where a trace does not record it.
+    `turns` are frames of stored turns with their `stages`. Empty where a trace does not record it.
     """
-    for turn in turns:
-        for stage in turn.stages:
-            if stage.endpoint_name == pipeline.endpoint_name or stage.name == pipeline.stage:
-                yield stage.request_keys
+    import polars as pl
+
+    asked = (pl.col("endpoint_name") == pipeline.endpoint_name) | (pl.col("name") == pipeline.stage)
+    for frame in turns:
+        stages = frame.select(pl.col("stages").explode(empty_as_null=False).struct.unnest()).filter(asked)
+        yield from (tuple(keys or ()) for keys in stages["request_keys"].to_list())
 
 
 def artifact_breaches(

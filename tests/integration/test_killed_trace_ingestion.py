@@ -13,6 +13,7 @@ import pytest
 from mangaassist_assets.core.codecs import to_parquet
 from mangaassist_assets.tracing.ingestion.trace_ingestion import TraceIngestion
 from tests.support.killed_ingestion import change, everything, filled_source, ingest
+from tests.support.turn_frames import ingested_turns
 
 pytestmark = pytest.mark.integration
 
@@ -23,7 +24,10 @@ def read(ingestion: TraceIngestion) -> list[bytes]:
     return [
         content
         for bundle in ("b1", "b2")
-        for content in (to_parquet(ingestion.bundle(bundle).turns), to_parquet(ingestion.bundle(bundle).quarantined))
+        for content in (
+            to_parquet(ingested_turns(ingestion.bundle(bundle))),
+            to_parquet(ingestion.bundle(bundle).quarantined),
+        )
     ]
 
 

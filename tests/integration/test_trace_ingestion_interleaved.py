@@ -18,7 +18,7 @@ from mangaassist_assets.tracing.contract.records import AssessmentRecord
 from mangaassist_assets.tracing.ingestion.ingested_traces import INGESTED_SCHEMA
 from mangaassist_assets.tracing.ingestion.trace_ingestion import OVERLAP_MS, TraceIngestion
 from tests.support.trace_source import MemorySource, SourceGoneError, chat_trace
-from tests.support.turn_frames import turns_frame
+from tests.support.turn_frames import ingested_turns, turns_frame
 from tests.support.turn_reading import read_turns
 
 # It commits to real Delta tables a hundred times an example: too slow for the quick part.
@@ -92,7 +92,7 @@ def interrupted(source: MemorySource, fails_at: object, reading: Callable[[], ob
 
 def snapshot(ingestion: TraceIngestion, bundle: str) -> tuple[bytes, bytes]:
     found = ingestion.bundle(bundle)
-    return to_parquet(found.turns), to_parquet(found.quarantined)
+    return to_parquet(ingested_turns(found)), to_parquet(found.quarantined)
 
 
 @given(changes=st.lists(CHANGE, min_size=8, max_size=25), page=st.integers(1, 5), ordered=st.booleans())

@@ -101,9 +101,9 @@ def run_export(
     from mangaassist_assets.core.files import write_whole
     from mangaassist_assets.labelling.queue.export import export_rows, to_csv, to_jsonl
     from mangaassist_assets.labelling.queue.review_queue import QUEUE_FILE, QueueItem
+    from mangaassist_assets.labelling.reviews import read_turns_to_label
     from mangaassist_assets.mining.tracking.cluster_files import read_clusters
     from mangaassist_assets.retrieval.stored_knowledge import read_vocabulary
-    from mangaassist_assets.tracing.ingestion.stored_turns import read_turns
 
     chosen = format_of(out, file_format)
     if out.exists() and not replace:
@@ -111,8 +111,9 @@ def run_export(
         raise CommandError(msg)
     queue = store.latest("review_queue", partition=release_bundle)
     items = from_json(list[QueueItem], store.read(queue, QUEUE_FILE))
-    turns = {turn.trace_id: turn for turn in read_turns(store, release_bundle)}
     clusters = read_clusters(store, release_bundle)
+    wanted = {item.trace_id for item in items}.union(*(cluster.trace_ids for cluster in clusters))
+    turns = {turn.trace_id: turn for turn in read_turns_to_label(store, release_bundle, wanted)}
     rows = export_rows(
         items,
         turns,
@@ -152,12 +153,14 @@ def run_import(
         SnapshotMissingError: the bundle was not mined.
     """
     from mangaassist_assets.labelling.queue.label_import import KnownAnswers, read_labels
-    from mangaassist_assets.tracing.ingestion.stored_turns import read_turns
+    from mangaassist_assets.labelling.reviews import read_turns_to_label
+    from mangaassist_assets.tracing.ingestion.stored_turns import read_turn_frame
     from resources.mlflow.assessments.reviews import MlflowLabelRecorder
 
     chosen = format_of(file, file_format)
     store = session.resources.store.snapshots()
-    turns = read_turns(store, release_bundle)
+    trace_ids = read_turn_frame(store, release_bundle, columns=["trace_id"])["trace_id"].to_list()
+    reviewed = read_turns_to_label(store, release_bundle, ())
     try:
         content = file.read_bytes()
     except OSError as error:
@@ -167,8 +170,8 @@ def run_import(
         content,
         file_format=chosen,
         known=KnownAnswers(
-            trace_ids=[turn.trace_id for turn in turns],
-            intents=sorted({*_known_intents(store, turns), *new_intents}),
+            trace_ids=trace_ids,
+            intents=sorted({*_known_intents(store, reviewed), *new_intents}),
             documents=_documents(store),
         ),
         now_ms=round(time.time() * 1000),

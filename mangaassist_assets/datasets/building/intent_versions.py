@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import io
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from dataclasses import replace
 
 import polars as pl
 
-from mangaassist_assets.core.bundles import TURNS_ASSET, bundles_until, previous_bundle
+from mangaassist_assets.core.bundles import bundles_until, previous_bundle
 from mangaassist_assets.core.codecs import from_json
 from mangaassist_assets.core.declared_inputs import StepStore
 from mangaassist_assets.core.snapshots import SnapshotStore
@@ -20,7 +19,7 @@ from mangaassist_assets.datasets.building.intent_dataset import (
     pinned_sides,
 )
 from mangaassist_assets.datasets.guards.leakage import find_leaks, holdout_history_of, refuse_leaks
-from mangaassist_assets.datasets.guards.poisoning import shopper_history
+from mangaassist_assets.datasets.guards.poisoning import ShopperHistory, shopper_history
 from mangaassist_assets.datasets.sources.golden_set import read_golden
 from mangaassist_assets.datasets.sources.training_corpus import read_corpus
 from mangaassist_assets.datasets.versions.stored_versions import earlier_versions, read_dataset
@@ -34,9 +33,10 @@ from mangaassist_assets.labelling.intent_labels import (
 )
 from mangaassist_assets.retrieval.stored_knowledge import read_vocabulary
 from mangaassist_assets.tracing.erasure import erased_users
-from mangaassist_assets.tracing.ingestion.stored_turns import TURNS_FILE
+from mangaassist_assets.tracing.ingestion.stored_turns import read_turn_frame
+from mangaassist_assets.tracing.ingestion.turn_frames import TURN_SCHEMA
 
-Trace = tuple[str, "str | None", str, int]
+_TRACE = ("trace_id", "user_key", "session_id", "timestamp_ms")
 
 
 def build_intent_version(snapshots: SnapshotStore, bundle: str, *, config: IntentDatasetConfig) -> DatasetVersion:
@@ -61,23 +61,25 @@ def build_intent_version(snapshots: SnapshotStore, bundle: str, *, config: Inten
     before = previous_bundle(reads, bundle, having="intent_dataset")
     last = read_dataset(reads, "intent_dataset", before).frame if before else None
     carried = _of_others(carried_labels(last), erased) if last is not None else []
-    traces = [trace for name in included for trace in _traces(reads, name) if trace[1] not in erased]
-    there = {trace[0] for trace in traces}
+    traces = _traces(reads, included, erased)
+    conflicts = from_json(list[LabelConflict], reads.read(stored, CONFLICTS_FILE))
+    named = {one for label in (*labels, *carried) for one in label.sources}.union(*(one.trace_ids for one in conflicts))
+    there = set(traces.filter(pl.col("trace_id").is_in(list(named)))["trace_id"])
     labels, carried = _grounded(labels, there), _grounded(carried, there)
     if config.as_of_ms is None:
         config = replace(config, as_of_ms=_newest_ms([*labels, *carried], traces))
     config = replace(config, vocabulary=read_vocabulary(reads))
-    known = [trace for trace in traces if config.as_of_ms is None or trace[3] <= config.as_of_ms]
+    known = traces if config.as_of_ms is None else traces.filter(pl.col("timestamp_ms") <= config.as_of_ms)
     earlier = earlier_versions(reads, "intent_dataset", bundle, as_of_ms=config.as_of_ms)
     golden = read_golden(reads)
     dataset = build_intent_dataset(
         read_corpus(reads),
         [*carried, *labels],
-        conflicts=_still_there(from_json(list[LabelConflict], reads.read(stored, CONFLICTS_FILE)), there),
+        conflicts=_still_there(conflicts, there),
         golden_texts=golden,
         pinned=pinned_sides(last) if last is not None else None,
         holdout_history=holdout_history_of(earlier),
-        history=shopper_history(known) if known else None,
+        history=_history(known, [*carried, *labels]) if known.height else None,
         config=config,
     )
     refuse_leaks(find_leaks(dataset.rows, golden=golden, earlier=earlier, as_of_ms=config.as_of_ms))
@@ -113,13 +115,22 @@ def _still_there(conflicts: Collection[LabelConflict], there: Collection[str]) -
     return [one for one in known if one.trace_ids]
 
 
-def _traces(store: SnapshotStore, bundle: str) -> Iterator[Trace]:
-    """Yield who wrote which trace of a bundle and when; of the turns only these columns are read."""
-    content = store.read(store.latest(TURNS_ASSET, partition=bundle), TURNS_FILE)
-    columns = ["trace_id", "user_key", "session_id", "timestamp_ms"]
-    yield from pl.read_parquet(io.BytesIO(content), columns=columns).select(columns).iter_rows()
+def _traces(store: SnapshotStore, bundles: Collection[str], erased: Collection[str]) -> pl.DataFrame:
+    """Return who wrote which trace of the bundles and when, the oldest bundle first, without erased users."""
+    of_others = ~pl.col("user_key").is_in(sorted(erased)).fill_null(value=False)
+    found = [read_turn_frame(store, bundle, columns=_TRACE, where=of_others) for bundle in bundles]
+    return pl.concat([pl.DataFrame(schema={name: TURN_SCHEMA[name] for name in _TRACE}), *found])
 
 
-def _newest_ms(labels: Collection[IntentLabel], traces: Collection[Trace]) -> int | None:
+def _history(traces: pl.DataFrame, labels: Collection[IntentLabel]) -> ShopperHistory:
+    """Return what is known of the shoppers behind labels; of the others only when the first trace of all was."""
+    sources = pl.col("trace_id").is_in(list({one for label in labels for one in label.sources}))
+    writers = {label.user_key for label in labels}.union(traces.filter(sources)["user_key"])
+    of_writers = pl.col("user_key").is_in(list(writers - {None})).fill_null(value=False)
+    first_of_all = pl.col("timestamp_ms") == pl.col("timestamp_ms").min()
+    return shopper_history(traces.filter(sources | of_writers | first_of_all).iter_rows())
+
+
+def _newest_ms(labels: Collection[IntentLabel], traces: pl.DataFrame) -> int | None:
     times = [max(label.timestamp_ms, label.labelled_ms) for label in labels]
-    return max(times or [timestamp_ms for _, _, _, timestamp_ms in traces], default=None)
+    return max(times or traces["timestamp_ms"], default=None)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
+
+import polars as pl
 
 from mangaassist_assets.core.bundles import bundles_until
 from mangaassist_assets.core.declared_inputs import StepStore
@@ -36,7 +38,7 @@ from mangaassist_assets.retrieval.stored_knowledge import read_chunks
 from mangaassist_assets.retrieval.types import Chunk
 from mangaassist_assets.tracing.contract.turns import ChatTurn
 from mangaassist_assets.tracing.erasure import erased_users
-from mangaassist_assets.tracing.ingestion.stored_turns import read_turns
+from mangaassist_assets.tracing.ingestion.stored_turns import read_turn_frame, read_turns
 
 MAX_TITLE_QUERIES = 200
 _NOTES = {
@@ -71,9 +73,11 @@ def build_ranking_version(
     reads = StepStore(snapshots, RANKING_DATASET_READS, output="reranker_dataset", bundle=bundle)
     included = bundles_until(reads, bundle)
     erased = erased_users(snapshots)
-    turns = [turn for name in included for turn in read_turns(reads, name) if turn.user_key not in erased]
+    turns = _reviewed_turns(reads, included, erased)
     if config.as_of_ms is None:
-        config = replace(config, as_of_ms=newest_review_ms(turns))
+        # Where nobody reviewed anything, the newest turn tells the time.
+        newest_ms = newest_review_ms(turns) if turns else _newest_ms(reads, included, erased)
+        config = replace(config, as_of_ms=newest_ms)
     base, base_source = _base_queries(read_corpus(reads), chunks := read_chunks(reads))
     golden = read_golden(reads)
     earlier = earlier_versions(reads, "reranker_dataset", bundle, as_of_ms=config.as_of_ms)
@@ -109,6 +113,32 @@ def first_ranking_version(snapshots: SnapshotStore, *, search_for: SearchFor) ->
     base, base_source = _base_queries(read_corpus(snapshots), chunks := read_chunks(snapshots))
     dataset = _ranking_dataset(base, [], chunks, search_for=search_for, golden_texts=read_golden(snapshots))
     return dataset.seal(notes=_NOTES[base_source], base_source=base_source)
+
+
+def _reviewed_turns(store: SnapshotStore, bundles: Sequence[str], erased: Collection[str]) -> list[ChatTurn]:
+    """Return every copy of a turn of which people named documents, the oldest bundle first.
+
+    A trace that moved is in two bundles, and its newest copy counts, also where that is not reviewed.
+    """
+    documents = pl.col("expected_documents").list.len() > 0
+    ids = {
+        trace_id
+        for bundle in bundles
+        for trace_id in read_turn_frame(store, bundle, columns=["trace_id"], where=documents & _of_others(erased))[
+            "trace_id"
+        ]
+    }
+    copies = pl.col("trace_id").is_in(list(ids)) & _of_others(erased)
+    return [turn for bundle in bundles for turn in read_turns(store, bundle, copies)]
+
+
+def _newest_ms(store: SnapshotStore, bundles: Sequence[str], erased: Collection[str]) -> int | None:
+    frames = (read_turn_frame(store, one, columns=["timestamp_ms"], where=_of_others(erased)) for one in bundles)
+    return max((started for frame in frames for started in frame["timestamp_ms"]), default=None)
+
+
+def _of_others(erased: Collection[str]) -> pl.Expr:
+    return ~pl.col("user_key").is_in(sorted(erased)).fill_null(value=False)
 
 
 def _ranking_dataset(

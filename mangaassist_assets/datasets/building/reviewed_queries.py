@@ -133,11 +133,10 @@ def documents_as_of(turn: ChatTurn, as_of_ms: int | None) -> tuple[str, ...]:
 def newest_review_ms(turns: Sequence[ChatTurn]) -> int | None:
     """Return when the last review was, or the last reviewed turn if that is later (ms since the epoch).
 
-    Turns that nobody reviewed change nothing and make no new version. Where none is reviewed, the newest turn tells
-    the time; None without turns.
+    Turns that nobody reviewed change nothing and make no new version; None where none is reviewed.
     """
     reviewed = [turn for turn in turns if turn.expected_documents]
-    times = [turn.timestamp_ms for turn in reviewed or turns]
+    times = [turn.timestamp_ms for turn in reviewed]
     times += [one.timestamp_ms for turn in reviewed for one in _reviews_of_documents(turn)]
     return max(times, default=None)
 

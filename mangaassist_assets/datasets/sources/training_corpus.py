@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Sequence
 
+import polars as pl
+
 from mangaassist_assets.core.bundles import bundles_by_start
 from mangaassist_assets.core.snapshots import SnapshotStore, canonical_json
 from mangaassist_assets.datasets.sources.utterances import Utterance
@@ -68,10 +70,9 @@ def labelled_queries(store: SnapshotStore) -> list[LabelledQuery]:
         if utterance.relevant_documents
     }
     for bundle in bundles_by_start(store):
-        for turn in read_turns(store, bundle):
-            if turn.expected_documents:
-                labelled = LabelledQuery(
-                    text=turn.learnable_text, relevant_documents=turn.expected_documents, tenant=turn.tenant
-                )
-                queries.setdefault((turn.learnable_text, turn.tenant), labelled)
+        for turn in read_turns(store, bundle, pl.col("expected_documents").list.len() > 0):
+            labelled = LabelledQuery(
+                text=turn.learnable_text, relevant_documents=turn.expected_documents, tenant=turn.tenant
+            )
+            queries.setdefault((turn.learnable_text, turn.tenant), labelled)
     return list(queries.values())

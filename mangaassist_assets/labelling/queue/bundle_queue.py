@@ -61,7 +61,7 @@ def queue_bundle(
     """Pick the failed turns of a bundle that are worth a person's minute.
 
     Args:
-        turns: The bundle's turns.
+        turns: The bundle's turns, at least those that people reviewed and those of the clusters.
         clusters: Its failure clusters.
         earlier: The reviewed turns of this bundle and of those before it: their messages are not asked about again.
         handled: See `review_candidates`.

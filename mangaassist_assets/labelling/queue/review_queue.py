@@ -111,7 +111,7 @@ def review_candidates(
 
     Args:
         clusters: the failure clusters of a bundle.
-        turns: the bundle's turns by trace id.
+        turns: the bundle's turns by trace id, at least those of the clusters.
         handled: traces that a reviewer declined, or is done with without having answered.
 
     Raises:

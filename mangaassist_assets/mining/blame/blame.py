@@ -15,7 +15,7 @@ is `unknown`: a review would show it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from mangaassist_assets.mining.blame.evidence import Finding, finding_of
@@ -76,19 +76,22 @@ def find_failures(turns: Iterable[ChatTurn], *, config: MiningRules | None = Non
     """Return the failed turns with their blame, ordered by (timestamp_ms, trace_id).
 
     Pass all turns of a bundle, not only the bad ones: a rephrased question is known by the message after it, an
-    unusual score by those of the turns that pleased. `config` are the rules, by default the packaged ones.
+    unusual score by those of the turns that pleased. `config` are the rules, by default the packaged ones. Those of a
+    stored bundle are found by `stored_failures.find_stored_failures`, which does not hold its turns.
     """
     rules = config or read_rules()
     all_turns = sorted(turns, key=lambda turn: (turn.timestamp_ms, turn.trace_id))
-    around = context_of(all_turns, rules)
-    failures: list[FailedTurn] = []
-    for turn in all_turns:
+    return list(failures_among(all_turns, rules, context_of(all_turns, rules)))
+
+
+def failures_among(turns: Iterable[ChatTurn], rules: MiningRules, around: TurnContext) -> Iterator[FailedTurn]:
+    """Yield those of the turns that failed, with their blame, in their order."""
+    for turn in turns:
         signals = signals_of(turn, rules, around)
         if any(signal.explicit for signal in signals):
             considered = consider(turn, rules, around)
             blame = decide(considered, rules)
-            failures.append(FailedTurn(turn=turn, signals=signals, blame=blame, considered=considered))
-    return failures
+            yield FailedTurn(turn=turn, signals=signals, blame=blame, considered=considered)
 
 
 def consider(turn: ChatTurn, rules: MiningRules, around: TurnContext) -> tuple[Finding, ...]:

@@ -152,12 +152,10 @@ def _judge_names_other_intent(look: Look) -> str | None:
 
 def _rephrased_with_other_intent(look: Look) -> str | None:
     again = look.around.rephrasings.get(look.turn.trace_id)
-    if again is None or look.turn.intent is None or again.following.intent in (None, look.turn.intent):
-        return None
-    if again.following.state == "ERROR" or again.following.user_feedback == "thumbs_down":
+    if again is None or again.failed or look.turn.intent is None or again.intent in (None, look.turn.intent):
         return None
     return (
-        f"asked again {again.seconds:.0f} s later the classifier said {shown(again.following.intent)}, "
+        f"asked again {again.seconds:.0f} s later the classifier said {shown(again.intent)}, "
         f"not {shown(look.turn.intent)}"
     )
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+
+import polars as pl
 
 from mangaassist_assets.core.figures import Figures, Row
 from mangaassist_assets.mining.blame.blame import FailedTurn
@@ -14,18 +16,22 @@ from mangaassist_assets.mining.blame.rules import MiningRules, Rule
 from mangaassist_assets.mining.blame.silent_stages import MISSING
 from mangaassist_assets.mining.blame.turn_facts import shown
 from mangaassist_assets.mining.blame.verdicts import VerdictRules
-from mangaassist_assets.tracing.contract.turns import ChatTurn
 
 EXPLAINED_FAILURES = 20
+SCORED_COLUMNS = ("verdicts", "reviews")
+"""Where a turn's scores are."""
 
 
-def failure_figures(turns: Sequence[ChatTurn], failures: Sequence[FailedTurn], rules: MiningRules) -> Figures:
-    """Return what there is to say of the failed turns of a bundle; of the worst ones the whole explanation."""
+def failure_figures(turns: pl.DataFrame, failures: Sequence[FailedTurn], rules: MiningRules) -> Figures:
+    """Return what there is to say of the failed turns of a bundle; of the worst ones the whole explanation.
+
+    `turns` are all turns of the bundle, failed or not, with their `SCORED_COLUMNS`.
+    """
     unknown = unknown_failures(failures)
     return {
         "dagster/row_count": len(failures),
-        "turns": len(turns),
-        "failure_rate": len(failures) / len(turns) if turns else 0.0,
+        "turns": turns.height,
+        "failure_rate": len(failures) / turns.height if turns.height else 0.0,
         "unknown_share": unknown / len(failures) if failures else 0.0,
         "blame": blame_rows(failures, rules),
         "not_judged": not_judged_rows(failures),
@@ -44,7 +50,7 @@ def unknown_failures(failures: Sequence[FailedTurn]) -> int:
     return sum(failure.blame.stage == "unknown" for failure in failures)
 
 
-def judging_gaps(turns: Sequence[ChatTurn], failures: Sequence[FailedTurn], rules: MiningRules) -> list[str]:
+def judging_gaps(turns: pl.DataFrame, failures: Sequence[FailedTurn], rules: MiningRules) -> list[str]:
     """Return in sentences which stages could not be judged, and which scores are off their threshold's scale."""
     return [str(row["said"]) for row in (*not_judged_rows(failures), *off_scale_rows(turns, rules))]
 
@@ -95,13 +101,15 @@ def not_judged_rows(failures: Sequence[FailedTurn]) -> list[Row]:
     ]
 
 
-def off_scale_rows(turns: Iterable[ChatTurn], rules: MiningRules) -> list[Row]:
-    """Return one row a name whose scores are off the scale of its threshold: they neither fail nor pass."""
+def off_scale_rows(turns: pl.DataFrame, rules: MiningRules) -> list[Row]:
+    """Return one row a name whose scores are off the scale of its threshold: they neither fail nor pass.
+
+    `turns` have their `SCORED_COLUMNS`.
+    """
     found: defaultdict[str, list[float]] = defaultdict(list)
-    for turn in turns:
-        for name, score in _scores(turn, rules.verdicts):
-            if rules.verdicts.outcome(name, None, score) == "off_scale":
-                found[name].append(score)
+    for name, score in _scores(turns, rules.verdicts):
+        if rules.verdicts.outcome(name, None, score) == "off_scale":
+            found[name].append(score)
     return [
         {
             "name": name,
@@ -116,14 +124,16 @@ def off_scale_rows(turns: Iterable[ChatTurn], rules: MiningRules) -> list[Row]:
     ]
 
 
-def _scores(turn: ChatTurn, verdicts: VerdictRules) -> Iterator[tuple[str, float]]:
-    for verdict in turn.verdicts:
-        if verdict.score is not None:
-            yield verdicts.key(verdict.name, verdict.stage), verdict.score
-    for review in turn.reviews:
-        score = word_or_score(review.values[0])[1] if review.kind == "feedback" else None
+def _scores(turns: pl.DataFrame, verdicts: VerdictRules) -> Iterator[tuple[str, float]]:
+    stated = turns.select(pl.col("verdicts").explode(empty_as_null=False).struct.unnest()).drop_nulls("score")
+    for name, stage, score in stated.select("name", "stage", "score").iter_rows():
+        yield verdicts.key(name, stage), score
+    reviews = turns.select(pl.col("reviews").explode(empty_as_null=False).struct.unnest())
+    given = reviews.filter(pl.col("kind") == "feedback").select("name", pl.col("values").list.first())
+    for name, value in given.iter_rows():
+        score = word_or_score(value)[1]
         if score is not None:
-            yield verdicts.key(review.name), score
+            yield verdicts.key(name), score
 
 
 def worst(failures: Sequence[FailedTurn], count: int) -> list[FailedTurn]:

@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+import polars as pl
+
 from mangaassist_assets.mining.blame.evidence import (
     Look,
     nothing_found,
@@ -20,7 +22,7 @@ from mangaassist_assets.mining.blame.evidence import (
 )
 from mangaassist_assets.mining.blame.opinions import opinions, shown_opinions
 from mangaassist_assets.mining.blame.rule_names import SignalName
-from mangaassist_assets.mining.blame.rules import MiningRules
+from mangaassist_assets.mining.blame.rules import MiningRules, SignalRule
 from mangaassist_assets.mining.blame.turn_context import TurnContext
 from mangaassist_assets.mining.blame.turn_facts import is_contradicted, misses_expected, shown, shown_list
 from mangaassist_assets.tracing.contract.turns import ChatTurn
@@ -48,6 +50,18 @@ def signals_of(turn: ChatTurn, rules: MiningRules, around: TurnContext) -> tuple
         if sentence is not None:
             found.append(Signal(name=name, explicit=rule.explicit, evidence=sentence, confidence=rule.confidence))
     return tuple(sorted(found, key=lambda signal: not signal.explicit))
+
+
+def may_fail(rules: MiningRules, around: TurnContext) -> pl.Expr:
+    """Return a condition on the columns of stored turns that every turn with an explicit signal meets.
+
+    Others meet it as well: only `signals_of` tells.
+    """
+    return pl.any_horizontal(
+        _NEEDED[name](rule, around).fill_null(value=False)
+        for name, rule in rules.signals.items()
+        if rule.explicit and rule.enabled
+    )
 
 
 def _thumbs_down(look: Look) -> str | None:
@@ -98,3 +112,23 @@ _LOOKS: Mapping[SignalName, Callable[[Look], str | None]] = {
     "noted_verdict": verdict_failed,
     "tool_failed": tool_failed,
 }
+
+_NEEDED: Mapping[SignalName, Callable[[SignalRule, TurnContext], pl.Expr]] = {
+    "thumbs_down": lambda *_: pl.col("user_feedback") == "thumbs_down",
+    "failed_review": lambda *_: pl.any_horizontal(
+        pl.col("expected_intent").is_not_null(), _is_filled("expected_documents"), _is_filled("reviews")
+    ),
+    "guardrail_block": lambda *_: pl.col("guardrail_blocked"),
+    "error": lambda *_: pl.col("state") == "ERROR",
+    "empty_retrieval": lambda *_: pl.col("candidate_count") == 0,
+    "failed_verdict": lambda *_: _is_filled("verdicts"),
+    "low_confidence": lambda rule, _: pl.col("intent_confidence") < rule.number("below"),
+    "rephrased": lambda _, around: pl.col("trace_id").is_in(list(around.rephrasings)),
+    "noted_verdict": lambda *_: _is_filled("verdicts"),
+    "tool_failed": lambda *_: _is_filled("tools"),
+}
+"""What the columns of a turn have wherever the look of the same name finds something."""
+
+
+def _is_filled(name: str) -> pl.Expr:
+    return pl.col(name).list.len() > 0

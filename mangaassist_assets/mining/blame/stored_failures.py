@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+
+import polars as pl
 
 from mangaassist_assets.core.codecs import from_json
 from mangaassist_assets.core.snapshots import SnapshotStore, canonical_json
-from mangaassist_assets.mining.blame.blame import Blame, FailedTurn
+from mangaassist_assets.mining.blame.blame import Blame, FailedTurn, failures_among
 from mangaassist_assets.mining.blame.evidence import Finding
 from mangaassist_assets.mining.blame.rules import MiningRules
-from mangaassist_assets.mining.blame.signals import Signal
-from mangaassist_assets.tracing.ingestion.stored_turns import read_turns
+from mangaassist_assets.mining.blame.signals import Signal, may_fail
+from mangaassist_assets.mining.blame.turn_context import SessionTurn, TurnContext, rephrasings, usual_scores
+from mangaassist_assets.tracing.ingestion.stored_turns import read_turn_batches, read_turns, stream_turns
 
 FAILURES_FILE = "failures.json"
 RULES_FILE = "rules.json"
@@ -25,11 +28,26 @@ class _StoredFailure:
     considered: tuple[Finding, ...]
 
 
-def failures_to_json(failures: Sequence[FailedTurn]) -> bytes:
-    """Return failed turns as JSON: trace id, signals, blame, findings. The turn itself stays in `tagged_traces`."""
-    return canonical_json(
-        [_StoredFailure(one.turn.trace_id, one.signals, one.blame, one.considered) for one in failures]
+def find_stored_failures(store: SnapshotStore, release_bundle: str, rules: MiningRules) -> list[FailedTurn]:
+    """Return what `find_failures` finds among the stored turns of a bundle.
+
+    What stands around turns is read of a few columns, and only of turns that may have failed objects are made.
+    """
+    said = (
+        SessionTurn._make(row)
+        for batch in read_turn_batches(store, release_bundle, columns=SessionTurn._fields)
+        for row in batch.iter_rows()
     )
+    pleased = stream_turns(store, release_bundle, pl.col("user_feedback") == "thumbs_up")
+    around = TurnContext(rephrasings=rephrasings(said, rules), usual_scores=usual_scores(pleased))
+    return list(failures_among(stream_turns(store, release_bundle, may_fail(rules, around)), rules, around))
+
+
+def failures_to_json(failures: Iterable[FailedTurn]) -> bytes:
+    """Return failed turns as JSON: trace id, signals, blame, findings. The turn itself stays in `tagged_traces`."""
+    # One after the other: as plain values they need many times the room of their text.
+    rows = (_StoredFailure(one.turn.trace_id, one.signals, one.blame, one.considered) for one in failures)
+    return b"[" + b",".join(map(canonical_json, rows)) + b"]"
 
 
 def failure_files(failures: Sequence[FailedTurn], rules: MiningRules) -> dict[str, bytes]:
@@ -46,9 +64,10 @@ def read_failures(store: SnapshotStore, release_bundle: str) -> list[FailedTurn]
     Raises:
         LookupError: `tagged_traces` no longer has one of them.
     """
-    turns = {turn.trace_id: turn for turn in read_turns(store, release_bundle)}
     content = store.read(store.latest("failed_traces", partition=release_bundle), FAILURES_FILE)
     stored = from_json(list[_StoredFailure], content)
+    failed = pl.col("trace_id").is_in([one.trace_id for one in stored])
+    turns = {turn.trace_id: turn for turn in read_turns(store, release_bundle, failed)}
     missing = [one.trace_id for one in stored if one.trace_id not in turns]
     if missing:
         raise LookupError(

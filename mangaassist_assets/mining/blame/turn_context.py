@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from itertools import pairwise
 from math import isfinite
-from typing import Literal
+from operator import attrgetter
+from typing import Literal, NamedTuple
 
 from mangaassist_assets.mining.blame.rules import MiningRules
 from mangaassist_assets.mining.naming.words import word_overlap
@@ -19,11 +19,31 @@ ScoreGroup = tuple[str, ScoreKind, str]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rephrasing:
-    """The message that asked the same again: how alike (Jaccard, 0 to 1), how much later, and what came of it."""
+    """The message that asked the same again: how alike (Jaccard, 0 to 1), how much later, and what came of it.
+
+    `intent` is the classifier's then; `failed` says that this turn ended in an error or with a thumbs-down.
+    """
 
     overlap: float
     seconds: float
-    following: ChatTurn
+    intent: str | None
+    failed: bool
+
+
+class SessionTurn(NamedTuple):
+    """What of a turn is needed to see whether it asks again; the fields are columns of the stored turns."""
+
+    trace_id: str
+    timestamp_ms: int
+    release_bundle: str
+    session_id: str
+    message: str
+    intent: str | None
+    state: str
+    user_feedback: str | None
+
+
+_session_turn = attrgetter(*SessionTurn._fields)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,7 +61,8 @@ class TurnContext:
 def context_of(turns: Iterable[ChatTurn], rules: MiningRules) -> TurnContext:
     """Return the context of turns; pass whole sessions and whole bundles."""
     ordered = sorted(turns, key=lambda turn: (turn.timestamp_ms, turn.trace_id))
-    return TurnContext(rephrasings=_rephrasings(ordered, rules), usual_scores=_usual_scores(ordered))
+    said = map(SessionTurn._make, map(_session_turn, ordered))
+    return TurnContext(rephrasings=rephrasings(said, rules), usual_scores=usual_scores(ordered))
 
 
 def best_score(turn: ChatTurn) -> tuple[ScoreGroup, float] | None:
@@ -59,7 +80,8 @@ def best_score(turn: ChatTurn) -> tuple[ScoreGroup, float] | None:
     return None
 
 
-def _usual_scores(turns: Iterable[ChatTurn]) -> dict[ScoreGroup, tuple[float, ...]]:
+def usual_scores(turns: Iterable[ChatTurn]) -> dict[ScoreGroup, tuple[float, ...]]:
+    """Return the best scores of the well-rated turns, sorted; other turns add nothing."""
     found: defaultdict[ScoreGroup, list[float]] = defaultdict(list)
     for turn in turns:
         if turn.user_feedback == "thumbs_up" and (best := best_score(turn)) is not None:
@@ -68,18 +90,27 @@ def _usual_scores(turns: Iterable[ChatTurn]) -> dict[ScoreGroup, tuple[float, ..
     return {group: tuple(sorted(scores)) for group, scores in found.items()}
 
 
-def _rephrasings(ordered: Iterable[ChatTurn], rules: MiningRules) -> dict[str, Rephrasing]:
+def rephrasings(ordered: Iterable[SessionTurn], rules: MiningRules) -> dict[str, Rephrasing]:
+    """Return by trace id the turns that were asked again, of turns in the order of (timestamp_ms, trace_id)."""
     rule = rules.signals["rephrased"]
-    sessions: defaultdict[tuple[str, str], list[ChatTurn]] = defaultdict(list)
-    for turn in ordered:
-        sessions[turn.release_bundle, turn.session_id].append(turn)
+    within_s, least_overlap = rule.number("within_s"), rule.number("word_overlap")
+    last: dict[tuple[str, str], SessionTurn] = {}
     found: dict[str, Rephrasing] = {}
-    for session in sessions.values():
-        for turn, following in pairwise(session):
-            seconds = (following.timestamp_ms - turn.timestamp_ms) / 1000
-            if seconds > rule.number("within_s"):
-                continue
-            overlap = word_overlap(turn.message, following.message)
-            if overlap >= rule.number("word_overlap"):
-                found[turn.trace_id] = Rephrasing(overlap=overlap, seconds=seconds, following=following)
+    for turn in ordered:
+        session = turn.release_bundle, turn.session_id
+        before = last.get(session)
+        last[session] = turn
+        if before is None:
+            continue
+        seconds = (turn.timestamp_ms - before.timestamp_ms) / 1000
+        if seconds > within_s:
+            continue
+        overlap = word_overlap(before.message, turn.message)
+        if overlap >= least_overlap:
+            found[before.trace_id] = Rephrasing(
+                overlap=overlap,
+                seconds=seconds,
+                intent=turn.intent,
+                failed=turn.state == "ERROR" or turn.user_feedback == "thumbs_down",
+            )
     return found

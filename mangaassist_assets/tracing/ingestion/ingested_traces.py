@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import polars as pl
 
-from mangaassist_assets.core.ingestion_tables import PARTITION, IngestionTable
-from mangaassist_assets.tracing.contract.turns import ChatTurn
+from mangaassist_assets.core.codecs import ROW_GROUP
+from mangaassist_assets.core.ingestion_tables import PARTITION, IngestionConflictError, IngestionTable
+from mangaassist_assets.tracing.contract.turns import ChatTurn, Feedback
 from mangaassist_assets.tracing.ingestion.trace_sources import TraceHeader
 from mangaassist_assets.tracing.ingestion.turn_frames import QUARANTINE_SCHEMA, TURN_SCHEMA, turn_row
 from mangaassist_assets.tracing.reading.turn_reader import TraceReading
@@ -26,10 +27,15 @@ INGESTED_SCHEMA = pl.Schema(
     }
 )
 
-PRESENCE_COLUMNS = (
-    *("trace_id", "kind", "state", "tags_present", "spans_present", "problems", "guardrail_blocked"),
-    "candidate_count",
+PRESENCE_SCHEMA = pl.Schema(
+    (name, INGESTED_SCHEMA[name])
+    for name in (
+        *("trace_id", "kind", "state", "tags_present", "spans_present", "problems", "guardrail_blocked"),
+        "candidate_count",
+    )
 )
+_INDEX = ("trace_id", "timestamp_ms", "sequence", "kind", "reason", "shape", "reviewer")
+_ORDER = ("timestamp_ms", "trace_id")
 
 
 def ingested_row(
@@ -75,38 +81,96 @@ def tombstone(trace_id: str, timestamp_ms: int, partition: str, sequence: int) -
 class BundleTraces:
     """The newest state of each trace of a release bundle, sorted by (timestamp_ms, trace_id).
 
-    `turns` is in TURN_SCHEMA, `quarantined` in QUARANTINE_SCHEMA, `presence` has a row for each of both with the
-    tags and spans it has and what was odd about it. `erased` counts traces of erased users, of which nothing else is
-    known.
+    Whole rows are read from the ingestion table when they are asked for, a portion at a time. `index` has a row for
+    each turn and each quarantined trace: trace_id, timestamp_ms, sequence, kind, reason, shape and reviewer. `erased`
+    counts traces of erased users, of which nothing else is known.
     """
 
-    turns: pl.DataFrame
-    quarantined: pl.DataFrame
-    presence: pl.DataFrame
+    release_bundle: str
+    index: pl.DataFrame
     erased: int
+    table: IngestionTable
+    portion: int
+
+    @property
+    def turns(self) -> pl.DataFrame:
+        """The rows of `index` that are turns."""
+        return self.index.filter(pl.col("kind") == "turn")
+
+    @property
+    def quarantined(self) -> pl.DataFrame:
+        """The quarantined traces, in QUARANTINE_SCHEMA."""
+        rows = self.index.filter(pl.col("kind") == "quarantined")
+        return rows.with_columns(release_bundle=pl.lit(self.release_bundle)).select(QUARANTINE_SCHEMA.names())
+
+    def turn_rows(self, feedback: Mapping[str, Feedback] | None = None) -> Iterator[pl.DataFrame]:
+        """Yield the turns in TURN_SCHEMA, `portion` rows at a time.
+
+        `feedback` takes the place of what the traces of these ids say themselves.
+
+        Raises:
+            IngestionConflictError: Rows went away since the bundle was looked up.
+        """
+        given = feedback or {}
+        said = pl.DataFrame(
+            {"trace_id": list(given), "said": list(given.values())}, schema={"trace_id": pl.String, "said": pl.String}
+        )
+        wanted = self.turns.join(said, on="trace_id", how="left", maintain_order="left")
+        for rows in self._rows(wanted, TURN_SCHEMA.names()):
+            yield rows.with_columns(user_feedback=pl.coalesce("said", "user_feedback")).select(TURN_SCHEMA.names())
+
+    def presence_rows(self) -> Iterator[pl.DataFrame]:
+        """Yield a row for each trace in PRESENCE_SCHEMA, `portion` rows at a time: what it has and what was odd.
+
+        Raises:
+            IngestionConflictError: As in `turn_rows`.
+        """
+        for rows in self._rows(self.index, PRESENCE_SCHEMA.names()):
+            yield rows.select(PRESENCE_SCHEMA.names())
+
+    def _rows(self, wanted: pl.DataFrame, columns: Sequence[str]) -> Iterator[pl.DataFrame]:
+        """Yield these columns of the wanted rows; what begins at other times than a portion is not read for it."""
+        for part in wanted.iter_slices(self.portion):
+            of_part = part.select(pl.selectors.by_name("trace_id", "sequence", "said", require_all=False))
+            rows = (
+                self.table.rows(self.release_bundle)
+                .filter(pl.col("timestamp_ms").is_between(part["timestamp_ms"].min(), part["timestamp_ms"].max()))
+                .select(pl.selectors.by_name(*columns, "sequence", "timestamp_ms"))
+                .join(of_part.lazy(), on=["trace_id", "sequence"], how="inner")
+                .collect(engine="streaming")
+                .sort(_ORDER)
+            )
+            if rows.height != part.height:
+                raise IngestionConflictError(
+                    f"rows of {self.release_bundle!r} went away while they were read (an erasure?): run again"
+                )
+            yield rows
 
 
 class IngestedTraces:
     """Reads an ingestion table of traces."""
 
-    def __init__(self, table: IngestionTable, *, erased_users: Collection[str] = frozenset()) -> None:
-        """Name the table, and the users of whom nothing may be shown."""
+    def __init__(
+        self, table: IngestionTable, *, erased_users: Collection[str] = frozenset(), portion: int = ROW_GROUP
+    ) -> None:
+        """Name the table, the users of whom nothing may be shown, and how many whole rows are read at a time."""
         self._table = table
         self._erased = erased_users
+        self._portion = portion
 
     def bundle(self, release_bundle: str) -> BundleTraces:
         """Return what is ingested of a bundle."""
-        rows = self.newest(release_bundle).collect(engine="streaming").sort("timestamp_ms", "trace_id")
+        rows = self._table.rows(release_bundle).select(*_INDEX, "user_key").collect(engine="streaming")
+        newest = rows.filter(pl.col("sequence") == pl.col("sequence").max().over("trace_id"))
         # A user may have been erased after the trace was ingested.
         erased = (pl.col("kind") == "erased") | pl.col("user_key").is_in(sorted(self._erased)).fill_null(value=False)
-        kept = rows.filter(~erased)
-        quarantined = kept.filter(pl.col("kind") == "quarantined")
-        presence = kept.filter(pl.col("kind").is_in(["turn", "quarantined"]))
+        kept = newest.filter(~erased)
         return BundleTraces(
-            turns=kept.filter(pl.col("kind") == "turn").select(TURN_SCHEMA.names()),
-            quarantined=quarantined.select(QUARANTINE_SCHEMA.names()),
-            presence=presence.select(PRESENCE_COLUMNS),
-            erased=rows.height - kept.height,
+            release_bundle=release_bundle,
+            index=kept.filter(pl.col("kind").is_in(["turn", "quarantined"])).sort(_ORDER).select(_INDEX),
+            erased=newest.height - kept.height,
+            table=self._table,
+            portion=self._portion,
         )
 
     def unassigned(self) -> pl.DataFrame:

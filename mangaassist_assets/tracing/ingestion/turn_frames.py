@@ -5,7 +5,7 @@ The same turns give the same bytes whatever order they came in, so that the dige
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import fields, is_dataclass
 from operator import attrgetter
 from types import NoneType
@@ -17,7 +17,6 @@ from mangaassist_assets.core.bundles import TURNS_ASSET
 from mangaassist_assets.core.codecs import check_schema
 from mangaassist_assets.tracing.contract.turns import (
     ChatTurn,
-    Feedback,
     Generation,
     RankedCandidate,
     Review,
@@ -81,27 +80,13 @@ def _plain(
     return dict(zip(_FIELDS[kind], _VALUES[kind](value), strict=True))
 
 
-def with_feedback(turns: pl.DataFrame, feedback: Mapping[str, Feedback]) -> pl.DataFrame:
-    """Return the turns with the feedback of these traces by id; the others keep what their traces say."""
-    said = pl.DataFrame(
-        {"trace_id": list(feedback), "said": list(feedback.values())}, schema={"trace_id": pl.String, "said": pl.String}
-    )
-    joined = turns.join(said, on="trace_id", how="left", maintain_order="left")
-    return joined.with_columns(user_feedback=pl.coalesce("said", "user_feedback")).drop("said")
-
-
-def turns_from_frame(frame: pl.DataFrame) -> list[ChatTurn]:
-    """Return the turns of a frame in its order.
+def turns_of(frame: pl.DataFrame) -> Iterator[ChatTurn]:
+    """Yield the turns of a frame in its order, each made when it is asked for.
 
     Raises:
         SnapshotSchemaError: The frame has other columns or types than TURN_SCHEMA.
     """
-    return [_turn(row) for row in check_schema(frame, TURN_SCHEMA, TURNS_ASSET).iter_rows(named=True)]
-
-
-def turns_from_parquet(content: bytes) -> list[ChatTurn]:
-    """Return the turns of a stored table in TURN_SCHEMA; raises SnapshotSchemaError for another table."""
-    return turns_from_frame(pl.read_parquet(content))
+    return map(_turn, check_schema(frame, TURN_SCHEMA, TURNS_ASSET).iter_rows(named=True))
 
 
 def _turn(row: dict[str, Any]) -> ChatTurn:

@@ -6,7 +6,7 @@ from typing import Literal, NamedTuple
 import polars as pl
 import pytest
 
-from mangaassist_assets.core.codecs import from_json, to_parquet
+from mangaassist_assets.core.codecs import ROW_GROUP, from_json, parquet_of, to_parquet
 from mangaassist_assets.core.snapshots import canonical_json
 
 
@@ -63,3 +63,27 @@ def test_the_same_table_is_the_same_parquet():
     frame = pl.DataFrame({"id": ["a", "b"], "value": [1.5, None]})
     assert to_parquet(frame) == to_parquet(frame.clone())
     assert pl.read_parquet(to_parquet(frame)).equals(frame)
+
+
+def listed(rows: int, *, start: int = 0) -> pl.DataFrame:
+    """A table with a list in each row, gathered anew."""
+    numbers = pl.DataFrame({"number": range(start, start + rows)})
+    return numbers.with_columns(words=pl.format("w{}", "number").repeat_by(pl.col("number") % 3)).sort("number")
+
+
+def test_a_table_that_is_written_in_parts_has_the_bytes_of_the_whole_one():
+    small = listed(1_000)
+    assert parquet_of([small], small.schema) == to_parquet(small)
+    assert parquet_of([], small.schema) == parquet_of([small.clear()], small.schema) == to_parquet(small.clear())
+    parts = [listed(ROW_GROUP), listed(ROW_GROUP, start=ROW_GROUP), listed(7, start=2 * ROW_GROUP)]
+    content = parquet_of(iter(parts), small.schema)
+    assert content == to_parquet(pl.concat(parts))
+    assert pl.read_parquet(content).equals(pl.concat(parts))
+
+
+def test_a_part_of_another_size_that_is_not_the_last_is_refused():
+    short = listed(3)
+    with pytest.raises(ValueError, match="row group"):
+        parquet_of([short, short], short.schema)
+    with pytest.raises(ValueError, match="row group"):
+        parquet_of([listed(ROW_GROUP + 1)], short.schema)

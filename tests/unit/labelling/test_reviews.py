@@ -1,8 +1,21 @@
+from dataclasses import replace
+
 from hypothesis import given
 from hypothesis import strategies as st
+from upath import UPath
 
-from mangaassist_assets.labelling.reviews import labels_from_reviews
+from mangaassist_assets.core.bundles import TURNS_CARD_FILE
+from mangaassist_assets.core.codecs import to_parquet
+from mangaassist_assets.core.snapshots import SnapshotStore, canonical_json
+from mangaassist_assets.labelling.reviews import (
+    is_reviewed,
+    labels_from_reviews,
+    read_reviewed_turns,
+    read_turns_to_label,
+)
+from mangaassist_assets.tracing.ingestion.stored_turns import TURNS_FILE
 from tests.support.labelling import make_turn, reviewed_turn, said
+from tests.support.turn_frames import turns_frame
 
 
 def kinds(reading):
@@ -122,3 +135,21 @@ def test_nothing_is_averaged_and_order_changes_nothing(given_reviews, random):
     assert len({(label.text, label.intent) for label in reading.labels}) == len(
         {label.text for label in reading.labels}
     )
+
+
+def test_of_a_stored_bundle_those_turns_are_read_that_reviews_and_labels_are_made_of(tmp_path):
+    turns = [
+        reviewed_turn("a", said("x", by="aki")),
+        make_turn("b", expected_documents=("a.md",)),
+        make_turn("c", reviews=(said("x", by="aki"),)),
+        make_turn("d", reviews=(replace(said("x"), source="judge"),)),
+        make_turn("e"),
+        make_turn("f"),
+    ]
+    store = SnapshotStore(UPath(tmp_path))
+    files = {TURNS_FILE: to_parquet(turns_frame(turns)), TURNS_CARD_FILE: canonical_json({"first_timestamp_ms": 1})}
+    store.write("tagged_traces", files, partition="b1")
+    assert read_reviewed_turns(store, "b1") == [turn for turn in turns if is_reviewed(turn)] == turns[:2]
+    found = read_turns_to_label(store, "b1", ["f"])
+    assert found == [*turns[:3], turns[5]]
+    assert labels_from_reviews(found) == labels_from_reviews(turns)

@@ -2,6 +2,7 @@ import pytest
 
 from mangaassist_assets.releases.manifest import LearnedModel, build_manifest
 from mangaassist_assets.tracing.contract.turns import ChatTurn
+from tests.support.turn_frames import turns_frame
 
 
 def turn(number, **fields):
@@ -26,7 +27,7 @@ LEARNED = {
 
 def test_the_manifest_counts_what_served_the_bundle():
     turns = [turn(1, intent_model_version="3"), turn(2, intent_model_version="4"), turn(3, intent_model_version="4")]
-    manifest = build_manifest("rc1", turns, learned=LEARNED)
+    manifest = build_manifest("rc1", turns_frame(turns), learned=LEARNED)
     assert [(one.version, one.turns) for one in manifest.served["intent_model_version"]] == [("4", 2), ("3", 1)]
     assert manifest.mixed_components == ("intent_model_version",)
     assert "reranker_version" in manifest.missing_components
@@ -35,25 +36,25 @@ def test_the_manifest_counts_what_served_the_bundle():
 def test_the_digest_does_not_depend_on_the_order_of_turns():
     turns = [turn(1, prompt_version="p1"), turn(2, prompt_version="p2"), turn(3)]
     assert (
-        build_manifest("rc1", turns, learned=LEARNED).digest
-        == build_manifest("rc1", reversed(turns), learned=LEARNED).digest
+        build_manifest("rc1", turns_frame(turns), learned=LEARNED).digest
+        == build_manifest("rc1", turns_frame(turns).reverse(), learned=LEARNED).digest
     )
 
 
 def test_the_digest_changes_with_one_version():
-    one = build_manifest("rc1", [turn(1, prompt_version="p1")], learned=LEARNED)
-    other = build_manifest("rc1", [turn(1, prompt_version="p2")], learned=LEARNED)
+    one = build_manifest("rc1", turns_frame([turn(1, prompt_version="p1")]), learned=LEARNED)
+    other = build_manifest("rc1", turns_frame([turn(1, prompt_version="p2")]), learned=LEARNED)
     assert one.digest != other.digest
 
 
 def test_a_turn_of_another_bundle_is_refused():
     with pytest.raises(ValueError, match="tr-1 belongs to bundle 'rc2'"):
-        build_manifest("rc1", [turn(1, release_bundle="rc2")], learned={})
+        build_manifest("rc1", turns_frame([turn(1, release_bundle="rc2")]), learned={})
 
 
 def test_the_figures_name_what_served_what_is_missing_and_what_was_learned():
     turns = [turn(1, intent_model_version="3"), turn(2, intent_model_version="4")]
-    figures = build_manifest("rc1", turns, learned=LEARNED).figures()
+    figures = build_manifest("rc1", turns_frame(turns), learned=LEARNED).figures()
     assert figures["mixed"] == [{"component": "intent_model_version"}]
     assert {"component": "reranker_version"} in figures["missing"]
     assert {"component": "intent_model_version", "version": "3", "turns": 1} in figures["served"]

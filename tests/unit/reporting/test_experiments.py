@@ -20,6 +20,7 @@ from mangaassist_assets.mining.blame.blame import find_failures
 from mangaassist_assets.reporting.experiments import arm_rows, arms_of, shadow_rows
 from tests.support.reports import chat_turn
 from tests.support.store_chatbot import FixedConfiguration, MemorySink, RuleEndpoint, store_chatbot
+from tests.support.turn_frames import turns_frame
 from tests.support.turn_reading import read_turns
 
 
@@ -46,7 +47,7 @@ def test_the_tag_says_experiment_and_arm(tag, arms):
 
 @given(st.text(max_size=250))
 def test_no_text_in_the_tag_breaks_the_comparison(text):
-    rows = arm_rows([chat_turn(1, experiment_id=text)], set())
+    rows = arm_rows(turns_frame([chat_turn(1, experiment_id=text)]), set())
     assert len(rows) == len(arms_of(text))
 
 
@@ -60,7 +61,7 @@ def test_arms_are_counted_with_intervals_and_compared_with_the_control():
         chat_turn(900, experiment_id="none"),
     ]
     failed = {turn.trace_id for turn in turns[:10]} | {turn.trace_id for turn in turns[40:43]}
-    control, deep = arm_rows(turns, failed)
+    control, deep = arm_rows(turns_frame(turns), failed)
     rate = wilson_interval(10, 40)
     difference = newcombe_difference(3, 60, 10, 40)
     assert rate is not None
@@ -80,7 +81,7 @@ def test_arms_are_counted_with_intervals_and_compared_with_the_control():
 
 
 def test_a_turn_in_two_experiments_counts_in_both():
-    rows = arm_rows([chat_turn(1, experiment_id="depth:deep,tone:kind")], set())
+    rows = arm_rows(turns_frame([chat_turn(1, experiment_id="depth:deep,tone:kind")]), set())
     assert [(row["experiment"], row["arm"], row["turns"]) for row in rows] == [
         ("depth", "deep", 1),
         ("tone", "kind", 1),
@@ -89,11 +90,11 @@ def test_a_turn_in_two_experiments_counts_in_both():
 
 def test_without_a_control_the_largest_arm_is_compared_with():
     turns = [chat_turn(n, experiment_id="x:a" if n < 5 else "x:b") for n in range(20)]
-    assert {row["arm"]: row["against"] for row in arm_rows(turns, set())} == {"a": "b", "b": ""}
+    assert {row["arm"]: row["against"] for row in arm_rows(turns_frame(turns), set())} == {"a": "b", "b": ""}
 
 
 def test_no_experiment_is_no_row():
-    assert arm_rows([chat_turn(1, experiment_id=None), chat_turn(2, experiment_id="none")], set()) == []
+    assert arm_rows(turns_frame([chat_turn(1, experiment_id=None), chat_turn(2, experiment_id="none")]), set()) == []
 
 
 def test_champion_and_shadow_are_compared_on_the_turns_that_both_answered():
@@ -108,16 +109,18 @@ def test_champion_and_shadow_are_compared_on_the_turns_that_both_answered():
         )
 
     rows = shadow_rows(
-        [
-            turn(1, "a", "a"),
-            turn(2, "a", "b", expected="b"),
-            turn(3, "a", "b", expected="a"),
-            turn(4, "a", "a", expected="a"),
-            turn(5, "a", "b", expected="c"),
-            turn(6, "a", None),
-            turn(7, None, "a"),
-            turn(8, "a", "a", version="10"),
-        ]
+        turns_frame(
+            [
+                turn(1, "a", "a"),
+                turn(2, "a", "b", expected="b"),
+                turn(3, "a", "b", expected="a"),
+                turn(4, "a", "a", expected="a"),
+                turn(5, "a", "b", expected="c"),
+                turn(6, "a", None),
+                turn(7, None, "a"),
+                turn(8, "a", "a", version="10"),
+            ]
+        )
     )
     assert [(row["champion"], row["shadow"], row["turns"], row["agree"]) for row in rows] == [
         ("3", "10", 1, 1),
@@ -161,10 +164,12 @@ def test_arms_and_shadow_of_a_chatbot_are_compared_from_its_traces_alone():
             )
         )
     turns = read_turns(sink.traces).turns
-    rows = {row["arm"]: row for row in arm_rows(turns, {one.turn.trace_id for one in find_failures(turns)})}
+    rows = {
+        row["arm"]: row for row in arm_rows(turns_frame(turns), {one.turn.trace_id for one in find_failures(turns)})
+    }
     assert set(rows) == {"control", "broken"}
     assert rows["control"]["failures"] == 0
     assert rows["broken"]["failures"] == rows["broken"]["turns"] == 60 - rows["control"]["turns"]
     assert rows["control"]["shoppers"] + rows["broken"]["shoppers"] == 30
-    (shadow,) = shadow_rows(turns)
+    (shadow,) = shadow_rows(turns_frame(turns))
     assert (shadow["turns"], shadow["agree"]) == (60, 40)

@@ -13,7 +13,7 @@ from mangaassist_assets.core.snapshots import SnapshotStore
 from mangaassist_assets.models.pipelines import INTENT, RERANKER
 from mangaassist_assets.serving.deployment_contract import (
     ContractBrokenError,
-    newest_turns,
+    newest_stages,
     observed_requests,
     require_contract,
 )
@@ -23,6 +23,7 @@ from mangaassist_assets.tracing.contract.turns import ChatTurn, StageTiming
 from resources.aws.clients import AwsResource
 from resources.aws.endpoints import SageMakerResource
 from tests.support.registry import MemoryMlflow
+from tests.support.turn_frames import turns_frame
 
 
 def turn(*stages: StageTiming) -> ChatTurn:
@@ -38,23 +39,25 @@ def turn(*stages: StageTiming) -> ChatTurn:
     )
 
 
-TURNS = [
-    turn(StageTiming(name="intent_classification", duration_ms=1, request_keys=("text",))),
-    turn(StageTiming(name="nlu", duration_ms=1, endpoint_name="mangaassist-intent", request_keys=("inputs",))),
-    turn(
-        StageTiming(name="intent_classification", duration_ms=1),
-        StageTiming(name="rerank_chunks", duration_ms=1, request_keys=("passages", "query")),
-    ),
-]
+TURNS = turns_frame(
+    [
+        turn(StageTiming(name="intent_classification", duration_ms=1, request_keys=("text",))),
+        turn(StageTiming(name="nlu", duration_ms=1, endpoint_name="mangaassist-intent", request_keys=("inputs",))),
+        turn(
+            StageTiming(name="intent_classification", duration_ms=1),
+            StageTiming(name="rerank_chunks", duration_ms=1, request_keys=("passages", "query")),
+        ),
+    ]
+)
 
 
 def test_the_requests_of_an_endpoint_are_read_from_the_stages_that_asked_it():
-    assert list(observed_requests(TURNS, INTENT)) == [("text",), ("inputs",), ()]
-    assert list(observed_requests(TURNS, RERANKER)) == [("passages", "query")]
+    assert list(observed_requests([TURNS], INTENT)) == [("text",), ("inputs",), ()]
+    assert list(observed_requests([TURNS], RERANKER)) == [("passages", "query")]
 
 
 def test_before_there_are_traces_configuration_decides(tmp_path):
-    observed = observed_requests(newest_turns(SnapshotStore(tmp_path)), INTENT)
+    observed = observed_requests(newest_stages(SnapshotStore(tmp_path)), INTENT)
     known = pipeline_schemas(INTENT).forms
     told = required_forms(observed, configured=INTENT.request_forms, known=known)
     assert (told.forms, told.known_from) == (("text",), "configuration")

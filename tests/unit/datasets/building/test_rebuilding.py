@@ -92,6 +92,23 @@ def test_turns_that_nobody_reviewed_make_no_new_version(store):
     assert put_dataset(store, BUNDLE).version == before.version
 
 
+def test_a_trace_that_moved_counts_as_its_newest_copy_says(store):
+    def sources():
+        return set(read_rows(store, put_dataset(store, BUNDLE))["source_trace_id"])
+
+    moved = read_turns(store, EARLIER)[2]
+    assert moved.trace_id in sources()
+    unreviewed = replace(moved, release_bundle=BUNDLE, expected_documents=())
+    put_turns(store, BUNDLE, [*read_turns(store, BUNDLE), unreviewed])
+    assert moved.trace_id not in sources()
+
+
+def test_where_nobody_reviewed_anything_the_newest_turn_tells_the_time(store):
+    for bundle in (EARLIER, BUNDLE):
+        put_turns(store, bundle, [replace(one, expected_documents=()) for one in read_turns(store, bundle)])
+    assert put_dataset(store, BUNDLE).card.as_of_ms == START_MS[BUNDLE] + 7 * 60_000
+
+
 def test_the_as_of_time_is_the_newest_word_and_can_be_asked_for(store):
     card = put_dataset(store, BUNDLE).card
     assert card.as_of_ms == START_MS[BUNDLE] + 7 * 60_000

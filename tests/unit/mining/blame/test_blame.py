@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from upath import UPath
 
+from mangaassist_assets.core.codecs import to_parquet
+from mangaassist_assets.core.snapshots import SnapshotStore
 from mangaassist_assets.mining.blame.blame import find_failures
 from mangaassist_assets.mining.blame.evidence import kendall_tau
 from mangaassist_assets.mining.blame.explanations import blame_rows, signal_rows, why_rows, worst
 from mangaassist_assets.mining.blame.rule_names import LOOP_OF_STAGE, STAGES
 from mangaassist_assets.mining.blame.rules import read_rules
-from mangaassist_assets.mining.blame.stored_failures import failures_to_json
-from mangaassist_assets.tracing.contract.turns import Generation, StageTiming
+from mangaassist_assets.mining.blame.stored_failures import failures_to_json, find_stored_failures
+from mangaassist_assets.tracing.contract.turns import Generation, StageTiming, ToolCall, Verdict
+from mangaassist_assets.tracing.ingestion import stored_turns
 from tests.support.mined_turns import assessment, blame_turn, candidate, make_turn
 from tests.support.mining_rules import rules_with
+from tests.support.turn_frames import turns_frame
 
 CONFIRMED = {"expected_intent": "order_status", "expected_documents": ("a.md",)}
 DOWN = {"user_feedback": "thumbs_down"}
@@ -232,7 +238,19 @@ TURNS = st.builds(
         ),
         max_size=3,
     ).map(tuple),
+    verdicts=st.sampled_from([(), (Verdict(name="toxicity", score=0.93),)]),
+    tools=st.sampled_from([(), (ToolCall(name="order_lookup", failed=True),)]),
 )
+PACKAGED = read_rules()
+
+
+def only_explicit(names):
+    """The packaged rules under which these signals, and no others, make a turn a failure."""
+    signals = {name: replace(rule, explicit=name in names, enabled=True) for name, rule in PACKAGED.signals.items()}
+    return replace(PACKAGED, signals=signals)
+
+
+RULES = [PACKAGED, only_explicit(PACKAGED.signals), *(only_explicit({name}) for name in PACKAGED.signals)]
 
 
 @given(st.lists(TURNS, max_size=6, unique_by=lambda turn: turn.trace_id), st.randoms(use_true_random=False))
@@ -252,3 +270,12 @@ def test_every_blame_rests_on_evidence_that_was_considered_and_the_order_of_turn
     shuffled = list(turns)
     random.shuffle(shuffled)
     assert failures_to_json(find_failures(shuffled)) == failures_to_json(failures)
+
+
+@given(st.lists(TURNS, max_size=6, unique_by=lambda turn: turn.trace_id), st.sampled_from(RULES))
+def test_the_failures_of_a_stored_bundle_are_those_of_its_turns(turns, rules):
+    with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(stored_turns, "ROW_GROUP", 2)
+        store = SnapshotStore(UPath(folder))
+        store.write("tagged_traces", {stored_turns.TURNS_FILE: to_parquet(turns_frame(turns))}, partition="b1")
+        assert find_stored_failures(store, "b1", rules) == find_failures(turns, config=rules)

@@ -18,6 +18,7 @@ from mangaassist_assets.tracing.contract.records import AssessmentRecord, SpanRe
 from mangaassist_assets.tracing.contract.turns import ChatTurn, ToolCall, Verdict
 from tests.support.mined_turns import assessment, blame_turn, find_signals, make_turn
 from tests.support.mining_rules import rules_with
+from tests.support.turn_frames import turns_frame
 from tests.support.turn_reading import parse_turn
 
 DOWN = {"user_feedback": "thumbs_down"}
@@ -122,7 +123,7 @@ def test_a_threshold_on_another_scale_is_written_on_that_scale():
     for score, failed in (("2", True), ("3", False), ("5", False)):
         turn = make_turn(reviews=(assessment("faithfulness", score, source="judge"),))
         assert bool(signals(turn, config=rules)) is failed
-    assert off_scale_rows([turn], rules) == []
+    assert off_scale_rows(turns_frame([turn]), rules) == []
 
 
 def test_a_score_off_the_scale_of_its_threshold_neither_fails_nor_passes_and_is_told():
@@ -134,7 +135,7 @@ def test_a_score_off_the_scale_of_its_threshold_neither_fails_nor_passes_and_is_
     ]
     (failure,) = find_failures(turns)
     assert [one.rule for one in failure.considered if one.stage == "generation"] == [None]
-    rows = {row["name"]: row for row in off_scale_rows(turns, read_rules())}
+    rows = {row["name"]: row for row in off_scale_rows(turns_frame(turns), read_rules())}
     assert {name: row["scores"] for name, row in rows.items()} == {"correctness": 2, "toxicity": 1}
     assert (rows["correctness"]["lowest"], rows["correctness"]["highest"]) == ("4.0", "87.0")
     assert "write it on their scale into [verdicts]" in rows["toxicity"]["said"]

@@ -16,6 +16,7 @@ from mangaassist_assets.tracing.ingestion.ingested_traces import INGESTED_SCHEMA
 from mangaassist_assets.tracing.ingestion.stored_turns import PRESENCE_FILE, QUARANTINE_FILE, TURNS_FILE
 from mangaassist_assets.tracing.ingestion.trace_ingestion import TraceIngestion
 from tests.support.trace_source import MemorySource, chat_trace
+from tests.support.turn_frames import ingested_turns
 
 NOW = 1_700_000_000_000
 LATE = NOW - 5 * 24 * 3_600_000
@@ -51,7 +52,7 @@ def test_the_bundle_is_counted_and_so_is_what_was_read_of_all_bundles(ingest) ->
 
 
 def test_the_newest_feedback_event_is_the_turns_feedback(ingest) -> None:
-    turns = ingest(feedback={"t1": "thumbs_down"}).turns
+    turns = pl.read_parquet(ingest(feedback={"t1": "thumbs_down"}).files()[TURNS_FILE])
     assert dict(zip(turns["trace_id"], turns["user_feedback"], strict=True)) == {
         "t0": None,
         "t1": "thumbs_down",
@@ -66,10 +67,10 @@ def test_what_changed_in_the_source_is_found_only_by_comparing(ingest, source) -
     source.put(chat_trace("late", LATE, "b1"))
     without = ingest(compare_with_source=False)
     assert without.figures()["changed_since_read"] == 0
-    assert without.turns.height == 3
+    assert without.found.turns.height == 3
     compared = ingest()
     assert compared.figures()["changed_since_read"] == 1
-    assert compared.turns.height == 4
+    assert compared.found.turns.height == 4
 
 
 def test_a_late_trace_without_a_bundle_is_found_by_the_sweep(ingest, source) -> None:
@@ -83,7 +84,7 @@ def test_the_files_hold_the_turns_and_when_the_bundle_began(ingest) -> None:
     ingested = ingest()
     files = ingested.files()
     assert set(files) == {TURNS_FILE, QUARANTINE_FILE, PRESENCE_FILE, TURNS_CARD_FILE}
-    assert pl.read_parquet(files[TURNS_FILE]).equals(ingested.turns)
+    assert pl.read_parquet(files[TURNS_FILE]).equals(ingested_turns(ingested.found))
     card = json.loads(files[TURNS_CARD_FILE])
     assert (card["first_timestamp_ms"], card["last_timestamp_ms"], card["turns"]) == (NOW - 2, NOW, 3)
     assert str(ingested) == "3 turns, 0 quarantined, 0 still being written"

@@ -8,15 +8,15 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from mangaassist_assets.core.ingestion_tables import IngestionTable
+from mangaassist_assets.core.ingestion_tables import IngestionConflictError, IngestionTable
 from mangaassist_assets.privacy import Vocabulary
 from mangaassist_assets.tracing.contract.names import Tag
 from mangaassist_assets.tracing.contract.records import AssessmentRecord
-from mangaassist_assets.tracing.ingestion.ingested_traces import INGESTED_SCHEMA
+from mangaassist_assets.tracing.ingestion.ingested_traces import INGESTED_SCHEMA, IngestedTraces
 from mangaassist_assets.tracing.ingestion.trace_ingestion import GIVE_UP_MS, OVERLAP_MS, TraceIngestion
-from mangaassist_assets.tracing.ingestion.turn_frames import TURN_SCHEMA, turns_from_frame
+from mangaassist_assets.tracing.ingestion.turn_frames import TURN_SCHEMA, turns_of
 from tests.support.trace_source import MemorySource, chat_trace
-from tests.support.turn_frames import quarantine_frame, turns_frame
+from tests.support.turn_frames import ingested_turns, quarantine_frame, turns_frame
 from tests.support.turn_reading import read_turns
 
 NOW = 1_700_000_000_000
@@ -55,10 +55,11 @@ def test_the_bundle_is_what_the_contract_reads(ingestion: TraceIngestion, source
     ingestion.advance()
     found = ingestion.bundle("b1")
     expected = read_turns(source.traces.values())
-    assert found.turns.equals(turns_frame(expected.turns))
+    turns = ingested_turns(found)
+    assert turns.equals(turns_frame(expected.turns))
     assert found.quarantined.equals(quarantine_frame(expected.quarantined))
-    assert found.turns.schema == TURN_SCHEMA
-    assert turns_from_frame(found.turns)[0].message == "where is it"
+    assert turns.schema == TURN_SCHEMA
+    assert next(turns_of(turns)).message == "where is it"
 
 
 def test_more_traces_in_one_millisecond_than_a_page_are_all_read(
@@ -134,7 +135,7 @@ def test_an_assessment_by_a_clock_that_is_behind_is_picked_up(ingestion: TraceIn
     ingestion.advance()
     source.assess("t2", thumb("thumbs_down", NOW + 10_000))
     ingestion.advance()
-    assert ingestion.bundle("b1").turns["user_feedback"].to_list() == ["thumbs_down", "thumbs_up", None]
+    assert ingested_turns(ingestion.bundle("b1"))["user_feedback"].to_list() == ["thumbs_down", "thumbs_up", None]
 
 
 def test_a_late_trace_within_the_overlap_is_found_by_the_next_reading(
@@ -167,7 +168,7 @@ def test_a_late_tag_on_an_old_trace_is_picked_up(ingestion: TraceIngestion, sour
     source.spans_read = 0
     ingestion.reconcile("b1")
     assert source.spans_read == 1
-    assert ingestion.bundle("b1").turns["user_feedback"].to_list() == ["thumbs_down", None]
+    assert ingested_turns(ingestion.bundle("b1"))["user_feedback"].to_list() == ["thumbs_down", None]
 
 
 def test_an_assessment_of_an_old_trace_is_picked_up_without_comparing_its_bundle(
@@ -179,7 +180,7 @@ def test_an_assessment_of_an_old_trace_is_picked_up_without_comparing_its_bundle
     source.assess("t20", thumb("thumbs_up", NOW + 1))
     source.spans_read = source.headers_read = 0
     ingestion.advance()
-    assert ingestion.bundle("b1").turns.filter(trace_id="t20")["user_feedback"].to_list() == ["thumbs_up"]
+    assert ingested_turns(ingestion.bundle("b1")).filter(trace_id="t20")["user_feedback"].to_list() == ["thumbs_up"]
     assert source.spans_read == 1
     assert source.headers_read < 5
 
@@ -260,10 +261,10 @@ def test_what_was_read_with_other_words_is_read_again_when_it_is_compared(tmp_pa
     folder = tmp_path / "ingestion"
     before = ingestion_at(folder, source)
     before.advance()
-    assert "[NAME]" in before.bundle("b1").turns["message"][0]
+    assert "[NAME]" in ingested_turns(before.bundle("b1"))["message"][0]
     after = ingestion_at(folder, source, vocabulary=Vocabulary(["Naoko Example"]))
     after.reconcile("b1")
-    assert after.bundle("b1").turns["message"][0] == "anything by Naoko Example in stock?"
+    assert ingested_turns(after.bundle("b1"))["message"][0] == "anything by Naoko Example in stock?"
     source.spans_read = 0
     after.reconcile("b1")
     assert source.spans_read == 0
@@ -272,6 +273,39 @@ def test_what_was_read_with_other_words_is_read_again_when_it_is_compared(tmp_pa
 def test_presence_says_which_parts_of_the_contract_a_trace_has(ingestion: TraceIngestion, source: MemorySource) -> None:
     source.put(chat_trace("t1", NOW, "b1"))
     ingestion.advance()
-    row = ingestion.bundle("b1").presence.row(0, named=True)
+    row = next(ingestion.bundle("b1").presence_rows()).row(0, named=True)
     assert row["tags_present"] == ["release_bundle", "session_id"]
     assert row["spans_present"] == ["chat_turn"]
+
+
+def test_a_bundle_read_in_portions_is_the_bundle(tmp_path: Path, source: MemorySource) -> None:
+    ingestion = ingestion_at(tmp_path / "ingestion", source)
+    for n in range(11):
+        source.put(chat_trace(f"t{n:02}", NOW - n // 4, "b1"))
+    source.put(replace(chat_trace("broken", NOW - 1, "b1"), spans=()))
+    ingestion.advance()
+    source.tag("t03", Tag.USER_FEEDBACK, "thumbs_up")
+    ingestion.reconcile("b1")
+    table = IngestionTable(str(tmp_path / "ingestion"), schema=INGESTED_SCHEMA, skipping=("timestamp_ms",))
+    whole, parts = (IngestedTraces(table, portion=portion).bundle("b1") for portion in (100, 3))
+    feedback = {"t03": "thumbs_down", "t05": "thumbs_up", "elsewhere": "thumbs_up"}
+    turns = list(parts.turn_rows(feedback))  # type: ignore[arg-type]
+    assert [frame.height for frame in turns] == [3, 3, 3, 2]
+    assert pl.concat(turns).equals(next(whole.turn_rows(feedback)))  # type: ignore[arg-type]
+    assert pl.concat(parts.turn_rows()).filter(trace_id="t03")["user_feedback"].to_list() == ["thumbs_up"]
+    assert pl.concat(parts.presence_rows()).equals(next(whole.presence_rows()))
+
+
+def test_rows_that_are_erased_while_a_bundle_is_read_are_no_shorter_bundle(
+    tmp_path: Path, source: MemorySource
+) -> None:
+    ingestion = ingestion_at(tmp_path / "ingestion", source)
+    for n in range(4):
+        source.put(chat_trace(f"t{n}", NOW - n, "b1"))
+    ingestion.advance()
+    table = IngestionTable(str(tmp_path / "ingestion"), schema=INGESTED_SCHEMA, skipping=("timestamp_ms",))
+    rows = IngestedTraces(table, portion=2).bundle("b1").turn_rows()
+    assert next(rows)["trace_id"].to_list() == ["t3", "t2"]
+    table.erase("trace_id", ["t0"])
+    with pytest.raises(IngestionConflictError, match="run again"):
+        next(rows)

@@ -12,8 +12,7 @@ from mangaassist_assets.tracing.contract.turns import ChatTurn, RankedCandidate
 from mangaassist_assets.tracing.ingestion.turn_frames import (
     QUARANTINE_SCHEMA,
     TURN_SCHEMA,
-    turns_from_frame,
-    turns_from_parquet,
+    turns_of,
 )
 from mangaassist_assets.tracing.reading.turn_reader import Quarantined
 from tests.support.turn_frames import quarantine_frame, turns_frame
@@ -51,7 +50,7 @@ def turn(number: int, *, timestamp_ms: int | None = None) -> ChatTurn:
 def test_turns_come_back_as_they_were_in_the_order_of_time():
     turns = [turn(number) for number in range(40)]
     shuffled = random.Random(3).sample(turns, len(turns))
-    assert turns_from_parquet(to_parquet(turns_frame(shuffled))) == turns
+    assert list(turns_of(pl.read_parquet(to_parquet(turns_frame(shuffled))))) == turns
 
 
 def test_the_same_turns_in_any_order_are_the_same_bytes():
@@ -62,14 +61,14 @@ def test_the_same_turns_in_any_order_are_the_same_bytes():
 
 def test_no_turns_are_a_snapshot_too():
     assert turns_frame([]).schema == TURN_SCHEMA
-    assert turns_from_parquet(to_parquet(turns_frame([]))) == []
+    assert list(turns_of(pl.read_parquet(to_parquet(turns_frame([]))))) == []
 
 
 def test_a_table_of_other_columns_is_refused_by_name():
     with pytest.raises(SnapshotSchemaError, match="reviewer"):
-        turns_from_frame(turns_frame([turn(1)]).drop("reviewer"))
+        turns_of(turns_frame([turn(1)]).drop("reviewer"))
     with pytest.raises(SnapshotSchemaError, match="timestamp_ms"):
-        turns_from_frame(turns_frame([turn(1)]).with_columns(pl.col("timestamp_ms").cast(pl.Int32)))
+        turns_of(turns_frame([turn(1)]).with_columns(pl.col("timestamp_ms").cast(pl.Int32)))
 
 
 def test_quarantine_is_a_table_in_the_order_of_time():
