@@ -20,7 +20,7 @@ CHAMPION_EVALUATION = "champion_evaluation"
 MINING = dg.AssetSelection.assets(
     "feedback_events", "recorded_feedback", "tagged_traces", "failed_traces", "failure_clusters", "review_queue"
 )
-REPORTS = dg.AssetSelection.assets("satisfaction_report", "usage_report")
+REPORTS = dg.AssetSelection.assets("feedback_warehouse", "satisfaction_report", "usage_report")
 INDEX_BUILD = dg.AssetSelection.assets("knowledge_chunks", "chunk_embeddings", "search_index", "retrieval_evaluation")
 INDEX_DEPLOYMENT = dg.AssetSelection.assets("live_index")
 CONFIGURATION = dg.AssetSelection.assets("runtime_configuration")

@@ -1,18 +1,28 @@
 """The platform's files: snapshots, datasets, caches, feedback ingestion; a directory locally, a bucket on AWS."""
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import dagster as dg
-from pydantic import Field
+from pydantic import Field, PrivateAttr
 
 if TYPE_CHECKING:
     from upath import UPath
 
+    from mangaassist_assets.core.declared_inputs import Read, StepStore
     from mangaassist_assets.core.ingestion_tables import IngestionTable
     from mangaassist_assets.core.snapshots import SnapshotStore
     from mangaassist_assets.retrieval.embedding_cache import EmbeddingCache
     from mangaassist_assets.tracing.feedback.ingestion import FeedbackIngestion
+
+
+StepContext: TypeAlias = dg.AssetExecutionContext | dg.AssetCheckExecutionContext
+
+READS = "reads"
+"""Metadata of an asset or check: the inputs it declares."""
+OUTSIDE = "outside"
+"""Metadata of an asset: the system besides its inputs that it is made of, or that it changes."""
 
 
 class StoreResource(dg.ConfigurableResource):  # type: ignore[type-arg]
@@ -32,6 +42,26 @@ class StoreResource(dg.ConfigurableResource):  # type: ignore[type-arg]
         from mangaassist_assets.core.snapshots import SnapshotStore
 
         return SnapshotStore(self.path())
+
+    def step(self, context: StepContext) -> "StepStore":
+        """Return the store as a step sees it: what its asset or check declares, as of the beginning of its run."""
+        from mangaassist_assets.core.declared_inputs import StepStore
+        from mangaassist_assets.core.run_pins import RunStore, settle_pins
+        from mangaassist_assets.core.snapshots import Origin
+
+        snapshots, run = self.snapshots(), context.run
+        name, metadata, code_version = _definition(context)
+        pins = settle_pins(snapshots, run.run_id, _reads_of_run(context), bundle=run.tags.get("dagster/partition"))
+        run_ids = {one for one in (run.run_id, run.parent_run_id) if one is not None}
+        return StepStore(
+            RunStore(snapshots, pins, run_ids=run_ids, output=name),
+            _declared(metadata),
+            output=name,
+            bundle=context.partition_key if context.has_partition_key else None,
+            origin=Origin(
+                settings=context.op_execution_context.op_config or {}, code_version=code_version, run_id=run.run_id
+            ),
+        )
 
     def feedback_ingestion(self) -> "FeedbackIngestion":
         """Return where feedback events come to rest."""
@@ -64,3 +94,44 @@ class StoreResource(dg.ConfigurableResource):  # type: ignore[type-arg]
     def inputs(self) -> "UPath":
         """Return the folder of what people hand in: the training file of the bootstrap."""
         return self.path() / "inputs"
+
+
+class StoreOfThen(StoreResource):
+    """The platform's files as a step saw them that is done again."""
+
+    _step: "StepStore | None" = PrivateAttr(default=None)
+
+    def of(self, step: "StepStore") -> "StoreOfThen":
+        """Return itself, with the step that it hands out."""
+        self._step = step
+        return self
+
+    def step(self, context: StepContext) -> "StepStore":  # noqa: ARG002 - see base
+        """Return the store as the step saw it."""
+        if self._step is None:
+            raise RuntimeError("a store of then needs the step that it is of")
+        return self._step
+
+
+def _definition(context: StepContext) -> tuple[str, Mapping[str, Any], str | None]:
+    """Return name, metadata and code version of the asset or check of a step."""
+    if isinstance(context, dg.AssetCheckExecutionContext):
+        (check,) = context.check_specs
+        return f"{check.asset_key.to_user_string()}:{check.name}", check.metadata, None
+    asset = context.assets_def.get_asset_spec(context.asset_key)
+    return asset.key.to_user_string(), asset.metadata, asset.code_version
+
+
+def _reads_of_run(context: StepContext) -> "list[Read]":
+    """Return what all assets and checks of the step's run declare."""
+    made = [one.assets_def for one in context.job_def.asset_layer.data]
+    assets = (spec.metadata for one in made for spec in one.specs)
+    checks = (spec.metadata for one in made for spec in one.check_specs)
+    return [read for metadata in (*assets, *checks) for read in _declared(metadata)]
+
+
+def _declared(metadata: Mapping[str, Any]) -> "tuple[Read, ...]":
+    from mangaassist_assets.core.declared_inputs import reads_from_json
+
+    declared = metadata.get(READS)
+    return () if declared is None else reads_from_json(declared.value)

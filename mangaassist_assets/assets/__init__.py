@@ -18,7 +18,7 @@ from mangaassist_assets.assets.labels import review_queue
 from mangaassist_assets.assets.mining import failed_traces, failure_clusters
 from mangaassist_assets.assets.model_pipeline import build_pipeline_assets
 from mangaassist_assets.assets.release import build_release_assets, runtime_configuration
-from mangaassist_assets.assets.reports import satisfaction_report, usage_report
+from mangaassist_assets.assets.reports import feedback_warehouse, satisfaction_report, usage_report
 from mangaassist_assets.models.pipelines import ModelPipeline
 
 SHARED_ASSETS = (
@@ -30,6 +30,7 @@ SHARED_ASSETS = (
     failed_traces,
     failure_clusters,
     review_queue,
+    feedback_warehouse,
     satisfaction_report,
     usage_report,
     knowledge_chunks,

@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING
 import dagster as dg
 
 from mangaassist_assets.assets.common import LEFT_OUT, ML_ENGINEERING, TRAINING_POOL, leave_out, materialized, table
+from mangaassist_assets.assets.declaring import declared_asset
+from mangaassist_assets.assets.inputs import CHUNKS, CORPUS, GOLDEN, GOLDEN_BEFORE, VOCABULARY, through
 from mangaassist_assets.assets.model_pipeline import train, training_metadata
 from mangaassist_assets.models.pipelines import INTENT, RERANKER, ModelPipeline
 from resources.aws.app_config import AppConfigResource
@@ -16,10 +18,18 @@ from resources.settings.learning import LearningResource
 from resources.store import StoreResource
 
 if TYPE_CHECKING:
+    from mangaassist_assets.core.declared_inputs import StepStore
     from mangaassist_assets.models.registration.registration import Registered
 
 
-@dg.asset(group_name="bootstrap", owners=[ML_ENGINEERING], kinds={"json"}, code_version="1")
+@declared_asset(
+    outside="the file that was handed in",
+    reads=[VOCABULARY, GOLDEN_BEFORE],
+    group_name="bootstrap",
+    owners=[ML_ENGINEERING],
+    kinds={"json"},
+    code_version="1",
+)
 def golden_set(context: dg.AssetExecutionContext, store: StoreResource) -> dg.MaterializeResult[None]:
     """The fixed messages that models are compared on from the first day to the last; no dataset may hold one of them.
 
@@ -30,10 +40,9 @@ def golden_set(context: dg.AssetExecutionContext, store: StoreResource) -> dg.Ma
     from collections import Counter
 
     from mangaassist_assets.datasets.sources.golden_set import store_golden_set
-    from mangaassist_assets.retrieval.stored_knowledge import read_vocabulary
 
-    snapshots = store.snapshots()
-    golden = store_golden_set(snapshots, store.inputs(), vocabulary=read_vocabulary(snapshots))
+    step = store.step(context)
+    golden = store_golden_set(step, store.inputs(), vocabulary=step.load(VOCABULARY))
     intents = Counter(one.intent or "(none)" for one in golden.messages)
     context.log.info(
         f"{len(golden.messages)} messages of {len(intents)} intents"
@@ -52,7 +61,14 @@ def golden_set(context: dg.AssetExecutionContext, store: StoreResource) -> dg.Ma
     )
 
 
-@dg.asset(group_name="bootstrap", owners=[ML_ENGINEERING], kinds={"json"}, code_version="1")
+@declared_asset(
+    outside="the file that was handed in",
+    reads=[VOCABULARY],
+    group_name="bootstrap",
+    owners=[ML_ENGINEERING],
+    kinds={"json"},
+    code_version="1",
+)
 def training_corpus(context: dg.AssetExecutionContext, store: StoreResource) -> dg.MaterializeResult[None]:
     """The labelled messages that the first champions learn from, and the base of every dataset version.
 
@@ -63,15 +79,15 @@ def training_corpus(context: dg.AssetExecutionContext, store: StoreResource) -> 
     from dataclasses import replace
     from pathlib import Path
 
-    from mangaassist_assets.datasets.sources.training_corpus import CORPUS_FILE, corpus_to_json
+    from mangaassist_assets.datasets.sources.training_corpus import corpus_files
     from mangaassist_assets.datasets.sources.utterances import read_utterances
     from mangaassist_assets.privacy import redact
-    from mangaassist_assets.retrieval.stored_knowledge import read_vocabulary
 
+    step = store.step(context)
     reading = read_utterances(Path(str(store.inputs() / "training.jsonl")))
-    words = read_vocabulary(store.snapshots())
+    words = step.load(VOCABULARY)
     utterances = [replace(one, text=redact(one.text, vocabulary=words).text) for one in reading.utterances]
-    snapshot = store.snapshots().write("training_corpus", {CORPUS_FILE: corpus_to_json(utterances)})
+    snapshot = step.keep(corpus_files(utterances))
     intents = Counter(one.intent or "(none)" for one in utterances)
     context.log.info(f"{len(utterances)} messages of {len(intents)} intents, {len(reading.rejects)} lines rejected")
     return materialized(
@@ -84,8 +100,9 @@ def training_corpus(context: dg.AssetExecutionContext, store: StoreResource) -> 
     )
 
 
-@dg.asset(
-    deps=[training_corpus, golden_set],
+@declared_asset(
+    outside="the registry in MLflow",
+    reads=[CORPUS, GOLDEN],
     group_name="bootstrap",
     owners=[ML_ENGINEERING],
     kinds={"pytorch", "mlflow"},
@@ -105,19 +122,20 @@ def first_intent_classifier(
     digest of its dataset and of its files.
     """
     from mangaassist_assets.datasets.building.intent_dataset import build_intent_dataset
-    from mangaassist_assets.datasets.sources.golden_set import read_golden
-    from mangaassist_assets.datasets.sources.training_corpus import read_corpus
 
+    step = store.step(context)
     if (present := _present_champion(context, mlflow, INTENT)) is not None:
         return present
-    snapshots = store.snapshots()
-    version = build_intent_dataset(read_corpus(snapshots), [], golden_texts=read_golden(snapshots)).seal()
-    registered = train(context, INTENT, version, None, learning=learning, mlflow=mlflow, store=store, trainer=trainer)
-    return _first_champion(context, mlflow, registered)
+    version = build_intent_dataset(step.load(CORPUS), [], golden_texts=step.load(GOLDEN)).seal()
+    registered = train(
+        context, INTENT, version, None, learning=learning, mlflow=mlflow, step=step, store=store, trainer=trainer
+    )
+    return _first_champion(context, mlflow, step, registered)
 
 
-@dg.asset(
-    deps=[training_corpus, golden_set, "live_index"],
+@declared_asset(
+    outside="the registry in MLflow and the live index",
+    reads=[CORPUS, GOLDEN, CHUNKS, through("live_index", "the search index")],
     group_name="bootstrap",
     owners=[ML_ENGINEERING],
     kinds={"pytorch", "mlflow"},
@@ -144,19 +162,22 @@ def first_reranker(
     from mangaassist_assets.datasets.building.ranking_versions import first_ranking_version
     from mangaassist_assets.datasets.building.recorded_searches import live_search
 
+    step = store.step(context)
     if (present := _present_champion(context, mlflow, RERANKER)) is not None:
         return present
     live = live_search(search.index(), embeddings.embedder(), app_config.configuration().routing().retrieval)
     try:
-        version = first_ranking_version(store.snapshots(), search_for=live)
+        version = first_ranking_version(step, search_for=live)
     except EmptyDatasetError as error:
         leave_out(context, str(error))
         # Materialized all the same: without it, what production runs would not be written down.
         return dg.MaterializeResult(
             data_version=dg.DataVersion("none"), metadata={LEFT_OUT: dg.MetadataValue.text(str(error))}
         )
-    registered = train(context, RERANKER, version, None, learning=learning, mlflow=mlflow, store=store, trainer=trainer)
-    return _first_champion(context, mlflow, registered)
+    registered = train(
+        context, RERANKER, version, None, learning=learning, mlflow=mlflow, step=step, store=store, trainer=trainer
+    )
+    return _first_champion(context, mlflow, step, registered)
 
 
 def _present_champion(
@@ -179,13 +200,15 @@ def _present_champion(
 
 
 def _first_champion(
-    context: dg.AssetExecutionContext, mlflow: MlflowResource, registered: "Registered"
+    context: dg.AssetExecutionContext, mlflow: MlflowResource, step: "StepStore", registered: "Registered"
 ) -> dg.MaterializeResult[None]:
     from mangaassist_assets.models.registration.registration import become_first_champion
+    from mangaassist_assets.releases.named_champion import NamedChampion
 
     model = registered.model
     if become_first_champion(mlflow, model):
         context.log.info(f"version {model.version} is the first champion")
-    return dg.MaterializeResult(
-        data_version=dg.DataVersion(model.artifact_sha256[:16]), metadata=training_metadata(mlflow, registered)
+    named = NamedChampion(version=model.version, artifact_sha256=model.artifact_sha256, by="bootstrap")
+    return materialized(
+        step.keep(named.files()), training_metadata(mlflow, registered), data_version=model.artifact_sha256[:16]
     )

@@ -6,6 +6,8 @@ import dagster as dg
 from pydantic import Field
 
 from mangaassist_assets.assets.common import ML_ENGINEERING, image, materialized, table
+from mangaassist_assets.assets.declaring import declared_asset
+from mangaassist_assets.assets.inputs import reviewed_traffic_of
 from mangaassist_assets.models.pipelines import ModelPipeline
 from resources.mlflow.tracking import MlflowResource
 from resources.settings.learning import LearningResource
@@ -29,9 +31,10 @@ class ChampionHealthConfig(dg.Config):
 def build_champion_health_asset(pipeline: ModelPipeline) -> dg.AssetsDefinition:
     """Return the asset that judges a model pipeline's present champion on what people reviewed since."""
 
-    @dg.asset(
+    @declared_asset(
+        outside="the registry in MLflow",
+        reads=reviewed_traffic_of(pipeline),
         name=pipeline.health_asset,
-        deps=[pipeline.champion_asset, pipeline.dataset_asset],
         group_name=pipeline.group,
         owners=[ML_ENGINEERING],
         kinds={"mlflow", "json"},
@@ -56,14 +59,14 @@ def build_champion_health_asset(pipeline: ModelPipeline) -> dg.AssetsDefinition:
         from mangaassist_assets.monitoring.champion_health import judge_champion, keep_health, log_health
         from mangaassist_assets.monitoring.decay_report import DecayConfig, decay_chart
 
+        step = store.step(context)
         champion = mlflow.version_by_alias(pipeline.model_name, "champion")
         if champion is None:
             context.log.info(f"{pipeline.model_name} has no champion yet: there is nothing to judge")
             return dg.MaterializeResult(metadata={"outcome": dg.MetadataValue.text("no champion yet")})
-        snapshots = store.snapshots()
         settings = DecayConfig(alpha=config.alpha, power=config.power, loss=config.loss)
-        health = judge_champion(mlflow, snapshots, pipeline, learning.model_type(pipeline), champion, config=settings)
-        snapshot = keep_health(snapshots, pipeline, health)
+        health = judge_champion(mlflow, step, pipeline, learning.model_type(pipeline), champion, config=settings)
+        snapshot = keep_health(step, pipeline, health)
         chart = decay_chart(health.report, title=f"champion {pipeline.title}")
         run_id = log_health(mlflow, pipeline, health, chart=chart, dagster_run_id=context.run.run_id)
         report = health.report

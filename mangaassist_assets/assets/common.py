@@ -22,16 +22,27 @@ LEFT_OUT = "left_out"
 """Metadata of the observation that states why an asset made nothing."""
 
 
-def materialized(snapshot: Snapshot, figures: Mapping[str, Figure | dg.MetadataValue]) -> dg.MaterializeResult[None]:
-    """Return the materialization of a snapshot; its digest is the data version, so equal content is equal data."""
+def materialized(
+    snapshot: Snapshot, figures: Mapping[str, Figure | dg.MetadataValue], *, data_version: str | None = None
+) -> dg.MaterializeResult[None]:
+    """Return the materialization of a snapshot, with what it was made of.
+
+    Its digest is the data version where no other is given, so equal content is equal data.
+    """
     return dg.MaterializeResult(
-        data_version=dg.DataVersion(snapshot.digest[:16]),
+        data_version=dg.DataVersion(data_version or snapshot.digest[:16]),
         metadata={
             "digest": dg.MetadataValue.text(snapshot.digest),
-            "files": dg.MetadataValue.path(snapshot.uri),
+            "record": dg.MetadataValue.path(snapshot.uri),
             **metadata(figures),
+            "inputs": table([_input_row(name, digest) for name, digest in snapshot.origin.inputs.items()]),
         },
     )
+
+
+def _input_row(name: str, digest: str) -> dict[str, Cell]:
+    asset, _, bundle = name.partition("/")
+    return {"input": asset, "bundle": bundle or "none", "digest": digest}
 
 
 def metadata(figures: Mapping[str, Figure | dg.MetadataValue]) -> dict[str, dg.MetadataValue]:

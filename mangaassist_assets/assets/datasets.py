@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 import dagster as dg
 from pydantic import Field
 
-from mangaassist_assets.assets.bootstrap import golden_set, training_corpus
-from mangaassist_assets.assets.common import ML_ENGINEERING, image, leave_out
-from mangaassist_assets.assets.ingestion import tagged_traces
+from mangaassist_assets.assets.common import ML_ENGINEERING, image, leave_out, materialized
+from mangaassist_assets.assets.declaring import declared_asset
+from mangaassist_assets.assets.inputs import through
+from mangaassist_assets.datasets.building.declared_reads import INTENT_DATASET_READS, RANKING_DATASET_READS
 from mangaassist_assets.partitions import release_bundles
 from resources.aws.app_config import AppConfigResource
 from resources.search.embeddings import EmbeddingsResource
@@ -33,9 +34,9 @@ class IntentDatasetSettings(dg.Config):
     )
 
 
-@dg.asset(
+@declared_asset(
+    reads=INTENT_DATASET_READS,
     partitions_def=release_bundles,
-    deps=[training_corpus, golden_set, tagged_traces, "intent_labels"],
     group_name="intent",
     owners=[ML_ENGINEERING],
     kinds={"parquet"},
@@ -56,16 +57,17 @@ def intent_dataset(
     from mangaassist_assets.datasets.building.built_dataset import EmptyDatasetError
     from mangaassist_assets.datasets.building.intent_dataset import IntentDatasetConfig
     from mangaassist_assets.datasets.building.intent_versions import build_intent_version
-    from mangaassist_assets.datasets.versions.stored_versions import write_version
+    from mangaassist_assets.datasets.versions.stored_versions import keep_version
 
-    bundle = context.partition_key
-    snapshots = store.snapshots()
+    step = store.step(context)
     try:
-        version = build_intent_version(snapshots, bundle, config=IntentDatasetConfig(as_of_ms=config.as_of_ms))
+        version = build_intent_version(
+            step, context.partition_key, config=IntentDatasetConfig(as_of_ms=config.as_of_ms)
+        )
     except EmptyDatasetError as error:
         leave_out(context, str(error))
         return
-    snapshot = write_version(snapshots, "intent_dataset", version, partition=bundle)
+    snapshot = keep_version(step, "intent_dataset", version)
     context.log.info(f"{version.card.examples} examples; {'; '.join(version.card.notes)}")
     yield dataset_result(snapshot, version)
 
@@ -83,9 +85,9 @@ class RerankerDatasetSettings(dg.Config):
     random_negatives: int = Field(default=2, ge=0, description="Random wrong passages of a training query.")
 
 
-@dg.asset(
+@declared_asset(
+    reads=(*RANKING_DATASET_READS, through("live_index", "the search index")),
     partitions_def=release_bundles,
-    deps=[training_corpus, golden_set, tagged_traces, "live_index"],
     group_name="reranker",
     owners=[ML_ENGINEERING],
     kinds={"parquet"},
@@ -110,25 +112,27 @@ def reranker_dataset(
     from mangaassist_assets.assets.datasets import dataset_result
     from mangaassist_assets.datasets.building.built_dataset import EmptyDatasetError
     from mangaassist_assets.datasets.building.ranking_versions import build_ranking_version
-    from mangaassist_assets.datasets.building.recorded_searches import first_stage_settings, live_search
+    from mangaassist_assets.datasets.building.recorded_searches import live_first_stage, recorded_first_stage
     from mangaassist_assets.datasets.building.reranker_dataset import RankingDatasetConfig
-    from mangaassist_assets.datasets.versions.stored_versions import write_version
+    from mangaassist_assets.datasets.versions.stored_versions import keep_version
 
-    snapshots = store.snapshots()
-    first_stage = (search.index(), embeddings.embedder(), app_config.configuration().routing().retrieval)
+    step = store.step(context)
+    first_stage = recorded_first_stage(step) or live_first_stage(
+        search.index(), embeddings.embedder(), app_config.configuration().routing().retrieval
+    )
     try:
         version = build_ranking_version(
-            snapshots,
+            step,
             context.partition_key,
-            search_for=live_search(*first_stage),
+            search_for=first_stage.search_for,
             config=RankingDatasetConfig(**config.model_dump()),
-            settings=first_stage_settings(*first_stage),
+            settings=first_stage.settings,
             progress=lambda done, of: _log_tenths(context.log, done, of),
         )
     except EmptyDatasetError as error:
         leave_out(context, str(error))
         return
-    snapshot = write_version(snapshots, "reranker_dataset", version, partition=context.partition_key)
+    snapshot = keep_version(step, "reranker_dataset", version)
     context.log.info(f"{version.card.examples} queries with {version.card.rows} passages")
     yield dataset_result(snapshot, version)
 
@@ -147,17 +151,13 @@ def dataset_result(snapshot: "Snapshot", version: "DatasetVersion") -> dg.Materi
     from mangaassist_assets.datasets.versions.data_card import counts_chart, moment
 
     card = version.card
-    return dg.MaterializeResult(
-        data_version=dg.DataVersion(card.version[:16]),
-        metadata={
-            "dagster/row_count": dg.MetadataValue.int(card.rows),
-            "examples": dg.MetadataValue.int(card.examples),
-            "dataset_version": dg.MetadataValue.text(card.version),
-            "dataset_digest": dg.MetadataValue.text(version.digest),
-            "as_of": dg.MetadataValue.text("no turns" if card.as_of_ms is None else moment(card.as_of_ms)),
-            "data_card": dg.MetadataValue.md(card.to_markdown()),
-            "counts": image("examples by side", counts_chart(card)),
-            "digest": dg.MetadataValue.text(snapshot.digest),
-            "files": dg.MetadataValue.path(snapshot.uri),
-        },
-    )
+    figures = {
+        "dagster/row_count": dg.MetadataValue.int(card.rows),
+        "examples": dg.MetadataValue.int(card.examples),
+        "dataset_version": dg.MetadataValue.text(card.version),
+        "dataset_digest": dg.MetadataValue.text(version.digest),
+        "as_of": dg.MetadataValue.text("no turns" if card.as_of_ms is None else moment(card.as_of_ms)),
+        "data_card": dg.MetadataValue.md(card.to_markdown()),
+        "counts": image("examples by side", counts_chart(card)),
+    }
+    return materialized(snapshot, figures, data_version=card.version[:16])

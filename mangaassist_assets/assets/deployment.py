@@ -4,28 +4,27 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 
-from mangaassist_assets.assets.common import LEFT_OUT, PLATFORM, PRODUCTION_POOL, as_failure
+from mangaassist_assets.assets.common import LEFT_OUT, PLATFORM, PRODUCTION_POOL, as_failure, materialized
+from mangaassist_assets.assets.declaring import declared_asset
+from mangaassist_assets.assets.inputs import NEWEST_TURNS, named_champions_of
 from mangaassist_assets.models.pipelines import ModelPipeline
 from resources.aws.endpoints import SageMakerResource
 from resources.mlflow.tracking import MlflowResource
 from resources.store import StoreResource
 
 if TYPE_CHECKING:
+    from mangaassist_assets.core.declared_inputs import StepStore
     from mangaassist_assets.models.registration.registry import ModelVersion
     from mangaassist_assets.serving.request_forms import RequiredForms
-
-
-def first_asset(pipeline: ModelPipeline) -> tuple[str, ...]:
-    """Return the asset of the bootstrap that makes a model pipeline's first champion, if it has one."""
-    return (pipeline.first_asset,) if pipeline.first_asset else ()
 
 
 def build_endpoint_asset(pipeline: ModelPipeline) -> dg.AssetsDefinition:
     """Return the asset that keeps a model pipeline's SageMaker endpoint on the champion."""
 
-    @dg.asset(
+    @declared_asset(
+        outside="SageMaker",
+        reads=[named_champions_of(pipeline), NEWEST_TURNS],
         name=pipeline.endpoint_asset,
-        deps=[pipeline.champion_asset, "tagged_traces", *first_asset(pipeline)],
         group_name=pipeline.group,
         owners=[PLATFORM],
         kinds={"sagemaker"},
@@ -33,22 +32,28 @@ def build_endpoint_asset(pipeline: ModelPipeline) -> dg.AssetsDefinition:
         code_version="2",
         description=(
             f"The SageMaker endpoint `{pipeline.endpoint_name}`, serving the champion {pipeline.title}.\n\n"
-            "Deploys what the registry alias names, once it answered as production asks, by the endpoint's response "
-            "schema; a version that serves already is left alone. The container checks the artifact's hash before it "
-            "loads. The registered version and the SageMaker model then name each other. Without a champion there is "
-            "no endpoint, and none is made."
+            "Deploys what the registry alias names, if a verdict, an override or the bootstrap made it champion, "
+            "artifact and all, and once it answered as production asks, by the endpoint's response schema; a version "
+            "that serves already is left alone. The container checks the artifact's hash before it loads. The "
+            "registered version and the SageMaker model then name each other. Without a champion there is no endpoint, "
+            "and none is made."
         ),
     )
     def endpoint(
         context: dg.AssetExecutionContext, endpoints: SageMakerResource, mlflow: MlflowResource, store: StoreResource
     ) -> dg.MaterializeResult[None]:
-        from mangaassist_assets.releases.deployment import NothingToDeployError, deploy_champion
+        from mangaassist_assets.releases.deployment import NothingToDeployError, deploy_champion, deployment_files
+        from mangaassist_assets.releases.named_champion import UnnamedChampionError, require_named
+
+        step = store.step(context)
+        named = step.load(named_champions_of(pipeline))
 
         def admit(version: "ModelVersion") -> None:
-            required = require_contract(mlflow, store, endpoints, pipeline, version)
+            require_named(named, pipeline, version)
+            required = require_contract(mlflow, step, endpoints, pipeline, version)
             context.log.info(f"version {version.version} answers as production asks, with {required.described()}")
 
-        with as_failure(NothingToDeployError):
+        with as_failure(NothingToDeployError, UnnamedChampionError):
             deployed = deploy_champion(mlflow, endpoints, pipeline, admit=admit)
         if deployed is None:
             reason = f"{pipeline.model_name} has no champion: {pipeline.endpoint_name} serves nothing"
@@ -60,9 +65,10 @@ def build_endpoint_asset(pipeline: ModelPipeline) -> dg.AssetsDefinition:
         digest = version.artifact_sha256 or "unknown"
         as_before = "" if deployment.changed else " (as before)"
         context.log.info(f"{pipeline.endpoint_name} serves version {version.version}{as_before}")
-        return dg.MaterializeResult(
-            data_version=dg.DataVersion(f"{version.version}-{digest[:12]}"),
-            metadata={
+        return materialized(
+            step.keep(deployment_files(deployed)),
+            data_version=f"{version.version}-{digest[:12]}",
+            figures={
                 "endpoint_arn": dg.MetadataValue.text(deployment.endpoint_arn),
                 "endpoint_config": dg.MetadataValue.text(deployment.config_name),
                 "changed": dg.MetadataValue.bool(deployment.changed),
@@ -77,7 +83,7 @@ def build_endpoint_asset(pipeline: ModelPipeline) -> dg.AssetsDefinition:
 
 def require_contract(
     mlflow: MlflowResource,
-    store: StoreResource,
+    step: "StepStore",
     endpoints: SageMakerResource,
     pipeline: ModelPipeline,
     version: "ModelVersion",
@@ -92,7 +98,7 @@ def require_contract(
 
     configured = endpoints.request_forms.get(pipeline.endpoint_name)
     try:
-        return require(mlflow, store.snapshots(), pipeline, version, configured=configured)
+        return require(mlflow, step, pipeline, version, configured=configured)
     except ContractBrokenError as error:
         metadata: dict[str, dg.MetadataValue] = {}
         if error.required is not None:

@@ -4,7 +4,8 @@ import dagster as dg
 from pydantic import Field
 
 from mangaassist_assets.assets.common import FEEDBACK_STREAM_POOL, PLATFORM, TRACE_INGESTION_POOL, materialized
-from mangaassist_assets.assets.knowledge import knowledge_chunks
+from mangaassist_assets.assets.declaring import declared_asset
+from mangaassist_assets.assets.inputs import FEEDBACK, RECORDED_BEFORE, VOCABULARY, through
 from mangaassist_assets.partitions import release_bundles
 from resources.feedback.feedback_stream import KinesisFeedbackResource
 from resources.mlflow.tracking import MlflowResource
@@ -12,10 +13,9 @@ from resources.settings.privacy import PrivacyResource
 from resources.settings.trace_mapping import TraceMappingResource
 from resources.store import StoreResource
 
-RECORDING_FILE = "recording.parquet"
 
-
-@dg.asset(
+@declared_asset(
+    outside="the feedback stream",
     partitions_def=release_bundles,
     group_name="feedback",
     owners=[PLATFORM],
@@ -41,17 +41,16 @@ def feedback_events(
 
     from mangaassist_assets.tracing.erasure import erased_users
     from mangaassist_assets.tracing.feedback.bundle_feedback import ingest_feedback
-    from mangaassist_assets.tracing.feedback.ingestion import EVENTS_FILE
     from mangaassist_assets.tracing.feedback.joining import IngestedFacts
     from resources.mlflow.traces.search import MlflowTraceFinder
 
-    bundle, snapshots = context.partition_key, store.snapshots()
+    bundle, step = context.partition_key, store.step(context)
     feedback = ingest_feedback(
         feedback_stream,
         store.feedback_ingestion(),
         [MlflowTraceFinder(*mlflow.traces()), IngestedFacts(store.trace_ingestion_table())],
         bundle,
-        erased_users=lambda: erased_users(snapshots),
+        erased_users=lambda: erased_users(step),
         pseudonym_key=privacy.pseudonym_key(),
         now=datetime.now(UTC),
     )
@@ -59,8 +58,7 @@ def feedback_events(
     context.log.info(f"ingested {ingested.events} new events of all bundles, {ingested.rejects} unreadable records")
     for warning in feedback.warnings():
         context.log.warning(warning)
-    snapshot = snapshots.write("feedback_events", {EVENTS_FILE: feedback.found.to_parquet()}, partition=bundle)
-    return materialized(snapshot, feedback.figures())
+    return materialized(step.keep(feedback.files()), feedback.figures())
 
 
 class RecordingConfig(dg.Config):
@@ -75,9 +73,13 @@ class RecordingConfig(dg.Config):
     )
 
 
-@dg.asset(
+@declared_asset(
+    outside="the traces in MLflow",
+    reads=(
+        FEEDBACK,
+        RECORDED_BEFORE,
+    ),
     partitions_def=release_bundles,
-    deps=[feedback_events],
     group_name="feedback",
     owners=[PLATFORM],
     kinds={"mlflow", "parquet"},
@@ -93,24 +95,21 @@ def recorded_feedback(
     trace does not exist yet; pending ones are tried at every materialization. The newest event of a trace is also its
     tag `user_feedback`.
     """
-    from mangaassist_assets.tracing.feedback.ingestion import read_feedback
-    from mangaassist_assets.tracing.feedback.recording import record_events, recorded_before
+    from mangaassist_assets.tracing.feedback.recording import record_events
     from resources.mlflow.assessments.feedback import MlflowFeedbackRecorder
 
-    bundle, snapshots = context.partition_key, store.snapshots()
-    before = None if config.verify_all else snapshots.find("recorded_feedback", partition=bundle)
+    step = store.step(context)
     recording = record_events(
-        read_feedback(snapshots, bundle),
+        step.load(FEEDBACK),
         MlflowFeedbackRecorder(*mlflow.traces()),
-        remembered=frozenset() if before is None else recorded_before(snapshots.read(before, RECORDING_FILE)),
+        remembered=frozenset() if config.verify_all else step.load(RECORDED_BEFORE),
     )
     context.log.info(
         f"{recording.added} thumbs recorded, {recording.found} found on their traces, "
         f"{recording.count('pending')} wait for their traces"
     )
-    snapshot = snapshots.write("recorded_feedback", {RECORDING_FILE: recording.to_parquet()}, partition=bundle)
-    traces = dg.MetadataValue.url(mlflow.traces_url(bundle))
-    return materialized(snapshot, {**recording.figures(), "mlflow_traces": traces})
+    traces = dg.MetadataValue.url(mlflow.traces_url(context.partition_key))
+    return materialized(step.keep(recording.files()), {**recording.figures(), "mlflow_traces": traces})
 
 
 class TraceReadingConfig(dg.Config):
@@ -130,9 +129,14 @@ class TraceReadingConfig(dg.Config):
     page: int = Field(default=500, ge=1, le=10_000, description="Traces of one request and one commit.")
 
 
-@dg.asset(
+@declared_asset(
+    outside="the traces in MLflow",
+    reads=(
+        FEEDBACK,
+        VOCABULARY,
+        through("recorded_feedback", "MLflow", bundles="same"),
+    ),
     partitions_def=release_bundles,
-    deps=[feedback_events, recorded_feedback, knowledge_chunks],
     group_name="mining",
     owners=[PLATFORM],
     kinds={"mlflow", "deltalake", "parquet"},
@@ -154,20 +158,18 @@ def tagged_traces(
     its reason; one that is still being written waits for the next reading. Materializing any bundle ingests what is new
     of all bundles first. Redaction leaves the words of `knowledge_chunks` alone.
     """
-    from mangaassist_assets.retrieval.stored_knowledge import read_vocabulary
     from mangaassist_assets.tracing.erasure import erased_users
     from mangaassist_assets.tracing.feedback.events import latest_feedback
-    from mangaassist_assets.tracing.feedback.ingestion import read_feedback
     from mangaassist_assets.tracing.ingestion.bundle_ingestion import ingest_bundle
     from mangaassist_assets.tracing.ingestion.trace_ingestion import TraceIngestion
 
-    bundle, snapshots = context.partition_key, store.snapshots()
+    bundle, step = context.partition_key, store.step(context)
     ingestion = TraceIngestion(
         store.trace_ingestion_table(),
         mlflow.trace_source(),
-        erased_users=erased_users(snapshots),
+        erased_users=erased_users(step),
         pseudonym_key=privacy.pseudonym_key(),
-        vocabulary=read_vocabulary(snapshots),
+        vocabulary=step.load(VOCABULARY),
         mapping=trace_mapping.mapping(),
         page=config.page,
         progress=lambda traces: context.log.info(f"{traces} traces read"),
@@ -175,11 +177,11 @@ def tagged_traces(
     ingested = ingest_bundle(
         ingestion,
         bundle,
-        feedback=latest_feedback(read_feedback(snapshots, bundle)),
+        feedback=latest_feedback(step.load(FEEDBACK)),
         compare_with_source=config.compare_with_source,
         sweep=config.sweep,
     )
-    snapshot = snapshots.write("tagged_traces", ingested.files(), partition=bundle)
+    snapshot = step.keep(ingested.files())
     context.log.info(str(ingested))
     traces = dg.MetadataValue.url(mlflow.traces_url(bundle))
     return materialized(snapshot, {**ingested.figures(), "mlflow_traces": traces})

@@ -3,7 +3,16 @@
 import dagster as dg
 from pydantic import Field
 
-from mangaassist_assets.assets.common import ML_ENGINEERING, PLATFORM, PRODUCTION_POOL, materialized, metadata
+from mangaassist_assets.assets.common import ML_ENGINEERING, PLATFORM, PRODUCTION_POOL, as_failure, materialized
+from mangaassist_assets.assets.declaring import declared_asset
+from mangaassist_assets.assets.inputs import (
+    CANDIDATE,
+    CHUNKS,
+    CHUNKS_BEFORE,
+    EMBEDDINGS,
+    LABELLED_QUERIES,
+    VERIFICATION,
+)
 from resources.search.embeddings import EmbeddingsResource
 from resources.search.indexes import SearchResource
 from resources.settings.knowledge import KnowledgeResource
@@ -30,7 +39,14 @@ class LiveIndexSettings(dg.Config):
     )
 
 
-@dg.asset(group_name="knowledge", owners=[PLATFORM], kinds={"parquet"}, code_version="2")
+@declared_asset(
+    outside="the knowledge folder",
+    reads=[CHUNKS_BEFORE],
+    group_name="knowledge",
+    owners=[PLATFORM],
+    kinds={"parquet"},
+    code_version="2",
+)
 def knowledge_chunks(
     context: dg.AssetExecutionContext, config: KnowledgeSettings, knowledge: KnowledgeResource, store: StoreResource
 ) -> dg.MaterializeResult[None]:
@@ -41,18 +57,16 @@ def knowledge_chunks(
     Titles, authors and characters are the store's vocabulary, which redaction leaves alone.
     """
     from mangaassist_assets.retrieval.knowledge_chunks import chunk_knowledge
-    from mangaassist_assets.retrieval.stored_knowledge import read_chunks
 
-    snapshots = store.snapshots()
-    compared = not config.without_tenants and snapshots.find("knowledge_chunks") is not None
+    step = store.step(context)
     found = chunk_knowledge(
         knowledge.path(),
         tenant_attribute=knowledge.named_tenant_attribute(),
-        before=read_chunks(snapshots) if compared else (),
+        before=[] if config.without_tenants else step.load(CHUNKS_BEFORE),
     )
     if found.opened:
         context.log.warning(f"{len(found.opened)} documents of a tenant are everybody's now, such as {found.opened[0]}")
-    snapshot = snapshots.write("knowledge_chunks", found.files())
+    snapshot = step.keep(found.files())
     context.log.info(
         f"{len(found.chunks)} chunks of {len(found.reading.documents)} documents, {len(found.reading.rejects)} things "
         "could not be read"
@@ -62,7 +76,7 @@ def knowledge_chunks(
     )
 
 
-@dg.asset(deps=[knowledge_chunks], group_name="knowledge", owners=[ML_ENGINEERING], kinds={"numpy"}, code_version="1")
+@declared_asset(reads=[CHUNKS], group_name="knowledge", owners=[ML_ENGINEERING], kinds={"numpy"}, code_version="1")
 def chunk_embeddings(
     context: dg.AssetExecutionContext, embeddings: EmbeddingsResource, store: StoreResource
 ) -> dg.MaterializeResult[None]:
@@ -70,28 +84,19 @@ def chunk_embeddings(
 
     Vectors are cached by model and content: only new content is embedded.
     """
-    from mangaassist_assets.core.snapshots import canonical_json
     from mangaassist_assets.retrieval.embedding_cache import embed_chunks
-    from mangaassist_assets.retrieval.stored_knowledge import (
-        EMBEDDINGS_CARD_FILE,
-        VECTORS_FILE,
-        EmbeddingsCard,
-        read_chunks,
-        vectors_to_bytes,
-    )
+    from mangaassist_assets.retrieval.stored_knowledge import EmbeddingsCard, embeddings_files
 
-    snapshots = store.snapshots()
-    chunks = read_chunks(snapshots)
+    step = store.step(context)
+    chunks = step.load(CHUNKS)
     embedder = embeddings.embedder()
     vectors, report = embed_chunks(chunks, embedder, store.embedding_cache())
     card = EmbeddingsCard(
         model_id=embedder.model_id,
         dimension=embedder.dimension,
-        chunks_digest=snapshots.latest("knowledge_chunks").digest,
+        chunks_digest=step.latest("knowledge_chunks").digest,
     )
-    snapshot = snapshots.write(
-        "chunk_embeddings", {VECTORS_FILE: vectors_to_bytes(vectors), EMBEDDINGS_CARD_FILE: canonical_json(card)}
-    )
+    snapshot = step.keep(embeddings_files(vectors, card))
     context.log.info(f"{report.embedded} chunks embedded, {report.reused} reused")
     return materialized(
         snapshot,
@@ -105,7 +110,14 @@ def chunk_embeddings(
     )
 
 
-@dg.asset(deps=[chunk_embeddings], group_name="knowledge", owners=[PLATFORM], kinds={"search"}, code_version="2")
+@declared_asset(
+    outside="the search index",
+    reads=[CHUNKS, EMBEDDINGS],
+    group_name="knowledge",
+    owners=[PLATFORM],
+    kinds={"search"},
+    code_version="2",
+)
 def search_index(
     context: dg.AssetExecutionContext, search: SearchResource, store: StoreResource
 ) -> dg.MaterializeResult[None]:
@@ -114,19 +126,15 @@ def search_index(
     Its name comes from its content (chunks, vectors' model, index settings), so unchanged knowledge builds nothing.
     The alias does not move here.
     """
-    from mangaassist_assets.core.snapshots import canonical_json
     from mangaassist_assets.retrieval.generations import GenerationSettings, build_generation
-    from mangaassist_assets.retrieval.stored_knowledge import GENERATION_FILE, read_chunks, read_embeddings
+    from mangaassist_assets.retrieval.stored_knowledge import generation_files
 
-    snapshots = store.snapshots()
-    chunks = read_chunks(snapshots)
-    vectors, card = read_embeddings(snapshots)
+    step = store.step(context)
+    chunks = step.load(CHUNKS)
+    vectors, card = step.load(EMBEDDINGS)
     index = search.index()
     report = build_generation(chunks, vectors, index, settings=GenerationSettings(embedding_model_id=card.model_id))
-    snapshot = snapshots.write(
-        "search_index",
-        {GENERATION_FILE: canonical_json({"generation": report.generation, "model_id": card.model_id})},
-    )
+    snapshot = step.keep(generation_files(report.generation, model_id=card.model_id))
     context.log.info(f"generation {report.generation}: {report.chunks} chunks, {'built' if report.built else 'there'}")
     return materialized(
         snapshot,
@@ -139,39 +147,54 @@ def search_index(
     )
 
 
-@dg.asset(deps=[search_index], group_name="knowledge", owners=[ML_ENGINEERING], kinds={"search"}, code_version="1")
+@declared_asset(
+    outside="the search index",
+    reads=[CANDIDATE, CHUNKS, EMBEDDINGS, LABELLED_QUERIES],
+    group_name="knowledge",
+    owners=[ML_ENGINEERING],
+    kinds={"search"},
+    code_version="2",
+)
 def retrieval_evaluation(
     context: dg.AssetExecutionContext,
     embeddings: EmbeddingsResource,
     search: SearchResource,
     store: StoreResource,
 ) -> dg.MaterializeResult[None]:
-    """How well the candidate generation finds labelled documents, beside the live one on the same queries.
+    """Whether the candidate generation may go live: what it holds, and what it finds beside the live one.
 
-    One row is one query whose relevant documents are known: bootstrap utterances and reviewed turns of all bundles.
-    Vector search, keyword search and their fusion are scored alone (recall@k, MRR@10, nDCG@10). Each query finds what
-    a shopper of its tenant would; those whose documents that shopper must not see are left out and counted.
+    Its verification names it, its digest and the generation it was compared with. One row is one query whose relevant
+    documents are known: bootstrap utterances and reviewed turns of all bundles. Vector search, keyword search and their
+    fusion are scored alone (recall@k, MRR@10, nDCG@10). Each query finds what a shopper of its tenant would; those
+    whose documents that shopper must not see are left out and counted.
     """
-    from mangaassist_assets.core.snapshots import canonical_json
-    from mangaassist_assets.datasets.sources.training_corpus import labelled_queries
-    from mangaassist_assets.retrieval.evaluation import EVALUATION_FILE, evaluate_candidate
-    from mangaassist_assets.retrieval.stored_knowledge import read_candidate, read_chunks
+    from mangaassist_assets.retrieval.evaluation import evaluate_candidate
+    from mangaassist_assets.retrieval.generations import verify_generation
+    from mangaassist_assets.retrieval.going_live import verification_of
 
-    snapshots = store.snapshots()
+    step, index = store.step(context), search.index()
+    candidate, chunks = step.load(CANDIDATE), step.load(CHUNKS)
+    vectors, _ = step.load(EMBEDDINGS)
+    report = verify_generation(candidate.generation, chunks, vectors, index=index)
     evaluation = evaluate_candidate(
-        read_candidate(snapshots),
-        labelled_queries(snapshots),
-        read_chunks(snapshots),
-        index=search.index(),
+        candidate.generation,
+        step.load(LABELLED_QUERIES) if report.passed else [],
+        chunks,
+        index=index,
         embedder=embeddings.embedder(),
     )
-    snapshot = snapshots.write("retrieval_evaluation", {EVALUATION_FILE: canonical_json(evaluation)})
-    context.log.info(str(evaluation))
-    return materialized(snapshot, evaluation.figures())
+    verification = verification_of(candidate, report, evaluation)
+    snapshot = step.keep({**evaluation.files(), **verification.files()})
+    context.log.info(f"{candidate.generation}: {'verified' if report.passed else 'refused'}; {evaluation}")
+    return materialized(
+        snapshot,
+        {**evaluation.figures(), "verified": report.passed, "comparison": verification.comparison},
+    )
 
 
-@dg.asset(
-    deps=[retrieval_evaluation],
+@declared_asset(
+    outside="the search index",
+    reads=[CANDIDATE, VERIFICATION],
     group_name="knowledge",
     owners=[PLATFORM],
     kinds={"search"},
@@ -183,24 +206,29 @@ def live_index(
 ) -> dg.MaterializeResult[None]:
     """The generation that answers shoppers: what the alias names.
 
-    The alias moves in one piece, and only if it still names the generation that was live when this began. Nothing is
-    swapped when the candidate is live already. After a swap old generations are deleted, never the live one nor the
-    one before it.
+    The alias moves in one piece, to the candidate whose verification names it, and only if it still names the
+    generation that the candidate was compared with. Nothing is swapped when the candidate is live already. After a swap
+    old generations are deleted, never the live one nor the one before it.
     """
-    from mangaassist_assets.retrieval.generations import go_live
-    from mangaassist_assets.retrieval.stored_knowledge import read_candidate
+    from mangaassist_assets.retrieval.going_live import NotVerifiedError, go_live
+    from mangaassist_assets.retrieval.stored_knowledge import generation_files
 
-    candidate = read_candidate(store.snapshots())
-    swap = go_live(search.index(), candidate, keep=config.kept_generations, logger=context.log)
-    context.log.info(f"live: {candidate}" + (f", before: {swap.previous}" if swap.swapped else " (as before)"))
-    return dg.MaterializeResult(
-        data_version=dg.DataVersion(candidate),
-        metadata=metadata(
-            {
-                "generation": candidate,
-                "previous_generation": swap.previous or "none",
-                "swapped": swap.swapped,
-                "pruned": ", ".join(swap.pruned) or "none",
-            }
-        ),
+    step = store.step(context)
+    candidate = step.load(CANDIDATE)
+    with as_failure(NotVerifiedError):
+        swap = go_live(
+            search.index(), candidate, step.load(VERIFICATION), keep=config.kept_generations, logger=context.log
+        )
+    live = candidate.generation
+    snapshot = step.keep(generation_files(live, model_id=candidate.model_id))
+    context.log.info(f"live: {live}" + (f", before: {swap.previous}" if swap.swapped else " (as before)"))
+    return materialized(
+        snapshot,
+        {
+            "generation": live,
+            "previous_generation": swap.previous or "none",
+            "swapped": swap.swapped,
+            "pruned": ", ".join(swap.pruned) or "none",
+        },
+        data_version=live,
     )

@@ -3,10 +3,17 @@
 import dagster as dg
 from pydantic import Field
 
-from mangaassist_assets.assets.bootstrap import training_corpus
 from mangaassist_assets.assets.common import ML_ENGINEERING, materialized
-from mangaassist_assets.assets.ingestion import tagged_traces
-from mangaassist_assets.assets.mining import failure_clusters
+from mangaassist_assets.assets.declaring import declared_asset
+from mangaassist_assets.assets.inputs import (
+    CLUSTERS,
+    CORPUS,
+    JUDGED_BEFORE,
+    QUEUED,
+    REVIEWED_TURNS,
+    TURNS_TO_LABEL,
+    VOCABULARY,
+)
 from mangaassist_assets.partitions import release_bundles
 from resources.aws.judge import JudgeResource
 from resources.mlflow.tracking import MlflowResource
@@ -22,9 +29,15 @@ class ReviewQueueConfig(dg.Config):
     per_cluster: int = Field(default=10, ge=1, description="Traces of one failure cluster.")
 
 
-@dg.asset(
+@declared_asset(
+    outside="the review queue in MLflow",
+    reads=(
+        TURNS_TO_LABEL,
+        REVIEWED_TURNS,
+        CLUSTERS,
+        CORPUS,
+    ),
     partitions_def=release_bundles,
-    deps=[training_corpus, tagged_traces, failure_clusters],
     group_name="mining",
     owners=[ML_ENGINEERING],
     kinds={"mlflow", "json"},
@@ -43,35 +56,30 @@ def review_queue(
     MLflow's reviewers see the same traces as a review queue of the bundle, with questions for the
     intent and for the documents that answer.
     """
-    from mangaassist_assets.core.snapshots import canonical_json
-    from mangaassist_assets.datasets.sources.training_corpus import messages_by_intent, read_corpus
+    from mangaassist_assets.datasets.sources.training_corpus import messages_by_intent
     from mangaassist_assets.labelling.known_intents import known_intents
     from mangaassist_assets.labelling.queue.bundle_queue import queue_bundle
-    from mangaassist_assets.labelling.queue.review_queue import QUEUE_FILE, QueueConfig
-    from mangaassist_assets.labelling.reviews import read_reviewed_turns, read_turns_to_label
+    from mangaassist_assets.labelling.queue.review_queue import QueueConfig, queue_files
     from mangaassist_assets.mining.clustering.message_vectors import embed_messages
-    from mangaassist_assets.mining.tracking.cluster_files import read_clusters
     from resources.mlflow.assessments.review_queues import MlflowReviewQueues
 
-    bundle, snapshots = context.partition_key, store.snapshots()
-    earlier = read_reviewed_turns(snapshots, bundle)
+    bundle, step = context.partition_key, store.step(context)
+    earlier = step.load(REVIEWED_TURNS)
     queues = MlflowReviewQueues(*mlflow.traces(), traces_url=mlflow.traces_url())
     state = queues.state(bundle)
     embedder, cache = embeddings.embedder(), store.embedding_cache()
-    clusters = read_clusters(snapshots, bundle)
     queue = queue_bundle(
-        read_turns_to_label(snapshots, bundle, (one for cluster in clusters for one in cluster.trace_ids)),
-        clusters,
+        step.load(TURNS_TO_LABEL),
+        step.load(CLUSTERS),
         earlier,
         handled=state.declined | state.complete,
         embed=lambda texts: embed_messages(texts, embedder=embedder, cache=cache)[0],
         budget=config.budget,
         config=QueueConfig(per_shopper=config.per_shopper, per_cluster=config.per_cluster),
     )
-    corpus = messages_by_intent(read_corpus(snapshots) if snapshots.find("training_corpus") else [])
-    intents = sorted(known_intents(corpus, earlier))
+    intents = sorted(known_intents(messages_by_intent(step.load(CORPUS)), earlier))
     published = queues.publish(bundle, queue.trace_ids, intents=intents, reviewed=queue.reviewed)
-    snapshot = snapshots.write("review_queue", {QUEUE_FILE: canonical_json(queue.picking.items)}, partition=bundle)
+    snapshot = step.keep(queue_files(queue.picking.items))
     context.log.info(
         f"{len(queue.trace_ids)} of {queue.candidates} failed turns are worth a review; in MLflow {published.added} "
         f"added, {published.completed} completed, {published.removed} taken out"
@@ -106,9 +114,17 @@ class IntentLabelsConfig(dg.Config):
     )
 
 
-@dg.asset(
+@declared_asset(
+    reads=(
+        TURNS_TO_LABEL,
+        REVIEWED_TURNS,
+        CLUSTERS,
+        CORPUS,
+        QUEUED,
+        JUDGED_BEFORE,
+        VOCABULARY,
+    ),
     partitions_def=release_bundles,
-    deps=[training_corpus, tagged_traces, failure_clusters, review_queue],
     group_name="intent",
     owners=[ML_ENGINEERING],
     kinds={"parquet"},
@@ -126,44 +142,33 @@ def intent_labels(
     One row is one label: a person's review (an MLflow expectation), a judge's answer, or what the reviews of a failure
     cluster say of its other members, with a confidence that was measured. Beside it, every disagreement by name.
     """
-    from mangaassist_assets.core.codecs import from_json
-    from mangaassist_assets.datasets.sources.training_corpus import messages_by_intent, read_corpus
+    from mangaassist_assets.datasets.sources.training_corpus import messages_by_intent
     from mangaassist_assets.labelling.cluster_reviews import PropagationConfig
-    from mangaassist_assets.labelling.gathering import JUDGEMENTS_FILE, label_bundle, label_files
-    from mangaassist_assets.labelling.judge import IntentJudgement, JudgingConfig
+    from mangaassist_assets.labelling.gathering import label_bundle, label_files
+    from mangaassist_assets.labelling.judge import JudgingConfig
     from mangaassist_assets.labelling.known_intents import known_intents
     from mangaassist_assets.labelling.label_report import label_figures
-    from mangaassist_assets.labelling.queue.review_queue import QUEUE_FILE, QueueItem
-    from mangaassist_assets.labelling.reviews import read_reviewed_turns, read_turns_to_label
     from mangaassist_assets.mining.clustering.message_vectors import embed_messages
-    from mangaassist_assets.mining.tracking.cluster_files import read_clusters
-    from mangaassist_assets.retrieval.stored_knowledge import read_vocabulary
 
-    bundle, snapshots = context.partition_key, store.snapshots()
-    corpus = messages_by_intent(read_corpus(snapshots) if snapshots.find("training_corpus") else [])
-    intents = known_intents(corpus, read_reviewed_turns(snapshots, bundle))
-    queue = snapshots.find("review_queue", partition=bundle)
-    before = snapshots.find("intent_labels", partition=bundle)
+    step = store.step(context)
+    corpus = messages_by_intent(step.load(CORPUS))
+    intents = known_intents(corpus, step.load(REVIEWED_TURNS))
+    queued = step.load(QUEUED)
     embedder, cache = embeddings.embedder(), store.embedding_cache()
-    clusters = read_clusters(snapshots, bundle)
     gathered = label_bundle(
-        read_turns_to_label(snapshots, bundle, (one for cluster in clusters for one in cluster.trace_ids)),
-        clusters,
+        step.load(TURNS_TO_LABEL),
+        step.load(CLUSTERS),
         intents=intents,
         embed=lambda texts: embed_messages(texts, embedder=embedder, cache=cache)[0],
-        judge=judge.intent_judge(vocabulary=read_vocabulary(snapshots)) if queue else None,
-        queued={item.trace_id for item in from_json(list[QueueItem], snapshots.read(queue, QUEUE_FILE))}
-        if queue
-        else (),
-        judged_before=from_json(dict[str, IntentJudgement], snapshots.read(before, JUDGEMENTS_FILE))
-        if before
-        else None,
+        judge=None if queued is None else judge.intent_judge(vocabulary=step.load(VOCABULARY)),
+        queued=queued or (),
+        judged_before=step.load(JUDGED_BEFORE),
         judging=JudgingConfig(
             minimum_common=config.judge_minimum_common, minimum_agreement=config.judge_minimum_agreement
         ),
         propagation=PropagationConfig(minimum_reviewers=config.minimum_reviewers, maximum_error=config.maximum_error),
     )
-    snapshot = snapshots.write("intent_labels", label_files(gathered), partition=bundle)
+    snapshot = step.keep(label_files(gathered))
     context.log.info(
         f"{len(gathered.labels)} labels: {gathered.count('human')} of people, {gathered.count('judge')} of the judge, "
         f"{gathered.count('propagated')} propagated; {len(gathered.disagreements)} disagreements"

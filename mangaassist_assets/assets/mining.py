@@ -3,7 +3,8 @@
 import dagster as dg
 
 from mangaassist_assets.assets.common import ML_ENGINEERING, image, materialized
-from mangaassist_assets.assets.ingestion import tagged_traces
+from mangaassist_assets.assets.declaring import declared_asset
+from mangaassist_assets.assets.inputs import CLUSTER_HISTORY, FAILURES, SCORED_TURNS, TURN_COUNT, VOCABULARY
 from mangaassist_assets.partitions import release_bundles
 from resources.aws.judge import JudgeResource
 from resources.search.embeddings import EmbeddingsResource
@@ -11,9 +12,9 @@ from resources.settings.mining import MiningResource
 from resources.store import StoreResource
 
 
-@dg.asset(
+@declared_asset(
+    reads=(SCORED_TURNS,),
     partitions_def=release_bundles,
-    deps=[tagged_traces],
     group_name="mining",
     owners=[ML_ENGINEERING],
     kinds={"json"},
@@ -30,30 +31,14 @@ def failed_traces(
     failure feeds: retrain, reindex, or a configuration change. The rules it was made under lie beside it. `experiments`
     compares the arms of the bundle's experiments, `shadow` the champion with the challenger that answered beside it.
     """
-    from mangaassist_assets.core.snapshots import canonical_json
-    from mangaassist_assets.mining.blame.explanations import (
-        SCORED_COLUMNS,
-        failure_figures,
-        judging_gaps,
-        unknown_failures,
-    )
-    from mangaassist_assets.mining.blame.stored_failures import (
-        FAILURES_FILE,
-        RULES_FILE,
-        failures_to_json,
-        find_stored_failures,
-    )
-    from mangaassist_assets.reporting.experiments import EXPERIMENT_COLUMNS, arm_rows, shadow_rows
-    from mangaassist_assets.tracing.ingestion.stored_turns import read_turn_frame
+    from mangaassist_assets.mining.blame.explanations import failure_figures, judging_gaps, unknown_failures
+    from mangaassist_assets.mining.blame.stored_failures import failure_files, find_stored_failures
+    from mangaassist_assets.reporting.experiments import arm_rows, shadow_rows
 
-    bundle, snapshots, rules = context.partition_key, store.snapshots(), mining.rules()
-    turns = read_turn_frame(snapshots, bundle, columns=[*EXPERIMENT_COLUMNS, *SCORED_COLUMNS])
-    failures = find_stored_failures(snapshots, bundle, rules)
-    files = {
-        FAILURES_FILE: failures_to_json(failures),
-        RULES_FILE: canonical_json({"digest": rules.digest, "rules": rules.content}),
-    }
-    snapshot = snapshots.write("failed_traces", files, partition=bundle)
+    step, rules = store.step(context), mining.rules()
+    turns = step.load(SCORED_TURNS)
+    failures = find_stored_failures(step, context.partition_key, rules)
+    snapshot = step.keep(failure_files(failures, rules))
     context.log.info(
         f"{len(failures)} of {turns.height} turns failed, {unknown_failures(failures)} without evidence against a "
         f"stage; rules {rules.file} {rules.digest[:12]}"
@@ -70,9 +55,14 @@ def failed_traces(
     )
 
 
-@dg.asset(
+@declared_asset(
+    reads=(
+        FAILURES,
+        TURN_COUNT,
+        VOCABULARY,
+        *CLUSTER_HISTORY,
+    ),
     partitions_def=release_bundles,
-    deps=[failed_traces],
     group_name="mining",
     owners=[ML_ENGINEERING],
     kinds={"json", "parquet", "scikitlearn"},
@@ -87,29 +77,25 @@ def failure_clusters(
     merge, split, return), whether it grows by more than chance, how stable it is, whether it is noise, and redacted
     examples. Mining a bundle again, or an older one late, renames nothing.
     """
-    from mangaassist_assets.mining.blame.stored_failures import read_failures
     from mangaassist_assets.mining.cluster_building import ClustersConfig, mine_clusters
     from mangaassist_assets.mining.cluster_report import ClusterReport
     from mangaassist_assets.mining.clustering.message_vectors import embed_messages
     from mangaassist_assets.mining.tracking.cluster_files import bundle_to_files, read_history
-    from mangaassist_assets.retrieval.stored_knowledge import read_vocabulary
-    from mangaassist_assets.tracing.ingestion.stored_turns import count_turns
 
-    bundle, snapshots = context.partition_key, store.snapshots()
-    failures = read_failures(snapshots, bundle)
-    words = read_vocabulary(snapshots)
+    bundle, step = context.partition_key, store.step(context)
+    failures, words = step.load(FAILURES), step.load(VOCABULARY)
     vectors, embedding = embed_messages(
         [failure.turn.learnable_text for failure in failures],
         embedder=embeddings.embedder(),
         cache=store.embedding_cache(),
         progress=lambda done, of: context.log.info(f"{done} of {of} messages embedded"),
     )
-    history, left_out = read_history(snapshots, bundle, embedding_model_id=embedding.model_id)
+    history, left_out = read_history(step, bundle, embedding_model_id=embedding.model_id)
     mining = mine_clusters(
         failures,
         vectors,
         release_bundle=bundle,
-        turns=count_turns(snapshots, bundle),
+        turns=step.load(TURN_COUNT),
         embedding_model_id=embedding.model_id,
         history=history,
         namer=judge.cluster_namer(vocabulary=words),
@@ -117,7 +103,7 @@ def failure_clusters(
     )
     report = ClusterReport(mining, history)
     # Pictures and history are no part of the snapshot: they depend on fonts and other bundles, its digest must not.
-    snapshot = snapshots.write("failure_clusters", bundle_to_files(mining.bundle), partition=bundle)
+    snapshot = step.keep(bundle_to_files(mining.bundle))
     context.log.info(f"{report}; {embedding.embedded} messages embedded, {embedding.reused} known")
     return materialized(
         snapshot,

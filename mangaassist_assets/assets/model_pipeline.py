@@ -13,7 +13,9 @@ from mangaassist_assets.assets.common import (
     materialized,
     table,
 )
+from mangaassist_assets.assets.declaring import declared_asset
 from mangaassist_assets.assets.deployment import build_endpoint_asset
+from mangaassist_assets.assets.inputs import CHUNKS, dataset_of, evaluation_before, model_of, start_of_bundle
 from mangaassist_assets.assets.promotion import build_champion_asset
 from mangaassist_assets.models.pipelines import ModelPipeline
 from mangaassist_assets.partitions import release_bundles
@@ -23,6 +25,7 @@ from resources.settings.learning import LearningResource
 from resources.store import StoreResource
 
 if TYPE_CHECKING:
+    from mangaassist_assets.core.declared_inputs import StepStore
     from mangaassist_assets.datasets.versions.versions import DatasetVersion
     from mangaassist_assets.evaluation.gate.decision import GateDecision
     from mangaassist_assets.models.champion_challenger import Evaluation
@@ -43,10 +46,12 @@ def build_pipeline_assets(pipeline: ModelPipeline) -> tuple[dg.AssetsDefinition,
 def build_challenger_asset(pipeline: ModelPipeline) -> dg.AssetsDefinition:
     """Return the asset that trains and registers a model pipeline's challenger."""
 
-    @dg.asset(
+    @declared_asset(
+        outside="the registry in MLflow",
+        # What the champion learned it may start from is in the registry; its digest is a tag of the version.
+        reads=[dataset_of(pipeline), start_of_bundle, *([CHUNKS] if pipeline.reads_knowledge else [])],
         name=pipeline.model_asset,
         partitions_def=release_bundles,
-        deps=[pipeline.dataset_asset],
         group_name=pipeline.group,
         owners=[ML_ENGINEERING],
         kinds={"pytorch", "mlflow"},
@@ -66,15 +71,22 @@ def build_challenger_asset(pipeline: ModelPipeline) -> dg.AssetsDefinition:
         store: StoreResource,
         trainer: TrainerResource,
     ) -> dg.MaterializeResult[None]:
-        from mangaassist_assets.datasets.versions.stored_versions import read_dataset
         from mangaassist_assets.models.registration.registration import keep_challenger
 
-        snapshots, bundle = store.snapshots(), context.partition_key
-        dataset = read_dataset(snapshots, pipeline.dataset_asset, bundle)
+        step, bundle = store.step(context), context.partition_key
+        dataset = step.load(dataset_of(pipeline))
         registered = train(
-            context, pipeline, dataset, bundle, learning=learning, mlflow=mlflow, store=store, trainer=trainer
+            context,
+            pipeline,
+            dataset,
+            bundle,
+            learning=learning,
+            mlflow=mlflow,
+            step=step,
+            store=store,
+            trainer=trainer,
         )
-        snapshot, newer = keep_challenger(mlflow, snapshots, pipeline, registered.model)
+        snapshot, newer = keep_challenger(mlflow, step, pipeline, registered.model)
         if newer is not None:
             context.log.info(f"the alias challenger stays with version {newer.version} of a newer bundle")
         return materialized(snapshot, training_metadata(mlflow, registered))
@@ -85,10 +97,11 @@ def build_challenger_asset(pipeline: ModelPipeline) -> dg.AssetsDefinition:
 def build_evaluation_asset(pipeline: ModelPipeline) -> dg.AssetsDefinition:
     """Return the asset that compares a model pipeline's challenger with its champion."""
 
-    @dg.asset(
+    @declared_asset(
+        outside="the registry in MLflow and measured times",
+        reads=[model_of(pipeline), dataset_of(pipeline), evaluation_before(pipeline)],
         name=pipeline.evaluation_asset,
         partitions_def=release_bundles,
-        deps=[pipeline.model_asset, pipeline.dataset_asset],
         group_name=pipeline.group,
         owners=[ML_ENGINEERING],
         kinds={"mlflow", "json"},
@@ -106,17 +119,17 @@ def build_evaluation_asset(pipeline: ModelPipeline) -> dg.AssetsDefinition:
     ) -> dg.MaterializeResult[None]:
         from mangaassist_assets.models.champion_challenger import NoChampionError, evaluate, keep_evaluation
 
-        snapshots = store.snapshots()
+        step = store.step(context)
         with as_failure(NoChampionError):
             evaluated, decision = evaluate(
                 mlflow,
-                snapshots,
+                step,
                 pipeline,
                 learning.model_type(pipeline),
                 bundle=context.partition_key,
                 gate=learning.gate(),
             )
-        snapshot = keep_evaluation(snapshots, pipeline, evaluated)
+        snapshot = keep_evaluation(step, pipeline, evaluated)
         chart = None if decision is None else _log_decision(mlflow, pipeline, evaluated, decision)
         context.log.info(evaluated.summary())
         return materialized(snapshot, _evaluation_metadata(mlflow, pipeline, evaluated, chart))
@@ -132,6 +145,7 @@ def train(
     *,
     learning: LearningResource,
     mlflow: MlflowResource,
+    step: "StepStore",
     store: StoreResource,
     trainer: TrainerResource,
 ) -> "Registered":
@@ -142,7 +156,7 @@ def train(
 
     platform = TrainingPlatform(
         tracking=mlflow,
-        snapshots=store.snapshots(),
+        snapshots=step,
         scratch=store.cache("training"),
         schemas=pipeline_schemas(pipeline).files,
         dagster_run_id=context.run.run_id,

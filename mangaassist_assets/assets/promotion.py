@@ -5,8 +5,17 @@ from typing import TYPE_CHECKING
 import dagster as dg
 from pydantic import Field
 
-from mangaassist_assets.assets.common import ML_ENGINEERING, PRODUCTION_POOL, as_failure, table
-from mangaassist_assets.assets.deployment import first_asset, require_contract
+from mangaassist_assets.assets.common import ML_ENGINEERING, PRODUCTION_POOL, as_failure, materialized, table
+from mangaassist_assets.assets.declaring import declared_asset
+from mangaassist_assets.assets.deployment import require_contract
+from mangaassist_assets.assets.inputs import (
+    NEWEST_TURNS,
+    OVERRIDES,
+    VOCABULARY,
+    champion_before,
+    evaluations_of,
+    through,
+)
 from mangaassist_assets.models.pipelines import ModelPipeline
 from mangaassist_assets.releases.overrides import DEFAULT_BY, Override, OverrideRequest
 from resources.aws.endpoints import SageMakerResource
@@ -14,6 +23,8 @@ from resources.mlflow.tracking import MlflowResource
 from resources.store import StoreResource
 
 if TYPE_CHECKING:
+    from mangaassist_assets.core.snapshots import Snapshot
+    from mangaassist_assets.privacy import Vocabulary
     from mangaassist_assets.releases.champion import Promoted
 
 
@@ -43,9 +54,17 @@ class ChampionConfig(dg.Config):
 def build_champion_asset(pipeline: ModelPipeline) -> dg.AssetsDefinition:
     """Return the asset that moves the `champion` alias of a model pipeline's registered model."""
 
-    @dg.asset(
+    @declared_asset(
+        outside="the registry in MLflow",
+        reads=[
+            evaluations_of(pipeline),
+            champion_before(pipeline),
+            NEWEST_TURNS,
+            OVERRIDES,
+            VOCABULARY,
+            *([through(pipeline.first_asset, "MLflow")] if pipeline.first_asset else []),
+        ],
         name=pipeline.champion_asset,
-        deps=[pipeline.evaluation_asset, "tagged_traces", *first_asset(pipeline)],
         group_name=pipeline.group,
         owners=[ML_ENGINEERING],
         kinds={"mlflow"},
@@ -70,28 +89,30 @@ def build_champion_asset(pipeline: ModelPipeline) -> dg.AssetsDefinition:
         from mangaassist_assets.releases.champion import promote
         from mangaassist_assets.releases.overrides import OverrideRefusedError
 
+        step = store.step(context)
         with as_failure(NoChampionError, OverrideRefusedError):
             promoted = promote(
                 mlflow,
-                store.snapshots(),
+                step,
                 pipeline,
-                override=requested_override(config, store),
-                admit=lambda version: require_contract(mlflow, store, endpoints, pipeline, version),
+                override=requested_override(config, step.load(VOCABULARY)),
+                admit=lambda version: require_contract(mlflow, step, endpoints, pipeline, version),
             )
         context.log.info(promoted.reason)
-        return champion_result(mlflow, pipeline, promoted)
+        if promoted.named.by == "nothing":
+            context.log.warning(f"nothing on record made version {promoted.version.version} champion")
+        return champion_result(mlflow, pipeline, promoted, step.keep(promoted.named.files()))
 
     return champion
 
 
-def requested_override(config: ChampionConfig, store: StoreResource) -> OverrideRequest | None:
+def requested_override(config: ChampionConfig, vocabulary: "Vocabulary") -> OverrideRequest | None:
     """Return the checked and redacted request of a champion asset's configuration.
 
     Raises:
         OverrideRefusedError: it cannot be one; says why.
     """
     from mangaassist_assets.releases.overrides import OverrideRefusedError, override_request
-    from mangaassist_assets.retrieval.stored_knowledge import read_vocabulary
 
     asked = config.override
     if asked is None:
@@ -102,14 +123,14 @@ def requested_override(config: ChampionConfig, store: StoreResource) -> Override
             against=asked.against,
             reason=asked.reason,
             by=asked.by,
-            vocabulary=read_vocabulary(store.snapshots()),
+            vocabulary=vocabulary,
         )
     except OverrideRefusedError as error:
         raise OverrideRefusedError(f"no override: {error}") from error
 
 
 def champion_result(
-    mlflow: MlflowResource, pipeline: ModelPipeline, promoted: "Promoted"
+    mlflow: MlflowResource, pipeline: ModelPipeline, promoted: "Promoted", snapshot: "Snapshot"
 ) -> dg.MaterializeResult[None]:
     """Return the materialization of a model pipeline's champion."""
     version, override = promoted.version, promoted.override
@@ -118,6 +139,7 @@ def champion_result(
         "previous_version": dg.MetadataValue.text(promoted.previous.version if promoted.previous else "none"),
         "promoted": dg.MetadataValue.bool(promoted.moved),
         "reason": dg.MetadataValue.text(promoted.reason),
+        "champion_by": dg.MetadataValue.text(promoted.named.by),
         "artifact_sha256": dg.MetadataValue.text(version.artifact_sha256 or "unknown"),
         "model_version": dg.MetadataValue.url(mlflow.model_version_url(pipeline.model_name, version.version)),
     }
@@ -130,7 +152,7 @@ def champion_result(
         }
     if promoted.overrides:
         metadata["overrides"] = table([_override_row(one) for one in reversed(promoted.overrides)])
-    return dg.MaterializeResult(data_version=dg.DataVersion(version.version), metadata=metadata)
+    return materialized(snapshot, metadata, data_version=version.version)
 
 
 def _override_row(override: Override) -> dict[str, str | int | float | bool | None]:

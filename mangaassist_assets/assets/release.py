@@ -5,7 +5,8 @@ from collections.abc import Sequence
 import dagster as dg
 
 from mangaassist_assets.assets.common import PLATFORM, RELEASE_MANAGEMENT, materialized
-from mangaassist_assets.assets.ingestion import tagged_traces
+from mangaassist_assets.assets.declaring import declared_asset
+from mangaassist_assets.assets.inputs import SERVED_TURNS, learned_by, through
 from mangaassist_assets.models.pipelines import ModelPipeline
 from mangaassist_assets.partitions import release_bundles
 from resources.aws.app_config import AppConfigResource
@@ -15,7 +16,7 @@ from resources.search.indexes import SearchResource
 from resources.store import StoreResource
 
 
-@dg.asset(group_name="release", owners=[PLATFORM], kinds={"appconfig"}, code_version="2")
+@declared_asset(outside="AppConfig", group_name="release", owners=[PLATFORM], kinds={"appconfig"}, code_version="2")
 def runtime_configuration(
     context: dg.AssetExecutionContext, app_config: AppConfigResource, store: StoreResource
 ) -> dg.MaterializeResult[None]:
@@ -24,11 +25,10 @@ def runtime_configuration(
     One row is one configuration profile with its last completed deployment (a rolled-back one does not count), the
     version that chatbots answer with, the fields that this platform does not know, and what is wrong with it.
     """
-    from mangaassist_assets.chatbot.configuration.review import PROFILES_FILE, plain_reviews, review_figures
-    from mangaassist_assets.core.snapshots import canonical_json
+    from mangaassist_assets.chatbot.configuration.review import plain_reviews, review_figures, review_files
 
     reviews = plain_reviews(app_config.review())
-    snapshot = store.snapshots().write("runtime_configuration", {PROFILES_FILE: canonical_json(reviews)})
+    snapshot = store.step(context).keep(review_files(reviews))
     context.log.info(", ".join(f"{one['profile']} {one['deployed']}" for one in reviews))
     return materialized(snapshot, review_figures(reviews))
 
@@ -39,9 +39,13 @@ def build_release_assets(pipelines: Sequence[ModelPipeline]) -> tuple[dg.AssetsD
 
 
 def _build_active_release(pipelines: Sequence[ModelPipeline]) -> dg.AssetsDefinition:
-    @dg.asset(
+    @declared_asset(
+        outside="what production runs",
         # Not of runtime_configuration: a document that its check refuses must not keep this record from being made.
-        deps=["live_index", *(pipeline.endpoint_asset for pipeline in pipelines)],
+        reads=[
+            through("live_index", "the search index"),
+            *(through(pipeline.endpoint_asset, "SageMaker") for pipeline in pipelines),
+        ],
         group_name="release",
         owners=[RELEASE_MANAGEMENT],
         kinds={"json"},
@@ -60,9 +64,9 @@ def _build_active_release(pipelines: Sequence[ModelPipeline]) -> dg.AssetsDefini
         Read from the systems themselves, not from what earlier assets left; where endpoint and registry disagree, the
         row says so.
         """
-        from mangaassist_assets.core.snapshots import canonical_json
-        from mangaassist_assets.releases.active_release import endpoint_row, index_row, profile_row
+        from mangaassist_assets.releases.active_release import component_files, endpoint_row, index_row, profile_row
 
+        step = store.step(context)
         rows = [
             *(
                 endpoint_row(
@@ -75,7 +79,7 @@ def _build_active_release(pipelines: Sequence[ModelPipeline]) -> dg.AssetsDefini
             index_row(search.index().live_generation()),
             *map(profile_row, app_config.review()),
         ]
-        snapshot = store.snapshots().write("active_release", {"components.json": canonical_json(rows)})
+        snapshot = step.keep(component_files(rows))
         context.log.info("; ".join(f"{row['component']} {row['version']}" for row in rows))
         return materialized(snapshot, {"components": rows})
 
@@ -83,9 +87,9 @@ def _build_active_release(pipelines: Sequence[ModelPipeline]) -> dg.AssetsDefini
 
 
 def _build_release_manifest(pipelines: Sequence[ModelPipeline]) -> dg.AssetsDefinition:
-    @dg.asset(
+    @declared_asset(
+        reads=[SERVED_TURNS, *(read for pipeline in pipelines for read in learned_by(pipeline))],
         partitions_def=release_bundles,
-        deps=[tagged_traces, *(pipeline.evaluation_asset for pipeline in pipelines)],
         group_name="release",
         owners=[RELEASE_MANAGEMENT],
         kinds={"json"},
@@ -97,16 +101,12 @@ def _build_release_manifest(pipelines: Sequence[ModelPipeline]) -> dg.AssetsDefi
         Made of what the bundle's own traces say served them, so the manifest of an old bundle is the same whenever it
         is written. More than one version of a component means a mixed bundle.
         """
-        from mangaassist_assets.core.snapshots import canonical_json
-        from mangaassist_assets.releases.manifest import MANIFEST_COLUMNS, build_manifest, read_learned_model
-        from mangaassist_assets.tracing.ingestion.stored_turns import read_turn_frame
+        from mangaassist_assets.releases.manifest import build_manifest, read_learned_model
 
-        bundle, snapshots = context.partition_key, store.snapshots()
-        learned = {one.model_asset: read_learned_model(snapshots, one, bundle) for one in pipelines}
-        turns = read_turn_frame(snapshots, bundle, columns=MANIFEST_COLUMNS)
-        manifest = build_manifest(bundle, turns, learned=learned)
-        files = {"manifest.json": canonical_json(manifest)}
-        snapshot = snapshots.write("release_manifest", files, partition=bundle)
+        bundle, step = context.partition_key, store.step(context)
+        learned = {one.model_asset: read_learned_model(step, one, bundle) for one in pipelines}
+        manifest = build_manifest(bundle, step.load(SERVED_TURNS), learned=learned)
+        snapshot = step.keep(manifest.files())
         context.log.info(f"manifest {manifest.digest[:12]} of {manifest.turns} turns")
         return materialized(snapshot, manifest.figures())
 

@@ -3,7 +3,8 @@
 import dagster as dg
 
 from mangaassist_assets.assets.common import ML_ENGINEERING, PLATFORM, image, materialized
-from mangaassist_assets.assets.ingestion import feedback_events, tagged_traces
+from mangaassist_assets.assets.declaring import declared_asset
+from mangaassist_assets.assets.inputs import FEEDBACK, TURN_FRAME, WAREHOUSE_LOADS
 from mangaassist_assets.partitions import release_bundles
 from resources.mlflow.tracking import MlflowResource
 from resources.settings.prices import PricesResource
@@ -13,14 +14,44 @@ from resources.warehouse.warehouse import WarehouseResource
 WAREHOUSE_POOL = "warehouse"
 
 
-@dg.asset(
+@declared_asset(
+    outside="the warehouse",
+    reads=[TURN_FRAME, FEEDBACK],
     partitions_def=release_bundles,
-    deps=[tagged_traces, feedback_events],
+    group_name="reports",
+    owners=[PLATFORM],
+    kinds={"sql"},
+    pool=WAREHOUSE_POOL,
+    code_version="1",
+)
+def feedback_warehouse(
+    context: dg.AssetExecutionContext, store: StoreResource, warehouse: WarehouseResource
+) -> dg.MaterializeResult[None]:
+    """Turns, stages, model calls and feedback of one release bundle in the warehouse, where anybody asks in SQL.
+
+    One row is one table of the bundle. The rows of a bundle are replaced together, in one transaction; what is there
+    already is not written again. The load number is the position: how often the bundle's rows were replaced.
+    """
+    from contextlib import closing
+
+    from mangaassist_assets.reporting.warehouse.loading import load_bundle
+
+    step = store.step(context)
+    turns, feedback = step.load(TURN_FRAME), step.load(FEEDBACK)
+    with closing(warehouse.open()) as database:
+        loaded = load_bundle(database, turns, feedback, release_bundle=context.partition_key)
+    context.log.info(str(loaded))
+    return materialized(step.keep(loaded.load.files()), loaded.figures())
+
+
+@declared_asset(
+    reads=WAREHOUSE_LOADS,
+    partitions_def=release_bundles,
     group_name="reports",
     owners=[ML_ENGINEERING],
     kinds={"sql", "parquet"},
     pool=WAREHOUSE_POOL,
-    code_version="2",
+    code_version="3",
 )
 def satisfaction_report(
     context: dg.AssetExecutionContext, mlflow: MlflowResource, store: StoreResource, warehouse: WarehouseResource
@@ -28,8 +59,8 @@ def satisfaction_report(
     """Thumbs of one release bundle by prompt, model, intent, retrieval policy, tenant and team, against the one before.
 
     One row is one group: turns, rated turns, the share of thumbs up with its Wilson interval, and the difference to the
-    bundle before, flagged only where its interval excludes 0. The bundle's turns, stages, model calls and feedback are
-    loaded into the warehouse first; the newest thumb of a turn counts.
+    bundle before, flagged only where its interval excludes 0. It is counted in the warehouse; the newest thumb of a
+    turn counts.
     """
     from contextlib import closing
 
@@ -38,14 +69,12 @@ def satisfaction_report(
     from mangaassist_assets.reporting.satisfaction.chart import satisfaction_chart
     from mangaassist_assets.reporting.stored_reports import report_files
 
-    bundle, snapshots = context.partition_key, store.snapshots()
+    bundle, step = context.partition_key, store.step(context)
     with closing(warehouse.open()) as database:
-        satisfaction = report_satisfaction(database, snapshots, bundle)
+        satisfaction = report_satisfaction(database, step, bundle)
     report = satisfaction.report
-    files = report_files(report, {"groups": report.frame()})
-    snapshot = snapshots.write("satisfaction_report", files, partition=bundle)
-    for line in (*satisfaction.loaded, satisfaction):
-        context.log.info(str(line))
+    snapshot = step.keep(report_files(report, {"groups": report.frame()}))
+    context.log.info(str(satisfaction))
     links = report_links(
         report,
         traces_url=mlflow.traces_url(bundle),
@@ -61,9 +90,9 @@ def satisfaction_report(
     )
 
 
-@dg.asset(
+@declared_asset(
+    reads=[TURN_FRAME],
     partitions_def=release_bundles,
-    deps=[tagged_traces],
     group_name="reports",
     owners=[PLATFORM],
     kinds={"polars", "parquet"},
@@ -83,13 +112,12 @@ def usage_report(
     from mangaassist_assets.reporting.usage.chart import cost_chart, customer_chart, latency_chart
     from mangaassist_assets.reporting.usage.figures import describe_usage, usage_figures
     from mangaassist_assets.reporting.usage.report import build_usage_report
-    from mangaassist_assets.tracing.ingestion.stored_turns import read_turn_frame
 
-    bundle, snapshots = context.partition_key, store.snapshots()
-    turns = read_turn_frame(snapshots, bundle)
-    report = build_usage_report(turns, prices.table(), release_bundle=bundle, region=prices.priced_region())
-    files = report_files(report.to_dict(), report.tables())
-    snapshot = snapshots.write("usage_report", files, partition=bundle)
+    bundle, step = context.partition_key, store.step(context)
+    report = build_usage_report(
+        step.load(TURN_FRAME), prices.table(), release_bundle=bundle, region=prices.priced_region()
+    )
+    snapshot = step.keep(report_files(report.to_dict(), report.tables()))
     for line in (describe_usage(report), *report.price_notes):
         context.log.info(line)
     customers = customer_chart(report)

@@ -4,13 +4,15 @@ Each check reads the stored version of its bundle. What is allowed is `datasets.
 """
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
 from mangaassist_assets.assets.common import check_result, table
+from mangaassist_assets.assets.declaring import declared_check
+from mangaassist_assets.assets.inputs import GOLDEN, VOCABULARY, dataset_of, earlier_versions_of
 from mangaassist_assets.models.pipelines import ModelPipeline, PipelineDataset
 from mangaassist_assets.partitions import release_bundles
 from resources.search.embeddings import EmbeddingsResource
@@ -19,7 +21,7 @@ from resources.store import StoreResource
 if TYPE_CHECKING:
     import polars as pl
 
-    from mangaassist_assets.core.snapshots import SnapshotStore
+    from mangaassist_assets.core.declared_inputs import Input, Read, StepStore
     from mangaassist_assets.datasets.guards.health import HealthResult
     from mangaassist_assets.datasets.versions.versions import DatasetVersion
 
@@ -27,9 +29,11 @@ if TYPE_CHECKING:
 def build_dataset_checks(pipeline: ModelPipeline) -> tuple[dg.AssetChecksDefinition, ...]:
     """Return the checks of a model pipeline's dataset; those of labels only where it has classes."""
     dataset, limits, label = pipeline.dataset, pipeline.dataset.limits, pipeline.dataset.label_column
+    own = dataset_of(pipeline)
     checks = (
         _build_check(
             dataset,
+            own,
             "enough_examples",
             f"At least {limits.train} examples to learn from, {limits.validation} to choose by, {limits.test} to judge "
             "with.",
@@ -37,60 +41,72 @@ def build_dataset_checks(pipeline: ModelPipeline) -> tuple[dg.AssetChecksDefinit
         ),
         _build_check(
             dataset,
+            own,
             "few_duplicates",
             f"No copies on a side, and at most {limits.repeated_share:.0%} of it nearly repeats another message.",
             lambda version, *_: _repetition(version.frame, dataset),
         ),
         _build_check(
             dataset,
+            own,
             "no_leakage",
             "No message, near-duplicate, session, shopper or conversation is on two sides, in the golden set, or in "
             "train after an earlier version was tested on it; nothing is later than the as-of time; no example changed "
             "sides.",
             partial(_leakage, dataset),
+            also=(GOLDEN, *earlier_versions_of(pipeline)),
         ),
         _build_check(
             dataset,
+            own,
             "no_personal_data",
             "A second pass of redaction finds nothing in any text of the dataset.",
             partial(_personal_data, dataset),
+            also=(VOCABULARY,),
         ),
     )
     if label is None:
         return checks
     balance = _build_check(
         dataset,
+        own,
         "balanced_labels",
         f"No {label} has most of train, and most of them have enough examples to be learned.",
         lambda version, *_: _balance(version.frame, dataset, label),
     )
-    return (*checks, balance, _build_noise_check(dataset, label))
+    return (*checks, balance, _build_noise_check(dataset, own, label))
 
 
 def _build_check(
     dataset: PipelineDataset,
+    own: "Input[DatasetVersion]",
     name: str,
     description: str,
-    judge: "Callable[[DatasetVersion, SnapshotStore, str], dg.AssetCheckResult]",
+    judge: "Callable[[DatasetVersion, StepStore, str], dg.AssetCheckResult]",
+    *,
+    also: "Sequence[Input[Any] | Read]" = (),
 ) -> dg.AssetChecksDefinition:
-    """Return a blocking check; `judge` gets the dataset, the store and the bundle."""
+    """Return a blocking check; `judge` gets the dataset, the store as the check sees it, and the bundle."""
 
-    @dg.asset_check(
-        asset=dataset.asset, name=name, blocking=True, partitions_def=release_bundles, description=description
+    @declared_check(
+        asset=dataset.asset,
+        reads=[own, *also],
+        name=name,
+        blocking=True,
+        partitions_def=release_bundles,
+        description=description,
     )
     def check(context: dg.AssetCheckExecutionContext, store: StoreResource) -> dg.AssetCheckResult:
-        from mangaassist_assets.datasets.versions.stored_versions import read_dataset
-
-        snapshots = store.snapshots()
-        version = read_dataset(snapshots, dataset.asset, context.partition_key)
-        return judge(version, snapshots, context.partition_key)
+        step = store.step(context)
+        return judge(step.load(own), step, context.partition_key)
 
     return check
 
 
-def _build_noise_check(dataset: PipelineDataset, label: str) -> dg.AssetChecksDefinition:
-    @dg.asset_check(
+def _build_noise_check(dataset: PipelineDataset, own: "Input[DatasetVersion]", label: str) -> dg.AssetChecksDefinition:
+    @declared_check(
         asset=dataset.asset,
+        reads=[own],
         name="little_label_noise",
         blocking=True,
         partitions_def=release_bundles,
@@ -101,10 +117,9 @@ def _build_noise_check(dataset: PipelineDataset, label: str) -> dg.AssetChecksDe
     ) -> dg.AssetCheckResult:
         from mangaassist_assets.datasets.guards.health import judge_noise
         from mangaassist_assets.datasets.guards.label_noise import find_label_noise
-        from mangaassist_assets.datasets.versions.stored_versions import read_dataset
         from mangaassist_assets.mining.clustering.message_vectors import embed_messages
 
-        frame = read_dataset(store.snapshots(), dataset.asset, context.partition_key).frame
+        frame = store.step(context).load(own).frame
         texts = frame[dataset.text_columns[0]].to_list()
         vectors, _ = embed_messages(texts, embedder=embeddings.embedder(), cache=store.embedding_cache())
         report = find_label_noise(frame["example_id"].to_list(), frame[label].to_list(), vectors)
@@ -133,18 +148,17 @@ def _repetition(frame: "pl.DataFrame", dataset: PipelineDataset) -> dg.AssetChec
 
 
 def _leakage(
-    dataset: PipelineDataset, version: "DatasetVersion", snapshots: "SnapshotStore", bundle: str
+    dataset: PipelineDataset, version: "DatasetVersion", step: "StepStore", bundle: str
 ) -> dg.AssetCheckResult:
     from mangaassist_assets.datasets.guards.leakage import LeakageError, find_leaks, leak_counts, refuse_crossings
-    from mangaassist_assets.datasets.sources.golden_set import read_golden
     from mangaassist_assets.datasets.versions.stored_versions import earlier_versions
 
     as_of_ms = version.card.as_of_ms
-    earlier = earlier_versions(snapshots, dataset.asset, bundle, as_of_ms=as_of_ms)
+    earlier = earlier_versions(step, dataset.asset, bundle, as_of_ms=as_of_ms)
     leaks = find_leaks(
         version.frame,
         text_column=dataset.text_columns[0],
-        golden=read_golden(snapshots),
+        golden=step.load(GOLDEN),
         earlier=earlier,
         as_of_ms=as_of_ms,
     )
@@ -179,12 +193,11 @@ def _leakage(
 
 
 def _personal_data(
-    dataset: PipelineDataset, version: "DatasetVersion", snapshots: "SnapshotStore", _bundle: str
+    dataset: PipelineDataset, version: "DatasetVersion", step: "StepStore", _bundle: str
 ) -> dg.AssetCheckResult:
     from mangaassist_assets.privacy import residual
-    from mangaassist_assets.retrieval.stored_knowledge import read_vocabulary
 
-    words = read_vocabulary(snapshots)
+    words = step.load(VOCABULARY)
     left: Counter[str] = Counter()
     examples: set[str] = set()
     for column in dataset.text_columns:

@@ -3,6 +3,8 @@
 import dagster as dg
 
 from mangaassist_assets.assets.common import check_result
+from mangaassist_assets.assets.declaring import declared_check
+from mangaassist_assets.assets.inputs import CONFIGURATION, health_of
 from mangaassist_assets.models.pipelines import ModelPipeline
 from resources.aws.endpoints import SageMakerResource
 from resources.mlflow.tracking import MlflowResource
@@ -14,8 +16,9 @@ _UNKNOWN_SHOWN = 10
 def build_champion_check(pipeline: ModelPipeline) -> dg.AssetChecksDefinition:
     """Return the check that warns where a model pipeline's champion was found to have decayed."""
 
-    @dg.asset_check(
+    @declared_check(
         asset=pipeline.health_asset,
+        reads=[health_of(pipeline)],
         name="champion_not_decayed",
         blocking=False,
         description=(
@@ -23,14 +26,10 @@ def build_champion_check(pipeline: ModelPipeline) -> dg.AssetChecksDefinition:
             "earlier ones that came about in the same way. A warning: retrain, or look at what shoppers ask now."
         ),
     )
-    def champion_not_decayed(store: StoreResource) -> dg.AssetCheckResult:
-        from mangaassist_assets.monitoring.champion_health import HEALTH_FILE
-
-        snapshots = store.snapshots()
-        snapshot = snapshots.find(pipeline.health_asset)
-        if snapshot is None:
+    def champion_not_decayed(context: dg.AssetCheckExecutionContext, store: StoreResource) -> dg.AssetCheckResult:
+        health = store.step(context).load(health_of(pipeline))
+        if health is None:
             return dg.AssetCheckResult(passed=True, description="there is no champion to judge yet")
-        health = snapshots.read_json(snapshot, HEALTH_FILE)
         outcome = f"version {health['champion_version']}: {health['outcome']}: {'; '.join(health['reasons'])}"
         return check_result(
             [outcome] if health["outcome"] == "decayed" else [],
@@ -74,8 +73,9 @@ def build_endpoint_check(pipeline: ModelPipeline) -> dg.AssetChecksDefinition:
     return registry_and_endpoint_agree
 
 
-@dg.asset_check(
+@declared_check(
     asset="runtime_configuration",
+    reads=[CONFIGURATION],
     name="configuration_is_valid",
     # Nothing depends on runtime_configuration, so this fails the run and stops nothing else in it.
     blocking=True,
@@ -87,10 +87,9 @@ def configuration_is_valid(context: dg.AssetCheckExecutionContext, store: StoreR
         describe_broken,
         describe_unknown_fields,
         problem_rows,
-        read_reviews,
     )
 
-    reviews = read_reviews(store.snapshots())
+    reviews = store.step(context).load(CONFIGURATION)
     broken, unknown = describe_broken(reviews), describe_unknown_fields(reviews)
     for problem in broken:
         context.log.error(problem)

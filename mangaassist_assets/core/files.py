@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import uuid
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 if TYPE_CHECKING:
     from upath import UPath
@@ -17,11 +17,11 @@ def write_whole(path: Path | UPath, data: bytes, *, durable: bool = False) -> No
     Object stores write whole objects. In a directory, which exists, the new content is written beside the file and
     renamed; `durable` has it on the disk before that, to survive a power cut.
     """
-    if getattr(path, "protocol", "") not in {"", "file", "local"}:
+    target = _local(path)
+    if target is None:
         path.write_bytes(data)
         return
-    target = path if isinstance(path, Path) else Path(path.path)
-    beside = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}")
+    beside = _beside(target)
     try:
         with beside.open("wb") as file:
             file.write(data)
@@ -32,3 +32,37 @@ def write_whole(path: Path | UPath, data: bytes, *, durable: bool = False) -> No
     except BaseException:
         beside.unlink(missing_ok=True)
         raise
+
+
+def create_whole(path: Path | UPath, data: bytes) -> bool:
+    """Write a file that must not be there yet, in one step; return whether it was this call that wrote it.
+
+    Of several writers at once exactly one writes. An S3 bucket is asked for a conditional write.
+    """
+    target = _local(path)
+    if target is None:
+        remote = cast("UPath", path)
+        try:
+            remote.fs.pipe_file(remote.path, data, mode="create")
+        except FileExistsError:
+            return False
+        return True
+    beside = _beside(target)
+    try:
+        beside.write_bytes(data)
+        os.link(beside, target)
+    except FileExistsError:
+        return False
+    finally:
+        beside.unlink(missing_ok=True)
+    return True
+
+
+def _local(path: Path | UPath) -> Path | None:
+    if getattr(path, "protocol", "") not in {"", "file", "local"}:
+        return None
+    return path if isinstance(path, Path) else Path(path.path)
+
+
+def _beside(target: Path) -> Path:
+    return target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}")

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mangaassist_assets.core.snapshots import canonical_json
+from mangaassist_assets.core.codecs import from_json
+from mangaassist_assets.core.snapshots import SnapshotStore, canonical_json
 from mangaassist_assets.labelling.cluster_reviews import DEFAULT_PROPAGATION, PropagationConfig
 from mangaassist_assets.labelling.disagreement import (
     Disagreement,
@@ -196,3 +197,9 @@ def label_files(gathered: GatheredLabels) -> dict[str, bytes]:
         REPORT_FILE: canonical_json(gathered.report()),
         JUDGEMENTS_FILE: canonical_json(dict(gathered.judging.judgements)),
     }
+
+
+def read_judgements(store: SnapshotStore, release_bundle: str) -> dict[str, IntentJudgement] | None:
+    """Return what the judge said of a bundle's messages before; None where its labels were never gathered."""
+    before = store.find("intent_labels", partition=release_bundle)
+    return None if before is None else from_json(dict[str, IntentJudgement], store.read(before, JUDGEMENTS_FILE))

@@ -49,6 +49,7 @@ class Evaluation:
     reasons: tuple[str, ...]
     table: str
     details: Mapping[str, Any]
+    challenger_artifact_sha256: str | None = None
 
     def summary(self) -> str:
         """Return scores and verdict in a line."""
@@ -86,7 +87,8 @@ def evaluate(
     def load(version: ModelVersion) -> ServableModel:
         return model_type.load(models.artifact_directory(version), version.artifact_sha256)
 
-    ours = load(models.registry().get(pipeline.model_name, challenger.version))
+    registered = models.registry().get(pipeline.model_name, challenger.version)
+    ours = load(registered)
     theirs = load(champion)
     challenger_results = model_type.evaluate(ours, test, version=challenger.version)
     champion_results = model_type.evaluate(theirs, test, version=champion.version)
@@ -119,6 +121,7 @@ def evaluate(
         verdict=decision.verdict,
         reasons=tuple(decision.reasons),
         table=decision_table(decision),
+        challenger_artifact_sha256=registered.artifact_sha256,
         details={
             "decision": decision.to_dict(),
             "challenger": model_type.report(ours, test) if test else {},

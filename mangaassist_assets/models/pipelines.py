@@ -75,6 +75,7 @@ class ModelPipeline:
         served_by: The turn's attribute that names the version which answered; None where traces do not record it.
         request_forms: How production asks the endpoint where traces do not record it, by names in
             `serving.request_forms`.
+        reads_knowledge: Whether training reads the texts of the store's knowledge.
         schemas: Folder with the endpoint's request and response schema; None takes the packaged ones of its kind.
     """
 
@@ -92,6 +93,7 @@ class ModelPipeline:
     stage: str | None = None
     served_by: str | None = None
     request_forms: tuple[str, ...] = ("inputs",)
+    reads_knowledge: bool = False
     schemas: Path | None = None
 
     @property
@@ -199,6 +201,7 @@ RERANKER = ModelPipeline(
     first_asset="first_reranker",
     stage=SpanName.RERANK_CHUNKS,
     served_by="reranker_version",
+    reads_knowledge=True,
 )
 
 OWN_PIPELINES = (INTENT, RERANKER)

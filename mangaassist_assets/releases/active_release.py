@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
 from mangaassist_assets.core.figures import Row
+from mangaassist_assets.core.snapshots import canonical_json
 from mangaassist_assets.models.registration.registry import ModelVersion
 
 
@@ -38,6 +40,11 @@ class ServingProfile(Protocol):
     @property
     def state(self) -> str:
         """Why these two differ, if they do."""
+
+
+def component_files(rows: Sequence[Row]) -> dict[str, bytes]:
+    """Return what production runs as it is stored."""
+    return {"components.json": canonical_json(rows)}
 
 
 def endpoint_row(endpoint_name: str, deployed: ServingEndpoint | None, champion: ModelVersion | None) -> Row:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from mangaassist_assets.models.artifacts import ArtifactMismatchError, artifact_kind, verify_artifact
 from mangaassist_assets.models.champion_challenger import present_champion
@@ -17,6 +17,7 @@ from mangaassist_assets.models.registration.registry import (
     ModelVersion,
     RegistryError,
 )
+from mangaassist_assets.releases.named_champion import NamedChampion, is_of_bootstrap, read_named
 from mangaassist_assets.releases.overrides import (
     ID_TAG,
     NO_CHAMPION,
@@ -27,7 +28,13 @@ from mangaassist_assets.releases.overrides import (
     read_overrides,
     record_override,
 )
-from mangaassist_assets.releases.promotion import Champion, choose_promotion, newest_verdict, read_verdicts
+from mangaassist_assets.releases.promotion import (
+    Champion,
+    StoredVerdict,
+    choose_promotion,
+    newest_verdict,
+    read_verdicts,
+)
 
 if TYPE_CHECKING:
     from mangaassist_assets.core.snapshots import SnapshotStore
@@ -44,6 +51,7 @@ class Promoted:
     reason: str
     override: Override | None
     overrides: tuple[Override, ...]
+    named: NamedChampion
 
 
 def promote(
@@ -82,20 +90,55 @@ def _promote_by_verdict(
     present = present_champion(models, pipeline)
     overrides = read_overrides(snapshots, pipeline.model_name)
     champion = Champion(version=present.version, bundle_start_ms=int(present.tags.get(BUNDLE_START_TAG, "0")))
-    chosen = choose_promotion(read_verdicts(snapshots, pipeline), champion, overrides=overrides)
-    version = present
-    if chosen.promoted is not None:
-        version = models.registry().get(pipeline.model_name, chosen.promoted.challenger_version)
-        admit(version)
-        models.set_alias(pipeline.model_name, CHAMPION, version.version)
+    verdicts = read_verdicts(snapshots, pipeline)
+    chosen = choose_promotion(verdicts, champion, overrides=overrides)
+    version, reason = present, chosen.reason
+    if (verdict := chosen.promoted) is not None:
+        judged = models.registry().get(pipeline.model_name, verdict.challenger_version)
+        passed_as = verdict.challenger_artifact_sha256
+        if passed_as is None or passed_as != judged.artifact_sha256:
+            reason = (
+                f"version {judged.version} passed as artifact {(passed_as or 'unknown')[:12]}, but is registered as "
+                f"{(judged.artifact_sha256 or 'unknown')[:12]}: evaluate it again"
+            )
+        else:
+            admit(judged)
+            version = judged
+            models.set_alias(pipeline.model_name, CHAMPION, version.version)
     return Promoted(
         version=version,
         previous=present,
-        moved=chosen.promoted is not None,
-        reason=chosen.reason,
+        moved=version is not present,
+        reason=reason,
         override=None,
         overrides=tuple(overrides),
+        named=_named(snapshots, pipeline, version, verdicts, overrides, by_verdict=version is not present),
     )
+
+
+def _named(
+    snapshots: SnapshotStore,
+    pipeline: ModelPipeline,
+    version: ModelVersion,
+    verdicts: Sequence[StoredVerdict],
+    overrides: Sequence[Override],
+    *,
+    by_verdict: bool,
+) -> NamedChampion:
+    """Return by what a version is champion: what was just decided, what was on record before, or nothing known."""
+    before = read_named(snapshots, pipeline.champion_asset)
+    # Killed after the alias moved, a promotion left no record; the verdict or override that moved it is there.
+    passed = {(one.challenger_version, one.challenger_artifact_sha256) for one in verdicts if one.verdict == "pass"}
+    by: Literal["verdict", "override", "bootstrap", "nothing"] = "nothing"
+    if by_verdict or (version.version, version.artifact_sha256) in passed:
+        by = "verdict"
+    elif before is not None and before.names(version):
+        by = before.by
+    elif any(one.version == version.version and one.artifact_sha256 == version.artifact_sha256 for one in overrides):
+        by = "override"
+    elif is_of_bootstrap(version):
+        by = "bootstrap"
+    return NamedChampion(version=version.version, artifact_sha256=version.artifact_sha256, by=by)
 
 
 def _promote_by_override(
@@ -127,6 +170,7 @@ def _promote_by_override(
         f"{override.by}: {override.reason}",
         override=decided,
         overrides=tuple(read_overrides(snapshots, pipeline.model_name)),
+        named=NamedChampion(version=override.version, artifact_sha256=digest, by="override"),
     )
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Protocol
 
+from mangaassist_assets.core.snapshots import canonical_json
 from mangaassist_assets.models.registration.registry import CHAMPION, ModelStore, ModelVersion, artifact_uri
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ SINCE_TAG = "endpoint_deployed_at"
 REPLACED_AT_TAG = "endpoint_replaced_at"
 REPLACED_BY_TAG = "endpoint_replaced_by"
 
+DEPLOYMENT_FILE = "deployment.json"
 PRODUCTION = "production"
 REPLACED = "replaced"
 
@@ -215,6 +217,12 @@ class Deployed:
 
     version: ModelVersion
     deployment: EndpointDeployment
+
+
+def deployment_files(deployed: Deployed) -> dict[str, bytes]:
+    """Return what an endpoint serves, as it is stored."""
+    serves = {"version": deployed.version.version, "artifact_sha256": deployed.version.artifact_sha256}
+    return {DEPLOYMENT_FILE: canonical_json({**serves, "endpoint_config": deployed.deployment.config_name})}
 
 
 def deploy_champion(

@@ -64,6 +64,10 @@ class ReleaseManifest:
     learned: Mapping[str, LearnedModel]
     schema: Literal[1] = 1
 
+    def files(self) -> dict[str, bytes]:
+        """Return the manifest as it is stored."""
+        return {"manifest.json": canonical_json(self)}
+
     @property
     def mixed_components(self) -> tuple[str, ...]:
         """Components of which more than one version served the bundle."""

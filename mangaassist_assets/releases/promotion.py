@@ -26,13 +26,17 @@ Verdict = Literal["pass", "fail", "insufficient_evidence"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredVerdict:
-    """One evaluation as its asset left it. `bundle_start_ms` is when the bundle's first trace began."""
+    """One evaluation as its asset left it. `bundle_start_ms` is when the bundle's first trace began.
+
+    `challenger_artifact_sha256` is of the artifact that was judged; None in what was stored before it was written down.
+    """
 
     release_bundle: str
     bundle_start_ms: int
     verdict: Verdict
     challenger_version: str
     champion_version: str
+    challenger_artifact_sha256: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,7 +62,7 @@ def read_verdicts(store: SnapshotStore, pipeline: ModelPipeline) -> list[StoredV
         store.read_json(store.latest(pipeline.evaluation_asset, partition=bundle), EVALUATION_FILE)
         for bundle in store.partitions(pipeline.evaluation_asset)
     )
-    return [StoredVerdict(**{name: evaluation[name] for name in names}) for evaluation in stored]
+    return [StoredVerdict(**{name: evaluation[name] for name in names if name in evaluation}) for evaluation in stored]
 
 
 def newest_verdict(verdicts: Iterable[StoredVerdict]) -> StoredVerdict:

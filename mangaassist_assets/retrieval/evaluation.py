@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from mangaassist_assets.core.figures import Figures
 from mangaassist_assets.core.ranking_metrics import ndcg, reciprocal_rank
+from mangaassist_assets.core.snapshots import canonical_json
 from mangaassist_assets.retrieval.pipeline import PrecomputedEmbedder, RetrievalPipeline
 from mangaassist_assets.retrieval.search_index import SearchIndex
 from mangaassist_assets.retrieval.tenants import TenantScope
@@ -40,6 +41,10 @@ class CandidateEvaluation:
     queries: int
     queries_of_others: int
     means: Mapping[str, Mapping[str, Mapping[str, float]]]
+
+    def files(self) -> dict[str, bytes]:
+        """Return the evaluation as it is stored."""
+        return {EVALUATION_FILE: canonical_json(self)}
 
     def __str__(self) -> str:
         fused = self.means.get(self.candidate, {}).get("fused")

@@ -7,7 +7,6 @@ a run that was killed is known by its missing seal and built anew.
 from __future__ import annotations
 
 import hashlib
-import logging
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -68,15 +67,6 @@ class VerificationReport:
     def problems(self) -> tuple[str, ...]:
         """The failed checks, each as `name: figures`."""
         return tuple(f"{check.name}: {check.detail}" for check in self.checks if not check.passed)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LiveSwap:
-    """What going live did: the generation that was live before, whether the alias moved, and what was deleted."""
-
-    previous: str | None
-    swapped: bool
-    pruned: tuple[str, ...]
 
 
 def generation_name(
@@ -228,27 +218,6 @@ def _shown_to_others(
             found = (hit.chunk_id for hit in search(row, scope))
             shown.update(one for one in found if not scope.admits(tenant_of.get(one)))
     return sorted(shown)
-
-
-def go_live(index: SearchIndex, generation: str, *, keep: int, logger: logging.Logger) -> LiveSwap:
-    """Point the alias at a verified generation and, if it moved, prune old generations.
-
-    The generation that was live before is never pruned: it is what a rollback goes to, and turns that began before the
-    swap still search it. A generation that cannot be deleted is a warning, as the alias has moved by then.
-
-    Raises:
-        AliasMovedError: Somebody else moved the alias in the meantime.
-    """
-    previous = index.live_generation()
-    if previous == generation:
-        return LiveSwap(previous=previous, swapped=False, pruned=())
-    index.swap_live(generation, expected=previous)
-    try:
-        pruned = prune_generations(index, keep=keep, protect=[] if previous is None else [previous])
-    except SearchIndexError as error:
-        logger.warning("old index generations could not be deleted, the next swap tries again: %s", error)
-        pruned = []
-    return LiveSwap(previous=previous, swapped=True, pruned=tuple(pruned))
 
 
 def prune_generations(

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from mangaassist_assets.core.codecs import from_json
+from mangaassist_assets.core.snapshots import canonical_json
 from mangaassist_assets.privacy import Vocabulary
 
 if TYPE_CHECKING:
@@ -27,6 +28,15 @@ class EmbeddingsCard:
     model_id: str
     dimension: int
     chunks_digest: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Candidate:
+    """The index generation that was built last, its vectors' model, and the digest of the snapshot that names it."""
+
+    generation: str
+    model_id: str
+    digest: str
 
 
 def read_chunks(store: SnapshotStore) -> list[Chunk]:
@@ -71,6 +81,17 @@ def read_embeddings(store: SnapshotStore) -> tuple[Vectors, EmbeddingsCard]:
     return vectors, card
 
 
-def read_candidate(store: SnapshotStore) -> str:
-    """Return the name of the index generation that was built last."""
-    return str(store.read_json(store.latest("search_index"), GENERATION_FILE)["generation"])
+def embeddings_files(vectors: Vectors, card: EmbeddingsCard) -> dict[str, bytes]:
+    """Return the vectors of the chunks, and what made them, as they are stored."""
+    return {VECTORS_FILE: vectors_to_bytes(vectors), EMBEDDINGS_CARD_FILE: canonical_json(card)}
+
+
+def generation_files(generation: str, *, model_id: str) -> dict[str, bytes]:
+    """Return what is stored of an index generation: its name, and the model of its vectors."""
+    return {GENERATION_FILE: canonical_json({"generation": generation, "model_id": model_id})}
+
+
+def read_candidate(store: SnapshotStore) -> Candidate:
+    """Return the index generation that was built last."""
+    snapshot = store.latest("search_index")
+    return Candidate(**store.read_json(snapshot, GENERATION_FILE), digest=snapshot.digest)

@@ -16,12 +16,10 @@ import polars as pl
 
 from mangaassist_assets.core.errors import OperatorError
 from mangaassist_assets.core.files import write_whole
-from mangaassist_assets.core.snapshots import SnapshotFolder, SnapshotStore, canonical_json
+from mangaassist_assets.core.snapshots import Snapshot, SnapshotStore, canonical_json
 from mangaassist_assets.privacy import is_pseudonym
 
 if TYPE_CHECKING:
-    from upath import UPath
-
     from mangaassist_assets.tracing.feedback.ingestion import FeedbackIngestion
 
 _FOLDER = "erasures"
@@ -147,47 +145,46 @@ def erase_user(
 def snapshots_holding(store: SnapshotStore, user_key: str, trace_ids: Collection[str]) -> Iterator[HoldingSnapshot]:
     """Yield the stored snapshots, older ones included, with a file that names the user or one of the traces."""
     ids = frozenset(trace_ids)
-    for one in _folders(store):
-        files = tuple(sorted(path.name for path in one.path.iterdir() if _names(path, user_key, ids)))
+    for one in _all(store):
+        files = tuple(sorted(file for file in one.files if _names(store, one, file, user_key, ids)))
         if files:
-            yield HoldingSnapshot(
-                name=one.name, partition=one.partition, digest=one.path.name, files=files, latest=one.latest
-            )
+            newest = store.find(one.name, partition=one.partition)
+            latest = newest is not None and newest.digest == one.digest
+            yield HoldingSnapshot(name=one.name, partition=one.partition, digest=one.digest, files=files, latest=latest)
 
 
 def trace_ids_in_snapshots(store: SnapshotStore, user_key: str) -> frozenset[str]:
     """Return the traces of a user as snapshots know them: after a killed erasure nothing else may."""
     found: set[str] = set()
-    for folder in _folders(store):
-        for path in folder.path.iterdir():
-            if path.suffix != ".parquet":
+    for one in _all(store):
+        for file in one.files:
+            if not file.endswith(".parquet"):
                 continue
-            frame = _columns(path)
+            frame = _columns(store.read(one, file))
             if _USER_COLUMN in frame.columns:
                 own = frame.filter(pl.col(_USER_COLUMN) == user_key)
                 found.update(*(own[name].drop_nulls().to_list() for name in _TRACE_COLUMNS if name in own.columns))
     return frozenset(found)
 
 
-def _folders(store: SnapshotStore) -> Iterator[SnapshotFolder]:
-    return (folder for name in store.names() for folder in store.folders(name))
+def _all(store: SnapshotStore) -> Iterator[Snapshot]:
+    return (one for name in store.names() for one in store.history(name))
 
 
-def _names(path: UPath, user_key: str, trace_ids: frozenset[str]) -> bool:
-    if path.suffix == ".parquet":
-        frame = _columns(path)
+def _names(store: SnapshotStore, snapshot: Snapshot, file: str, user_key: str, trace_ids: frozenset[str]) -> bool:
+    if file.endswith(".parquet"):
+        frame = _columns(store.read(snapshot, file))
         named = _USER_COLUMN in frame.columns and bool((frame[_USER_COLUMN] == user_key).any())
         ids = [frame[name] for name in _TRACE_COLUMNS if name in frame.columns]
         ids += [frame[name].explode() for name in _TRACE_LISTS if name in frame.columns]
         return named or any(bool(column.is_in(sorted(trace_ids)).any()) for column in ids)
-    if path.suffix == ".json":
-        words = {word.decode() for word in _WORD.findall(path.read_bytes())}
+    if file.endswith(".json"):
+        words = {word.decode() for word in _WORD.findall(store.read(snapshot, file))}
         return user_key in words or not trace_ids.isdisjoint(words)
     return False
 
 
-def _columns(path: UPath) -> pl.DataFrame:
-    content = path.read_bytes()
+def _columns(content: bytes) -> pl.DataFrame:
     present = pl.read_parquet_schema(content)
     wanted = [name for name in (_USER_COLUMN, *_TRACE_COLUMNS, *_TRACE_LISTS) if name in present]
     return pl.read_parquet(content, columns=wanted)

@@ -17,6 +17,7 @@ from mangaassist_assets.jobs import CHAMPION_EVALUATION
 from mangaassist_assets.models.pipelines import INTENT
 from mangaassist_assets.models.registration.registry import EVALUATION_FILE
 from mangaassist_assets.monitoring.champion_health import HEALTH_FILE
+from mangaassist_assets.privacy import Vocabulary
 from mangaassist_assets.releases.champion import promote
 from mangaassist_assets.releases.overrides import OverrideRefusedError
 from mangaassist_assets.schedules import weekly_champion_evaluation
@@ -82,9 +83,10 @@ def platform(stand_ins_environment, tmp_path):  # noqa: ARG001 - the environment
     @dg.asset(name=pipeline.champion_asset)
     def champion(context: dg.AssetExecutionContext, config: ChampionConfig) -> dg.MaterializeResult:
         with as_failure(OverrideRefusedError):
-            promoted = promote(mlflow, store.snapshots(), pipeline, override=requested_override(config, store))
+            promoted = promote(mlflow, store.snapshots(), pipeline, override=requested_override(config, Vocabulary(())))
         context.log.info(promoted.reason)
-        return champion_result(mlflow, pipeline, promoted)
+        snapshot = store.snapshots().write(pipeline.champion_asset, promoted.named.files())
+        return champion_result(mlflow, pipeline, promoted, snapshot)
 
     def override(**values):
         config = {"override": {"reason": WHY, **values}} if values else {}

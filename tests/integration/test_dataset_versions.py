@@ -246,12 +246,15 @@ def test_versions_in_a_bucket_are_listed_rebuilt_and_their_gone_inputs_named(sta
     assert [one["version"] for one in listed["versions"]] == [first.version, second.version]
     assert listed["damaged"] == []
     assert rebuild_dataset(store, second.version)["outcome"] == "identical"
-    gone = f"{store.latest('training_corpus').uri.split('/', 3)[3]}/utterances.json"
+    gone = _key(store.path(store.latest("training_corpus"), "utterances.json"))
     client.delete_object(Bucket=bucket, Key=gone)
     rebuilt = rebuild_dataset(SnapshotStore(UPath(f"s3://{bucket}/store")), second.version)
     assert rebuilt["outcome"] == "impossible"
     assert "training_corpus" in rebuilt["reason"]
-    damaged = UPath(second.snapshot.uri) / "examples.parquet"
-    client.put_object(Bucket=bucket, Key=str(damaged).split("/", 3)[3], Body=b"PAR1")
+    client.put_object(Bucket=bucket, Key=_key(store.path(second.snapshot, "examples.parquet")), Body=b"PAR1")
     (folder,) = list_datasets(store)["damaged"]
     assert folder == f"{second.snapshot.uri} (examples.parquet)"
+
+
+def _key(path):
+    return str(path).split("/", 3)[3]

@@ -133,7 +133,7 @@ def record(store_root: str, experiment: str, bundle: str, steps: int) -> None:
         remembered=frozenset() if before is None else recorded_before(store.read(before, "recording.parquet")),
         threads=1,
     )
-    store.write("recorded_feedback", {"recording.parquet": recording.to_parquet()}, partition=bundle)
+    store.write("recorded_feedback", recording.files(), partition=bundle)
 
 
 def erase(store_root: str, uri: str, experiment: str, user_key: str, steps: int) -> None:

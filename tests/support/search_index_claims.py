@@ -17,15 +17,15 @@ from mangaassist_assets.retrieval.errors import AliasMovedError, SearchIndexErro
 from mangaassist_assets.retrieval.generations import (
     GenerationReport,
     GenerationSettings,
-    LiveSwap,
     build_generation,
-    go_live,
     prune_generations,
     verify_generation,
 )
+from mangaassist_assets.retrieval.going_live import LiveSwap
 from mangaassist_assets.retrieval.search_index import SearchIndex
 from mangaassist_assets.retrieval.tenants import ALL_TENANTS, UNTENANTED, TenantScope
 from mangaassist_assets.retrieval.types import Chunk, Vectors
+from tests.support.going_live import let_live
 from tests.support.knowledge import DIMENSION, store_chunks, vectors_of
 
 SETTINGS = GenerationSettings(embedding_model_id="hash-embedder", batch_size=2)
@@ -264,12 +264,12 @@ class SearchIndexClaims:
 
     def test_going_live_prunes_but_never_the_generation_before(self, index, chunks):
         names = [build(index, chunks[: size + 1]).generation for size in range(5)]
-        assert go_live(index, names[0], keep=5, logger=LOGGER) == LiveSwap(previous=None, swapped=True, pruned=())
-        swap = go_live(index, names[3], keep=1, logger=LOGGER)
+        assert let_live(index, names[0], keep=5) == LiveSwap(previous=None, swapped=True, pruned=())
+        swap = let_live(index, names[3], keep=1)
         assert swap == LiveSwap(previous=names[0], swapped=True, pruned=(names[1], names[2]))
         assert index.live_generation() == names[3]
         assert index.generations() == [names[0], names[3], names[4]]
-        assert go_live(index, names[3], keep=1, logger=LOGGER) == LiveSwap(previous=names[3], swapped=False, pruned=())
+        assert let_live(index, names[3], keep=1) == LiveSwap(previous=names[3], swapped=False, pruned=())
         assert index.generations() == [names[0], names[3], names[4]]
 
     def test_what_cannot_be_deleted_is_warned_of_and_the_alias_has_moved(self, index, chunks, monkeypatch, caplog):
@@ -279,7 +279,7 @@ class SearchIndexClaims:
             raise SearchIndexError(f"{generation} is read-only")
 
         monkeypatch.setattr(index, "delete_generation", refuse)
-        swap = go_live(index, second, keep=1, logger=LOGGER)
+        swap = let_live(index, second, keep=1)
         assert swap == LiveSwap(previous=None, swapped=True, pruned=())
         assert index.live_generation() == second
         assert f"{first} is read-only" in caplog.text

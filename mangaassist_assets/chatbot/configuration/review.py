@@ -24,7 +24,7 @@ from mangaassist_assets.chatbot.configuration.fields import (
 )
 from mangaassist_assets.chatbot.configuration.profiles import PROFILES
 from mangaassist_assets.core.figures import Figures, Row
-from mangaassist_assets.core.snapshots import SnapshotStore
+from mangaassist_assets.core.snapshots import SnapshotStore, canonical_json
 
 PROFILES_FILE = "profiles.json"
 
@@ -143,6 +143,11 @@ def _read(profile: str, content: bytes | None) -> Document | tuple[Problem, ...]
 def plain_reviews(reviews: Iterable[ProfileReview]) -> list[StoredReview]:
     """Return reviews as they are stored."""
     return [one.to_dict() for one in reviews]
+
+
+def review_files(reviews: Sequence[StoredReview]) -> dict[str, bytes]:
+    """Return reviews as they are stored."""
+    return {PROFILES_FILE: canonical_json(reviews)}
 
 
 def read_reviews(store: SnapshotStore) -> list[StoredReview]:

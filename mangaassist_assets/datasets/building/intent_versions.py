@@ -9,7 +9,9 @@ import polars as pl
 
 from mangaassist_assets.core.bundles import bundles_until, previous_bundle
 from mangaassist_assets.core.codecs import from_json
+from mangaassist_assets.core.declared_inputs import StepStore
 from mangaassist_assets.core.snapshots import SnapshotStore
+from mangaassist_assets.datasets.building.declared_reads import INTENT_DATASET_READS
 from mangaassist_assets.datasets.building.intent_dataset import (
     IntentDatasetConfig,
     build_intent_dataset,
@@ -20,7 +22,6 @@ from mangaassist_assets.datasets.guards.leakage import find_leaks, holdout_histo
 from mangaassist_assets.datasets.guards.poisoning import ShopperHistory, shopper_history
 from mangaassist_assets.datasets.sources.golden_set import read_golden
 from mangaassist_assets.datasets.sources.training_corpus import read_corpus
-from mangaassist_assets.datasets.versions.recorded_inputs import RecordingStore
 from mangaassist_assets.datasets.versions.stored_versions import earlier_versions, read_dataset
 from mangaassist_assets.datasets.versions.versions import DatasetVersion, to_parquet
 from mangaassist_assets.labelling.intent_labels import (
@@ -52,7 +53,7 @@ def build_intent_version(snapshots: SnapshotStore, bundle: str, *, config: Inten
         SnapshotMissingError: the labels of the bundle were never materialized.
         LeakageError: what was built leaks all the same; names the examples.
     """
-    reads = RecordingStore(snapshots)
+    reads = StepStore(snapshots, INTENT_DATASET_READS, output="intent_dataset", bundle=bundle)
     included = bundles_until(reads, bundle)
     erased = erased_users(snapshots)
     stored = reads.latest("intent_labels", partition=bundle)
@@ -88,7 +89,7 @@ def build_intent_version(snapshots: SnapshotStore, bundle: str, *, config: Inten
             f"builds on the labels of {before}" if before else "builds on the corpus alone",
             f"kept apart from {len(golden)} messages of the golden set" if golden else "there is no golden set",
         ],
-        inputs=reads.inputs(bundles=included, own_rows=to_parquet(dataset.rows)),
+        inputs=reads.inputs(own_rows=to_parquet(dataset.rows)),
     )
 
 

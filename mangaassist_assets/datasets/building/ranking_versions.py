@@ -9,8 +9,10 @@ from typing import Any
 import polars as pl
 
 from mangaassist_assets.core.bundles import bundles_until
+from mangaassist_assets.core.declared_inputs import StepStore
 from mangaassist_assets.core.snapshots import SnapshotStore
 from mangaassist_assets.datasets.building.built_dataset import BuiltDataset
+from mangaassist_assets.datasets.building.declared_reads import RANKING_DATASET_READS
 from mangaassist_assets.datasets.building.recorded_searches import SEARCHES_FILE, SearchFor, searches_to_parquet
 from mangaassist_assets.datasets.building.reranker_dataset import (
     DEFAULT_RANKING_DATASET,
@@ -28,7 +30,6 @@ from mangaassist_assets.datasets.guards.leakage import (
 from mangaassist_assets.datasets.sources.golden_set import read_golden
 from mangaassist_assets.datasets.sources.training_corpus import read_corpus
 from mangaassist_assets.datasets.sources.utterances import Utterance
-from mangaassist_assets.datasets.versions.recorded_inputs import RecordingStore
 from mangaassist_assets.datasets.versions.stored_versions import earlier_versions
 from mangaassist_assets.datasets.versions.versions import DatasetVersion, to_parquet
 from mangaassist_assets.privacy import Vocabulary
@@ -69,7 +70,7 @@ def build_ranking_version(
         EmptyDatasetError: no query is left in train.
         LeakageError: what was built leaks all the same; names the examples.
     """
-    reads = RecordingStore(snapshots)
+    reads = StepStore(snapshots, RANKING_DATASET_READS, output="reranker_dataset", bundle=bundle)
     included = bundles_until(reads, bundle)
     erased = erased_users(snapshots)
     turns = _reviewed_turns(reads, included, erased)
@@ -96,7 +97,7 @@ def build_ranking_version(
     version = dataset.seal(
         as_of=bundle,
         notes=[*_NOTES[base_source], *([] if golden else ["there is no golden set"])],
-        inputs=reads.inputs(bundles=included, own_rows=to_parquet(dataset.rows)),
+        inputs=reads.inputs(own_rows=to_parquet(dataset.rows)),
         settings=settings,
         base_source=base_source,
     )

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+from mangaassist_assets.core.declared_inputs import InputGoneError, PinnedStore
 from mangaassist_assets.core.snapshots import SnapshotMissingError, SnapshotStore
 from mangaassist_assets.datasets.building.built_dataset import EmptyDatasetError
 from mangaassist_assets.datasets.building.intent_dataset import DEFAULT_INTENT_DATASET
@@ -17,7 +18,6 @@ from mangaassist_assets.datasets.building.ranking_versions import build_ranking_
 from mangaassist_assets.datasets.building.recorded_searches import SEARCHES_FILE, recorded_search
 from mangaassist_assets.datasets.building.reranker_dataset import DEFAULT_RANKING_DATASET
 from mangaassist_assets.datasets.guards.leakage import LeakageError
-from mangaassist_assets.datasets.versions.recorded_inputs import InputGoneError, PinnedStore
 from mangaassist_assets.datasets.versions.stored_versions import StoredVersion, problems_of, read_rows
 from mangaassist_assets.datasets.versions.versions import EXAMPLES_FILE, content_digest, from_parquet
 from mangaassist_assets.tracing.erasure import erased_users

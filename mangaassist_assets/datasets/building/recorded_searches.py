@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import polars as pl
 
-from mangaassist_assets.datasets.versions.recorded_inputs import InputGoneError
+from mangaassist_assets.core.declared_inputs import InputGoneError, StepStore
+from mangaassist_assets.datasets.building.reranker_dataset import DEFAULT_RANKING_DATASET
+from mangaassist_assets.datasets.versions.data_card import DataCard
+from mangaassist_assets.datasets.versions.versions import CARD_FILE
 from mangaassist_assets.retrieval.pipeline import live_pipeline
 from mangaassist_assets.retrieval.search_index import SearchIndex
 from mangaassist_assets.retrieval.tenants import TenantScope
@@ -38,10 +41,29 @@ def live_search(index: SearchIndex, embedder: Embedder, routing: RetrievalRoutin
     return search_for
 
 
-def first_stage_settings(index: SearchIndex, embedder: Embedder, routing: RetrievalRouting) -> dict[str, Any]:
-    """Return what decides the searches of the first stage, for the data card."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FirstStage:
+    """What finds the passages of a ranking dataset; `settings` say on its data card what decides the searches."""
+
+    search_for: SearchFor
+    settings: Mapping[str, Any]
+
+
+def live_first_stage(index: SearchIndex, embedder: Embedder, routing: RetrievalRouting) -> FirstStage:
+    """Return the first stage on the live index."""
     depths = {name: value for name, value in asdict(routing).items() if name != "selected_chunks"}
-    return {"index_generation": index.live_generation(), "embedding_model_id": embedder.model_id, **depths}
+    settings = {"index_generation": index.live_generation(), "embedding_model_id": embedder.model_id, **depths}
+    return FirstStage(search_for=live_search(index, embedder, routing), settings=settings)
+
+
+def recorded_first_stage(step: StepStore) -> FirstStage | None:
+    """Return the first stage as it was when the version that is rebuilt was made; None where none is rebuilt."""
+    searches, card = step.recorded(SEARCHES_FILE), step.recorded(CARD_FILE)
+    if searches is None or card is None:
+        return None
+    own = DEFAULT_RANKING_DATASET.settings()
+    settings = {name: value for name, value in DataCard.from_json(card).settings.items() if name not in own}
+    return FirstStage(search_for=recorded_search(searches), settings=settings)
 
 
 def searches_to_parquet(searches: Mapping[tuple[str, str | None], Sequence[str]]) -> bytes:

@@ -16,6 +16,11 @@ from mangaassist_assets.tracing.ingestion.stored_turns import read_turns
 CORPUS_FILE = "utterances.json"
 
 
+def corpus_files(utterances: Sequence[Utterance]) -> dict[str, bytes]:
+    """Return the corpus as it is stored."""
+    return {CORPUS_FILE: corpus_to_json(utterances)}
+
+
 def corpus_to_json(utterances: Sequence[Utterance]) -> bytes:
     """Return training utterances as JSON: text, intent, relevant documents, tenant; no user, no session, no time."""
     return canonical_json(

@@ -43,7 +43,7 @@ class Provenance:
         notes: sentences for the card.
         redaction: the report of the `RedactionPass` that the texts went through; without it the placeholders of the
             texts are counted.
-        inputs: the digests of the stored snapshots it was built from, as `RecordingStore.inputs` gives them after
+        inputs: the digests of the stored snapshots it was built from, as `StepStore.inputs` gives them after
             everything was read through it; without them the version can be verified, but not rebuilt.
         settings: JSON values that decide the rows besides the inputs, such as caps and shares.
     """

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from mangaassist_assets.core.bundles import bundles_until
+from mangaassist_assets.core.declared_inputs import StepStore
 from mangaassist_assets.core.errors import OperatorError
 from mangaassist_assets.core.snapshots import Snapshot, SnapshotDamagedError, SnapshotStore
 from mangaassist_assets.datasets.guards.leakage import EarlierVersion
@@ -56,7 +57,18 @@ class StoredVersion:
 
 
 def write_version(store: SnapshotStore, asset: str, version: DatasetVersion, *, partition: str) -> Snapshot:
-    """Store a version as the latest of its bundle. The rows of a version are written once.
+    """Store a version as the latest of its bundle; see `version_files`."""
+    return store.write(asset, version_files(store, asset, version), partition=partition)
+
+
+def keep_version(step: StepStore, asset: str, version: DatasetVersion) -> Snapshot:
+    """Store a version as what a step makes; that it was there before is no input of it."""
+    files = version_files(step, asset, version)
+    return step.keep(files, own_rows=files[EXAMPLES_FILE])
+
+
+def version_files(store: SnapshotStore, asset: str, version: DatasetVersion) -> dict[str, bytes]:
+    """Return a version as it is stored. The rows of a version are written once.
 
     Where the version is stored already, its Parquet bytes stand: a newer Polars may write the same rows in other bytes.
 
@@ -73,12 +85,14 @@ def write_version(store: SnapshotStore, asset: str, version: DatasetVersion, *, 
         )
     files = version.files()
     for stored in store.history(asset):
-        if _is_dataset(stored) and DataCard.from_json(store.read(stored, CARD_FILE)).version == expected:
+        card = _readable_card(store, stored) if _is_dataset(stored) else None
+        # What is damaged is mended by what is written now.
+        if card is not None and card.version == expected and not store.defects(stored):
             rows = store.read(stored, EXAMPLES_FILE)
             _rows_of(stored, rows, digest)
             files[EXAMPLES_FILE] = rows
             break
-    return store.write(asset, files, partition=partition)
+    return files
 
 
 def dataset_assets(store: SnapshotStore) -> tuple[str, ...]:
@@ -95,22 +109,17 @@ def _is_dataset(snapshot: Snapshot) -> bool:
 
 
 def stored_versions(store: SnapshotStore, assets: Collection[str] | None = None) -> list[StoredVersion]:
-    """Return every stored version by asset, as-of time and name; without damaged snapshots (see `damaged_snapshots`).
+    """Return every stored version by asset, as-of time and name; without those whose card is damaged.
 
     Without `assets` those of all datasets.
     """
     found: list[StoredVersion] = []
     for asset in sorted(dataset_assets(store) if assets is None else assets):
         latest = {(name, store.latest(asset, partition=name).digest) for name in store.partitions(asset)}
-        found += [
-            StoredVersion(
-                snapshot=snapshot,
-                card=DataCard.from_json(store.read(snapshot, CARD_FILE)),
-                latest=(snapshot.partition, snapshot.digest) in latest,
-            )
-            for snapshot in store.history(asset)
-            if _is_dataset(snapshot)
-        ]
+        for snapshot in store.history(asset):
+            if _is_dataset(snapshot) and (card := _readable_card(store, snapshot)) is not None:
+                is_latest = (snapshot.partition, snapshot.digest) in latest
+                found.append(StoredVersion(snapshot=snapshot, card=card, latest=is_latest))
     return sorted(
         found,
         key=lambda one: (
@@ -121,6 +130,13 @@ def stored_versions(store: SnapshotStore, assets: Collection[str] | None = None)
             one.snapshot.digest,
         ),
     )
+
+
+def _readable_card(store: SnapshotStore, snapshot: Snapshot) -> DataCard | None:
+    try:
+        return DataCard.from_json(store.read(snapshot, CARD_FILE))
+    except SnapshotDamagedError:
+        return None
 
 
 def find_version(store: SnapshotStore, name: str) -> StoredVersion:
@@ -208,26 +224,14 @@ def problems_of(store: SnapshotStore, stored: StoredVersion) -> Sequence[str]:
 
 
 def damaged_snapshots(store: SnapshotStore, assets: Collection[str] | None = None) -> Iterator[str]:
-    """Yield the folders of stored datasets whose files do not make up their digest, with the file where that is known.
+    """Yield the records of stored datasets with files that are gone or changed, and those files.
 
-    A writer that was killed leaves such a folder as well; writing the same version again mends it. Without `assets`
-    those of all datasets.
+    Writing the same version again mends it. Without `assets` those of all datasets. Every byte is read.
     """
     for asset in sorted(dataset_assets(store) if assets is None else assets):
-        whole = {snapshot.uri for snapshot in store.history(asset)}
-        for folder in store.folders(asset):
-            if str(folder.path) not in whole:
-                newest = store.find(asset, partition=folder.partition) if folder.latest else None
-                bad = () if newest is None else tuple(_bad_files(store, newest))
-                yield f"{folder.path} ({', '.join(bad)})" if bad else str(folder.path)
-
-
-def _bad_files(store: SnapshotStore, snapshot: Snapshot) -> Iterator[str]:
-    for file in sorted(snapshot.files):
-        try:
-            store.read(snapshot, file)
-        except (SnapshotDamagedError, FileNotFoundError):
-            yield file
+        for snapshot in store.history(asset):
+            if defects := store.defects(snapshot):
+                yield f"{snapshot.uri} ({', '.join(defects)})"
 
 
 def _rows_of(snapshot: Snapshot, content: bytes, digest: str) -> pl.DataFrame:

@@ -17,6 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mangaassist_assets.core.arrays import Flags
+from mangaassist_assets.core.codecs import from_json
+from mangaassist_assets.core.snapshots import SnapshotStore, canonical_json
 from mangaassist_assets.labelling.reviews import is_reviewed
 from mangaassist_assets.privacy import shopper_of
 from mangaassist_assets.tracing.contract.turns import ChatTurn
@@ -28,6 +30,7 @@ Question = Literal["intent", "documents"]
 """What a reviewer is asked: what the shopper wanted, and which documents answer it."""
 
 QUEUE_FILE = "queue.json"
+QUEUE_ASSET = "review_queue"
 """The items of a bundle's queue, best first, without any message."""
 _STAGES_OF_DOCUMENTS = frozenset({"retrieval", "reranker", "generation", "unknown"})
 _DECIMALS = 6
@@ -341,3 +344,16 @@ def _check(
         )
     if not np.isfinite(vectors).all() or (seen is not None and not np.isfinite(seen).all()):
         raise ValueError("a vector is not finite: embed the messages again")
+
+
+def queue_files(items: Sequence[QueueItem]) -> dict[str, bytes]:
+    """Return the queue of a bundle as it is stored."""
+    return {QUEUE_FILE: canonical_json(items)}
+
+
+def read_queued(store: SnapshotStore, release_bundle: str) -> frozenset[str] | None:
+    """Return the traces that people are asked about; None where the bundle has no queue yet."""
+    queue = store.find(QUEUE_ASSET, partition=release_bundle)
+    if queue is None:
+        return None
+    return frozenset(item.trace_id for item in from_json(list[QueueItem], store.read(queue, QUEUE_FILE)))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import polars as pl
@@ -48,6 +48,14 @@ def failures_to_json(failures: Iterable[FailedTurn]) -> bytes:
     # One after the other: as plain values they need many times the room of their text.
     rows = (_StoredFailure(one.turn.trace_id, one.signals, one.blame, one.considered) for one in failures)
     return b"[" + b",".join(map(canonical_json, rows)) + b"]"
+
+
+def failure_files(failures: Sequence[FailedTurn], rules: MiningRules) -> dict[str, bytes]:
+    """Return failed turns and the rules they were found by, as they are stored."""
+    return {
+        FAILURES_FILE: failures_to_json(failures),
+        RULES_FILE: canonical_json({"digest": rules.digest, "rules": rules.content}),
+    }
 
 
 def read_failures(store: SnapshotStore, release_bundle: str) -> list[FailedTurn]:

@@ -11,7 +11,7 @@ from mangaassist_assets.core.bundles import previous_bundle
 from mangaassist_assets.core.figures import Figures
 from mangaassist_assets.reporting.groups import shown_groups, shown_name
 from mangaassist_assets.reporting.satisfaction.report import SatisfactionReport, build_report, read_counts
-from mangaassist_assets.reporting.warehouse.loading import LoadedBundle, load_bundle
+from mangaassist_assets.reporting.warehouse.loading import WAREHOUSE_ASSET, read_load, require_loaded
 from mangaassist_assets.reporting.warehouse.queries import STRAY_EVENTS, satisfaction_query
 
 if TYPE_CHECKING:
@@ -27,10 +27,9 @@ SHOWN_COLUMNS = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BundleSatisfaction:
-    """The report, and what was loaded for it: the bundle, then the one before where there is one."""
+    """The report of a bundle, and what it shows of itself."""
 
     report: SatisfactionReport
-    loaded: tuple[LoadedBundle, ...]
 
     def __str__(self) -> str:
         overall = self.report.overall
@@ -65,17 +64,18 @@ class BundleSatisfaction:
 
 
 def report_satisfaction(database: Warehouse, store: SnapshotStore, release_bundle: str) -> BundleSatisfaction:
-    """Load a bundle and the one before into the warehouse, count there, and compare.
+    """Count a bundle and the one before in the warehouse, and compare.
 
-    The bundle is compared with the newest one before it that has feedback.
+    The bundle is compared with the newest one before it that is in the warehouse.
 
     Raises:
-        SnapshotSchemaError: See `load_bundle`.
+        WarehouseError: The warehouse does not hold what was loaded; see `require_loaded`.
         ValueError: The warehouse changed while it was read.
     """
-    before = previous_bundle(store, release_bundle, having="feedback_events")
+    before = previous_bundle(store, release_bundle, having=WAREHOUSE_ASSET)
     bundles = [release_bundle] if before is None else [release_bundle, before]
-    loaded = tuple(load_bundle(database, store, bundle) for bundle in bundles)
+    for bundle in bundles:
+        require_loaded(database, read_load(store, bundle))
     counts = [read_counts(database.query(satisfaction_query(), {"release_bundle": bundle})) for bundle in bundles]
     events, stray = database.query(STRAY_EVENTS, {"release_bundle": release_bundle}).row(0)
     report = build_report(
@@ -86,7 +86,7 @@ def report_satisfaction(database: Warehouse, store: SnapshotStore, release_bundl
         events=events,
         events_without_turn=stray,
     )
-    return BundleSatisfaction(report=report, loaded=loaded)
+    return BundleSatisfaction(report=report)
 
 
 def report_links(report: SatisfactionReport, *, traces_url: str, intent_model_url: Callable[[str], str]) -> str:

@@ -7,7 +7,13 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from mangaassist_assets.core.figures import Figures
-from mangaassist_assets.tracing.feedback.ingestion import FeedbackCounts, FeedbackIngestion, FeedbackTable, ingest_new
+from mangaassist_assets.tracing.feedback.ingestion import (
+    EVENTS_FILE,
+    FeedbackCounts,
+    FeedbackIngestion,
+    FeedbackTable,
+    ingest_new,
+)
 from mangaassist_assets.tracing.feedback.joining import OVERDUE, Joined, TraceFinder, join_waiting
 from mangaassist_assets.tracing.feedback.sources import FeedbackSource
 
@@ -28,6 +34,10 @@ class BundleFeedback:
         )
         gaps = [f"feedback records may be lost at {gap.place}: {gap.reason}" for gap in self.ingested.gaps]
         return [overdue, *gaps] if self.joined.overdue else gaps
+
+    def files(self) -> dict[str, bytes]:
+        """Return the bundle's events as they are stored."""
+        return {EVENTS_FILE: self.found.to_parquet()}
 
     def figures(self) -> Figures:
         """Return counts of the bundle's events, and of what the reading brought in."""

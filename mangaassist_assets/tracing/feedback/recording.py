@@ -11,7 +11,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Literal, Protocol, cast
+from typing import TYPE_CHECKING, Literal, Protocol, cast
 
 import polars as pl
 
@@ -20,10 +20,14 @@ from mangaassist_assets.core.figures import Figures
 from mangaassist_assets.tracing.contract.turns import Feedback
 from mangaassist_assets.tracing.feedback.events import FeedbackRecord, latest_feedback
 
+if TYPE_CHECKING:
+    from mangaassist_assets.core.snapshots import SnapshotStore
+
 RecordingState = Literal["recorded", "pending", "other_bundle", "refused"]
 """`pending`: the trace is not there or not finished; `other_bundle`: it belongs to another bundle than the event says;
 `refused`: the tracking server does not take the event."""
 
+RECORDING_FILE = "recording.parquet"
 STATE_SCHEMA = pl.Schema(dict.fromkeys(("event_id", "trace_id", "timestamp", "feedback", "state"), pl.String))
 _TRACES_PER_LOOK = 100
 
@@ -104,9 +108,9 @@ class Recording:
             "tags_set": self.tags_set,
         }
 
-    def to_parquet(self) -> bytes:
-        """Return the states as Parquet; the same states give the same bytes with the same version of polars."""
-        return to_parquet(self.frame)
+    def files(self) -> dict[str, bytes]:
+        """Return the states as they are stored; the same states give the same bytes with the same version of polars."""
+        return {RECORDING_FILE: to_parquet(self.frame)}
 
 
 def recorded_before(content: bytes) -> frozenset[tuple[str, str, str, str]]:
@@ -119,6 +123,12 @@ def recorded_before(content: bytes) -> frozenset[tuple[str, str, str, str]]:
     frame = check_schema(pl.read_parquet(content), STATE_SCHEMA, "recorded_feedback", first=first)
     kept = frame.filter(pl.col("state") == "recorded").select("event_id", "trace_id", "timestamp", "feedback")
     return frozenset(cast("Iterable[tuple[str, str, str, str]]", kept.iter_rows()))
+
+
+def read_recorded(store: SnapshotStore, release_bundle: str) -> frozenset[tuple[str, str, str, str]]:
+    """Return what the stored recording of a bundle holds as recorded; nothing where there is none."""
+    before = store.find("recorded_feedback", partition=release_bundle)
+    return frozenset() if before is None else recorded_before(store.read(before, RECORDING_FILE))
 
 
 def record_events(

@@ -8,19 +8,25 @@ from __future__ import annotations
 
 import re
 import shutil
+from types import SimpleNamespace
 
 import dagster as dg
 import pytest
 
+from mangaassist_assets.cli.commands.rebuild import run_rebuild
+from mangaassist_assets.cli.session import CommandError
+from mangaassist_assets.core.declared_inputs import reads_from_json
+from resources.store import READS
 from tests.support.asset_runs import BUNDLE, open_platform, put_thumb, put_traffic
 
 UNPARTITIONED = (
-    *("golden_set", "knowledge_chunks", "training_corpus", "chunk_embeddings", "search_index", "retrieval_evaluation"),
+    *("knowledge_chunks", "golden_set", "training_corpus", "chunk_embeddings", "search_index", "retrieval_evaluation"),
     *("live_index", "runtime_configuration", "active_release"),
 )
 OF_A_BUNDLE = (
     *("feedback_events", "recorded_feedback", "tagged_traces", "failed_traces", "failure_clusters", "review_queue"),
-    *("intent_labels", "intent_dataset", "reranker_dataset", "satisfaction_report", "usage_report", "release_manifest"),
+    *("intent_labels", "intent_dataset", "reranker_dataset", "feedback_warehouse"),
+    *("satisfaction_report", "usage_report", "release_manifest"),
 )
 
 
@@ -113,6 +119,73 @@ def test_the_same_inputs_make_the_same_version_again(platform, made):
     assert platform.make("chunk_embeddings").metadata["reused"] == 4
     assert platform.make("search_index").metadata["built"] is False
     assert platform.make("live_index").metadata["swapped"] is False
+
+
+def recorded_inputs(platform, asset):
+    store = platform.store.snapshots()
+    return {
+        name.partition("/")[0].partition("@")[0]
+        for place in store.places(asset)
+        for record in store.records(asset, partition=place)
+        for name in record.origin.inputs
+    }
+
+
+def test_what_an_asset_declares_is_what_it_reads(platform, made):
+    platform.make("retrieval_evaluation")
+    declared, recorded = {}, {}
+    for asset in made:
+        spec = next(iter(platform.definitions.get_assets_def(asset).specs))
+        reads = reads_from_json(spec.metadata[READS].value)
+        # What an asset was before is there from the second time on; endpoints are none here.
+        declared[asset] = {one.asset for one in reads if not one.own and not one.asset.endswith("_endpoint")}
+        assert {one.asset for one in reads if not one.own} == {dep.asset_key.to_user_string() for dep in spec.deps}
+        recorded[asset] = recorded_inputs(platform, asset) - {asset}
+    # No challenger was trained here, so the manifest names none.
+    for name in ("intent_classifier", "intent_evaluation", "reranker", "reranker_evaluation"):
+        declared["release_manifest"].discard(name)
+    assert recorded == declared
+
+
+def test_a_materialization_shows_what_it_was_made_of(platform, made):
+    store = platform.store.snapshots()
+    turns = store.latest("tagged_traces", partition=BUNDLE)
+    (row,) = made["failed_traces"].rows("inputs")
+    assert (row["input"], row["bundle"]) == ("tagged_traces", BUNDLE)
+    assert store.find_digest("tagged_traces", partition=BUNDLE, digest=row["digest"]) == turns
+    record = next(store.records("failed_traces", partition=BUNDLE))
+    assert (record.origin.code_version, record.origin.inputs) == ("3", {f"tagged_traces/{BUNDLE}": turns.digest})
+    assert record.origin.run_id
+
+
+@pytest.fixture
+def session(platform):
+    return SimpleNamespace(definitions=platform.definitions, resources=SimpleNamespace(**platform.resources))
+
+
+REBUILDABLE = (
+    *("failed_traces", "failure_clusters", "intent_labels", "intent_dataset", "reranker_dataset", "chunk_embeddings"),
+    *("satisfaction_report", "usage_report", "release_manifest"),
+)
+
+
+@pytest.mark.parametrize("asset", REBUILDABLE)
+def test_what_is_made_of_its_inputs_alone_is_made_again_byte_for_byte(session, made, asset):
+    bundle = None if asset == "chunk_embeddings" else BUNDLE
+    report = run_rebuild(session, asset, partition=bundle, digest=made[asset].metadata["digest"])
+    assert (report["outcome"], report["reason"]) == ("identical", None), report
+
+
+def test_what_cannot_be_made_again_says_why(session, platform, made):
+    assert made["tagged_traces"].version
+    outside = run_rebuild(session, "tagged_traces", partition=BUNDLE, digest=None)
+    assert outside["outcome"] == "impossible"
+    assert outside["reason"] == "it is made of the traces in MLflow, as that was then"
+    platform.store.snapshots().write("nobody", {"a": b"1"})
+    with pytest.raises(CommandError, match="no asset is called"):
+        run_rebuild(session, "nobody", partition=None, digest=None)
+    with pytest.raises(CommandError, match="begins with 'ffff'"):
+        run_rebuild(session, "usage_report", partition=BUNDLE, digest="ffff")
 
 
 def test_each_failure_is_blamed_and_clusters_are_of_one_intent(made):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dagster as dg
 
 from mangaassist_assets.assets.common import materialized, metadata
-from mangaassist_assets.core.snapshots import Snapshot
+from mangaassist_assets.core.snapshots import Origin, Snapshot
 
 
 def test_plain_figures_become_metadata_of_their_kind():
@@ -26,7 +26,10 @@ def test_plain_figures_become_metadata_of_their_kind():
 
 
 def test_equal_content_is_equal_data():
-    snapshot = Snapshot("asset", None, "d" * 64, "memory://asset", {})
+    snapshot = Snapshot("asset", None, "d" * 64, "memory://asset", {}, origin=Origin(inputs={"turns/rc1": "a" * 64}))
     result = materialized(snapshot, {"count": 1})
     assert result.data_version == dg.DataVersion("d" * 16)
-    assert set(result.metadata) == {"digest", "files", "count"}
+    assert set(result.metadata) == {"digest", "record", "count", "inputs"}
+    assert result.metadata["inputs"] == dg.MetadataValue.table(
+        [dg.TableRecord({"input": "turns", "bundle": "rc1", "digest": "a" * 64})]
+    )

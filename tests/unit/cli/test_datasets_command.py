@@ -52,8 +52,7 @@ def test_a_version_is_shown_and_rebuilt_by_its_first_digits(home, store):
 
 def test_what_cannot_be_rebuilt_says_why_and_fails(home, store):
     stored = put_dataset(store, BUNDLE)
-    for path in (home.store / "snapshots" / "knowledge_chunks").rglob("*.parquet"):
-        path.unlink()
+    store.path(store.latest("knowledge_chunks"), "chunks.parquet").unlink()
     rebuilt = run_here(home.root, "datasets", "rebuild", stored.version)
     assert rebuilt.code == 1
     assert "impossible" in rebuilt.stdout
@@ -71,9 +70,7 @@ def test_a_name_that_is_none_gets_one_clear_line(home, name):
 
 def test_damage_is_shown_in_the_list(home, store):
     stored = put_dataset(store, BUNDLE)
-    (home.store / "snapshots" / "reranker_dataset" / BUNDLE / stored.snapshot.digest[:24] / "card.json").write_text(
-        "{}"
-    )
+    store.path(stored.snapshot, "card.json").write_text("{}")
     ran = run_here(home.root, "datasets", "list")
     assert ran.code == 0
     assert "damaged" in ran.stdout

@@ -17,12 +17,14 @@ from mangaassist_assets.core.snapshots import SnapshotStore, canonical_json
 from mangaassist_assets.models.champion_challenger import NoChampionError
 from mangaassist_assets.models.pipelines import INTENT
 from mangaassist_assets.models.registration.registry import EVALUATION_FILE
+from mangaassist_assets.privacy import Vocabulary
 from mangaassist_assets.releases.champion import promote
 from mangaassist_assets.releases.overrides import OverrideRefusedError, override_request, read_overrides
 from tests.support.registry import MemoryMlflow, RegistryGoneError, stored_verdict
 
 MODEL = INTENT.model_name
 WHY = "the challenger is right about gift cards, which matter most in December"
+NO_WORDS = Vocabulary(())
 NOON = datetime(2026, 1, 12, 12, 0, tzinfo=UTC)
 
 
@@ -45,9 +47,16 @@ def store(snapshots):
     return SimpleNamespace(snapshots=lambda: snapshots)
 
 
-def judge(snapshots, bundle, start, word, *, challenger, champion):
-    verdict = stored_verdict(bundle, start, word, challenger=challenger, champion=champion)
+def judge(mlflow, snapshots, bundle, start, word, *, challenger, champion):
+    sha256 = mlflow.get(MODEL, challenger).artifact_sha256
+    verdict = stored_verdict(
+        bundle, start, word, challenger=challenger, champion=champion, challenger_artifact_sha256=sha256
+    )
     snapshots.write(INTENT.evaluation_asset, {EVALUATION_FILE: canonical_json(verdict)}, partition=bundle)
+
+
+def named(snapshots, pipeline, promoted):
+    return snapshots.write(pipeline.champion_asset, promoted.named.files())
 
 
 def ask(version="2", against="1", reason=WHY, by="release manager"):
@@ -63,7 +72,7 @@ def carry_out(mlflow, store, request, at=NOON):
 
 
 def test_a_version_that_failed_its_gate_is_promoted_and_everything_about_it_is_kept(mlflow, store, snapshots):
-    judge(snapshots, "rc2", 200, "fail", challenger="2", champion="1")
+    judge(mlflow, snapshots, "rc2", 200, "fail", challenger="2", champion="1")
     promoted = carry_out(mlflow, store, ask())
     assert (champion_of(mlflow), promoted.previous.version, promoted.moved) == ("2", "1", True)
     (kept,) = read_overrides(snapshots, MODEL)
@@ -73,7 +82,7 @@ def test_a_version_that_failed_its_gate_is_promoted_and_everything_about_it_is_k
     assert (kept.verdict_reasons, kept.decided_at) == (("the gate says fail",), "2026-01-12T12:00:00+00:00")
     tags = mlflow.get(MODEL, "2").tags
     assert (tags["override_by"], tags["override_reason"], tags["override_verdict"]) == ("release manager", WHY, "fail")
-    metadata = champion_result(mlflow, INTENT, promoted).metadata
+    metadata = champion_result(mlflow, INTENT, promoted, named(snapshots, INTENT, promoted)).metadata
     assert metadata["override_reason"].value == WHY
     assert len(metadata["overrides"].records) == 1
 
@@ -128,7 +137,7 @@ def test_one_that_never_took_effect_is_void_once_something_else_was_decided(mlfl
 
 def test_an_override_does_not_come_back_when_the_gate_brings_its_champion_back(mlflow, store, snapshots):
     carry_out(mlflow, store, ask(version="2", against="1"))
-    judge(snapshots, "rc4", 400, "pass", challenger="1", champion="2")
+    judge(mlflow, snapshots, "rc4", 400, "pass", challenger="1", champion="2")
     assert promote(mlflow, store.snapshots(), INTENT).version.version == "1"
     with pytest.raises(OverrideRefusedError, match="an override acts once"):
         carry_out(mlflow, store, ask(version="2", against="1"))
@@ -142,7 +151,7 @@ def test_running_the_asset_again_without_a_request_replays_nothing(mlflow, store
 
 
 def test_a_rollback_is_not_undone_by_the_verdict_it_overruled(mlflow, store, snapshots):
-    judge(snapshots, "rc2", 200, "pass", challenger="2", champion="1")
+    judge(mlflow, snapshots, "rc2", 200, "pass", challenger="2", champion="1")
     assert promote(mlflow, store.snapshots(), INTENT).version.version == "2"
     carry_out(mlflow, store, ask(version="1", against="2", reason="version 2 is slow in production"))
     stays = promote(mlflow, store.snapshots(), INTENT)
@@ -151,10 +160,10 @@ def test_a_rollback_is_not_undone_by_the_verdict_it_overruled(mlflow, store, sna
 
 
 def test_later_gates_compare_with_what_was_promoted_by_hand(mlflow, store, snapshots):
-    judge(snapshots, "rc3", 300, "pass", challenger="3", champion="1")
+    judge(mlflow, snapshots, "rc3", 300, "pass", challenger="3", champion="1")
     carry_out(mlflow, store, ask(version="2"))
     assert promote(mlflow, store.snapshots(), INTENT).moved is False
-    judge(snapshots, "rc3", 300, "pass", challenger="3", champion="2")
+    judge(mlflow, snapshots, "rc3", 300, "pass", challenger="3", champion="2")
     assert promote(mlflow, store.snapshots(), INTENT).version.version == "3"
 
 
@@ -210,7 +219,8 @@ def test_the_first_champion_of_a_model_without_a_bootstrap_is_promoted_by_hand(s
         promote(first, store.snapshots(), pipeline, override=ask(version="1", against="2"))
     promoted = promote(first, store.snapshots(), pipeline, override=ask(version="1", against="none"))
     assert (champion_of(first), promoted.previous, promoted.override.replaced) == ("1", None, "none")
-    assert champion_result(first, pipeline, promoted).metadata["previous_version"].value == "none"
+    shown = champion_result(first, pipeline, promoted, named(store.snapshots(), pipeline, promoted)).metadata
+    assert shown["previous_version"].value == "none"
 
 
 def test_a_damaged_champion_can_be_overridden(mlflow, store):
@@ -218,13 +228,13 @@ def test_a_damaged_champion_can_be_overridden(mlflow, store):
     assert carry_out(mlflow, store, ask()).version.version == "2"
 
 
-def test_the_configuration_of_the_page_becomes_the_same_request(store):
+def test_the_configuration_of_the_page_becomes_the_same_request():
     config = ChampionConfig(override=OverrideConfig(version="2", against="1", reason=WHY))
-    assert requested_override(config, store) == ask(by="operator")
-    assert requested_override(ChampionConfig(), store) is None
+    assert requested_override(config, NO_WORDS) == ask(by="operator")
+    assert requested_override(ChampionConfig(), NO_WORDS) is None
     bad = ChampionConfig(override=OverrideConfig(version="2", against="1", reason="why not"))
     with pytest.raises(OverrideRefusedError, match="10 to 500 characters"):
-        requested_override(bad, store)
+        requested_override(bad, NO_WORDS)
 
 
 @pytest.mark.parametrize("reason", ["", " \n\t ", "too short", "?" * 40, "nobody.invented@example.invalid", "x" * 501])

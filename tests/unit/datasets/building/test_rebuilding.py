@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
-import shutil
 from dataclasses import replace
-from pathlib import Path
 
 import polars as pl
 import pytest
 from upath import UPath
 
-from mangaassist_assets.core.snapshots import SnapshotMissingError, SnapshotStore
-from mangaassist_assets.datasets.building.rebuilding import rebuild
-from mangaassist_assets.datasets.versions.recorded_inputs import (
+from mangaassist_assets.core.declared_inputs import (
     InputGoneError,
     PinnedStore,
     RecordingStore,
 )
+from mangaassist_assets.core.snapshots import SnapshotMissingError, SnapshotStore
+from mangaassist_assets.datasets.building.rebuilding import rebuild
 from mangaassist_assets.datasets.versions.stored_versions import find_version, read_rows, stored_versions
 from mangaassist_assets.labelling.intent_labels import LabelConflict
 from mangaassist_assets.models.pipelines import dataset_rebuild
 from mangaassist_assets.tracing.erasure import record_erasure, snapshots_holding
-from mangaassist_assets.tracing.ingestion.stored_turns import read_turns
+from mangaassist_assets.tracing.ingestion.stored_turns import TURNS_FILE, read_turns
 from tests.support.dataset_store import (
     BUNDLE,
     EARLIER,
@@ -123,7 +121,7 @@ def test_the_as_of_time_is_the_newest_word_and_can_be_asked_for(store):
 
 def test_an_input_that_is_gone_is_named(store):
     stored = put_dataset(store, BUNDLE)
-    shutil.rmtree(Path(store.latest("tagged_traces", partition=EARLIER).uri))
+    store.path(store.latest("tagged_traces", partition=EARLIER), TURNS_FILE).unlink()
     rebuilt = again(store, stored)
     assert rebuilt.outcome == "impossible"
     assert f"tagged_traces/{EARLIER}" in rebuilt.reason
@@ -132,7 +130,7 @@ def test_an_input_that_is_gone_is_named(store):
 
 def test_an_input_that_was_edited_is_no_input(store):
     stored = put_dataset(store, BUNDLE)
-    path = Path(store.latest("training_corpus").uri) / "utterances.json"
+    path = store.path(store.latest("training_corpus"), "utterances.json")
     path.write_bytes(path.read_bytes().replace(b"tell me", b"TELL me"))
     assert "training_corpus" in again(store, stored).reason
 

@@ -191,13 +191,12 @@ def test_writing_a_version_again_changes_nothing(store):
 def test_a_damaged_file_is_named_and_mended_by_writing_it_again(store):
     version = seal("a", "b")
     snapshot = write_version(store, ASSET, version, partition="b1")
-    path = UPath(snapshot.uri) / EXAMPLES_FILE
+    path = store.path(snapshot, EXAMPLES_FILE)
     path.write_bytes(path.read_bytes()[:-4] + b"\x00\x00\x00\x00")
     (damaged,) = damaged_snapshots(store)
     assert snapshot.uri in damaged
     assert EXAMPLES_FILE in damaged
-    with pytest.raises(UnknownVersionError, match="1 damaged"):
-        find_version(store, version.card.version)
+    assert EXAMPLES_FILE in " ".join(problems_of(store, find_version(store, version.card.version)))
     write_version(store, ASSET, version, partition="b1")
     assert list(damaged_snapshots(store)) == []
 
