@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 PARTITION = "release_bundle"
 _CHECKPOINT = "mangaassist.checkpoint"
 _NEVER = "interval 36500 days"
+_REOPEN_AFTER = 64
+"""Commits after which an open table is opened anew: what it holds of each makes the next one dearer."""
 
 
 class IngestionConflictError(OperatorError, RuntimeError):
@@ -66,6 +68,7 @@ class IngestionTable:
         self._skipping = tuple(skipping)
         self._options = dict(storage_options or {})
         self._opened: DeltaTable | None = None
+        self._opened_version = 0
 
     def checkpoint(self) -> Checkpoint:
         """Return how far the outside was read."""
@@ -178,11 +181,12 @@ class IngestionTable:
     def _open(self) -> DeltaTable | None:
         from deltalake import DeltaTable
 
-        if self._opened is not None:
+        if self._opened is not None and self._opened.version() - self._opened_version < _REOPEN_AFTER:
             # Reads the commits since the last look, not the whole log again.
             self._opened.update_incremental()
-        elif DeltaTable.is_deltatable(self._uri, self._options):
+        elif self._opened is not None or DeltaTable.is_deltatable(self._uri, self._options):
             self._opened = DeltaTable(self._uri, storage_options=self._options)
+            self._opened_version = self._opened.version()
         return self._opened
 
     def _create(self) -> DeltaTable:

@@ -123,10 +123,8 @@ class TraceIngestion:
         self._retried(lambda: self._look_after_open(ingested))
         self._retried(lambda: self._go_on(ingested))
         self._retried(lambda: self._read_assessed(ingested))
-        checkpoint, state = self._load()
+        _, state = self._load()
         ingested.waiting = len(state.open)
-        if checkpoint.number and checkpoint.number % _COMPACT_EVERY == 0:
-            self._table.compact()
         return ingested
 
     def reconcile(self, release_bundle: str) -> TraceCounts:
@@ -341,7 +339,10 @@ class TraceIngestion:
 
     def _commit(self, checkpoint: Checkpoint, rows: list[dict[str, Any]], state: _State, ingested: TraceCounts) -> None:
         frame = pl.DataFrame(rows, schema=INGESTED_SCHEMA, orient="row")
-        self._table.append(frame, after=checkpoint, value=asdict(state))
+        written = self._table.append(frame, after=checkpoint, value=asdict(state))
+        if written.number % _COMPACT_EVERY == 0:
+            # In the middle of a long reading too: every file makes each further commit dearer.
+            self._table.compact()
         kinds = Counter(row["kind"] for row in rows)
         ingested.turns += kinds["turn"]
         ingested.quarantined += kinds["quarantined"]

@@ -7,6 +7,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+from mangaassist_assets.core import ingestion_tables
 from mangaassist_assets.core.ingestion_tables import IngestionConflictError, IngestionTable, storage_options
 
 SCHEMA = pl.Schema({"id": pl.String, "release_bundle": pl.String, "n": pl.Int64, "tags": pl.List(pl.String)})
@@ -57,6 +58,20 @@ def test_of_two_writers_from_one_checkpoint_the_second_writes_nothing(table: Ing
         other.append(frame(("x", "b1", 1)), after=start, value={"at": 1})
     assert ids(table) == ["x"]
     assert other.append(frame(("y", "b1", 1)), after=other.checkpoint(), value={"at": 2}).number == 2
+
+
+def test_a_table_that_is_opened_anew_between_commits_goes_on_and_still_refuses_a_second_writer(
+    table: IngestionTable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ingestion_tables, "_REOPEN_AFTER", 2)
+    other = IngestionTable(str(tmp_path / "ingestion"), schema=SCHEMA)
+    for n in range(7):
+        start = table.checkpoint()
+        assert start.number == n
+        table.append(frame((f"x{n}", "b1", n)), after=start, value={"at": n})
+        with pytest.raises(IngestionConflictError):
+            other.append(frame(("y", "b1", n)), after=start, value={"at": n})
+    assert (table.checkpoint().value, len(ids(table)), len(ids(other))) == ({"at": 6}, 7, 7)
 
 
 def test_erasing_and_compacting_keep_the_checkpoint(table: IngestionTable) -> None:

@@ -7,11 +7,13 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+from deltalake import DeltaTable
 
 from mangaassist_assets.core.ingestion_tables import IngestionConflictError, IngestionTable
 from mangaassist_assets.privacy import Vocabulary
 from mangaassist_assets.tracing.contract.names import Tag
 from mangaassist_assets.tracing.contract.records import AssessmentRecord
+from mangaassist_assets.tracing.ingestion import trace_ingestion
 from mangaassist_assets.tracing.ingestion.ingested_traces import INGESTED_SCHEMA, IngestedTraces
 from mangaassist_assets.tracing.ingestion.trace_ingestion import GIVE_UP_MS, OVERLAP_MS, TraceIngestion
 from mangaassist_assets.tracing.ingestion.turn_frames import TURN_SCHEMA, turns_of
@@ -276,6 +278,18 @@ def test_presence_says_which_parts_of_the_contract_a_trace_has(ingestion: TraceI
     row = next(ingestion.bundle("b1").presence_rows()).row(0, named=True)
     assert row["tags_present"] == ["release_bundle", "session_id"]
     assert row["spans_present"] == ["chat_turn"]
+
+
+def test_a_long_reading_joins_its_small_files_on_the_way(
+    tmp_path: Path, source: MemorySource, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trace_ingestion, "_COMPACT_EVERY", 4)
+    ingestion = ingestion_at(tmp_path / "ingestion", source, page=1)
+    for n in range(11):
+        source.put(chat_trace(f"t{n:02}", NOW - n, "b1"))
+    ingestion.advance()
+    assert len(DeltaTable(str(tmp_path / "ingestion")).file_uris()) < 5
+    assert len(ids(ingestion.bundle("b1").turns)) == 11
 
 
 def test_a_bundle_read_in_portions_is_the_bundle(tmp_path: Path, source: MemorySource) -> None:
