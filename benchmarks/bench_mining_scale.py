@@ -98,30 +98,7 @@ TOPICS = {
     "recommend": "something like similar series dark fantasy romance next",
     "stock": "in stock box set signed edition restock when available",
 }
-FILLERS = [
-    "the",
-    "a",
-    "please",
-    "can",
-    "you",
-    "tell",
-    "me",
-    "is",
-    "it",
-    "for",
-    "this",
-    "that",
-    "i",
-    "want",
-    "need",
-    "do",
-    "have",
-    "any",
-    "more",
-    "of",
-    "with",
-    "and",
-]
+SMALL_WORDS = "the a please can you tell me is it for this that i want need do have any more of with and"
 SERIES = tuple(f"series{number}" for number in range(400))
 STAGES = (
     *("intent_classification", "retrieve_chunks", "embed_query", "vector_search", "keyword_search"),
@@ -132,7 +109,7 @@ STAGES = (
 def synthetic_turn(number: int, draw: random.Random) -> ChatTurn:
     """Return a turn as our chatbot writes it; four make a session, a minute apart."""
     intent = draw.choice(list(TOPICS))
-    words = [*draw.choices(TOPICS[intent].split(), k=5), *draw.choices(FILLERS, k=5), draw.choice(SERIES)]
+    words = [*draw.choices(TOPICS[intent].split(), k=5), *draw.choices(SMALL_WORDS.split(), k=5), draw.choice(SERIES)]
     fails = draw.random() < 0.05
     kind = draw.choices(("down", "error", "blocked", "empty"), (80, 8, 6, 6))[0] if fails else ""
     asked = draw.random() < 0.005
@@ -150,7 +127,7 @@ def synthetic_turn(number: int, draw: random.Random) -> ChatTurn:
         session_id=f"s-{number // 4}",
         user_key=None if draw.random() < 0.3 else hashlib.md5(str(number // 8).encode()).hexdigest(),  # noqa: S324
         message=" ".join(words),
-        answer=" ".join(draw.choices(FILLERS, k=70)),
+        answer=" ".join(draw.choices(SMALL_WORDS.split(), k=70)),
         intent=intent,
         intent_confidence=round(1 - draw.random() ** 2, 4),
         intent_model_version="7",
@@ -258,13 +235,14 @@ def write(folder: Path, turns: int) -> None:
 def embed(texts: Sequence[str]) -> np.ndarray:
     """Return sums of random vectors of the words, float32 of shape (len(texts), 384), rows of length one."""
     known: dict[str, np.ndarray] = {}
+    small = set(SMALL_WORDS.split())
     vectors = np.zeros((len(texts), DIMENSION), dtype=np.float32)
     for row, text in enumerate(texts):
         for word in text.split():
             if word not in known:
                 seed = int.from_bytes(hashlib.sha256(word.encode()).digest()[:8])
                 # Words of no topic say little.
-                weight = 0.2 if word in FILLERS else 1.0
+                weight = 0.2 if word in small else 1.0
                 known[word] = np.random.default_rng(seed).standard_normal(DIMENSION).astype(np.float32) * weight
             vectors[row] += known[word]
     return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-6)
