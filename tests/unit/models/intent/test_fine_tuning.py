@@ -120,6 +120,25 @@ def test_another_seed_gives_other_weights(tiny_base: Callable[[str], Path], tmp_
     assert first == again != second
 
 
+@pytest.mark.parametrize(
+    ("setting", "fine_tunes"),
+    [({"token_dropout": 0.5}, True), ({"tuned_inverse_regularisation": 1.0}, True), ({"token_dropout": 0.5}, False)],
+)
+def test_hidden_tokens_and_the_last_heads_penalty_change_fine_tuned_models_only(
+    tiny_base: Callable[[str], Path], tmp_path: Path, setting: dict[str, float], fine_tunes: bool
+) -> None:
+    config = replace(QUICK, epochs=1, max_steps=2, fine_tune=fine_tunes)
+    usual, other = (
+        read_classifier(
+            train_on(
+                examples(MESSAGES), [], config=one, base=str(tiny_base("bert")), output=tmp_path / str(turn)
+            ).directory
+        ).head.weight
+        for turn, one in enumerate((config, replace(config, **setting)))
+    )
+    assert np.array_equal(usual, other) is not fine_tunes
+
+
 def test_where_a_head_begins_does_not_move_its_optimum() -> None:
     generator = np.random.default_rng(0)
     features = generator.normal(size=(60, 8)).astype(np.float32)
