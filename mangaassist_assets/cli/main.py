@@ -19,6 +19,7 @@ _COMMANDS = {
     "evaluate": ("evaluate", "Score one registered model on a file of labelled messages."),
     "models": ("models", "Versions of the registered models; promote one by hand."),
     "datasets": ("datasets", "Dataset versions: list them, show one, make one again."),
+    "store": ("store", "Take away what nobody needs any more."),
     "labels": ("labels", "The review queue as a file, and the answers back."),
     "report": ("report", "Satisfaction and usage of a release bundle."),
     "import-traces": ("traces", "Import traces of other tools from a file."),
