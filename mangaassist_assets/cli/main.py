@@ -25,7 +25,7 @@ _COMMANDS = {
     "import-traces": ("traces", "Import traces of other tools from a file."),
     "traces": ("traces", "What the platform reads of traces."),
     "redact": ("personal_data", "What redaction would do to a text."),
-    "erase-user": ("personal_data", "Remove a user; list what still holds their data."),
+    "erase-user": ("personal_data", "Remove a user everywhere; list what must be made again."),
 }
 
 
