@@ -84,8 +84,8 @@ class EmbeddingCache:
     def holds(self, hashes: Collection[str]) -> bool:
         """Return whether there is a vector of one of some contents, of any model."""
         wanted = sorted(set(hashes))
-        columns = (pl.read_parquet(one, columns=["content_hash"]) for one in self._directory.glob("*/*.parquet"))
-        return bool(wanted) and any(bool(one["content_hash"].is_in(wanted).any()) for one in columns)
+        segments = (pl.read_parquet(one, columns=["content_hash"]) for one in self._directory.glob("*/*.parquet"))
+        return bool(wanted) and any(bool(one["content_hash"].is_in(wanted).any()) for one in segments)
 
     def forget(self, hashes: Collection[str]) -> int:
         """Remove the vectors of some contents, of all models; returns how many there were.
@@ -96,7 +96,12 @@ class EmbeddingCache:
         gone = sorted(set(hashes))
         removed = 0
         for segment in sorted(self._directory.glob("*/*.parquet")) if gone else ():
-            frame = pl.read_parquet(segment)
+            content = segment.read_bytes()
+            if hashlib.sha256(content).hexdigest() != segment.stem:
+                # Damaged: nobody reads it any more.
+                segment.unlink()
+                continue
+            frame = pl.read_parquet(io.BytesIO(content))
             kept = frame.filter(~pl.col("content_hash").is_in(gone))
             if kept.height == frame.height:
                 continue
@@ -107,6 +112,8 @@ class EmbeddingCache:
                 segment.unlink(missing_ok=True)
             except OSError as error:
                 raise EmbeddingError(f"cannot write the embedding cache {segment.parent}: {error}") from error
+        for damaged in self._directory.glob("*/*.damaged") if gone else ():
+            damaged.unlink(missing_ok=True)
         return removed
 
     def _folder(self, model_id: str, dimension: int) -> Path:

@@ -246,7 +246,8 @@ def erase_user(
     removed = {one.name: one.erase(marks) for one in others}
     traces_deleted = traces.delete(marks.trace_ids)
     verified = _verify(marks, store=store, feedback=feedback, traces=traces, tables=tables or {}, others=others)
-    purged = [HoldingSnapshot(**{**one, "files": tuple(one["files"])}) for one in unfinished.known("snapshots")]
+    noted = (HoldingSnapshot(**{**one, "files": tuple(one["files"])}) for one in unfinished.known("snapshots"))
+    purged = sorted(noted, key=lambda one: (one.name, one.partition or "", not one.latest, one.digest))
     again = {(one.name, one.partition) for one in purged if one.latest}
     return ErasureReport(
         user_key=user_key,

@@ -7,6 +7,7 @@ other snapshot needs. A purged latest snapshot must be materialized again; its a
 from __future__ import annotations
 
 import io
+import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -22,7 +23,6 @@ from mangaassist_assets.tracing.person_marks import PersonMarks
 
 PURGED = "the data of a person was erased"
 _TURNS, _QUARANTINE = "turns.parquet", "quarantine.parquet"
-_CARD_SCHEMA = 2
 _ROW_BY_ROW = frozenset({TURNS_ASSET, "feedback_events", "recorded_feedback"})
 """Each of their rows is of one trace: without some of them they are what a materialization would make now."""
 _NOT_SAID = frozenset({"training_corpus", "golden_set", "knowledge_chunks"})
@@ -144,29 +144,23 @@ def _write_again(store: SnapshotStore, snapshot: Snapshot, holding: tuple[str, .
     for file in holding:
         frame = pl.read_parquet(io.BytesIO(files[file]))
         files[file] = to_parquet(frame.filter(~marks.rows_of(frame)))
-    if snapshot.name == TURNS_ASSET:
-        card = _turns_card(store.read_json(snapshot, TURNS_CARD_FILE), files) if TURNS_CARD_FILE in files else None
-        if card is None:
-            return
-        files[TURNS_CARD_FILE] = canonical_json(card)
+    if snapshot.name == TURNS_ASSET and TURNS_CARD_FILE in files:
+        files[TURNS_CARD_FILE] = canonical_json(_turns_card(json.loads(files[TURNS_CARD_FILE]), files))
     if any(marks.are_in(content) for content in files.values()):
         return
     origin = replace(snapshot.origin, run_id=None, settings={**snapshot.origin.settings, "written_again": PURGED})
     store.write(snapshot.name, files, partition=snapshot.partition, origin=origin)
 
 
-def _turns_card(card: Mapping[str, Any], files: Mapping[str, bytes]) -> dict[str, Any] | None:
-    """Return the card of a bundle's turns as they are now; None where its form is another."""
-    if card.get("schema") != _CARD_SCHEMA or not {_TURNS, _QUARANTINE} <= files.keys():
-        return None
-    turns = pl.read_parquet(io.BytesIO(files[_TURNS]), columns=["timestamp_ms"])["timestamp_ms"]
-    return {
-        **card,
-        "turns": turns.len(),
-        "quarantined": pl.read_parquet(io.BytesIO(files[_QUARANTINE]), columns=["trace_id"]).height,
-        "first_timestamp_ms": turns.min(),
-        "last_timestamp_ms": turns.max(),
-    }
+def _turns_card(card: Mapping[str, Any], files: Mapping[str, bytes]) -> dict[str, Any]:
+    """Return the card of a bundle's turns as they are now."""
+    now: dict[str, Any] = {}
+    if _TURNS in files:
+        starts = pl.read_parquet(io.BytesIO(files[_TURNS]), columns=["timestamp_ms"])["timestamp_ms"]
+        now = {"turns": starts.len(), "first_timestamp_ms": starts.min(), "last_timestamp_ms": starts.max()}
+    if _QUARANTINE in files:
+        now["quarantined"] = pl.read_parquet(io.BytesIO(files[_QUARANTINE]), columns=["trace_id"]).height
+    return {**card, **{name: value for name, value in now.items() if name in card}}
 
 
 def _reason(store: SnapshotStore, snapshot: Snapshot) -> str:
