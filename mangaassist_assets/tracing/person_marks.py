@@ -39,12 +39,13 @@ class PersonMarks:
         """The texts that are long enough to be looked for."""
         return frozenset(one for one in self.texts if len(one) >= SHORTEST_TEXT)
 
-    def are_in(self, content: bytes, *, texts: bool = True) -> bool:
+    def are_in(self, content: bytes, *, texts: bool = True, quoted: bool = False) -> bool:
         """Return whether a file holds the person's data: Parquet, JSON, or any text.
 
         Args:
             content: The file. Pictures and arrays of numbers hold none.
             texts: Look for the person's texts too, not only for ids.
+            quoted: They may stand within longer ones.
         """
         said = self.long_texts if texts else frozenset[str]()
         if content.startswith(_PARQUET):
@@ -60,9 +61,12 @@ class PersonMarks:
         if not said:
             return False
         try:
-            return not said.isdisjoint(_leaves(json.loads(text)))
+            leaves = list(_leaves(json.loads(text)))
         except ValueError:
-            return any(one in text or html.escape(one) in text for one in said)
+            leaves, quoted = [], True
+        return not said.isdisjoint(leaves) or (
+            quoted and any(one in text or html.escape(one) in text or json.dumps(one)[1:-1] in text for one in said)
+        )
 
     def rows_of(self, frame: pl.DataFrame) -> pl.Series:
         """Return for each row whether a text column of it, not a nested one, holds an id of the person."""

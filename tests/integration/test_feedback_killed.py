@@ -123,4 +123,5 @@ class TestKilled:
             assert ids(ingestion.table(BUNDLE).events) == ["fb-2"]
             assert ingestion.cursor() == {"s": "3"}
             steps += 1
-        assert steps - 1 == 2 * 2 + 2 + 1
+        # Before and after each: events of the user and of the traces, twice, for all is read again; then the traces.
+        assert steps - 1 == 2 * 2 * 2 + 2 + 1

@@ -12,16 +12,21 @@ from uuid import uuid4
 import numpy as np
 import polars as pl
 import pytest
+from upath import UPath
 
 from mangaassist_assets.cli.commands.personal_data import render_erasure, run_erasure
 from mangaassist_assets.cli.commands.store import render_gc, run_gc
 from mangaassist_assets.cli.session import Session
 from mangaassist_assets.core.codecs import to_parquet
+from mangaassist_assets.core.retention import collect, plan_collection, read_rules
+from mangaassist_assets.core.snapshots import SnapshotStore
 from mangaassist_assets.mining.clustering.message_vectors import text_hash
 from mangaassist_assets.privacy import pseudonym
 from mangaassist_assets.retrieval.generations import GenerationSettings, build_generation, go_live
 from mangaassist_assets.retrieval.types import Chunk
 from mangaassist_assets.tracing.ingestion.trace_ingestion import TraceIngestion
+from mangaassist_assets.tracing.person_marks import PersonMarks
+from mangaassist_assets.tracing.purging import holding_records, take_out
 from resources.aws.clients import AwsResource
 from resources.aws.endpoints import SageMakerResource
 from resources.mlflow.tracking import MlflowResource
@@ -221,6 +226,30 @@ def test_a_collection_keeps_the_live_index_and_takes_old_snapshots_generations_a
     again = run_gc(session, now=later)
     assert (again["snapshots"], again["files"], again["index_generations"]) == ([], 0, [])
     assert again["endpoint_configurations"] == []
+
+
+def test_a_store_in_a_bucket_is_collected_and_purged_alike():
+    client = AwsResource().client("s3")
+    bucket = f"store-{uuid4().hex[:8]}"
+    client.create_bucket(Bucket=bucket)
+    store = SnapshotStore(UPath(f"s3://{bucket}/store"))
+    for number in range(5):
+        store.write("knowledge_chunks", {"a": b"%d" % number, "shared": b"shared"})
+    store.write("failures", {"a.json": b'["tr-1"]', "shared": b"shared"})
+    # A file that is used again becomes young: nothing of it is lost to a collection of what is old.
+    later = datetime.now(UTC) + timedelta(days=40)
+    planned = plan_collection(store, read_rules(), needed={}, now=later)
+    assert (len(planned.gone), planned.bytes) == (2, 2)
+    collect(store, planned)
+    marks = PersonMarks(USER, frozenset(["tr-1"]))
+    take_out(store, holding_records(store, marks), marks)
+    keys = [one["Key"] for one in client.list_objects_v2(Bucket=bucket)["Contents"]]
+    assert len([key for key in keys if key.startswith("store/blobs/")]) == 4
+    assert not [key for key in keys if key.startswith("store/blobs-aside/")]
+    assert all(store.defects(one) == [] for one in store.records("knowledge_chunks"))
+    assert [one.purged for one in store.records("failures")] == ["the data of a person was erased"]
+    again = plan_collection(store, read_rules(), needed={}, now=later)
+    assert (again.gone, again.files, again.half_written) == ((), {}, ())
 
 
 class _Silent:

@@ -23,8 +23,11 @@ from mangaassist_assets.cli.session import CommandError, Session, open_session
 if TYPE_CHECKING:
     from mangaassist_assets.core.snapshots import SnapshotStore
     from mangaassist_assets.privacy import Vocabulary
+    from mangaassist_assets.tracing.person_marks import PersonMarks
+    from mangaassist_assets.tracing.purging import HoldingSnapshot
 
 _STYLES = {"NAME": "black on cyan", "PROFILE": "black on magenta", "ADDRESS": "black on green"}
+_EVENTS = 200
 _OTHER_STYLE = "black on yellow"
 
 
@@ -185,10 +188,30 @@ def run_erasure(session: Session, *, user_id: str | None = None, user_key: str |
             MlflowRunFiles(mlflow.client(), experiments),
         ),
     )
-    result = {**report.to_dict(), "lineage": known}
+    result = {**report.to_dict(), "lineage": known, "dagster_runs": _runs_that_show(session, marks, report.snapshots)}
     result["report_file"] = _keep(snapshots, key, result, now=now)
     unfinished.forget()
     return result
+
+
+def _runs_that_show(session: Session, marks: PersonMarks, purged: Iterable[HoldingSnapshot]) -> list[str]:
+    """Return the Dagster runs whose pages still show something of the person: of purged assets, in their metadata."""
+    import dagster as dg
+
+    places = sorted({(one.name, one.partition) for one in purged}, key=str)
+    found: set[str] = set()
+    for asset, partition in places if session.instance is not None else ():
+        asked = dg.AssetRecordsFilter(dg.AssetKey(asset), asset_partitions=None if partition is None else [partition])
+        cursor, more = None, True
+        while more:
+            page = session.instance.fetch_materializations(asked, limit=_EVENTS, cursor=cursor)
+            cursor, more = page.cursor, page.has_more
+            for record in page.records:
+                made = record.asset_materialization
+                shown = {} if made is None else {name: str(value.value) for name, value in made.metadata.items()}
+                if marks.are_in(json.dumps(shown, ensure_ascii=False).encode(), quoted=True):
+                    found.add(record.run_id)
+    return sorted(found)
 
 
 def render_erasure(report: dict[str, Any]) -> None:
@@ -211,6 +234,12 @@ def render_erasure(report: dict[str, Any]) -> None:
     else:
         terminal.print("No snapshot held data of the user.")
     _print_lineage(report["lineage"])
+    if runs := report["dagster_runs"]:
+        terminal.print(
+            f"The pages of {len(runs)} Dagster runs show something the user said; delete them with "
+            f"`dagster run delete`: {', '.join(runs)}",
+            markup=False,
+        )
     terminal.print(f"report: {report['report_file']}", markup=False)
 
 
@@ -231,7 +260,7 @@ def _print_lineage(lineage: dict[str, Any]) -> None:
         )
         terminal.print(new_table("Dataset versions that held the user's data", columns, rows, whole="version"))
     if lineage["models"]:
-        names = ("model", "version", "aliases", "used the user's data for", "MLflow run")
+        names = ("model", "version", "aliases", "used the user's data for", "MLflow run", "")
         made = (
             (
                 one["model"] or "nothing registered",
@@ -239,10 +268,11 @@ def _print_lineage(lineage: dict[str, Any]) -> None:
                 ", ".join(one["aliases"]) or "–",
                 one["use"],
                 one["run_id"],
+                "train again" if one["train_again"] else "",
             )
             for one in lineage["models"]
         )
-        terminal.print(new_table("Models that were made of them: train again what is in use", names, made))
+        terminal.print(new_table("Models that were made of them", names, made))
     if not lineage["versions"]:
         terminal.print("No dataset version held the user's data.")
 
