@@ -13,7 +13,7 @@ import click
 
 from mangaassist_assets.cli.options import Group, json_option
 from mangaassist_assets.cli.output import console, emit, new_table, say
-from mangaassist_assets.cli.session import Session, open_session
+from mangaassist_assets.cli.session import CommandError, Session, open_session
 
 if TYPE_CHECKING:
     from mangaassist_assets.core.retention import Collection
@@ -51,8 +51,10 @@ def run_gc(session: Session, *, dry_run: bool = False, now: datetime | None = No
 
     Raises:
         RetentionRulesError: the file of rules is wrong.
+        CommandError: a record of production is damaged, so that nobody can tell what it stands on.
     """
     from mangaassist_assets.core.retention import RETENTION_VARIABLE, collect, plan_collection, read_rules
+    from mangaassist_assets.core.snapshots import SnapshotDamagedError
     from mangaassist_assets.lineage.standing import made_of, previous_generation, stood_on
     from mangaassist_assets.models.pipelines import registered_pipelines
     from mangaassist_assets.retrieval.generations import old_generations
@@ -65,14 +67,15 @@ def run_gc(session: Session, *, dry_run: bool = False, now: datetime | None = No
     index = session.resources.search.index()
     live = index.live_generation()
     generations = {} if live is None else {live: "the live index stands on it"}
-    if (previous := previous_generation(snapshots, live)) is not None:
-        generations[previous] = "the index that was live before stands on it"
+    try:
+        if (previous := previous_generation(snapshots, live)) is not None:
+            generations[previous] = "the index that was live before stands on it"
+        needed = stood_on(snapshots, pipelines, versions=_versions_in_use(session, pipelines), generations=generations)
+    except SnapshotDamagedError as error:
+        msg = f"what production stands on cannot be told, so nothing is taken away: {error}"
+        raise CommandError(msg) from error
     planned = plan_collection(
-        snapshots,
-        rules,
-        needed=stood_on(snapshots, pipelines, versions=_versions_in_use(session, pipelines), generations=generations),
-        now=moment,
-        inputs_of=lambda one: made_of(snapshots, one),
+        snapshots, rules, needed=needed, now=moment, inputs_of=lambda one: made_of(snapshots, one)
     )
     old = old_generations(
         index, keep=rules.index_generations, protect=generations, now_ms=int(moment.timestamp() * 1000)
