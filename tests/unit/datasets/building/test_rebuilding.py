@@ -13,8 +13,10 @@ from mangaassist_assets.datasets.building.rebuilding import rebuild
 from mangaassist_assets.datasets.versions.stored_versions import find_version, read_rows, stored_versions
 from mangaassist_assets.labelling.intent_labels import LabelConflict
 from mangaassist_assets.models.pipelines import dataset_rebuild
-from mangaassist_assets.tracing.erasure import record_erasure, snapshots_holding
+from mangaassist_assets.tracing.erasure import record_erasure
 from mangaassist_assets.tracing.ingestion.stored_turns import TURNS_FILE, read_turns
+from mangaassist_assets.tracing.person_marks import PersonMarks
+from mangaassist_assets.tracing.purging import snapshots_holding
 from tests.support.dataset_store import (
     BUNDLE,
     EARLIER,
@@ -215,7 +217,11 @@ class TestIntents:
         assert user not in set(rows["user_key"])
         assert held.isdisjoint(rows["source_trace_id"])
         mine = [turn.trace_id for turn in read_turns(labelled, BUNDLE) if turn.user_key == user] + [*held]
-        still = {(one.name, one.partition) for one in snapshots_holding(labelled, user, mine) if one.latest}
+        still = {
+            (one.name, one.partition)
+            for one in snapshots_holding(labelled, PersonMarks(user, frozenset(mine)))
+            if one.latest
+        }
         assert ("intent_dataset", BUNDLE) not in still
         assert ("intent_dataset", EARLIER) in still
         assert again(labelled, without).outcome == "identical"
