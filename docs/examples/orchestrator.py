@@ -183,10 +183,11 @@ def rerank(text: str, chunks: list[Chunk]) -> list[Chunk]:
     if not chunks:
         return []
     with mlflow.start_span("rerank_chunks") as span:
-        span.set_attributes({"endpoint_name": RERANKER_ENDPOINT, "model_family": "cross-encoder"})
+        span.set_attribute("endpoint_name", RERANKER_ENDPOINT)
         body = {"query": text, "passages": [f"{chunk['title']}\n{chunk['text']}" for chunk in chunks]}
         answer = ask(RERANKER_ENDPOINT, body)
         tag(reranker_version=answer["model"]["version"])
+        span.set_attribute("model_family", answer["model"].get("family", "unknown"))
         ranked = sorted(zip(answer["scores"], chunks, strict=True), key=lambda one: -one[0])
         best = [chunk for _, chunk in ranked]
         span.set_attributes({"payload_keys": list(body), "chunk_count": len(best), "top_chunk_ids": ids(best)})

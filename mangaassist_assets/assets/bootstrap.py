@@ -152,7 +152,7 @@ def first_reranker(
     store: StoreResource,
     trainer: TrainerResource,
 ) -> dg.MaterializeResult[None]:
-    """The first reranker, a cross-encoder trained on the documents that the corpus names as relevant.
+    """The first reranker, trained on the documents that the corpus names as relevant.
 
     Where the corpus names none, the titles of the knowledge ask for their own passages: weak, but the store's words.
     Without a second passage there is nothing to tell apart: no reranker is made then, and the chatbot keeps the order

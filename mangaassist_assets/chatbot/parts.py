@@ -77,11 +77,12 @@ class Generator(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServedModel:
-    """What an endpoint says it has loaded and hash-checked."""
+    """What an endpoint says it has loaded and hash-checked; `family` is its architecture, None where it says none."""
 
     name: str
     version: str
     sha256: str
+    family: str | None = None
 
 
 def served_model(answer: Mapping[str, Any], endpoint: str) -> ServedModel:
@@ -91,7 +92,13 @@ def served_model(answer: Mapping[str, Any], endpoint: str) -> ServedModel:
         isinstance(model.get(key), str) for key in ("name", "version", "sha256")
     ):
         raise StageError(f"endpoint {endpoint} did not say which model it served: the answer has no valid 'model'")
-    return ServedModel(name=model["name"], version=model["version"], sha256=model["sha256"])
+    family = model.get("family")
+    return ServedModel(
+        name=model["name"],
+        version=model["version"],
+        sha256=model["sha256"],
+        family=family if isinstance(family, str) else None,
+    )
 
 
 def label_score(entry: object, endpoint: str) -> tuple[str, float]:

@@ -93,7 +93,7 @@ class _StageTracer:
 
 def _endpoint_reranker(endpoint: Endpoint, tracer: TurnTracer, shadows: TurnShadows | None) -> Reranker:
     def scores(query: str, hits: Sequence[Hit], span: Span) -> list[float]:
-        span.set({Attribute.ENDPOINT_NAME: endpoint.name, Attribute.MODEL_FAMILY: "cross-encoder"})
+        span.set({Attribute.ENDPOINT_NAME: endpoint.name})
         payload = {
             "inputs": [
                 {
@@ -110,7 +110,13 @@ def _endpoint_reranker(endpoint: Endpoint, tracer: TurnTracer, shadows: TurnShad
         tracer.tag(Tag.RERANKER_VERSION, model.version)
         found = predictions(answer, endpoint.name, count=len(hits))
         relevances = [label_score(entry, endpoint.name)[1] for entry in found]
-        span.set({Attribute.MODEL_VERSION: model.version, Attribute.MODEL_SHA256: model.sha256})
+        span.set(
+            {
+                Attribute.MODEL_VERSION: model.version,
+                Attribute.MODEL_SHA256: model.sha256,
+                Attribute.MODEL_FAMILY: model.family,
+            }
+        )
         return relevances
 
     return scores

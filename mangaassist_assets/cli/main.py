@@ -20,12 +20,13 @@ _COMMANDS = {
     "models": ("models", "Versions of the registered models; promote one by hand."),
     "datasets": ("datasets", "Dataset versions: list them, show one, make one again."),
     "rebuild": ("rebuild", "Make a stored output again from its inputs, and compare every byte."),
+    "store": ("store", "Take away what nobody needs any more."),
     "labels": ("labels", "The review queue as a file, and the answers back."),
     "report": ("report", "Satisfaction and usage of a release bundle."),
     "import-traces": ("traces", "Import traces of other tools from a file."),
     "traces": ("traces", "What the platform reads of traces."),
     "redact": ("personal_data", "What redaction would do to a text."),
-    "erase-user": ("personal_data", "Remove a user; list what still holds their data."),
+    "erase-user": ("personal_data", "Remove a user everywhere; list what must be made again."),
 }
 
 

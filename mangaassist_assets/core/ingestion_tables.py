@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 PARTITION = "release_bundle"
 _CHECKPOINT = "mangaassist.checkpoint"
+_ABANDONED_AFTER_HOURS = 6
 _NEVER = "interval 36500 days"
 _REOPEN_AFTER = 64
 """Commits after which an open table is opened anew: what it holds of each makes the next one dearer."""
@@ -139,6 +140,9 @@ class IngestionTable:
         # Always: an erasure that was killed has left old files.
         if (table := self._open()) is not None:
             table.vacuum(retention_hours=0, enforce_retention_duration=False, dry_run=False)
+            # And what no commit ever named: of writers that were killed, not of one that is about to commit.
+            hours = _ABANDONED_AFTER_HOURS
+            table.vacuum(retention_hours=hours, enforce_retention_duration=False, dry_run=False, full=True)
         return removed
 
     def compact(self) -> None:

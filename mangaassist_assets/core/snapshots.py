@@ -8,6 +8,9 @@ What belongs here is how bytes come to rest and are found again. What the bytes 
 Files are written first and the record last, in one piece and under the next free number: the record is the commit. The
 record of the highest number is the latest snapshot. A killed writer leaves the previous one in place, and two writers
 at once get a number each.
+
+A collection of what nobody needs (`core.retention`) may run beside writers. A file that is used again is made young
+again, and young files are not collected; and a writer looks once more, after its record, whether all files are there.
 """
 
 from __future__ import annotations
@@ -17,7 +20,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, is_dataclass, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from mangaassist_assets.core.errors import OperatorError
@@ -28,11 +31,12 @@ if TYPE_CHECKING:
     from upath import UPath
 
 _SCHEMA = 2
-_FOLDER = "snapshots"
-_BLOBS = "blobs"
+RECORDS_FOLDER = "snapshots"
+BLOBS_FOLDER = "blobs"
 _SAFE_NAME = re.compile(r"[0-9A-Za-z][0-9A-Za-z._-]{0,127}")
 _RECORD = re.compile(r"(\d{8})\.json")
 _UNPARTITIONED = "_all"
+_RENEWED_AFTER = timedelta(hours=1)
 
 
 class SnapshotMissingError(OperatorError, LookupError):
@@ -143,7 +147,12 @@ class SnapshotStore:
         hashes = {safe_name(file): hashlib.sha256(data).hexdigest() for file, data in files.items()}
         for file, data in files.items():
             self._keep_blob(hashes[file], data)
-        return self._commit(name, partition, hashes, origin or Origin())
+        committed = self._commit(name, partition, hashes, origin or Origin())
+        for file, data in files.items():
+            # A collection may have taken it away before the record named it; from now on none does.
+            if not self.blob_path(hashes[file]).exists():
+                self._keep_blob(hashes[file], data)
+        return committed
 
     def find(self, name: str, *, partition: str | None = None) -> Snapshot | None:
         """Return the latest snapshot, or None if there is none."""
@@ -199,7 +208,7 @@ class SnapshotStore:
 
     def blob_path(self, sha256: str) -> UPath:
         """Return where content of a SHA-256 lies, if it is there."""
-        return self._root / _BLOBS / sha256[:2] / sha256
+        return self._root / BLOBS_FOLDER / sha256[:2] / sha256
 
     def records(self, name: str, *, partition: str | None = None) -> Iterator[Snapshot]:
         """Yield all snapshots of an asset and partition, the newest first, purged ones included."""
@@ -207,6 +216,12 @@ class SnapshotStore:
         for number in reversed(self._numbers(name, partition)):
             path = folder / _record_file(number)
             yield _parsed(name, partition, path, number, json.loads(path.read_bytes()))
+
+    def everything(self) -> Iterator[Snapshot]:
+        """Yield the record of every snapshot of every asset and partition, the newest of each first."""
+        for name in self.names():
+            for partition in self.places(name):
+                yield from self.records(name, partition=partition)
 
     def history(self, name: str) -> Iterator[Snapshot]:
         """Yield every distinct snapshot of `name` that still has its files, by partition, the oldest first.
@@ -241,7 +256,7 @@ class SnapshotStore:
 
     def names(self) -> Iterator[str]:
         """Yield the names that something was ever stored under, sorted."""
-        yield from (name for name in self._listed(self._root / _FOLDER) if _SAFE_NAME.fullmatch(name))
+        yield from (name for name in self._listed(self._root / RECORDS_FOLDER) if _SAFE_NAME.fullmatch(name))
 
     def partitions(self, name: str) -> Iterator[str]:
         """Yield the partitions of `name` that have a snapshot, sorted."""
@@ -251,11 +266,12 @@ class SnapshotStore:
 
     def places(self, name: str) -> Iterator[str | None]:
         """Yield the partitions that something of `name` was ever stored under, None for no partition, sorted."""
-        for child in self._listed(self._root / _FOLDER / safe_name(name)):
+        for child in self._listed(self._root / RECORDS_FOLDER / safe_name(name)):
             yield None if child == _UNPARTITIONED else child
 
     def _folder(self, name: str, partition: str | None) -> UPath:
-        return self._root / _FOLDER / safe_name(name) / (_UNPARTITIONED if partition is None else safe_name(partition))
+        place = _UNPARTITIONED if partition is None else safe_name(partition)
+        return self._root / RECORDS_FOLDER / safe_name(name) / place
 
     def _numbers(self, name: str, partition: str | None) -> list[int]:
         folder = self._folder(name, partition)
@@ -283,10 +299,16 @@ class SnapshotStore:
 
     def _keep_blob(self, sha256: str, data: bytes) -> None:
         path = self.blob_path(sha256)
-        # What lies there may have been damaged since: only the same content is left alone.
-        if not path.exists() or hashlib.sha256(path.read_bytes()).hexdigest() != sha256:
+        # What lies there may have been damaged since, and what is old could be collected before the record names it.
+        if not self._is_young(path) or hashlib.sha256(path.read_bytes()).hexdigest() != sha256:
             path.parent.mkdir(parents=True, exist_ok=True)
             write_whole(path, data)
+
+    def _is_young(self, path: UPath) -> bool:
+        try:
+            return bool(datetime.now(UTC) - path.fs.modified(path.path).astimezone(UTC) < _RENEWED_AFTER)
+        except FileNotFoundError:
+            return False
 
     def _commit(self, name: str, partition: str | None, hashes: Mapping[str, str], origin: Origin) -> Snapshot:
         folder = self._folder(name, partition)
@@ -309,6 +331,17 @@ class SnapshotStore:
         marked = replace(snapshot, purged=purged)
         write_whole(self._folder(snapshot.name, snapshot.partition) / _record_file(snapshot.number), _record(marked))
         return marked
+
+    def drop_record(self, snapshot: Snapshot) -> None:
+        """Delete a snapshot's record, if it is there; its files are the caller's to delete.
+
+        Raises:
+            ValueError: it is the newest of its asset and partition: an older one would take its place.
+        """
+        if self._numbers(snapshot.name, snapshot.partition)[-1:] == [snapshot.number]:
+            msg = f"{_described(snapshot)} is the newest of its asset and partition: it cannot be dropped, only purged"
+            raise ValueError(msg)
+        (self._folder(snapshot.name, snapshot.partition) / _record_file(snapshot.number)).unlink(missing_ok=True)
 
 
 class _BesideOldSnapshots(SnapshotStore):

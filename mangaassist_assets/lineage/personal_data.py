@@ -65,6 +65,11 @@ class AffectedModel:
     use: Use
     dataset_versions: tuple[str, ...]
 
+    @property
+    def train_again(self) -> bool:
+        """Whether it is in use, or may be, and its weights learned from the user."""
+        return self.use == "training" and bool(self.trained.aliases)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PersonalDataLineage:
@@ -78,7 +83,13 @@ class PersonalDataLineage:
         values = {
             "versions": [{**asdict(one), "use": one.use} for one in self.versions],
             "models": [
-                {**asdict(one.trained), "use": one.use, "dataset_versions": one.dataset_versions} for one in self.models
+                {
+                    **asdict(one.trained),
+                    "use": one.use,
+                    "train_again": one.train_again,
+                    "dataset_versions": one.dataset_versions,
+                }
+                for one in self.models
             ],
         }
         plain: dict[str, Any] = json.loads(json.dumps(values))

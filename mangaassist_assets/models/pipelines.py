@@ -181,7 +181,7 @@ INTENT = ModelPipeline(
 
 RERANKER = ModelPipeline(
     title="reranker",
-    about="a cross-encoder that orders the retriever's passages",
+    about="a network that orders the retriever's passages",
     group="reranker",
     kind="reranker",
     model_name="mangaassist-reranker",

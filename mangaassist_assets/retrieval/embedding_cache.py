@@ -11,7 +11,7 @@ import hashlib
 import io
 import logging
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -72,19 +72,49 @@ class EmbeddingCache:
             {"content_hash": list(hashes), "vector": vectors},
             schema={"content_hash": pl.String(), "vector": pl.Array(pl.Float32, dimension)},
         ).sort("content_hash")
-        buffer = io.BytesIO()
-        frame.write_parquet(buffer, compression="zstd")
-        content = buffer.getvalue()
         folder = self._folder(model_id, dimension)
-        segment = folder / f"{hashlib.sha256(content).hexdigest()}.parquet"
         try:
-            folder.mkdir(parents=True, exist_ok=True)
-            write_whole(segment, content, durable=True)
+            _write_segment(folder, frame)
         except OSError as error:
             raise EmbeddingError(
                 f"cannot write the embedding cache {folder}: {error.strerror or error}. "
                 "Free space, or name another folder"
             ) from error
+
+    def holds(self, hashes: Collection[str]) -> bool:
+        """Return whether there is a vector of one of some contents, of any model."""
+        wanted = sorted(set(hashes))
+        segments = (pl.read_parquet(one, columns=["content_hash"]) for one in self._directory.glob("*/*.parquet"))
+        return bool(wanted) and any(bool(one["content_hash"].is_in(wanted).any()) for one in segments)
+
+    def forget(self, hashes: Collection[str]) -> int:
+        """Remove the vectors of some contents, of all models; returns how many there were.
+
+        Raises:
+            EmbeddingError: If the folder cannot be written.
+        """
+        gone = sorted(set(hashes))
+        removed = 0
+        for segment in sorted(self._directory.glob("*/*.parquet")) if gone else ():
+            content = segment.read_bytes()
+            if hashlib.sha256(content).hexdigest() != segment.stem:
+                # Damaged: nobody reads it any more.
+                segment.unlink()
+                continue
+            frame = pl.read_parquet(io.BytesIO(content))
+            kept = frame.filter(~pl.col("content_hash").is_in(gone))
+            if kept.height == frame.height:
+                continue
+            removed += frame.height - kept.height
+            try:
+                if kept.height:
+                    _write_segment(segment.parent, kept)
+                segment.unlink(missing_ok=True)
+            except OSError as error:
+                raise EmbeddingError(f"cannot write the embedding cache {segment.parent}: {error}") from error
+        for damaged in self._directory.glob("*/*.damaged") if gone else ():
+            damaged.unlink(missing_ok=True)
+        return removed
 
     def _folder(self, model_id: str, dimension: int) -> Path:
         # The readable part may be the same for two ids, the digest is not.
@@ -172,6 +202,14 @@ def check_vectors(vectors: Vectors, *, count: int, dimension: int, model_id: str
             f"{model_id} answered {wrong.size} of {count} vectors that are not of length one, the first of length "
             f"{lengths[wrong[0]]}: check that the embedder normalises"
         )
+
+
+def _write_segment(folder: Path, frame: pl.DataFrame) -> None:
+    buffer = io.BytesIO()
+    frame.write_parquet(buffer, compression="zstd")
+    content = buffer.getvalue()
+    folder.mkdir(parents=True, exist_ok=True)
+    write_whole(folder / f"{hashlib.sha256(content).hexdigest()}.parquet", content, durable=True)
 
 
 def _read_segment(segment: Path, dimension: int) -> pl.DataFrame | None:

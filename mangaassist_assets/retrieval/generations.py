@@ -223,11 +223,21 @@ def _shown_to_others(
 def prune_generations(
     index: SearchIndex, *, keep: int, protect: Collection[str] = (), now_ms: int | None = None
 ) -> list[str]:
-    """Delete old generations and return their names.
+    """Delete old generations and return their names; see `old_generations` for which."""
+    doomed = old_generations(index, keep=keep, protect=protect, now_ms=now_ms)
+    for name in doomed:
+        index.delete_generation(name)
+    return doomed
 
-    Kept are the live one, those of `protect`, and the `keep` newest finished ones, the live one counted if it is among
-    them. Unfinished ones go when they are six hours old: a younger one may be in the making. `now_ms` is the present in
-    milliseconds since the epoch (UTC); by default the clock's.
+
+def old_generations(
+    index: SearchIndex, *, keep: int, protect: Collection[str] = (), now_ms: int | None = None
+) -> list[str]:
+    """Return the generations that nobody needs any more.
+
+    Needed are the live one, those of `protect`, and the `keep` newest finished ones, the live one counted if it is
+    among them. Unfinished ones go when they are six hours old: a younger one may be in the making. `now_ms` is the
+    present in milliseconds since the epoch (UTC); by default the clock's.
     """
     if keep < 0:
         raise ValueError(f"keep must not be negative, got {keep}")
@@ -236,7 +246,4 @@ def prune_generations(
     finished = [state.generation for state in states if state.sealed]
     spared = {index.live_generation(), *protect, *finished[len(finished) - keep :]}
     abandoned = [s.generation for s in states if not s.sealed and now - s.created_at > _ABANDONED_AFTER_MS]
-    doomed = [name for name in [*finished, *abandoned] if name not in spared]
-    for name in doomed:
-        index.delete_generation(name)
-    return doomed
+    return [name for name in [*finished, *abandoned] if name not in spared]

@@ -11,7 +11,8 @@ Requests and answers are JSON. The files in `schemas` describe them, a folder a 
   "decisions": [{"intent": "…", "in_scope": true, …}, …], "model": {"name": "…", "version": "3", "sha256": "…"}}`.
   Asked with a list, `intent`, `confidence` and `in_scope` are lists too; `predictions` and `decisions` always are.
 * reranker: `{"query": "…", "passages": ["…", …]}` or `{"inputs": [{"text": "query", "text_pair": "passage"}, …]}`
-  → `{"scores": [0.87, …], "predictions": [{"label": "relevant", "score": 0.87}, …], "model": {…}}`, in their order
+  → `{"scores": [0.87, …], "predictions": [{"label": "relevant", "score": 0.87}, …], "model": {…}}`, in their order;
+  `model` also has a `family`, the network that serves: `cross-encoder` or `split-attention`
 * any other model type: what its model's `answer` says, and `"model"`
 """
 
@@ -56,18 +57,23 @@ MAX_BODY_BYTES = 6 * 1024 * 1024
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoadedModel:
-    """A loaded model with the identity that every answer carries, and its model type."""
+    """A loaded model with the identity that every answer carries, and its model type.
+
+    `family` is the architecture that serves, where the model says so.
+    """
 
     model: ServableModel
     name: str
     version: str
     sha256: str
+    family: str | None = None
     request_forms: tuple[str, ...] = tuple(FORMS)
     text_fields: tuple[str, ...] = ()
 
     def identity(self) -> dict[str, str]:
         """Return the `model` object of the answer."""
-        return {"name": self.name, "version": self.version, "sha256": self.sha256}
+        family = {} if self.family is None else {"family": self.family}
+        return {"name": self.name, "version": self.version, "sha256": self.sha256, **family}
 
 
 def model_fn(model_dir: str, context: object = None) -> LoadedModel:
@@ -100,6 +106,7 @@ def load_model(directory: Path, *, name: str, version: str, sha256: str | None) 
         name=name,
         version=version,
         sha256=model.digest,
+        family=getattr(model, "family", None),
         request_forms=model_type.request_forms,
         text_fields=model_type.text_fields,
     )

@@ -7,7 +7,7 @@ same names and does nothing.
 import hashlib
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from mypy_boto3_sagemaker_runtime import SageMakerRuntimeClient
 
     from mangaassist_assets.releases.deployment import EndpointDeployment, ServedVersion
+    from resources.aws.endpoint_leftovers import Leftover
 
 VARIANT = "primary"
 MODEL_NAME_VARIABLE = "MANGAASSIST_MODEL_NAME"
@@ -233,6 +234,18 @@ class SageMakerResource(dg.ConfigurableResource):  # type: ignore[type-arg]
                 f"endpoint {endpoint_name} answered with {len(content)} bytes that are no JSON object"
             )
         return parsed
+
+    def leftovers(self, endpoint_names: Collection[str], **kept: Any) -> "list[Leftover]":  # noqa: ANN401 - of `leftovers`
+        """Return what deployments of some endpoints left; see `endpoint_leftovers.leftovers` for the rest."""
+        from resources.aws.endpoint_leftovers import leftovers
+
+        return leftovers(self._client(), endpoint_names, **kept)
+
+    def delete_leftovers(self, found: "Collection[Leftover]") -> None:
+        """Delete what deployments left; what is gone already is fine."""
+        from resources.aws.endpoint_leftovers import delete_leftovers
+
+        delete_leftovers(self._client(), found)
 
     def endpoint(self, endpoint_name: str) -> "SageMakerEndpoint":
         """Return one endpoint as the chatbot takes it."""

@@ -19,10 +19,13 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
     from mangaassist_assets.models.registration.registry import ModelVersion
+    from mangaassist_assets.privacy import Vocabulary
     from mangaassist_assets.tracing.contract.records import TraceRecord
     from mangaassist_assets.tracing.ingestion.trace_sources import BundleSightings, TraceSource
+    from mangaassist_assets.tracing.reading.mapping import TraceMapping
     from resources.mlflow.assessments.feedback import MlflowThumbs
     from resources.mlflow.assessments.reviews import TraceReviewer
+    from resources.mlflow.personal_data import MlflowUserTraces
     from resources.mlflow.registry import ModelRegistry
     from resources.mlflow.runs import TrainingRun
     from resources.mlflow.traces.sink import OtlpTraceSink
@@ -156,6 +159,20 @@ class MlflowResource(dg.ConfigurableResource):  # type: ignore[type-arg]
         with self._lock:
             if self._store is not None:
                 self._store.close()
+
+    def user_traces(
+        self,
+        pseudonym_key: bytes | None,
+        *,
+        mapping: "TraceMapping | None" = None,
+        vocabulary: "Vocabulary | None" = None,
+    ) -> "MlflowUserTraces":
+        """Return what finds and deletes the traces of a user, whatever they call the user."""
+        from resources.mlflow.personal_data import MlflowUserTraces
+
+        return MlflowUserTraces(
+            *self.traces(), self.trace_source(), pseudonym_key=pseudonym_key, mapping=mapping, vocabulary=vocabulary
+        )
 
     def reviewer(self) -> "TraceReviewer":
         """Return what puts feedback and reviews on traces."""

@@ -10,11 +10,10 @@ from upath import UPath
 
 from mangaassist_assets.core.snapshots import SnapshotStore
 from mangaassist_assets.tracing.contract.names import Tag
-from mangaassist_assets.tracing.erasure import erase_user
 from mangaassist_assets.tracing.feedback.ingestion import FeedbackIngestion, ingest_new
 from resources.feedback.feedback_stream import KinesisFeedbackResource
-from resources.mlflow.personal_data import MlflowUserTraces
 from resources.mlflow.tracking import MlflowResource
+from tests.support.erasure import erase_whole
 from tests.support.feedback_events import (
     BUNDLE,
     OTHER,
@@ -112,16 +111,17 @@ class TestKilled:
             said = [event(number, trace=keys[number], user=users[number]).to_dict() for number in range(3)]
             ingestion.append(events=said, rejects=[], cursor={"s": "3"})
             killed = is_killed(erase, root, uri, mlflow.traces_experiment, USER, steps)
-            report = erase_user(
+            report = erase_whole(
                 USER,
                 requested_at="2027-01-01T00:00:00Z",
                 store=SnapshotStore(UPath(root)),
                 feedback=ingestion,
-                traces=MlflowUserTraces(*mlflow.traces()),
+                traces=mlflow.user_traces(None),
             )
             assert report.requested_at == "2026-03-24T10:00:00Z"
             assert [trace.trace_id for trace in mlflow.read_traces(BUNDLE)] == keys[2:]
             assert ids(ingestion.table(BUNDLE).events) == ["fb-2"]
             assert ingestion.cursor() == {"s": "3"}
             steps += 1
-        assert steps - 1 == 2 * 2 + 2 + 1
+        # Before and after each: events of the user and of the traces, twice, for all is read again; then the traces.
+        assert steps - 1 == 2 * 2 * 2 + 2 + 1

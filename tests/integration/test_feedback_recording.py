@@ -17,17 +17,20 @@ from mangaassist_assets.core.snapshots import SnapshotStore
 from mangaassist_assets.datasets.sources.utterances import Utterance
 from mangaassist_assets.privacy import pseudonym
 from mangaassist_assets.tracing.contract.names import Tag
-from mangaassist_assets.tracing.erasure import erase_user, erased_users, record_erasure, snapshots_holding
+from mangaassist_assets.tracing.erasure import erased_users, record_erasure
 from mangaassist_assets.tracing.feedback.events import latest_feedback
 from mangaassist_assets.tracing.feedback.recording import TraceGoneError, record_events
+from mangaassist_assets.tracing.person_marks import PersonMarks
+from mangaassist_assets.tracing.purging import snapshots_holding
 from resources.aws.clients import AwsResource
 from resources.feedback.feedback_stream import KinesisFeedbackResource
 from resources.mlflow.assessments.feedback import MlflowFeedbackRecorder
-from resources.mlflow.personal_data import MlflowUserTraces
 from resources.mlflow.tracking import MlflowResource
 from resources.settings.privacy import PrivacyResource
+from resources.settings.trace_mapping import TraceMappingResource
 from resources.store import StoreResource
 from resources.warehouse.warehouse import DuckDbWarehouseResource
+from tests.support.erasure import erase_whole
 from tests.support.feedback_events import (
     BUNDLE,
     OTHER,
@@ -116,7 +119,7 @@ class TestAssets:
         store_traces(mlflow, *(chat_turn(key) for key in keys))
         stream.publish([event(number, trace=key) for number, key in enumerate(keys)])
         materialize(stream, store, mlflow)
-        MlflowUserTraces(*mlflow.traces()).delete(keys[:1])
+        mlflow.user_traces(None).delete(keys[:1])
         store_traces(mlflow, chat_turn(keys[0]))
         assert materialize(stream, store, mlflow)["recorded_feedback"]["remembered"] == 2
         said = materialize(stream, store, mlflow, verify_all=True)["recorded_feedback"]
@@ -154,28 +157,29 @@ class TestErasure:
         store_traces(mlflow, *(chat_turn(key, user=user) for key, user in zip(keys, users, strict=True)))
         stream.publish([event(number, trace=keys[number], user=users[number]) for number in range(2)])
         assert materialize(stream, store, mlflow)["recorded_feedback"]["recorded"] == 2
-        report = erase_user(
+        report = erase_whole(
             USER,
             requested_at="2026-03-24T10:00:00Z",
             store=store.snapshots(),
             feedback=store.feedback_ingestion(),
-            traces=MlflowUserTraces(*mlflow.traces()),
+            traces=mlflow.user_traces(None),
         )
         assert (report.events_removed, report.traces_deleted) == (1, 2)
         assert {one.name for one in report.snapshots if one.latest} == {"feedback_events", "recorded_feedback"}
+        assert report.materialize_again == ()
         stream.publish([event(number, trace=keys[number], user=users[number]) for number in (2, 3)])
         said = materialize(stream, store, mlflow)
         assert said["feedback_events"]["dropped_of_erased_users"] == 1
         assert said["feedback_events"]["dagster/row_count"] == 2
         assert said["recorded_feedback"]["recorded"] == 2
-        again = erase_user(
+        again = erase_whole(
             USER,
             requested_at="2026-03-25T10:00:00Z",
             store=store.snapshots(),
             feedback=store.feedback_ingestion(),
-            traces=MlflowUserTraces(*mlflow.traces()),
+            traces=mlflow.user_traces(None),
         )
-        assert not any(one.latest for one in again.snapshots)
+        assert again.snapshots == ()
 
     def test_the_command_takes_an_id_that_goes_nowhere_else(self, tmp_path, store, mlflow):
         key = pseudonym("someone@example.invalid", b"\xab" * 32)
@@ -186,7 +190,11 @@ class TestErasure:
             instance=None,
             definitions=None,
             resources=SimpleNamespace(
-                store=store, mlflow=mlflow, warehouse=warehouse, privacy=PrivacyResource(key="ab" * 32)
+                store=store,
+                mlflow=mlflow,
+                warehouse=warehouse,
+                privacy=PrivacyResource(key="ab" * 32),
+                trace_mapping=TraceMappingResource(),
             ),
             progress=said.append,
             logs=tmp_path,
@@ -212,6 +220,6 @@ class TestErasure:
         client.put_object(Bucket=bucket, Key=f"store/erasures/{OTHER}.json", Body=b"{}")
         assert erased_users(store) == {USER, OTHER}
         store.write("failed_traces", {"failures.json": f'[{{"trace_id": "{trace_id(1)}"}}]'.encode()}, partition="b1")
-        (held,) = snapshots_holding(store, USER, [trace_id(1)])
+        (held,) = snapshots_holding(store, PersonMarks(USER, frozenset([trace_id(1)])))
         assert (held.name, held.partition, held.files, held.latest) == ("failed_traces", "b1", ("failures.json",), True)
-        assert list(snapshots_holding(store, USER, [trace_id(2)])) == []
+        assert snapshots_holding(store, PersonMarks(USER, frozenset([trace_id(2)]))) == []

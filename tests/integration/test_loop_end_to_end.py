@@ -209,6 +209,7 @@ class TestModels:
             described = resources["endpoints"].describe(pipeline.endpoint_name)
             answer = resources["endpoints"].invoke(pipeline.endpoint_name, request)
             expected = {"name": pipeline.model_name, "version": champion.version, "sha256": champion.artifact_sha256}
+            expected |= {"family": "split-attention"} if pipeline is RERANKER else {}
             assert (described.status, described.model_version) == ("InService", champion.version)
             assert answer["model"] == expected
             if pipeline is INTENT:

@@ -15,7 +15,6 @@ from upath import UPath
 from mangaassist_assets.core.ingestion_tables import Checkpoint, IngestionTable
 from mangaassist_assets.core.snapshots import SnapshotStore
 from mangaassist_assets.tracing.contract.turns import Feedback
-from mangaassist_assets.tracing.erasure import erase_user
 from mangaassist_assets.tracing.feedback.events import FeedbackRecord
 from mangaassist_assets.tracing.feedback.ingestion import (
     INGESTION_SCHEMA,
@@ -30,6 +29,7 @@ from resources.feedback.feedback_stream import KinesisFeedbackResource
 from resources.mlflow.assessments.feedback import MlflowFeedbackRecorder
 from resources.mlflow.personal_data import MlflowUserTraces
 from resources.mlflow.tracking import MlflowResource
+from tests.support.erasure import erase_whole
 
 _PRELOADED = ["boto3", "deltalake", "mlflow", "mlflow.tracing.client", "polars", __name__]
 
@@ -139,9 +139,9 @@ def record(store_root: str, experiment: str, bundle: str, steps: int) -> None:
 def erase(store_root: str, uri: str, experiment: str, user_key: str, steps: int) -> None:
     fuse = Fuse(steps)
     mlflow = MlflowResource(traces_experiment=experiment)
-    traces = FusedTraces(*mlflow.traces())
+    traces = FusedTraces(*mlflow.traces(), mlflow.trace_source())
     traces.fuse = fuse  # type: ignore[attr-defined]
-    erase_user(
+    erase_whole(
         user_key,
         requested_at="2026-03-24T10:00:00Z",
         store=SnapshotStore(UPath(store_root)),

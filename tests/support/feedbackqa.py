@@ -76,8 +76,8 @@ class FirstStage:
 
     def vectors(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Return unit vectors, shape (len(texts), 384); a text is encoded once."""
-        from mangaassist_assets.models.encoders.pretrained import sentence_features
         from mangaassist_assets.models.encoders.tokens import tokenize
+        from tests.support.sentence_features import sentence_features
 
         missing = sorted(set(texts) - self._kept.keys())
         if missing:

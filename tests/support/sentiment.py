@@ -15,6 +15,8 @@ import dagster as dg
 import numpy as np
 import polars as pl
 
+from mangaassist_assets.assets.declaring import declared_asset
+from mangaassist_assets.core.declared_inputs import Read
 from mangaassist_assets.core.snapshots import SnapshotStore
 from mangaassist_assets.datasets.guards.limits import DatasetLimits
 from mangaassist_assets.datasets.versions.data_card import Provenance
@@ -140,7 +142,8 @@ SENTIMENT = ModelPipeline(
 )
 
 
-@dg.asset(
+@declared_asset(
+    reads=[Read(asset="sentiment_dataset", bundles="same", own=True)],
     partitions_def=release_bundles,
     group_name="sentiment",
     owners=["team:ml-engineering"],
@@ -150,11 +153,10 @@ SENTIMENT = ModelPipeline(
 def sentiment_dataset(context: dg.AssetExecutionContext, store: StoreResource) -> dg.MaterializeResult[None]:
     """Messages that people called content or annoyed, one a row, each on its side."""
     from mangaassist_assets.assets.datasets import dataset_result
-    from mangaassist_assets.datasets.versions.stored_versions import write_version
+    from mangaassist_assets.datasets.versions.stored_versions import keep_version
 
     version = sentiment_version(context.partition_key)
-    snapshot = write_version(store.snapshots(), "sentiment_dataset", version, partition=context.partition_key)
-    return dataset_result(snapshot, version)
+    return dataset_result(keep_version(store.step(context), "sentiment_dataset", version), version)
 
 
 def sentiment_version(bundle: str) -> DatasetVersion:

@@ -130,6 +130,7 @@ class RuleEndpoint:
             intent = next((intent for word, intent in self.intents.items() if word in message), "other")
             ranked = [{"label": intent, "score": 0.9}, {"label": "other", "score": 0.1}]
             return {"intent": intent, "confidence": 0.9, "predictions": [ranked], "model": model}
+        model["family"] = "split-attention"
         return {"predictions": [self._predict(item) for item in payload["inputs"]], "model": model}
 
     def _predict(self, item: Any) -> Any:

@@ -102,11 +102,17 @@ def rebuild_dataset(store: SnapshotStore, name: str) -> dict[str, Any]:
     Raises:
         UnknownVersionError: no version has this name, or several have.
     """
-    from mangaassist_assets.datasets.building.rebuilding import rebuild
-    from mangaassist_assets.datasets.versions.stored_versions import find_version
+    from mangaassist_assets.datasets.building.rebuilding import rebuild, rebuild_of_purged
+    from mangaassist_assets.datasets.versions.stored_versions import UnknownVersionError, find_version
     from mangaassist_assets.models.pipelines import dataset_rebuild
+    from mangaassist_assets.tracing.purging import find_purged_version
 
-    stored = find_version(store, name)
+    try:
+        stored = find_version(store, name)
+    except UnknownVersionError:
+        if (purged := find_purged_version(store, name.strip().lower())) is None:
+            raise
+        return asdict(rebuild_of_purged(purged))
     return asdict(rebuild(store, stored, dataset_rebuild(stored.asset)))
 
 

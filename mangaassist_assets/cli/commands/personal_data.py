@@ -1,7 +1,7 @@
 """`mangaassist redact` and `mangaassist erase-user`: personal data in a text, and all data of one user.
 
-`redact` shows the redacted text and where placeholders stand, never what was found. `erase-user` removes a user from
-feedback and traces, and reports what still holds their data: what must be made again, dataset versions and models.
+`redact` shows the redacted text and where placeholders stand, never what was found. `erase-user` removes a user
+from every store, reads all of them again, and reports what must be made again and which models learned from them.
 """
 
 from __future__ import annotations
@@ -23,8 +23,11 @@ from mangaassist_assets.cli.session import CommandError, Session, open_session
 if TYPE_CHECKING:
     from mangaassist_assets.core.snapshots import SnapshotStore
     from mangaassist_assets.privacy import Vocabulary
+    from mangaassist_assets.tracing.person_marks import PersonMarks
+    from mangaassist_assets.tracing.purging import HoldingSnapshot
 
 _STYLES = {"NAME": "black on cyan", "PROFILE": "black on magenta", "ADDRESS": "black on green"}
+_EVENTS = 200
 _OTHER_STYLE = "black on yellow"
 
 
@@ -51,7 +54,7 @@ def redact(text: str | None, file: Path | None, vocabulary: Path | None, *, as_j
 @json_option
 @click.pass_obj
 def erase_user(home: str | None, user_key: str | None, *, as_json: bool) -> None:
-    """Remove a user from feedback and traces; list what must be made again, and the models trained on their data."""
+    """Remove a user from every store and read all again; list what must be made again, and models to train again."""
     user_id: str | None = None
     if user_key is None:
         # Never an option: arguments are seen in process lists and kept by shells.
@@ -129,7 +132,9 @@ def _printable(text: str) -> str:
 
 
 def run_erasure(session: Session, *, user_id: str | None = None, user_key: str | None = None) -> dict[str, Any]:
-    """Erase one user and return the report, which is also kept in the store; safe to run again.
+    """Erase one user and return the report, which is also kept in the store.
+
+    The report is made after every store was read again. Killed and run again it goes on where it was.
 
     Args:
         session: The open session.
@@ -139,39 +144,74 @@ def run_erasure(session: Session, *, user_id: str | None = None, user_key: str |
     Raises:
         CommandError: neither or both are given.
         InvalidUserKeyError: the key is no pseudonym.
+        ErasureIncompleteError: something still answers to the user.
     """
+    from mangaassist_assets.lineage.caches import MessageVectors, TrainingScratch
     from mangaassist_assets.lineage.personal_data import personal_data_lineage
     from mangaassist_assets.privacy import pseudonym
-    from mangaassist_assets.tracing.erasure import erase_user, trace_ids_in_snapshots
-    from resources.mlflow.personal_data import MlflowTrainingRecords, MlflowUserTraces
+    from mangaassist_assets.retrieval.stored_knowledge import read_vocabulary
+    from mangaassist_assets.tracing.erasure import UnfinishedErasure, erase_user, find_marks, record_erasure
+    from resources.mlflow.personal_data import MlflowRunFiles, MlflowTrainingRecords
 
     if (user_id is None) == (user_key is None):
         raise CommandError("name one user: an id on standard input, or a pseudonym with --user-key")
-    key = user_key if user_key is not None else pseudonym(str(user_id), session.resources.privacy.pseudonym_key())
-    store = session.resources.store
-    snapshots = store.snapshots()
-    mlflow = session.resources.mlflow
-    traces = MlflowUserTraces(*mlflow.traces())
-    # Before the traces are deleted: they say which labels of other people rest on them.
-    trace_ids = traces.trace_ids_of(key) | trace_ids_in_snapshots(snapshots, key)
-    session.progress(f"erasing {key}")
+    resources = session.resources
+    secret = resources.privacy.pseudonym_key()
+    key = user_key if user_key is not None else pseudonym(str(user_id), secret)
+    store, mlflow = resources.store, resources.mlflow
+    snapshots, feedback, turns = store.snapshots(), store.feedback_ingestion(), store.trace_ingestion_table()
     now = datetime.now(UTC)
-    report = erase_user(
-        key,
-        requested_at=now.isoformat(timespec="seconds").replace("+00:00", "Z"),
-        store=snapshots,
-        feedback=store.feedback_ingestion(),
-        traces=traces,
-        tables={
-            "ingested_traces": store.trace_ingestion_table(),
-            "warehouse": session.resources.warehouse.open(),
-        },
+    requested_at = now.isoformat(timespec="seconds").replace("+00:00", "Z")
+    record_erasure(snapshots, key, requested_at=requested_at)
+    session.progress(f"looking for what belongs to {key}")
+    traces = mlflow.user_traces(
+        secret, mapping=resources.trace_mapping.mapping(), vocabulary=read_vocabulary(snapshots)
     )
-    records = MlflowTrainingRecords(mlflow.client(), mlflow.ensure_experiment(mlflow.training_experiment))
-    lineage = personal_data_lineage(snapshots, [key], trace_ids=trace_ids, records=records)
-    result = {**report.to_dict(), "lineage": lineage.to_dict()}
+    marks = find_marks(key, store=snapshots, feedback=feedback, traces=traces, turns=turns)
+    experiments = [mlflow.ensure_experiment(one) for one in (mlflow.training_experiment, mlflow.evaluation_experiment)]
+    records = MlflowTrainingRecords(mlflow.client(), experiments[0])
+    # Before anything goes: dataset versions that are purged say nothing of whose data they held any more.
+    lineage = personal_data_lineage(snapshots, [key], trace_ids=marks.trace_ids, records=records).to_dict()
+    unfinished = UnfinishedErasure.of(snapshots, key)
+    known = {name: unfinished.note(name, values) for name, values in lineage.items()}
+    session.progress(f"erasing {key}: {len(marks.trace_ids)} traces")
+    report = erase_user(
+        marks,
+        requested_at=requested_at,
+        store=snapshots,
+        feedback=feedback,
+        traces=traces,
+        tables={"ingested_traces": turns, "warehouse": resources.warehouse.open()},
+        others=(
+            MessageVectors(store.embedding_cache()),
+            TrainingScratch(store.cache("training")),
+            MlflowRunFiles(mlflow.client(), experiments),
+        ),
+    )
+    result = {**report.to_dict(), "lineage": known, "dagster_runs": _runs_that_show(session, marks, report.snapshots)}
     result["report_file"] = _keep(snapshots, key, result, now=now)
+    unfinished.forget()
     return result
+
+
+def _runs_that_show(session: Session, marks: PersonMarks, purged: Iterable[HoldingSnapshot]) -> list[str]:
+    """Return the Dagster runs whose pages still show something of the person: of purged assets, in their metadata."""
+    import dagster as dg
+
+    places = sorted({(one.name, one.partition) for one in purged}, key=str)
+    found: set[str] = set()
+    for asset, partition in places if session.instance is not None else ():
+        asked = dg.AssetRecordsFilter(dg.AssetKey(asset), asset_partitions=None if partition is None else [partition])
+        cursor, more = None, True
+        while more:
+            page = session.instance.fetch_materializations(asked, limit=_EVENTS, cursor=cursor)
+            cursor, more = page.cursor, page.has_more
+            for record in page.records:
+                made = record.asset_materialization
+                shown = {} if made is None else {name: str(value.value) for name, value in made.metadata.items()}
+                if marks.are_in(json.dumps(shown, ensure_ascii=False).encode(), quoted=True):
+                    found.add(record.run_id)
+    return sorted(found)
 
 
 def render_erasure(report: dict[str, Any]) -> None:
@@ -180,21 +220,26 @@ def render_erasure(report: dict[str, Any]) -> None:
         ("requested", report["requested_at"]),
         ("feedback events removed", report["events_removed"]),
         *((f"rows removed from {name}", rows) for name, rows in report["rows_removed"].items()),
+        *((f"removed from {name}", count) for name, count in report["removed"].items()),
         ("MLflow traces deleted", report["traces_deleted"]),
+        ("read again, without an answer", ", ".join(report["verified"])),
     )
     terminal = console()
     terminal.print(new_table(f"Erased {report['user_key']}", ("what", "is"), rows))
-    latest = [one for one in report["snapshots"] if one["latest"]]
-    older = len(report["snapshots"]) - len(latest)
-    if latest:
-        again = ((one["name"], one["partition"] or "–", ", ".join(one["files"])) for one in latest)
-        title = "Materialize again: these still hold data of the user"
-        terminal.print(new_table(title, ("asset", "release bundle", "files"), again))
-    if older:
-        terminal.print(f"{older} older snapshots hold data of the user as well; --json lists them.")
-    if not report["snapshots"]:
-        terminal.print("No snapshot holds data of the user.")
+    if again := report["materialize_again"]:
+        title = "Materialize again: what these assets had held data of the user"
+        terminal.print(new_table(title, ("asset", "release bundle"), ((name, part or "–") for name, part in again)))
+    if report["snapshots"]:
+        terminal.print(f"{len(report['snapshots'])} snapshots were purged; --json lists them.")
+    else:
+        terminal.print("No snapshot held data of the user.")
     _print_lineage(report["lineage"])
+    if runs := report["dagster_runs"]:
+        terminal.print(
+            f"The pages of {len(runs)} Dagster runs show something the user said; delete them with "
+            f"`dagster run delete`: {', '.join(runs)}",
+            markup=False,
+        )
     terminal.print(f"report: {report['report_file']}", markup=False)
 
 
@@ -213,9 +258,9 @@ def _print_lineage(lineage: dict[str, Any]) -> None:
             )
             for one in lineage["versions"]
         )
-        terminal.print(new_table("Dataset versions that hold the user's data", columns, rows, whole="version"))
+        terminal.print(new_table("Dataset versions that held the user's data", columns, rows, whole="version"))
     if lineage["models"]:
-        names = ("model", "version", "aliases", "used the user's data for", "MLflow run")
+        names = ("model", "version", "aliases", "used the user's data for", "MLflow run", "")
         made = (
             (
                 one["model"] or "nothing registered",
@@ -223,12 +268,13 @@ def _print_lineage(lineage: dict[str, Any]) -> None:
                 ", ".join(one["aliases"]) or "–",
                 one["use"],
                 one["run_id"],
+                "train again" if one["train_again"] else "",
             )
             for one in lineage["models"]
         )
         terminal.print(new_table("Models that were made of them", names, made))
     if not lineage["versions"]:
-        terminal.print("No dataset version holds the user's data.")
+        terminal.print("No dataset version held the user's data.")
 
 
 def _keep(snapshots: SnapshotStore, user_key: str, result: dict[str, Any], *, now: datetime) -> str:

@@ -21,6 +21,7 @@ from mangaassist_assets.datasets.guards.leakage import LeakageError
 from mangaassist_assets.datasets.versions.stored_versions import StoredVersion, problems_of, read_rows
 from mangaassist_assets.datasets.versions.versions import EXAMPLES_FILE, content_digest, from_parquet
 from mangaassist_assets.tracing.erasure import erased_users
+from mangaassist_assets.tracing.purging import PurgedVersion
 
 Outcome = Literal["identical", "different", "impossible"]
 
@@ -63,6 +64,18 @@ def rebuild(store: SnapshotStore, stored: StoredVersion, how: Rebuild | None) ->
         outcome="impossible" if files is None else "identical" if same else "different",
         files=compared,
         reason=reason,
+    )
+
+
+def rebuild_of_purged(version: PurgedVersion) -> Rebuilt:
+    """Return that a version cannot be built again, because it was purged."""
+    return Rebuilt(
+        asset=version.asset,
+        release_bundle=version.release_bundle,
+        version=version.version,
+        digest=version.digest,
+        outcome="impossible",
+        reason=version.reason,
     )
 
 

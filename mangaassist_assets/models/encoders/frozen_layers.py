@@ -49,18 +49,20 @@ class FrozenLayers:
         """Return the number of tokens of one example."""
         return len(self._sequences[index])
 
-    def last_hidden(self, indices: Sequence[int]) -> tuple[Tensor, Tensor | None]:
+    def last_hidden(self, indices: Sequence[int], *, token_dropout: float = 0.0) -> tuple[Tensor, Tensor | None]:
         """Run the layers above: last hidden states (batch, longest, dim), and the mask, None without padding.
 
         With gradient and dropout as the encoder has them at the time; what lies below the first layer has no gradient.
+        Where the encoder has dropout on, each token but the first is hidden from the layers above with the probability
+        `token_dropout`, as if it were padding.
         """
-        if self._apart:
-            states, mask = self.hidden(indices)
-            needed = None if bool(mask.all()) else mask
-            return self._encoder.upper(states, needed, layers=self._layers), needed
-        ids, mask = self._padded(indices)
+        given, mask = self.hidden(indices) if self._apart else self._padded(indices)
+        if token_dropout and self._encoder.training:
+            mask = mask & _some(mask, 1.0 - token_dropout)
         needed = None if bool(mask.all()) else mask
-        return self._encoder(ids, needed), needed
+        if self._apart:
+            return self._encoder.upper(given, needed, layers=self._layers), needed
+        return self._encoder(given, needed), needed
 
     def hidden(self, indices: Sequence[int]) -> tuple[Tensor, Tensor]:
         """Return hidden states (batch, longest, dim), zeros where there is padding, and the boolean mask of the rest.
@@ -90,6 +92,15 @@ class FrozenLayers:
         for index, states in lower_layer_states(self._encoder, self._layers, self._sequences):
             kept[self._starts[index] : self._starts[index + 1]] = states
         return kept
+
+
+def _some(mask: Tensor, share: float) -> Tensor:
+    """Return where a token stays: the first one always, each other one with the probability `share`."""
+    import torch
+
+    stays = torch.rand(mask.shape, device=mask.device) < share
+    stays[:, 0] = True
+    return stays
 
 
 def run_lower_layers(encoder: Encoder, layers: int, ids: Tensor, mask: Tensor) -> Tensor:

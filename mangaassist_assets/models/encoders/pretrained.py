@@ -16,13 +16,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from mangaassist_assets.models.encoders import PACKAGED_E5, PACKAGED_MINILM
 from mangaassist_assets.models.encoders.tokens import (
     TOKENIZER_FILE,
-    length_batches,
     load_tokenizer,
     pad_id,
     pad_ids,
@@ -223,23 +219,6 @@ def padded(sequences: Sequence[Sequence[int]], encoder: Encoder) -> tuple[Tensor
 
     ids, mask = pad_ids(sequences, pad=encoder.pad_id)
     return torch.from_numpy(ids).to(encoder.device), torch.from_numpy(mask).to(encoder.device)
-
-
-def sentence_features(
-    encoder: Encoder, sequences: Sequence[Sequence[int]], *, tokens_per_batch: int = 4096
-) -> NDArray[np.float32]:
-    """Return mean-pooled last hidden states, float32 of shape (len(sequences), dim), not normalised."""
-    import torch
-
-    from mangaassist_assets.models.encoders.pooling import mean_pool
-
-    features = np.zeros((len(sequences), encoder.dim), dtype=np.float32)
-    encoder.train(training=False)
-    with torch.inference_mode():
-        for batch in length_batches([len(sequence) for sequence in sequences], max_tokens=tokens_per_batch):
-            ids, mask = padded([sequences[index] for index in batch], encoder)
-            features[batch] = mean_pool(encoder(ids, mask), mask).cpu().numpy()
-    return features
 
 
 def _packaged_minilm_directory() -> Path:

@@ -286,7 +286,7 @@ def fitted_head(
     training: LabelledFrozenLayers,
     *,
     classes: int,
-    config: IntentTrainingConfig,
+    inverse_regularisation: float,
     initial: LinearHead | None,
 ) -> tuple[Features, LinearHead]:
     """Return the features that the encoder as it is now gives the messages, and the head that fits them."""
@@ -296,7 +296,7 @@ def fitted_head(
         training.targets,
         classes=classes,
         weights=training.weights,
-        inverse_regularisation=config.inverse_regularisation,
+        inverse_regularisation=inverse_regularisation,
         initial=initial,
     )
     return features, head
@@ -311,7 +311,14 @@ def _candidate(
     *,
     began: float,
 ) -> IntentCandidate:
-    features, head = fitted_head(start, start.training, classes=len(examples.intents), config=config, initial=initial)
+    regularisation = config.tuned_inverse_regularisation if name == "fine_tuned" else config.inverse_regularisation
+    features, head = fitted_head(
+        start,
+        start.training,
+        classes=len(examples.intents),
+        inverse_regularisation=regularisation,
+        initial=initial,
+    )
     return IntentCandidate(
         name=name,
         start=start,

@@ -35,7 +35,8 @@ class IntentTrainingConfig:
     Attributes:
         seed: Of batch order and dropout. On CPU, with one number of threads, training repeats exactly.
         max_tokens: Longer messages are cut.
-        inverse_regularisation: scikit-learn's C of the logistic head on features of length one.
+        inverse_regularisation: scikit-learn's C of the logistic head on a start's features, of length one.
+        tuned_inverse_regularisation: The same of the head on fine-tuned features, which lie nearer to their intents'.
         class_balance: 0 weighs every message the same, 1 every intent the same.
         name_weight: What an intent's name weighs as one more message of it, of which a mean one weighs 1; 0 leaves
             names out, as is right for names that say nothing.
@@ -48,13 +49,14 @@ class IntentTrainingConfig:
             ones. Every message counts the same in an epoch, whatever batch it is in, and the learning rate is that of
             a step; a message longer than this is a batch of its own.
         encoder_learning_rate: Peak learning rate of the layers; the head's is ten times that.
+        token_dropout: Probability of a token but the first to be hidden, at a step, from the layers that learn.
         minimum_validation: With fewer validation messages of known intents nothing is selected or calibrated on them.
         in_scope_share: Share of the in-scope messages that the out-of-scope threshold has to let through, where there
             are too few messages of no intent to weigh both errors.
         minimum_out_of_scope: With fewer validation messages of no intent the threshold is set by `in_scope_share`.
-        refit: Whether the model that validation chose is trained again on training and validation messages together.
-            Temperature and threshold stay those of the held-out run. Nothing is refitted where validation is too
-            small to choose by.
+        refit: Whether the model that validation chose is trained again on training and validation messages together,
+            and its layers become the mean of both trainings'. Temperature and threshold stay those of the held-out run.
+            Nothing is refitted where validation is too small to choose by.
         checkpoint_seconds: A checkpoint is due when so much time has passed since the last one.
         checkpoint_steps: ... or when so many steps have; None leaves it to the time.
     """
@@ -62,6 +64,7 @@ class IntentTrainingConfig:
     seed: int = 0
     max_tokens: int = 64
     inverse_regularisation: float = 10.0
+    tuned_inverse_regularisation: float = 3.0
     class_balance: float = 0.25
     name_weight: float = 1.0
     fine_tune: bool = True
@@ -71,6 +74,7 @@ class IntentTrainingConfig:
     max_steps: int = 1500
     batch_tokens: int = 320
     encoder_learning_rate: float = 4e-4
+    token_dropout: float = 0.1
     minimum_validation: int = 30
     in_scope_share: float = 0.95
     minimum_out_of_scope: int = 30
@@ -93,8 +97,11 @@ class IntentTrainingConfig:
                 raise ValueError(f"IntentTrainingConfig.{name} must be at least 1, got {getattr(self, name)}")
         if not 8 <= self.max_tokens <= 512:
             raise ValueError(f"IntentTrainingConfig.max_tokens must lie in 8..512, got {self.max_tokens}")
-        if self.inverse_regularisation <= 0 or self.encoder_learning_rate <= 0:
-            raise ValueError("IntentTrainingConfig: inverse_regularisation and encoder_learning_rate must be positive")
+        for name in ("inverse_regularisation", "tuned_inverse_regularisation", "encoder_learning_rate"):
+            if getattr(self, name) <= 0:
+                raise ValueError(f"IntentTrainingConfig.{name} must be positive, got {getattr(self, name)}")
+        if not 0 <= self.token_dropout < 1:
+            raise ValueError(f"IntentTrainingConfig.token_dropout must lie in [0, 1), got {self.token_dropout}")
         if not 0 <= self.name_weight <= 100:
             raise ValueError(f"IntentTrainingConfig.name_weight must lie in 0..100, got {self.name_weight}")
         if not 0.5 <= self.in_scope_share < 1.0:
@@ -133,9 +140,11 @@ def frozen_layer_count(encoder: Encoder, fine_tuned: int) -> int:
     return max(0, encoder.layer_count - fine_tuned) if encoder.splits else 0
 
 
-def pooled_features(encoder: Encoder, frozen: FrozenLayers, indices: Sequence[int]) -> Tensor:
+def pooled_features(
+    encoder: Encoder, frozen: FrozenLayers, indices: Sequence[int], *, token_dropout: float = 0.0
+) -> Tensor:
     """Run the layers that learn: features of shape (len(indices), dim)."""
-    return encoder.features(*frozen.last_hidden(indices))
+    return encoder.features(*frozen.last_hidden(indices, token_dropout=token_dropout))
 
 
 def all_features(encoder: Encoder, frozen: FrozenLayers) -> Features:
@@ -214,7 +223,8 @@ class IntentObjective:
         """Return the weighted sum of cross-entropies."""
         from torch.nn import functional
 
-        features = pooled_features(self._encoder, self._training.frozen, share)
+        dropped = self._config.token_dropout
+        features = pooled_features(self._encoder, self._training.frozen, share, token_dropout=dropped)
         logits = functional.linear(features, self._weight, self._bias).float()
         each = functional.cross_entropy(logits, self._targets[share], reduction="none")
         return (each * self._weights[share]).sum()

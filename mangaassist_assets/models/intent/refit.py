@@ -1,13 +1,17 @@
 """The chosen model, trained once more on everything that may teach: training and validation messages together.
 
 Validation has done its work when start, epoch, candidate, temperature and threshold are chosen; its messages are
-labelled ones, and a model that never learns from them is the worse for it.
+labelled ones, and a model that never learns from them is the worse for it. The chosen weights are not thrown away: two
+trainings from one start lie near enough to each other for the mean of their weights to be better than either (model
+soups: Wortsman et al., ICML 2022), and here both were paid for.
 """
 
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from mangaassist_assets.models.intent.candidates import IntentCandidate, fitted_head, training_layers
 from mangaassist_assets.models.intent.examples import UsableExamples
@@ -16,6 +20,9 @@ from mangaassist_assets.training.checkpoints import Checkpoints
 from mangaassist_assets.training.compute import Compute
 from mangaassist_assets.training.loop import run_training_loop
 from mangaassist_assets.training.objective import ProgressCallback, TrainingProgress
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,7 +61,8 @@ def refit(
     """Train `kept` again as it was trained, on training and validation messages.
 
     Nothing can be held out here: a fine-tuned model learns for as many `epochs` as were best in the held-out run, its
-    learning rate falling to zero in them.
+    learning rate falling to zero in them; then its layers become the mean of what they are and what `kept` has, and the
+    head is fitted to them.
 
     Args:
         kept: What was chosen.
@@ -71,7 +79,8 @@ def refit(
     start, classes = kept.start, len(everything.intents)
     encoder = first.restored()
     training = training_layers(encoder, start.pretrained.tokenizer, everything, config=config, layers=start.layers)
-    _, head = fitted_head(start, training, classes=classes, config=config, initial=first.head)
+    frozen, tuned = config.inverse_regularisation, config.tuned_inverse_regularisation
+    _, head = fitted_head(start, training, classes=classes, inverse_regularisation=frozen, initial=first.head)
     if epochs is not None:
         if checkpoints is not None:
             fingerprint = f"{checkpoints.fingerprint}/{start.name}/refit/{epochs}"
@@ -79,13 +88,18 @@ def refit(
         objective = IntentObjective(encoder, head, training, None, config=config, compute=compute)
         loop = replace(config.loop(), epochs=epochs)
         run_training_loop(objective, loop, progress=_named(progress), compute=compute, checkpoints=checkpoints)
-        _, head = fitted_head(start, training, classes=classes, config=config, initial=head)
+        encoder.model.load_state_dict(_mean(learned_weights(encoder, start.layers), kept.upper), strict=False)
+        _, head = fitted_head(start, training, classes=classes, inverse_regularisation=tuned, initial=head)
     return Refit(
         candidate=replace(kept, upper=learned_weights(encoder, start.layers), head=head),
         messages=len(everything.train),
         epochs=epochs,
         seconds=time.perf_counter() - began,
     )
+
+
+def _mean(some: Mapping[str, Tensor], others: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: (weight + others[name]) / 2 for name, weight in some.items()}
 
 
 def _named(progress: ProgressCallback) -> ProgressCallback:

@@ -44,6 +44,11 @@ class Reranker:
     digest: str
     size_bytes: int
 
+    @property
+    def family(self) -> str:
+        """The network's name: the model family in answers and traces."""
+        return self.network
+
     @classmethod
     def load(cls, directory: Path, expected_digest: str | None = None, *, passages: LayerStates = SHARED) -> Reranker:
         """Verify and load an artifact; `passages` is where the lower layers' states of passages are kept.

@@ -188,7 +188,8 @@ class RerankerTraining:
         settings = LoopSettings(
             seed=self._config.seed,
             epochs=len(self._epochs),
-            patience=self._config.patience,
+            # Epochs apart keep the gates closed: before one has opened them nothing is known of what they bring.
+            patience=max(self._config.patience, self._effort.apart_epochs),
             checkpoint_steps=checkpoint_steps,
         )
         # The weights of a checkpoint fit only the start that they were trained from.

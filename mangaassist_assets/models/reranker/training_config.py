@@ -45,7 +45,8 @@ class RerankerTrainingConfig:
         apart_epochs: Split-attention: passes over the queries before the others in which texts are encoded apart, one
             negative each, and every passage of a step is wrong for all its other queries.
         epochs: Passes over the queries; 0 keeps the start and only calibrates it.
-        patience: Stop after so many epochs without a better validation.
+        patience: Stop after so many epochs without a better validation, but not before one in which texts are read
+            together.
         budget_minutes: About how long training may take on one core. Worth `PAIRS_PER_MINUTE` each.
         max_training_pairs: At most so many pairs are learned from, over all epochs; None for what the budget is worth.
         batch_queries: Queries a step.

@@ -39,7 +39,7 @@ _ATTRIBUTE_NAME = re.compile(r"[a-z]{1,20}(?:[._][a-z]{1,20}){1,5}")
 _WORD = re.compile(r"(?!.*[0-9]{7})[A-Za-z_$][A-Za-z0-9_./:$-]{0,80}")
 # What names of attributes, tags and fields say of their values, in lower case: those of MLflow, LiteLLM, HTTP headers
 # and OpenTelemetry's semantic conventions.
-_USERS = frozenset({
+USER_NAMES = frozenset({
     "user", "user_id", "userid", "user.id", "end_user", "end_user_id", "enduser.id", "customer_id", "username",
     "user_name", "user_api_key_user_id", "user_api_key_end_user_id", "mlflow.user", "mlflow.trace.user",
     "mlflow.auth.userid", "mlflow.auth.username", "mlflow.gateway.caller",
@@ -140,7 +140,7 @@ class Scrubber:
             return value
         if name in _SECRETS and not value.startswith(("{", "[")):
             return REMOVED
-        if name in _USERS and not value.startswith(("{", "[")):
+        if name in USER_NAMES and not value.startswith(("{", "[")):
             return self._user(value)
         if name in _SESSIONS:
             return kept_id(value, self.key, prefix="s")
@@ -151,7 +151,7 @@ class Scrubber:
     def _named_number(self, key: str, value: float) -> object:
         if key.lower() in _SECRETS:
             return REMOVED
-        return self._user(str(value)) if key.lower() in _USERS else value
+        return self._user(str(value)) if key.lower() in USER_NAMES else value
 
     def _user(self, value: str) -> str:
         return value if is_pseudonym(value) else pseudonym(value, self.key)

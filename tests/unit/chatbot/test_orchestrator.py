@@ -94,6 +94,26 @@ def test_spans_nest_as_the_contract_says():
         assert spans["chat_turn"].start_ns <= span.start_ns < span.end_ns <= spans["chat_turn"].end_ns
 
 
+def test_the_rerank_span_names_the_network_that_its_endpoint_serves():
+    sink = MemorySink()
+    store_chatbot(sink).answer(ask())
+    assert spans_of(sink.traces[0])["rerank_chunks"].attributes["model_family"] == "split-attention"
+
+
+@pytest.mark.parametrize("family", [{}, {"family": 3}])
+def test_an_endpoint_that_names_no_network_leaves_the_family_out(family):
+    class Unnamed(RuleEndpoint):
+        def invoke(self, payload):
+            answer = super().invoke(payload)
+            return answer | {"model": {"name": "m", "version": "1", "sha256": "0" * 64, **family}}
+
+    sink = MemorySink()
+    store_chatbot(sink, reranker=Unnamed("mangaassist-reranker")).answer(ask())
+    attributes = spans_of(sink.traces[0])["rerank_chunks"].attributes
+    assert attributes["model_version"] == "1"
+    assert "model_family" not in attributes
+
+
 def test_the_trace_reads_back_as_the_turn_that_happened():
     sink = MemorySink()
     reply = store_chatbot(sink).answer(ask())

@@ -23,6 +23,7 @@ from mangaassist_assets.cli.session import CommandError, Session
 from mangaassist_assets.core.errors import OperatorError
 from mangaassist_assets.core.snapshots import SnapshotStore
 from mangaassist_assets.models.pipelines import INTENT, RERANKER
+from mangaassist_assets.privacy import Vocabulary
 from mangaassist_assets.releases.champion import promote
 from mangaassist_assets.releases.overrides import OverrideRefusedError
 from tests.support.registry import MemoryMlflow
@@ -45,9 +46,10 @@ def definitions_of(mlflow, store, endpoints):
     @dg.asset(name=INTENT.champion_asset)
     def champion(context: dg.AssetExecutionContext, config: ChampionConfig) -> dg.MaterializeResult:
         with as_failure(OverrideRefusedError):
-            promoted = promote(mlflow, store.snapshots(), INTENT, override=requested_override(config, store))
+            promoted = promote(mlflow, store.snapshots(), INTENT, override=requested_override(config, Vocabulary(())))
         context.log.info(promoted.reason)
-        return champion_result(mlflow, INTENT, promoted)
+        snapshot = store.snapshots().write(INTENT.champion_asset, promoted.named.files())
+        return champion_result(mlflow, INTENT, promoted, snapshot)
 
     @dg.asset(name=INTENT.endpoint_asset, deps=[champion])
     def endpoint() -> None:

@@ -8,6 +8,8 @@ from upath import UPath
 from mangaassist_assets.core.bundles import TURNS_ASSET, TURNS_CARD_FILE
 from mangaassist_assets.core.declared_inputs import (
     Input,
+    InputGoneError,
+    PinnedStore,
     Read,
     StepStore,
     UndeclaredReadError,
@@ -16,7 +18,7 @@ from mangaassist_assets.core.declared_inputs import (
     reads_from_json,
     reads_to_json,
 )
-from mangaassist_assets.core.snapshots import Origin, SnapshotStore, canonical_json
+from mangaassist_assets.core.snapshots import Origin, SnapshotMissingError, SnapshotStore, canonical_json
 
 
 @pytest.fixture
@@ -115,6 +117,32 @@ def test_a_step_writes_its_own_output_and_declared_ledgers(store):
     for name, partition in (("dataset", "b1"), ("dataset", None), ("corpus", None)):
         with pytest.raises(UndeclaredWriteError, match="dataset/b2 writes"):
             reads.write(name, {"a": b"1"}, partition=partition)
+
+
+def test_a_pinned_store_knows_the_recorded_snapshots_and_writes_nothing(store):
+    reads = step(store, Read(asset="corpus"), labels("until"))
+    snapshot = reads.latest("corpus")
+    reads.read(snapshot, "a")
+    store.write("corpus", {"a": b"newer"})
+    pinned = PinnedStore(store, reads.inputs())
+    assert pinned.latest("corpus") == snapshot
+    assert pinned.find("labels", partition="b1") is None
+    with pytest.raises(SnapshotMissingError, match="none of the recorded inputs"):
+        pinned.latest("labels", partition="b1")
+    with pytest.raises(PermissionError, match="writes nothing"):
+        pinned.write("corpus", {})
+    with pytest.raises(InputGoneError, match=r"golden_set \(000000"):
+        PinnedStore(store, {"golden_set": "0" * 64})
+    with pytest.raises(ValueError, match="names no input"):
+        PinnedStore(store, {"../etc/passwd/x": "0" * 64})
+
+
+def test_an_input_that_was_purged_is_named_with_the_reason(store):
+    corpus = store.latest("corpus")
+    store.rewrite_record(corpus, purged="a user was erased")
+    store.path(corpus, "a").unlink()
+    with pytest.raises(InputGoneError, match="purged: a user was erased"):
+        PinnedStore(store, {"corpus": corpus.digest})
 
 
 def test_reads_of_one_asset_are_merged_to_the_widest():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import polars as pl
@@ -94,6 +95,21 @@ def test_what_was_erased_is_in_no_file_any_more(table: IngestionTable, tmp_path:
     assert stored.to_list() == ["other"]
     log = "".join(one.read_text("utf-8") for one in (tmp_path / "ingestion" / "_delta_log").glob("*.json"))
     assert "secret-user" not in log
+
+
+def test_erasing_takes_what_a_killed_writer_left_and_nothing_of_one_that_writes_now(
+    table: IngestionTable, tmp_path: Path
+) -> None:
+    table.append(frame(("x", "b1", 1)), after=table.checkpoint(), value={})
+    (stored,) = (tmp_path / "ingestion" / "release_bundle=b1").glob("*.parquet")
+    left, writing = (stored.with_name(f"part-{name}.parquet") for name in ("left", "writing"))
+    for path in (left, writing):
+        path.write_bytes(stored.read_bytes())
+    os.utime(left, (0, 0))
+    os.utime(stored, (0, 0))
+    assert table.erase("id", ["nobody"]) == 0
+    assert sorted((tmp_path / "ingestion" / "release_bundle=b1").glob("*.parquet")) == sorted([stored, writing])
+    assert ids(table) == ["x"]
 
 
 def test_a_schema_without_the_partition_is_refused(tmp_path: Path) -> None:

@@ -144,3 +144,30 @@ def test_no_chunks_give_no_vectors(cache):
     vectors, report = embed_chunks([], HashEmbedder(), cache)
     assert vectors.shape == (0, 16)
     assert (report.embedded, report.reused) == (0, 0)
+
+
+def test_vectors_of_some_contents_are_forgotten_of_every_model_and_others_stay(cache):
+    chunks = chunks_of("a", "b", "c")
+    gone, kept = [chunks[0].content_hash], [one.content_hash for one in chunks[1:]]
+    embedder = HashEmbedder()
+    embed_chunks(chunks, embedder, cache)
+    cache.write("another", 2, [*gone, "f" * 64], np.eye(2, dtype=np.float32))
+    assert cache.holds(gone)
+    assert cache.forget(gone) == 2
+    assert not cache.holds(gone)
+    assert cache.forget(gone) == 0
+    assert cache.read(embedder.model_id, embedder.dimension, kept).keys() == set(kept)
+    assert cache.holds(["f" * 64])
+    assert not cache.holds([])
+
+
+def test_a_damaged_segment_goes_with_what_is_forgotten(cache, tmp_path):
+    chunks = chunks_of("a", "b")
+    embed_chunks(chunks[:1], HashEmbedder(), cache)
+    segment = next((tmp_path / "cache").rglob("*.parquet"))
+    segment.write_bytes(segment.read_bytes()[:-1])
+    embed_chunks(chunks[1:], HashEmbedder(), cache)
+    (segment.parent / "old.damaged").write_bytes(b"?")
+    assert cache.forget([chunks[0].content_hash]) == 0
+    assert not segment.exists()
+    assert not list((tmp_path / "cache").rglob("*.damaged"))

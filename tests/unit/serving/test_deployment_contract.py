@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from types import SimpleNamespace
 
 import dagster as dg
 import pytest
+from upath import UPath
 
 from mangaassist_assets.assets.deployment import require_contract as require_for_asset
 from mangaassist_assets.core.snapshots import SnapshotStore
@@ -57,7 +57,7 @@ def test_the_requests_of_an_endpoint_are_read_from_the_stages_that_asked_it():
 
 
 def test_before_there_are_traces_configuration_decides(tmp_path):
-    observed = observed_requests(newest_stages(SnapshotStore(tmp_path)), INTENT)
+    observed = observed_requests(newest_stages(SnapshotStore(UPath(tmp_path))), INTENT)
     known = pipeline_schemas(INTENT).forms
     told = required_forms(observed, configured=INTENT.request_forms, known=known)
     assert (told.forms, told.known_from) == (("text",), "configuration")
@@ -69,7 +69,7 @@ def require(tmp_path):
 
     def run(pipeline=INTENT, **options):
         version = models.add(pipeline.model_name, kind=pipeline.kind)
-        return require_contract(models, SnapshotStore(tmp_path / "store"), pipeline, version, **options)
+        return require_contract(models, SnapshotStore(UPath(tmp_path / "store")), pipeline, version, **options)
 
     return run
 
@@ -99,7 +99,7 @@ def test_the_asset_fails_for_good_and_shows_the_forms_and_what_is_wrong(tmp_path
     """The resource may name the forms of an endpoint."""
     models = MemoryMlflow(tmp_path / "models")
     version = models.add(INTENT.model_name, kind=INTENT.kind)
-    store = SimpleNamespace(snapshots=lambda: SnapshotStore(tmp_path / "store"))
+    store = SnapshotStore(UPath(tmp_path / "store"))
     endpoints = SageMakerResource(aws=AwsResource(), request_forms={INTENT.endpoint_name: ["inputs"]})
     with pytest.raises(dg.Failure, match="asks with inputs by configuration") as caught:
         require_for_asset(models, store, endpoints, INTENT, version)

@@ -64,4 +64,5 @@ def test_a_reranker_is_answered_without_torch(network: str, tmp_path: Path) -> N
     request = {"inputs": [{"text": query, "text_pair": passage} for query, passage in pairs]}
     found = first_answer(result.directory, request, entry_point="mangaassist_assets.serving.inference")
     np.testing.assert_allclose(found.answer["scores"], Reranker.load(result.directory).score(pairs), atol=1e-6)
+    assert found.answer["model"]["family"] == network
     assert not (TRAINING_ONLY | PLATFORM) & found.modules

@@ -8,18 +8,15 @@ import polars as pl
 import pytest
 from upath import UPath
 
-from mangaassist_assets.core.declared_inputs import (
-    InputGoneError,
-    PinnedStore,
-    RecordingStore,
-)
-from mangaassist_assets.core.snapshots import SnapshotMissingError, SnapshotStore
+from mangaassist_assets.core.snapshots import SnapshotStore
 from mangaassist_assets.datasets.building.rebuilding import rebuild
 from mangaassist_assets.datasets.versions.stored_versions import find_version, read_rows, stored_versions
 from mangaassist_assets.labelling.intent_labels import LabelConflict
 from mangaassist_assets.models.pipelines import dataset_rebuild
-from mangaassist_assets.tracing.erasure import record_erasure, snapshots_holding
+from mangaassist_assets.tracing.erasure import record_erasure
 from mangaassist_assets.tracing.ingestion.stored_turns import TURNS_FILE, read_turns
+from mangaassist_assets.tracing.person_marks import PersonMarks
+from mangaassist_assets.tracing.purging import snapshots_holding
 from tests.support.dataset_store import (
     BUNDLE,
     EARLIER,
@@ -181,31 +178,6 @@ def test_a_version_of_before_inputs_were_recorded_says_so(store):
     assert "records no inputs" in again(store, find_version(store, stored.version)).reason
 
 
-def test_a_pinned_store_knows_the_recorded_snapshots_and_writes_nothing(store):
-    reads = RecordingStore(store)
-    snapshot = reads.latest("training_corpus")
-    reads.read(snapshot, "utterances.json")
-    put_knowledge(store, [])
-    pinned = PinnedStore(store, reads.inputs())
-    assert pinned.latest("training_corpus") == snapshot
-    assert pinned.find("knowledge_chunks") is None
-    with pytest.raises(SnapshotMissingError, match="none of the recorded inputs"):
-        pinned.latest("knowledge_chunks")
-    with pytest.raises(PermissionError, match="writes nothing"):
-        pinned.write("training_corpus", {})
-    with pytest.raises(InputGoneError, match=r"golden_set \(000000"):
-        PinnedStore(store, {"golden_set": "0" * 64})
-    with pytest.raises(ValueError, match="names no input"):
-        PinnedStore(store, {"../etc/passwd/x": "0" * 64})
-
-
-def test_what_was_only_looked_for_is_no_input(store):
-    reads = RecordingStore(store)
-    reads.find("training_corpus")
-    list(reads.history("tagged_traces"))
-    assert reads.inputs() == {}
-
-
 class TestIntents:
     """The intent dataset, which builds on the labels of the bundle before."""
 
@@ -245,7 +217,11 @@ class TestIntents:
         assert user not in set(rows["user_key"])
         assert held.isdisjoint(rows["source_trace_id"])
         mine = [turn.trace_id for turn in read_turns(labelled, BUNDLE) if turn.user_key == user] + [*held]
-        still = {(one.name, one.partition) for one in snapshots_holding(labelled, user, mine) if one.latest}
+        still = {
+            (one.name, one.partition)
+            for one in snapshots_holding(labelled, PersonMarks(user, frozenset(mine)))
+            if one.latest
+        }
         assert ("intent_dataset", BUNDLE) not in still
         assert ("intent_dataset", EARLIER) in still
         assert again(labelled, without).outcome == "identical"

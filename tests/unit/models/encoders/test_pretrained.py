@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 import torch
 
-from mangaassist_assets.models.encoders.pretrained import BaseModelError, load_base, sentence_features
+from mangaassist_assets.models.encoders.pretrained import BaseModelError, load_base
 from mangaassist_assets.models.encoders.tokens import tokenize
+from tests.support.sentence_features import sentence_features
 
 TEXTS = ["Where is volume 3?", "does the sequel of the blue lantern come out in paperback this spring", "返品", ""]
 

@@ -61,7 +61,7 @@ def test_hostile_and_huge_texts_are_learned_from_like_any_other(
         one("h3", "../../etc/passwd " * 6_000, "attack"),
     ]
     base = str(tiny_base("bert"))
-    config = replace(QUICK, encoder_learning_rate=2e-3)
+    config = replace(QUICK, encoder_learning_rate=2e-3, tuned_inverse_regularisation=10.0)
     result = train_on([*examples(MESSAGES), *hostile], [], config=config, base=base, output=tmp_path / "model")
     answers = IntentClassifier.load(result.directory).predict([example.text for example in hostile], top_k=1)
     assert [answer[0].label for answer in answers] == ["attack"] * 4

@@ -67,6 +67,29 @@ def test_every_message_counts_the_same_whatever_batch_it_is_in(base: PretrainedE
     assert float(objective.loss([0]).detach()) == pytest.approx(np.log(2), abs=1e-5)
 
 
+@pytest.mark.parametrize("layers", [0, 1])
+def test_tokens_are_hidden_at_random_in_training_only_and_never_the_first(base: PretrainedEncoder, layers: int) -> None:
+    import torch
+
+    texts = ["where is my parcel that i ordered"] * 50 + ["hi"] * 50
+    frozen = FrozenLayers(base.encoder, tokenize(base.tokenizer, texts, max_tokens=64), layers=layers)
+    everything = range(len(texts))
+    tokens = torch.tensor([[place < frozen.length(one) for place in range(frozen.length(0))] for one in everything])
+    as_asked, mask = frozen.last_hidden(everything, token_dropout=0.5)
+    assert torch.equal(mask, tokens)
+    base.encoder.train(training=True)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        _, mask = frozen.last_hidden(everything, token_dropout=0.5)
+    base.encoder.train(training=False)
+    assert mask is not None
+    assert mask[:, 0].all()
+    assert not (mask & ~tokens).any()
+    assert 0.4 < float(mask[:, 1:].sum() / tokens[:, 1:].sum()) < 0.6
+    changed, _ = frozen.last_hidden(everything)
+    assert torch.equal(as_asked, changed)
+
+
 @pytest.mark.parametrize("name", ["bert", "modernbert", "electra"])
 def test_frozen_layers_and_embeddings_stay_as_they_were(
     tiny_base: Callable[[str], Path], name: str, tmp_path: Path
@@ -95,6 +118,25 @@ def test_another_seed_gives_other_weights(tiny_base: Callable[[str], Path], tmp_
         for turn, seed in enumerate((0, 1, 0))
     )
     assert first == again != second
+
+
+@pytest.mark.parametrize(
+    ("setting", "fine_tunes"),
+    [({"token_dropout": 0.5}, True), ({"tuned_inverse_regularisation": 1.0}, True), ({"token_dropout": 0.5}, False)],
+)
+def test_hidden_tokens_and_the_last_heads_penalty_change_fine_tuned_models_only(
+    tiny_base: Callable[[str], Path], tmp_path: Path, setting: dict[str, float], fine_tunes: bool
+) -> None:
+    config = replace(QUICK, epochs=1, max_steps=2, fine_tune=fine_tunes)
+    usual, other = (
+        read_classifier(
+            train_on(
+                examples(MESSAGES), [], config=one, base=str(tiny_base("bert")), output=tmp_path / str(turn)
+            ).directory
+        ).head.weight
+        for turn, one in enumerate((config, replace(config, **setting)))
+    )
+    assert np.array_equal(usual, other) is not fine_tunes
 
 
 def test_where_a_head_begins_does_not_move_its_optimum() -> None:
@@ -129,7 +171,15 @@ def test_an_artifact_is_there_as_a_whole_or_not_at_all(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "settings", [{"batch_tokens": 0}, {"in_scope_share": 1.0}, {"in_scope_share": 0.1}, {"minimum_out_of_scope": 0}]
+    "settings",
+    [
+        {"batch_tokens": 0},
+        {"token_dropout": 1.0},
+        {"tuned_inverse_regularisation": 0.0},
+        {"in_scope_share": 1.0},
+        {"in_scope_share": 0.1},
+        {"minimum_out_of_scope": 0},
+    ],
 )
 def test_new_settings_that_cannot_work_are_refused_by_name(settings: dict[str, float]) -> None:
     with pytest.raises(ValueError, match=next(iter(settings))):

@@ -213,3 +213,37 @@ def test_the_refit_begins_where_the_held_out_run_began(
     monkeypatch.setattr(refit_module, "run_training_loop", watched)
     result = train_on(examples(MESSAGES), CHOSEN_BY, config=QUICK, base=base, output=tmp_path / "model")
     assert (result.kept, seen) == ("fine_tuned", [True])
+
+
+@pytest.mark.usefixtures("fine_tuned")
+def test_the_final_layers_are_the_mean_of_both_trainings(
+    base: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch
+
+    config = replace(QUICK, encoder_learning_rate=1e-3)
+    learned: dict[str, torch.Tensor] = {}
+    run = refit_module.run_training_loop
+
+    def watched(objective: Any, *arguments: Any, **options: Any) -> Any:
+        result = run(objective, *arguments, **options)
+        layers = objective.parameter_groups()[0].parameters
+        learned.update({name: weight.detach().clone() for name, weight in layers.items()})
+        return result
+
+    monkeypatch.setattr(refit_module, "run_training_loop", watched)
+    held_out, final = (
+        read_classifier(
+            train_on(
+                examples(MESSAGES),
+                CHOSEN_BY,
+                config=replace(config, refit=refit),
+                base=base,
+                output=tmp_path / str(refit),
+            ).directory
+        ).pretrained.encoder.model.state_dict()
+        for refit in (False, True)
+    )
+    assert any(not torch.equal(weight, held_out[name]) for name, weight in learned.items())
+    for name, weight in learned.items():
+        assert torch.allclose(final[name], (weight + held_out[name]) / 2, atol=1e-6), name

@@ -15,7 +15,7 @@ import pytest
 
 from mangaassist_assets.models import precision
 from mangaassist_assets.models.artifacts import MANIFEST_FILE, ArtifactMismatchError, artifact_settings, verify_artifact
-from mangaassist_assets.models.encoders.pretrained import load_base, sentence_features
+from mangaassist_assets.models.encoders.pretrained import load_base
 from mangaassist_assets.models.encoders.tokens import tokenize
 from mangaassist_assets.models.intent import writing
 from mangaassist_assets.models.intent.heads import LinearHead, softmax
@@ -24,6 +24,7 @@ from mangaassist_assets.models.intent.out_of_scope import ScopeRule
 from mangaassist_assets.models.intent.writing import TrainedClassifier, head_for, read_classifier, write_classifier
 from mangaassist_assets.models.onnx_export import ExportError
 from tests.support.intent_training import MESSAGES, OF_NO_INTENT, UNSEEN
+from tests.support.sentence_features import sentence_features
 from tests.support.tiny_encoders import ARCHITECTURES, WIDTH
 
 TinyBase = Callable[[str], Path]

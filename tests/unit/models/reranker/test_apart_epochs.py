@@ -1,5 +1,9 @@
 """Claims about epochs in which texts are encoded apart and every passage of a step is compared with every query."""
 
+from dataclasses import replace
+from itertools import count
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -8,7 +12,8 @@ from mangaassist_assets.models.reranker.lists import CandidateList, EpochLists
 from mangaassist_assets.models.reranker.networks.pair_network import PairNetwork
 from mangaassist_assets.models.reranker.networks.pair_table import PairTable, SplitTexts
 from mangaassist_assets.models.reranker.pair_objective import PairObjective
-from tests.support.tiny_ranker import write_tiny_base
+from mangaassist_assets.training.objective import Validation
+from tests.support.tiny_ranker import TINY, train_tiny, write_tiny_base
 
 LISTS = [
     CandidateList("is there a crane", ("the crane", "the diver"), (1.0, 0.0), frozenset({"the crane", "cranes"})),
@@ -55,3 +60,19 @@ def test_the_loss_of_a_step_does_not_depend_on_who_computes_it(texts: SplitTexts
         whole = objective.loss([0, 1, 2])
         shared = objective.loss([0, 2]) + objective.loss([1])
     assert float(whole) == pytest.approx(float(shared), abs=1e-5)
+
+
+def test_training_does_not_stop_before_texts_were_read_together(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    judge, times = PairObjective.validate, count(1)
+
+    def worse_each_time(objective: PairObjective) -> Validation:
+        found = judge(objective)
+        assert found is not None
+        return Validation(score=(-float(next(times)),), figures=found.figures)
+
+    monkeypatch.setattr(PairObjective, "validate", worse_each_time)
+    config = replace(TINY, apart_epochs=4, epochs=3, patience=1, max_training_pairs=10_000)
+    result = train_tiny(tmp_path, base=write_tiny_base(tmp_path / "base"), config=config, checkpoints=False)
+    assert (result.best_epoch, len(result.history)) == (1, 5)

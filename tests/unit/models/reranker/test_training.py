@@ -10,7 +10,7 @@ import torch
 from mangaassist_assets.models.artifacts import ArtifactMismatchError
 from mangaassist_assets.models.encoders import PACKAGED_MINILM
 from mangaassist_assets.models.encoders.layer_states import LayerStates, States
-from mangaassist_assets.models.encoders.pretrained import load_base, padded, sentence_features
+from mangaassist_assets.models.encoders.pretrained import load_base, padded
 from mangaassist_assets.models.encoders.tokens import tokenize
 from mangaassist_assets.models.examples import RankingExample
 from mangaassist_assets.models.model_types import TrainingRequest
@@ -19,6 +19,7 @@ from mangaassist_assets.models.reranker.networks.files import EXTRA_FILE
 from mangaassist_assets.models.reranker.networks.word_weights import idf_weights
 from mangaassist_assets.models.reranker.training import RerankerTrainingResult, train_reranker
 from mangaassist_assets.models.reranker.training_config import RerankerTrainingConfig, RerankerTrainingError
+from tests.support.sentence_features import sentence_features
 from tests.support.timing import growth
 from tests.support.tiny_ranker import TINY, write_tiny_base
 
