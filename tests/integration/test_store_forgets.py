@@ -22,7 +22,7 @@ from mangaassist_assets.core.retention import collect, plan_collection, read_rul
 from mangaassist_assets.core.snapshots import SnapshotStore
 from mangaassist_assets.mining.clustering.message_vectors import text_hash
 from mangaassist_assets.privacy import pseudonym
-from mangaassist_assets.retrieval.generations import GenerationSettings, build_generation, go_live
+from mangaassist_assets.retrieval.generations import GenerationSettings, build_generation
 from mangaassist_assets.retrieval.types import Chunk
 from mangaassist_assets.tracing.ingestion.trace_ingestion import TraceIngestion
 from mangaassist_assets.tracing.person_marks import PersonMarks
@@ -192,14 +192,14 @@ def test_a_trace_whose_spans_lie_in_artifacts_goes_with_its_files(session, stand
 def test_a_collection_keeps_the_live_index_and_takes_old_snapshots_generations_and_configurations(session):
     store, index = session.resources.store.snapshots(), session.resources.search.index()
     names: list[str] = []
-    for number in range(5):
+    for number in range(8):
         text = f"passage number {number}"
         chunk = Chunk(chunk_id="a::0", document_id="a", position=0, title="a", text=text, content_hash=text_hash(text))
         settings = GenerationSettings(embedding_model_id="m")
         built = build_generation([chunk], np.eye(2, dtype=np.float32)[:1], index, settings=settings)
         names.append(built.generation)
         store.write("search_index", {"generation.json": json.dumps({"generation": built.generation}).encode()})
-    go_live(index, names[0], keep=9, logger=_Silent())  # type: ignore[arg-type]
+    index.swap_live(names[0], expected=None)
     for number in range(6):
         store.write("knowledge_chunks", {"chunks.parquet": b"%d" % number})
     client = AwsResource().client("sagemaker")
@@ -215,10 +215,10 @@ def test_a_collection_keeps_the_live_index_and_takes_old_snapshots_generations_a
 
     assert {**done, "dry_run": True} == planned
     assert len(list(store.records("knowledge_chunks"))) == 3
-    # The live one and the two newest.
+    # The live one and the five newest.
     assert index.generations() == [names[0], *names[3:]]
     kept = {store.read_json(one, "generation.json")["generation"] for one in store.records("search_index")}
-    assert kept == {names[0], *names[2:]}
+    assert kept == {names[0], *names[5:]}
     assert set(ours[:3]) <= set(done["endpoint_configurations"])
     present = client.list_endpoint_configs(NameContains="mangaassist-intent-v90")["EndpointConfigs"]
     assert {one["EndpointConfigName"] for one in present} == set(ours[3:])
@@ -250,11 +250,6 @@ def test_a_store_in_a_bucket_is_collected_and_purged_alike():
     assert [one.purged for one in store.records("failures")] == ["the data of a person was erased"]
     again = plan_collection(store, read_rules(), needed={}, now=later)
     assert (again.gone, again.files, again.half_written) == ((), {}, ())
-
-
-class _Silent:
-    def warning(self, *said: object) -> None:
-        raise AssertionError(said)
 
 
 def _configuration(client: Any, name: str) -> None:
