@@ -297,7 +297,7 @@ class PinnedStore(SnapshotStore):
         for entry, digest in sorted(inputs.items()):
             name, partition, content = _parsed(entry)
             snapshot = store.find_digest(name, partition=partition, digest=digest)
-            if snapshot is None or store.defects(snapshot):
+            if snapshot is None or snapshot.purged or store.defects(snapshot):
                 purged = f", purged: {snapshot.purged}" if snapshot is not None and snapshot.purged else ""
                 gone.append(f"{entry} ({digest[:12]}…{purged})")
             elif content is None:

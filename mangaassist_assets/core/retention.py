@@ -8,7 +8,6 @@ stay too: they hold no data, and say why.
 from __future__ import annotations
 
 import json
-import re
 import tomllib
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -27,7 +26,6 @@ RETENTION_VARIABLE: Final = "MANGAASSIST_RETENTION"
 RUNS_FOLDER: Final = "runs"
 _NUMBERS = ("grace_hours", "run_days", "index_generations", "endpoint_configurations")
 _ALL = "all"
-_DIGEST = re.compile(r"[0-9a-f]{64}")
 
 InputsOf = Callable[[Snapshot], Mapping[str, str]]
 """What a snapshot was made of: `asset`, `asset/partition` or `asset/partition@rows` to digest."""
@@ -93,9 +91,12 @@ class Collection:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Pin:
+class _RunPins:
+    """What a run reads: the snapshots with these numbers."""
+
+    run_id: str
     file: str
-    digests: frozenset[str]
+    snapshots: frozenset[tuple[str, str | None, int]]
     age: timedelta
 
 
@@ -160,13 +161,10 @@ def plan_collection(
     for one in store.everything():
         places[one.name, one.partition][one.number] = one
     pins = list(_pins(store, now))
-    stood_on = dict(needed)
-    for pin in pins:
-        if pin.age < rules.run_age:
-            stood_on |= dict.fromkeys(pin.digests - stood_on.keys(), f"run {Path(pin.file).stem} reads it")
     reasons = _Reasons(places)
     for (name, _), numbered in places.items():
-        _by_rule(reasons, rules, rules.of(name), [numbered[number] for number in sorted(numbered)], stood_on, now)
+        _by_rule(reasons, rules, rules.of(name), [numbered[number] for number in sorted(numbered)], needed, now)
+    _of_runs(reasons, [one for one in pins if one.age < rules.run_age])
     _with_inputs(reasons, inputs_of or (lambda one: one.origin.inputs))
     kept: list[Kept] = []
     gone: list[Snapshot] = []
@@ -211,7 +209,7 @@ def _by_rule(
     rules: RetentionRules,
     rule: RetentionRule,
     snapshots: Sequence[Snapshot],
-    stood_on: Mapping[str, str],
+    needed: Mapping[str, str],
     now: datetime,
 ) -> None:
     """Note why snapshots of one place, the oldest first, stay by themselves."""
@@ -225,8 +223,8 @@ def _by_rule(
             reasons.add(one, "the latest")
         elif one.purged:
             reasons.add(one, f"was purged ({one.purged})")
-        elif one.digest in stood_on and not again:
-            reasons.add(one, stood_on[one.digest])
+        elif one.digest in needed and not again:
+            reasons.add(one, needed[one.digest])
         elif now - followed_at < rules.grace:
             # The latest until a moment ago: a run may still read it.
             reasons.add(one, "younger than the grace, or the latest until then")
@@ -236,6 +234,18 @@ def _by_rule(
             which = "all stay" if rule.newest is None else f"of the newest {rule.newest}"
             reasons.add(one, which)
         followed_at = _committed(one)
+
+
+def _of_runs(reasons: _Reasons, runs: Sequence[_RunPins]) -> None:
+    """Note what runs read, and what they made: a run that carries another one on reads that."""
+    made_by = {one.run_id for one in runs}
+    pinned = {place: f"run {one.run_id} reads it" for one in runs for place in one.snapshots}
+    for numbered in reasons.snapshots.values():
+        for one in numbered.values():
+            if (why := pinned.get((one.name, one.partition, one.number))) is not None:
+                reasons.add(one, why)
+            elif one.origin.run_id in made_by:
+                reasons.add(one, f"run {one.origin.run_id} made it, and may be carried on")
 
 
 def _with_inputs(reasons: _Reasons, inputs_of: InputsOf) -> None:
@@ -259,26 +269,20 @@ def _with_inputs(reasons: _Reasons, inputs_of: InputsOf) -> None:
                 waiting.append(found)
 
 
-def _pins(store: SnapshotStore, now: datetime) -> Iterator[_Pin]:
-    """Yield the pins of runs: whatever looks like a digest in a run's file is one."""
+def _pins(store: SnapshotStore, now: datetime) -> Iterator[_RunPins]:
+    """Yield what runs pinned; see `run_pins`."""
     folder = store.root / RUNS_FOLDER
     folder.fs.invalidate_cache()
     for path in sorted(folder.iterdir(), key=lambda one: one.name) if folder.exists() else ():
         if path.name.endswith(".json") and not path.name.startswith("."):
-            written = path.fs.modified(path.path).astimezone(UTC)
-            digests = frozenset(_digests(json.loads(path.read_bytes())))
-            yield _Pin(file=path.name, digests=digests, age=now - written)
-
-
-def _digests(value: object) -> Iterator[str]:
-    if isinstance(value, str) and _DIGEST.fullmatch(value):
-        yield value
-    elif isinstance(value, Mapping):
-        for one in value.values():
-            yield from _digests(one)
-    elif isinstance(value, list):
-        for one in value:
-            yield from _digests(one)
+            settled = json.loads(path.read_bytes())
+            places = {
+                (asset, partition or None, number)
+                for asset, numbers in settled["pins"].items()
+                for partition, number in numbers.items()
+            }
+            age = now - datetime.fromisoformat(settled["pinned_at"]).astimezone(UTC)
+            yield _RunPins(run_id=Path(path.name).stem, file=path.name, snapshots=frozenset(places), age=age)
 
 
 def _committed(snapshot: Snapshot) -> datetime:

@@ -16,7 +16,7 @@ from mangaassist_assets.models.registration.registry import EVALUATION_FILE, MOD
 from mangaassist_assets.retrieval.stored_knowledge import GENERATION_FILE
 
 _MANIFEST, _MANIFEST_FILE = "release_manifest", "manifest.json"
-_ACTIVE, _ACTIVE_FILE, _INDEX_COMPONENT = "active_release", "components.json", "search index"
+_LIVE_INDEX = "live_index"
 
 
 def stood_on(
@@ -68,11 +68,10 @@ def made_of(store: SnapshotStore, snapshot: Snapshot) -> Mapping[str, str]:
 
 
 def previous_generation(store: SnapshotStore, live: str | None) -> str | None:
-    """Return the index generation that was live before the one that is, as far as releases recorded it."""
-    for one in store.records(_ACTIVE):
-        for row in () if one.purged else store.read_json(one, _ACTIVE_FILE):
-            if row["component"] == _INDEX_COMPONENT and row["version"] not in (None, live):
-                return str(row["version"])
+    """Return the index generation that was live before the one that is, as far as it is on record."""
+    for one in store.records(_LIVE_INDEX):
+        if not one.purged and (name := store.read_json(one, GENERATION_FILE)["generation"]) != live:
+            return str(name)
     return None
 
 

@@ -49,9 +49,14 @@ class PersonMarks:
         """
         said = self.long_texts if texts else frozenset[str]()
         if content.startswith(_PARQUET):
-            frame = pl.read_parquet(io.BytesIO(content))
             wanted = sorted(self.ids | said)
-            return any(bool(one.is_in(wanted).any()) for column in frame.get_columns() for one in _texts(column))
+            # A column at a time: a bundle may have a million turns.
+            columns = (
+                pl.read_parquet(io.BytesIO(content), columns=[name])[name]
+                for name, dtype in pl.read_parquet_schema(io.BytesIO(content)).items()
+                if dtype == pl.String or dtype.is_nested()
+            )
+            return any(bool(one.is_in(wanted).any()) for column in columns for one in _texts(column))
         try:
             text = content.decode()
         except UnicodeDecodeError:

@@ -22,7 +22,7 @@ from mangaassist_assets.core.retention import collect, plan_collection, read_rul
 from mangaassist_assets.core.snapshots import SnapshotStore
 from mangaassist_assets.mining.clustering.message_vectors import text_hash
 from mangaassist_assets.privacy import pseudonym
-from mangaassist_assets.retrieval.generations import GenerationSettings, build_generation, go_live
+from mangaassist_assets.retrieval.generations import GenerationSettings, build_generation
 from mangaassist_assets.retrieval.types import Chunk
 from mangaassist_assets.tracing.ingestion.trace_ingestion import TraceIngestion
 from mangaassist_assets.tracing.person_marks import PersonMarks
@@ -47,15 +47,18 @@ SAID = "the parcel of {who} by {how} never came to me, please look for it"
 
 
 @pytest.fixture
-def session(tmp_path: Path) -> Session:
-    suffix = uuid4().hex[:8]
+def session(tmp_path: Path, request: pytest.FixtureRequest) -> Session:
+    suffix, root = uuid4().hex[:8], str(tmp_path / "store")
+    if getattr(request, "param", "directory") == "bucket":
+        AwsResource().client("s3").create_bucket(Bucket=f"store-{suffix}")
+        root = f"s3://store-{suffix}/store"
     mlflow = MlflowResource(
         traces_experiment=f"traces-{suffix}",
         training_experiment=f"training-{suffix}",
         evaluation_experiment=f"evaluation-{suffix}",
     )
     resources = SimpleNamespace(
-        store=StoreResource(root=str(tmp_path / "store"), cache_folder=str(tmp_path / "cache")),
+        store=StoreResource(root=root, cache_folder=str(tmp_path / "cache")),
         mlflow=mlflow,
         warehouse=DuckDbWarehouseResource(path=str(tmp_path / "warehouse")),
         privacy=PrivacyResource(key=KEY.hex()),
@@ -113,7 +116,8 @@ def ingest(session: Session) -> None:
     TraceIngestion(store.trace_ingestion_table(), source, pseudonym_key=KEY).advance()
 
 
-def test_an_erased_user_is_gone_from_every_store_whoever_wrote_the_traces(session, tmp_path):
+@pytest.mark.parametrize("session", ["directory", "bucket"], indirect=True)
+def test_an_erased_user_is_gone_from_every_store_whoever_wrote_the_traces(session):
     own = [write(session, SHOPPER, how) for how in WRITERS]
     others = [write(session, SOMEBODY, how) for how in WRITERS]
     assert left(session) == {*own, *others}
@@ -146,7 +150,9 @@ def test_an_erased_user_is_gone_from_every_store_whoever_wrote_the_traces(sessio
     assert [one.path for one in client.list_artifacts(run.info.run_id, "tables")] == ["tables/right.json"]
     assert set(report["verified"]) >= {"snapshots", "feedback", "ingested_traces", "warehouse", "MLflow traces"}
     render_erasure(report)
-    assert not [path for path in (tmp_path / "store").rglob("*") if path.is_file() and _holds(path, own, said)]
+    files = [path for path in store.path().rglob("*") if path.is_file()]
+    assert len(files) > 5
+    assert not [str(path) for path in files if _holds(path, own, said)]
     assert run_erasure(session, user_id=SHOPPER)["traces_deleted"] == 0
     # What comes later of the user is not kept.
     late = write(session, SHOPPER, "plain")
@@ -154,10 +160,10 @@ def test_an_erased_user_is_gone_from_every_store_whoever_wrote_the_traces(sessio
     assert late not in left(session)
 
 
-def _holds(path: Path, trace_ids: list[str], texts: list[str]) -> bool:
+def _holds(path: UPath, trace_ids: list[str], texts: list[str]) -> bool:
     content = path.read_bytes()
     if content.startswith(b"PAR1"):
-        content = str(pl.read_parquet(path).rows()).encode()
+        content = str(pl.read_parquet(content).rows()).encode()
     # The log of a table names traces that were being written once, and nothing that was said.
     ids = [] if "_delta_log" in path.parts else trace_ids
     return any(one.encode() in content for one in [*ids, *texts])
@@ -192,14 +198,14 @@ def test_a_trace_whose_spans_lie_in_artifacts_goes_with_its_files(session, stand
 def test_a_collection_keeps_the_live_index_and_takes_old_snapshots_generations_and_configurations(session):
     store, index = session.resources.store.snapshots(), session.resources.search.index()
     names: list[str] = []
-    for number in range(5):
+    for number in range(8):
         text = f"passage number {number}"
         chunk = Chunk(chunk_id="a::0", document_id="a", position=0, title="a", text=text, content_hash=text_hash(text))
         settings = GenerationSettings(embedding_model_id="m")
         built = build_generation([chunk], np.eye(2, dtype=np.float32)[:1], index, settings=settings)
         names.append(built.generation)
         store.write("search_index", {"generation.json": json.dumps({"generation": built.generation}).encode()})
-    go_live(index, names[0], keep=9, logger=_Silent())  # type: ignore[arg-type]
+    index.swap_live(names[0], expected=None)
     for number in range(6):
         store.write("knowledge_chunks", {"chunks.parquet": b"%d" % number})
     client = AwsResource().client("sagemaker")
@@ -215,10 +221,10 @@ def test_a_collection_keeps_the_live_index_and_takes_old_snapshots_generations_a
 
     assert {**done, "dry_run": True} == planned
     assert len(list(store.records("knowledge_chunks"))) == 3
-    # The live one and the two newest.
+    # The live one and the five newest.
     assert index.generations() == [names[0], *names[3:]]
     kept = {store.read_json(one, "generation.json")["generation"] for one in store.records("search_index")}
-    assert kept == {names[0], *names[2:]}
+    assert kept == {names[0], *names[5:]}
     assert set(ours[:3]) <= set(done["endpoint_configurations"])
     present = client.list_endpoint_configs(NameContains="mangaassist-intent-v90")["EndpointConfigs"]
     assert {one["EndpointConfigName"] for one in present} == set(ours[3:])
@@ -250,11 +256,6 @@ def test_a_store_in_a_bucket_is_collected_and_purged_alike():
     assert [one.purged for one in store.records("failures")] == ["the data of a person was erased"]
     again = plan_collection(store, read_rules(), needed={}, now=later)
     assert (again.gone, again.files, again.half_written) == ((), {}, ())
-
-
-class _Silent:
-    def warning(self, *said: object) -> None:
-        raise AssertionError(said)
 
 
 def _configuration(client: Any, name: str) -> None:

@@ -18,6 +18,7 @@ from upath import UPath
 
 from mangaassist_assets.core import snapshots as snapshots_module
 from mangaassist_assets.core.blobs import drop_blobs, named_blobs, stored_blobs
+from mangaassist_assets.core.declared_inputs import Read
 from mangaassist_assets.core.retention import (
     RetentionRule,
     RetentionRules,
@@ -26,6 +27,7 @@ from mangaassist_assets.core.retention import (
     plan_collection,
     read_rules,
 )
+from mangaassist_assets.core.run_pins import settle_pins
 from mangaassist_assets.core.snapshots import Origin, Snapshot, SnapshotStore, input_name
 from tests.support.examples import examples
 
@@ -148,18 +150,28 @@ def test_what_is_young_and_what_was_the_latest_until_a_moment_ago_stays(store):
     assert set(why(store, rules(days=55), now=soon)) == {"1", "2", "3"}
 
 
-def test_what_a_run_pinned_stays_as_long_as_its_pins_and_the_old_pins_go(store):
-    first = made(store, "turns", b"1")
+def test_what_a_run_pinned_or_made_stays_as_long_as_its_pins_and_the_old_pins_go(store):
+    made(store, "turns", b"1")
     made(store, "turns", b"2")
-    pins = store.root / "runs" / "run-1.json"
-    pins.parent.mkdir()
-    pins.write_text(json.dumps({"run_id": "run-1", "inputs": [{"asset": "turns", "digest": first.digest}]}))
-    assert why(store, rules())["1"] == "run run-1 reads it"
+    store.write("failures", {"file": b"f1"}, origin=Origin(run_id="run-1"))
+    made(store, "failures", b"f2")
+    settle_pins(
+        store, "run-1", [Read(asset="turns"), Read(asset="chunks"), Read(asset="labels", bundles="same")], bundle="rc1"
+    )
+    made(store, "turns", b"3")
+    assert why(store, rules()) == {
+        "2": "run run-1 reads it",
+        "3": "the latest",
+        "f1": "run run-1 made it, and may be carried on",
+        "f2": "the latest",
+    }
     run(store, rules())
+    pins = store.root / "runs" / "run-1.json"
     assert pins.exists()
     run(store, rules(), datetime.now(UTC) + timedelta(days=61))
     assert not pins.exists()
-    assert contents(store, "turns") == [b"2"]
+    assert contents(store, "turns") == [b"3"]
+    assert contents(store, "failures") == [b"f2"]
 
 
 def test_a_purged_latest_stays_as_its_record_and_no_older_one_takes_its_place(store):

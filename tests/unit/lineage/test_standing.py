@@ -61,9 +61,9 @@ def test_the_live_generation_and_the_one_before_keep_what_they_were_built_by(sto
     assert found == {indexes[2].digest: "live", indexes[0].digest: "before"}
 
 
-def test_the_generation_before_the_live_one_is_what_releases_recorded_last(store):
+def test_the_generation_before_the_live_one_is_the_one_on_record(store):
     for name in ("kb-1", "kb-2", "kb-3"):
-        put(store, "active_release", "components.json", [{"component": "search index", "version": name}])
+        put(store, "live_index", "generation.json", {"generation": name})
     assert previous_generation(store, "kb-3") == "kb-2"
     assert previous_generation(store, "kb-9") == "kb-3"
     assert previous_generation(SnapshotStore(store.root / "empty"), "kb-3") is None
