@@ -192,12 +192,12 @@ class DuckDbWarehouse:
             raise WarehouseBusyError(
                 f"the warehouse {self._path} cannot be opened ({_first_line(error)}): a program that does not take "
                 "its lock, such as DuckDB's own shell, has it open, or the file is damaged. Close that program; a "
-                "damaged file may be deleted, and satisfaction_report materialized again for each bundle"
+                "damaged file may be deleted, and feedback_warehouse materialized again for each bundle"
             ) from error
         except duckdb.Error as error:
             raise WarehouseError(
                 f"the warehouse {self._path} refused a statement ({type(error).__name__}: {_first_line(error)}); "
-                "if its tables are of another version, delete the file and materialize satisfaction_report again"
+                "if its tables are of another version, delete the file and materialize feedback_warehouse again"
             ) from error
 
 

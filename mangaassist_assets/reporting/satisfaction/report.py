@@ -170,5 +170,5 @@ def _check_sums(counts: Sequence[GroupCounts], release_bundle: str) -> None:
         if total != totals[OVERALL]:
             raise ValueError(
                 f"groups by {dimension} of {release_bundle} add up to {dict(total)}, not to {dict(totals[OVERALL])}: "
-                "the warehouse changed while it was read, materialize satisfaction_report again"
+                "the warehouse changed while it was read, materialize feedback_warehouse again"
             )
