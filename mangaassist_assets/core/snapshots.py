@@ -315,7 +315,8 @@ class SnapshotStore:
         folder.mkdir(parents=True, exist_ok=True)
         digest = _digest_of_hashes(hashes)
         while True:
-            newest = next(self.records(name, partition=partition), None)
+            # All that is there, whatever a store that stands still lets others see.
+            newest = next(SnapshotStore.records(self, name, partition=partition), None)
             if newest is not None and not newest.purged and (newest.digest, newest.origin) == (digest, origin):
                 return newest
             number = 1 if newest is None else newest.number + 1

@@ -73,6 +73,13 @@ def test_a_run_that_carries_another_on_sees_what_that_one_made(store):
     assert content(pinned(store, "retry", Read(asset=FACTS), carries_on=["failed"]), FACTS) == b"first attempt"
 
 
+def test_a_run_writes_after_what_others_wrote_in_the_meantime(store):
+    run = pinned(store, "run", Read(asset=FACTS))
+    put(store, FACTS, b"theirs")
+    run.write(FACTS, {"text": b"mine"}, origin=Origin(run_id="run"))
+    assert [(one.number, store.read(one, "text")) for one in store.records(FACTS)] == [(2, b"mine"), (1, b"theirs")]
+
+
 def test_ledgers_are_read_as_they_are_now(store):
     run = pinned(store, "run", Read(asset="overrides", ledger=True))
     put(store, "overrides", b"just now")
