@@ -21,6 +21,8 @@ StepContext: TypeAlias = dg.AssetExecutionContext | dg.AssetCheckExecutionContex
 
 READS = "reads"
 """Metadata of an asset or check: the inputs it declares."""
+SETTLED_TAG = "mangaassist/inputs"
+"""Tag of a run: the file of the store with the numbers of the snapshots that it reads."""
 OUTSIDE = "outside"
 """Metadata of an asset: the system besides its inputs that it is made of, or that it changes."""
 
@@ -51,7 +53,12 @@ class StoreResource(dg.ConfigurableResource):  # type: ignore[type-arg]
 
         snapshots, run = self.snapshots(), context.run
         name, metadata, code_version = _definition(context)
-        pins = settle_pins(snapshots, run.run_id, _reads_of_run(context), bundle=run.tags.get("dagster/partition"))
+        reads, bundle = _reads_of_run(context), run.tags.get("dagster/partition")
+        pins, first = settle_pins(snapshots, run.run_id, reads, bundle=bundle)
+        if first:
+            there = sum(number > 0 for places in pins.values() for number in places.values())
+            context.log.info("the inputs of this run are settled: %d snapshots of %d assets", there, len(pins))
+            context.instance.add_run_tags(run.run_id, {SETTLED_TAG: f"runs/{run.run_id}.json"})
         run_ids = {one for one in (run.run_id, run.parent_run_id) if one is not None}
         return StepStore(
             RunStore(snapshots, pins, run_ids=run_ids, output=name),

@@ -24,8 +24,8 @@ Pins = Mapping[str, Mapping[str, int]]
 """Asset -> partition (empty for none) -> number of the newest snapshot, 0 where there was none."""
 
 
-def settle_pins(store: SnapshotStore, run_id: str, reads: Iterable[Read], *, bundle: str | None) -> Pins:
-    """Return the pins of a run; the first step to ask settles them for all.
+def settle_pins(store: SnapshotStore, run_id: str, reads: Iterable[Read], *, bundle: str | None) -> tuple[Pins, bool]:
+    """Return the pins of a run, and whether this call settled them: the first step to ask does so for all.
 
     Args:
         store: The store.
@@ -33,13 +33,13 @@ def settle_pins(store: SnapshotStore, run_id: str, reads: Iterable[Read], *, bun
         reads: What all its assets and checks declare.
         bundle: The run's release bundle, if it has one.
     """
-    path = _path(store, run_id)
+    path, first = _path(store, run_id), False
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
         settled = {"pinned_at": datetime.now(UTC).isoformat(), "pins": _newest(store, reads, bundle)}
-        create_whole(path, canonical_json(settled))
+        first = create_whole(path, canonical_json(settled))
     pins: Pins = json.loads(path.read_bytes())["pins"]
-    return pins
+    return pins, first
 
 
 def _path(store: SnapshotStore, run_id: str) -> UPath:

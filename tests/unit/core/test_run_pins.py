@@ -29,7 +29,7 @@ def store(tmp_path):
 
 
 def pinned(store, run_id, *reads, carries_on=()):
-    pins = settle_pins(store, run_id, reads, bundle=None)
+    pins, _ = settle_pins(store, run_id, reads, bundle=None)
     return RunStore(store, pins, run_ids={run_id, *carries_on})
 
 
@@ -103,7 +103,7 @@ def do_step(store, run):
     """Materialize the next asset of a run, as `StoreResource.step` lets an asset do it."""
     name = run.todo.pop(0)
     reads = [one for asset in (*run.done, name, *run.todo) for one in READS[asset]]
-    pins = settle_pins(store, run.run_id, reads, bundle=None)
+    pins, _ = settle_pins(store, run.run_id, reads, bundle=None)
     seen = RunStore(store, pins, run_ids={run.run_id}, output=name)
     step = StepStore(seen, READS[name], output=name, bundle=None, origin=Origin(run_id=run.run_id))
     step.keep({"text": run.fresh if name == FACTS else computed(step, name)})
