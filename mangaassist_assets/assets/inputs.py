@@ -35,7 +35,7 @@ _TURNS_UNTIL = Read(asset="tagged_traces", bundles="until")
 _TURNS_OF_ALL = Read(asset="tagged_traces", bundles="all")
 _KNOWLEDGE = Read(asset="knowledge_chunks")
 _CORPUS = Read(asset="training_corpus")
-OVERRIDES = Read(asset="overrides", bundles="all", ledger=True)
+OVERRIDES = Read(asset="champion_overrides", bundles="all", ledger=True)
 
 
 def through(asset: str, system: str, *, bundles: str = "none") -> Read:

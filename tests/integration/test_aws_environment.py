@@ -33,7 +33,7 @@ TURNS = 12
 STARTED = datetime(2026, 3, 24, 9, 0, tzinfo=UTC)
 ASSETS = (
     *("feedback_events", "recorded_feedback", "tagged_traces", "failed_traces"),
-    *("satisfaction_report", "usage_report"),
+    *("feedback_warehouse", "satisfaction_report", "usage_report"),
 )
 
 

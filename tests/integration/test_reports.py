@@ -11,7 +11,7 @@ import dagster as dg
 import polars as pl
 import pytest
 
-from mangaassist_assets.assets.reports import satisfaction_report, usage_report
+from mangaassist_assets.assets.reports import feedback_warehouse, satisfaction_report, usage_report
 from mangaassist_assets.cli.commands.report import render_report, run_report
 from mangaassist_assets.cli.session import CommandError, Session
 from mangaassist_assets.core.bundles import TURNS_CARD_FILE
@@ -75,7 +75,7 @@ def platform(stand_ins_environment, tmp_path):  # noqa: ARG001 - the environment
     with dg.DagsterInstance.ephemeral() as instance:
         instance.add_dynamic_partitions(release_bundles.name, [BUNDLE, EARLIER])
         definitions = dg.Definitions(
-            assets=[satisfaction_report, usage_report],
+            assets=[feedback_warehouse, satisfaction_report, usage_report],
             jobs=[dg.define_asset_job("reports", selection=dg.AssetSelection.groups("reports"))],
             resources=resources,
         )
@@ -85,6 +85,9 @@ def platform(stand_ins_environment, tmp_path):  # noqa: ARG001 - the environment
 
 
 def materialize(platform, asset, bundle=BUNDLE):
+    if asset is satisfaction_report:
+        for loaded in (EARLIER, BUNDLE):
+            materialize(platform, feedback_warehouse, loaded)
     result = dg.materialize(
         [asset], resources=platform.resources, instance=platform.instance, partition_key=bundle, raise_on_error=False
     )

@@ -50,8 +50,9 @@ def run_report(session: Session, *, release_bundle: str, kind: Kind = "all") -> 
         CommandError: The bundle was not mined, or a report failed.
         InvalidBundleError: The key is not valid.
     """
-    from mangaassist_assets.core.bundles import validate_bundle
+    from mangaassist_assets.core.bundles import previous_bundle, validate_bundle
     from mangaassist_assets.reporting.stored_reports import REPORT_FILE
+    from mangaassist_assets.reporting.warehouse.loading import WAREHOUSE_ASSET
 
     validate_bundle(release_bundle)
     store = session.resources.store.snapshots()
@@ -65,14 +66,24 @@ def run_report(session: Session, *, release_bundle: str, kind: Kind = "all") -> 
     session.register_bundle(release_bundle)
     wanted = {name: asset for name, asset in ASSETS.items() if kind in (name, "all")}
     session.progress(f"reporting on {release_bundle}")
-    outcome = session.run_job(JOB, partition=release_bundle, assets=list(wanted.values()))
-    if not outcome.succeeded:
-        raise CommandError("; ".join(outcome.errors) or f"run {outcome.run_id} of the job {JOB} failed")
+    needed_first = [WAREHOUSE_ASSET] if "satisfaction" in wanted else []
+    before = previous_bundle(store, release_bundle, having="feedback_events") if needed_first else None
+    if before is not None and store.find(WAREHOUSE_ASSET, partition=before) is None:
+        # Mined by a job without reports: what the bundle is compared with is brought into the warehouse now.
+        session.register_bundle(before)
+        _run(session, before, needed_first)
+    _run(session, release_bundle, [*needed_first, *wanted.values()])
     reports = {
         name: store.read_json(store.latest(asset, partition=release_bundle), REPORT_FILE)
         for name, asset in wanted.items()
     }
     return {"release_bundle": release_bundle, **reports}
+
+
+def _run(session: Session, release_bundle: str, assets: list[str]) -> None:
+    outcome = session.run_job(JOB, partition=release_bundle, assets=assets)
+    if not outcome.succeeded:
+        raise CommandError("; ".join(outcome.errors) or f"run {outcome.run_id} of the job {JOB} failed")
 
 
 def render_report(report: dict[str, Any]) -> None:
