@@ -52,7 +52,7 @@ class StoreResource(dg.ConfigurableResource):  # type: ignore[type-arg]
         from mangaassist_assets.core.snapshots import Origin
 
         snapshots, run = self.snapshots(), context.run
-        name, metadata, code_version = _definition(context)
+        spec, name = _definition(context)
         reads, bundle = _reads_of_run(context), run.tags.get("dagster/partition")
         pins, first = settle_pins(snapshots, run.run_id, reads, bundle=bundle)
         if first:
@@ -62,11 +62,14 @@ class StoreResource(dg.ConfigurableResource):  # type: ignore[type-arg]
         run_ids = {one for one in (run.run_id, run.parent_run_id) if one is not None}
         return StepStore(
             RunStore(snapshots, pins, run_ids=run_ids, output=name),
-            _declared(metadata),
+            _declared(spec.metadata),
             output=name,
-            bundle=context.partition_key if context.has_partition_key else None,
+            # A run of a bundle may also make what has no partitions, such as a champion.
+            bundle=None if spec.partitions_def is None else context.partition_key,
             origin=Origin(
-                settings=context.op_execution_context.op_config or {}, code_version=code_version, run_id=run.run_id
+                settings=context.op_execution_context.op_config or {},
+                code_version=spec.code_version if isinstance(spec, dg.AssetSpec) else None,
+                run_id=run.run_id,
             ),
         )
 
@@ -120,13 +123,13 @@ class StoreOfThen(StoreResource):
         return self._step
 
 
-def _definition(context: StepContext) -> tuple[str, Mapping[str, Any], str | None]:
-    """Return name, metadata and code version of the asset or check of a step."""
+def _definition(context: StepContext) -> tuple[dg.AssetSpec | dg.AssetCheckSpec, str]:
+    """Return the asset or check of a step, and its name."""
     if isinstance(context, dg.AssetCheckExecutionContext):
         (check,) = context.check_specs
-        return f"{check.asset_key.to_user_string()}:{check.name}", check.metadata, None
+        return check, f"{check.asset_key.to_user_string()}:{check.name}"
     asset = context.assets_def.get_asset_spec(context.asset_key)
-    return asset.key.to_user_string(), asset.metadata, asset.code_version
+    return asset, asset.key.to_user_string()
 
 
 def _reads_of_run(context: StepContext) -> "list[Read]":

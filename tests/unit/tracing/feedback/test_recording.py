@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from mangaassist_assets.core.codecs import SnapshotSchemaError, to_parquet
 from mangaassist_assets.tracing.feedback.events import FeedbackRecord, latest_feedback
 from mangaassist_assets.tracing.feedback.recording import (
+    RECORDING_FILE,
     FeedbackRefusedError,
     TraceFeedback,
     TraceGoneError,
@@ -119,7 +120,7 @@ def test_an_event_before_its_trace_waits_and_is_recorded_when_the_trace_is_there
 
 
 def test_what_is_remembered_is_not_looked_at_again_unless_its_trace_has_news(traces):
-    before = recorded_before(record_events([event(1), event(2)], traces).to_parquet())
+    before = recorded_before(record_events([event(1), event(2)], traces).files()[RECORDING_FILE])
     traces.looked_at.clear()
     again = record_events([event(1), event(2), event(3, 2, up=True, second=5)], traces, remembered=before)
     assert traces.looked_at == ["tr-2"]
@@ -128,7 +129,7 @@ def test_what_is_remembered_is_not_looked_at_again_unless_its_trace_has_news(tra
 
 
 def test_an_older_event_that_comes_late_leaves_the_newer_tag(traces):
-    before = recorded_before(record_events([event(1, up=True, second=30)], traces).to_parquet())
+    before = recorded_before(record_events([event(1, up=True, second=30)], traces).files()[RECORDING_FILE])
     record_events([event(1, up=True, second=30), event(2, 1, second=1)], traces, remembered=before)
     assert traces.tags()["tr-1"] == "thumbs_up"
     assert traces.thumbs() == {"fb-1": 1, "fb-2": 1}
@@ -194,12 +195,14 @@ def test_any_number_of_power_cuts_ends_where_one_clean_run_does(pressed, cuts, k
     for number, (after, writes) in enumerate(cuts):
         cut.cut_after, cut.writes_before_cut, cut.calls = after, writes, 0
         try:
-            memory = recorded_before(record_events(events[: known + number], cut, remembered=memory).to_parquet())
+            memory = recorded_before(
+                record_events(events[: known + number], cut, remembered=memory).files()[RECORDING_FILE]
+            )
         except PowerCut:
             continue
     cut.cut_after = None
     finished = record_events(events, cut, remembered=memory)
-    assert finished.to_parquet() == expected.to_parquet()
+    assert finished.files() == expected.files()
     assert cut.thumbs() == clean.thumbs()
     assert set(cut.thumbs().values()) <= {1}
     assert cut.tags() == clean.tags()
