@@ -19,6 +19,7 @@ from mangaassist_assets.releases.deployment import (
     SINCE_TAG,
     STAGE_TAG,
 )
+from mangaassist_assets.releases.named_champion import NamedChampion
 from mangaassist_assets.serving.endpoint_schemas import PACKAGED
 from resources.mlflow.registry import ModelRegistry
 from tests.support.sentiment import FIRST_BUNDLE, SECOND_BUNDLE, SentimentModel
@@ -74,7 +75,7 @@ def test_a_foreign_model_whose_answers_break_the_schema_is_neither_champion_nor_
         mlflow.set_alias(pipeline.model_name, "champion", "1")  # by hand, around the asset
         deployed = platform.deploy()
         assert not deployed.success
-        assert "'confidence' is a required property" in failure_of(deployed, pipeline.endpoint_asset)
+        assert "no verdict, override or bootstrap made champion" in failure_of(deployed, pipeline.endpoint_asset)
         assert platform.endpoints.describe(pipeline.endpoint_name) is None
         assert boto3.client("sagemaker").list_models(NameContains=pipeline.endpoint_name)["Models"] == []
 
@@ -207,6 +208,9 @@ def killed_and_run_again(platform, monkeypatch):
     pipeline = platform.pipeline
     platform.retrain(FIRST_BUNDLE)
     platform.mlflow.set_alias(pipeline.model_name, "champion", "1")
+    version = platform.mlflow.version_by_alias(pipeline.model_name, "champion")
+    named = NamedChampion(version=version.version, artifact_sha256=version.artifact_sha256, by="override")
+    platform.store.snapshots().write(pipeline.champion_asset, named.files())
 
     def gone(*_: object) -> None:
         raise ConnectionError("the registry is gone")
