@@ -156,8 +156,8 @@ def test_the_intent_classifier_of_two_workers_is_as_good_as_that_of_one(
     assert verify_artifact(together.directory) == together.digest
     assert together.intents == alone.intents
     assert together.metrics["validation_accuracy"] == alone.metrics["validation_accuracy"]
-    # Each worker draws its own dropout, so losses are near each other and no more.
-    np.testing.assert_allclose(together.step_losses, alone.step_losses, rtol=0.15)
+    # Each worker draws its own dropout, of units and of tokens, so losses are near each other and no more.
+    np.testing.assert_allclose(together.step_losses, alone.step_losses, rtol=0.4)
 
 
 def test_an_error_of_the_training_comes_back_as_itself_and_is_not_tried_again(

@@ -10,7 +10,7 @@ import pytest
 from mangaassist_assets.chatbot.configuration.fields import ConfigurationDocumentError
 from mangaassist_assets.chatbot.orchestrator import ChatRequest
 from mangaassist_assets.chatbot.parts import StageError
-from mangaassist_assets.datasets.building.recorded_searches import first_stage_settings, live_search
+from mangaassist_assets.datasets.building.recorded_searches import live_first_stage, live_search
 from mangaassist_assets.retrieval.tenants import ALL_TENANTS
 from resources.aws.app_config import ConfigurationNotDeployedError
 from tests.support.app_config_api import AppConfigInMemory, app_config_in_memory
@@ -213,7 +213,7 @@ def test_datasets_search_as_deep_as_the_policy_that_serves(api, app_config, depl
     routing = app_config.configuration().routing().retrieval
     live_search(search, search, routing)([])("a question", ALL_TENANTS)
     assert search.limits == [7, 3]
-    settings = first_stage_settings(search, search, routing)
+    settings = live_first_stage(search, search, routing).settings
     assert settings["vector_candidates"] == 7
 
 
