@@ -23,7 +23,7 @@ def declared_asset(
     declared = merged_reads(reads)
     metadata = _metadata(declared) | ({} if outside is None else {OUTSIDE: dg.MetadataValue.text(outside)})
     decorate: Callable[[Callable[..., Any]], dg.AssetsDefinition] = dg.asset(
-        deps=_dependencies(declared), metadata=metadata, **options
+        deps=_dependencies(declared, options.get("partitions_def")), metadata=metadata, **options
     )
     return decorate
 
@@ -37,24 +37,29 @@ def declared_check(
     """Return `dagster.asset_check` with what the check reads; its own asset is no further dependency."""
     declared = merged_reads(reads)
     others = [one for one in declared if one.asset != asset]
-    return dg.asset_check(asset=asset, additional_deps=_dependencies(others), metadata=_metadata(declared), **options)
+    dependencies = _dependencies(others, options.get("partitions_def"))
+    return dg.asset_check(asset=asset, additional_deps=dependencies, metadata=_metadata(declared), **options)
 
 
-def _dependencies(declared: Iterable[Read]) -> list[dg.AssetDep]:
+def _dependencies(declared: Iterable[Read], partitions: object) -> list[dg.AssetDep]:
+    """Return the dependencies of an asset with these partitions, None where it has none."""
     return [
-        dg.AssetDep(one.asset, partition_mapping=_mapping(one)) for one in declared if not one.own and not one.ledger
+        dg.AssetDep(one.asset, partition_mapping=_mapping(one, partitioned=partitions is not None))
+        for one in declared
+        if not one.own and not one.ledger
     ]
 
 
-def _mapping(read: Read) -> dg.PartitionMapping | None:
+def _mapping(read: Read, *, partitioned: bool) -> dg.PartitionMapping | None:
     match read.bundles:
         case "none":
             return None
-        case "same":
-            return dg.IdentityPartitionMapping()
-        case "until" | "all":
-            # Which bundles began before is in the store, where Dagster's page cannot look: it is told of all.
+        case "until" | "all" if not partitioned:
             return dg.AllPartitionMapping()
+        case "same" | "until" | "all":
+            # A bundle that reads those before it is mapped to itself all the same: mapped to all, Dagster's page would
+            # make every bundle of this asset again in a backfill of one. Which others it read, its record says.
+            return dg.IdentityPartitionMapping()
 
 
 def _metadata(declared: Iterable[Read]) -> dict[str, dg.MetadataValue]:

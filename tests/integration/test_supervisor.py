@@ -90,7 +90,12 @@ def make_state(folder: Path) -> None:
     )
     sagemaker.create_endpoint(EndpointName="kept", EndpointConfigName="kept")
     sagemaker.get_waiter("endpoint_in_service").wait(EndpointName="kept", WaiterConfig={"Delay": 1})
-    mlflow.MlflowClient().create_experiment("kept")
+    tracking().create_experiment("kept")
+
+
+def tracking() -> mlflow.MlflowClient:
+    """The server of the environment; an address that another test of this process has set would go before it."""
+    return mlflow.MlflowClient(os.environ["MLFLOW_TRACKING_URI"])
 
 
 def put_feedback(text: str) -> None:
@@ -156,7 +161,7 @@ def test_a_killed_supervisor_takes_everything_along_and_the_next_one_finds_it_ag
         assert feedback() == ["before the kill"]
         assert prompt_version() == "p1"
         assert model_answer()["answer"] == 42
-        assert mlflow.MlflowClient().get_experiment_by_name("kept") is not None
+        assert tracking().get_experiment_by_name("kept") is not None
         put_feedback("before the stop")
 
         os.kill(second.processes["ministack"], signal.SIGKILL)
@@ -245,8 +250,7 @@ def test_the_key_that_its_environment_names_is_there_before_any_chatbot_wrote(st
 def test_the_page_of_mlflow_lists_artifacts_that_a_client_wrote_to_the_home(
     stand_ins: Supervisor, stand_ins_environment: dict[str, str]
 ) -> None:
-    mlflow.set_tracking_uri(stand_ins_environment["MLFLOW_TRACKING_URI"])
-    client = mlflow.MlflowClient()
+    client = mlflow.MlflowClient(stand_ins_environment["MLFLOW_TRACKING_URI"])
     run = client.create_run(client.create_experiment("artifacts"))
     client.log_text(run.info.run_id, "hello", "folder/note.txt")
     assert run.info.artifact_uri.startswith(stand_ins.home.mlflow.as_uri())
