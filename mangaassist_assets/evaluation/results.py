@@ -59,13 +59,37 @@ class ModelResults:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TrafficSample:
+    """How examples that people reviewed stand for the traffic they are from.
+
+    Attributes:
+        inclusion_probabilities: Chance of each example to be drawn into the audit sample, shape (examples,), in (0, 1];
+            NaN for one that was reviewed for another reason (it failed, somebody chose it): it stands for itself alone.
+        turns: How many turns there are in all, those of the examples among them.
+    """
+
+    inclusion_probabilities: Floats
+    turns: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FixedSet:
+    """Two models on examples that stay the same from gate to gate (golden set, corpus); a guard against regression."""
+
+    champion: Floats
+    challenger: Floats
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class GateInput:
     """Two models on the same examples.
 
     `outcomes` have the mean `metric`; `binary` ones are 0 or 1, which an exact test suits. `slices` has by dimension
     (`intent`, `language`, `tenant`, `length`) the slice of each example, an empty name for none. `unknown_to_champion`
     marks examples whose right answer the champion never learned, shape (examples,): they count as its errors, and are
-    shown apart; None where every answer was known.
+    shown apart; None where every answer was known. `shoppers` says who wrote each example; empty names, and no names at
+    all, are of a shopper each. `sample` is None where the examples are no sample of the traffic. `fixed` has fixed sets
+    by name.
     """
 
     metric: str
@@ -74,6 +98,9 @@ class GateInput:
     challenger: ModelResults
     slices: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     unknown_to_champion: Flags | None = None
+    shoppers: tuple[str, ...] = ()
+    sample: TrafficSample | None = None
+    fixed: Mapping[str, FixedSet] = field(default_factory=dict)
 
 
 class Answering(Protocol):
