@@ -12,17 +12,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
+from mangaassist_assets.evaluation.gate.decision import Verdict
 from mangaassist_assets.models.registration.registry import EVALUATION_FILE
 from mangaassist_assets.releases.overrides import Override
 
 if TYPE_CHECKING:
     from mangaassist_assets.core.snapshots import SnapshotStore
     from mangaassist_assets.models.pipelines import ModelPipeline
-
-Verdict = Literal["pass", "fail", "insufficient_evidence"]
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredVerdict:
@@ -91,6 +89,11 @@ def choose_promotion(
     if not standing:
         newest = newest_verdict(passed or current)
         reason = f"the newest verdict against version {champion.version} is {newest.verdict}"
+        if newest.verdict == "needs_sign_off":
+            reason += (
+                f": a person who has seen its reasons may sign version {newest.challenger_version} of "
+                f"{newest.release_bundle} with `mangaassist models promote`"
+            )
         if passed:
             reason += "; an override that knew it decided otherwise, so only a new bundle's verdict counts"
         return Promotion(promoted=None, reason=reason)

@@ -51,6 +51,22 @@ class LearningResource(dg.ConfigurableResource):  # type: ignore[type-arg]
         "into training pairs at a fixed rate, so that the same seed gives the same model. Empty for 30.",
     )
     alpha: float = Field(default=_GATE.alpha, gt=0, lt=0.5, description="One-sided level of the gate's tests.")
+    false_promotions_a_year: float = Field(
+        default=_GATE.false_promotions_a_year,
+        gt=0,
+        lt=1,
+        description="Chance that any challenger that is no better is promoted within a year: all looks of the gate at "
+        "one champion share it.",
+    )
+    worth_seeing: float = Field(
+        default=_GATE.worth_seeing, gt=0, lt=1, description="The gain that the gate's sample sizes are planned for."
+    )
+    sign_off: float = Field(
+        default=_GATE.sign_off,
+        ge=0.5,
+        lt=1,
+        description="With a slice that lost more than its margin with at least this probability, a person decides.",
+    )
     power: float = Field(
         default=_GATE.power, gt=0, lt=1, description="Power that the gate's sample sizes are computed for."
     )
@@ -58,13 +74,13 @@ class LearningResource(dg.ConfigurableResource):  # type: ignore[type-arg]
         default=_GATE.slice_margin,
         gt=0,
         lt=1,
-        description="How much worse a slice may be and still count as not worse.",
+        description="How much a slice may lose: a proven loss of more fails the challenger.",
     )
     known_margin: float = Field(
         default=_GATE.known_margin,
         gt=0,
         lt=1,
-        description="How much worse messages may be whose intent the champion knows.",
+        description="How much may be lost on what the champion knows, and on the golden set: a proven loss of more fails.",
     )
     calibration_margin: float = Field(
         default=_GATE.calibration_margin,

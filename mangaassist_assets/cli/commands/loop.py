@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from rich.table import Table
     from rich.text import Text
 
-_VERDICTS = {"pass": "green", "fail": "red", "insufficient_evidence": "yellow"}
+_VERDICTS = {"pass": "green", "fail": "red", "needs_sign_off": "magenta", "insufficient_evidence": "yellow"}
 _OF_THE_VERDICT = (
     *("champion_version", "challenger_version", "champion_score", "challenger_score"),
     *("metric", "test_examples", "verdict"),

@@ -18,15 +18,15 @@ _SLICES_SHOWN = 12
 _LONGEST_LABEL = 34
 _COLORS = {
     "worse": "#b3261e",
-    "undecided": "#b26a00",
+    "suspicious": "#b26a00",
     "non_inferior": "#1b7f3b",
-    "too_small": "#9aa4b2",
+    "undecided": "#9aa4b2",
     "overall": "#30507a",
 }
 
 
 def gate_chart(decision: GateDecision) -> bytes:
-    """Return a PNG; of each dimension the slices that could be judged, then small ones, at most twelve, worst first."""
+    """Return a PNG; of each dimension the slices that could be judged, then others, at most twelve, worst first."""
     from matplotlib import rc_context
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
@@ -80,14 +80,14 @@ def _shown(slices: Sequence[SliceFigures]) -> list[SliceFigures]:
     shown = []
     for dimension in sorted({item.dimension for item in slices}):
         ordered = worst_first([item for item in slices if item.dimension == dimension])
-        ordered.sort(key=lambda item: item.judgement == "too_small")
+        ordered.sort(key=lambda item: item.judgement == "undecided")
         shown += worst_first(ordered[:_SLICES_SHOWN])
     return shown
 
 
 def _limit(axes: Axes, decision: GateDecision, shown: Sequence[SliceFigures]) -> None:
     """Show the intervals that say something; a slice of three examples would flatten all others."""
-    telling = [item for item in shown if item.judgement != "too_small"] or list(shown)
+    telling = [item for item in shown if item.judgement != "undecided"] or list(shown)
     margin = decision.config.slice_margin
     ends = [
         -2 * margin,
@@ -119,7 +119,7 @@ def _beside(axes: Axes) -> Transform:
 
 
 def _label(item: SliceFigures) -> str:
-    name = f"{item.dimension}: {' '.join(item.label.split())}"
+    name = f"{item.dimension}: {' '.join(item.name.split())}"
     return _plain(name if len(name) <= _LONGEST_LABEL else f"{name[: _LONGEST_LABEL - 1]}…")
 
 

@@ -1,8 +1,8 @@
-"""What a better challenger must not have paid with: what the champion knows, calibration, scope, latency, size.
+"""What a better challenger must not have paid with: what the champion knows, fixed sets, calibration, scope, costs.
 
-A guardrail metric is `broken` where the data prove that it is worse, and do not prove that the loss stays within the
-margin; `held` where they prove the latter; `undecided` where they prove neither. What was not measured is reported, and
-never held. The proofs of a loss are one family of tests, with Holm's correction.
+A guardrail metric is `broken` where the data prove a loss of more than its margin; `held` where they prove that the
+loss stays within it; `undecided` where they prove neither. What was not measured is reported, and never held. The
+proofs of a loss are one family of tests, with Holm's correction.
 """
 
 from __future__ import annotations
@@ -10,18 +10,16 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Any
 
 import numpy as np
 
-from mangaassist_assets.core.arrays import Floats
+from mangaassist_assets.core.arrays import Flags, Floats
 from mangaassist_assets.evaluation.gate.decision import GateConfig, GuardrailFigures, GuardrailJudgement
-from mangaassist_assets.evaluation.gate.paired_groups import compare_groups, resampled_difference
 from mangaassist_assets.evaluation.metrics import expected_calibration_error
-from mangaassist_assets.evaluation.non_inferiority import non_inferiority_sample_size
-from mangaassist_assets.evaluation.results import GateInput, ModelResults, ScopeResults
+from mangaassist_assets.evaluation.results import GateInput, ModelResults
 from mangaassist_assets.evaluation.significance import holm
+from mangaassist_assets.evaluation.weighted_difference import Weighted, weighted, weighted_difference
 
 KNOWN = "known to the champion"
 CALIBRATION = "calibration (Brier score)"
@@ -31,7 +29,6 @@ LATENCY = "p95 latency (ms)"
 SIZE = "artifact size (bytes)"
 
 _LEAST_EXAMPLES = 10
-_LATENCY_RESAMPLES = 2_000
 _LATENCY_CELLS = 2_000_000
 
 
@@ -39,32 +36,31 @@ _LATENCY_CELLS = 2_000_000
 class _Draft:
     """A guardrail metric before Holm's correction.
 
-    `p_broken` is None where nothing is tested. `within` is the proof that it holds; a `strict` one allows no proven
-    loss.
+    `p_broken` is None where nothing is tested. `within` is the proof that it holds.
     """
 
     figures: GuardrailFigures
     p_broken: float | None = None
     within: bool = False
-    strict: bool = False
 
     def changed(self, **changes: Any) -> _Draft:  # noqa: ANN401 - fields of the figures
         return replace(self, figures=replace(self.figures, **changes))
 
     def settled(self, p_broken: float, config: GateConfig) -> GuardrailFigures:
         figures = replace(self.figures, p_broken=p_broken)
-        if p_broken <= config.alpha and (self.strict or not self.within):
-            return replace(figures, judgement="broken", needed_examples=None)
-        return replace(figures, judgement="held", needed_examples=None) if self.within else figures
+        if p_broken <= config.alpha:
+            return replace(figures, judgement="broken")
+        return replace(figures, judgement="held") if self.within else figures
 
 
-def judge_guardrails(results: GateInput, *, config: GateConfig) -> tuple[GuardrailFigures, ...]:
-    """Judge all guardrail metrics; the order is that of the report."""
+def judge_guardrails(results: GateInput, *, how: Weighted, config: GateConfig) -> tuple[GuardrailFigures, ...]:
+    """Judge all guardrail metrics; the order is that of the report. `how` is what the examples stand for."""
     drafts = [
-        *_other_figures(results, config),
-        *_known(results, config),
-        _calibration(results, config),
-        *_scope(results, config),
+        *_other_figures(results, how, config),
+        *_known(results, how, config),
+        *_fixed_sets(results, config),
+        _calibration(results, how, config),
+        *_scope(results, how, config),
         _latency(results.champion, results.challenger, config),
         _size(results.champion, results.challenger, config),
     ]
@@ -75,7 +71,7 @@ def judge_guardrails(results: GateInput, *, config: GateConfig) -> tuple[Guardra
 
 
 def _compared(
-    name: str, both: Sequence[Floats], *, margin: float, binary: bool, limit: str, config: GateConfig
+    name: str, both: Sequence[Floats], how: Weighted, *, margin: float, limit: str, config: GateConfig
 ) -> _Draft:
     """Compare one figure per example, of champion and challenger, higher is better, over all of them."""
     champion, challenger = both
@@ -90,15 +86,8 @@ def _compared(
             challenger=float(challenger.mean()) if size else None,
         )
         return _Draft(figures=figures)
-    item = compare_groups(champion, challenger, [np.arange(size)], margin=margin, binary=binary, config=config)[0]
-    needed = non_inferiority_sample_size(
-        variance=item.variance,
-        margin=margin,
-        alpha=config.alpha,
-        power=config.power,
-        difference=min(item.difference, 0.0),
-        binary=binary,
-    )
+    item = weighted_difference(champion, challenger, how)
+    low, high = item.interval(config.confidence)
     figures = GuardrailFigures(
         name=name,
         judgement="undecided",
@@ -106,72 +95,61 @@ def _compared(
         why=f"paired on {size} examples",
         champion=item.champion,
         challenger=item.challenger,
-        low=item.low,
-        high=item.high,
-        needed_examples=None if needed is None else max(needed, size + 1),
+        low=low,
+        high=high,
     )
-    return _Draft(figures=figures, p_broken=item.p_worse, within=item.p_non_inferior <= config.alpha)
+    return _Draft(figures=figures, p_broken=item.p_worse(margin), within=item.p_better(-margin) <= config.alpha)
 
 
-def _other_figures(results: GateInput, config: GateConfig) -> list[_Draft]:
-    """Test figures beside the deciding one by the paired bootstrap: a proven loss of any size breaks them.
-
-    They hold where a loss of a slice's margin is refuted.
-    """
-    tested = []
-    for name in sorted(results.champion.other_figures):
-        champion = results.champion.other_figures[name]
-        challenger = results.challenger.other_figures[name]
-        result = resampled_difference(champion, challenger, config=config)
-        figures = GuardrailFigures(
-            name=name,
-            judgement="undecided",
-            limit="not provably lower",
-            why=f"paired bootstrap on {result.examples} examples",
-            champion=float(champion.mean()),
-            challenger=float(challenger.mean()),
-            low=result.low,
-            high=result.high,
+def _other_figures(results: GateInput, how: Weighted, config: GateConfig) -> list[_Draft]:
+    """Judge figures beside the deciding one, by the margin of a slice."""
+    return [
+        _compared(
+            name,
+            (results.champion.other_figures[name], results.challenger.other_figures[name]),
+            how,
+            margin=config.slice_margin,
+            limit=f"at most {config.slice_margin:g} lower",
+            config=config,
         )
-        within = result.low > -config.slice_margin
-        tested.append(_Draft(figures=figures, p_broken=result.p_worse, within=within, strict=True))
-    return tested
+        for name in sorted(results.champion.other_figures)
+    ]
 
 
-def _known(results: GateInput, config: GateConfig) -> list[_Draft]:
-    """Ask for non-inferiority where the champion had a chance: new intents alone are no reason to replace it.
-
-    Like a slice it is asked for a proof if an equally good model would have one with `slice_power`. With fewer examples
-    `pass` needs at least that none were lost on balance, and with none there is no `pass`.
-    """
+def _known(results: GateInput, how: Weighted, config: GateConfig) -> list[_Draft]:
+    """Protect what the champion had a chance at: what new intents take from old ones is weighed by traffic."""
     unknown = results.unknown_to_champion
     if unknown is None or not bool(np.any(unknown)):
         return []
-    champion, challenger = results.champion.outcomes[~unknown], results.challenger.outcomes[~unknown]
-    draft = _compared(
-        f"{results.metric} on examples {KNOWN}",
-        (champion, challenger),
-        margin=config.known_margin,
-        binary=results.binary,
-        limit=f"at most {config.known_margin:g} lower",
-        config=config,
-    )
-    if draft.p_broken is None:
-        draft = draft.changed(needed_examples=_LEAST_EXAMPLES)
-    lost = not len(champion) or float(challenger.mean()) < float(champion.mean())
-    least = non_inferiority_sample_size(
-        variance=float(np.square(challenger - champion).mean()) if len(champion) else 0.0,
-        margin=config.known_margin,
-        alpha=config.alpha,
-        power=config.slice_power,
-        binary=results.binary,
-    )
-    if lost or (least is not None and len(champion) >= least):
-        return [draft.changed(required=True)]
-    return [draft.changed(why=f"{len(champion)} examples: too few for a proof, but none were lost on balance")]
+    known = np.flatnonzero(~unknown)
+    return [
+        _compared(
+            f"{results.metric} on examples {KNOWN}",
+            (results.champion.outcomes[known], results.challenger.outcomes[known]),
+            how.at(known),
+            margin=config.known_margin,
+            limit=f"at most {config.known_margin:g} lower",
+            config=config,
+        )
+    ]
 
 
-def _calibration(results: GateInput, config: GateConfig) -> _Draft:
+def _fixed_sets(results: GateInput, config: GateConfig) -> list[_Draft]:
+    """Protect what is asked again at every gate, whatever the traffic asks."""
+    return [
+        _compared(
+            f"{results.metric} on the {name}",
+            (fixed.champion, fixed.challenger),
+            weighted(len(fixed.champion), sample=None, shoppers=()),
+            margin=config.known_margin,
+            limit=f"at most {config.known_margin:g} lower",
+            config=config,
+        )
+        for name, fixed in sorted(results.fixed.items())
+    ]
+
+
+def _calibration(results: GateInput, how: Weighted, config: GateConfig) -> _Draft:
     """Compare squared errors of the stated confidence, a proper score with a value per example; ECE has none."""
     champion, challenger = results.champion.confidences, results.challenger.confidences
     limit = f"at most {config.calibration_margin:g} higher"
@@ -182,7 +160,7 @@ def _calibration(results: GateInput, config: GateConfig) -> _Draft:
     answered = ((champion, results.champion.outcomes), (challenger, results.challenger.outcomes))
     scores = [-((np.clip(confidences, 0.0, 1.0) - outcomes) ** 2) for confidences, outcomes in answered]
     before, after = (expected_calibration_error(confidences, outcomes > 0.5) for confidences, outcomes in answered)
-    draft = _compared(CALIBRATION, scores, margin=config.calibration_margin, binary=False, limit=limit, config=config)
+    draft = _compared(CALIBRATION, scores, how, margin=config.calibration_margin, limit=limit, config=config)
     figures = draft.figures
     # Lower is better here, so it was compared with its sign changed.
     return draft.changed(
@@ -194,31 +172,45 @@ def _calibration(results: GateInput, config: GateConfig) -> _Draft:
     )
 
 
-def _scope(results: GateInput, config: GateConfig) -> list[_Draft]:
+def _scope(results: GateInput, how: Weighted, config: GateConfig) -> list[_Draft]:
     champion, challenger = results.champion.scope, results.challenger.scope
     limit = f"at most {config.scope_margin:g} lower"
     if champion is None or challenger is None:
         why = _missing(champion, challenger, "decisions on scope")
         return [_not_measured(name, limit, why) for name in (REFUSED, ACCEPTED)]
-    compare = partial(_compared, margin=config.scope_margin, binary=True, limit=limit, config=config)
-    refused = compare(REFUSED, [one.out_of_scope_refused.astype(float) for one in (champion, challenger)])
-    accepted = _accepted_by_both(champion, challenger)
-    if accepted is None:
-        return [refused, _not_measured(ACCEPTED, limit, "the models report on different in-scope examples")]
-    return [refused, compare(ACCEPTED, accepted)]
-
-
-def _accepted_by_both(champion: ScopeResults, challenger: ScopeResults) -> list[Floats] | None:
-    """Return what each model accepted of the in-scope examples of both; None where it is not known which those are."""
+    # Of messages of no intent it is not known which examples they are: each counts alike.
+    refused = _compared(
+        REFUSED,
+        [one.out_of_scope_refused.astype(float) for one in (champion, challenger)],
+        weighted(len(champion.out_of_scope_refused), sample=None, shoppers=()),
+        margin=config.scope_margin,
+        limit=limit,
+        config=config,
+    )
     if champion.in_scope is None or challenger.in_scope is None:
         if len(champion.in_scope_accepted) != len(challenger.in_scope_accepted):
-            return None
-        return [one.in_scope_accepted.astype(float) for one in (champion, challenger)]
-    both = champion.in_scope & challenger.in_scope
-    return [
-        champion.in_scope_accepted[both[champion.in_scope]].astype(float),
-        challenger.in_scope_accepted[both[challenger.in_scope]].astype(float),
+            return [refused, _not_measured(ACCEPTED, limit, "the models report on different in-scope examples")]
+        both = [one.in_scope_accepted.astype(float) for one in (champion, challenger)]
+        accepted = _compared(
+            ACCEPTED,
+            both,
+            weighted(len(both[0]), sample=None, shoppers=()),
+            margin=config.scope_margin,
+            limit=limit,
+            config=config,
+        )
+        return [refused, accepted]
+    # Two models that know different intents are compared on the examples of both.
+    shared: Flags = champion.in_scope & challenger.in_scope
+    both = [
+        one.in_scope_accepted[shared[one.in_scope]].astype(float)
+        for one in (champion, challenger)
+        if one.in_scope is not None
     ]
+    accepted = _compared(
+        ACCEPTED, both, how.at(np.flatnonzero(shared)), margin=config.scope_margin, limit=limit, config=config
+    )
+    return [refused, accepted]
 
 
 def _latency(champion: ModelResults, challenger: ModelResults, config: GateConfig) -> _Draft:
@@ -256,11 +248,10 @@ def _resampled_ratios(ours: Floats, theirs: Floats, config: GateConfig) -> Float
     order = np.lexsort((ours, theirs)) if paired else np.argsort(theirs)
     theirs, ours = theirs[order], ours[order] if paired else np.sort(ours)
     generator = np.random.default_rng(config.seed)
-    resamples = min(config.resamples, _LATENCY_RESAMPLES)
     step = max(1, _LATENCY_CELLS // max(len(ours), len(theirs)))
     parts = []
-    for start in range(0, resamples, step):
-        rows = min(step, resamples - start)
+    for start in range(0, config.resamples, step):
+        rows = min(step, config.resamples - start)
         drawn = generator.integers(0, len(theirs), size=(rows, len(theirs)))
         again = drawn if paired else generator.integers(0, len(ours), size=(rows, len(ours)))
         parts.append(_p95(ours[again]) / np.maximum(_p95(theirs[drawn]), 1e-9))

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from mangaassist_assets.core.arrays import Flags, Floats
-from mangaassist_assets.evaluation.results import GateInput, ModelResults, ScopeResults
+from mangaassist_assets.evaluation.results import GateInput, ModelResults, ScopeResults, TrafficSample
 
 
 def checked(results: GateInput) -> GateInput:
@@ -28,13 +28,30 @@ def checked(results: GateInput) -> GateInput:
     if champion.scope is not None and challenger.scope is not None:
         refused = [len(scope.out_of_scope_refused) for scope in (challenger.scope, champion.scope)]
         _check_length("the challenger's out_of_scope_refused", *refused)
+    if results.shoppers:
+        _check_length("shoppers", len(results.shoppers), size)
+    for name, fixed in results.fixed.items():
+        _floats(f"the champion's outcomes on the {name}", fixed.champion)
+        _floats(f"the challenger's outcomes on the {name}", fixed.challenger, len(fixed.champion))
     unknown = results.unknown_to_champion
     return replace(
         results,
         champion=champion,
         challenger=challenger,
         unknown_to_champion=None if unknown is None else _flags("unknown_to_champion", unknown, size),
+        sample=None if results.sample is None else _sample(results.sample, size),
     )
+
+
+def _sample(sample: TrafficSample, size: int) -> TrafficSample:
+    probabilities = np.asarray(sample.inclusion_probabilities, dtype=np.float64)
+    _check_length("inclusion_probabilities", len(probabilities), size)
+    drawn = probabilities[~np.isnan(probabilities)]
+    if not bool(np.all((drawn > 0) & (drawn <= 1))):
+        raise ValueError("gate: inclusion probabilities must lie in (0, 1], or be NaN for what was not drawn")
+    if sample.turns < size:
+        raise ValueError(f"gate: a sample of {size} examples cannot be of {sample.turns} turns")
+    return TrafficSample(inclusion_probabilities=probabilities, turns=sample.turns)
 
 
 def _model(who: str, model: ModelResults, size: int, *, binary: bool) -> ModelResults:

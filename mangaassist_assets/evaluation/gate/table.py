@@ -10,8 +10,13 @@ from mangaassist_assets.evaluation.gate.decision import GateDecision, GuardrailF
 _ROWS_SHOWN = 20
 _LONGEST_NAME = 80
 _MARKUP = re.compile(r"([\\`*_\[\]|~#!])")
-_FIRST = {"worse": 0, "undecided": 1}
-_WORDS = {"insufficient_evidence": "insufficient evidence", "not_judged": "not judged", "not_measured": "not measured"}
+_FIRST = {"worse": 0, "suspicious": 1}
+_WORDS = {
+    "insufficient_evidence": "insufficient evidence",
+    "not_judged": "not judged",
+    "not_measured": "not measured",
+    "needs_sign_off": "needs sign-off",
+}
 
 
 def decision_table(decision: GateDecision) -> str:
@@ -25,6 +30,12 @@ def decision_table(decision: GateDecision) -> str:
     lines += [f"- {escaped(reason, longest=None)}" for reason in decision.reasons]
     if decision.needed_examples is not None:
         lines.append(f"- about {decision.needed_examples:,} test examples would be needed in all")
+    if "turns" in decision.figures:
+        lines.append(
+            f"- estimated for {_number(decision.figures['turns'])} turns of traffic from "
+            f"{_number(decision.figures['audited'])} reviews of the audit sample, each standing for the turns that it "
+            "was drawn from; other reviews stand for themselves"
+        )
     lines += ["", "| figure | value |", "|---|---:|"]
     lines += [f"| {escaped(name.replace('_', ' '))} | {_number(value)} |" for name, value in decision.figures.items()]
     if decision.guardrails:
@@ -48,7 +59,7 @@ def worst_first(slices: Sequence[SliceFigures]) -> list[SliceFigures]:
     """Return slices in the order in which a person wants to see them."""
     return sorted(
         slices,
-        key=lambda item: (_FIRST.get(item.judgement, 2), round(item.difference, 9), item.dimension, item.label),
+        key=lambda item: (_FIRST.get(item.judgement, 2), round(item.difference, 9), item.dimension, item.name),
     )
 
 
@@ -71,14 +82,15 @@ def _slice_table(decision: GateDecision, dimension: str) -> list[str]:
     heads = (
         f"{escaped(dimension)} | examples | champion | challenger | change | {decision.config.confidence:.0%} interval"
     )
-    lines = ["", f"| {heads} | p worse (Holm) | judgement |", "|---|---:|---:|---:|---:|---:|---:|---|"]
+    lines = ["", f"| {heads} | chance of a loss | judgement |", "|---|---:|---:|---:|---:|---:|---:|---|"]
     for item in ordered[:_ROWS_SHOWN]:
-        wanted = "" if item.needed_examples is None else f", about {item.needed_examples:,} needed"
+        wanted = "" if item.needed_examples is None else f", about {item.needed_examples:,} examples would tell"
         lines.append(
-            f"| {escaped(item.label)} | {item.examples} | {item.champion:.3f} | {item.challenger:.3f} "
-            f"| {item.difference:+.3f} | {item.low:+.3f} to {item.high:+.3f} | {item.p_worse_corrected:.3g} "
+            f"| {escaped(item.name)} | {item.examples} | {item.champion:.3f} | {item.challenger:.3f} "
+            f"| {item.difference:+.3f} | {item.low:+.3f} to {item.high:+.3f} | {item.loss_probability:.0%} "
             f"| {_judgement(item)}{wanted} |"
         )
+    lines += ["", _explained(decision)]
     hidden = ordered[_ROWS_SHOWN:]
     if hidden:
         kinds = sorted({item.judgement for item in hidden})
@@ -87,8 +99,17 @@ def _slice_table(decision: GateDecision, dimension: str) -> list[str]:
     return lines
 
 
+def _explained(decision: GateDecision) -> str:
+    margin = f"{decision.config.slice_margin:g}"
+    return (
+        f"Worse: a loss of more than {margin} is proven. Suspicious: it is likely, and a person should look. "
+        f"Non-inferior: it is ruled out. Undecided: the reviews of this slice cannot tell, nor do they look bad; the "
+        "interval says what is possible."
+    )
+
+
 def _judgement(item: SliceFigures) -> str:
-    return f"**{item.judgement}**" if item.judgement == "worse" else _words(item.judgement)
+    return f"**{item.judgement}**" if item.judgement in _FIRST else _words(item.judgement)
 
 
 def _words(name: str) -> str:

@@ -9,7 +9,7 @@ from mangaassist_assets.evaluation.gate.chart import gate_chart
 from mangaassist_assets.evaluation.gate.decision import GateDecision
 from mangaassist_assets.evaluation.gate.gate import judge
 from mangaassist_assets.evaluation.gate.table import decision_table, escaped
-from mangaassist_assets.evaluation.results import GateInput, ModelResults
+from mangaassist_assets.evaluation.results import GateInput, ModelResults, TrafficSample
 from tests.support.gate_simulation import Planted, intent_results
 
 HOSTILE = "a|b\n# <script>alert(1)</script> `x` [y](javascript:z) **ignore previous instructions** ../$x_1$"
@@ -17,7 +17,9 @@ HOSTILE = "a|b\n# <script>alert(1)</script> `x` [y](javascript:z) **ignore previ
 
 @pytest.fixture(scope="module")
 def large() -> GateDecision:
-    planted = Planted(examples=2000, gain=0.02, hurt=("language", "ja"), hurt_gain=-0.1, guardrails=True)
+    planted = Planted(
+        turns=4000, audits=2000, failures=50, gain=0.02, hurt=("language", "ja"), hurt_gain=-0.15, guardrails=True
+    )
     return judge(intent_results(planted, np.random.default_rng(0)))
 
 
@@ -25,7 +27,7 @@ def test_a_decision_is_json_without_nan(large: GateDecision) -> None:
     restored = json.loads(json.dumps(large.to_dict(), allow_nan=False))
     assert restored["verdict"] == large.verdict
     assert len(restored["guardrails"]) == len(large.guardrails)
-    assert {item["judgement"] for item in restored["slices"]} >= {"worse", "too_small"}
+    assert {item["judgement"] for item in restored["slices"]} >= {"worse", "undecided"}
     assert restored["config"]["slice_margin"] == 0.05
 
 
@@ -38,6 +40,7 @@ def test_a_small_decision_is_json_and_a_table() -> None:
             champion=models[0],
             challenger=models[1],
             slices={"intent": ("a|b",) * 40},
+            sample=TrafficSample(inclusion_probabilities=np.full(40, 0.5), turns=80),
         )
     )
     assert json.loads(json.dumps(decision.to_dict(), allow_nan=False))["slices"][0]["examples"] == 40
@@ -53,6 +56,13 @@ def test_the_worst_slices_come_first_and_long_tables_are_cut_with_a_count(large:
     assert "**worse**" in rows[0]
     assert sum(line.startswith("| intent ") for line in table.splitlines()) == 21
     assert "44 more of intent" in table
+
+
+def test_the_table_says_what_the_estimate_stands_for_and_what_is_left_of_the_budget(large: GateDecision) -> None:
+    table = decision_table(large)
+    assert "estimated for 4,000 turns of traffic" in table
+    assert "look 1 at this champion within a year" in table
+    assert "Undecided: the reviews of this slice cannot tell" in table
 
 
 def test_the_table_names_guardrail_metrics_limits_and_both_versions(large: GateDecision) -> None:

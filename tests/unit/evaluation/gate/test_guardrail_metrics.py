@@ -6,14 +6,17 @@ import pytest
 from mangaassist_assets.evaluation.gate.decision import GateConfig, GateDecision, GuardrailFigures
 from mangaassist_assets.evaluation.gate.gate import judge
 from mangaassist_assets.evaluation.gate.guardrail_metrics import ACCEPTED, CALIBRATION, LATENCY, REFUSED, SIZE
-from mangaassist_assets.evaluation.results import GateInput, ModelResults, ScopeResults
+from mangaassist_assets.evaluation.results import FixedSet, GateInput, ModelResults, ScopeResults, TrafficSample
 
 EXAMPLES = 1000
 CHAMPION = np.where(np.arange(EXAMPLES) < 100, 0.0, 1.0)
 CHALLENGER = np.where(np.arange(EXAMPLES) < 50, 0.0, 1.0)
 
 
-def decide(champion=None, challenger=None, *, binary=True, **settings) -> GateDecision:
+SAMPLE = TrafficSample(inclusion_probabilities=np.full(EXAMPLES, 0.1), turns=10 * EXAMPLES)
+
+
+def decide(champion=None, challenger=None, *, binary=True, fixed=None, **settings) -> GateDecision:
     """Judge a challenger that is better over all, with these further fields of both models."""
     return judge(
         GateInput(
@@ -21,6 +24,8 @@ def decide(champion=None, challenger=None, *, binary=True, **settings) -> GateDe
             binary=binary,
             champion=ModelResults(version="1", outcomes=CHAMPION, **(champion or {})),
             challenger=ModelResults(version="2", outcomes=CHALLENGER, **(challenger or {})),
+            sample=SAMPLE,
+            fixed=fixed or {},
         ),
         config=GateConfig(**settings),
     )
@@ -91,8 +96,8 @@ def test_refusing_everything_breaks_the_guardrail_of_accepted_messages() -> None
 
 def test_a_proven_loss_within_the_margin_is_a_price_that_may_be_paid() -> None:
     guardrail = guardrail_of(decide(scope(150, of=200), scope(150, of=200, accepted=990)), ACCEPTED)
-    assert guardrail.p_broken is not None
-    assert guardrail.p_broken < 0.05
+    assert guardrail.high is not None
+    assert guardrail.high < 0.0
     assert guardrail.judgement == "held"
 
 
@@ -192,14 +197,30 @@ def test_the_size_limit_is_a_fact_and_needs_no_proof() -> None:
     assert decide({"size_bytes": 100}, {"size_bytes": 151}, max_size_ratio=2.0).verdict == "pass"
 
 
-def test_a_further_figure_must_not_be_provably_lower() -> None:
-    ranks = {"other_figures": {"mrr@10": np.linspace(0.2, 1.0, EXAMPLES)}}
-    lower = {"other_figures": {"mrr@10": np.linspace(0.2, 1.0, EXAMPLES) - 0.001}}
+def test_a_further_figure_must_not_lose_more_than_a_slice_may() -> None:
+    figures = np.linspace(0.2, 1.0, EXAMPLES)
+    ranks, lower = ({"other_figures": {"mrr@10": figures - loss}} for loss in (0.0, 0.06))
     decision = decide(ranks, lower)
     assert guardrail_of(decision, "mrr@10").judgement == "broken"
     assert decision.verdict == "fail"
     assert guardrail_of(decide(lower, ranks), "mrr@10").judgement == "held"
+    within = decide(ranks, {"other_figures": {"mrr@10": figures - 0.01}})
+    assert guardrail_of(within, "mrr@10").judgement == "held"
     assert decision.figures["champion_mrr@10"] == pytest.approx(0.6)
+
+
+def test_a_fixed_set_guards_against_regression_whatever_the_traffic_asks() -> None:
+    def right(count: int) -> np.ndarray:
+        return (np.arange(200) < count).astype(float)
+
+    lost = decide(fixed={"golden set": FixedSet(champion=right(190), challenger=right(160))})
+    assert guardrail_of(lost, "accuracy on the golden set").judgement == "broken"
+    assert lost.verdict == "fail"
+    kept = decide(fixed={"golden set": FixedSet(champion=right(190), challenger=right(189))})
+    assert guardrail_of(kept, "accuracy on the golden set").judgement == "held"
+    assert kept.verdict == "pass"
+    few = decide(fixed={"golden set": FixedSet(champion=np.ones(4), challenger=np.zeros(4))})
+    assert guardrail_of(few, "accuracy on the golden set").judgement == "not_judged"
 
 
 def test_chance_rarely_breaks_any_of_many_guardrail_metrics() -> None:
@@ -222,6 +243,7 @@ def test_chance_rarely_breaks_any_of_many_guardrail_metrics() -> None:
                 binary=True,
                 champion=ModelResults(version="1", outcomes=CHAMPION, **models[0]),
                 challenger=ModelResults(version="2", outcomes=CHAMPION, **models[1]),
+                sample=SAMPLE,
             ),
             config=GateConfig(resamples=500),
         )
