@@ -255,8 +255,8 @@ def model_of(pipeline: "ModelPipeline") -> Read:
 
 
 def evaluation_before(pipeline: "ModelPipeline") -> Read:
-    """Return the read of the evaluation that may stand already."""
-    return Read(asset=pipeline.evaluation_asset, bundles="same", own=True)
+    """Return the read of the evaluation that may stand already, and of the looks at all bundles."""
+    return Read(asset=pipeline.evaluation_asset, bundles="all", own=True)
 
 
 def evaluations_of(pipeline: "ModelPipeline", *, bundles: "Bundles" = "all") -> Read:

@@ -127,8 +127,8 @@ def build_evaluation_asset(pipeline: ModelPipeline) -> dg.AssetsDefinition:
             "Paired, on examples that neither has learned: the dataset's test side, or, where tests are made by folds, "
             "every label that people gave traffic, answered out of fold; both models are timed in turns. Such a "
             "verdict certifies the training recipe on this data; the registered model is the same recipe on all "
-            "labels. Golden set and corpus are fixed guards against regression. The verdict is `pass`, `fail` or "
-            "`insufficient_evidence`, with figures, slices and guardrail metrics."
+            "labels. Golden set and corpus are fixed guards against regression. The verdict is `pass`, `fail`, "
+            "`needs_sign_off` or `insufficient_evidence`, with figures, slices and guardrail metrics."
         ),
     )
     def evaluation(

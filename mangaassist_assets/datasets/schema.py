@@ -15,6 +15,8 @@ TRUST: Mapping[ExampleKind, int] = {"base": 0, "human": 1, "judge": 2, "propagat
 """From the most to the least trusted."""
 
 CORPUS = "corpus"
+DECLARED_SAMPLE = "declared sample"
+"""Origin of the corpus where whoever handed it in declared it to be a random sample of labelled traffic."""
 _STRING, _INTEGER = pl.String(), pl.Int64()
 _ORIGIN = {
     "split": _STRING,
@@ -29,7 +31,8 @@ _ORIGIN = {
     "inclusion_probability": pl.Float64(),
     "bundle_turns": _INTEGER,
 }
-"""`origin` to `bundle_turns` are those of a label's `ReviewOrigin`; what nobody reviewed is of the origin `CORPUS`."""
+HOW_REVIEWED = ("origin", "inclusion_probability", "bundle_turns")
+"""Those of a label's `ReviewOrigin`; what nobody reviewed is of the origin `CORPUS`. No model learns from them."""
 INTENT_SCHEMA = pl.Schema(
     {
         "example_id": _STRING,

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from mangaassist_assets.core.arrays import Floats
 from mangaassist_assets.core.snapshots import Snapshot, SnapshotStore, canonical_json
 from mangaassist_assets.datasets.versions.stored_versions import read_dataset
+from mangaassist_assets.evaluation.gate.budget import Look, promotion_level
 from mangaassist_assets.evaluation.gate.gate import judge
 from mangaassist_assets.evaluation.gate.table import decision_table
 from mangaassist_assets.evaluation.results import GateInput, latencies_in_turns
@@ -36,7 +38,11 @@ class NoChampionError(LookupError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evaluation:
-    """What a model pipeline's evaluation stores. Scores are means over the tests; `details` is its own."""
+    """What a model pipeline's evaluation stores.
+
+    Scores are estimated for the traffic where the tests are a sample of it, else means over them. `details` is its own,
+    `looks` are those of the gate until then, this one among them.
+    """
 
     release_bundle: str
     bundle_start_ms: int
@@ -52,11 +58,12 @@ class Evaluation:
     table: str
     details: Mapping[str, Any]
     challenger_artifact_sha256: str | None = None
+    looks: tuple[Look, ...] = ()
 
     def summary(self) -> str:
         """Return scores and verdict in a line."""
         return (
-            f"{self.metric} on {self.test_examples} held-out examples: champion {self.champion_score:.3f}, challenger "
+            f"{self.metric} by {self.test_examples} held-out examples: champion {self.champion_score:.3f}, challenger "
             f"{self.challenger_score:.3f}: {self.verdict}"
         )
 
@@ -70,10 +77,12 @@ def evaluate(
     bundle: str,
     gate: GateConfig,
     golden: Sequence[GoldenMessage] = (),
+    now_ms: int | None = None,
 ) -> tuple[Evaluation, GateDecision | None]:
     """Compare champion and challenger on what neither has learned (`compared`), and ask the gate.
 
-    `golden` are the messages of the golden set, for both to answer beside the tests.
+    `golden` are the messages of the golden set, for both to answer beside the tests, `now_ms` is the present where it
+    is not now (milliseconds since the epoch, UTC).
 
     Returns:
         The evaluation with the gate's decision; None for that where an earlier evaluation stands.
@@ -83,6 +92,7 @@ def evaluate(
         UntestedChallengerError: The challenger has no answers of models that have not seen its labels.
         ArtifactMismatchError: One of the artifacts is damaged.
     """
+    now_ms = time.time_ns() // 1_000_000 if now_ms is None else now_ms
     challenger = TrainedModel.read(snapshots, pipeline.model_asset, bundle)
     champion = present_champion(models, pipeline)
     if (standing := standing_evaluation(snapshots, pipeline, challenger, champion)) is not None:
@@ -117,6 +127,9 @@ def evaluate(
     if latencies is not None:
         champion_results = replace(champion_results, latencies_ms=latencies[0])
         challenger_results = replace(challenger_results, latencies_ms=latencies[1])
+    looks = earlier_looks(snapshots, pipeline)
+    named = {"champion": champion.version, "challenger": challenger.version, "evidence": challenger.dataset_digest}
+    promotion = promotion_level(looks, **named, now_ms=now_ms, config=gate)
     decision = judge(
         GateInput(
             metric=model_type.metric,
@@ -129,8 +142,12 @@ def evaluate(
             sample=compared.sample,
             fixed=compared.fixed,
         ),
+        promotion=promotion,
         config=gate,
     )
+    if compared.sample is not None and len(compared.examples) >= gate.minimum_examples:
+        # Where nothing could have been proven, nothing is spent.
+        looks.append(Look(**named, judged_ms=now_ms, level=promotion.level))
     evaluation = Evaluation(
         release_bundle=challenger.release_bundle or "",
         bundle_start_ms=challenger.bundle_start_ms,
@@ -138,13 +155,14 @@ def evaluate(
         champion_version=champion.version,
         challenger_version=challenger.version,
         metric=model_type.metric,
-        champion_score=_mean(champion_results.outcomes),
-        challenger_score=_mean(challenger_results.outcomes),
+        champion_score=decision.figures.get("champion", 0.0),
+        challenger_score=decision.figures.get("challenger", 0.0),
         test_examples=len(compared.examples),
         verdict=decision.verdict,
         reasons=tuple(decision.reasons),
         table=f"{compared.about}\n\n{decision_table(decision)}",
         challenger_artifact_sha256=registered.artifact_sha256,
+        looks=tuple(_distinct(looks)),
         details={
             "decision": decision.to_dict(),
             "tests": {"about": compared.about, "left_out": dict(compared.left_out)},
@@ -179,6 +197,22 @@ def present_champion(models: ModelStore, pipeline: ModelPipeline) -> ModelVersio
     return champion
 
 
+def earlier_looks(snapshots: SnapshotStore, pipeline: ModelPipeline) -> list[Look]:
+    """Return the gate's looks so far: each evaluation carries those before it, whichever bundle they were of."""
+    asset = pipeline.evaluation_asset
+    stored = (snapshots.find(asset, partition=bundle) for bundle in snapshots.partitions(asset))
+    evaluations = [snapshots.read_json(one, EVALUATION_FILE) for one in stored if one is not None]
+    return _distinct(Look(**look) for values in evaluations for look in values.get("looks", ()))
+
+
+def _distinct(looks: Iterable[Look]) -> list[Look]:
+    """Return each look once, the oldest first, at the time at which it was first taken."""
+    first: dict[tuple[str, str, str], Look] = {}
+    for look in sorted(looks, key=lambda one: one.judged_ms):
+        first.setdefault((look.champion, look.challenger, look.evidence), look)
+    return list(first.values())
+
+
 def keep_evaluation(snapshots: SnapshotStore, pipeline: ModelPipeline, evaluation: Evaluation) -> Snapshot:
     """Store an evaluation as its bundle's."""
     files = {EVALUATION_FILE: canonical_json(asdict(evaluation))}
@@ -198,7 +232,8 @@ def standing_evaluation(
     values = snapshots.read_json(stored, EVALUATION_FILE)
     if (values["challenger_version"], values["dataset_digest"]) != (challenger.version, challenger.dataset_digest):
         return None
-    return Evaluation(**{**values, "reasons": tuple(values["reasons"])})
+    looks = tuple(Look(**look) for look in values.get("looks", ()))
+    return Evaluation(**{**values, "reasons": tuple(values["reasons"]), "looks": looks})
 
 
 def _mean(values: Floats) -> float:

@@ -4,7 +4,8 @@ The tests of a model type with folds are the labels that people gave traffic. To
 a model which followed its recipe and has not seen it; the champion answers itself, and what it has learned is left out.
 So every label is a test, and no model is tested on what it knows. A verdict on them is about the recipe on this data.
 
-The tests of any other type are the test side of its dataset, which neither model has learned from.
+The tests of any other type are on the test side of its dataset, which neither model has learned from: those that the
+audit sample drew, or all of it where none was drawn.
 
 Beside the tests there are examples that stay the same from verdict to verdict: the golden set, and the corpus's test
 side. The registered models themselves answer those: a guard against regression, no sample of traffic.
@@ -20,7 +21,7 @@ import numpy as np
 import polars as pl
 
 from mangaassist_assets.core.snapshots import SnapshotStore
-from mangaassist_assets.datasets.schema import labels_of_people
+from mangaassist_assets.datasets.schema import DECLARED_SAMPLE, labels_of_people
 from mangaassist_assets.evaluation.results import FixedSet, ModelResults, TrafficSample
 from mangaassist_assets.models.learned import ChampionDatasetGoneError, Learned, learned_by
 from mangaassist_assets.models.registration.cross_fit import CROSS_FIT_FILE, CrossFit
@@ -87,18 +88,52 @@ def compare_on_test_side(
     challenger: Contender,
     golden: Sequence[GoldenMessage] = (),
 ) -> Compared:
-    """Let both answer the test side of a dataset."""
-    test = model_type.examples(frame, "test")
+    """Let both answer the test side of a dataset; where a part of it is a sample of the traffic, that part."""
+    whole = model_type.examples(frame, "test")
+    rows, sample = _drawn_tests(frame)
+    if sample is None:
+        test, others = whole, {}
+        about = "Both models answered every example of the dataset's test side, which neither was trained on."
+    else:
+        place = {example_id: number for number, example_id in enumerate(rows)}
+        test = [one for one in whole if one.example_id in place]
+        order = [place[one.example_id] for one in test]
+        sample = replace(sample, inclusion_probabilities=sample.inclusion_probabilities[order])
+        others = {CORPUS: [one for one in whole if one.example_id not in place]}
+        about = (
+            f"Both models answered the {len(test)} examples of the dataset's test side that are a random sample of the "
+            "traffic; neither was trained on them."
+        )
     return Compared(
         examples=test,
         champion=model_type.evaluate(champion.model, test, version=champion.version),
         challenger=model_type.evaluate(challenger.model, test, version=challenger.version),
         shoppers=_shoppers(frame, test),
-        sample=None,
-        fixed=_fixed(model_type, champion, challenger, {GOLDEN_SET: model_type.golden_examples(golden)}),
+        sample=sample,
+        fixed=_fixed(model_type, champion, challenger, {**others, GOLDEN_SET: model_type.golden_examples(golden)}),
         reported=test,
-        about="Both models answered every example of the dataset's test side, which neither was trained on.",
+        about=about,
     )
+
+
+def _drawn_tests(frame: pl.DataFrame) -> tuple[list[str], TrafficSample | None]:
+    """Return the ids of the tests that were drawn from the traffic, and how they stand for it; None where none was.
+
+    A corpus that was declared to be a sample stands beside the audit samples, each row for as many turns.
+    """
+    if not set(frame.columns) >= _SAMPLE_COLUMNS:
+        return [], None
+    tests = frame.filter(pl.col("split") == "test").unique("example_id").sort("example_id")
+    declared = pl.col("origin") == DECLARED_SAMPLE
+    drawn = tests.filter(declared | pl.col("inclusion_probability").is_not_null())
+    if drawn.is_empty():
+        return [], None
+    turns = max(_turns(drawn), len(drawn))
+    count = len(drawn.filter(declared))
+    probabilities = drawn.select(
+        pl.when(declared).then(count / turns).otherwise(pl.col("inclusion_probability"))
+    ).to_series()
+    return drawn["example_id"].to_list(), TrafficSample(inclusion_probabilities=probabilities.to_numpy(), turns=turns)
 
 
 def compare_by_folds(
@@ -167,11 +202,15 @@ def sample_of(rows: pl.DataFrame) -> TrafficSample | None:
     drawn = rows.select(pl.when(pl.col("origin") == "audit").then(pl.col("inclusion_probability"))).to_series()
     if drawn.null_count() == len(drawn):
         return None
-    turns = rows.drop_nulls("bundle_turns").group_by("release_bundle").agg(pl.col("bundle_turns").max())
     return TrafficSample(
-        inclusion_probabilities=drawn.cast(pl.Float64).fill_null(np.nan).to_numpy(),
-        turns=int(turns["bundle_turns"].sum()),
+        inclusion_probabilities=drawn.cast(pl.Float64).fill_null(np.nan).to_numpy(), turns=max(_turns(rows), len(rows))
     )
+
+
+def _turns(rows: pl.DataFrame) -> int:
+    """Return how many turns the bundles of these rows have in all."""
+    turns = rows.drop_nulls("bundle_turns").group_by("release_bundle").agg(pl.col("bundle_turns").max())
+    return int(turns["bundle_turns"].sum())
 
 
 def _about(folds: int, tests: int, left_out: Mapping[str, int], gone: str) -> str:

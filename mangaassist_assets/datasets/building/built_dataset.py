@@ -41,10 +41,14 @@ class DatasetConfig:
         return {name: value if isinstance(value, int) else asdict(value) for name, value in values.items()}
 
     def with_settings(self, settings: Mapping[str, Any], *, as_of_ms: int | None) -> Self:
-        """Return the configuration that a data card records; the vocabulary comes from the knowledge."""
+        """Return the configuration that a data card records; the vocabulary comes from the knowledge.
+
+        What is not in a card of before has its default.
+        """
         recorded = {
             name: type(getattr(self, name))(**settings[name]) if isinstance(value, dict) else settings[name]
             for name, value in self.settings().items()
+            if name in settings
         }
         return replace(self, as_of_ms=as_of_ms, **recorded)
 

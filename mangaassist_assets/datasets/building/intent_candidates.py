@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 
 from mangaassist_assets.core.text_keys import normalise_text, text_digest
@@ -117,6 +117,24 @@ def gather_labels(
         row: dict[str, object] = {LABEL_COLUMNS.get(name, name): value for name, value in asdict(label).items()}
         row |= {"example_id": example_id, "split": candidate.split, "label_sources": sorted(label.sources)}
         gathered.examples[example_id] = (candidate, row)
+
+
+def stand_for_copies(gathered: Gathered, kept: Collection[str]) -> None:
+    """Let a label of people that is kept stand for the turns of its copies too: many shoppers may send a message.
+
+    A copy that was drawn stands for the inverse of its inclusion probability many turns, any other for itself.
+    """
+    copies: defaultdict[str, list[str]] = defaultdict(list)
+    for example_id, (candidate, _) in gathered.examples.items():
+        if candidate.kind == "human":
+            copies[candidate.key].append(example_id)
+    for same in copies.values():
+        staying = [example_id for example_id in same if example_id in kept]
+        probabilities = [gathered.examples[one][1]["inclusion_probability"] for one in same]
+        if len(same) == 1 or len(staying) != 1 or not any(isinstance(one, float) for one in probabilities):
+            continue
+        turns = sum(1 / one if isinstance(one, float) else 1.0 for one in probabilities)
+        gathered.examples[staying[0]][1].update({"origin": "audit", "inclusion_probability": 1 / turns})
 
 
 def _accepted_intents(

@@ -15,6 +15,7 @@ from mangaassist_assets.datasets.building.intent_candidates import (
     Gathered,
     gather_base,
     gather_labels,
+    stand_for_copies,
     usable_labels,
 )
 from mangaassist_assets.datasets.building.selection import select
@@ -86,6 +87,7 @@ def build_intent_dataset(
         candidates, caps=config.caps, golden_texts=golden_texts, holdout_history=holdout_history, cross_fitted=True
     )
     excluded.update(chosen.excluded)
+    stand_for_copies(gathered, chosen.kept)
     examples = pl.DataFrame(
         [row for example_id, (_, row) in gathered.examples.items() if example_id in chosen.kept],
         schema=INTENT_SCHEMA,

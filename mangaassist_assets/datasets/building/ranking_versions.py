@@ -28,7 +28,7 @@ from mangaassist_assets.datasets.guards.leakage import (
     refuse_leaks,
 )
 from mangaassist_assets.datasets.sources.golden_set import read_golden
-from mangaassist_assets.datasets.sources.training_corpus import read_corpus
+from mangaassist_assets.datasets.sources.training_corpus import is_traffic_sample, read_corpus
 from mangaassist_assets.datasets.sources.utterances import Utterance
 from mangaassist_assets.datasets.versions.stored_versions import earlier_versions
 from mangaassist_assets.datasets.versions.versions import DatasetVersion, to_parquet
@@ -79,6 +79,7 @@ def build_ranking_version(
         # Where nobody reviewed anything, the newest turn tells the time.
         newest_ms = newest_review_ms(turns) if turns else _newest_ms(reads, included, erased)
         config = replace(config, as_of_ms=newest_ms)
+    config = replace(config, base_is_sample=is_traffic_sample(reads))
     base, base_source = _base_queries(read_corpus(reads), chunks := read_chunks(reads))
     golden = read_golden(reads)
     earlier = earlier_versions(reads, "reranker_dataset", bundle, as_of_ms=config.as_of_ms)

@@ -31,7 +31,7 @@ from mangaassist_assets.datasets.building.reviewed_queries import KnownQuery, ba
 from mangaassist_assets.datasets.building.selection import select
 from mangaassist_assets.datasets.guards.leakage import NO_HOLDOUT_HISTORY, HoldoutHistory
 from mangaassist_assets.datasets.guards.redaction_pass import RedactionPass
-from mangaassist_assets.datasets.schema import CORPUS, RANKING_SCHEMA
+from mangaassist_assets.datasets.schema import CORPUS, DECLARED_SAMPLE, RANKING_SCHEMA
 from mangaassist_assets.datasets.sources.utterances import Utterance
 from mangaassist_assets.datasets.versions.data_card import Provenance
 from mangaassist_assets.labelling.intent_labels import LabelConflict
@@ -44,10 +44,14 @@ from mangaassist_assets.tracing.contract.turns import ChatTurn
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RankingDatasetConfig(DatasetConfig):
-    """Sides, caps, and how many wrong passages a training query has: hard ones, best ranked first, and random ones."""
+    """Sides, caps, and how many wrong passages a training query has: hard ones, best ranked first, and random ones.
+
+    `base_is_sample` says that the bootstrap utterances were declared to be a random sample of traffic.
+    """
 
     train_negatives: int = 15
     random_negatives: int = 2
+    base_is_sample: bool = False
     guard: FalseNegativeGuard = DEFAULT_GUARD
 
     def __post_init__(self) -> None:
@@ -133,6 +137,7 @@ def build_ranking_dataset(
         train_negatives=config.train_negatives,
         random_negatives=config.random_negatives,
     )
+    base_origin = DECLARED_SAMPLE if config.base_is_sample else CORPUS
     rows: list[dict[str, object]] = []
     for number, query in enumerate(kept, start=1):
         passages = choice.passages(query)
@@ -143,7 +148,7 @@ def build_ranking_dataset(
                 (one.chunk, one.negative_kind, one.rank) for one in passages.listed
             ]
             ranked += [(chunk, None, None) for chunk in passages.missed]
-            rows += [_row(query, redaction, *one) for one in ranked]
+            rows += [_row(query, redaction, base_origin, *one) for one in ranked]
         if progress is not None:
             progress(number, len(kept))
     frame = pl.DataFrame(rows, schema=RANKING_SCHEMA).sort(
@@ -182,7 +187,12 @@ def _misses(frame: pl.DataFrame) -> tuple[str, ...]:
 
 
 def _row(
-    query: KnownQuery, redaction: RedactionPass, chunk: Chunk, negative_kind: NegativeKind | None, rank: int | None
+    query: KnownQuery,
+    redaction: RedactionPass,
+    base_origin: str,
+    chunk: Chunk,
+    negative_kind: NegativeKind | None,
+    rank: int | None,
 ) -> dict[str, object]:
     candidate = query.candidate
     return {
@@ -202,5 +212,5 @@ def _row(
         "user_key": candidate.user_key,
         "timestamp_ms": candidate.timestamp_ms if query.trace_id is not None else None,
         "tenant": query.tenant,
-        **({"origin": CORPUS} if query.origin is None else asdict(query.origin)),
+        **({"origin": base_origin} if query.origin is None else asdict(query.origin)),
     }

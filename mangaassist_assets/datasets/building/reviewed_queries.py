@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from mangaassist_assets.core.text_keys import normalise_text, text_digest
 from mangaassist_assets.datasets.building.selection import DatasetCandidate
-from mangaassist_assets.datasets.building.splits import SplitShares, assign_split
+from mangaassist_assets.datasets.building.splits import SplitShares, assign_split, assign_taught_split
 from mangaassist_assets.datasets.sources.utterances import Utterance
 from mangaassist_assets.labelling.intent_labels import LabelConflict, ReviewOrigin
 from mangaassist_assets.labelling.queue.stored_queue import NO_QUEUE, ReviewQueue
@@ -78,7 +78,8 @@ def reviewed_queries(
 ) -> Iterator[KnownQuery]:
     """Yield the reviewed turns as of a time; reviews of one message that have no document in common are conflicts.
 
-    The same message of two tenants is two messages: each has answers of its own. `queues` are the review queues of
+    What the audit sample drew is on the test side, all else teaches. The same message of two tenants is two messages:
+    each has answers of its own. `queues` are the review queues of
     the turns' bundles, as far as they had one.
     """
     by_key: defaultdict[tuple[str, str | None], list[tuple[ChatTurn, str, tuple[str, ...]]]] = defaultdict(list)
@@ -104,10 +105,13 @@ def reviewed_queries(
         expected = frozenset(document for _, _, documents in same for document in documents)
         for turn, text, _ in same:
             queue = (queues or {}).get(turn.release_bundle)
+            origin = queue.origin_of(turn.trace_id) if queue else NO_QUEUE
+            side = assign_taught_split(text, turn.session_id, turn.user_key, shares=shares)
             candidate = DatasetCandidate(
                 example_id=f"trace-{turn.trace_id}",
                 key=key,
-                split=assign_split(text, turn.session_id, turn.user_key, shares=shares),
+                # What stands for the traffic is what models are compared on; failures teach.
+                split=side if origin.inclusion_probability is None else "test",
                 kind="human",
                 timestamp_ms=turn.timestamp_ms,
                 session_id=turn.session_id,
@@ -121,7 +125,7 @@ def reviewed_queries(
                 release_bundle=turn.release_bundle,
                 trace_id=turn.trace_id,
                 tenant=turn.tenant,
-                origin=queue.origin_of(turn.trace_id) if queue else NO_QUEUE,
+                origin=origin,
             )
 
 

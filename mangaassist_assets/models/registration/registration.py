@@ -180,12 +180,14 @@ def _run_tags(platform: TrainingPlatform, training: Training, key: str) -> dict[
 def training_key(dataset: DatasetVersion, settings: Mapping[str, Any]) -> str:
     """Return what a training is known by: the digest of the examples it learns from and of the settings.
 
-    What falls on the test side makes a new dataset, but no new model. Labels that folds test are among those that are
-    learned from.
+    What falls on the test side makes a new dataset, but no new model, and neither does how many turns a label stands
+    for. Labels that folds test are among those that are learned from.
     """
+    from mangaassist_assets.datasets.schema import HOW_REVIEWED
     from mangaassist_assets.datasets.versions.versions import content_digest
 
-    learned_from = content_digest(dataset.frame.filter(dataset.frame["split"] != "test"))
+    taught = dataset.frame.filter(dataset.frame["split"] != "test").drop(HOW_REVIEWED, strict=False)
+    learned_from = content_digest(taught)
     return hashlib.sha256(canonical_json({"examples": learned_from, "settings": dict(settings)})).hexdigest()
 
 
