@@ -51,7 +51,9 @@ from mangaassist_assets.datasets.sources.training_corpus import (  # noqa: E402
 from mangaassist_assets.datasets.sources.utterances import Utterance  # noqa: E402
 from mangaassist_assets.labelling.gathering import label_bundle, label_files  # noqa: E402
 from mangaassist_assets.labelling.known_intents import known_intents  # noqa: E402
+from mangaassist_assets.labelling.queue.audit_sample import read_traffic  # noqa: E402
 from mangaassist_assets.labelling.queue.bundle_queue import queue_bundle  # noqa: E402
+from mangaassist_assets.labelling.queue.stored_queue import queue_files  # noqa: E402
 from mangaassist_assets.labelling.reviews import read_reviewed_turns, read_turns_to_label  # noqa: E402
 from mangaassist_assets.mining.blame.explanations import SCORED_COLUMNS, failure_figures  # noqa: E402
 from mangaassist_assets.mining.blame.rules import read_rules  # noqa: E402
@@ -322,11 +324,19 @@ class Mining:
         clusters = read_clusters(self.store, BUNDLE)
         earlier = read_reviewed_turns(self.store, BUNDLE)
         wanted = [one for cluster in clusters for one in cluster.trace_ids]
-        queue_bundle(
-            read_turns_to_label(self.store, BUNDLE, wanted), clusters, earlier, handled=(), embed=embed, budget=50
+        queued = queue_bundle(
+            read_turns_to_label(self.store, BUNDLE, wanted),
+            clusters,
+            earlier,
+            read_traffic(self.store, BUNDLE),
+            handled=(),
+            embed=embed,
+            budget=50,
         )
+        self.store.write("review_queue", queue_files(queued.queue), partition=BUNDLE)
         intents = known_intents(messages_by_intent(read_corpus(self.store)), earlier)
-        gathered = label_bundle(read_turns_to_label(self.store, BUNDLE, wanted), clusters, intents=intents, embed=embed)
+        turns = read_turns_to_label(self.store, BUNDLE, wanted)
+        gathered = label_bundle(turns, clusters, intents=intents, embed=embed, queue=queued.queue)
         self.store.write("intent_labels", label_files(gathered), partition=BUNDLE)
 
     def datasets(self) -> None:

@@ -40,7 +40,7 @@ class IntentDatasetSettings(dg.Config):
     group_name="intent",
     owners=[ML_ENGINEERING],
     kinds={"parquet"},
-    code_version="2",
+    code_version="3",
     output_required=False,
 )
 def intent_dataset(
@@ -91,7 +91,7 @@ class RerankerDatasetSettings(dg.Config):
     group_name="reranker",
     owners=[ML_ENGINEERING],
     kinds={"parquet"},
-    code_version="3",
+    code_version="4",
     output_required=False,
 )
 def reranker_dataset(

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from mangaassist_assets.datasets.sources.utterances import Utterance
     from mangaassist_assets.datasets.versions.versions import DatasetVersion
     from mangaassist_assets.labelling.judge import IntentJudgement
+    from mangaassist_assets.labelling.queue.stored_queue import ReviewQueue
     from mangaassist_assets.mining.blame.blame import FailedTurn
     from mangaassist_assets.mining.tracking.clusters import FailureCluster
     from mangaassist_assets.models.pipelines import ModelPipeline
@@ -113,10 +114,16 @@ def _clusters(store: "SnapshotStore", bundle: str) -> "list[FailureCluster]":
     return read_clusters(store, bundle)
 
 
-def _queued(store: "SnapshotStore", bundle: str) -> frozenset[str] | None:
-    from mangaassist_assets.labelling.queue.review_queue import read_queued
+def _traffic(store: "SnapshotStore", bundle: str) -> "pl.DataFrame":
+    from mangaassist_assets.labelling.queue.audit_sample import read_traffic
 
-    return read_queued(store, bundle)
+    return read_traffic(store, bundle)
+
+
+def _queue(store: "SnapshotStore", bundle: str) -> "ReviewQueue | None":
+    from mangaassist_assets.labelling.queue.stored_queue import read_queue
+
+    return read_queue(store, bundle)
 
 
 def _judged_before(store: "SnapshotStore", bundle: str) -> "dict[str, IntentJudgement] | None":
@@ -194,8 +201,11 @@ FAILURES = Input((Read(asset="failed_traces", bundles="same"), _TURNS), _failure
 CLUSTERS = Input((Read(asset="failure_clusters", bundles="same"),), _clusters)
 TURNS_TO_LABEL = Input((_TURNS, *CLUSTERS.reads), _turns_to_label)
 """Those that people reviewed, and those in a failure cluster."""
-QUEUED = Input((Read(asset="review_queue", bundles="same"),), _queued)
-"""Traces that people are asked about; None where there is no queue yet."""
+TRAFFIC = Input((_TURNS, Read(asset="failed_traces", bundles="same")), _traffic)
+"""Of each turn that people may be asked about its message, and what the audit sample is spread by."""
+QUEUE = Input((Read(asset="review_queue", bundles="same"),), _queue)
+"""What people are asked, and how each turn came to be; None where there is no queue yet."""
+QUEUE_BEFORE = Input((Read(asset="review_queue", bundles="same", own=True),), _queue)
 JUDGED_BEFORE = Input((Read(asset="intent_labels", bundles="same", own=True),), _judged_before)
 VOCABULARY = Input((_KNOWLEDGE,), _vocabulary)
 CHUNKS = Input((_KNOWLEDGE,), _chunks)

@@ -1,4 +1,4 @@
-"""Labels: which failures people are asked about, and what people, the judge and clusters say they are."""
+"""Labels: which turns people are asked about, and what people, the judge and clusters say they are."""
 
 import dagster as dg
 from pydantic import Field
@@ -9,8 +9,10 @@ from mangaassist_assets.assets.inputs import (
     CLUSTERS,
     CORPUS,
     JUDGED_BEFORE,
-    QUEUED,
+    QUEUE,
+    QUEUE_BEFORE,
     REVIEWED_TURNS,
+    TRAFFIC,
     TURNS_TO_LABEL,
     VOCABULARY,
 )
@@ -25,8 +27,16 @@ class ReviewQueueConfig(dg.Config):
     """How much of people's time there is, and how it is spread."""
 
     budget: int = Field(default=50, ge=0, le=10_000, description="Traces that people are asked to review.")
-    per_shopper: int = Field(default=2, ge=1, description="Traces of one shopper, or of one session without a shopper.")
-    per_cluster: int = Field(default=10, ge=1, description="Traces of one failure cluster.")
+    audit_share: float = Field(
+        default=0.5,
+        ge=0,
+        le=1,
+        description="Share of them that is drawn at random from all traffic; the others are failures.",
+    )
+    per_shopper: int = Field(
+        default=2, ge=1, description="Failures of one shopper, or of one session without a shopper."
+    )
+    per_cluster: int = Field(default=10, ge=1, description="Failures of one failure cluster.")
 
 
 @declared_asset(
@@ -36,12 +46,14 @@ class ReviewQueueConfig(dg.Config):
         REVIEWED_TURNS,
         CLUSTERS,
         CORPUS,
+        TRAFFIC,
+        QUEUE_BEFORE,
     ),
     partitions_def=release_bundles,
     group_name="mining",
     owners=[ML_ENGINEERING],
     kinds={"mlflow", "json"},
-    code_version="1",
+    code_version="2",
 )
 def review_queue(
     context: dg.AssetExecutionContext,
@@ -50,16 +62,18 @@ def review_queue(
     mlflow: MlflowResource,
     store: StoreResource,
 ) -> dg.MaterializeResult[None]:
-    """The failed turns of one release bundle that are worth a person's minute, best first, also in MLflow.
+    """The turns of one release bundle that people are asked to review, also in MLflow: an audit sample and failures.
 
-    One row is one trace with its score (uncertainty × cluster weight × novelty), the factors, and why it was picked.
-    MLflow's reviewers see the same traces as a review queue of the bundle, with questions for the
-    intent and for the documents that answer.
+    One row is one trace and why it is asked about: it was drawn at random from all traffic, with a known probability,
+    or it failed and is worth a person's minute (uncertainty × cluster weight × novelty). By the sample models are
+    compared, failures say where they are weak. MLflow's reviewers see the same traces as a review queue of the bundle,
+    with questions for the intent and for the documents that answer.
     """
     from mangaassist_assets.datasets.sources.training_corpus import messages_by_intent
     from mangaassist_assets.labelling.known_intents import known_intents
     from mangaassist_assets.labelling.queue.bundle_queue import queue_bundle
-    from mangaassist_assets.labelling.queue.review_queue import QueueConfig, queue_files
+    from mangaassist_assets.labelling.queue.review_queue import QueueConfig
+    from mangaassist_assets.labelling.queue.stored_queue import queue_files
     from mangaassist_assets.mining.clustering.message_vectors import embed_messages
     from resources.mlflow.assessments.review_queues import MlflowReviewQueues
 
@@ -72,17 +86,20 @@ def review_queue(
         step.load(TURNS_TO_LABEL),
         step.load(CLUSTERS),
         earlier,
+        step.load(TRAFFIC),
+        before=step.load(QUEUE_BEFORE),
         handled=state.declined | state.complete,
         embed=lambda texts: embed_messages(texts, embedder=embedder, cache=cache)[0],
         budget=config.budget,
-        config=QueueConfig(per_shopper=config.per_shopper, per_cluster=config.per_cluster),
+        config=QueueConfig(**config.model_dump(exclude={"budget"})),
     )
     intents = sorted(known_intents(messages_by_intent(step.load(CORPUS)), earlier))
     published = queues.publish(bundle, queue.trace_ids, intents=intents, reviewed=queue.reviewed)
-    snapshot = step.keep(queue_files(queue.picking.items))
+    snapshot = step.keep(queue_files(queue.queue))
     context.log.info(
-        f"{len(queue.trace_ids)} of {queue.candidates} failed turns are worth a review; in MLflow {published.added} "
-        f"added, {published.completed} completed, {published.removed} taken out"
+        f"{queue.count('audit')} turns are drawn at random, {queue.count('failure queue')} of {queue.candidates} "
+        f"failed ones are worth a review; in MLflow {published.added} added, {published.completed} completed, "
+        f"{published.removed} taken out"
     )
     if published.desk == "tag":
         context.log.warning("this MLflow server has no review queues: the traces carry the tag review_queue instead")
@@ -120,7 +137,7 @@ class IntentLabelsConfig(dg.Config):
         REVIEWED_TURNS,
         CLUSTERS,
         CORPUS,
-        QUEUED,
+        QUEUE,
         JUDGED_BEFORE,
         VOCABULARY,
     ),
@@ -128,7 +145,7 @@ class IntentLabelsConfig(dg.Config):
     group_name="intent",
     owners=[ML_ENGINEERING],
     kinds={"parquet"},
-    code_version="1",
+    code_version="2",
 )
 def intent_labels(
     context: dg.AssetExecutionContext,
@@ -140,7 +157,8 @@ def intent_labels(
     """What the messages of one release bundle ask for: one label a turn, who gave it, when, and how sure it is.
 
     One row is one label: a person's review (an MLflow expectation), a judge's answer, or what the reviews of a failure
-    cluster say of its other members, with a confidence that was measured. Beside it, every disagreement by name.
+    cluster say of its other members, with a confidence that was measured, and how its message came to be reviewed.
+    Beside it, every disagreement by name.
     """
     from mangaassist_assets.datasets.sources.training_corpus import messages_by_intent
     from mangaassist_assets.labelling.cluster_reviews import PropagationConfig
@@ -153,15 +171,15 @@ def intent_labels(
     step = store.step(context)
     corpus = messages_by_intent(step.load(CORPUS))
     intents = known_intents(corpus, step.load(REVIEWED_TURNS))
-    queued = step.load(QUEUED)
+    queue = step.load(QUEUE)
     embedder, cache = embeddings.embedder(), store.embedding_cache()
     gathered = label_bundle(
         step.load(TURNS_TO_LABEL),
         step.load(CLUSTERS),
         intents=intents,
         embed=lambda texts: embed_messages(texts, embedder=embedder, cache=cache)[0],
-        judge=None if queued is None else judge.intent_judge(vocabulary=step.load(VOCABULARY)),
-        queued=queued or (),
+        judge=None if queue is None else judge.intent_judge(vocabulary=step.load(VOCABULARY)),
+        queue=queue,
         judged_before=step.load(JUDGED_BEFORE),
         judging=JudgingConfig(
             minimum_common=config.judge_minimum_common, minimum_agreement=config.judge_minimum_agreement

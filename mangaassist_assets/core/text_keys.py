@@ -50,8 +50,11 @@ def language_of(text: str) -> Language:
     others. So a title in the other script does not decide: "any copies of 進撃の巨人?" is English, "OnePiece を探して"
     is Japanese. Neither do placeholders of redaction, which are not the shopper's words.
     """
+    read = _PLACEHOLDER.sub(" ", text[:_CHARACTERS_READ])
+    if read.isascii():
+        return "en" if any(map(str.isalpha, read)) else "other"
     japanese = latin = other = 0
-    for character in _PLACEHOLDER.sub(" ", text[:_CHARACTERS_READ]):
+    for character in read:
         if _is_japanese(character):
             japanese += _LETTERS_PER_JAPANESE_CHARACTER
         elif character.isalpha():

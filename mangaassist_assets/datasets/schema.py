@@ -14,6 +14,7 @@ ExampleKind = Literal["base", "human", "judge", "propagated"]
 TRUST: Mapping[ExampleKind, int] = {"base": 0, "human": 1, "judge": 2, "propagated": 3}
 """From the most to the least trusted."""
 
+CORPUS = "corpus"
 _STRING, _INTEGER = pl.String(), pl.Int64()
 _ORIGIN = {
     "split": _STRING,
@@ -24,7 +25,11 @@ _ORIGIN = {
     "user_key": _STRING,
     "timestamp_ms": _INTEGER,
     "tenant": _STRING,
+    "origin": _STRING,
+    "inclusion_probability": pl.Float64(),
+    "bundle_turns": _INTEGER,
 }
+"""`origin` to `bundle_turns` are those of a label's `ReviewOrigin`; what nobody reviewed is of the origin `CORPUS`."""
 INTENT_SCHEMA = pl.Schema(
     {
         "example_id": _STRING,

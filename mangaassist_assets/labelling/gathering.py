@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -38,6 +38,7 @@ from mangaassist_assets.labelling.judge import (
     judge_labels,
 )
 from mangaassist_assets.labelling.propagation import Propagation, propagate_labels
+from mangaassist_assets.labelling.queue.stored_queue import NO_QUEUE, ReviewQueue
 from mangaassist_assets.labelling.reviews import ReviewLabels, labels_from_reviews
 from mangaassist_assets.retrieval.types import Vectors
 from mangaassist_assets.tracing.contract.turns import ChatTurn
@@ -70,12 +71,17 @@ class GatheredLabels:
         """Return how many labels are of a kind."""
         return sum(label.kind == kind for label in self.labels)
 
+    def origins(self) -> dict[str, int]:
+        """Return how many labels are of which origin, by origin."""
+        return dict(sorted(Counter(label.origin or "unknown" for label in self.labels).items()))
+
     def report(self) -> dict[str, Any]:
         """Return plain JSON values; no text of a message is in it."""
         judging = self.judging
         return {
             "schema": 1,
             "labels": {kind: self.count(kind) for kind in _TRUST},
+            "origins": self.origins(),
             "skipped": dict(self.skipped),
             "unknown_intents": dict(self.unknown_intents),
             "disagreements": [asdict(one) for one in self.disagreements],
@@ -98,7 +104,7 @@ def label_bundle(
     intents: Mapping[str, Sequence[str]],
     embed: Callable[[Sequence[str]], Vectors],
     judge: IntentJudge | None = None,
-    queued: Collection[str] = (),
+    queue: ReviewQueue | None = None,
     judged_before: Mapping[str, IntentJudgement] | None = None,
     judging: JudgingConfig = DEFAULT_JUDGING,
     propagation: PropagationConfig = DEFAULT_PROPAGATION,
@@ -111,7 +117,8 @@ def label_bundle(
         intents: The known intents, each with a few redacted example messages.
         embed: Returns the vectors of messages, each of length one.
         judge: The language model that is asked, if there is one.
-        queued: Trace ids of the review queue; the judge is asked about those that nobody reviewed.
+        queue: The bundle's review queue, if there is one: it says how each turn came to be reviewed, and the judge is
+            asked about those failures of it that nobody reviewed.
         judged_before: The judge's answers of an earlier call, by `judgement_key`.
         judging: When the judge's answers count.
         propagation: When a cluster's reviews count for its other members.
@@ -120,6 +127,7 @@ def label_bundle(
     members = {trace_id for cluster in clusters for trace_id in cluster.trace_ids}
     failed = [turn for turn in turns if turn.trace_id in members]
     judged = NO_JUDGE
+    queued = {item.trace_id for item in queue.items} if queue else set()
     if judge is not None:
         judged = judge_labels(
             judge,
@@ -130,7 +138,8 @@ def label_bundle(
             config=judging,
         )
     vectors = embed([turn.learnable_text for turn in failed])
-    return gather_labels(reviews, clusters, failed, vectors, judging=judged, propagation=propagation)
+    gathered = gather_labels(reviews, clusters, failed, vectors, judging=judged, propagation=propagation)
+    return replace(gathered, labels=tuple(_with_origin(label, queue) for label in gathered.labels))
 
 
 def gather_labels(
@@ -177,6 +186,18 @@ def gather_labels(
         judging=judging,
         skipped=dict(sorted(skipped.items())),
     )
+
+
+def _with_origin(label: IntentLabel, queue: ReviewQueue | None) -> IntentLabel:
+    """Return a label that knows how its message came to be reviewed.
+
+    Guesses are about failed turns alone. They stand for no others, also where their turn was drawn at random: of the
+    sample only what failed would be guessed, and nothing of the rest.
+    """
+    origin = queue.origin_of(label.trace_id) if queue else NO_QUEUE
+    if label.kind != "human":
+        origin = replace(origin, origin="failure queue", inclusion_probability=None)
+    return replace(label, **asdict(origin))
 
 
 def _order(label: IntentLabel) -> tuple[int, str, str, str]:

@@ -14,6 +14,9 @@ from mangaassist_assets.tracing.contract.turns import ChatTurn
 
 LabelKind = Literal["human", "judge", "propagated"]
 """From the most to the least trusted: a person's review, a language model's, what a cluster's reviews say of others."""
+LabelOrigin = Literal["audit", "failure queue", "import"]
+"""How a message came to be reviewed: drawn at random from all traffic, asked about as a failure, or by somebody's own
+choice."""
 
 LABELS_FILE = "labels.parquet"
 CONFLICTS_FILE = "conflicts.json"
@@ -32,8 +35,24 @@ LABEL_SCHEMA = pl.Schema(
         "labeller": pl.String(),
         "labelled_ms": pl.Int64(),
         "tenant": pl.String(),
+        "origin": pl.String(),
+        "inclusion_probability": pl.Float64(),
+        "bundle_turns": pl.Int64(),
     }
 )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReviewOrigin:
+    """How a turn came to be reviewed, and what it says of the traffic.
+
+    `inclusion_probability` is that of the audit sample, None for a turn that is not in it: it stands for itself alone.
+    `bundle_turns` counts the turns that the sample was drawn from, None where there was no queue.
+    """
+
+    origin: LabelOrigin
+    inclusion_probability: float | None = None
+    bundle_turns: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,7 +62,9 @@ class IntentLabel:
     `confidence` is 1.0 for a person's review, else the estimated probability that the label is right. `sources` are
     the traces whose reviews it rests on: its own for a review. `labeller` is the reviewer, the judge's model id, or the
     failure cluster it was propagated in. `timestamp_ms` is when the message was written, `labelled_ms` when the label
-    was given (for a propagated one: the newest review it rests on), both milliseconds since the epoch (UTC).
+    was given (for a propagated one: the newest review it rests on), both milliseconds since the epoch (UTC). `origin`,
+    `inclusion_probability` and `bundle_turns` are those of `ReviewOrigin`, all None in a label of before they were
+    kept; what is no person's is of the failure queue and has no probability.
     """
 
     trace_id: str
@@ -59,6 +80,9 @@ class IntentLabel:
     labeller: str
     labelled_ms: int
     tenant: str | None = None
+    origin: LabelOrigin | None = None
+    inclusion_probability: float | None = None
+    bundle_turns: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -29,6 +29,7 @@ def label_figures(gathered: GatheredLabels, *, new_intents: Collection[str] = ()
         "of_people": gathered.count("human"),
         "of_the_judge": gathered.count("judge"),
         "propagated": gathered.count("propagated"),
+        "by_origin": count_rows(gathered.origins(), what="origin"),
         "new_intents": ", ".join(sorted(new_intents)) or "none",
         "unknown_intents": count_rows(
             {name[:_LONGEST_INTENT]: count for name, count in gathered.unknown_intents.items()}

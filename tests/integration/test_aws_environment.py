@@ -16,7 +16,7 @@ import pytest
 from mangaassist_assets.chatbot.orchestrator import ChatRequest
 from mangaassist_assets.core.snapshots import canonical_json
 from mangaassist_assets.definitions import build_definitions
-from mangaassist_assets.labelling.queue.review_queue import QUEUE_FILE
+from mangaassist_assets.labelling.queue.stored_queue import QUEUE_FILE
 from mangaassist_assets.partitions import release_bundles
 from mangaassist_assets.reporting.stored_reports import REPORT_FILE
 from mangaassist_assets.tracing.feedback.events import feedback_record

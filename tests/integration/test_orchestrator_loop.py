@@ -20,9 +20,8 @@ from typing import Any
 import pytest
 
 from mangaassist_assets.chatbot.configuration.documents import RoutingDocument
-from mangaassist_assets.core.codecs import from_json
 from mangaassist_assets.core.snapshots import SnapshotStore
-from mangaassist_assets.labelling.queue.review_queue import QUEUE_FILE, QueueItem
+from mangaassist_assets.labelling.queue.stored_queue import read_queue
 from mangaassist_assets.local.home import Home
 from mangaassist_assets.local.processes import wait_until
 from mangaassist_assets.local.supervisor import Supervisor
@@ -139,10 +138,10 @@ def _reviewers(story: Story) -> None:
         session.register_bundle(BUNDLE)
         mined = session.run_job("failure_mining", partition=BUNDLE, config=PATIENT)
         assert mined.succeeded, mined
-    stored = story.snapshots.latest("review_queue", partition=BUNDLE)
-    queue = from_json(list[QueueItem], story.snapshots.read(stored, QUEUE_FILE))
+    queue = read_queue(story.snapshots, BUNDLE)
+    assert queue is not None
     aki = AssessmentSource(source_type="HUMAN", source_id="aki")
-    for item in queue:
+    for item in queue.items:
         wanted = story.by_trace[item.trace_id]
         if "intent" in item.questions:
             mlflow.log_expectation(trace_id=item.trace_id, name=EXPECTED_INTENT, value=wanted.intent, source=aki)

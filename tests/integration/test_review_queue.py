@@ -24,7 +24,7 @@ from mangaassist_assets.core.snapshots import canonical_json
 from mangaassist_assets.labelling.intent_labels import LABELS_FILE, labels_from_parquet
 from mangaassist_assets.labelling.judge import IntentJudgement
 from mangaassist_assets.labelling.queue.label_import import ImportedLabel
-from mangaassist_assets.labelling.queue.review_queue import QUEUE_FILE
+from mangaassist_assets.labelling.queue.stored_queue import QUEUE_FILE
 from mangaassist_assets.tracing.contract.names import EXPECTED_INTENT
 from mangaassist_assets.tracing.contract.turns import ChatTurn
 from mangaassist_assets.tracing.ingestion.stored_turns import PRESENCE_FILE, QUARANTINE_FILE, TURNS_FILE

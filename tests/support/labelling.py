@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import polars as pl
 
 from mangaassist_assets.labelling.intent_labels import IntentLabel
 from mangaassist_assets.labelling.queue.review_queue import QueueItem
@@ -92,10 +93,19 @@ def unit_vectors(count: int, *, dimension: int = 16, seed: int = 0) -> np.ndarra
     return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
 
 
+def traffic_of(turns: Sequence[ChatTurn], *, failed: bool = True) -> pl.DataFrame:
+    """The turns as `read_traffic` gives them; all of them failed, or none."""
+    rows = [(turn.trace_id, turn.intent, turn.message, "en", failed) for turn in turns]
+    schema = {"trace_id": pl.String, "intent": pl.String, "message": pl.String, "language": pl.String}
+    return pl.DataFrame(rows, schema={**schema, "failed": pl.Boolean}, orient="row")
+
+
 def queue_item(trace_id: str, rank: int = 1, **fields: object) -> QueueItem:
     defaults: dict[str, object] = {
         "rank": rank,
         "trace_id": trace_id,
+        "origin": "failure queue",
+        "inclusion_probability": None,
         "cluster_id": "fc-1",
         "cluster_name": "parcel",
         "score": 0.5,

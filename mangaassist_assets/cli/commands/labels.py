@@ -97,10 +97,9 @@ def run_export(
     """
     from upath import UPath
 
-    from mangaassist_assets.core.codecs import from_json
     from mangaassist_assets.core.files import write_whole
     from mangaassist_assets.labelling.queue.export import export_rows, to_csv, to_jsonl
-    from mangaassist_assets.labelling.queue.review_queue import QUEUE_FILE, QueueItem
+    from mangaassist_assets.labelling.queue.stored_queue import QUEUE_ASSET, QUEUE_FILE, queue_of
     from mangaassist_assets.labelling.reviews import read_turns_to_label
     from mangaassist_assets.mining.tracking.cluster_files import read_clusters
     from mangaassist_assets.retrieval.stored_knowledge import read_vocabulary
@@ -109,8 +108,8 @@ def run_export(
     if out.exists() and not replace:
         msg = f"{out} is there already and may hold answers: import it, name another file, or give --replace"
         raise CommandError(msg)
-    queue = store.latest("review_queue", partition=release_bundle)
-    items = from_json(list[QueueItem], store.read(queue, QUEUE_FILE))
+    stored = store.latest(QUEUE_ASSET, partition=release_bundle)
+    items = queue_of(store.read(stored, QUEUE_FILE)).items
     clusters = read_clusters(store, release_bundle)
     wanted = {item.trace_id for item in items}.union(*(cluster.trace_ids for cluster in clusters))
     turns = {turn.trace_id: turn for turn in read_turns_to_label(store, release_bundle, wanted)}

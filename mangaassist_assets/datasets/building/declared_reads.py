@@ -12,5 +12,13 @@ INTENT_DATASET_READS = (
     *_FIXED,
 )
 """Labels, earlier versions, who wrote which trace, and what is no traffic."""
-RANKING_DATASET_READS = (Read(asset="reranker_dataset", bundles="until", own=True), _TRAFFIC, *_FIXED)
-"""Earlier versions, reviewed turns, the corpus and the passages; what the live index found is recorded beside them."""
+RANKING_DATASET_READS = (
+    Read(asset="reranker_dataset", bundles="until", own=True),
+    Read(asset="review_queue", bundles="until"),
+    _TRAFFIC,
+    *_FIXED,
+)
+"""Earlier versions, reviewed turns and how they came to be, the corpus and the passages.
+
+What the live index found is recorded beside them.
+"""

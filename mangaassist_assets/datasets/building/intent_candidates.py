@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field, replace
 from mangaassist_assets.core.text_keys import normalise_text, text_digest
 from mangaassist_assets.datasets.building.selection import DatasetCandidate
 from mangaassist_assets.datasets.building.splits import SplitShares, assign_base_splits, assign_split
-from mangaassist_assets.datasets.schema import TRUST, Split
+from mangaassist_assets.datasets.schema import CORPUS, TRUST, Split
 from mangaassist_assets.datasets.sources.utterances import Utterance
 from mangaassist_assets.labelling.intent_labels import IntentLabel, LabelConflict, LabelKind
 
@@ -65,6 +65,7 @@ def gather_base(
             "label_kind": "base",
             "confidence": 1.0,
             "label_sources": [],
+            "origin": CORPUS,
         }
         gathered.examples[example_id] = (
             DatasetCandidate(example_id=example_id, key=key, split=split, kind="base"),

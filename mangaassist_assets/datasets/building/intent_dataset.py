@@ -102,10 +102,14 @@ def build_intent_dataset(
 
 
 def carried_labels(examples: pl.DataFrame) -> list[IntentLabel]:
-    """Return the labels inside an earlier dataset frame, so that a later bundle's dataset can build on them."""
+    """Return the labels inside an earlier dataset frame, so that a later bundle's dataset can build on them.
+
+    Frames of before origins were kept have no columns for them: nothing is known of those labels.
+    """
     names = {column: name for name, column in LABEL_COLUMNS.items()}
     labels = examples.filter(pl.col("label_kind") != "base").sort("example_id").rename(names)
-    rows = labels.select(field.name for field in fields(IntentLabel)).to_dicts()
+    known = set(labels.columns)
+    rows = labels.select(field.name for field in fields(IntentLabel) if field.name in known).to_dicts()
     return [IntentLabel(**{**row, "sources": tuple(row["sources"])}) for row in rows]
 
 

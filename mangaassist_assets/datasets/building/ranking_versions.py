@@ -32,6 +32,7 @@ from mangaassist_assets.datasets.sources.training_corpus import read_corpus
 from mangaassist_assets.datasets.sources.utterances import Utterance
 from mangaassist_assets.datasets.versions.stored_versions import earlier_versions
 from mangaassist_assets.datasets.versions.versions import DatasetVersion, to_parquet
+from mangaassist_assets.labelling.queue.stored_queue import ReviewQueue, read_queue
 from mangaassist_assets.privacy import Vocabulary
 from mangaassist_assets.retrieval.knowledge_chunks import store_phrases
 from mangaassist_assets.retrieval.stored_knowledge import read_chunks
@@ -86,6 +87,7 @@ def build_ranking_version(
         turns,
         chunks,
         search_for=search_for,
+        queues=_queues(reads, included),
         golden_texts=golden,
         holdout_history=holdout_history_of(earlier, text_column="query"),
         config=config,
@@ -132,6 +134,11 @@ def _reviewed_turns(store: SnapshotStore, bundles: Sequence[str], erased: Collec
     return [turn for bundle in bundles for turn in read_turns(store, bundle, copies)]
 
 
+def _queues(store: SnapshotStore, bundles: Sequence[str]) -> dict[str, ReviewQueue]:
+    found = ((bundle, read_queue(store, bundle)) for bundle in bundles)
+    return {bundle: queue for bundle, queue in found if queue is not None}
+
+
 def _newest_ms(store: SnapshotStore, bundles: Sequence[str], erased: Collection[str]) -> int | None:
     frames = (read_turn_frame(store, one, columns=["timestamp_ms"], where=_of_others(erased)) for one in bundles)
     return max((started for frame in frames for started in frame["timestamp_ms"]), default=None)
@@ -147,6 +154,7 @@ def _ranking_dataset(
     chunks: Sequence[Chunk],
     *,
     search_for: SearchFor,
+    queues: Mapping[str, ReviewQueue] | None = None,
     golden_texts: Sequence[str],
     holdout_history: HoldoutHistory = NO_HOLDOUT_HISTORY,
     config: RankingDatasetConfig = DEFAULT_RANKING_DATASET,
@@ -159,6 +167,7 @@ def _ranking_dataset(
         turns,
         chunks={chunk.chunk_id: chunk for chunk in chunks},
         search=search_for(list(dict.fromkeys(queries))),
+        queues=queues,
         golden_texts=golden_texts,
         holdout_history=holdout_history,
         config=replace(config, vocabulary=Vocabulary(store_phrases(chunks))),

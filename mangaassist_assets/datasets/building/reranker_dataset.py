@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import polars as pl
 
@@ -31,10 +31,11 @@ from mangaassist_assets.datasets.building.reviewed_queries import KnownQuery, ba
 from mangaassist_assets.datasets.building.selection import select
 from mangaassist_assets.datasets.guards.leakage import NO_HOLDOUT_HISTORY, HoldoutHistory
 from mangaassist_assets.datasets.guards.redaction_pass import RedactionPass
-from mangaassist_assets.datasets.schema import RANKING_SCHEMA
+from mangaassist_assets.datasets.schema import CORPUS, RANKING_SCHEMA
 from mangaassist_assets.datasets.sources.utterances import Utterance
 from mangaassist_assets.datasets.versions.data_card import Provenance
 from mangaassist_assets.labelling.intent_labels import LabelConflict
+from mangaassist_assets.labelling.queue.stored_queue import ReviewQueue
 from mangaassist_assets.retrieval.chunking import embedding_text
 from mangaassist_assets.retrieval.tenants import TenantScope
 from mangaassist_assets.retrieval.types import Chunk, Hit
@@ -66,6 +67,7 @@ def build_ranking_dataset(
     *,
     chunks: Mapping[str, Chunk],
     search: Callable[[str, TenantScope], Sequence[Hit]],
+    queues: Mapping[str, ReviewQueue] | None = None,
     golden_texts: Sequence[str] = (),
     holdout_history: HoldoutHistory = NO_HOLDOUT_HISTORY,
     config: RankingDatasetConfig = DEFAULT_RANKING_DATASET,
@@ -84,6 +86,7 @@ def build_ranking_dataset(
         chunks: all chunks of the index generation by id; candidates of older generations are left out.
         search: the first stage on the live index for one query in the scope of its shopper, best first, as deep as in
             production.
+        queues: the review queues of the turns' bundles, as far as they had one.
         golden_texts: queries that must not be in it.
         holdout_history: what earlier versions were tested on, which must not be trained on.
         config: sides, caps, sizes.
@@ -98,7 +101,15 @@ def build_ranking_dataset(
     shares = config.shares
     queries = [
         *base_queries(base, excluded, clean=redaction.clean, shares=shares),
-        *reviewed_queries(turns, excluded, conflicts, clean=redaction.clean, shares=shares, as_of_ms=config.as_of_ms),
+        *reviewed_queries(
+            turns,
+            excluded,
+            conflicts,
+            clean=redaction.clean,
+            shares=shares,
+            as_of_ms=config.as_of_ms,
+            queues=queues,
+        ),
     ]
     chosen = select(
         [query.candidate for query in queries],
@@ -191,4 +202,5 @@ def _row(
         "user_key": candidate.user_key,
         "timestamp_ms": candidate.timestamp_ms if query.trace_id is not None else None,
         "tenant": query.tenant,
+        **({"origin": CORPUS} if query.origin is None else asdict(query.origin)),
     }

@@ -10,7 +10,8 @@ from mangaassist_assets.core.text_keys import normalise_text, text_digest
 from mangaassist_assets.datasets.building.selection import DatasetCandidate
 from mangaassist_assets.datasets.building.splits import SplitShares, assign_split
 from mangaassist_assets.datasets.sources.utterances import Utterance
-from mangaassist_assets.labelling.intent_labels import LabelConflict
+from mangaassist_assets.labelling.intent_labels import LabelConflict, ReviewOrigin
+from mangaassist_assets.labelling.queue.stored_queue import NO_QUEUE, ReviewQueue
 from mangaassist_assets.retrieval.tenants import TenantScope
 from mangaassist_assets.tracing.contract.names import RELEVANT_DOCUMENTS
 from mangaassist_assets.tracing.contract.turns import ChatTurn, Review
@@ -21,7 +22,8 @@ class KnownQuery:
     """One query with its expected documents.
 
     `shown` is chunk id -> rank of what the retriever put before the reranker in the turn; empty for bootstrap queries.
-    `tenant` is whose shopper asked: no passage of another tenant stands beside the query.
+    `tenant` is whose shopper asked: no passage of another tenant stands beside the query. `origin` says how the turn
+    came to be reviewed, None for bootstrap queries.
     """
 
     candidate: DatasetCandidate
@@ -31,6 +33,7 @@ class KnownQuery:
     release_bundle: str | None = None
     trace_id: str | None = None
     tenant: str | None = None
+    origin: ReviewOrigin | None = None
 
     @property
     def scope(self) -> TenantScope:
@@ -71,10 +74,12 @@ def reviewed_queries(
     clean: Callable[[str], str],
     shares: SplitShares,
     as_of_ms: int | None = None,
+    queues: Mapping[str, ReviewQueue] | None = None,
 ) -> Iterator[KnownQuery]:
     """Yield the reviewed turns as of a time; reviews of one message that have no document in common are conflicts.
 
-    The same message of two tenants is two messages: each has answers of its own.
+    The same message of two tenants is two messages: each has answers of its own. `queues` are the review queues of
+    the turns' bundles, as far as they had one.
     """
     by_key: defaultdict[tuple[str, str | None], list[tuple[ChatTurn, str, tuple[str, ...]]]] = defaultdict(list)
     in_order = sorted(turns, key=lambda one: (one.trace_id, one.timestamp_ms, one.release_bundle))
@@ -98,6 +103,7 @@ def reviewed_queries(
             continue
         expected = frozenset(document for _, _, documents in same for document in documents)
         for turn, text, _ in same:
+            queue = (queues or {}).get(turn.release_bundle)
             candidate = DatasetCandidate(
                 example_id=f"trace-{turn.trace_id}",
                 key=key,
@@ -115,6 +121,7 @@ def reviewed_queries(
                 release_bundle=turn.release_bundle,
                 trace_id=turn.trace_id,
                 tenant=turn.tenant,
+                origin=queue.origin_of(turn.trace_id) if queue else NO_QUEUE,
             )
 
 

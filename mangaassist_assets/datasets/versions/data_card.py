@@ -64,6 +64,8 @@ class Provenance:
 class DataCard(Provenance):
     """What a dataset version is made of. Counts are of examples, not rows: a ranking example has many rows.
 
+    `by_origin` is empty in cards of before origins were kept.
+
     `digest` is of the rows alone: equal rows train equal models, so it is what runs and model versions carry. `version`
     names the version: the digest, the kind and `as_of_ms`, after which nothing in it was written.
     """
@@ -75,6 +77,7 @@ class DataCard(Provenance):
     by_split: Mapping[str, int]
     by_label_kind: Mapping[str, int]
     by_source: Mapping[str, int]
+    by_origin: Mapping[str, int] = field(default_factory=dict)
     by_intent: Mapping[str, Mapping[str, int]]
     by_bundle: Mapping[str, int]
     by_language: Mapping[str, int]
@@ -142,6 +145,7 @@ def describe(
         by_split=counts_of(examples["split"]),
         by_label_kind=counts_of(examples["label_kind"]),
         by_source=counts_of(sources.to_series()),
+        by_origin=counts_of(examples["origin"].fill_null("unknown")) if "origin" in examples.columns else {},
         by_intent=_crossed(examples, "intent"),
         by_bundle=counts_of(examples["release_bundle"].fill_null(_BOOTSTRAP)),
         by_language=dict(sorted(Counter(map(language_of, messages)).items())),
@@ -194,6 +198,7 @@ def _markdown(card: DataCard) -> str:
         *_count_table("Split", {side: card.by_split[side] for side in SPLITS if side in card.by_split}),
         *_count_table("Label", card.by_label_kind),
         *_count_table("Source", card.by_source),
+        *_count_table("Reviewed because of", card.by_origin),
         *_count_table("Release bundle", card.by_bundle),
         *_count_table("Language by script", card.by_language),
         *_side_table("Intent", card.by_intent),

@@ -54,7 +54,7 @@ def export_rows(
             "questions": item.questions,
             "guessed_intent": turn.intent or "",
             "confidence": turn.intent_confidence,
-            "likely_intents": likely.get(item.cluster_id, ()),
+            "likely_intents": likely.get(item.cluster_id or "", ()),
             "shown_documents": tuple(dict.fromkeys(one.document_id for one in turn.candidates)),
             "cluster_id": item.cluster_id,
             "cluster_name": item.cluster_name,

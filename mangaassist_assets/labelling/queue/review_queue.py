@@ -17,8 +17,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mangaassist_assets.core.arrays import Flags
-from mangaassist_assets.core.codecs import from_json
-from mangaassist_assets.core.snapshots import SnapshotStore, canonical_json
 from mangaassist_assets.labelling.reviews import is_reviewed
 from mangaassist_assets.privacy import shopper_of
 from mangaassist_assets.tracing.contract.turns import ChatTurn
@@ -29,9 +27,8 @@ if TYPE_CHECKING:
 Question = Literal["intent", "documents"]
 """What a reviewer is asked: what the shopper wanted, and which documents answer it."""
 
-QUEUE_FILE = "queue.json"
-QUEUE_ASSET = "review_queue"
-"""The items of a bundle's queue, best first, without any message."""
+QueueOrigin = Literal["audit", "failure queue"]
+BOTH_QUESTIONS: tuple[Question, ...] = ("intent", "documents")
 _STAGES_OF_DOCUMENTS = frozenset({"retrieval", "reranker", "generation", "unknown"})
 _DECIMALS = 6
 _BLOCK = 128
@@ -55,7 +52,7 @@ class ReviewCandidate:
     confidence: float | None
     disagreement: float
     cluster_reviewed: int = 0
-    questions: tuple[Question, ...] = ("intent", "documents")
+    questions: tuple[Question, ...] = BOTH_QUESTIONS
     barred: str | None = None
 
 
@@ -63,12 +60,14 @@ class ReviewCandidate:
 class QueueConfig:
     """Caps and floors of the queue.
 
-    A turn the classifier was sure of has `minimum_uncertainty` all the same: it failed. A message is wholly new, with
+    The share `audit_share` of what is asked is drawn at random from all traffic; all else here is about failures. A
+    turn the classifier was sure of has `minimum_uncertainty` all the same: it failed. A message is wholly new, with
     novelty 1, from distance `new_from` (one minus cosine) on, so that outliers are no more worth than what many say;
     below `minimum_novelty` it repeats what a person saw. A cluster has half its weight left once `half_answered` of its
     shoppers were reviewed or are in the queue.
     """
 
+    audit_share: float = 0.5
     per_shopper: int = 2
     per_cluster: int = 10
     half_answered: int = 5
@@ -82,23 +81,29 @@ DEFAULT_QUEUE = QueueConfig()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QueueItem:
-    """One turn to review, with what made it worth it; `rank` counts from 1, `score` is the product of the factors."""
+    """One turn to review, with what made it worth it; `rank` counts from 1, `score` is the product of the factors.
+
+    A failure that is drawn for the audit as well has its `inclusion_probability`; other failures have none. A turn of
+    the audit alone has no score and no factors, and a cluster only if it failed.
+    """
 
     rank: int
     trace_id: str
-    cluster_id: str
-    cluster_name: str
-    score: float
-    uncertainty: float
-    cluster_weight: float
-    novelty: float
+    origin: QueueOrigin
+    inclusion_probability: float | None
+    cluster_id: str | None
+    cluster_name: str | None
+    score: float | None
+    uncertainty: float | None
+    cluster_weight: float | None
+    novelty: float | None
     questions: tuple[Question, ...]
     reason: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Picking:
-    """The queue, best first, and how many candidates are not in it for which reason."""
+    """Failed turns to review, best first, and how many candidates are not among them for which reason."""
 
     items: tuple[QueueItem, ...]
     excluded: Mapping[str, int]
@@ -123,9 +128,7 @@ def review_candidates(
         shoppers = {shopper_of(turn.user_key, turn.session_id) for turn in members}
         reviewed = {shopper_of(turn.user_key, turn.session_id) for turn in members if is_reviewed(turn)}
         disagreement = round(_disagreement(members), _DECIMALS)
-        questions: tuple[Question, ...] = (
-            ("intent", "documents") if cluster.stage in _STAGES_OF_DOCUMENTS else ("intent",)
-        )
+        questions: tuple[Question, ...] = BOTH_QUESTIONS if cluster.stage in _STAGES_OF_DOCUMENTS else ("intent",)
         candidates += [
             ReviewCandidate(
                 trace_id=turn.trace_id,
@@ -149,6 +152,7 @@ def pick_for_review(
     vectors: NDArray[np.float32],
     *,
     seen: NDArray[np.float32] | None = None,
+    asked_anyway: Collection[str] = (),
     budget: int,
     config: QueueConfig = DEFAULT_QUEUE,
 ) -> Picking:
@@ -159,7 +163,8 @@ def pick_for_review(
     Args:
         candidates: with distinct trace ids.
         vectors: of their messages, float32 of shape (len(candidates), d), rows of length one.
-        seen: of messages that people reviewed already, shape (m, d), rows of length one.
+        seen: of messages that people see anyway, shape (m, d), rows of length one.
+        asked_anyway: traces that people are asked about for another reason: to choose one costs nothing.
         budget: how many turns people have time for.
         config: caps and floors.
 
@@ -178,9 +183,11 @@ def pick_for_review(
             excluded[reason] += 1
     pool = _Pool([candidates[row] for row in rows], vectors[rows], seen=seen, config=config)
     items: list[QueueItem] = []
-    while len(items) < budget and (item := pool.take(rank=len(items) + 1)) is not None:
+    spent = 0
+    while spent < budget and (item := pool.take(rank=len(items) + 1)) is not None:
         items.append(item)
-    excluded.update(pool.left_out(budget_spent=len(items) == budget))
+        spent += item.trace_id not in asked_anyway
+    excluded.update(pool.left_out(asked_anyway, budget_spent=spent == budget))
     return Picking(items=tuple(items), excluded=dict(sorted(excluded.items())))
 
 
@@ -232,6 +239,8 @@ class _Pool:
         item = QueueItem(
             rank=rank,
             trace_id=chosen.trace_id,
+            origin="failure queue",
+            inclusion_probability=None,
             cluster_id=chosen.cluster_id,
             cluster_name=chosen.cluster_name,
             score=float(scores[row]),
@@ -262,12 +271,12 @@ class _Pool:
                 self._close(self._open & own, f"over the {reason}")
         return item
 
-    def left_out(self, *, budget_spent: bool) -> Counter[str]:
-        """Count the candidates that were not taken by reason."""
-        reasons = Counter(self._reasons.values())
-        if budget_spent and self._open.any():
-            reasons["over the budget"] += int(self._open.sum())
-        return reasons
+    def left_out(self, asked_anyway: Collection[str], *, budget_spent: bool) -> Counter[str]:
+        """Count the candidates that were not taken by reason, without those that are asked about anyway."""
+        reasons = dict(self._reasons)
+        if budget_spent:
+            reasons |= dict.fromkeys(np.flatnonzero(self._open).tolist(), "over the budget")
+        return Counter(reason for row, reason in reasons.items() if self._candidates[row].trace_id not in asked_anyway)
 
     def _left_of_weight(self, answered: int) -> float:
         return 1.0 / (1.0 + answered / self._config.half_answered)
@@ -344,16 +353,3 @@ def _check(
         )
     if not np.isfinite(vectors).all() or (seen is not None and not np.isfinite(seen).all()):
         raise ValueError("a vector is not finite: embed the messages again")
-
-
-def queue_files(items: Sequence[QueueItem]) -> dict[str, bytes]:
-    """Return the queue of a bundle as it is stored."""
-    return {QUEUE_FILE: canonical_json(items)}
-
-
-def read_queued(store: SnapshotStore, release_bundle: str) -> frozenset[str] | None:
-    """Return the traces that people are asked about; None where the bundle has no queue yet."""
-    queue = store.find(QUEUE_ASSET, partition=release_bundle)
-    if queue is None:
-        return None
-    return frozenset(item.trace_id for item in from_json(list[QueueItem], store.read(queue, QUEUE_FILE)))

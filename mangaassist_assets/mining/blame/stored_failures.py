@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 import polars as pl
@@ -11,6 +11,7 @@ from mangaassist_assets.core.codecs import from_json
 from mangaassist_assets.core.snapshots import SnapshotStore, canonical_json
 from mangaassist_assets.mining.blame.blame import Blame, FailedTurn, failures_among
 from mangaassist_assets.mining.blame.evidence import Finding
+from mangaassist_assets.mining.blame.rule_names import SignalName
 from mangaassist_assets.mining.blame.rules import MiningRules
 from mangaassist_assets.mining.blame.signals import Signal, may_fail
 from mangaassist_assets.mining.blame.turn_context import SessionTurn, TurnContext, rephrasings, usual_scores
@@ -64,8 +65,7 @@ def read_failures(store: SnapshotStore, release_bundle: str) -> list[FailedTurn]
     Raises:
         LookupError: `tagged_traces` no longer has one of them.
     """
-    content = store.read(store.latest("failed_traces", partition=release_bundle), FAILURES_FILE)
-    stored = from_json(list[_StoredFailure], content)
+    stored = _stored_failures(store, release_bundle)
     failed = pl.col("trace_id").is_in([one.trace_id for one in stored])
     turns = {turn.trace_id: turn for turn in read_turns(store, release_bundle, failed)}
     missing = [one.trace_id for one in stored if one.trace_id not in turns]
@@ -78,3 +78,19 @@ def read_failures(store: SnapshotStore, release_bundle: str) -> list[FailedTurn]
         FailedTurn(turn=turns[one.trace_id], signals=one.signals, blame=one.blame, considered=one.considered)
         for one in stored
     ]
+
+
+def read_failed_ids(
+    store: SnapshotStore, release_bundle: str, *, without: Collection[SignalName] = ()
+) -> frozenset[str]:
+    """Return the traces of a bundle's failed turns; those with an explicit signal besides the ones to leave out."""
+    return frozenset(
+        one.trace_id
+        for one in _stored_failures(store, release_bundle)
+        if any(signal.explicit and signal.name not in without for signal in one.signals)
+    )
+
+
+def _stored_failures(store: SnapshotStore, release_bundle: str) -> list[_StoredFailure]:
+    content = store.read(store.latest("failed_traces", partition=release_bundle), FAILURES_FILE)
+    return from_json(list[_StoredFailure], content)

@@ -256,7 +256,7 @@ class MlflowReviewQueues:
 
 def queue_name(release_bundle: str) -> str:
     """Return the name of a bundle's queue."""
-    return f"Failures of {release_bundle}"[:_NAME_LIMIT]
+    return f"Reviews of {release_bundle}"[:_NAME_LIMIT]
 
 
 def intent_instruction(intents: Sequence[str]) -> str:

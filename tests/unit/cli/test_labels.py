@@ -12,7 +12,7 @@ from mangaassist_assets.cli.session import CommandError
 from mangaassist_assets.core.bundles import TURNS_CARD_FILE
 from mangaassist_assets.core.codecs import to_parquet
 from mangaassist_assets.core.snapshots import SnapshotMissingError, SnapshotStore, canonical_json
-from mangaassist_assets.labelling.queue.review_queue import QUEUE_FILE
+from mangaassist_assets.labelling.queue.stored_queue import QUEUE_FILE
 from mangaassist_assets.tracing.ingestion.stored_turns import TURNS_FILE
 from resources.mlflow.assessments.reviews import MlflowLabelRecorder, RecordedLabels
 from tests.support.labelling import make_turn, queue_item, reviewed_turn, said

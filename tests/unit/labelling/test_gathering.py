@@ -1,8 +1,17 @@
+import io
 import json
 
-from mangaassist_assets.core.codecs import from_json
+import polars as pl
+
+from mangaassist_assets.core.codecs import from_json, to_parquet
 from mangaassist_assets.labelling.gathering import JUDGEMENTS_FILE, REPORT_FILE, gather_labels, label_files
-from mangaassist_assets.labelling.intent_labels import CONFLICTS_FILE, LABELS_FILE, LabelConflict, labels_from_parquet
+from mangaassist_assets.labelling.intent_labels import (
+    CONFLICTS_FILE,
+    LABELS_FILE,
+    LabelConflict,
+    labels_from_parquet,
+    labels_to_parquet,
+)
 from mangaassist_assets.labelling.judge import IntentJudgement, Judging
 from mangaassist_assets.labelling.reviews import labels_from_reviews
 from tests.support.labelling import close_vectors, human_label, make_turn, one_group, reviewed_turn, said
@@ -68,6 +77,14 @@ def test_what_is_stored_reads_back_and_is_the_same_every_time():
     assert report["labels"] == {"human": 3, "judge": 0, "propagated": 1}
     assert report["propagation"]["error"]["trials"] == 3
     assert "message" not in files[REPORT_FILE].decode()
+
+
+def test_labels_of_before_origins_were_kept_are_read():
+    label = human_label("a", "x", origin="audit", inclusion_probability=0.5, bundle_turns=7)
+    frame = pl.read_parquet(io.BytesIO(labels_to_parquet([label])))
+    assert labels_from_parquet(to_parquet(frame)) == [label]
+    old = frame.drop("origin", "inclusion_probability", "bundle_turns")
+    assert labels_from_parquet(to_parquet(old)) == [human_label("a", "x")]
 
 
 def test_nothing_at_all_gives_no_label():

@@ -6,7 +6,8 @@ from mangaassist_assets.labelling.error_estimate import error_rate
 from mangaassist_assets.labelling.gathering import label_bundle
 from mangaassist_assets.labelling.judge import IntentJudgement, Judging, JudgingConfig
 from mangaassist_assets.labelling.label_report import describe_error, describe_judge, label_figures
-from tests.support.labelling import close_vectors, make_turn, one_group, reviewed_turn, said
+from mangaassist_assets.labelling.queue.stored_queue import ReviewQueue
+from tests.support.labelling import close_vectors, make_turn, one_group, queue_item, reviewed_turn, said
 
 INTENTS = {"x": ("an x",), "y": ("a y",)}
 TURNS = [
@@ -14,6 +15,12 @@ TURNS = [
     make_turn("open"),
     reviewed_turn("outside", said("y")),
 ]
+ASKED = ReviewQueue(
+    items=(queue_item("open"),),
+    turns=90,
+    audit_sample={"a": 0.5, "b": 0.25, "open": 0.5},
+    asked={"open": "failure queue", "b": "failure queue"},
+)
 
 
 class Judge:
@@ -45,12 +52,32 @@ def test_people_label_any_turn_and_clusters_label_their_members_only():
 
 def test_a_judge_is_asked_about_queued_turns_that_nobody_reviewed_and_never_twice():
     judge, config = Judge(), JudgingConfig(minimum_common=2, minimum_agreement=0.5)
-    gathered = label(judge=judge, queued={"open"}, judging=config)
+    gathered = label(judge=judge, queue=ASKED, judging=config)
     assert {one.trace_id: one.kind for one in gathered.labels}["open"] == "judge"
     asked = len(judge.asked)
     assert asked > 1
-    label(judge=judge, queued={"open"}, judging=config, judged_before=gathered.judging.judgements)
+    label(judge=judge, queue=ASKED, judging=config, judged_before=gathered.judging.judgements)
     assert len(judge.asked) == asked
+
+
+def test_a_label_knows_how_its_message_came_to_be_reviewed_and_a_guess_stands_for_no_other():
+    gathered = label(queue=ASKED)
+    assert {
+        one.trace_id: (one.kind, one.origin, one.inclusion_probability, one.bundle_turns) for one in gathered.labels
+    } == {
+        "a": ("human", "audit", 0.5, 90),
+        "b": ("human", "failure queue", 0.25, 90),
+        "d": ("human", "import", None, 90),
+        "open": ("propagated", "failure queue", None, 90),
+        "outside": ("human", "import", None, 90),
+    }
+    counted = {"audit": 1, "failure queue": 2, "import": 2}
+    assert gathered.report()["origins"] == counted
+    assert label_figures(gathered)["by_origin"] == [{"origin": one, "number": count} for one, count in counted.items()]
+
+
+def test_without_a_queue_people_reviewed_of_their_own_choice():
+    assert {(one.origin, one.bundle_turns) for one in label().labels if one.kind == "human"} == {("import", None)}
 
 
 def test_a_turn_that_is_not_queued_is_not_asked_about():

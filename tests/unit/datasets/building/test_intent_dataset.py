@@ -51,6 +51,25 @@ def test_bootstrap_messages_and_labels_meet_in_one_frame_with_their_provenance()
     )
 
 
+def test_rows_know_how_their_messages_came_to_be_reviewed_and_a_later_bundle_still_does():
+    label = make_label("t1", "send it back", origin="audit", inclusion_probability=0.125, bundle_turns=900)
+    rows = build_intent_dataset(BASE, [label]).rows
+    known = rows.filter(pl.col("label_kind") == "human").select("origin", "inclusion_probability", "bundle_turns")
+    assert known.rows() == [("audit", 0.125, 900)]
+    corpus = rows.filter(pl.col("label_kind") == "base").select("origin", "inclusion_probability", "bundle_turns")
+    assert set(corpus.rows()) == {("corpus", None, None)}
+    assert carried_labels(rows) == [label]
+    assert build_intent_dataset(BASE, [label]).seal().card.by_origin == {"audit": 1, "corpus": len(BASE)}
+
+
+def test_labels_of_a_version_of_before_origins_were_kept_are_carried():
+    label = make_label("t1", "send it back", origin="audit", inclusion_probability=0.125, bundle_turns=900)
+    old = build_intent_dataset(BASE, [label]).rows.drop("origin", "inclusion_probability", "bundle_turns")
+    carried = carried_labels(old)
+    assert carried == [make_label("t1", "send it back")]
+    assert build_intent_dataset(BASE, carried).seal().card.by_origin == {"corpus": len(BASE), "unknown": 1}
+
+
 def test_examples_know_whose_shopper_wrote_them_and_a_later_bundle_still_does():
     label = replace(make_label("t1", "send it back"), tenant="store-berlin")
     dataset = build_intent_dataset(BASE, [label])

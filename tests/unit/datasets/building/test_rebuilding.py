@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import polars as pl
 import pytest
 from upath import UPath
 
 from mangaassist_assets.core.snapshots import SnapshotStore
+from mangaassist_assets.datasets.building.intent_dataset import DEFAULT_INTENT_DATASET
+from mangaassist_assets.datasets.building.intent_versions import build_intent_version
 from mangaassist_assets.datasets.building.rebuilding import rebuild
-from mangaassist_assets.datasets.versions.stored_versions import find_version, read_rows, stored_versions
+from mangaassist_assets.datasets.versions.data_card import Provenance
+from mangaassist_assets.datasets.versions.stored_versions import (
+    find_version,
+    problems_of,
+    read_rows,
+    stored_versions,
+    write_version,
+)
+from mangaassist_assets.datasets.versions.versions import seal_version
 from mangaassist_assets.labelling.intent_labels import LabelConflict
+from mangaassist_assets.labelling.queue.stored_queue import ReviewQueue, queue_files
 from mangaassist_assets.models.pipelines import dataset_rebuild
 from mangaassist_assets.tracing.erasure import record_erasure
 from mangaassist_assets.tracing.ingestion.stored_turns import TURNS_FILE, read_turns
@@ -87,6 +98,19 @@ def test_turns_that_nobody_reviewed_make_no_new_version(store):
     unreviewed = replace(reviewed_turn(20, bundle=BUNDLE, user=None), expected_documents=())
     put_turns(store, BUNDLE, [*read_turns(store, BUNDLE), unreviewed])
     assert put_dataset(store, BUNDLE).version == before.version
+
+
+def test_how_a_turn_came_to_be_reviewed_is_read_from_its_bundles_queue(store):
+    for bundle, probability, turns in ((EARLIER, 0.1, 80), (BUNDLE, 0.2, 40)):
+        sample = {turn.trace_id: probability for turn in read_turns(store, bundle)}
+        store.write("review_queue", queue_files(ReviewQueue(turns=turns, audit_sample=sample)), partition=bundle)
+    stored = put_dataset(store, BUNDLE)
+    drawn = read_rows(store, stored).filter(pl.col("origin") == "audit")
+    columns = ("release_bundle", "inclusion_probability", "bundle_turns")
+    assert set(drawn.select(columns).iter_rows()) == {(EARLIER, 0.1, 80), (BUNDLE, 0.2, 40)}
+    assert {f"review_queue/{EARLIER}", f"review_queue/{BUNDLE}"} <= stored.card.inputs.keys()
+    store.write("review_queue", queue_files(ReviewQueue()), partition=EARLIER)
+    assert again(store, stored).outcome == "identical"
 
 
 def test_a_trace_that_moved_counts_as_its_newest_copy_says(store):
@@ -201,6 +225,22 @@ class TestIntents:
         for one in (first, second, newer):
             rebuilt = again(labelled, one)
             assert (rebuilt.outcome, rebuilt.reason) == ("identical", None), rebuilt
+
+    def test_a_version_of_before_origins_were_kept_is_read_built_upon_and_rebuilt(self, labelled):
+        built = build_intent_version(labelled, EARLIER, config=DEFAULT_INTENT_DATASET)
+        card, names = built.card, ("origin", "inclusion_probability", "bundle_turns")
+        provenance = Provenance(**{one.name: getattr(card, one.name) for one in fields(Provenance)})
+        write_version(
+            labelled, "intent_dataset", old := seal_version(built.frame.drop(names), provenance), partition=EARLIER
+        )
+        stored = find_version(labelled, old.card.version)
+        assert stored.card.by_origin == {}
+        assert problems_of(labelled, stored) == []
+        assert "Reviewed because of" not in stored.card.to_markdown()
+        assert again(labelled, stored).files["examples.parquet"] == "different"
+        later = read_rows(labelled, put_intents(labelled, BUNDLE))
+        carried = later.filter(pl.col("release_bundle") == EARLIER)
+        assert set(carried.select(names).rows()) == {(None, None, None)}
 
     def test_materializing_again_stores_nothing_new(self, labelled):
         assert put_intents(labelled, BUNDLE).snapshot == put_intents(labelled, BUNDLE).snapshot

@@ -11,6 +11,7 @@ from mangaassist_assets.datasets.building.reranker_dataset import (
 from mangaassist_assets.datasets.building.splits import assign_split
 from mangaassist_assets.datasets.guards.leakage import EarlierVersion, find_leaks, holdout_history_of, refuse_crossings
 from mangaassist_assets.datasets.sources.utterances import Utterance
+from mangaassist_assets.labelling.queue.stored_queue import ReviewQueue
 from mangaassist_assets.models.reranker.model_type import RerankerModelType
 from mangaassist_assets.retrieval.tenants import TenantScope
 from mangaassist_assets.retrieval.types import Chunk, Hit
@@ -114,6 +115,22 @@ def test_a_turns_own_candidates_are_the_negatives_and_keep_their_ranks():
     ]
     assert example.relevances == (0.0, 0.0, 1.0)
     assert example.first_stage_ranks == (1, 2, 3)
+
+
+def test_rows_know_how_their_queries_came_to_be_reviewed():
+    turns = [make_turn(name, ["returns.md::0", *others(2)], ("returns.md",)) for name in ("drawn", "own")]
+    turns.append(make_turn("elsewhere", ["returns.md::0", *others(2)], ("returns.md",), release_bundle="b2"))
+    queue = ReviewQueue(turns=60, audit_sample={"drawn": 0.5, "elsewhere": 0.5})
+    base = [Utterance(text="bootstrap", relevant_documents=("returns.md",))]
+    dataset = build(turns, base, finds("returns.md::0", *others(2)), queues={"b1": queue})
+    columns = ("query", "origin", "inclusion_probability", "bundle_turns")
+    assert set(dataset.rows.select(columns).iter_rows()) == {
+        ("bootstrap", "corpus", None, None),
+        ("query of drawn", "audit", 0.5, 60),
+        ("query of own", "import", None, 60),
+        ("query of elsewhere", "import", None, None),
+    }
+    assert dataset.seal().card.by_origin == {"audit": 1, "corpus": 1, "import": 2}
 
 
 def test_an_expected_document_that_was_not_found_comes_last_with_the_chunk_that_fits_the_words_best():

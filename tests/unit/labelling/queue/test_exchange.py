@@ -55,6 +55,20 @@ def rows():
 class TestExport:
     """What leaves the platform."""
 
+    def test_a_turn_of_the_audit_has_no_cluster_and_says_why_it_is_asked_about(self):
+        drawn = queue_item(
+            "tr-2", origin="audit", inclusion_probability=0.5, cluster_id=None, cluster_name=None, reason="at random"
+        )
+        turns = {"tr-2": make_turn("tr-2", "where is it")}
+        (row,) = csv.DictReader(io.StringIO(to_csv(export_rows([drawn], turns, {})).decode("utf-8-sig")))
+        assert (row["cluster_id"], row["cluster_name"], row["likely_intents"], row["reason"]) == (
+            "",
+            "",
+            "",
+            "at random",
+        )
+        assert json.loads(to_jsonl(export_rows([drawn], turns, {})))["cluster_id"] is None
+
     def test_no_cell_is_a_formula_and_no_message_has_personal_data(self, rows):
         table = list(csv.reader(io.StringIO(to_csv(rows).decode("utf-8-sig"))))
         assert table[0] == list(COLUMNS)

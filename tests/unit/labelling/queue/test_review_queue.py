@@ -5,11 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mangaassist_assets.core.codecs import from_json
-from mangaassist_assets.core.snapshots import canonical_json
 from mangaassist_assets.labelling.queue.review_queue import (
     QueueConfig,
-    QueueItem,
     ReviewCandidate,
     pick_for_review,
     review_candidates,
@@ -140,9 +137,13 @@ def test_the_reason_has_figures_and_no_word_of_the_shopper():
     assert "secret" not in reason
 
 
-def test_the_queue_survives_being_stored():
-    items = pick_for_review([candidate(name) for name in "abc"], np.eye(3, dtype=np.float32), budget=3).items
-    assert from_json(tuple[QueueItem, ...], canonical_json(items)) == items
+def test_what_is_asked_about_anyway_costs_nothing_and_is_not_left_out():
+    rows = [
+        candidate(name, confidence=confidence) for name, confidence in zip("abcd", (0.1, 0.2, 0.3, 0.4), strict=True)
+    ]
+    picking = pick_for_review(rows, np.eye(4, dtype=np.float32), asked_anyway={"a", "d"}, budget=1)
+    assert ids(picking) == ["a", "b"]
+    assert picking.excluded == {"over the budget": 1}
 
 
 @pytest.mark.parametrize(
