@@ -17,6 +17,7 @@ from mangaassist_assets.core.bundles import bundles_by_start
 from mangaassist_assets.datasets.sources.training_corpus import read_corpus
 from mangaassist_assets.datasets.versions.stored_versions import read_dataset
 from mangaassist_assets.models.pipelines import ModelPipeline
+from mangaassist_assets.monitoring.decay_report import AUDITED
 from mangaassist_assets.tracing.ingestion.stored_turns import read_turn_frame
 
 if TYPE_CHECKING:
@@ -38,7 +39,10 @@ class ChampionDatasetGoneError(LookupError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReviewRows:
-    """Rows of the model pipeline's dataset on the side `test`, of one bundle, that came to be reviewed in one way."""
+    """Rows of the model pipeline's dataset on the side `test`, of one bundle, that came to be reviewed in one way.
+
+    Those that were `AUDITED` have an `inclusion_probability`.
+    """
 
     release_bundle: str
     selection: str
@@ -84,9 +88,8 @@ def fresh_reviews(store: SnapshotStore, pipeline: ModelPipeline, champion: Model
     promotion: tuple[ReviewRows, ...] = ()
     if own is not None:
         held_out = own.filter((pl.col("label_kind") == "human") & (pl.col("split") == "test"))
-        if len(held_out):
-            bundle = champion.tags.get("release_bundle", _BOOTSTRAP)
-            promotion = (ReviewRows(release_bundle=bundle, selection=OTHERS, frame=held_out),)
+        bundle = champion.tags.get("release_bundle", _BOOTSTRAP)
+        promotion = tuple(_at_promotion(held_out, bundle))
     return FreshReviews(
         promotion=promotion,
         later=tuple(kept),
@@ -183,13 +186,32 @@ class _Learned:
                 yield example_id, "the champion learned from this shopper or session"
 
 
+def _at_promotion(held_out: pl.DataFrame, bundle: str) -> Iterator[ReviewRows]:
+    """Yield what a champion was judged on: each bundle has an audit sample of its own, all others are of one kind."""
+    audited, others = _by_audit(held_out)
+    for (of_bundle,), rows in audited.group_by("release_bundle", maintain_order=True):
+        yield ReviewRows(release_bundle=str(of_bundle), selection=AUDITED, frame=rows)
+    if len(others):
+        yield ReviewRows(release_bundle=bundle, selection=OTHERS, frame=others)
+
+
+def _by_audit(frame: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Return the rows that an audit sample drew, and the others: all, where it is not told."""
+    if "inclusion_probability" not in frame.columns:
+        return frame.clear(), frame
+    drawn = pl.col("inclusion_probability").is_not_null()
+    return frame.filter(drawn), frame.filter(~drawn)
+
+
 def _grouped(
     store: SnapshotStore, frame: pl.DataFrame, champion: ModelVersion, served_by: str | None
 ) -> Iterator[ReviewRows]:
     starts = bundles_by_start(store)
     judged = frame.with_columns(pl.lit("test").alias("split"))
     for bundle in (one for one in starts if one in set(frame["release_bundle"].drop_nulls())):
-        rows = judged.filter(pl.col("release_bundle") == bundle)
+        audited, rows = _by_audit(judged.filter(pl.col("release_bundle") == bundle))
+        if len(audited):
+            yield ReviewRows(release_bundle=bundle, selection=AUDITED, frame=audited)
         judged_traces = rows["source_trace_id"].unique().to_list()
         served = _served_by(store, bundle, served_by, judged_traces)
         selections = {trace_id: _selection(served.get(trace_id), champion.version) for trace_id in judged_traces}
