@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from mangaassist_assets.core.snapshots import SnapshotStore
     from mangaassist_assets.models.pipelines import ModelPipeline
 
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredVerdict:
     """One evaluation as its asset left it. `bundle_start_ms` is when the bundle's first trace began.
