@@ -32,7 +32,6 @@ sys.path.insert(0, str(ROOT))
 
 from mangaassist_assets.chatbot.configuration.documents import RoutingDocument  # noqa: E402
 from mangaassist_assets.chatbot.generation import ExtractiveGenerator  # noqa: E402
-from mangaassist_assets.chatbot.shopper import ShopperBehaviour  # noqa: E402
 from mangaassist_assets.datasets.sources.utterances import Utterance, read_utterances  # noqa: E402
 from mangaassist_assets.demo.generator import write_demo  # noqa: E402
 from mangaassist_assets.mining.blame.blame import FailedTurn, find_failures  # noqa: E402
@@ -197,7 +196,7 @@ def main() -> None:
     """Parse the arguments and run."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--messages", type=int, default=600)
-    parser.add_argument("--label-rate", type=float, default=0.3)
+    parser.add_argument("--reviewed", type=float, default=0.3, help="share of failing turns that are reviewed")
     parser.add_argument("--slip", type=float, default=0.02)
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
@@ -206,10 +205,9 @@ def main() -> None:
         passages: dict[str, list[str]] = {}
         for chunk in chunks:
             passages.setdefault(chunk.document_id, []).append(chunk.text)
-        behaviour = ShopperBehaviour(label_rate=arguments.label_rate)
         before, failing_anyway = rules_before(folder), frozenset[str]()
         for title, fault in faults(traffic).items():
-            driven = drive(traffic, parts, fault, behaviour=behaviour, passages=passages)
+            driven = drive(traffic, parts, fault, reviewed=arguments.reviewed, passages=passages)
             if fault is None:
                 failing_anyway = driven.failing
             hurt = driven.failing - failing_anyway

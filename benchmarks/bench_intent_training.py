@@ -44,7 +44,7 @@ from benchmarks.scope_scores import Array, all_scores  # noqa: E402
 from mangaassist_assets.models.encoders.frozen_layers import FrozenLayers  # noqa: E402
 from mangaassist_assets.models.encoders.tokens import tokenize  # noqa: E402
 from mangaassist_assets.models.examples import IntentExample  # noqa: E402
-from mangaassist_assets.models.intent.candidates import frozen_candidate, prepare_starts  # noqa: E402
+from mangaassist_assets.models.intent.candidates import frozen_candidate, prepare_start  # noqa: E402
 from mangaassist_assets.models.intent.examples import usable_examples  # noqa: E402
 from mangaassist_assets.models.intent.fine_tuning import (  # noqa: E402
     IntentObjective,
@@ -86,7 +86,7 @@ def ours(train: list[IntentExample], epochs: int) -> tuple[float, float]:
     examples = usable_examples(train, [], minimum_validation=config.minimum_validation)
     compute = Compute.detect()
     clock = Clock()
-    (start,), _ = prepare_starts("packaged-minilm", None, examples, config=config, compute=compute)
+    start = prepare_start("packaged-minilm", examples, config=config, compute=compute)
     started = clock.seconds()
     first = frozen_candidate(start, examples, config=config)
     clock = Clock()

@@ -2,7 +2,7 @@
 
 Bootstraps on ten messages each of half of the intents, simulates 600 messages over all of them, runs the loop, and
 scores the champion before and the challenger after on the test set. Prints one JSON line; the baseline is the
-champion of the same run. `--label-rate` is the share of failing turns that a human reviews.
+champion of the same run. `--review-budget` is how many turns a human reviews: those that the review queue asks about.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ def by_intent(figures: dict[str, Any], name: str) -> dict[str, float]:
     return {row["intent"]: row[name] for row in figures["intents"] if row["support"]}
 
 
-def run(home: Path, folder: Path, *, label_rate: float, seed: int) -> dict[str, Any]:
+def run(home: Path, folder: Path, *, review_budget: int, seed: int) -> dict[str, Any]:
     """Run the loop and return the figures."""
     sys.path.insert(0, str(ROOT))
     from mangaassist_assets.cli.commands.bootstrap import run_bootstrap
@@ -91,7 +91,7 @@ def run(home: Path, folder: Path, *, label_rate: float, seed: int) -> dict[str, 
             session,
             utterances=traffic,
             release_bundle=bundle,
-            label_rate=label_rate,
+            review_budget=review_budget,
             feedback_noise=0.05,
             limit=None,
             seed=seed,
@@ -111,10 +111,11 @@ def run(home: Path, folder: Path, *, label_rate: float, seed: int) -> dict[str, 
     }
     return {
         "benchmark": "loop_hwu64",
-        "label_rate": label_rate,
+        "review_budget": review_budget,
         "traces": simulation["traces_stored"],
         "failing_turns": simulation["failing"],
         "reviews": simulation["reviews"],
+        "reviews_of_the_audit": simulation["asked_for_audit"],
         "reviewed_intents": len(reviewed),
         "challenger_accuracy": round(after["accuracy"], 4),
         "champion_accuracy": round(before["accuracy"], 4),
@@ -132,7 +133,7 @@ def run(home: Path, folder: Path, *, label_rate: float, seed: int) -> dict[str, 
 def main() -> None:
     """Read the options, run, print one JSON line."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--label-rate", type=float, default=0.3)
+    parser.add_argument("--review-budget", type=int, default=100)
     parser.add_argument("--seed", type=int, default=11)
     options = parser.parse_args()
     if not (DATA / "hwu64").is_dir():
@@ -140,7 +141,8 @@ def main() -> None:
         return
     with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(sys.stderr):
         (Path(folder) / "data").mkdir()
-        result = run(Path(folder) / "home", Path(folder) / "data", label_rate=options.label_rate, seed=options.seed)
+        home, data = Path(folder) / "home", Path(folder) / "data"
+        result = run(home, data, review_budget=options.review_budget, seed=options.seed)
     print(json.dumps(result))
 
 

@@ -17,9 +17,15 @@ RETRAINING = "retraining"
 BUNDLE_BACKFILL = "bundle_backfill"
 CHAMPION_EVALUATION = "champion_evaluation"
 
-MINING = dg.AssetSelection.assets(
-    "feedback_events", "recorded_feedback", "tagged_traces", "failed_traces", "failure_clusters", "review_queue"
+MINING_ASSETS = (
+    "feedback_events",
+    "recorded_feedback",
+    "tagged_traces",
+    "failed_traces",
+    "failure_clusters",
+    "review_queue",
 )
+MINING = dg.AssetSelection.assets(*MINING_ASSETS)
 REPORTS = dg.AssetSelection.assets("feedback_warehouse", "satisfaction_report", "usage_report")
 INDEX_BUILD = dg.AssetSelection.assets("knowledge_chunks", "chunk_embeddings", "search_index", "retrieval_evaluation")
 INDEX_DEPLOYMENT = dg.AssetSelection.assets("live_index")

@@ -75,11 +75,12 @@ def training_corpus(context: dg.AssetExecutionContext, store: StoreResource) -> 
     One row is one message with its intent and the documents that answer it, redacted, without user or session; from
     the file handed to `mangaassist bootstrap`.
     """
+    import json
     from collections import Counter
     from dataclasses import replace
     from pathlib import Path
 
-    from mangaassist_assets.datasets.sources.training_corpus import corpus_files
+    from mangaassist_assets.datasets.sources.training_corpus import INPUT_SOURCE_FILE, corpus_files
     from mangaassist_assets.datasets.sources.utterances import read_utterances
     from mangaassist_assets.privacy import redact
 
@@ -87,7 +88,9 @@ def training_corpus(context: dg.AssetExecutionContext, store: StoreResource) -> 
     reading = read_utterances(Path(str(store.inputs() / "training.jsonl")))
     words = step.load(VOCABULARY)
     utterances = [replace(one, text=redact(one.text, vocabulary=words).text) for one in reading.utterances]
-    snapshot = step.keep(corpus_files(utterances))
+    said = store.inputs() / INPUT_SOURCE_FILE
+    traffic_sample = said.exists() and bool(json.loads(said.read_bytes())["traffic_sample"])
+    snapshot = step.keep(corpus_files(utterances, traffic_sample=traffic_sample))
     intents = Counter(one.intent or "(none)" for one in utterances)
     context.log.info(f"{len(utterances)} messages of {len(intents)} intents, {len(reading.rejects)} lines rejected")
     return materialized(
@@ -95,6 +98,7 @@ def training_corpus(context: dg.AssetExecutionContext, store: StoreResource) -> 
         {
             "dagster/row_count": dg.MetadataValue.int(len(utterances)),
             "rejected_lines": dg.MetadataValue.int(len(reading.rejects)),
+            "declared_a_sample_of_the_traffic": dg.MetadataValue.bool(traffic_sample),
             "intents": table([{"intent": name, "messages": count} for name, count in intents.most_common()]),
         },
     )

@@ -49,9 +49,10 @@ def intent_dataset(
     """The intent dataset as of one release bundle: content-addressed, immutable, checked for leaks and for poison.
 
     One row is one message with its intent, the side it is on for ever (train, validation, test), and where the label
-    is from: the corpus, a human review, a judge, or propagated inside a failure cluster. Builds on the labels of the
-    bundle before; holds nothing of the golden set, and trains on nothing that an earlier version was tested on. Nothing
-    is written where no message is left to train on: an observation says why.
+    is from: the corpus, a human review, a judge, or propagated inside a failure cluster. Only the corpus has a test
+    side: labels of traffic teach, and each that a person gave tests models that have not seen it. Builds on the labels
+    of the bundle before; holds nothing of the golden set, and of the corpus trains on nothing that an earlier version
+    was tested on. Nothing is written where no message is left to train on: an observation says why.
     """
     from mangaassist_assets.assets.datasets import dataset_result
     from mangaassist_assets.datasets.building.built_dataset import EmptyDatasetError

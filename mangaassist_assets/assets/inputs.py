@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from mangaassist_assets.chatbot.configuration.review import StoredReview
     from mangaassist_assets.core.snapshots import SnapshotStore
+    from mangaassist_assets.datasets.sources.golden_file import GoldenMessage
     from mangaassist_assets.datasets.sources.utterances import Utterance
     from mangaassist_assets.datasets.versions.versions import DatasetVersion
     from mangaassist_assets.labelling.judge import IntentJudgement
@@ -180,6 +181,12 @@ def _golden(store: "SnapshotStore", _: str) -> list[str]:
     return read_golden(store)
 
 
+def _golden_messages(store: "SnapshotStore", _: str) -> "list[GoldenMessage]":
+    from mangaassist_assets.datasets.sources.golden_set import read_golden_messages
+
+    return read_golden_messages(store)
+
+
 def _labelled_queries(store: "SnapshotStore", _: str) -> "list[LabelledQuery]":
     from mangaassist_assets.datasets.sources.training_corpus import labelled_queries
 
@@ -218,6 +225,8 @@ CORPUS = Input((_CORPUS,), _corpus)
 GOLDEN_BEFORE = Read(asset="golden_set", own=True)
 """What `store_golden_set` compares with."""
 GOLDEN = Input((Read(asset="golden_set"),), _golden)
+GOLDEN_MESSAGES = Input(GOLDEN.reads, _golden_messages)
+"""With their intents and documents."""
 LABELLED_QUERIES = Input((_CORPUS, _TURNS_OF_ALL), _labelled_queries)
 
 start_of_bundle = _TURNS
@@ -316,6 +325,14 @@ def reviewed_traffic_of(pipeline: "ModelPipeline") -> tuple[Read, ...]:
         _CORPUS,
         through(pipeline.champion_asset, "MLflow"),
     )
+
+
+def learned_by_champion_of(pipeline: "ModelPipeline") -> tuple[Read, ...]:
+    """Return the reads by which it is known what a champion has learned: its own dataset, of any bundle, or the corpus.
+
+    Which version is champion says the registry.
+    """
+    return (Read(asset=pipeline.dataset_asset, bundles="all"), _CORPUS)
 
 
 def learned_by(pipeline: "ModelPipeline") -> tuple[Read, ...]:

@@ -15,7 +15,15 @@ from mangaassist_assets.assets.common import (
 )
 from mangaassist_assets.assets.declaring import declared_asset
 from mangaassist_assets.assets.deployment import build_endpoint_asset
-from mangaassist_assets.assets.inputs import CHUNKS, dataset_of, evaluation_before, model_of, start_of_bundle
+from mangaassist_assets.assets.inputs import (
+    CHUNKS,
+    GOLDEN_MESSAGES,
+    dataset_of,
+    evaluation_before,
+    learned_by_champion_of,
+    model_of,
+    start_of_bundle,
+)
 from mangaassist_assets.assets.promotion import build_champion_asset
 from mangaassist_assets.models.pipelines import ModelPipeline
 from mangaassist_assets.partitions import release_bundles
@@ -56,12 +64,14 @@ def build_challenger_asset(pipeline: ModelPipeline) -> dg.AssetsDefinition:
         owners=[ML_ENGINEERING],
         kinds={"pytorch", "mlflow"},
         pool=TRAINING_POOL,
-        code_version="2",
+        code_version="3",
         description=(
             f"The challenger: {pipeline.about}; fine-tuned on this bundle's dataset, tracked and registered in "
             "MLflow.\n\n"
             "Training is repeated only if the dataset or the settings changed: the same content is the same model "
-            "version. A training that was killed goes on from its last checkpoint."
+            "version. A training that was killed goes on from its last checkpoint.\n\n"
+            "Where tests are made by folds, models that follow the same recipe and have not seen a label answer it, "
+            "for every label that people gave traffic: out of fold. A fold that is done is not trained again."
         ),
     )
     def challenger(
@@ -86,10 +96,10 @@ def build_challenger_asset(pipeline: ModelPipeline) -> dg.AssetsDefinition:
             store=store,
             trainer=trainer,
         )
-        snapshot, newer = keep_challenger(mlflow, step, pipeline, registered.model)
+        snapshot, newer = keep_challenger(mlflow, step, pipeline, registered)
         if newer is not None:
             context.log.info(f"the alias challenger stays with version {newer.version} of a newer bundle")
-        return materialized(snapshot, training_metadata(mlflow, registered))
+        return materialized(snapshot, training_metadata(mlflow, registered) | _out_of_fold(registered, dataset))
 
     return challenger
 
@@ -99,28 +109,36 @@ def build_evaluation_asset(pipeline: ModelPipeline) -> dg.AssetsDefinition:
 
     @declared_asset(
         outside="the registry in MLflow and measured times",
-        reads=[model_of(pipeline), dataset_of(pipeline), evaluation_before(pipeline)],
+        reads=[
+            model_of(pipeline),
+            dataset_of(pipeline),
+            evaluation_before(pipeline),
+            GOLDEN_MESSAGES,
+            *learned_by_champion_of(pipeline),
+        ],
         name=pipeline.evaluation_asset,
         partitions_def=release_bundles,
         group_name=pipeline.group,
         owners=[ML_ENGINEERING],
         kinds={"mlflow", "json"},
-        code_version="2",
+        code_version="3",
         description=(
-            f"Champion and challenger of the {pipeline.title} on the same held-out examples, and the gate's verdict on "
-            "them.\n\n"
-            "Paired: both answer every example of the dataset's test side, which neither was trained on, and both are "
-            "timed in turns. The verdict is `pass`, `fail` or `insufficient_evidence`, with figures, slices and "
-            "guardrail metrics."
+            f"Champion and challenger of the {pipeline.title} on the same examples, and the gate's verdict on them.\n\n"
+            "Paired, on examples that neither has learned: the dataset's test side, or, where tests are made by folds, "
+            "every label that people gave traffic, answered out of fold; both models are timed in turns. Such a "
+            "verdict certifies the training recipe on this data; the registered model is the same recipe on all "
+            "labels. Golden set and corpus are fixed guards against regression. The verdict is `pass`, `fail` or "
+            "`insufficient_evidence`, with figures, slices and guardrail metrics."
         ),
     )
     def evaluation(
         context: dg.AssetExecutionContext, learning: LearningResource, mlflow: MlflowResource, store: StoreResource
     ) -> dg.MaterializeResult[None]:
         from mangaassist_assets.models.champion_challenger import NoChampionError, evaluate, keep_evaluation
+        from mangaassist_assets.models.compared import UntestedChallengerError
 
         step = store.step(context)
-        with as_failure(NoChampionError):
+        with as_failure(NoChampionError, UntestedChallengerError):
             evaluated, decision = evaluate(
                 mlflow,
                 step,
@@ -128,6 +146,7 @@ def build_evaluation_asset(pipeline: ModelPipeline) -> dg.AssetsDefinition:
                 learning.model_type(pipeline),
                 bundle=context.partition_key,
                 gate=learning.gate(),
+                golden=step.load(GOLDEN_MESSAGES),
             )
         snapshot = keep_evaluation(step, pipeline, evaluated)
         chart = None if decision is None else _log_decision(mlflow, pipeline, evaluated, decision)
@@ -190,6 +209,26 @@ def training_metadata(mlflow: MlflowResource, registered: "Registered") -> dict[
         **{name.removesuffix(".png"): image(name.removesuffix(".png"), png) for name, png in trained.charts.items()},
         **{name: table([dict(row) for row in rows]) for name, rows in trained.tables.items()},
         "limits": dg.MetadataValue.md("\n".join(f"- {limit}" for limit in trained.limits) or "none known"),
+    }
+
+
+def _out_of_fold(registered: "Registered", dataset: "DatasetVersion") -> dict[str, dg.MetadataValue]:
+    """Return how right models were that had not seen the question, in all and by how a label came about."""
+    from mangaassist_assets.models.registration.cross_fit import accuracy_by
+
+    answers = registered.cross_fit
+    if answers is None:
+        return {}
+    rows = [
+        row
+        for column in ("origin", "release_bundle")
+        if column in dataset.frame.columns
+        for row in accuracy_by(answers, dataset.frame, column)
+    ]
+    return {
+        "out_of_fold": dg.MetadataValue.float(round(answers.mean, 4)),
+        "out_of_fold_tests": dg.MetadataValue.int(len(answers.frame)),
+        "out_of_fold_by": table(rows),
     }
 
 

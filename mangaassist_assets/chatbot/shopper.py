@@ -1,4 +1,4 @@
-"""The simulated shopper and the simulated reviewer: what they think of a turn, drawn repeatably.
+"""The simulated shopper: what is true of a turn, and what thumb it gets, drawn repeatably.
 
 Every decision comes from a generator seeded by the seed, the bundle and the utterance itself, so it depends on
 neither threads nor the order of turns.
@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import random
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from mangaassist_assets.chatbot.orchestrator import ChatReply
 from mangaassist_assets.datasets.sources.utterances import Utterance
@@ -25,13 +25,11 @@ class ShopperBehaviour:
 
     Most people who are served well say nothing (`thumbs_up_rate`), most who are not say so (`thumbs_down_rate`), and
     some misjudge what they got (`feedback_noise`: a good turn is taken for a bad one, or a bad one for a good one).
-    `label_rate` is the share of the truly failing turns that a person reviews.
     """
 
     thumbs_up_rate: float = 0.15
     thumbs_down_rate: float = 0.8
     feedback_noise: float = 0.05
-    label_rate: float = 0.3
 
     def __post_init__(self) -> None:
         for name in self.__slots__:
@@ -41,20 +39,25 @@ class ShopperBehaviour:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Judgement:
-    """What is true of a turn and what people said of it. `delay_ms` is how long the thumb took.
+class Truth:
+    """What is true of a turn.
 
-    `answer_correct` is what a reviewer can say of the answer by itself: None where nobody can tell, or where intent or
+    `answer_correct` is what can be said of the answer by itself: None where nobody can tell, or where intent or
     documents were wrong already.
     """
 
     wrong_intent: bool
     missing_documents: bool
     failing: bool
-    feedback: Feedback | None
-    reviewed: bool
-    delay_ms: int
     answer_correct: bool | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Judgement(Truth):
+    """What is true of a turn and what its shopper said of it. `delay_ms` is how long the thumb took."""
+
+    feedback: Feedback | None
+    delay_ms: int
 
 
 def generator_for(seed: int, release_bundle: str, utterance: Utterance) -> random.Random:
@@ -64,15 +67,8 @@ def generator_for(seed: int, release_bundle: str, utterance: Utterance) -> rando
     return random.Random(int.from_bytes(digest[:8], "big"))
 
 
-def judge(
-    utterance: Utterance,
-    reply: ChatReply,
-    behaviour: ShopperBehaviour,
-    generator: random.Random,
-    *,
-    answer_check: AnswerCheck | None = None,
-) -> Judgement:
-    """Compare a reply with what the utterance knows to be true, and draw what shopper and reviewer do.
+def true_of(utterance: Utterance, reply: ChatReply, *, answer_check: AnswerCheck | None = None) -> Truth:
+    """Compare a reply with what the utterance knows to be true.
 
     An utterance without `intent` or without `relevant_documents` gives no signal for that side. A turn in ERROR fails.
     The answer itself is judged where `answer_check` is given and everything before it was right.
@@ -85,20 +81,24 @@ def judge(
     if answer_check is not None and not failing and not reply.blocked:
         answer_correct = answer_check(utterance, reply)
         failing = answer_correct is False
-    draws = [generator.random() for _ in range(3)]
-    seen_as_failing = failing != (draws[0] < behaviour.feedback_noise)
+    return Truth(wrong_intent=wrong_intent, missing_documents=missing, failing=failing, answer_correct=answer_correct)
+
+
+def judge(
+    utterance: Utterance,
+    reply: ChatReply,
+    behaviour: ShopperBehaviour,
+    generator: random.Random,
+    *,
+    answer_check: AnswerCheck | None = None,
+) -> Judgement:
+    """Return what is true of a turn, and draw what its shopper does."""
+    truth = true_of(utterance, reply, answer_check=answer_check)
+    draws = [generator.random() for _ in range(2)]
+    seen_as_failing = truth.failing != (draws[0] < behaviour.feedback_noise)
     feedback: Feedback | None = None
     if seen_as_failing and draws[1] < behaviour.thumbs_down_rate:
         feedback = "thumbs_down"
     elif not seen_as_failing and draws[1] < behaviour.thumbs_up_rate:
         feedback = "thumbs_up"
-    can_review = utterance.intent is not None or bool(utterance.relevant_documents)
-    return Judgement(
-        wrong_intent=wrong_intent,
-        missing_documents=missing,
-        failing=failing,
-        feedback=feedback,
-        reviewed=failing and can_review and draws[2] < behaviour.label_rate,
-        delay_ms=generator.randrange(3_000, 60_000),
-        answer_correct=answer_correct,
-    )
+    return Judgement(**asdict(truth), feedback=feedback, delay_ms=generator.randrange(3_000, 60_000))

@@ -1,7 +1,7 @@
-"""Simulated traffic: utterances driven through the chatbot, judged by simulated shoppers and reviewers.
+"""Simulated traffic: utterances driven through the chatbot, judged by simulated shoppers.
 
-Turns are driven in portions. The traces of a portion are stored before feedback is put on them, while the next
-portion is driven; whatever ends the process loses the feedback of two portions at most. At the end every trace is
+Turns are driven in portions. The traces of a portion are stored before thumbs are put on them, while the next
+portion is driven; whatever ends the process loses the thumbs of two portions at most. At the end every trace is
 looked up by its id.
 
 The same message of the same bundle and seed makes the same trace id. A simulation that was killed and is started
@@ -23,11 +23,8 @@ from mangaassist_assets.chatbot.shopper import AnswerCheck, Judgement, ShopperBe
 from mangaassist_assets.core.bundles import validate_bundle
 from mangaassist_assets.core.errors import OperatorError
 from mangaassist_assets.datasets.sources.utterances import Utterance
-from mangaassist_assets.tracing.contract.names import ANSWER_CORRECTNESS
 from mangaassist_assets.tracing.contract.turns import ChatTurn, Feedback
 from mangaassist_assets.tracing.feedback.events import FeedbackRecord, feedback_record
-
-REVIEWER = "simulated-reviewer"
 
 
 class LostTracesError(OperatorError, RuntimeError):
@@ -45,19 +42,11 @@ class FeedbackPublisher(Protocol):
         """Publish all events and return how many; raises if one could not be."""
 
 
-class TraceReviewer(Protocol):
-    """What people put on traces after the turn, and whether the traces are there."""
+class TraceFeedback(Protocol):
+    """What shoppers put on traces after the turn, and whether the traces are there."""
 
     def record_feedback(self, trace_id: str, feedback: Feedback, *, user_key: str | None, timestamp_ms: int) -> None:
         """Put a thumb on a trace."""
-
-    def record_review(
-        self, trace_id: str, *, expected_intent: str | None, relevant_documents: Sequence[str], reviewer: str
-    ) -> None:
-        """Put a human review on a trace."""
-
-    def record_answer_review(self, trace_id: str, *, correct: bool, reviewer: str) -> None:
-        """Put a person's word on the answer itself on a trace."""
 
     def missing_traces(self, trace_ids: Collection[str], release_bundle: str) -> list[str]:
         """Return those of the ids that are not stored as finished traces of the bundle."""
@@ -79,7 +68,6 @@ class SimulationReport:
     missing_documents: int
     thumbs_up: int
     thumbs_down: int
-    reviews: int
     traces_stored: int
     seconds: float
     error_examples: tuple[str, ...] = ()
@@ -91,8 +79,8 @@ class SimulationConfig:
     """How utterances are driven.
 
     Attributes:
-        behaviour: The rates of thumbs and reviews.
-        seed: The same seed, utterances and replies give the same thumbs and reviews.
+        behaviour: The rates of thumbs.
+        seed: The same seed, utterances and replies give the same thumbs.
         threads: Turns driven at the same time.
         portion: Turns between two flushes.
         thumbs_on_traces: Whether thumbs are put on the traces at once. Without, they are published only, as a real
@@ -123,7 +111,7 @@ def simulate(
     utterances: Sequence[Utterance],
     chatbot: Chatbot,
     feedback: FeedbackPublisher,
-    reviewer: TraceReviewer,
+    marks: TraceFeedback,
     *,
     release_bundle: str,
     config: SimulationConfig = DEFAULT_SIMULATION,
@@ -136,7 +124,7 @@ def simulate(
         utterances: What shoppers wrote; a timestamp replays the message at that time.
         chatbot: The chatbot under test.
         feedback: Gets every thumb as a feedback event.
-        reviewer: Gets thumbs and reviews for the traces.
+        marks: Gets thumbs for the traces.
         release_bundle: The bundle the turns belong to.
         config: Of shoppers and run.
         earlier: The bundle's finished turns by trace id; a message whose turn is among them is not driven again.
@@ -151,16 +139,17 @@ def simulate(
     known = earlier or {}
     driven: list[_Driven] = []
 
-    def store_and_annotate(part: Sequence[_Driven]) -> None:
+    def store_and_mark(part: Sequence[_Driven]) -> None:
         chatbot.flush()
         # A thumb goes to the stream before it is put on the trace: one that is there was published.
         feedback.publish([event for item in part if (event := _event(item, release_bundle)) is not None])
-        list(reviewers.map(lambda item: _annotate(item, reviewer, thumbs_on_traces=config.thumbs_on_traces), part))
+        if config.thumbs_on_traces:
+            list(thumbs.map(lambda item: _mark(item, marks), part))
 
-    # The background thread stores and annotates one portion while the shoppers drive the next.
+    # The background thread stores and marks one portion while the shoppers drive the next.
     with (
         ThreadPoolExecutor(config.threads, thread_name_prefix="shopper") as shoppers,
-        ThreadPoolExecutor(config.threads, thread_name_prefix="reviewer") as reviewers,
+        ThreadPoolExecutor(config.threads, thread_name_prefix="thumb") as thumbs,
         ThreadPoolExecutor(1, thread_name_prefix="portion") as background,
     ):
         saying: Future[None] | None = None
@@ -173,13 +162,13 @@ def simulate(
             )
             if saying is not None:
                 saying.result()
-            saying = background.submit(store_and_annotate, part)
+            saying = background.submit(store_and_mark, part)
             driven += part
             if progress is not None:
                 progress(len(driven), len(utterances))
         if saying is not None:
             saying.result()
-    missing = reviewer.missing_traces([item.reply.trace_id for item in driven], release_bundle)
+    missing = marks.missing_traces([item.reply.trace_id for item in driven], release_bundle)
     if missing:
         raise LostTracesError(
             f"{len(missing)} of {len(driven)} traces of bundle {release_bundle} are not on the tracking server, for "
@@ -205,7 +194,7 @@ def _drive(
     request_id = _request_id(config.seed, release_bundle, utterance)
     earlier = known.get(chatbot.trace_id(request_id))
     if earlier is not None:
-        reply = _reply_of(earlier)
+        reply = reply_of(earlier)
     else:
         request = ChatRequest(
             message=utterance.text,
@@ -228,7 +217,15 @@ def _request_id(seed: int, release_bundle: str, utterance: Utterance) -> str:
     return "\x1f".join((str(seed), release_bundle, str(utterance.line_number), *who, moment, utterance.text))
 
 
-def _reply_of(turn: ChatTurn) -> ChatReply:
+def traces_of(
+    utterances: Sequence[Utterance], chatbot: Chatbot, *, release_bundle: str, seed: int
+) -> dict[str, Utterance]:
+    """Return the utterances by the ids of the traces that `simulate` makes of them."""
+    return {chatbot.trace_id(_request_id(seed, release_bundle, one)): one for one in utterances}
+
+
+def reply_of(turn: ChatTurn) -> ChatReply:
+    """Return the reply that a stored turn was."""
     selected = sorted(
         (one for one in turn.candidates if one.selected), key=lambda one: one.rerank_rank or one.retrieval_rank
     )
@@ -247,24 +244,11 @@ def _reply_of(turn: ChatTurn) -> ChatReply:
     )
 
 
-def _annotate(item: _Driven, reviewer: TraceReviewer, *, thumbs_on_traces: bool) -> None:
-    """Put the thumb and the review of a turn on its trace, as far as it lacks them."""
-    reply, judgement, earlier = item.reply, item.judgement, item.earlier
-    if thumbs_on_traces and (thumb := _new_thumb(item)) is not None:
-        reviewer.record_feedback(reply.trace_id, thumb, user_key=reply.user_key, timestamp_ms=_pressed_at(item))
-    if judgement.reviewed:
-        intent = None if earlier and earlier.expected_intent else item.utterance.intent
-        documents = () if earlier and earlier.expected_documents else item.utterance.relevant_documents
-        if intent is not None or documents:
-            reviewer.record_review(
-                reply.trace_id, expected_intent=intent, relevant_documents=documents, reviewer=REVIEWER
-            )
-        if judgement.answer_correct is not None and not _has_answer_review(earlier):
-            reviewer.record_answer_review(reply.trace_id, correct=judgement.answer_correct, reviewer=REVIEWER)
-
-
-def _has_answer_review(earlier: ChatTurn | None) -> bool:
-    return earlier is not None and any(review.name == ANSWER_CORRECTNESS for review in earlier.reviews)
+def _mark(item: _Driven, marks: TraceFeedback) -> None:
+    """Put the thumb of a turn on its trace, where it lacks it."""
+    if (thumb := _new_thumb(item)) is not None:
+        reply = item.reply
+        marks.record_feedback(reply.trace_id, thumb, user_key=reply.user_key, timestamp_ms=_pressed_at(item))
 
 
 def _new_thumb(item: _Driven) -> Feedback | None:
@@ -307,7 +291,6 @@ def _report(driven: Sequence[_Driven], release_bundle: str, seconds: float) -> S
         missing_documents=sum(item.judgement.missing_documents for item in driven),
         thumbs_up=thumbs["thumbs_up"],
         thumbs_down=thumbs["thumbs_down"],
-        reviews=sum(item.judgement.reviewed for item in driven),
         traces_stored=len(driven),
         seconds=round(seconds, 3),
         error_examples=tuple(message for message, _ in errors.most_common(3)),

@@ -37,7 +37,7 @@ def build_dataset_checks(pipeline: ModelPipeline) -> tuple[dg.AssetChecksDefinit
             "enough_examples",
             f"At least {limits.train} examples to learn from, {limits.validation} to choose by, {limits.test} to judge "
             "with.",
-            lambda version, *_: _size(version.frame, dataset),
+            lambda version, *_: _size(version.frame, pipeline),
         ),
         _build_check(
             dataset,
@@ -51,9 +51,9 @@ def build_dataset_checks(pipeline: ModelPipeline) -> tuple[dg.AssetChecksDefinit
             own,
             "no_leakage",
             "No message, near-duplicate, session, shopper or conversation is on two sides, in the golden set, or in "
-            "train after an earlier version was tested on it; nothing is later than the as-of time; no example changed "
-            "sides.",
-            partial(_leakage, dataset),
+            "train after an earlier version was tested on it (of a dataset whose labels are tested by folds: none of "
+            "the corpus); nothing is later than the as-of time; no example changed sides.",
+            partial(_leakage, pipeline),
             also=(GOLDEN, *earlier_versions_of(pipeline)),
         ),
         _build_check(
@@ -129,10 +129,15 @@ def _build_noise_check(dataset: PipelineDataset, own: "Input[DatasetVersion]", l
     return little_label_noise
 
 
-def _size(frame: "pl.DataFrame", dataset: PipelineDataset) -> dg.AssetCheckResult:
+def _size(frame: "pl.DataFrame", pipeline: ModelPipeline) -> dg.AssetCheckResult:
     from mangaassist_assets.datasets.guards.health import judge_size
 
-    return _health(judge_size(frame, dataset.limits), "sides")
+    return _health(judge_size(frame, pipeline.dataset.limits, cross_fitted=_cross_fitted(pipeline)), "sides")
+
+
+def _cross_fitted(pipeline: ModelPipeline) -> bool:
+    """Return whether labels of traffic are tested by models that have not seen them, and are on no test side."""
+    return pipeline.model_type().folds > 0
 
 
 def _balance(frame: "pl.DataFrame", dataset: PipelineDataset, label: str) -> dg.AssetCheckResult:
@@ -147,13 +152,11 @@ def _repetition(frame: "pl.DataFrame", dataset: PipelineDataset) -> dg.AssetChec
     return _health(judge_repetition(frame, dataset.limits, text_column=dataset.text_columns[0]), "sides")
 
 
-def _leakage(
-    dataset: PipelineDataset, version: "DatasetVersion", step: "StepStore", bundle: str
-) -> dg.AssetCheckResult:
+def _leakage(pipeline: ModelPipeline, version: "DatasetVersion", step: "StepStore", bundle: str) -> dg.AssetCheckResult:
     from mangaassist_assets.datasets.guards.leakage import LeakageError, find_leaks, leak_counts, refuse_crossings
     from mangaassist_assets.datasets.versions.stored_versions import earlier_versions
 
-    as_of_ms = version.card.as_of_ms
+    dataset, cross_fitted, as_of_ms = pipeline.dataset, _cross_fitted(pipeline), version.card.as_of_ms
     earlier = earlier_versions(step, dataset.asset, bundle, as_of_ms=as_of_ms)
     leaks = find_leaks(
         version.frame,
@@ -161,11 +164,12 @@ def _leakage(
         golden=step.load(GOLDEN),
         earlier=earlier,
         as_of_ms=as_of_ms,
+        cross_fitted=cross_fitted,
     )
     crossings: list[str] = []
     for before in earlier:
         try:
-            refuse_crossings(before.frame, version.frame)
+            refuse_crossings(before.frame, version.frame, cross_fitted=cross_fitted)
         except LeakageError as error:
             crossings.append(f"{before.name}: {error}")
     problem = (

@@ -55,3 +55,8 @@ RANKING_SCHEMA = pl.Schema(
         **_ORIGIN,
     }
 )
+
+
+def labels_of_people(frame: pl.DataFrame) -> pl.DataFrame:
+    """Return the rows that people labelled in traffic: only those are the truth that a model is tested by."""
+    return frame.filter(pl.col("label_kind") == "human")

@@ -29,11 +29,13 @@ class ScopeResults:
         out_of_scope_refused: For each example of no intent, whether the model refused it: shape (m,), m may be 0.
         in_scope: Which test examples `in_scope_accepted` is about, shape (examples,) with n of them set. Two models
             that know different intents are compared on the examples of both; None where both are about the same.
+        out_of_scope: Which test examples `out_of_scope_refused` is about, likewise; None where that is not told.
     """
 
     in_scope_accepted: Flags
     out_of_scope_refused: Flags
     in_scope: Flags | None = None
+    out_of_scope: Flags | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

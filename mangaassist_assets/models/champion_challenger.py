@@ -1,8 +1,8 @@
-"""Champion against challenger on one model pipeline's held-out side, with the gate's verdict."""
+"""Champion against challenger on examples that neither has seen, with the gate's verdict."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +12,7 @@ from mangaassist_assets.datasets.versions.stored_versions import read_dataset
 from mangaassist_assets.evaluation.gate.gate import judge
 from mangaassist_assets.evaluation.gate.table import decision_table
 from mangaassist_assets.evaluation.results import GateInput, latencies_in_turns
+from mangaassist_assets.models.compared import Contender, compare_by_folds, compare_on_test_side
 from mangaassist_assets.models.registration.registry import (
     CHAMPION,
     EVALUATION_FILE,
@@ -21,8 +22,9 @@ from mangaassist_assets.models.registration.registry import (
 )
 
 if TYPE_CHECKING:
+    from mangaassist_assets.datasets.sources.golden_file import GoldenMessage
     from mangaassist_assets.evaluation.gate.decision import GateConfig, GateDecision
-    from mangaassist_assets.models.model_types import ModelType, ServableModel
+    from mangaassist_assets.models.model_types import ModelType
     from mangaassist_assets.models.pipelines import ModelPipeline
 
 _TIMED_EXAMPLES = 30
@@ -34,7 +36,7 @@ class NoChampionError(LookupError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evaluation:
-    """What a model pipeline's evaluation stores. Scores are means over the test examples; `details` is its own."""
+    """What a model pipeline's evaluation stores. Scores are means over the tests; `details` is its own."""
 
     release_bundle: str
     bundle_start_ms: int
@@ -67,14 +69,18 @@ def evaluate(
     *,
     bundle: str,
     gate: GateConfig,
+    golden: Sequence[GoldenMessage] = (),
 ) -> tuple[Evaluation, GateDecision | None]:
-    """Let champion and challenger answer the test side of the model pipeline's dataset, and ask the gate.
+    """Compare champion and challenger on what neither has learned (`compared`), and ask the gate.
+
+    `golden` are the messages of the golden set, for both to answer beside the tests.
 
     Returns:
         The evaluation with the gate's decision; None for that where an earlier evaluation stands.
 
     Raises:
         NoChampionError: There is no champion to compare with.
+        UntestedChallengerError: The challenger has no answers of models that have not seen its labels.
         ArtifactMismatchError: One of the artifacts is damaged.
     """
     challenger = TrainedModel.read(snapshots, pipeline.model_asset, bundle)
@@ -82,18 +88,32 @@ def evaluate(
     if (standing := standing_evaluation(snapshots, pipeline, challenger, champion)) is not None:
         return standing, None
     frame = read_dataset(snapshots, pipeline.dataset_asset, bundle).frame
-    test = model_type.examples(frame, "test")
 
-    def load(version: ModelVersion) -> ServableModel:
-        return model_type.load(models.artifact_directory(version), version.artifact_sha256)
+    def load(version: ModelVersion) -> Contender:
+        model = model_type.load(models.artifact_directory(version), version.artifact_sha256)
+        return Contender(version=version.version, model=model)
 
     registered = models.registry().get(pipeline.model_name, challenger.version)
-    ours = load(registered)
-    theirs = load(champion)
-    challenger_results = model_type.evaluate(ours, test, version=challenger.version)
-    champion_results = model_type.evaluate(theirs, test, version=champion.version)
-    inputs = [model_type.request_input(example) for example in test[:_TIMED_EXAMPLES]]
-    latencies = latencies_in_turns(theirs, ours, [one if isinstance(one, list) else [one] for one in inputs])
+    ours, theirs = load(registered), load(champion)
+    if model_type.folds:
+        compared = compare_by_folds(
+            snapshots,
+            pipeline,
+            model_type,
+            frame,
+            theirs,
+            ours,
+            champion_version=champion,
+            bundle=bundle,
+            golden=golden,
+        )
+    else:
+        compared = compare_on_test_side(model_type, frame, theirs, ours, golden)
+    champion_results, challenger_results = compared.champion, compared.challenger
+    inputs = [model_type.request_input(example) for example in compared.examples[:_TIMED_EXAMPLES]]
+    latencies = latencies_in_turns(
+        theirs.model, ours.model, [one if isinstance(one, list) else [one] for one in inputs]
+    )
     if latencies is not None:
         champion_results = replace(champion_results, latencies_ms=latencies[0])
         challenger_results = replace(challenger_results, latencies_ms=latencies[1])
@@ -103,8 +123,11 @@ def evaluate(
             binary=model_type.binary,
             champion=champion_results,
             challenger=challenger_results,
-            slices=model_type.slices(test),
-            unknown_to_champion=model_type.unknown_to(theirs, test),
+            slices=model_type.slices(compared.examples),
+            unknown_to_champion=model_type.unknown_to(theirs.model, compared.examples),
+            shoppers=compared.shoppers,
+            sample=compared.sample,
+            fixed=compared.fixed,
         ),
         config=gate,
     )
@@ -117,15 +140,24 @@ def evaluate(
         metric=model_type.metric,
         champion_score=_mean(champion_results.outcomes),
         challenger_score=_mean(challenger_results.outcomes),
-        test_examples=len(test),
+        test_examples=len(compared.examples),
         verdict=decision.verdict,
         reasons=tuple(decision.reasons),
-        table=decision_table(decision),
+        table=f"{compared.about}\n\n{decision_table(decision)}",
         challenger_artifact_sha256=registered.artifact_sha256,
         details={
             "decision": decision.to_dict(),
-            "challenger": model_type.report(ours, test) if test else {},
-            "champion": model_type.report(theirs, test) if test else {},
+            "tests": {"about": compared.about, "left_out": dict(compared.left_out)},
+            "fixed": {
+                name: {
+                    "examples": len(one.champion),
+                    "champion": _mean(one.champion),
+                    "challenger": _mean(one.challenger),
+                }
+                for name, one in compared.fixed.items()
+            },
+            "challenger": model_type.report(ours.model, compared.reported) if compared.reported else {},
+            "champion": model_type.report(theirs.model, compared.reported) if compared.reported else {},
         },
     )
     return evaluation, decision

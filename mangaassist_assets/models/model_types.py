@@ -9,7 +9,7 @@ handed nothing but a folder, finds it too.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -25,9 +25,11 @@ from mangaassist_assets.training.objective import ProgressCallback, ignore_progr
 if TYPE_CHECKING:
     import polars as pl
 
+    from mangaassist_assets.datasets.sources.golden_file import GoldenMessage
     from mangaassist_assets.training.objective import EpochRecord
 
 ExampleT = TypeVar("ExampleT")
+AskedT_contra = TypeVar("AskedT_contra", contravariant=True)
 
 ENTRY_POINT_GROUP = "mangaassist_assets.model_types"
 DEFAULT_TOP_K = 5
@@ -69,6 +71,7 @@ class TrainingRequest(Generic[ExampleT]):
     `validation` chooses epoch, start, temperature and thresholds; it may be empty. `output` is an empty folder for the
     artifact, `champion` the artifact of the present champion, which training may start from, `checkpoints` where a
     killed training goes on from, `corpus` texts of the store's knowledge, for model types that want word frequencies.
+    A model type with folds is given no champion: that has learned from tests.
     """
 
     train: Sequence[ExampleT]
@@ -107,6 +110,24 @@ class TrainedArtifact:
     limits: tuple[str, ...] = ()
 
 
+class FoldLearner(Protocol[AskedT_contra]):
+    """Trains models of folds, one after the other, and lets each answer what it has not seen."""
+
+    def answers(
+        self,
+        learned: Collection[str],
+        asked: Sequence[AskedT_contra],
+        *,
+        version: str,
+        checkpoints: Checkpoints,
+        progress: ProgressCallback,
+    ) -> ModelResults:
+        """Learn from some of the examples, named by their ids, and answer others.
+
+        With several workers all call it with the same arguments and get the same results.
+        """
+
+
 class ModelType(ABC, Generic[ExampleT]):
     """One kind of model. Methods do no I/O but on the folders they are given.
 
@@ -115,6 +136,9 @@ class ModelType(ABC, Generic[ExampleT]):
         metric: What the gate decides on, the mean of `ModelResults.outcomes`.
         binary: Whether outcomes are 0 or 1.
         reads_knowledge: Whether training wants the texts of the store's knowledge.
+        folds: By how many folds labels of traffic are tested, each by a model that has not seen it. Such a type has a
+            `fold_learner`, its examples an `example_id`, and its dataset no traffic on the test side. 0 for a type
+            whose tests are the dataset's test side.
         request_forms: Forms of request that its models take, by the names in `serving.request_forms`.
         text_fields: Members of an answer, besides `predictions`, that are a single value where one text was asked
             instead of a list of them.
@@ -124,6 +148,7 @@ class ModelType(ABC, Generic[ExampleT]):
     metric: ClassVar[str]
     binary: ClassVar[bool]
     reads_knowledge: ClassVar[bool] = False
+    folds: ClassVar[int] = 0
     request_forms: ClassVar[tuple[str, ...]] = ("text", "inputs")
     text_fields: ClassVar[tuple[str, ...]] = ()
 
@@ -150,6 +175,18 @@ class ModelType(ABC, Generic[ExampleT]):
     @abstractmethod
     def evaluate(self, model: Any, examples: Sequence[ExampleT], *, version: str) -> ModelResults:  # noqa: ANN401
         """Let a model that `load` returned answer held-out examples, and say how well it did, example by example."""
+
+    def fold_learner(self, examples: Sequence[ExampleT], recipe: Mapping[str, Any]) -> FoldLearner[ExampleT]:
+        """Return what trains models of folds as a registered one was trained, without choosing anything again.
+
+        `examples` are all that teach or test; `recipe` is what the registered artifact says of itself.
+        """
+        raise NotImplementedError(f"models of kind {self.kind!r} are not tested by folds")
+
+    def golden_examples(self, messages: Sequence[GoldenMessage]) -> list[ExampleT]:
+        """Return what models of this type can be asked of the golden set."""
+        del messages
+        return []
 
     @abstractmethod
     def request_input(self, example: ExampleT) -> Any:  # noqa: ANN401 - a JSON value of the model type's own form

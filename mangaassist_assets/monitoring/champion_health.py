@@ -11,6 +11,7 @@ import polars as pl
 
 from mangaassist_assets.core.arrays import Floats
 from mangaassist_assets.core.snapshots import Snapshot, SnapshotStore, canonical_json
+from mangaassist_assets.models.registration.cross_fit import CrossFit, kept_answers
 from mangaassist_assets.models.registration.registry import EVALUATION_FILE
 from mangaassist_assets.monitoring.decay import judge_decay, with_references
 from mangaassist_assets.monitoring.decay_report import AUDITED, DecayConfig, DecayReport, Reviews
@@ -62,19 +63,21 @@ def judge_champion(
 ) -> ChampionHealth:
     """Let a champion answer reviewed messages of before and after its promotion, and judge it.
 
+    What it was promoted by and has learned since, models of its folds have answered: their answers are taken.
+
     Raises:
         ArtifactMismatchError: the artifact is damaged.
         ChampionDatasetGoneError: what it learned from is not stored any more.
     """
-    gathered = fresh_reviews(snapshots, pipeline, champion)
+    out_of_fold = kept_answers(models, champion) if model_type.folds else None
+    tested = None if out_of_fold is None else out_of_fold.tested
+    gathered = fresh_reviews(snapshots, pipeline, champion, tested_by_folds=tested)
     promotion: list[tuple[Reviews, int]] = []
     later: list[tuple[Reviews, int]] = []
     if gathered.promotion or gathered.later:
         model = model_type.load(models.artifact_directory(champion), champion.artifact_sha256)
-        promotion, later = (
-            [_answered(model_type, model, rows, champion.version) for rows in side]
-            for side in (gathered.promotion, gathered.later)
-        )
+        promotion = [_answered(model_type, model, rows, champion.version, out_of_fold) for rows in gathered.promotion]
+        later = [_answered(model_type, model, rows, champion.version) for rows in gathered.later]
     report = judge_decay(
         with_references([reviews for reviews, _ in promotion], [reviews for reviews, _ in later], config=config),
         metric=model_type.metric,
@@ -145,9 +148,14 @@ def _figures(report: DecayReport) -> dict[str, float]:
     return {name: float(value) for name, value in figures.items() if value is not None}
 
 
-def _answered(model_type: ModelType[Any], model: object, rows: ReviewRows, version: str) -> tuple[Reviews, int]:
+def _answered(
+    model_type: ModelType[Any], model: object, rows: ReviewRows, version: str, out_of_fold: CrossFit | None = None
+) -> tuple[Reviews, int]:
     examples = model_type.examples(rows.frame, "test")
-    results = model_type.evaluate(model, examples, version=version)
+    if out_of_fold is None:
+        results = model_type.evaluate(model, examples, version=version)
+    else:
+        results = out_of_fold.results([one.example_id for one in examples], version=version)
     never_learned = model_type.unknown_to(model, examples)
     weights, shoppers = _sampled(rows, examples)
     reviews = Reviews(

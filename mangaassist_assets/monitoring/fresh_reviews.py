@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from mangaassist_assets.core.bundles import bundles_by_start
-from mangaassist_assets.datasets.sources.training_corpus import read_corpus
 from mangaassist_assets.datasets.versions.stored_versions import read_dataset
+from mangaassist_assets.models.learned import BOOTSTRAP, Learned, own_dataset, without_erased
 from mangaassist_assets.models.pipelines import ModelPipeline
 from mangaassist_assets.monitoring.decay_report import AUDITED
 from mangaassist_assets.tracing.ingestion.stored_turns import read_turn_frame
@@ -29,17 +29,10 @@ ITSELF = "messages that this champion answered"
 OTHERS = "messages that another model answered"
 UNKNOWN = "messages of which the trace does not say who answered"
 
-_BOOTSTRAP = "bootstrap"
-_OWNERS = ("session_id", "user_key")
-
-
-class ChampionDatasetGoneError(LookupError):
-    """What a champion learned from is not stored any more, so there is nothing to compare with."""
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReviewRows:
-    """Rows of the model pipeline's dataset on the side `test`, of one bundle, that came to be reviewed in one way.
+    """Rows of the model pipeline's dataset, on the side `test`, of one bundle, that came to be reviewed in one way.
 
     Those that were `AUDITED` have an `inclusion_probability`.
     """
@@ -53,7 +46,7 @@ class ReviewRows:
 class FreshReviews:
     """What a champion can be judged on.
 
-    `promotion` are of the test side it was judged on before it was promoted, `later` of bundles since, the oldest
+    `promotion` are the labels it was judged on before it was promoted, `later` those of bundles since, the oldest
     first. `as_of_ms` is when its dataset was closed, None for the bootstrap, which has no turns; `excluded` counts
     later examples that are left out, by reason.
     """
@@ -64,15 +57,24 @@ class FreshReviews:
     excluded: Mapping[str, int]
 
 
-def fresh_reviews(store: SnapshotStore, pipeline: ModelPipeline, champion: ModelVersion) -> FreshReviews:
+def fresh_reviews(
+    store: SnapshotStore,
+    pipeline: ModelPipeline,
+    champion: ModelVersion,
+    *,
+    tested_by_folds: Collection[str] | None = None,
+) -> FreshReviews:
     """Gather what a champion can be judged on.
+
+    `tested_by_folds` are the examples that models of its folds answered before it was promoted; None where it was
+    judged on the test side of its dataset.
 
     Raises:
         ChampionDatasetGoneError: the dataset version it was trained on is not in the store.
     """
-    own, as_of_ms = _own_dataset(store, pipeline, champion)
+    own, as_of_ms = own_dataset(store, pipeline, champion)
     text_column = pipeline.dataset.text_columns[0]
-    learned = _Learned.of(own, text_column) if own is not None else _Learned.of_corpus(store)
+    learned = Learned.of(own, text_column) if own is not None else Learned.of_corpus(store)
     excluded: Counter[str] = Counter()
     kept: list[ReviewRows] = []
     newest = _newest_dataset(store, pipeline)
@@ -87,9 +89,12 @@ def fresh_reviews(store: SnapshotStore, pipeline: ModelPipeline, champion: Model
         kept = list(_grouped(store, chosen, champion, pipeline.served_by))
     promotion: tuple[ReviewRows, ...] = ()
     if own is not None:
-        held_out = own.filter((pl.col("label_kind") == "human") & (pl.col("split") == "test"))
-        bundle = champion.tags.get("release_bundle", _BOOTSTRAP)
-        promotion = tuple(_at_promotion(held_out, bundle))
+        reviewed = own.filter(pl.col("label_kind") == "human")
+        on_test_side = pl.col("split") == "test"
+        by_folds = pl.col("example_id").is_in(list(tested_by_folds or ()))
+        held_out = reviewed.filter(on_test_side if tested_by_folds is None else by_folds)
+        frame = held_out.with_columns(pl.lit("test").alias("split"))
+        promotion = tuple(_at_promotion(frame, champion.tags.get("release_bundle", BOOTSTRAP)))
     return FreshReviews(
         promotion=promotion,
         later=tuple(kept),
@@ -98,40 +103,12 @@ def fresh_reviews(store: SnapshotStore, pipeline: ModelPipeline, champion: Model
     )
 
 
-def _own_dataset(
-    store: SnapshotStore, pipeline: ModelPipeline, champion: ModelVersion
-) -> tuple[pl.DataFrame | None, int | None]:
-    """Return the rows a champion was made and judged with, and their as-of time; None for the bootstrap's."""
-    from mangaassist_assets.datasets.versions.stored_versions import read_rows, stored_versions
-
-    bundle, digest = champion.tags.get("release_bundle"), champion.tags.get("dataset_digest")
-    if bundle in (None, _BOOTSTRAP):
-        return None, None
-    stored = [one for one in stored_versions(store, (pipeline.dataset_asset,)) if one.card.digest == digest]
-    of_bundle = [one for one in stored if one.snapshot.partition == bundle] or stored
-    if not of_bundle:
-        raise ChampionDatasetGoneError(
-            f"{pipeline.dataset_asset} {(digest or 'unknown')[:12]} of {bundle}, which version {champion.version} of "
-            f"{champion.name} was trained on, is not in the store: restore its snapshot, or promote a version whose "
-            "dataset is there"
-        )
-    chosen = of_bundle[0]
-    return _of_others(store, read_rows(store, chosen)), chosen.card.as_of_ms
-
-
 def _newest_dataset(store: SnapshotStore, pipeline: ModelPipeline) -> pl.DataFrame | None:
     """Return the dataset of the newest bundle that has one; each holds the reviews of those before."""
     for bundle in reversed(bundles_by_start(store)):
         if store.find(pipeline.dataset_asset, partition=bundle) is not None:
-            return _of_others(store, read_dataset(store, pipeline.dataset_asset, bundle).frame)
+            return without_erased(store, read_dataset(store, pipeline.dataset_asset, bundle).frame)
     return None
-
-
-def _of_others(store: SnapshotStore, frame: pl.DataFrame) -> pl.DataFrame:
-    """Return the rows that no erased user wrote: a stored version keeps them until it is made again."""
-    from mangaassist_assets.tracing.erasure import erased_users
-
-    return frame.filter(~pl.col("user_key").fill_null("").is_in(sorted(erased_users(store))))
 
 
 def _since(reviewed: pl.DataFrame, own: pl.DataFrame | None, as_of_ms: int | None) -> pl.DataFrame:
@@ -140,50 +117,6 @@ def _since(reviewed: pl.DataFrame, own: pl.DataFrame | None, as_of_ms: int | Non
     if as_of_ms is None or "timestamp_ms" not in reviewed.columns:
         return reviewed.filter(~pl.col("release_bundle").is_in(own["release_bundle"].drop_nulls().unique().to_list()))
     return reviewed.filter(pl.col("timestamp_ms") > as_of_ms)
-
-
-@dataclass(frozen=True, slots=True)
-class _Learned:
-    """What a champion was trained or validated on."""
-
-    examples: frozenset[str]
-    owners: frozenset[str]
-    texts: tuple[str, ...]
-
-    @staticmethod
-    def of(frame: pl.DataFrame, text_column: str) -> _Learned:
-        learned = frame.filter(pl.col("split") != "test")
-        return _Learned(
-            # The test side is no news either: it is what promotion was decided by.
-            examples=frozenset(frame["example_id"].to_list()),
-            owners=frozenset(value for name in _OWNERS for value in learned[name].drop_nulls().to_list()),
-            texts=tuple(sorted(set(learned[text_column].to_list()))),
-        )
-
-    @staticmethod
-    def of_corpus(store: SnapshotStore) -> _Learned:
-        texts = {one.text for one in read_corpus(store)} if store.find("training_corpus") else set()
-        return _Learned(frozenset(), frozenset(), tuple(sorted(texts)))
-
-    def reasons(self, frame: pl.DataFrame, text_column: str) -> Iterator[tuple[str, str]]:
-        """Yield the ids of examples that cannot be judged on, with the reason."""
-        from mangaassist_assets.core.text_keys import normalise_text
-        from mangaassist_assets.datasets.guards.near_duplicates import Fingerprints, NearDuplicateIndex
-
-        made = Fingerprints()
-        keys = sorted({normalise_text(text) for text in self.texts})
-        known, index = frozenset(keys), NearDuplicateIndex.of(keys, made)
-        columns = ("example_id", text_column, *_OWNERS)
-        for example_id, text, *owners in frame.select(columns).unique().sort("example_id").iter_rows():
-            key = normalise_text(text)
-            if example_id in self.examples:
-                yield example_id, "in the champion's own dataset"
-            elif key in known:
-                yield example_id, "the champion learned from this message"
-            elif index.has_near(made.of([key])[0]):
-                yield example_id, "the champion learned from nearly this message"
-            elif self.owners.intersection(one for one in owners if one):
-                yield example_id, "the champion learned from this shopper or session"
 
 
 def _at_promotion(held_out: pl.DataFrame, bundle: str) -> Iterator[ReviewRows]:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import math
+import tempfile
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -88,7 +89,7 @@ class TrainingRun:
 
     def log_png(self, png: bytes, artifact_file: str) -> None:
         """Store a picture with the run, which MLflow's page shows."""
-        log_png(self.client, self.run_id, png, artifact_file)
+        log_file(self.client, self.run_id, png, artifact_file)
 
     def log_rows(self, rows: Collection[Mapping[str, object]], artifact_file: str) -> None:
         """Store rows with equal keys as a table that MLflow's page shows and `mlflow.load_table` reads."""
@@ -209,15 +210,29 @@ def log_metrics(
     )
 
 
-def log_png(client: MlflowClient, run_id: str, png: bytes, artifact_file: str) -> None:
-    """Store a picture with a run."""
-    import tempfile
-    from pathlib import PurePosixPath
+def read_file(client: MlflowClient, run_id: str, artifact_file: str) -> bytes | None:
+    """Return a file that was stored with a run; None where the run or the file is not there."""
+    from mlflow.exceptions import MlflowException
 
+    path = PurePosixPath(artifact_file)
+    try:
+        stored = client.list_artifacts(run_id, None if len(path.parts) == 1 else path.parent.as_posix())
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise
+        return None
+    if artifact_file not in {one.path for one in stored}:
+        return None
+    with tempfile.TemporaryDirectory() as folder:
+        return Path(client.download_artifacts(run_id, artifact_file, folder)).read_bytes()
+
+
+def log_file(client: MlflowClient, run_id: str, content: bytes, artifact_file: str) -> None:
+    """Store a file with a run."""
     path = PurePosixPath(artifact_file)
     with tempfile.TemporaryDirectory() as folder:
         local = Path(folder) / path.name
-        local.write_bytes(png)
+        local.write_bytes(content)
         parent = path.parent.as_posix()
         client.log_artifact(run_id, str(local), None if parent == "." else parent)
 

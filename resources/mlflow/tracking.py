@@ -215,6 +215,18 @@ class MlflowResource(dg.ConfigurableResource):  # type: ignore[type-arg]
 
         return training_run(self.client(), self.ensure_experiment(experiment or self.training_experiment), name, **run)
 
+    def read_run_file(self, run_id: str, artifact_file: str) -> bytes | None:
+        """Return a file that was stored with a run; None where the run or the file is not there."""
+        from resources.mlflow.runs import read_file
+
+        return read_file(self.client(), run_id, artifact_file)
+
+    def write_run_file(self, run_id: str, artifact_file: str, content: bytes) -> None:
+        """Store a file with a run, which may have ended."""
+        from resources.mlflow.runs import log_file
+
+        log_file(self.client(), run_id, content, artifact_file)
+
     def end_training_runs_of(self, dagster_run_ids: Collection[str]) -> int:
         """End what training runs of killed Dagster runs left RUNNING, as KILLED; returns how many there were."""
         if not dagster_run_ids:

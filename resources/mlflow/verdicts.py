@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from mangaassist_assets.models.registration.registry import ModelVersion, RegistryError
 from resources.mlflow.registry import MODEL_TAG, ModelRegistry
-from resources.mlflow.runs import log_metrics, log_png
+from resources.mlflow.runs import log_file, log_metrics
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -55,7 +55,7 @@ def log_verdict(
     client.log_text(run_id, content + "\n", f"{folder}/decision.json")
     client.log_text(run_id, evaluation.table, f"{folder}/decision.md")
     if chart is not None:
-        log_png(client, run_id, chart, f"{folder}/decision.png")
+        log_file(client, run_id, chart, f"{folder}/decision.png")
     figure, score = metric_name(evaluation.metric), evaluation.challenger_score
     if math.isfinite(score):
         log_metrics(client, run_id, {f"test_{figure}": score}, model_id=challenger.tags.get(MODEL_TAG))

@@ -80,7 +80,7 @@ class LearningResource(dg.ConfigurableResource):  # type: ignore[type-arg]
         default=_GATE.known_margin,
         gt=0,
         lt=1,
-        description="How much may be lost on what the champion knows, and on the golden set: a proven larger loss fails.",
+        description="How much may be lost on what the champion knows and on the golden set; a proven larger loss fails",
     )
     calibration_margin: float = Field(
         default=_GATE.calibration_margin,

@@ -42,7 +42,7 @@ def looped_store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LoopedSto
     start = bootstrapped_home(tmp_path_factory, "cli")
     store, home = start.store, start.home
     bundle = ("--release-bundle", BUNDLE)
-    traffic = ("simulate", "--utterances", store.traffic, *bundle, "--label-rate", "1", "--feedback-noise", "0")
+    traffic = ("simulate", "--utterances", store.traffic, *bundle, "--review-budget", "400", "--feedback-noise", "0")
     steps: dict[str, tuple[str | Path, ...]] = {
         "simulate": (*traffic, "--json"),
         "loop --no-deploy": ("loop", *bundle, "--no-deploy", "--json"),

@@ -25,7 +25,7 @@ from mangaassist_assets.chatbot.configuration.fields import ConfigurationDocumen
 from mangaassist_assets.chatbot.orchestrator import ChatRequest
 from mangaassist_assets.chatbot.parts import StageError
 from mangaassist_assets.chatbot.shopper import ShopperBehaviour
-from mangaassist_assets.chatbot.simulation import LostTracesError, SimulationConfig, simulate
+from mangaassist_assets.chatbot.simulation import LostTracesError, SimulationConfig, simulate, traces_of
 from mangaassist_assets.datasets.sources.utterances import Utterance
 from mangaassist_assets.models.registration.registry import DatasetInput
 from mangaassist_assets.tracing.contract.records import TraceRecord
@@ -39,6 +39,7 @@ from resources.feedback.feedback_stream import KinesisFeedbackResource
 from resources.mlflow.tracking import MlflowResource
 from tests.support.app_config_by_hand import past_this_code
 from tests.support.registry import log_directory
+from tests.support.reviewers import review_failing
 from tests.support.store_chatbot import FixedConfiguration, MemorySink, MemoryStream, RuleEndpoint, store_chatbot
 from tests.support.turn_reading import parse_turn, read_turns
 
@@ -242,14 +243,18 @@ class TestSimulation:
             for number in range(70)
         ]
         sink = mlflow_resource.trace_sink()
+        chatbot = store_chatbot(sink)
         report = simulate(
             utterances,
-            store_chatbot(sink),
+            chatbot,
             stream,
             mlflow_resource.reviewer(),
             release_bundle="2026.03.24-rc2",
             config=SimulationConfig(seed=4, portion=20),
         )
+        driven = {turn.trace_id: turn for turn in read_turns(mlflow_resource.read_traces("2026.03.24-rc2")).turns}
+        truths = traces_of(utterances, chatbot, release_bundle="2026.03.24-rc2", seed=4)
+        reviews = review_failing(truths, driven, mlflow_resource.reviewer(), share=0.3).reviews
         turns = read_turns(mlflow_resource.read_traces("2026.03.24-rc2")).turns
         batch = stream.read_new({})
         thumbs = {turn.trace_id: turn.user_feedback for turn in turns if turn.user_feedback is not None}
@@ -257,7 +262,7 @@ class TestSimulation:
         assert (report.turns, report.traces_stored, len(turns)) == (70, 70, 70)
         assert {one.trace_id: one.feedback for one in batch.events} == thumbs
         assert len(thumbs) == report.thumbs_up + report.thumbs_down > 30
-        assert len(reviewed) == report.reviews > 5
+        assert len(reviewed) == reviews > 5
         assert {(turn.expected_intent, turn.expected_documents) for turn in reviewed} == {
             ("gift_card", ("policies/returns.md",))
         }

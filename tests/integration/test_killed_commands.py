@@ -64,9 +64,10 @@ def test_a_killed_bootstrap_goes_on_where_it_stopped(home, bootstrap, supervisor
     assert states(supervisor, "bootstrap") == ["FAILURE", "SUCCESS"]
 
 
-def test_killed_traffic_goes_on_without_a_turn_twice(home, store, supervisor):
-    arguments = ("simulate", "--utterances", store.traffic, "--release-bundle", BUNDLE, "--label-rate", "1")
-    kill_when_it_says(": 64 of", home, *arguments)
+def test_killed_traffic_and_reviews_go_on_without_a_turn_twice(home, store, supervisor):
+    arguments = ("simulate", "--utterances", store.traffic, "--release-bundle", BUNDLE, "--review-budget", "400")
+    for sentence in (": 64 of", "failed_traces", ": 16 of"):
+        kill_when_it_says(sentence, home, *arguments)
     ran = run_here(home, *arguments, "--json")
     report = json.loads(ran.stdout)
     with environment(**supervisor.environment):
@@ -79,7 +80,9 @@ def test_killed_traffic_goes_on_without_a_turn_twice(home, store, supervisor):
         assert max(Counter(one.name for one in trace.assessments).values(), default=1) == 1
     assert sum("user_feedback" in trace.tags for trace in traces) == report["thumbs_up"] + report["thumbs_down"]
     reviewed = [trace for trace in traces if any(one.kind == "expectation" for one in trace.assessments)]
-    assert len(reviewed) == report["reviews"]
+    assert len(reviewed) == report["reviews"] == store.messages
+    # The queue was there when the reviewer was killed: it is answered to its end, and no other one is made.
+    assert states(supervisor, "failure_mining") == ["FAILURE", "SUCCESS"]
 
 
 def test_a_killed_loop_leaves_no_open_run_and_trains_one_version_a_dataset(home, store, supervisor):

@@ -80,12 +80,15 @@ class TestTraffic:
         thumbs = [trace.tags[Tag.USER_FEEDBACK] for trace in traces if Tag.USER_FEEDBACK in trace.tags]
         reviewed = [trace for trace in traces if any(one.kind == "expectation" for one in trace.assessments)]
         assert thumbs.count("thumbs_down") == report["thumbs_down"] > 20
-        assert len(reviewed) == report["reviews"] == report["failing"]
+        assert len(reviewed) == report["reviews"] == report["asked_for_audit"] + report["asked_as_failures"]
+        # The sample is all the traffic: so large a budget asks about every turn, failed or not.
+        assert len(reviewed) == len(traces) > report["failing"] > 0
 
     def test_traffic_driven_a_second_time_adds_nothing(self, looped_store, resources, traces):
         arguments = ("--utterances", looped_store.store.traffic, "--release-bundle", BUNDLE, "--feedback-noise", "0")
-        again = run_here(looped_store.home, "simulate", *arguments, "--label-rate", "1", "--json")
+        again = run_here(looped_store.home, "simulate", *arguments, "--review-budget", "400", "--json")
         report = json.loads(again.stdout)
+        assert (report["asked_for_audit"], report["asked_as_failures"], report["reviews"]) == (0, 0, len(traces))
         assert (report["turns"], report["already_there"]) == (len(traces), len(traces))
         unchanged = {trace.trace_id: (trace.tags, len(trace.assessments), len(trace.spans)) for trace in traces}
         assert unchanged == {

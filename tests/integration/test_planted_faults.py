@@ -10,8 +10,7 @@ import dagster as dg
 import pytest
 
 from mangaassist_assets.assets.mining import failed_traces
-from mangaassist_assets.chatbot.shopper import ShopperBehaviour
-from mangaassist_assets.chatbot.simulation import SimulationConfig, simulate
+from mangaassist_assets.chatbot.simulation import SimulationConfig, simulate, traces_of
 from mangaassist_assets.core.bundles import TURNS_CARD_FILE
 from mangaassist_assets.core.codecs import to_parquet
 from mangaassist_assets.core.snapshots import canonical_json
@@ -36,6 +35,7 @@ from tests.support.planted_faults import (
     truthful_parts,
     without_evidence,
 )
+from tests.support.reviewers import review_failing
 from tests.support.store_chatbot import KEY, MemoryStream
 from tests.support.turn_frames import turns_frame
 from tests.support.turn_reading import read_turns
@@ -50,17 +50,19 @@ THUMBS = "[signals.thumbs_down]\nexplicit = true"
 def test_a_broken_generator_is_blamed_by_what_mlflow_kept_of_traces_thumbs_and_reviews():
     mlflow = MlflowResource(traces_experiment=f"traces-{uuid4().hex[:8]}")
     fault = WrongAnswers(kind="off_topic", share=0.5)
-    report = simulate(
+    check = ExtractCheck({document: [passage(document)] for document in DOCUMENTS})
+    chatbot = fault.plant(truthful_parts(MESSAGES)).chatbot(mlflow.trace_sink(), pseudonym_key=KEY)
+    simulate(
         MESSAGES[:48],
-        fault.plant(truthful_parts(MESSAGES)).chatbot(mlflow.trace_sink(), pseudonym_key=KEY),
+        chatbot,
         MemoryStream(),
         mlflow.reviewer(),
         release_bundle=BUNDLE,
-        config=SimulationConfig(
-            behaviour=ShopperBehaviour(label_rate=0.6),
-            answer_check=ExtractCheck({document: [passage(document)] for document in DOCUMENTS}),
-        ),
+        config=SimulationConfig(answer_check=check),
     )
+    driven = {turn.trace_id: turn for turn in read_turns(mlflow.read_traces(BUNDLE)).turns}
+    utterances = traces_of(MESSAGES[:48], chatbot, release_bundle=BUNDLE, seed=0)
+    report = review_failing(utterances, driven, mlflow.reviewer(), share=0.6, answer_check=check)
     reading = read_turns(mlflow.read_traces(BUNDLE))
     said = [review for turn in reading.turns for review in turn.reviews if review.name == "correctness"]
     assert reading.quarantined == ()

@@ -86,7 +86,7 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SmallStore]:
     given = ("--training", training, "--knowledge", knowledge)
     steps: dict[str, tuple[str | Path, ...]] = {
         "bootstrap": ("bootstrap", *given, "--golden", golden, "--json"),
-        "simulate": ("simulate", "--utterances", traffic, "--release-bundle", BUNDLE, "--label-rate", "1", "--json"),
+        "simulate": ("simulate", "--utterances", traffic, "--release-bundle", BUNDLE, "--json"),
         "loop": ("loop", "--release-bundle", BUNDLE, "--json"),
         "loop for people": ("loop", "--release-bundle", BUNDLE),
         "bootstrap again": ("bootstrap", *given, "--golden", golden),

@@ -10,6 +10,7 @@ import sys
 import threading
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -45,6 +46,12 @@ RUNS = """query($filter: RunsFilter) { runsOrError(filter: $filter, limit: 60) {
   ... on Runs { results { runId jobName status tags { key value } } } ... on PythonError { message } } }"""
 TICKS = """query($selector: SensorSelector!) { sensorOrError(sensorSelector: $selector) {
   ... on Sensor { sensorState { status ticks(limit: 40) { status skipReason runIds error { message } } } } } }"""
+
+SENSOR = """query($selector: SensorSelector!) { sensorOrError(sensorSelector: $selector) { ... on Sensor { id } } }"""
+STOP_SENSOR = """mutation($id: String!) { stopSensor(id: $id) {
+  ... on StopSensorMutationResult { instigationState { status } } ... on PythonError { message } } }"""
+START_SENSOR = """mutation($selector: SensorSelector!) { startSensor(sensorSelector: $selector) {
+  ... on Sensor { sensorState { status } } ... on PythonError { message } } }"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -177,15 +184,30 @@ class DagsterDev:
         assert running is not None
         return production(running)  # type: ignore[arg-type]  # needs its environment alone
 
-    def simulate(self, bundle: str, *, lines: slice) -> dict[str, Any]:
-        """Drive some lines of the store's traffic as a bundle's, by the command line; return its report."""
+    def simulate(self, bundle: str, *, lines: slice, review_budget: int = 0) -> dict[str, Any]:
+        """Drive some lines of the store's traffic as a bundle's, by the command line; return its report.
+
+        Without a budget nobody reviews anything, and the bundle is mined by nobody but Dagster.
+        """
         chosen = self.store.traffic.read_text(encoding="utf-8").splitlines()[lines]
         file = write_lines(self.home.parent / f"{bundle}.jsonl", chosen)
-        options = ("--release-bundle", bundle, "--label-rate", "1", "--feedback-noise", "0", "--json")
-        ran = run_here(self.home, "simulate", "--utterances", file, *options)
+        options = ("--release-bundle", bundle, "--review-budget", review_budget, "--feedback-noise", "0", "--json")
+        ran = run_here(self.home, "simulate", "--utterances", file, *map(str, options))
         assert ran.code == 0, ran.stderr
         report: dict[str, Any] = json.loads(ran.stdout)
         return report
+
+    @contextmanager
+    def stopped_sensor(self, name: str) -> Iterator[None]:
+        """Stop a sensor as the page does; it is started again afterwards."""
+        state = self.graphql(SENSOR, selector={**LOCATION, "sensorName": name})["sensorOrError"]
+        stopped = self.graphql(STOP_SENSOR, id=state["id"])["stopSensor"]
+        assert stopped["instigationState"]["status"] == "STOPPED", stopped
+        try:
+            yield
+        finally:
+            started = self.graphql(START_SENSOR, selector={**LOCATION, "sensorName": name})["startSensor"]
+            assert started["sensorState"]["status"] == "RUNNING", started
 
     def worker_of(self, run: Run) -> psutil.Process | None:
         """Return the process that executes a run, as the run's own events name it."""

@@ -24,6 +24,7 @@ from mangaassist_assets.tracing.contract.records import AssessmentRecord, TraceR
 from mangaassist_assets.tracing.contract.turns import ChatTurn, RankedCandidate
 from tests.support.answer_check import ExtractCheck
 from tests.support.chatbot_faults import ChatbotParts, Fault
+from tests.support.reviewers import review_failing
 from tests.support.store_chatbot import KEY, FixedConfiguration, HashEmbedder, MemoryStream
 from tests.support.turn_reading import read_turns
 
@@ -256,10 +257,11 @@ def drive(
     fault: Fault | None,
     *,
     behaviour: ShopperBehaviour | None = None,
+    reviewed: float = 0.4,
     passages: Mapping[str, Sequence[str]] | None = None,
     threads: int = 2,
 ) -> PlantedTraffic:
-    """Drive messages through a chatbot with a fault; shoppers and reviewers are as the simulation has them.
+    """Drive messages through a chatbot with a fault; a share of the failing turns is reviewed.
 
     Every message must know its intent and its documents.
     """
@@ -275,6 +277,9 @@ def drive(
         config=SimulationConfig(behaviour=behaviour or ShopperBehaviour(), answer_check=check, threads=threads),
     )
     truth = {utterance.text: utterance for utterance in utterances}
+    by_trace = {trace_id: truth[message] for trace_id, (message, _) in chatbot.replies.items()}
+    driven = {turn.trace_id: turn for turn in sink.turns()}
+    review_failing(by_trace, driven, sink, share=reviewed, answer_check=check)
     turns = sink.turns()
     erred = {}
     for turn in turns:

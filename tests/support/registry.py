@@ -28,10 +28,18 @@ class MemoryMlflow:
         self._folder = folder
         self._versions: dict[str, list[ModelVersion]] = {}
         self._aliases: dict[tuple[str, str], str] = {}
+        self.run_files: dict[tuple[str, str], bytes] = {}
         self.gone_before: str | None = None
 
     def add(
-        self, name: str, *, kind: str = "intent_classifier", sealed: bool = True, alias: str | None = None, **tags: str
+        self,
+        name: str,
+        *,
+        kind: str = "intent_classifier",
+        sealed: bool = True,
+        alias: str | None = None,
+        run_id: str | None = None,
+        **tags: str,
     ) -> ModelVersion:
         """Register an artifact of its own as the next version."""
         number = str(len(self._versions.get(name, ())) + 1)
@@ -40,7 +48,7 @@ class MemoryMlflow:
         (directory / "weights.txt").write_text(f"{name} {number}")
         digest = seal_artifact(directory, kind) if sealed else None  # type: ignore[arg-type]
         made = ModelVersion(
-            name=name, version=number, source=directory.as_uri(), run_id=None, artifact_sha256=digest, tags=tags
+            name=name, version=number, source=directory.as_uri(), run_id=run_id, artifact_sha256=digest, tags=tags
         )
         self._versions.setdefault(name, []).append(made)
         if alias is not None:
@@ -84,6 +92,13 @@ class MemoryMlflow:
         if not directory.is_dir():
             raise RegistryError(f"artifact of {version.name} version {version.version} is gone")
         return directory
+
+    def read_run_file(self, run_id: str, artifact_file: str) -> bytes | None:
+        return self.run_files.get((run_id, artifact_file))
+
+    def write_run_file(self, run_id: str, artifact_file: str, content: bytes) -> None:
+        self._perhaps_gone("run file")
+        self.run_files[run_id, artifact_file] = content
 
     def model_version_url(self, name: str, version: str) -> str:
         return f"http://mlflow.invalid/#/models/{name}/versions/{version}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from mangaassist_assets.core.arrays import Flags
 from mangaassist_assets.core.snapshots import SnapshotStore
 from mangaassist_assets.datasets.building.intent_dataset import DEFAULT_INTENT_DATASET
 from mangaassist_assets.datasets.building.intent_versions import build_intent_version
+from mangaassist_assets.datasets.sources.golden_file import GoldenMessage
 from mangaassist_assets.datasets.sources.utterances import Utterance
 from mangaassist_assets.datasets.versions.versions import DatasetVersion
 from mangaassist_assets.evaluation.results import ModelResults
@@ -42,12 +43,44 @@ class PhrasebookModel:
         return {"predictions": [[{"label": "" if NOVEL in text else "known", "score": 0.9}] for text in inputs]}
 
 
+class PhrasebookLearner:
+    """Says of each fold what a phrasebook says; keeps what its models learned from."""
+
+    def __init__(self, model_type: PhrasebookModelType) -> None:
+        self._model_type = model_type
+
+    def answers(
+        self, learned: Collection[str], asked: Sequence[IntentExample], *, version: str, **_: Any
+    ) -> ModelResults:
+        self._model_type.taught.append(frozenset(learned))
+        if self._model_type.dies_at == len(self._model_type.taught):
+            raise KeyboardInterrupt
+        return self._model_type.evaluate(PhrasebookModel("fold"), asked, version=version)
+
+
 class PhrasebookModelType(ModelType[IntentExample]):
     """A kind of model that costs nothing to train and to ask."""
 
     kind = "intent_classifier"
     metric = "accuracy"
     binary = True
+    folds = 5
+
+    def __init__(self) -> None:
+        self.taught: list[frozenset[str]] = []
+        self.dies_at = 0
+
+    def fold_learner(self, examples: Sequence[IntentExample], recipe: Mapping[str, Any]) -> PhrasebookLearner:
+        assert examples
+        assert recipe == {}, "nothing was chosen in the training of a phrasebook"
+        return PhrasebookLearner(self)
+
+    def golden_examples(self, messages: Sequence[GoldenMessage]) -> list[IntentExample]:
+        return [
+            IntentExample(example_id=f"golden-{number}", text=one.text, intent=one.intent)
+            for number, one in enumerate(messages)
+            if one.intent
+        ]
 
     def settings(self) -> Mapping[str, Any]:
         return {}

@@ -31,6 +31,11 @@ MULTILINGUAL_SHARE = 0.02
 
 @click.command(cls=Command, local_only=True)
 @click.option("--training", type=FILE, required=True, help="JSON lines of labelled messages for the first champions.")
+@click.option(
+    "--traffic-sample",
+    is_flag=True,
+    help="Declare that --training is a random sample of labelled traffic: gates may then judge rerankers on it.",
+)
 @click.option("--knowledge", type=FOLDER, required=True, help="Folder of .md, .txt, .html, .csv, .jsonl documents.")
 @click.option(
     "--golden", type=FILE, help="JSON lines like those of --training, or questions with answers, never trained on."
@@ -46,7 +51,13 @@ def bootstrap(home: str | None, /, *, as_json: bool, **options: Any) -> None:  #
 
 
 def run_bootstrap(
-    session: Session, *, training: Path, knowledge: Path, golden: Path | None = None, replace_golden: bool = False
+    session: Session,
+    *,
+    training: Path,
+    knowledge: Path,
+    golden: Path | None = None,
+    replace_golden: bool = False,
+    traffic_sample: bool = False,
 ) -> dict[str, Any]:
     """Bootstrap a home and return what it holds then.
 
@@ -59,6 +70,7 @@ def run_bootstrap(
         golden: messages of the same format, or questions with their answers (`golden_file`), that nothing is ever
             trained on; without them those of before stay.
         replace_golden: let another golden set take the place of the one that is in use.
+        traffic_sample: whether `training` is a random sample of labelled traffic.
 
     Raises:
         CommandError: the inputs cannot be used, or a step failed; says which and why.
@@ -97,7 +109,7 @@ def run_bootstrap(
     words = Vocabulary(store_phrases(knowledge_reading.documents))
     if golden_reading is not None:
         _keep_golden(session, golden_reading.messages, vocabulary=words, replace_golden=replace_golden)
-    _keep_inputs(session, reading.utterances, knowledge, vocabulary=words)
+    _keep_inputs(session, reading.utterances, knowledge, vocabulary=words, traffic_sample=traffic_sample)
     resources = session.resources
     for document in default_documents().values():
         resources.app_config.deploy_first(document)
@@ -212,13 +224,16 @@ def report_rejects(session: Session, source: Path, rejects: Sequence[Reject]) ->
     return target
 
 
-def _keep_inputs(session: Session, training: Sequence[Utterance], knowledge: Path, *, vocabulary: Vocabulary) -> None:
+def _keep_inputs(
+    session: Session, training: Sequence[Utterance], knowledge: Path, *, vocabulary: Vocabulary, traffic_sample: bool
+) -> None:
     """Keep what was handed in, so that the assets can be materialized again when the originals are gone.
 
     Of the training file that is the usable messages, redacted: a copy of the file would keep personal data for ever.
     """
     from mangaassist_assets.core.files import write_whole
     from mangaassist_assets.core.snapshots import canonical_json
+    from mangaassist_assets.datasets.sources.training_corpus import INPUT_SOURCE_FILE, source_to_json
     from mangaassist_assets.privacy import redact
 
     inputs = session.resources.store.inputs()
@@ -233,6 +248,7 @@ def _keep_inputs(session: Session, training: Sequence[Utterance], knowledge: Pat
         for one in training
     ]
     write_whole(inputs / "training.jsonl", b"".join(canonical_json(line) + b"\n" for line in lines))
+    write_whole(inputs / INPUT_SOURCE_FILE, source_to_json(traffic_sample=traffic_sample))
     target = session.resources.knowledge.path()
     if knowledge.resolve() != target.resolve():
         shutil.copytree(knowledge, target, dirs_exist_ok=True, symlinks=True)

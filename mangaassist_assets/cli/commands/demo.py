@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 FIRST_BUNDLE = "2026.03.10-rc1"
 SECOND_BUNDLE = "2026.03.24-rc2"
-LABEL_RATE = 0.6
+REVIEW_BUDGET = 60
 
 
 @click.command(cls=Command, local_only=True)
@@ -76,7 +76,7 @@ def _turn(
         session,
         utterances=traffic,
         release_bundle=bundle,
-        label_rate=LABEL_RATE,
+        review_budget=REVIEW_BUDGET,
         feedback_noise=0.05,
         limit=None,
         seed=7,

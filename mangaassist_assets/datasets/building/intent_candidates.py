@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field, replace
 
 from mangaassist_assets.core.text_keys import normalise_text, text_digest
 from mangaassist_assets.datasets.building.selection import DatasetCandidate
-from mangaassist_assets.datasets.building.splits import SplitShares, assign_base_splits, assign_split
+from mangaassist_assets.datasets.building.splits import SplitShares, assign_base_splits, assign_taught_split
 from mangaassist_assets.datasets.schema import CORPUS, TRUST, Split
 from mangaassist_assets.datasets.sources.utterances import Utterance
 from mangaassist_assets.labelling.intent_labels import IntentLabel, LabelConflict, LabelKind
@@ -97,7 +97,7 @@ def usable_labels(
 def gather_labels(
     gathered: Gathered, labels: Sequence[IntentLabel], base_intents: Mapping[str, str], *, shares: SplitShares
 ) -> None:
-    """Add labelled turns that contradict nothing."""
+    """Add labelled turns that contradict nothing: in train or validation, for folds test them."""
     keyed = [(normalise_text(label.text), label) for label in labels]
     accepted = dict(_accepted_intents(keyed, base_intents, gathered.conflicts))
     for key, label in keyed:
@@ -108,7 +108,7 @@ def gather_labels(
         candidate = DatasetCandidate(
             example_id=example_id,
             key=key,
-            split=assign_split(label.text, label.session_id, label.user_key, shares=shares),
+            split=assign_taught_split(label.text, label.session_id, label.user_key, shares=shares),
             kind=label.kind,
             timestamp_ms=label.timestamp_ms,
             session_id=label.session_id,

@@ -58,7 +58,8 @@ def build_intent_dataset(
         conflicts: contradicting reviews that are already excluded, for the card.
         golden_texts: messages that must not be in it, nor anything nearly the same.
         pinned: sides an earlier version gave bootstrap messages, by near-duplicate key (`pinned_sides`).
-        holdout_history: what earlier versions were tested on (`holdout_history_of`), which must not be trained on.
+        holdout_history: corpus messages that earlier versions were tested on (`holdout_history_of`), which must not be
+            trained on.
         history: since when shoppers are known, and who wrote which trace; None to trust all alike.
         config: sides, limits and time.
 
@@ -81,7 +82,9 @@ def build_intent_dataset(
     )
     gather_labels(gathered, admitted, base_intents, shares=config.shares)
     candidates = [candidate for candidate, _ in gathered.examples.values()]
-    chosen = select(candidates, caps=config.caps, golden_texts=golden_texts, holdout_history=holdout_history)
+    chosen = select(
+        candidates, caps=config.caps, golden_texts=golden_texts, holdout_history=holdout_history, cross_fitted=True
+    )
     excluded.update(chosen.excluded)
     examples = pl.DataFrame(
         [row for example_id, (_, row) in gathered.examples.items() if example_id in chosen.kept],

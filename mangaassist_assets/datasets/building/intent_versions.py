@@ -78,16 +78,18 @@ def build_intent_version(snapshots: SnapshotStore, bundle: str, *, config: Inten
         conflicts=_still_there(conflicts, there),
         golden_texts=golden,
         pinned=pinned_sides(last) if last is not None else None,
-        holdout_history=holdout_history_of(earlier),
+        holdout_history=holdout_history_of(earlier, cross_fitted=True),
         history=_history(known, [*carried, *labels]) if known.height else None,
         config=config,
     )
-    refuse_leaks(find_leaks(dataset.rows, golden=golden, earlier=earlier, as_of_ms=config.as_of_ms))
+    refuse_leaks(find_leaks(dataset.rows, golden=golden, earlier=earlier, as_of_ms=config.as_of_ms, cross_fitted=True))
+    tests = dataset.rows.filter(pl.col("label_kind") == "human").height
     return dataset.seal(
         as_of=bundle,
         notes=[
             f"builds on the labels of {before}" if before else "builds on the corpus alone",
             f"kept apart from {len(golden)} messages of the golden set" if golden else "there is no golden set",
+            f"{tests} labels of people, each to learn from and, in its fold, to test a model that has not seen it",
         ],
         inputs=reads.inputs(own_rows=to_parquet(dataset.rows)),
     )

@@ -56,6 +56,7 @@ def select(
     caps: Caps,
     golden_texts: Sequence[str] = (),
     holdout_history: HoldoutHistory = NO_HOLDOUT_HISTORY,
+    cross_fitted: bool = False,
 ) -> Selection:
     """Choose among candidates with distinct ids.
 
@@ -64,6 +65,10 @@ def select(
     stronger side already (message, near-duplicate, shopper, session of somebody who logged in halfway, the same
     conversation minutes apart) goes; of copies on one side one stays; what exceeds a cap goes; what is in
     `holdout_history` (the example, a near-duplicate, the session or shopper) stays in test only.
+
+    `cross_fitted` says that labels of traffic are tested by models that have not seen them. Then the test side is the
+    corpus's alone, and what people labelled in traffic comes first: the test copy of such a message goes, so that what
+    many shoppers send may teach, and `holdout_history` holds back nothing but the corpus.
     """
     made = Fingerprints()
     prints = made.of([one.key for one in candidates])
@@ -71,9 +76,15 @@ def select(
     excluded: Counter[str] = Counter()
     golden = NearDuplicateIndex.of(sorted({normalise_text(text) for text in golden_texts}), made)
     sides: dict[Split, list[DatasetCandidate]] = {"test": [], "validation": [], "train": []}
+    labelled = NearDuplicateIndex()
+    for candidate in candidates if cross_fitted else ():
+        if candidate.kind == "human" and not golden.has_near(fingerprints[candidate.example_id]):
+            labelled.add(candidate.example_id, fingerprints[candidate.example_id])
     for candidate in candidates:
         if golden.has_near(fingerprints[candidate.example_id]):
             excluded["in the golden set"] += 1
+        elif candidate.split == "test" and labelled.has_near(fingerprints[candidate.example_id]):
+            excluded["test copy of a message that people labelled"] += 1
         elif candidate.kind == "propagated" and candidate.split != "train":
             excluded["propagated label outside train"] += 1
         else:
@@ -82,6 +93,7 @@ def select(
         caps=caps,
         holdout_history=holdout_history,
         holdout_messages=NearDuplicateIndex.of(sorted(holdout_history.messages), made),
+        cross_fitted=cross_fitted,
     )
     for members in sides.values():
         for candidate in sorted(members, key=lambda one: one.order):
@@ -101,6 +113,7 @@ class _Filled:
     caps: Caps
     holdout_history: HoldoutHistory
     holdout_messages: NearDuplicateIndex
+    cross_fitted: bool
     sides: dict[str, Split] = field(default_factory=dict)
     _keys: dict[str, Split] = field(default_factory=dict)
     _owners: dict[tuple[str, str], Split] = field(default_factory=dict)
@@ -148,7 +161,7 @@ class _Filled:
         return f"over the cap per {over[0]}" if over else None
 
     def _in_holdout_history(self, candidate: DatasetCandidate, fingerprint: Fingerprint) -> str | None:
-        if candidate.split == "test":
+        if candidate.split == "test" or (self.cross_fitted and candidate.kind != "base"):
             return None
         known = (
             candidate.example_id in self.holdout_history.examples

@@ -16,6 +16,9 @@ other time. What it separates is dropped like any other copy: of Bitext's 19,590
 An intent all of whose bootstrap examples fall outside train could not be learned, so the one with the smallest hash is
 put into train. That exception does depend on what else there is; `pinned`, the sides of the version before, keeps it
 where it was when the bootstrap data grows.
+
+Where labels of traffic are tested by models that have not seen them (`folds`), they are on no test side at all: what
+the hash puts there is in train.
 """
 
 from __future__ import annotations
@@ -55,13 +58,24 @@ def assign_split(
     text: str, session_id: str | None = None, user_key: str | None = None, *, shares: SplitShares = DEFAULT_SHARES
 ) -> Split:
     """Return the side of one message; the same for the same shopper, whatever else the data holds."""
+    return _split_of(owner_of(text, session_id, user_key), shares)
+
+
+def owner_of(text: str, session_id: str | None, user_key: str | None) -> str:
+    """Return what a message is kept together by: its shopper, else its session, else its near-duplicate group."""
     if user_key:
-        identity = f"user:{user_key}"
-    elif session_id:
-        identity = f"session:{session_id}"
-    else:
-        identity = f"text:{group_key(normalise_text(text))}"
-    return _split_of(identity, shares)
+        return f"user:{user_key}"
+    if session_id:
+        return f"session:{session_id}"
+    return f"text:{group_key(normalise_text(text))}"
+
+
+def assign_taught_split(
+    text: str, session_id: str | None = None, user_key: str | None = None, *, shares: SplitShares = DEFAULT_SHARES
+) -> Split:
+    """Return the side of a message that teaches and is tested by folds: validation by the same hash, else train."""
+    side = assign_split(text, session_id, user_key, shares=shares)
+    return "train" if side == "test" else side
 
 
 def assign_base_splits(

@@ -15,7 +15,7 @@ import polars as pl
 from mangaassist_assets.core.text_keys import normalise_text
 from mangaassist_assets.datasets.guards.limits import DatasetLimits
 from mangaassist_assets.datasets.guards.near_duplicates import Fingerprints, NearDuplicateIndex
-from mangaassist_assets.datasets.schema import SPLITS
+from mangaassist_assets.datasets.schema import SPLITS, labels_of_people
 
 if TYPE_CHECKING:
     from mangaassist_assets.datasets.guards.label_noise import NoiseReport
@@ -34,14 +34,23 @@ class HealthResult:
     rows: tuple[Row, ...] = ()
 
 
-def judge_size(frame: pl.DataFrame, limits: DatasetLimits) -> HealthResult:
-    """Say whether each side has enough examples. `frame` has example_id and split; an example may have many rows."""
+def judge_size(frame: pl.DataFrame, limits: DatasetLimits, *, cross_fitted: bool = False) -> HealthResult:
+    """Say whether each side has enough examples. `frame` has example_id and split; an example may have many rows.
+
+    With `cross_fitted` the labels of people test, whatever side they are on (`folds`), and `frame` has label_kind.
+    """
     counts = Counter(dict(_examples(frame)["split"].value_counts().iter_rows()))
-    rows: list[Row] = [{"side": side, "examples": counts[side], "needed": limits.of_side(side)} for side in SPLITS]
+    names: dict[str, str] = {side: side for side in SPLITS}
+    if cross_fitted:
+        names["test"] = "tests by folds"
+        counts["test"] = len(labels_of_people(_examples(frame)))
+    rows: list[Row] = [
+        {"side": names[side], "examples": counts[side], "needed": limits.of_side(side)} for side in SPLITS
+    ]
     short = [side for side in SPLITS if counts[side] < limits.of_side(side)]
-    description = ", ".join(f"{counts[side]} in {side}" for side in SPLITS)
+    description = ", ".join(f"{counts[side]} in {names[side]}" for side in SPLITS)
     if short:
-        missing = ", ".join(f"{counts[side]} of {limits.of_side(side)} in {side}" for side in short)
+        missing = ", ".join(f"{counts[side]} of {limits.of_side(side)} in {names[side]}" for side in short)
         advice = "review more traces of this bundle, or bootstrap with a larger training file"
         description = f"too few examples: {missing}; {advice}"
     return HealthResult(passed=not short, description=description, rows=tuple(rows))

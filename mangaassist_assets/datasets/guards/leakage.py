@@ -58,8 +58,13 @@ class HoldoutHistory:
 NO_HOLDOUT_HISTORY = HoldoutHistory()
 
 
-def holdout_history_of(versions: Iterable[EarlierVersion], *, text_column: str = "text") -> HoldoutHistory:
-    """Return what the versions were tested on, looked at in the order of their names."""
+def holdout_history_of(
+    versions: Iterable[EarlierVersion], *, text_column: str = "text", cross_fitted: bool = False
+) -> HoldoutHistory:
+    """Return what the versions were tested on, looked at in the order of their names.
+
+    With `cross_fitted` of the corpus only: labels of traffic are tested by models that have not seen them.
+    """
     examples: dict[str, str] = {}
     sessions: dict[str, str] = {}
     users: dict[str, str] = {}
@@ -67,6 +72,7 @@ def holdout_history_of(versions: Iterable[EarlierVersion], *, text_column: str =
     keys: dict[str, str] = {}
     for version in sorted(versions, key=lambda one: one.name):
         test = version.frame.filter(pl.col("split") == "test")
+        test = _corpus_of(test) if cross_fitted else test
         rows = test.select("example_id", text_column, "session_id", "user_key").unique().sort("example_id", text_column)
         for example_id, text, session_id, user_key in rows.iter_rows():
             examples.setdefault(example_id, version.name)
@@ -121,16 +127,19 @@ def find_leaks(
     golden: Sequence[str] = (),
     earlier: Sequence[EarlierVersion] = (),
     as_of_ms: int | None = None,
+    cross_fitted: bool = False,
 ) -> list[Leak]:
     """Return everything that is where it must not be, sorted by kind, place and example ids.
 
     Args:
-        frame: the columns example_id, split, session_id, user_key and `text_column`, and where there is a time
-            timestamp_ms and labelled_ms; null sessions and users match nothing.
+        frame: the columns example_id, split, session_id, user_key and `text_column`, where there is a time
+            timestamp_ms and labelled_ms, and label_kind for `cross_fitted`; null sessions and users match nothing.
         text_column: what the model reads.
         golden: messages of the golden set; no near-duplicate of them may be on any side.
         earlier: versions whose test sides must not be in train or validation.
         as_of_ms: nothing may have been written or labelled after it (ms since the epoch); None to not look.
+        cross_fitted: labels of traffic may teach whatever earlier versions were tested on, for models that have not
+            seen them test them; the corpus may not.
     """
     examples = _examples(frame, text_column)
     keys = sorted({one.key for one in examples})
@@ -141,7 +150,12 @@ def find_leaks(
         *_nearly_on_two_sides(examples, fingerprints),
         *_conversations_on_two_sides(examples, fingerprints),
         *_in_golden_set(examples, fingerprints, sorted({normalise_text(text) for text in golden}), made),
-        *_in_holdout_history(examples, fingerprints, earlier, text_column, made),
+        *_in_holdout_history(
+            _examples(_corpus_of(frame), text_column) if cross_fitted else examples,
+            fingerprints,
+            holdout_history_of(earlier, text_column=text_column, cross_fitted=cross_fitted),
+            made,
+        ),
         *_after(frame, as_of_ms),
     ]
     return sorted(leaks, key=lambda leak: (leak.kind, leak.beside or "", leak.example_ids))
@@ -158,12 +172,16 @@ def refuse_leaks(leaks: Sequence[Leak]) -> None:
         raise LeakageError(f"{len(leaks)} leaks in the dataset: {shown}; do not train on it")
 
 
-def refuse_crossings(previous: pl.DataFrame, current: pl.DataFrame) -> None:
+def refuse_crossings(previous: pl.DataFrame, current: pl.DataFrame, *, cross_fitted: bool = False) -> None:
     """Raise if an example of the version before is on another side now.
+
+    With `cross_fitted` a label of traffic may have left the test side, where versions of before had some.
 
     Raises:
         LeakageError: names the examples with both sides.
     """
+    if cross_fitted:
+        previous = previous.filter((pl.col("label_kind") == "base") | (pl.col("split") != "test"))
     before = previous.select("example_id", pl.col("split").alias("split_before")).unique()
     moved = (
         current.select("example_id", "split")
@@ -177,6 +195,10 @@ def refuse_crossings(previous: pl.DataFrame, current: pl.DataFrame) -> None:
             f"{row['example_id']} ({row['split_before']} → {row['split']})" for row in moved.head(_SHOWN).to_dicts()
         )
         raise LeakageError(f"{len(moved)} examples changed sides since the previous version: {shown}")
+
+
+def _corpus_of(frame: pl.DataFrame) -> pl.DataFrame:
+    return frame.filter(pl.col("label_kind") == "base")
 
 
 def _examples(frame: pl.DataFrame, text_column: str) -> list[_Example]:
@@ -249,11 +271,9 @@ def _in_golden_set(
 def _in_holdout_history(
     examples: Sequence[_Example],
     fingerprints: dict[str, Fingerprint],
-    earlier: Sequence[EarlierVersion],
-    text_column: str,
+    history: HoldoutHistory,
     made: Fingerprints,
 ) -> Iterator[Leak]:
-    history = holdout_history_of(earlier, text_column=text_column)
     index = NearDuplicateIndex.of(list(history.messages), made)
     for one in examples:
         if one.split == "test":

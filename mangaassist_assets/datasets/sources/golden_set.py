@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mangaassist_assets.core.files import write_whole
 from mangaassist_assets.core.snapshots import Snapshot, SnapshotStore, canonical_json
@@ -52,17 +52,7 @@ def read_handed_in(inputs: UPath) -> HandedIn:
     if not path.exists():
         return HandedIn(sha256=None, messages=())
     content = path.read_bytes()
-    messages = tuple(
-        GoldenMessage(
-            text=row["text"],
-            intent=row["intent"],
-            relevant_documents=tuple(row["relevant_documents"]),
-            line_number=number,
-            answers=tuple(row.get("answers", ())),
-            contexts=tuple(row.get("contexts", ())),
-        )
-        for number, row in enumerate(map(json.loads, content.splitlines()), start=1)
-    )
+    messages = tuple(_message(row, number) for number, row in enumerate(map(json.loads, content.splitlines()), start=1))
     return HandedIn(sha256=_sha256(content), messages=messages, replaces=_replaced(inputs))
 
 
@@ -136,6 +126,24 @@ def read_golden(store: SnapshotStore) -> list[str]:
     """Return the messages of the golden set, which nothing is trained on; none where no golden set was handed in."""
     snapshot = store.find("golden_set")
     return [] if snapshot is None else [row["text"] for row in store.read_json(snapshot, GOLDEN_FILE)]
+
+
+def read_golden_messages(store: SnapshotStore) -> list[GoldenMessage]:
+    """Return the golden set with all that is known of its messages; empty where no golden set was handed in."""
+    snapshot = store.find("golden_set")
+    rows = [] if snapshot is None else store.read_json(snapshot, GOLDEN_FILE)
+    return [_message(row, number) for number, row in enumerate(rows, start=1)]
+
+
+def _message(row: Mapping[str, Any], number: int) -> GoldenMessage:
+    return GoldenMessage(
+        text=row["text"],
+        intent=row["intent"],
+        relevant_documents=tuple(row["relevant_documents"]),
+        line_number=number,
+        answers=tuple(row.get("answers", ())),
+        contexts=tuple(row.get("contexts", ())),
+    )
 
 
 def _row(one: GoldenMessage) -> dict[str, object]:

@@ -14,11 +14,25 @@ from mangaassist_assets.retrieval.evaluation import LabelledQuery
 from mangaassist_assets.tracing.ingestion.stored_turns import read_turns
 
 CORPUS_FILE = "utterances.json"
+SOURCE_FILE = "source.json"
+INPUT_SOURCE_FILE = "training-source.json"
+"""What whoever handed the training file in says of it, beside it among the inputs."""
 
 
-def corpus_files(utterances: Sequence[Utterance]) -> dict[str, bytes]:
-    """Return the corpus as it is stored."""
-    return {CORPUS_FILE: corpus_to_json(utterances)}
+def corpus_files(utterances: Sequence[Utterance], *, traffic_sample: bool = False) -> dict[str, bytes]:
+    """Return the corpus as it is stored; `traffic_sample` says that it is a random sample of labelled traffic."""
+    return {CORPUS_FILE: corpus_to_json(utterances), SOURCE_FILE: source_to_json(traffic_sample=traffic_sample)}
+
+
+def source_to_json(*, traffic_sample: bool) -> bytes:
+    """Return what is said of a training file."""
+    return canonical_json({"traffic_sample": traffic_sample})
+
+
+def is_traffic_sample(store: SnapshotStore) -> bool:
+    """Whether the training corpus was declared to be a random sample of labelled traffic."""
+    snapshot = store.latest("training_corpus")
+    return SOURCE_FILE in snapshot.files and bool(store.read_json(snapshot, SOURCE_FILE)["traffic_sample"])
 
 
 def corpus_to_json(utterances: Sequence[Utterance]) -> bytes:

@@ -23,6 +23,7 @@ from mangaassist_assets.core.arrays import Floats
 from mangaassist_assets.core.text_keys import language_of
 from mangaassist_assets.mining.blame.rule_names import SignalName
 from mangaassist_assets.mining.blame.stored_failures import read_failed_ids
+from mangaassist_assets.tracing.contract.turns import ChatTurn
 from mangaassist_assets.tracing.ingestion.stored_turns import read_turn_frame
 
 if TYPE_CHECKING:
@@ -35,11 +36,15 @@ _OF_REVIEWS: tuple[SignalName, ...] = ("failed_review",)
 _SALT = "audit sample"
 
 
-def read_traffic(store: SnapshotStore, release_bundle: str) -> pl.DataFrame:
-    """Return the turns of a bundle that an audit may ask about: trace_id, message and the columns of `STRATUM`.
+def is_traffic(turn: ChatTurn) -> bool:
+    """Whether an audit may ask about a turn: it has a message, and the guardrail did not block it."""
+    return not turn.guardrail_blocked and bool(turn.message.strip())
 
-    Those without a message and those that the guardrail blocked are not among them: nobody learns from either. Those
-    that were reviewed are.
+
+def read_traffic(store: SnapshotStore, release_bundle: str) -> pl.DataFrame:
+    """Return the turns of a bundle that an audit may ask about (`is_traffic`), reviewed ones included.
+
+    The columns are trace_id, message and those of `STRATUM`.
     """
     turns = read_turn_frame(
         store, release_bundle, columns=["trace_id", "intent", "message"], where=~pl.col("guardrail_blocked")

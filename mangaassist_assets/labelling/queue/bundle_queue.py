@@ -130,6 +130,7 @@ def queue_bundle(
     return BundleQueue(
         queue=ReviewQueue(
             items=items,
+            budget=budget,
             turns=traffic.height,
             audit_size=size,
             audit_sample=sample,

@@ -21,6 +21,7 @@ class ReviewQueue:
 
     Attributes:
         items: The turns to review, in the order in which to review them.
+        budget: How many there were to be.
         turns: How many turns of the bundle an audit may ask about.
         audit_size: How many of them the audit sample was to have.
         audit_sample: Inclusion probability of each turn of the sample by trace id, reviewed ones included.
@@ -28,6 +29,7 @@ class ReviewQueue:
     """
 
     items: tuple[QueueItem, ...] = ()
+    budget: int = 0
     turns: int = 0
     audit_size: float = 0.0
     audit_sample: Mapping[str, float] = field(default_factory=dict)

@@ -7,6 +7,7 @@ they see no gradient and no dropout, so their output never changes.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from copy import copy
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -44,6 +45,13 @@ class FrozenLayers:
 
     def __len__(self) -> int:
         return len(self._sequences)
+
+    def take(self, places: Sequence[int]) -> FrozenLayers:
+        """Return some of the examples as a list of their own, in this order; what is kept is shared."""
+        taken = copy(self)
+        taken._sequences = [self._sequences[place] for place in places]  # noqa: SLF001
+        taken._starts = np.append(self._starts[list(places)], self._starts[-1])  # noqa: SLF001
+        return taken
 
     def length(self, index: int) -> int:
         """Return the number of tokens of one example."""

@@ -1,18 +1,16 @@
-"""The intent models that may be kept: a logistic head on frozen features, from one start or another, or fine-tuned."""
+"""The intent models that may be kept: a logistic head on frozen features, or fine-tuned layers."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from mangaassist_assets.models.artifacts import ArtifactMismatchError
 from mangaassist_assets.models.encoders.frozen_layers import FrozenLayers
-from mangaassist_assets.models.encoders.pretrained import BaseModelError, PretrainedEncoder, load_base
+from mangaassist_assets.models.encoders.pretrained import PretrainedEncoder, load_base
 from mangaassist_assets.models.encoders.tokens import tokenize
 from mangaassist_assets.models.examples import IntentExample
 from mangaassist_assets.models.intent.examples import IntentTrainingError, UsableExamples
@@ -32,7 +30,7 @@ from mangaassist_assets.models.intent.heads import (
     negative_log_likelihood,
 )
 from mangaassist_assets.models.intent.out_of_scope import ScopeRule
-from mangaassist_assets.models.intent.writing import TrainedClassifier, head_for, read_classifier
+from mangaassist_assets.models.intent.writing import TrainedClassifier
 from mangaassist_assets.training.checkpoints import Checkpoints
 from mangaassist_assets.training.compute import Compute
 from mangaassist_assets.training.loop import run_training_loop
@@ -44,32 +42,24 @@ if TYPE_CHECKING:
 
     from mangaassist_assets.models.encoders.encoder import Encoder
 
-CandidateName = Literal["frozen_head", "from_champion", "fine_tuned"]
+CandidateName = Literal["frozen_head", "fine_tuned"]
 
 _SAME_LOSS_DIGITS = 6
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Start:
-    """An encoder to start from, with the examples after its frozen layers.
+    """The base model to start from, with the examples after its frozen layers.
 
-    `pretrained` has the base's name or the champion's digest; `head` is what the champion knew of the intents, None for
-    a base. `layers` is the number of frozen layers, `seconds` what preparing it took.
+    `layers` is the number of frozen layers, `seconds` what preparing it took.
     """
 
-    kind: Literal["frozen_head", "from_champion"]
     pretrained: PretrainedEncoder
-    head: LinearHead | None
     layers: int
     training: LabelledFrozenLayers
     validation: LabelledFrozenLayers
     out_of_scope: FrozenLayers
     seconds: float
-
-    @property
-    def name(self) -> str:
-        """The base's name, or the champion's digest."""
-        return self.pretrained.name
 
     @property
     def encoder(self) -> Encoder:
@@ -119,15 +109,8 @@ class IntentCandidate:
         return negative_log_likelihood(logits, targets, temperature=fit_temperature(logits, targets))
 
 
-def prepare_starts(
-    base: str,
-    champion: Path | None,
-    examples: UsableExamples,
-    *,
-    config: IntentTrainingConfig,
-    compute: Compute,
-) -> tuple[list[Start], tuple[str, ...]]:
-    """Return the base and, where it can be used and validation can choose, the champion; and why not.
+def prepare_start(base: str, examples: UsableExamples, *, config: IntentTrainingConfig, compute: Compute) -> Start:
+    """Load the base and run its frozen layers over all examples.
 
     Raises:
         BaseModelError: The base model is missing or changed.
@@ -135,35 +118,27 @@ def prepare_starts(
     """
     began = time.perf_counter()
     pretrained = load_base(base)
-    if config.fine_tuned_layers > pretrained.encoder.layer_count:
+    encoder, tokenizer = pretrained.encoder.to(compute.device), pretrained.tokenizer
+    if config.fine_tuned_layers > encoder.layer_count:
         raise IntentTrainingError(
-            f"fine_tuned_layers is {config.fine_tuned_layers}, but {base!r} has {pretrained.encoder.layer_count} layers"
+            f"fine_tuned_layers is {config.fine_tuned_layers}, but {base!r} has {encoder.layer_count} layers"
         )
-    first = _start("frozen_head", pretrained, None, examples, config, compute, began=began)
-    if champion is None:
-        return [first], ()
-    if not examples.validation_decides:
-        notice = (
-            f"training starts from {base} alone: {len(examples.validation)} validation messages are too few to choose "
-            f"between it and the champion, {config.minimum_validation} are needed"
-        )
-        return [first], (notice,)
-    began = time.perf_counter()
-    try:
-        classifier = read_classifier(champion)
-    except (ArtifactMismatchError, BaseModelError) as error:
-        reason = str(error).replace(str(champion), "its folder")
-        return [first], (f"training starts from {base} alone, the champion cannot be used: {reason}",)
-    theirs = classifier.pretrained
-    if config.fine_tuned_layers > theirs.encoder.layer_count:
-        return [first], (f"training starts from {base} alone: the champion has too few layers",)
-    head = head_for(classifier, examples.intents)
-    return [first, _start("from_champion", theirs, head, examples, config, compute, began=began, like=first)], ()
+    layers = frozen_layer_count(encoder, config.fine_tuned_layers)
+    validation = _frozen(encoder, tokenizer, examples.validation, config, layers)
+    ones = np.ones(len(examples.validation), dtype=np.float32)
+    return Start(
+        pretrained=pretrained,
+        layers=layers,
+        training=training_layers(encoder, tokenizer, examples, config=config, layers=layers),
+        validation=LabelledFrozenLayers(validation, examples.validation_targets, ones),
+        out_of_scope=_frozen(encoder, tokenizer, examples.out_of_scope, config, layers),
+        seconds=time.perf_counter() - began,
+    )
 
 
 def frozen_candidate(start: Start, examples: UsableExamples, *, config: IntentTrainingConfig) -> IntentCandidate:
     """Fit a logistic head on a start's features."""
-    return _candidate(start.kind, start, start.head, examples, config, began=time.perf_counter() - start.seconds)
+    return _candidate("frozen_head", start, None, examples, config, began=time.perf_counter() - start.seconds)
 
 
 def fine_tuned_candidate(
@@ -175,14 +150,9 @@ def fine_tuned_candidate(
     checkpoints: Checkpoints | None,
     progress: ProgressCallback,
 ) -> tuple[IntentCandidate, LoopResult]:
-    """Fine-tune a frozen candidate's upper layers from its head, and fit the head again.
-
-    A checkpoint is of use for one start only: the champion may be another one when a killed training goes on.
-    """
+    """Fine-tune a frozen candidate's upper layers from its head, and fit the head again."""
     began = time.perf_counter() - first.seconds
     start = first.start
-    if checkpoints is not None:
-        checkpoints = replace(checkpoints, fingerprint=f"{checkpoints.fingerprint}/{start.name}")
     objective = IntentObjective(
         start.encoder, first.head, start.training, start.validation, config=config, compute=compute
     )
@@ -210,52 +180,23 @@ def _quality(candidate: IntentCandidate, examples: UsableExamples) -> tuple[floa
     return accuracy, -round(candidate.calibrated_loss(examples), _SAME_LOSS_DIGITS)
 
 
-def _start(
-    kind: Literal["frozen_head", "from_champion"],
-    pretrained: PretrainedEncoder,
-    head: LinearHead | None,
-    examples: UsableExamples,
-    config: IntentTrainingConfig,
-    compute: Compute,
-    *,
-    began: float,
-    like: Start | None = None,
-) -> Start:
-    """Run the frozen layers over all examples, unless another start has the same ones: then its states are taken."""
-    encoder = pretrained.encoder.to(compute.device)
-    layers = frozen_layer_count(encoder, config.fine_tuned_layers)
-    shared = like if like is not None and _same_frozen_layers(like, encoder, pretrained.tokenizer, layers) else None
-
-    if shared is not None:
-        training, validation, out_of_scope = shared.training, shared.validation, shared.out_of_scope
-    else:
-        tokenizer = pretrained.tokenizer
-        ones = np.ones(len(examples.validation), dtype=np.float32)
-        training = training_layers(encoder, tokenizer, examples, config=config, layers=layers)
-        validation_layers = _frozen(encoder, tokenizer, examples.validation, config, layers)
-        validation = LabelledFrozenLayers(validation_layers, examples.validation_targets, ones)
-        out_of_scope = _frozen(encoder, tokenizer, examples.out_of_scope, config, layers)
-    return Start(
-        kind=kind,
-        pretrained=pretrained,
-        head=head,
-        layers=layers,
-        training=training,
-        validation=validation,
-        out_of_scope=out_of_scope,
-        seconds=time.perf_counter() - began,
-    )
-
-
 def training_layers(
     encoder: Encoder, tokenizer: Tokenizer, examples: UsableExamples, *, config: IntentTrainingConfig, layers: int
 ) -> LabelledFrozenLayers:
     """Run the frozen layers over the training messages and, after them, the intents' names."""
-    named = examples.named() if config.name_weight > 0 else ()
+    taught = examples.taught(names=config.name_weight > 0)
+    return labelled_layers(_frozen(encoder, tokenizer, taught, config, layers), examples, config)
+
+
+def labelled_layers(
+    frozen: FrozenLayers, examples: UsableExamples, config: IntentTrainingConfig
+) -> LabelledFrozenLayers:
+    """Return what an objective learns from; `frozen` are of `examples.taught`."""
+    named = len(frozen) - len(examples.train)
     return LabelledFrozenLayers(
-        _frozen(encoder, tokenizer, [*examples.train, *named], config, layers),
-        examples.numbers([*examples.train, *named]),
-        np.append(examples.weights(config.class_balance), np.full(len(named), config.name_weight, dtype=np.float32)),
+        frozen,
+        examples.numbers(examples.taught(names=named > 0)),
+        np.append(examples.weights(config.class_balance), np.full(named, config.name_weight, dtype=np.float32)),
     )
 
 
@@ -266,23 +207,8 @@ def _frozen(
     return FrozenLayers(encoder, tokenize(tokenizer, texts, max_tokens=config.max_tokens), layers=layers)
 
 
-def _same_frozen_layers(other: Start, encoder: Encoder, tokenizer: Tokenizer, layers: int) -> bool:
-    """Whether two encoders have the same frozen layers and tokens; a champion was often trained from the same base."""
-    import torch
-
-    if layers == 0 or other.layers != layers or other.pretrained.tokenizer.to_str() != tokenizer.to_str():
-        return False
-    learned = encoder.parameters_from(layers)
-    ours, theirs = encoder.model.state_dict(), other.encoder.model.state_dict()
-    return ours.keys() == theirs.keys() and all(
-        weight.shape == theirs[name].shape and torch.equal(weight, theirs[name])
-        for name, weight in ours.items()
-        if name not in learned
-    )
-
-
 def fitted_head(
-    start: Start,
+    encoder: Encoder,
     training: LabelledFrozenLayers,
     *,
     classes: int,
@@ -290,7 +216,7 @@ def fitted_head(
     initial: LinearHead | None,
 ) -> tuple[Features, LinearHead]:
     """Return the features that the encoder as it is now gives the messages, and the head that fits them."""
-    features = all_features(start.encoder, training.frozen)
+    features = all_features(encoder, training.frozen)
     head = fit_linear_head(
         features,
         training.targets,
@@ -313,7 +239,7 @@ def _candidate(
 ) -> IntentCandidate:
     regularisation = config.tuned_inverse_regularisation if name == "fine_tuned" else config.inverse_regularisation
     features, head = fitted_head(
-        start,
+        start.encoder,
         start.training,
         classes=len(examples.intents),
         inverse_regularisation=regularisation,

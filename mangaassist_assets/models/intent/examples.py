@@ -79,6 +79,10 @@ class UsableExamples:
             if any(letter.isalpha() for letter in text)
         )
 
+    def taught(self, *, names: bool) -> tuple[IntentExample, ...]:
+        """Return the training messages and after them, with `names`, the intents' names."""
+        return (*self.train, *self.named()) if names else self.train
+
     def numbers(self, examples: Sequence[IntentExample]) -> NDArray[np.int64]:
         """Return class numbers, shape (len(examples),); each must have one of the intents."""
         numbers = {intent: number for number, intent in enumerate(self.intents)}

@@ -13,6 +13,7 @@ from mangaassist_assets.models.encoders import PACKAGED_MINILM
 from mangaassist_assets.models.examples import IntentExample
 from mangaassist_assets.models.intent.charts import intent_charts
 from mangaassist_assets.models.intent.fine_tuning import IntentTrainingConfig
+from mangaassist_assets.models.intent.fold_learner import IntentFoldLearner
 from mangaassist_assets.models.intent.model import INTENT_CLASSIFIER, IntentClassifier
 from mangaassist_assets.models.intent.results import intent_report, intent_results, intent_rows, unknown_intents
 from mangaassist_assets.models.intent.training import IntentTrainingResult, train_intent_classifier
@@ -20,6 +21,8 @@ from mangaassist_assets.models.model_types import ModelType, TrainedArtifact, Tr
 
 if TYPE_CHECKING:
     import polars as pl
+
+    from mangaassist_assets.datasets.sources.golden_file import GoldenMessage
 
 _FEW_EXAMPLES = 10
 
@@ -30,6 +33,7 @@ class IntentModelType(ModelType[IntentExample]):
     kind: ClassVar[str] = INTENT_CLASSIFIER
     metric: ClassVar[str] = "accuracy"
     binary: ClassVar[bool] = True
+    folds: ClassVar[int] = 5
     text_fields: ClassVar[tuple[str, ...]] = ("intent", "confidence", "in_scope")
 
     def __init__(self, base: str = PACKAGED_MINILM, config: IntentTrainingConfig | None = None) -> None:
@@ -76,6 +80,18 @@ class IntentModelType(ModelType[IntentExample]):
     def evaluate(self, model: IntentClassifier, examples: Sequence[IntentExample], *, version: str) -> ModelResults:
         """Let the classifier answer, see `intent_results`."""
         return intent_results(model, examples, version=version)
+
+    def fold_learner(self, examples: Sequence[IntentExample], recipe: Mapping[str, Any]) -> IntentFoldLearner:
+        """Return what trains classifiers of folds."""
+        return IntentFoldLearner(examples, recipe)
+
+    def golden_examples(self, messages: Sequence[GoldenMessage]) -> list[IntentExample]:
+        """Return the messages with an intent."""
+        return [
+            IntentExample(example_id=f"golden-{number}", text=message.text, intent=message.intent)
+            for number, message in enumerate(messages)
+            if message.intent is not None
+        ]
 
     def request_input(self, example: IntentExample) -> str:
         """Return the message."""

@@ -66,7 +66,7 @@ def refit(
 
     Args:
         kept: What was chosen.
-        first: The frozen candidate with the same start: `kept` itself, or what it was fine-tuned from.
+        first: The frozen candidate: `kept` itself, or what it was fine-tuned from.
         examples: What `kept` was trained and chosen on.
         epochs: Passes over the messages; None fits a head on frozen features, as `kept` has one.
         config: How to train.
@@ -80,16 +80,16 @@ def refit(
     encoder = first.restored()
     training = training_layers(encoder, start.pretrained.tokenizer, everything, config=config, layers=start.layers)
     frozen, tuned = config.inverse_regularisation, config.tuned_inverse_regularisation
-    _, head = fitted_head(start, training, classes=classes, inverse_regularisation=frozen, initial=first.head)
+    _, head = fitted_head(encoder, training, classes=classes, inverse_regularisation=frozen, initial=first.head)
     if epochs is not None:
         if checkpoints is not None:
-            fingerprint = f"{checkpoints.fingerprint}/{start.name}/refit/{epochs}"
+            fingerprint = f"{checkpoints.fingerprint}/refit/{epochs}"
             checkpoints = replace(checkpoints, folder=checkpoints.folder / "refit", fingerprint=fingerprint)
         objective = IntentObjective(encoder, head, training, None, config=config, compute=compute)
         loop = replace(config.loop(), epochs=epochs)
         run_training_loop(objective, loop, progress=_named(progress), compute=compute, checkpoints=checkpoints)
         encoder.model.load_state_dict(_mean(learned_weights(encoder, start.layers), kept.upper), strict=False)
-        _, head = fitted_head(start, training, classes=classes, inverse_regularisation=tuned, initial=head)
+        _, head = fitted_head(encoder, training, classes=classes, inverse_regularisation=tuned, initial=head)
     return Refit(
         candidate=replace(kept, upper=learned_weights(encoder, start.layers), head=head),
         messages=len(everything.train),

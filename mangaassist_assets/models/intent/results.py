@@ -14,7 +14,7 @@ from mangaassist_assets.evaluation.metrics import check_parallel, classification
 from mangaassist_assets.evaluation.results import ModelResults, ScopeResults
 from mangaassist_assets.models.examples import OUT_OF_SCOPE, IntentExample
 from mangaassist_assets.models.intent.heads import Features, softmax
-from mangaassist_assets.models.intent.model import IntentClassifier
+from mangaassist_assets.models.intent.model import IntentClassifier, JudgedTexts
 from mangaassist_assets.models.intent.out_of_scope import Scores, scope_scores, separation
 
 Row = dict[str, str | int | float]
@@ -110,21 +110,46 @@ def intent_results(classifier: IntentClassifier, examples: Sequence[IntentExampl
     threshold has figures of its own. A message of no intent is answered rightly if it is refused; the confidence in a
     refusal is what the best intent leaves over.
     """
-    judged = classifier.judge([example.text for example in examples])
-    best = classifier.best_labels(judged.probabilities)
+    return answered(
+        classifier.judge([example.text for example in examples]),
+        examples,
+        labels=classifier.labels,
+        refuses=classifier.scope.threshold is not None,
+        version=version,
+        size_bytes=classifier.size_bytes,
+    )
+
+
+def answered(
+    judged: JudgedTexts,
+    examples: Sequence[IntentExample],
+    *,
+    labels: Sequence[str],
+    refuses: bool,
+    version: str,
+    size_bytes: int | None = None,
+) -> ModelResults:
+    """Return how right answers to held-out messages are, see `intent_results`.
+
+    `labels` are in the order of the columns of the probabilities; `refuses` says whether the model has a threshold.
+    """
+    best = [labels[number] for number in judged.probabilities.argmax(axis=1)]
     intents = [example.intent for example in examples]
-    none, known = _flags(intents, {OUT_OF_SCOPE}), _flags(intents, set(classifier.labels))
+    none, known = _flags(intents, {OUT_OF_SCOPE}), _flags(intents, set(labels))
     named = np.array([intent == label for intent, label in zip(intents, best, strict=True)], dtype=np.bool_)
     surest = judged.probabilities.max(axis=1).astype(np.float64) if len(examples) else np.zeros(0)
     scope = ScopeResults(
-        in_scope_accepted=judged.in_scope[known], out_of_scope_refused=~judged.in_scope[none], in_scope=known
+        in_scope_accepted=judged.in_scope[known],
+        out_of_scope_refused=~judged.in_scope[none],
+        in_scope=known,
+        out_of_scope=none,
     )
     return ModelResults(
         version=version,
         outcomes=np.where(none, ~judged.in_scope, named).astype(np.float64),
         confidences=np.where(none & ~judged.in_scope, 1.0 - surest, surest),
-        scope=None if classifier.scope.threshold is None else scope,
-        size_bytes=classifier.size_bytes,
+        scope=scope if refuses else None,
+        size_bytes=size_bytes,
     )
 
 

@@ -2,9 +2,11 @@
 
 Training follows LP-FT (Kumar et al., ICLR 2022): a logistic head on frozen features first, then the upper layers are
 fine-tuned *from that head*, which keeps what pretraining knows better than fine-tuning from a random one; last, the
-head is fitted again on the new features. The frozen head is tried from the base model and from the present champion's
-encoder; the better start is fine-tuned, and what is best on validation is kept. Then validation has done its work, and
+head is fitted again on the new features. What is better on validation is kept. Then validation has done its work, and
 the kept model is trained once more on training and validation messages together (`refit`).
+
+Every training starts from the base model, never from the champion: that has learned validation messages and tests of
+this training, and what it learned from people who were erased since would live on in its weights.
 """
 
 from __future__ import annotations
@@ -26,7 +28,7 @@ from mangaassist_assets.models.intent.candidates import (
     better,
     fine_tuned_candidate,
     frozen_candidate,
-    prepare_starts,
+    prepare_start,
 )
 from mangaassist_assets.models.intent.examples import UsableExamples, usable_examples
 from mangaassist_assets.models.intent.fine_tuning import IntentTrainingConfig
@@ -51,20 +53,19 @@ class IntentTrainingResult:
         digest: Of the artifact.
         intents: What it can answer, in the order of its labels.
         metrics: What belongs on a training run: sizes; validation figures of the kept model (`validation_accuracy`)
-            before it was refitted, and of every candidate (`frozen_head_validation_accuracy`, `from_champion_…`,
-            `fine_tuned_…`) with its cost in seconds (`frozen_head_seconds`); temperature and threshold; what serves
+            before it was refitted, and of every candidate (`frozen_head_validation_accuracy`, `fine_tuned_…`) with its
+            cost in seconds (`frozen_head_seconds`); temperature and threshold; what serves
             (`onnx_…`). Names that end in `_seconds` or `_per_second` differ from run to run; all others repeat.
         history: Epochs of fine-tuning.
         step_losses: Training loss of each of its steps.
         best_epoch: Whose weights the fine-tuned candidate has; None where validation could not choose.
-        kept: Which candidate is in the artifact: the logistic head on the base's features, the one on the champion's,
-            or the fine-tuned model.
-        started_from: The base's name, or the champion's digest.
+        kept: Which candidate is in the artifact: the logistic head on the base's features, or the fine-tuned model.
+        started_from: The base's name.
         validation: The kept model on validation, before it was refitted; None where validation was too small to choose
             by.
         scope: Where the classifier refuses.
         served: In which form the artifact's ONNX file serves, and why.
-        notices: What somebody should know, a sentence each: examples that were left out, a champion not used.
+        notices: What somebody should know, a sentence each: examples that were left out.
     """
 
     directory: Path
@@ -95,12 +96,11 @@ def train_intent_classifier(
 
     Args:
         request: `train` has at least one message of each of two intents; weights scale the loss. Messages of no intent
-            (`OUT_OF_SCOPE`) and without text are left out and counted. `validation` selects start, epoch and
-            candidate, and sets temperature and threshold: messages of intents that `train` lacks cannot be recognised,
-            they count as errors in `validation_accuracy` and are used for nothing else; messages of no intent show
-            where to draw the out-of-scope line. The champion's labels need not be the dataset's: its head is carried
-            over by name, new intents begin at zero; it is not used where validation is too small to choose, or where
-            it cannot be loaded, with a notice. Checkpoints stay when training ends: whoever asked for them clears them.
+            (`OUT_OF_SCOPE`) and without text are left out and counted. `validation` selects epoch and candidate, and
+            sets temperature and threshold: messages of intents that `train` lacks cannot be recognised, they count as
+            errors in `validation_accuracy` and are used for nothing else; messages of no intent show where to draw the
+            out-of-scope line. `champion` is not used. Checkpoints stay when training ends: whoever asked for them
+            clears them.
         config: How to train.
         base: Pretrained encoder, see `encoders.load_base`.
         compute: Device and workers; None takes what there is.
@@ -116,22 +116,21 @@ def train_intent_classifier(
     _claim(request.output, compute)
     examples = usable_examples(request.train, request.validation, minimum_validation=config.minimum_validation)
     report(TrainingProgress(stage="features"))
-    starts, notices = prepare_starts(base, request.champion, examples, config=config, compute=compute)
-    notices = (*examples.notices, *notices)
-    for notice in notices:
+    start = prepare_start(base, examples, config=config, compute=compute)
+    for notice in examples.notices:
         report(TrainingProgress(stage="features", notice=notice))
 
-    candidates = [frozen_candidate(start, examples, config=config) for start in starts]
+    frozen = frozen_candidate(start, examples, config=config)
+    candidates = [frozen]
     loop: LoopResult | None = None
     if config.fine_tune:
-        first = better(candidates, examples, compute)
         tuned, loop = fine_tuned_candidate(
-            first, examples, config=config, compute=compute, checkpoints=request.checkpoints, progress=report
+            frozen, examples, config=config, compute=compute, checkpoints=request.checkpoints, progress=report
         )
         candidates.append(tuned)
     kept = better(candidates, examples, compute) if examples.validation_decides else candidates[-1]
 
-    temperature, rule = _calibrated(kept, candidates[0], examples, config)
+    temperature, rule = _calibrated(kept, frozen, examples, config)
     outcome = None
     if examples.validation_decides:
         outcome = ValidationOutcome(
@@ -147,15 +146,17 @@ def train_intent_classifier(
     provenance: dict[str, Any] = {
         "base": base,
         "kept": kept.name,
-        "started_from": kept.start.name,
         "training": config.deciding(),
     }
+    epochs = (loop.best_epoch or len(loop.history)) if loop is not None and kept is not frozen else None
+    if epochs is not None:
+        provenance["epochs"] = epochs
     if config.refit and examples.validation_decides:
         again = refit(
             kept,
-            next(one for one in candidates if one.start is kept.start),
+            frozen,
             examples,
-            epochs=loop.best_epoch if loop and kept.name == "fine_tuned" else None,
+            epochs=epochs,
             config=config,
             compute=compute,
             checkpoints=request.checkpoints,
@@ -186,11 +187,11 @@ def train_intent_classifier(
         step_losses=loop.step_losses if loop else (),
         best_epoch=loop.best_epoch if loop else None,
         kept=kept.name,
-        started_from=kept.start.name,
+        started_from=base,
         validation=outcome,
         scope=rule,
         served=served,
-        notices=notices,
+        notices=examples.notices,
     )
 
 

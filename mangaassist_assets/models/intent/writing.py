@@ -109,7 +109,7 @@ def write_classifier(
 
 
 def read_classifier(directory: Path) -> TrainedClassifier:
-    """Load a sealed classifier in full, for another training to start from.
+    """Load a sealed classifier in full, as training had it.
 
     Raises:
         ArtifactMismatchError: It is damaged, or of another kind.
@@ -129,18 +129,6 @@ def read_classifier(directory: Path) -> TrainedClassifier:
         max_tokens=int(settings["max_tokens"]),
         scope=ScopeRule(**scope),
     )
-
-
-def head_for(classifier: TrainedClassifier, intents: Sequence[str]) -> LinearHead:
-    """Return its head for other intents, in their order: known ones by name, zeros for those it never learned."""
-    numbers = {label: number for number, label in enumerate(classifier.labels)}
-    weight = np.zeros((len(intents), classifier.head.weight.shape[1]), dtype=np.float32)
-    bias = np.zeros(len(intents), dtype=np.float32)
-    for row, intent in enumerate(intents):
-        if intent in numbers:
-            weight[row] = classifier.head.weight[numbers[intent]]
-            bias[row] = classifier.head.bias[numbers[intent]]
-    return LinearHead(weight, bias)
 
 
 def _exported(classifier: TrainedClassifier, sequences: Sequence[Sequence[int]]) -> bytes:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from filelock import FileLock
 
 from mangaassist_assets.core.snapshots import Snapshot, SnapshotStore, canonical_json
+from mangaassist_assets.models.registration.cross_fit import CROSS_FIT_FILE, CrossFit
 from mangaassist_assets.models.registration.finished_training import TrainingFolder
 from mangaassist_assets.models.registration.registry import (
     BUNDLE_START_TAG,
@@ -42,10 +43,14 @@ MODEL_CARD_FILE = "model_card.md"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Registered:
-    """A registered model, and what its training left; None where it was found instead of trained."""
+    """A registered model, and what its training left; None where it was found instead of trained.
+
+    `cross_fit` is what models of folds answered to its dataset's tests; None where there are none.
+    """
 
     model: TrainedModel
     trained: TrainedArtifact | None = None
+    cross_fit: CrossFit | None = None
 
 
 Train = Callable[[Path, "Checkpoints", "ProgressCallback"], "TrainedArtifact"]
@@ -175,7 +180,8 @@ def _run_tags(platform: TrainingPlatform, training: Training, key: str) -> dict[
 def training_key(dataset: DatasetVersion, settings: Mapping[str, Any]) -> str:
     """Return what a training is known by: the digest of the examples it learns from and of the settings.
 
-    Labels that fall on the test side make a new dataset, but no new model.
+    What falls on the test side makes a new dataset, but no new model. Labels that folds test are among those that are
+    learned from.
     """
     from mangaassist_assets.datasets.versions.versions import content_digest
 
@@ -190,19 +196,22 @@ def version_of_training(models: ModelStore, pipeline: ModelPipeline, key: str) -
 
 
 def keep_challenger(
-    models: ModelStore, snapshots: SnapshotStore, pipeline: ModelPipeline, model: TrainedModel
+    models: ModelStore, snapshots: SnapshotStore, pipeline: ModelPipeline, registered: Registered
 ) -> tuple[Snapshot, ModelVersion | None]:
     """Store what was registered; let the alias `challenger` name it unless a newer bundle's challenger holds it.
 
     Returns:
         The snapshot, and the newer bundle's version that keeps the alias, None where there is none.
     """
+    model, answers = registered.model, registered.cross_fit
     holder = models.version_by_alias(pipeline.model_name, CHALLENGER)
     if holder is not None and int(holder.tags.get(BUNDLE_START_TAG, "0")) <= model.bundle_start_ms:
         holder = None
     if holder is None:
         models.set_alias(pipeline.model_name, CHALLENGER, model.version)
     files = {MODEL_FILE: canonical_json(asdict(model))}
+    if answers is not None:
+        files[CROSS_FIT_FILE] = answers.to_parquet()
     return snapshots.write(pipeline.model_asset, files, partition=model.release_bundle), holder
 
 

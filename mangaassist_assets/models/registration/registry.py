@@ -104,6 +104,9 @@ class ModelStore(Protocol):
             RegistryError: The artifact is gone.
         """
 
+    def read_run_file(self, run_id: str, artifact_file: str) -> bytes | None:
+        """Return a file that was stored with a run; None where the run or the file is not there."""
+
 
 def artifact_uri(version: ModelVersion) -> str:
     """Return where a version's sealed artifact lies; that is what an endpoint is deployed from.
@@ -217,6 +220,9 @@ class Tracking(ModelStore, Protocol):
         report: Callable[[str], None] | None = None,
     ) -> AbstractContextManager[Run]:
         """Return a context manager of a run; it ends FAILED where the body raises."""
+
+    def write_run_file(self, run_id: str, artifact_file: str, content: bytes) -> None:
+        """Store a file with a run, which may have ended."""
 
     def register_version(
         self,

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from mangaassist_assets.core.bundles import bundles_by_start
 from mangaassist_assets.models.model_types import ModelType, TrainedArtifact, TrainingRequest
+from mangaassist_assets.models.registration.cross_fitting import cross_fit
 from mangaassist_assets.models.registration.registration import (
     Registered,
     Training,
@@ -25,13 +25,7 @@ from mangaassist_assets.training.objective import ProgressCallback, TrainingProg
 if TYPE_CHECKING:
     from mangaassist_assets.datasets.versions.versions import DatasetVersion
     from mangaassist_assets.models.pipelines import ModelPipeline
-
-
-class Trainer(Protocol):
-    """Where training functions run."""
-
-    def run(self, job: Callable[[ProgressCallback], TrainedArtifact], *, progress: ProgressCallback) -> TrainedArtifact:
-        """Run a training function, here or in other processes, and return its result."""
+    from mangaassist_assets.models.registration.trainer import Trainer
 
 
 def progress_logger(logger: logging.Logger) -> ProgressCallback:
@@ -61,7 +55,9 @@ def train_model(
     """Train a model pipeline's model on a dataset version and register it.
 
     The same dataset and settings are the same model version: what was trained before is found, not trained again. So
-    the champion that training may start from is no part of the key; its digest is a tag of the version.
+    the champion that training may start from is no part of the key; its digest is a tag of the version. A model type
+    with folds starts from no champion, which has learned from tests; its version brings what the models of its folds
+    answer.
     """
     snapshots = platform.snapshots
     settings: dict[str, Any] = {"kind": model_type.kind, **model_type.settings()}
@@ -73,7 +69,8 @@ def train_model(
     start_ms = 0 if bundle is None else bundles_by_start(snapshots).get(bundle, 0)
 
     def train(folder: Path, checkpoints: Checkpoints, progress: ProgressCallback) -> TrainedArtifact:
-        champion = _champion_to_start_from(platform.tracking, pipeline, start_ms) if bundle else None
+        may_start = bundle is not None and not model_type.folds
+        champion = _champion_to_start_from(platform.tracking, pipeline, start_ms) if may_start else None
         request = TrainingRequest(
             train=model_type.examples(dataset.frame, "train"),
             validation=model_type.examples(dataset.frame, "validation"),
@@ -87,7 +84,9 @@ def train_model(
     training = Training(
         pipeline=pipeline, dataset=dataset, bundle=bundle, start_ms=start_ms, settings=settings, train=train
     )
-    return train_and_register(platform, training)
+    registered = train_and_register(platform, training)
+    answers = cross_fit(platform, pipeline, dataset, registered.model, model_type=model_type, trainer=trainer)
+    return replace(registered, cross_fit=answers)
 
 
 class _TrainingJob:

@@ -9,7 +9,7 @@ import pytest
 
 from mangaassist_assets.chatbot.orchestrator import ChatReply
 from mangaassist_assets.chatbot.shopper import ShopperBehaviour
-from mangaassist_assets.chatbot.simulation import SimulationConfig, simulate
+from mangaassist_assets.chatbot.simulation import SimulationConfig, simulate, traces_of
 from mangaassist_assets.datasets.sources.utterances import Utterance
 from mangaassist_assets.mining.blame.blame import find_failures
 from mangaassist_assets.tracing.contract.turns import ChatTurn
@@ -37,6 +37,7 @@ from tests.support.planted_faults import (
     truthful_parts,
     without_evidence,
 )
+from tests.support.reviewers import review_failing
 from tests.support.store_chatbot import KEY, MemoryStream
 
 MESSAGES = messages(160)
@@ -71,7 +72,7 @@ def test_nine_in_ten_blamed_failures_name_the_planted_stage(name):
 
 def test_where_every_stage_slips_now_and_then_nine_in_ten_blames_are_right_all_the_same():
     slipping = truthful_parts(MESSAGES, slip=0.08)
-    found = drive(MESSAGES, slipping, FAULTS["relevance is upside down"], behaviour=ShopperBehaviour(label_rate=0.6))
+    found = drive(MESSAGES, slipping, FAULTS["relevance is upside down"], reviewed=0.6)
     failures = found.failures()
     assert len({failure.blame.stage for failure in failures}) >= 3
     assert found.share_right(failures) >= NAMED
@@ -148,6 +149,9 @@ def test_a_simulation_that_goes_on_says_nothing_twice():
             config=SimulationConfig(answer_check=check),
             earlier=earlier,
         )
+        turns = {turn.trace_id: turn for turn in sink.turns()}
+        truths = traces_of(MESSAGES[:60], chatbot, release_bundle=BUNDLE, seed=0)
+        review_failing(truths, turns, sink, share=0.5, answer_check=check)
 
     run({})
     before = sink.turns()

@@ -1,4 +1,4 @@
-"""Simulated traffic: what shoppers and reviewers do, that it repeats, and that no trace gets lost."""
+"""Simulated traffic: what shoppers do, that it repeats, and that no trace gets lost."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Store:
         self.chatbot = store_chatbot(self.sink, intent=endpoint)
 
     def simulate(self, utterances: list[Utterance], **options) -> SimulationReport:
-        rates = {name: options.pop(name) for name in ("label_rate", "feedback_noise") if name in options}
+        rates = {name: options.pop(name) for name in ("feedback_noise",) if name in options}
         run = {name: options.pop(name) for name in ("release_bundle", "earlier", "progress") if name in options}
         config = SimulationConfig(behaviour=ShopperBehaviour(**rates), **options)
         run = {"release_bundle": BUNDLE, "config": config, **run}
@@ -50,14 +50,13 @@ def utterances(count: int, **fields) -> list[Utterance]:
     ]
 
 
-def test_wrong_intents_are_thumbed_down_and_a_share_of_them_is_reviewed():
+def test_wrong_intents_are_thumbed_down_and_nobody_reviews_them():
     store = Store()
-    report = store.simulate(utterances(200, intent="gift_card"), label_rate=0.3, feedback_noise=0.0)
+    report = store.simulate(utterances(200, intent="gift_card"), feedback_noise=0.0)
     assert (report.turns, report.failing, report.wrong_intents, report.missing_documents) == (200, 200, 200, 0)
     assert report.thumbs_up == 0
     assert 135 <= report.thumbs_down <= 185
-    assert 35 <= report.reviews <= 85
-    assert set(store.reviewer.reviews.values()) == {("gift_card", ())}
+    assert store.reviewer.reviews == {}
 
 
 def test_missing_documents_fail_a_turn_and_used_ones_do_not():
@@ -71,7 +70,7 @@ def test_missing_documents_fail_a_turn_and_used_ones_do_not():
 
 def test_utterances_without_truth_give_no_signal():
     report = Store().simulate(utterances(100), feedback_noise=0.0)
-    assert (report.failing, report.thumbs_down, report.reviews) == (0, 0, 0)
+    assert (report.failing, report.thumbs_down) == (0, 0)
     assert 5 <= report.thumbs_up <= 30
 
 
@@ -107,16 +106,9 @@ def test_the_same_seed_repeats_every_decision(threads):
 
 
 def stored_turns(store: Store) -> dict[str, ChatTurn]:
-    """What a later process reads back: the traces with the thumbs and reviews that made it onto them."""
+    """What a later process reads back: the traces with the thumbs that made it onto them."""
     turns = read_turns(store.sink.traces).turns
-    return {
-        turn.trace_id: replace(
-            turn,
-            user_feedback=store.reviewer.feedback.get(turn.trace_id),
-            expected_intent=store.reviewer.reviews.get(turn.trace_id, (None, ()))[0],
-        )
-        for turn in turns
-    }
+    return {turn.trace_id: replace(turn, user_feedback=store.reviewer.feedback.get(turn.trace_id)) for turn in turns}
 
 
 def test_a_simulation_that_was_killed_goes_on_and_ends_as_if_it_had_not_been():
@@ -127,7 +119,6 @@ def test_a_simulation_that_was_killed_goes_on_and_ends_as_if_it_had_not_been():
     # The last portion's traces were stored, what people said of them was not.
     for trace in halved.sink.traces[20:]:
         halved.reviewer.feedback.pop(trace.trace_id, None)
-        halved.reviewer.reviews.pop(trace.trace_id, None)
     halved.stream.events = [event for event in halved.stream.events if event.trace_id in halved.reviewer.feedback]
 
     report = halved.simulate(messages, seed=3, earlier=stored_turns(halved))
@@ -136,7 +127,6 @@ def test_a_simulation_that_was_killed_goes_on_and_ends_as_if_it_had_not_been():
     assert len(halved.sink.traces) == 60
     assert {trace.trace_id for trace in halved.sink.traces} == {trace.trace_id for trace in whole.sink.traces}
     assert halved.reviewer.feedback == whole.reviewer.feedback
-    assert halved.reviewer.reviews == whole.reviewer.reviews
     assert Counter(event.event_id for event in halved.stream.events) == Counter(
         event.event_id for event in whole.stream.events
     )
@@ -203,7 +193,7 @@ def test_a_wrong_bundle_is_refused_before_anything_is_driven():
     assert store.sink.traces == []
 
 
-@pytest.mark.parametrize("name", ["label_rate", "feedback_noise", "thumbs_up_rate", "thumbs_down_rate"])
+@pytest.mark.parametrize("name", ["feedback_noise", "thumbs_up_rate", "thumbs_down_rate"])
 def test_rates_are_probabilities(name):
     with pytest.raises(ValueError, match=name):
         ShopperBehaviour(**{name: 1.5})
@@ -214,7 +204,6 @@ def test_thumbs_that_are_published_only_leave_the_traces_alone():
     put.simulate(utterances(60, intent="gift_card"), seed=3)
     report = published.simulate(utterances(60, intent="gift_card"), seed=3, thumbs_on_traces=False)
     assert published.reviewer.feedback == {}
-    assert published.reviewer.reviews == put.reviewer.reviews
     assert {event.event_id: event.feedback for event in published.stream.events} == {
         f"fb-{trace_id}": feedback for trace_id, feedback in put.reviewer.feedback.items()
     }

@@ -22,6 +22,7 @@ from mangaassist_assets.datasets.guards.leakage import (
 )
 from mangaassist_assets.datasets.guards.limits import Caps
 from mangaassist_assets.datasets.guards.poisoning import TrustConfig, shopper_history
+from mangaassist_assets.datasets.schema import SPLITS
 from mangaassist_assets.datasets.sources.utterances import Utterance
 from mangaassist_assets.models.intent.model_type import IntentModelType
 from tests.support.intent_labels import BASE, make_label, session_on, user_on
@@ -83,7 +84,7 @@ def test_examples_know_whose_shopper_wrote_them_and_a_later_bundle_still_does():
 def test_a_guess_weighs_its_confidence_and_never_judges():
     labels = [
         make_label("t1", "send it back", kind="propagated", confidence=0.7),
-        make_label("t2", "give it back", kind="propagated", confidence=0.7, user_key=user_on("test")),
+        make_label("t2", "give it back", kind="propagated", confidence=0.7, user_key=user_on("validation")),
     ]
     dataset = build_intent_dataset(BASE, labels)
     assert dataset.provenance.excluded["propagated label outside train"] == 1
@@ -91,15 +92,67 @@ def test_a_guess_weighs_its_confidence_and_never_judges():
     assert weights["trace-t1"] == 0.7
 
 
-def test_the_same_message_on_two_sides_stays_on_the_test_side():
-    labels = [make_label("t1", "Send it back!"), make_label("t2", "send it back", user_key=user_on("test"))]
+def test_the_same_message_on_two_sides_stays_on_the_stronger_one():
+    labels = [make_label("t1", "Send it back!"), make_label("t2", "send it back", user_key=user_on("validation"))]
     dataset = build_intent_dataset(BASE, labels)
     assert ids(dataset.rows) & {"trace-t1", "trace-t2"} == {"trace-t2"}
-    assert dataset.provenance.excluded["same message in test"] == 1
+    assert dataset.provenance.excluded["same message in validation"] == 1
+
+
+def test_labels_of_traffic_teach_wherever_the_hash_puts_their_shopper():
+    labels = [make_label(f"t{side}", f"message for {side}", user_key=user_on(side)) for side in SPLITS]
+    traffic = build_intent_dataset(BASE, labels).rows.filter(pl.col("label_kind") == "human")
+    assert dict(traffic.select("example_id", "split").iter_rows()) == {
+        "trace-ttrain": "train",
+        "trace-tvalidation": "validation",
+        "trace-ttest": "train",
+    }
+
+
+def test_what_shoppers_send_too_teaches_and_its_test_copy_goes():
+    corpus = build_intent_dataset(BASE, []).rows
+    tested = corpus.filter(pl.col("split") == "test").sort("example_id")
+    text, intent = tested.row(0, named=True)["text"], tested.row(0, named=True)["intent"]
+    for kind, sent in (("human", text.upper()), ("judge", text)):
+        dataset = build_intent_dataset(BASE, [make_label("t1", sent, intent, kind=kind)])
+        taught = ids(dataset.rows.filter(pl.col("split") == "train"))
+        reason = "test copy of a message that people labelled" if kind == "human" else "same message in test"
+        assert ("trace-t1" in taught) == (kind == "human")
+        assert dataset.provenance.excluded[reason] == 1
+        assert (text in dataset.rows["text"].to_list()) == (kind == "judge")
+
+
+def test_an_earlier_test_bars_the_corpus_and_not_the_traffic():
+    before = build_intent_dataset(BASE, []).rows
+    text, intent = before.filter(pl.col("split") == "test").sort("example_id").select("text", "intent").row(0)
+    # As versions were before labels of traffic were tested by folds.
+    old = before.with_columns(
+        pl.when(pl.col("text") == text).then(pl.lit("human")).otherwise(pl.col("label_kind")).alias("label_kind")
+    )
+    earlier = [EarlierVersion(name="corpus", frame=before), EarlierVersion(name="old", frame=old)]
+    labels = [make_label("t1", text, intent), make_label("t2", f"{text} now", intent, user_key=user_on("train", 1))]
+    history = holdout_history_of(earlier, cross_fitted=True)
+    rows = build_intent_dataset(BASE, labels, holdout_history=history).rows
+    assert "trace-t1" in ids(rows)
+    assert find_leaks(rows, earlier=earlier, cross_fitted=True) == []
+    moved = rows.with_columns(pl.lit("train").alias("split"))
+    leaks = find_leaks(moved, earlier=earlier, cross_fitted=True)
+    assert leaks
+    assert all(one.startswith("base-") for leak in leaks for one in leak.example_ids)
+    assert {"trace-t1"} <= {one for leak in find_leaks(rows, earlier=earlier) for one in leak.example_ids}
+
+
+def test_a_label_of_traffic_may_leave_the_test_side_that_older_versions_put_it_on():
+    row = {"example_id": "trace-t1", "split": "test", "label_kind": "human"}
+    base = {"example_id": "base-1", "split": "test", "label_kind": "base"}
+    refuse_crossings(pl.DataFrame([row]), pl.DataFrame([{**row, "split": "train"}]), cross_fitted=True)
+    for one in (row, base):
+        with pytest.raises(LeakageError, match="test → train"):
+            refuse_crossings(pl.DataFrame([one]), pl.DataFrame([{**one, "split": "train"}]), cross_fitted=one is base)
 
 
 def test_a_session_that_logs_in_halfway_stays_on_one_side():
-    session = session_on("test")
+    session = session_on("validation")
     labels = [
         make_label("t1", "before the login", session_id=session, user_key=None),
         make_label("t2", "after the login", session_id=session),
@@ -291,7 +344,7 @@ def build(labels, *, earlier, base=BASE, as_of_ms=None):
         [*(carried_labels(last) if last is not None else []), *labels],
         golden_texts=["redeem that box"],
         pinned=pinned_sides(last) if last is not None else None,
-        holdout_history=holdout_history_of(earlier),
+        holdout_history=holdout_history_of(earlier, cross_fitted=True),
         history=shopper_history((one.trace_id, one.user_key, one.session_id, one.timestamp_ms) for one in labels),
         config=IntentDatasetConfig(as_of_ms=as_of_ms, trust=TrustConfig(quorum=0)),
     )
@@ -303,9 +356,9 @@ def test_no_version_leaks_and_no_example_ever_changes_sides_as_data_grows(labels
     earlier: list[EarlierVersion] = []
     for number, cut in enumerate([*sorted(cuts), 30]):
         frame = build(labels[:cut], earlier=earlier, base=BASE[: 12 + cut]).rows
-        refuse_leaks(find_leaks(frame, golden=["redeem that box"], earlier=earlier))
+        refuse_leaks(find_leaks(frame, golden=["redeem that box"], earlier=earlier, cross_fitted=True))
         for version in earlier:
-            refuse_crossings(version.frame, frame)
+            refuse_crossings(version.frame, frame, cross_fitted=True)
         earlier.append(EarlierVersion(name=f"v{number}", frame=frame))
 
 
@@ -326,7 +379,7 @@ def test_the_bytes_depend_on_the_content_and_the_time_alone_and_a_version_that_i
         [*shuffled, *carried_labels(last)],
         golden_texts=["redeem that box"],
         pinned=pinned_sides(last),
-        holdout_history=holdout_history_of(with_itself),
+        holdout_history=holdout_history_of(with_itself, cross_fitted=True),
         history=shopper_history((one.trace_id, one.user_key, one.session_id, one.timestamp_ms) for one in shuffled),
         config=IntentDatasetConfig(as_of_ms=minutes * 60_000, trust=TrustConfig(quorum=0)),
     ).seal(as_of="b2")

@@ -14,6 +14,7 @@ from mangaassist_assets.labelling.queue.audit_sample import (
     STRATUM,
     draw_audit,
     inclusion_probabilities,
+    is_traffic,
     random_numbers,
     read_traffic,
 )
@@ -169,6 +170,7 @@ class TestTraffic:
             ("reviewed", "order_status", "en", False),
             ("well", "order_status", "ja", False),
         ]
+        assert [trace_id for trace_id, *_ in rows] == sorted(turn.trace_id for turn in turns if is_traffic(turn))
 
     def test_a_review_that_finds_an_error_does_not_change_how_likely_its_turn_was(self, store):
         turns = [make_turn(f"t{number}", user_feedback=None) for number in range(40)]

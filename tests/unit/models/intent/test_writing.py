@@ -21,7 +21,7 @@ from mangaassist_assets.models.intent import writing
 from mangaassist_assets.models.intent.heads import LinearHead, softmax
 from mangaassist_assets.models.intent.model import IntentClassifier
 from mangaassist_assets.models.intent.out_of_scope import ScopeRule
-from mangaassist_assets.models.intent.writing import TrainedClassifier, head_for, read_classifier, write_classifier
+from mangaassist_assets.models.intent.writing import TrainedClassifier, read_classifier, write_classifier
 from mangaassist_assets.models.onnx_export import ExportError
 from tests.support.intent_training import MESSAGES, OF_NO_INTENT, UNSEEN
 from tests.support.sentence_features import sentence_features
@@ -137,15 +137,6 @@ def test_scope_is_judged_by_logits_after_the_temperature(tiny_base: TinyBase, tm
     judged = IntentClassifier.load(tmp_path / "model").judge(ASKED)
     assert judged.in_scope.tolist() == (divided >= threshold).tolist()
     assert 0 < judged.in_scope.sum() < len(ASKED)
-
-
-def test_a_head_is_carried_over_by_name_and_new_intents_begin_at_zero(tiny_base: TinyBase) -> None:
-    classifier = made(tiny_base, "bert")
-    head = head_for(classifier, ["brand_new", "return_item", "greeting"])
-    assert not head.weight[0].any()
-    assert head.bias[0] == 0
-    assert np.array_equal(head.weight[2], classifier.head.weight[LABELS.index("greeting")])
-    assert head.bias[1] == classifier.head.bias[LABELS.index("return_item")]
 
 
 def test_an_encoder_without_an_onnx_form_leaves_no_artifact(
