@@ -21,10 +21,15 @@ if TYPE_CHECKING:
 class ChampionHealthConfig(dg.Config):
     """What counts as decay."""
 
-    alpha: float = Field(default=0.05, gt=0, lt=0.5, description="Chance of a false alarm at one evaluation.")
+    alpha: float = Field(
+        default=0.05,
+        gt=0,
+        lt=0.5,
+        description="Chance of a false alarm over a champion's life, at any number of looks.",
+    )
     power: float = Field(default=0.8, gt=0, lt=1, description="Power that numbers of reviews are given for.")
     loss: float = Field(
-        default=0.05, gt=0, lt=1, description="Loss of the metric that is worth seeing; holding proves a smaller one."
+        default=0.08, gt=0, lt=1, description="Loss of the metric that is worth an alarm; holding proves a smaller one."
     )
 
 
@@ -38,15 +43,15 @@ def build_champion_health_asset(pipeline: ModelPipeline) -> dg.AssetsDefinition:
         group_name=pipeline.group,
         owners=[ML_ENGINEERING],
         kinds={"mlflow", "json"},
-        code_version="1",
+        code_version="2",
         description=(
-            f"Whether the champion {pipeline.title} still answers reviewed messages as well as before: `holding`, "
-            "`decayed` or `too_few`, with figures of each bundle.\n\n"
+            f"Whether the champion {pipeline.title} still answers the traffic as well as before: `holding`, `decayed` "
+            "or `too_few`, with figures of each bundle.\n\n"
             "Fresh are messages that people reviewed since its dataset was closed and that are nothing it learned "
-            "from. Reviews are mostly complaints and no sample of the traffic, so they are compared with earlier "
-            "reviews that came about in the same way, never with the score at promotion: complaints about the model "
-            "before it with those of its test side at promotion, complaints about itself with the first of those. The "
-            "accuracy on all traffic cannot be estimated from them. Changes nothing in production."
+            "from. Those of the audit sample stand for the traffic and decide: they are compared with those at its "
+            "promotion and right after, by evidence that may be looked at as often as one likes. Other reviews are "
+            "mostly complaints; they are compared with earlier ones that came about in the same way, and are a hint at "
+            "most. Changes nothing in production."
         ),
     )
     def champion_health(
@@ -75,7 +80,7 @@ def build_champion_health_asset(pipeline: ModelPipeline) -> dg.AssetsDefinition:
             snapshot,
             {
                 **_metadata(health),
-                "chart": image(f"{report.metric} on reviews, bundle by bundle", chart),
+                "chart": image(f"{report.metric} and evidence of a loss, bundle by bundle", chart),
                 "mlflow_run": dg.MetadataValue.url(mlflow.run_url(run_id, experiment=mlflow.evaluation_experiment)),
                 "model_version": dg.MetadataValue.url(mlflow.model_version_url(pipeline.model_name, champion.version)),
             },
@@ -93,6 +98,10 @@ def _metadata(health: "ChampionHealth") -> dict[str, dg.MetadataValue]:
         "fresh_reviews": dg.MetadataValue.int(report.fresh_reviews),
         "compared_reviews": dg.MetadataValue.int(report.compared_reviews),
         "needed_reviews": dg.MetadataValue.text(_needed(report)),
+        "evidence": dg.MetadataValue.float(report.audited.evidence),
+        "needed_evidence": dg.MetadataValue.float(report.config.needed_evidence),
+        "level": dg.MetadataValue.float(report.config.alpha),
+        "level_left": dg.MetadataValue.float(report.level_left),
         "unknown_to_champion": dg.MetadataValue.int(health.unknown),
         "report": dg.MetadataValue.md(report.markdown()),
         "left_out": table([{"why": why, "reviews": count} for why, count in health.gathered.excluded.items()]),
@@ -100,6 +109,8 @@ def _metadata(health: "ChampionHealth") -> dict[str, dg.MetadataValue]:
 
 
 def _needed(report: "DecayReport") -> str:
-    if report.needed_reviews is not None:
-        return str(report.needed_reviews)
-    return "unknown" if report.needed_reference is None else f"no number: {report.needed_reference} earlier ones first"
+    audited = report.audited
+    if audited.needed_reviews is not None:
+        return str(audited.needed_reviews)
+    few = audited.reference_reviews >= report.config.minimum_reviews
+    return "no number: more to compare with first" if few else "unknown"

@@ -22,8 +22,9 @@ def build_champion_check(pipeline: ModelPipeline) -> dg.AssetChecksDefinition:
         name="champion_not_decayed",
         blocking=False,
         description=(
-            f"On fresh reviewed messages the champion {pipeline.title} is not proven to be right less often than on "
-            "earlier ones that came about in the same way. A warning: retrain, or look at what shoppers ask now."
+            f"On the audit sample of the traffic the champion {pipeline.title} is not proven to be right less often "
+            "than at its promotion. Without a change it warns in a champion's life with a chance of at most 5 % "
+            "(`alpha`), however often one looks. A warning: retrain, or look at what shoppers ask now."
         ),
     )
     def champion_not_decayed(context: dg.AssetCheckExecutionContext, store: StoreResource) -> dg.AssetCheckResult:
@@ -33,7 +34,19 @@ def build_champion_check(pipeline: ModelPipeline) -> dg.AssetChecksDefinition:
         outcome = f"version {health['champion_version']}: {health['outcome']}: {'; '.join(health['reasons'])}"
         return check_result(
             [outcome] if health["outcome"] == "decayed" else [],
-            {name: health[name] for name in ("outcome", "compared_reviews", "fresh_reviews")},
+            {
+                name: health[name]
+                for name in (
+                    "outcome",
+                    "compared_reviews",
+                    "fresh_reviews",
+                    "evidence",
+                    "needed_evidence",
+                    "level",
+                    "level_left",
+                )
+                if name in health
+            },
             all_well=outcome,
             severity=dg.AssetCheckSeverity.WARN,
         )

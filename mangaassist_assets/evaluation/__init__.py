@@ -1,1 +1,1 @@
-"""Evaluation: metrics, paired and unpaired statistics, latency, calibration."""
+"""Evaluation: metrics, weighted and sequential comparisons, latency, calibration."""

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+import polars as pl
+
+from mangaassist_assets.core.arrays import Floats
 from mangaassist_assets.core.snapshots import Snapshot, SnapshotStore, canonical_json
 from mangaassist_assets.models.registration.cross_fit import CrossFit, kept_answers
 from mangaassist_assets.models.registration.registry import EVALUATION_FILE
 from mangaassist_assets.monitoring.decay import judge_decay, with_references
-from mangaassist_assets.monitoring.decay_report import DecayConfig, DecayReport, Reviews
+from mangaassist_assets.monitoring.decay_report import AUDITED, DecayConfig, DecayReport, Reviews
 from mangaassist_assets.monitoring.fresh_reviews import FreshReviews, ReviewRows, fresh_reviews
 
 if TYPE_CHECKING:
@@ -110,25 +115,36 @@ def log_health(
         experiment=tracking.evaluation_experiment,
     ) as run:
         run.log_metrics(_figures(report))
-        for step, one in enumerate(report.bundles):
-            run.log_metrics({"bundle_score": one.score, "bundle_reviews": float(one.reviews)}, step=step)
+        for step, one in enumerate(report.audited.bundles):
+            figures = {"bundle_score": one.score, "bundle_reviews": float(one.reviews), "bundle_evidence": one.evidence}
+            run.log_metrics({name: value for name, value in figures.items() if value is not None}, step=step)
         run.log_text(report.markdown(), HEALTH_TEXT_FILE)
         run.log_png(chart, "health.png")
     found = {HEALTH_TAG: report.outcome, f"{HEALTH_TAG}_reviews": str(report.compared_reviews)}
-    if report.fresh_score is not None:
-        found[f"{HEALTH_TAG}_score"] = f"{report.fresh_score:.4f}"
+    if report.audited.fresh_score is not None:
+        found[f"{HEALTH_TAG}_score"] = f"{report.audited.fresh_score:.4f}"
     tracking.registry().set_tags(pipeline.model_name, champion.version, found)
     return run.run_id
 
 
 def _figures(report: DecayReport) -> dict[str, float]:
-    names = ("fresh_reviews", "compared_reviews", "reference_reviews", "fresh_score", "reference_score")
-    figures = {name: getattr(report, name) for name in (*names, "promotion_score", "needed_reviews")}
-    if (difference := report.difference) is not None:
-        figures |= {"difference": difference.difference, "p_lower": difference.p_lower}
-        figures |= {"difference_low": difference.low, "difference_high": difference.high}
-    if (stated := report.calibration) is not None:
-        figures |= {"calibration_error": stated.expected_error, "overconfidence": stated.overconfidence}
+    audited = report.audited
+    figures: dict[str, float | None] = {
+        "fresh_reviews": report.fresh_reviews,
+        "compared_reviews": report.compared_reviews,
+        "reference_reviews": audited.reference_reviews,
+        "fresh_score": audited.fresh_score,
+        "reference_score": audited.reference_score,
+        "promotion_score": report.promotion_score,
+        "needed_reviews": audited.needed_reviews,
+        "difference": audited.difference,
+        "difference_low": audited.low,
+        "difference_high": audited.high,
+        "evidence": audited.evidence,
+        "needed_evidence": report.config.needed_evidence,
+        "level_left": report.level_left,
+        "overconfidence": None if report.calibration is None else report.calibration.overconfidence,
+    }
     return {name: float(value) for name, value in figures.items() if value is not None}
 
 
@@ -141,13 +157,36 @@ def _answered(
     else:
         results = out_of_fold.results([one.example_id for one in examples], version=version)
     never_learned = model_type.unknown_to(model, examples)
+    weights, shoppers = _sampled(rows, examples)
     reviews = Reviews(
         release_bundle=rows.release_bundle,
         selection=rows.selection,
         outcomes=results.outcomes,
+        weights=weights,
+        shoppers=shoppers,
         confidences=results.confidences,
     )
     return reviews, 0 if never_learned is None else int(never_learned.sum())
+
+
+def _sampled(rows: ReviewRows, examples: Sequence[object]) -> tuple[Floats | None, list[str] | None]:
+    """Return how many turns each example stands for, and who wrote it; None where that is not told.
+
+    Raises:
+        TypeError: audited examples have no `example_id` to find their probability by.
+    """
+    ids = [getattr(one, "example_id", None) for one in examples]
+    if None in ids:
+        if rows.selection == AUDITED:
+            raise TypeError("examples that are judged on an audit sample need an example_id: their labels are weighted")
+        return None, None
+    owners = rows.frame.select("example_id", pl.coalesce("user_key", "session_id", pl.lit("")))
+    named = dict(owners.iter_rows())
+    shoppers = [named[one] for one in ids]
+    if rows.selection != AUDITED:
+        return None, shoppers
+    probabilities = dict(rows.frame.select("example_id", "inclusion_probability").iter_rows())
+    return np.array([1.0 / probabilities[one] for one in ids], dtype=np.float64), shoppers
 
 
 def _promotion_score(snapshots: SnapshotStore, pipeline: ModelPipeline, champion: ModelVersion) -> float | None:

@@ -2,32 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from mangaassist_assets.core.arrays import Floats
 from mangaassist_assets.core.plotting import png
-from mangaassist_assets.evaluation.unpaired import Trend, UnpairedDifference
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 Outcome = Literal["holding", "decayed", "too_few"]
 Role = Literal["promotion", "first", "fresh"]
-BundleJudgement = Literal["reference", "lower", "not_lower", "too_few"]
 
+AUDITED = "messages of the audit sample"
+"""The selection that stands for the traffic."""
 
 LIMITS = (
-    "Reviewed messages are mostly complaints, so these figures say nothing about the accuracy on all traffic and are "
-    "not compared with the one at promotion: complaints are compared with earlier complaints about the same model, or, "
-    "where another model answered, about other models. More or fewer complaints about other stages can hide a loss or "
-    "look like one."
+    "Figures of the audit sample are those of the traffic: each message weighs one over its inclusion probability. "
+    "Other reviewed messages are mostly complaints. They are compared with earlier complaints about the same model or, "
+    "where another model answered, about other models, and are a hint at most: more or fewer complaints about other "
+    "stages can hide a loss or look like one."
 )
 _BUNDLES_SHOWN = 24
-_COLORS = {"reference": "#9aa4b2", "lower": "#b3261e", "not_lower": "#30507a", "too_few": "#c3a13b"}
-_MEANING = {
-    "reference": "compared with",
-    "lower": "lower",
-    "not_lower": "not lower",
-    "too_few": "too few to judge",
-}
+_COLORS = {True: "#30507a", False: "#9aa4b2"}
+_LEAST_EVIDENCE = 1e-3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,8 +35,10 @@ class Reviews:
 
     Attributes:
         release_bundle: Whose messages.
-        selection: How they came to be reviewed; only equal ones are compared.
-        outcomes: Its figure on each, higher is better, shape (reviews,).
+        selection: How they came to be reviewed; only equal ones are compared. `AUDITED` is a sample of the traffic.
+        outcomes: Its figure on each, from 0 to 1, higher is better, shape (reviews,).
+        weights: How many turns each stands for, shape (reviews,); None where each stands for itself.
+        shoppers: Who wrote each, shape (reviews,), an empty name for a shopper of its own; None where nobody is known.
         confidences: Probability it gave its own answers, shape (reviews,); None where there is none.
         role: `promotion` and `first` are what the `fresh` ones are compared with.
     """
@@ -45,6 +46,8 @@ class Reviews:
     release_bundle: str
     selection: str
     outcomes: Floats
+    weights: Floats | None = None
+    shoppers: Sequence[str] | None = None
     confidences: Floats | None = None
     role: Role = "fresh"
 
@@ -54,25 +57,19 @@ class DecayConfig:
     """What counts as decay.
 
     Attributes:
-        alpha: Chance of a false alarm at one evaluation: three quarters of it for all fresh reviews together, the rest
-            for the trend and the bundles one by one, after Holm's correction. Looking again has its own chance.
+        alpha: Chance that a champion which does not decay is ever called decayed, however often one looks.
         power: Chance to see `loss` that sample sizes are given for.
-        loss: What is called a loss worth seeing, in the metric's unit; `holding` proves that it is not as large.
-        minimum_reviews: Comparable fresh reviews below which nothing is judged, and reference reviews likewise.
-        minimum_bundle: Comparable reviews of a bundle below which it is not judged by itself.
-        reference_reviews: How many of the first reviews become the reference where promotion has none.
-        resamples: Of permutations and bootstrap.
-        seed: Of both.
+        loss: Of the metric, in its unit, that is worth an alarm: evidence is for a loss of this size against none.
+        minimum_reviews: Fresh reviews below which nothing is judged, and reviews to compare with likewise.
+        reference_reviews: Compared with are the reviews at promotion and the first bundles after it, until there are so
+            many.
     """
 
     alpha: float = 0.05
     power: float = 0.8
-    loss: float = 0.05
+    loss: float = 0.08
     minimum_reviews: int = 30
-    minimum_bundle: int = 10
     reference_reviews: int = 50
-    resamples: int = 4_000
-    seed: int = 0
 
     def __post_init__(self) -> None:
         """Refuse levels that are out of range."""
@@ -80,49 +77,77 @@ class DecayConfig:
             raise ValueError(
                 f"alpha must lie in (0, 0.5), power and loss in (0, 1): {self.alpha}, {self.power}, {self.loss}"
             )
-        if min(self.minimum_reviews, self.minimum_bundle, self.reference_reviews) < 2 or self.resamples < 100:
-            raise ValueError("at least 2 reviews are needed for anything, and 100 resamples")
+        if not 2 <= self.minimum_reviews <= self.reference_reviews:
+            raise ValueError(
+                "minimum_reviews must be at least 2, and reference_reviews no fewer: "
+                f"{self.minimum_reviews}, {self.reference_reviews}"
+            )
 
     @property
-    def whole_alpha(self) -> float:
-        """One-sided level for all fresh reviews together."""
-        return 0.75 * self.alpha
-
-    @property
-    def parts_alpha(self) -> float:
-        """One-sided level for the trend and the bundles, together."""
-        return 0.25 * self.alpha
+    def needed_evidence(self) -> float:
+        """The evidence that is an alarm."""
+        return 1 / self.alpha
 
     @property
     def confidence(self) -> float:
-        """Of the intervals, two-sided."""
+        """Of the intervals, two-sided; each is that of one look."""
         return 1 - 2 * self.alpha
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BundleFigures:
-    """One bundle. `compared` of its `reviews` have a reference; the difference is to that, null where none has."""
+    """The reviews of one bundle and one selection.
+
+    `evidence` is that of all reviews up to this bundle; None for what is compared with.
+    """
 
     release_bundle: str
     reviews: int
     score: float
     low: float
     high: float
-    compared: int
+    evidence: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Comparison:
+    """Fresh reviews against earlier ones of the same selection.
+
+    Attributes:
+        selection: How they came to be reviewed.
+        reference_reviews: How many are compared with; `reference_score` is their mean.
+        fresh_reviews: How many are judged; `fresh_score` is their mean.
+        difference: Fresh minus reference, from `low` to `high` by the interval of this look alone; None where one side
+            has too few reviews.
+        evidence: For a loss since any of the bundles; 1 where nothing was compared.
+        since: Bundle since which a loss is likeliest, and by how much the reviews since then differ from those before.
+        needed_reviews: About how many fresh ones show a loss of `DecayConfig.loss` that was there from the first; None
+            where there are too few to compare with for any number.
+        bundles: All after promotion, the oldest first.
+    """
+
+    selection: str
+    reference_reviews: int
+    reference_score: float | None
+    fresh_reviews: int
+    fresh_score: float | None
     difference: float | None
-    p_lower: float | None
-    p_lower_corrected: float | None
-    judgement: BundleJudgement
+    low: float | None
+    high: float | None
+    evidence: float
+    since: str | None
+    change: float | None
+    needed_reviews: int | None
+    bundles: tuple[BundleFigures, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConfidenceCalibration:
-    """Stated confidence against what was right. On complaints, overconfidence is what one expects to find."""
+    """Stated confidence against what was right, on the traffic."""
 
     reviews: int
     mean_confidence: float
     accuracy: float
-    expected_error: float
 
     @property
     def overconfidence(self) -> float:
@@ -132,63 +157,74 @@ class ConfidenceCalibration:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DecayReport:
-    """What was found. Figures of the comparison are None where nothing was compared.
-
-    `needed_reviews` fresh reviews would show a loss of `config.loss`; None where the `reference_reviews` are too few
-    for any number to do so, and then `needed_reference` would be enough.
-    """
+    """What was found: `audited` decides, `others` are shown."""
 
     metric: str
     outcome: Outcome
     reasons: tuple[str, ...]
     promotion_score: float | None
     fresh_reviews: int
-    compared_reviews: int
-    fresh_score: float | None
-    reference_reviews: int
-    reference_score: float | None
-    difference: UnpairedDifference | None
-    trend: Trend | None
-    bundles: tuple[BundleFigures, ...]
-    needed_reviews: int | None
-    needed_reference: int | None
+    audited: Comparison
+    others: tuple[Comparison, ...] = ()
     calibration: ConfidenceCalibration | None = None
     reference_calibration: ConfidenceCalibration | None = None
-    by_selection: tuple[tuple[str, int, int], ...] = ()
     config: DecayConfig = field(default_factory=DecayConfig)
+
+    @property
+    def compared_reviews(self) -> int:
+        """Fresh reviews of the audit sample that were compared."""
+        return self.audited.fresh_reviews if self.audited.difference is not None else 0
+
+    @property
+    def level_left(self) -> float:
+        """The chance that it alarms from here on although nothing changed is at most this (Ville); 0 at an alarm."""
+        left = self.config.alpha * self.audited.evidence
+        return left if left < 1 else 0.0
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON values."""
-        return {"schema": 1, **asdict(self), "by_selection": [list(one) for one in self.by_selection]}
+        return {
+            "schema": 2,
+            **asdict(self),
+            "compared_reviews": self.compared_reviews,
+            "evidence": self.audited.evidence,
+            "level": self.config.alpha,
+            "needed_evidence": self.config.needed_evidence,
+            "level_left": self.level_left,
+        }
 
     def markdown(self) -> str:
         """Return the report for people, with what it shows and what it cannot show."""
-        lines = [f"**{self.outcome}**: {'; '.join(self.reasons)}.", ""]
-        if self.bundles:
-            lines += [f"| bundle | reviews | {_cell(self.metric)} | interval | against earlier reviews | judged |"]
-            lines += ["|---|---:|---:|---|---|---|"]
-        for one in self.bundles:
-            change = "" if one.difference is None else f"{100 * one.difference:+.1f} points"
-            p_value = "" if one.p_lower_corrected is None else f", p = {one.p_lower_corrected:.3g}"
-            lines.append(
-                f"| {_cell(one.release_bundle)} | {one.reviews} | {one.score:.3f} | {one.low:.3f} to {one.high:.3f} "
-                f"| {change}{p_value} | {one.judgement.replace('_', ' ')} |"
-            )
-        if self.trend is not None:
-            slope = f"{100 * self.trend.slope:+.1f} points from bundle to bundle"
-            lines += ["", f"Trend: {slope}, p = {self.trend.p_falling:.3g} of not falling, before correction."]
-        if self.by_selection:
-            lines += ["", "| reviews of | to compare with | fresh |", "|---|---:|---:|"]
-            lines += [f"| {_cell(name)} | {earlier} | {later} |" for name, earlier, later in self.by_selection]
+        config = self.config
+        level = (
+            f"Evidence for a loss of {100 * config.loss:.0f} points: {self.audited.evidence:.3g}, and "
+            f"{config.needed_evidence:.3g} is an alarm. Level: {config.alpha:.0%} over the champion's life, at any "
+            f"number of looks; left of it are {self.level_left:.1%}, the chance of a false alarm from here on."
+        )
+        lines = [f"**{self.outcome}**: {'; '.join(self.reasons)}.", "", level]
+        for one in (self.audited, *self.others):
+            lines += _table(one, self.metric)
         for name, stated in (("earlier", self.reference_calibration), ("fresh", self.calibration)):
             if stated is not None:
                 figures = f"{stated.mean_confidence:.1%} sure, {stated.accuracy:.1%} right"
-                error = f"expected calibration error {stated.expected_error:.3f}"
-                lines += ["", f"Calibration on {stated.reviews} {name} reviews: {figures}, {error}."]
+                lines += ["", f"Calibration on {stated.reviews} {name} reviews of the audit sample: {figures}."]
         if self.promotion_score is not None:
-            lines += ["", f"Promoted with {_cell(self.metric)} {self.promotion_score:.3f} on its whole test side."]
-        level = f"Without decay, at most {self.config.alpha:.0%} of evaluations alarm. The table's p are Holm's."
-        return "\n".join([*lines, "", level, "", LIMITS])
+            lines += ["", f"Promoted with {_cell(self.metric)} {self.promotion_score:.3f} on its tests."]
+        return "\n".join([*lines, "", LIMITS])
+
+
+def _table(one: Comparison, metric: str) -> list[str]:
+    if not one.bundles and not one.reference_reviews:
+        return []
+    lines = ["", f"Of {_cell(one.selection)}, {one.reference_reviews} to compare with, {one.fresh_reviews} fresh:", ""]
+    lines += [f"| bundle | reviews | {_cell(metric)} | interval | evidence up to it |", "|---|---:|---:|---|---:|"]
+    for bundle in one.bundles:
+        evidence = "compared with" if bundle.evidence is None else f"{bundle.evidence:.3g}"
+        lines.append(
+            f"| {_cell(bundle.release_bundle)} | {bundle.reviews} | {bundle.score:.3f} "
+            f"| {bundle.low:.3f} to {bundle.high:.3f} | {evidence} |"
+        )
+    return lines
 
 
 def _cell(text: str) -> str:
@@ -196,46 +232,71 @@ def _cell(text: str) -> str:
 
 
 def decay_chart(report: DecayReport, *, title: str) -> bytes:
-    """Return a PNG of the latest bundles, at most 24, oldest first."""
+    """Return a PNG of the latest bundles, at most 24, oldest first: their scores, and the evidence against the alarm.
+
+    It shows the audit sample; where nothing of it was reviewed, the reviews that there are most of.
+    """
     from matplotlib.figure import Figure
 
-    shown = report.bundles[-_BUNDLES_SHOWN:]
-    figure = Figure(figsize=(max(6.0, 2.5 + 0.55 * len(shown)), 3.6), layout="constrained", dpi=80)
-    axes = figure.subplots()
-    for judgement, color in _COLORS.items():
-        places = [place for place, one in enumerate(shown) if one.judgement == judgement]
-        if not places:
-            continue
+    comparison = report.audited
+    if not comparison.bundles and report.others:
+        comparison = max(report.others, key=lambda one: one.reference_reviews + one.fresh_reviews)
+    shown = comparison.bundles[-_BUNDLES_SHOWN:]
+    figure = Figure(figsize=(max(6.0, 2.5 + 0.55 * len(shown)), 5.2), layout="constrained", dpi=80)
+    scores, evidence = figure.subplots(2, 1, sharex=True, height_ratios=(3, 2))
+    _draw_scores(scores, report, comparison, shown)
+    _draw_evidence(evidence, report, shown)
+    evidence.set_xticks(range(len(shown)), [_label(one) for one in shown], fontsize=7, rotation=30, ha="right")
+    evidence.set_xlim(-0.5, max(len(shown), 1) - 0.5)
+    scores.set_title(f"{title}: {report.outcome.replace('_', ' ')}", fontsize=10, loc="left")
+    for axes in (scores, evidence):
+        axes.grid(axis="y", color="#e8ebef")
+        for side in ("top", "right"):
+            axes.spines[side].set_visible(False)
+    return png(figure)
+
+
+def _draw_scores(axes: Axes, report: DecayReport, comparison: Comparison, shown: Sequence[BundleFigures]) -> None:
+    for fresh, color in _COLORS.items():
+        places = [place for place, one in enumerate(shown) if (one.evidence is not None) == fresh]
         of_kind = [shown[place] for place in places]
-        axes.errorbar(
-            places,
-            [one.score for one in of_kind],
-            yerr=[
-                [max(0.0, one.score - one.low) for one in of_kind],
-                [max(0.0, one.high - one.score) for one in of_kind],
-            ],
-            fmt="o",
-            color=color,
-            capsize=3,
-            label=_MEANING[judgement],
-        )
+        if of_kind:
+            axes.errorbar(
+                places,
+                [one.score for one in of_kind],
+                yerr=[[one.score - one.low for one in of_kind], [one.high - one.score for one in of_kind]],
+                fmt="o",
+                color=color,
+                capsize=3,
+                label="fresh" if fresh else "compared with",
+            )
     if report.promotion_score is not None:
-        axes.axhline(report.promotion_score, color="#1b7f3b", linestyle="--", label="promotion, whole test side")
-    if report.reference_score is not None:
-        axes.axhline(report.reference_score, color="#9aa4b2", linestyle=":", label="earlier reviews")
-    if shown or report.promotion_score is not None:
+        axes.axhline(report.promotion_score, color="#1b7f3b", linestyle="--", label="promotion, its tests")
+    if comparison.reference_score is not None:
+        axes.axhline(comparison.reference_score, color="#9aa4b2", linestyle=":", label="all that is compared with")
+    if axes.get_legend_handles_labels()[1]:
         axes.legend(fontsize=7, loc="lower left", frameon=False)
     else:
-        axes.text(0.5, 0.5, "no fresh reviews yet", ha="center", va="center", transform=axes.transAxes)
-    axes.set_xticks(range(len(shown)), [_label(one) for one in shown], fontsize=7, rotation=30, ha="right")
-    axes.set_xlim(-0.5, max(len(shown), 1) - 0.5)
+        axes.text(0.5, 0.5, "no reviews yet", ha="center", va="center", transform=axes.transAxes)
     axes.set_ylim(0, 1.02)
-    axes.set_ylabel(f"{report.metric} on reviews", fontsize=8)
-    axes.grid(axis="y", color="#e8ebef")
-    axes.set_title(f"{title}: {report.outcome.replace('_', ' ')}", fontsize=10, loc="left")
-    for side in ("top", "right"):
-        axes.spines[side].set_visible(False)
-    return png(figure)
+    axes.set_ylabel(f"{report.metric} on\n{comparison.selection}", fontsize=7)
+
+
+def _draw_evidence(axes: Axes, report: DecayReport, shown: Sequence[BundleFigures]) -> None:
+    points = [(place, one.evidence) for place, one in enumerate(shown) if one.evidence is not None]
+    axes.plot(
+        [place for place, _ in points],
+        [max(evidence, _LEAST_EVIDENCE) for _, evidence in points],
+        marker="o",
+        markersize=3,
+        color=_COLORS[True],
+    )
+    needed = report.config.needed_evidence
+    axes.axhline(needed, color="#b3261e", linestyle="--", label=f"alarm: {needed:.3g}")
+    axes.set_yscale("log")
+    axes.set_ylim(_LEAST_EVIDENCE / 2, max([10 * needed, *(2 * evidence for _, evidence in points)]))
+    axes.set_ylabel("evidence of a loss", fontsize=8)
+    axes.legend(fontsize=7, loc="lower left", frameon=False)
 
 
 def _label(one: BundleFigures) -> str:

@@ -17,6 +17,7 @@ from mangaassist_assets.core.bundles import bundles_by_start
 from mangaassist_assets.datasets.versions.stored_versions import read_dataset
 from mangaassist_assets.models.learned import BOOTSTRAP, Learned, own_dataset, without_erased
 from mangaassist_assets.models.pipelines import ModelPipeline
+from mangaassist_assets.monitoring.decay_report import AUDITED
 from mangaassist_assets.tracing.ingestion.stored_turns import read_turn_frame
 
 if TYPE_CHECKING:
@@ -31,7 +32,10 @@ UNKNOWN = "messages of which the trace does not say who answered"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReviewRows:
-    """Rows of the model pipeline's dataset, on the side `test`, of one bundle, that came to be reviewed in one way."""
+    """Rows of the model pipeline's dataset, on the side `test`, of one bundle, that came to be reviewed in one way.
+
+    Those that were `AUDITED` have an `inclusion_probability`.
+    """
 
     release_bundle: str
     selection: str
@@ -89,10 +93,8 @@ def fresh_reviews(
         on_test_side = pl.col("split") == "test"
         by_folds = pl.col("example_id").is_in(list(tested_by_folds or ()))
         held_out = reviewed.filter(on_test_side if tested_by_folds is None else by_folds)
-        if len(held_out):
-            bundle = champion.tags.get("release_bundle", BOOTSTRAP)
-            frame = held_out.with_columns(pl.lit("test").alias("split"))
-            promotion = (ReviewRows(release_bundle=bundle, selection=OTHERS, frame=frame),)
+        frame = held_out.with_columns(pl.lit("test").alias("split"))
+        promotion = tuple(_at_promotion(frame, champion.tags.get("release_bundle", BOOTSTRAP)))
     return FreshReviews(
         promotion=promotion,
         later=tuple(kept),
@@ -117,13 +119,32 @@ def _since(reviewed: pl.DataFrame, own: pl.DataFrame | None, as_of_ms: int | Non
     return reviewed.filter(pl.col("timestamp_ms") > as_of_ms)
 
 
+def _at_promotion(held_out: pl.DataFrame, bundle: str) -> Iterator[ReviewRows]:
+    """Yield what a champion was judged on: each bundle has an audit sample of its own, all others are of one kind."""
+    audited, others = _by_audit(held_out)
+    for (of_bundle,), rows in audited.group_by("release_bundle", maintain_order=True):
+        yield ReviewRows(release_bundle=str(of_bundle), selection=AUDITED, frame=rows)
+    if len(others):
+        yield ReviewRows(release_bundle=bundle, selection=OTHERS, frame=others)
+
+
+def _by_audit(frame: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Return the rows that an audit sample drew, and the others: all, where it is not told."""
+    if "inclusion_probability" not in frame.columns:
+        return frame.clear(), frame
+    drawn = pl.col("inclusion_probability").is_not_null()
+    return frame.filter(drawn), frame.filter(~drawn)
+
+
 def _grouped(
     store: SnapshotStore, frame: pl.DataFrame, champion: ModelVersion, served_by: str | None
 ) -> Iterator[ReviewRows]:
     starts = bundles_by_start(store)
     judged = frame.with_columns(pl.lit("test").alias("split"))
     for bundle in (one for one in starts if one in set(frame["release_bundle"].drop_nulls())):
-        rows = judged.filter(pl.col("release_bundle") == bundle)
+        audited, rows = _by_audit(judged.filter(pl.col("release_bundle") == bundle))
+        if len(audited):
+            yield ReviewRows(release_bundle=bundle, selection=AUDITED, frame=audited)
         judged_traces = rows["source_trace_id"].unique().to_list()
         served = _served_by(store, bundle, served_by, judged_traces)
         selections = {trace_id: _selection(served.get(trace_id), champion.version) for trace_id in judged_traces}

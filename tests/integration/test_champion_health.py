@@ -126,9 +126,9 @@ def promoted_on_reviews(platform):
     return champion
 
 
-def put_fresh(platform, *, wrong):
+def put_fresh(platform, *, wrong, audited=True):
     for number, errors in enumerate(wrong, start=1):
-        put_reviewed_bundle(platform.snapshots, number, reviews=50, wrong=errors, served_by="1")
+        put_reviewed_bundle(platform.snapshots, number, reviews=50, wrong=errors, served_by="1", audited=audited)
         put_intent_dataset(platform.snapshots, number)
 
 
@@ -146,12 +146,15 @@ def test_decay_is_a_warning_with_figures_in_dagster_and_mlflow(platform):
     assert result.success
     (check,) = result.get_asset_check_evaluations()
     assert (check.passed, check.severity, check.blocking) == (False, dg.AssetCheckSeverity.WARN, False)
-    assert check.description.startswith(f"version {champion.version}: decayed: lower than on earlier reviews")
+    assert check.description.startswith(f"version {champion.version}: decayed: evidence for a loss of 8 points")
+    assert f"most likely since {bundle_name(3)}" in check.description
 
     metadata = metadata_of(result, platform.pipeline)
     assert metadata["outcome"].value == "decayed"
     assert (metadata["fresh_reviews"].value, metadata["compared_reviews"].value) == (150, 150)
-    assert "Reviewed messages are mostly complaints" in metadata["report"].value
+    assert metadata["evidence"].value >= metadata["needed_evidence"].value == 20
+    assert (metadata["level"].value, metadata["level_left"].value) == (0.05, 0.0)
+    assert "Other reviewed messages are mostly complaints" in metadata["report"].value
     assert "data:image/png;base64," in metadata["chart"].value
 
     client = platform.mlflow.client()
@@ -175,14 +178,16 @@ def test_decay_is_a_warning_with_figures_in_dagster_and_mlflow(platform):
 
 def test_complaints_far_below_the_score_at_promotion_are_no_alarm_where_they_always_were(platform):
     promoted_on_reviews(platform)
-    put_fresh(platform, wrong=(20, 20, 20, 20))
+    put_fresh(platform, wrong=(20, 20, 20, 20), audited=False)
     result = platform.judge()
     (check,) = result.get_asset_check_evaluations()
     assert check.passed
     stored = platform.snapshots.read_json(platform.snapshots.latest(platform.pipeline.health_asset), HEALTH_FILE)
     assert stored["promotion_score"] == 0.93
-    assert stored["fresh_score"] < 0.65
-    assert stored["outcome"] == "too_few"
+    (complaints,) = [one for one in stored["others"] if one["fresh_reviews"]]
+    assert complaints["fresh_score"] < 0.65
+    assert complaints["evidence"] < 1
+    assert (stored["outcome"], stored["compared_reviews"]) == ("too_few", 0)
 
 
 def test_judged_twice_on_the_same_reviews_the_answer_is_the_same(platform):

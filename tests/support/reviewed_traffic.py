@@ -148,6 +148,7 @@ def put_reviewed_bundle(
     served_by: str | None,
     repeats: Sequence[str] = (),
     intent: str | None = None,
+    audited: bool = False,
 ) -> list[IntentLabel]:
     """Store a bundle with so many reviewed messages, of which the model has so many wrong; each is of another shopper.
 
@@ -159,6 +160,7 @@ def put_reviewed_bundle(
         served_by: the model version that answered them.
         repeats: further reviewed messages.
         intent: of all messages; by default the intents take turns.
+        audited: whether the audit sample drew them, every tenth turn; else nothing is known of how they came about.
     """
     bundle = bundle_name(number)
     texts = [
@@ -194,6 +196,9 @@ def put_reviewed_bundle(
                 timestamp_ms=timestamp_ms,
                 labeller="reviewer-1",
                 labelled_ms=timestamp_ms + 1_000,
+                origin="audit" if audited else None,
+                inclusion_probability=0.1 if audited else None,
+                bundle_turns=10 * reviews if audited else None,
             )
         )
     put_turns(store, bundle, turns)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import polars as pl
@@ -18,6 +19,7 @@ from mangaassist_assets.models.learned import ChampionDatasetGoneError
 from mangaassist_assets.models.pipelines import INTENT, RERANKER
 from mangaassist_assets.models.registration.cross_fit import CROSS_FIT_FILE, CrossFit
 from mangaassist_assets.monitoring.champion_health import judge_champion
+from mangaassist_assets.monitoring.decay_report import AUDITED
 from mangaassist_assets.monitoring.fresh_reviews import (
     ITSELF,
     OTHERS,
@@ -105,7 +107,7 @@ def test_a_champion_whose_tests_were_on_a_side_of_their_own_was_judged_on_those(
 
 
 def test_promotion_is_remembered_by_what_models_of_folds_answered(store, mlflow):
-    put_reviewed_bundle(store, 0, reviews=60, wrong=0, served_by="9")
+    put_reviewed_bundle(store, 0, reviews=60, wrong=0, served_by="9", audited=True)
     version = put_intent_dataset(store, 0)
     champion = mlflow.add(
         MODEL, alias="champion", run_id="r", release_bundle=bundle_name(0), dataset_digest=version.digest
@@ -114,11 +116,11 @@ def test_promotion_is_remembered_by_what_models_of_folds_answered(store, mlflow)
     # The champion itself knows every message; models that had not seen them knew half.
     half = ModelResults(version="1", outcomes=np.arange(60) % 2.0, confidences=np.full(60, 0.5))
     mlflow.write_run_file("r", CROSS_FIT_FILE, CrossFit.of([(1, ids_of_labels, half)]).to_parquet())
-    put_reviewed_bundle(store, 1, reviews=40, wrong=0, served_by="9")
+    put_reviewed_bundle(store, 1, reviews=40, wrong=0, served_by="9", audited=True)
     put_intent_dataset(store, 1)
     report = judge_champion(mlflow, store, INTENT, PhrasebookModelType(), champion).report
-    assert (report.reference_score, report.reference_reviews) == (0.5, 60)
-    assert (report.fresh_score, report.compared_reviews) == (1.0, 40)
+    assert (report.audited.reference_score, report.audited.reference_reviews) == (0.5, 60)
+    assert (report.audited.fresh_score, report.compared_reviews) == (1.0, 40)
     assert report.reference_calibration.mean_confidence == 0.5
 
 
@@ -234,28 +236,74 @@ def test_the_same_store_gives_the_same_report(store, mlflow):
     put_reviewed_bundle(store, 0, reviews=60, wrong=12, served_by="9")
     champion = promoted(mlflow, put_intent_dataset(store, 0))
     for number in (1, 2, 3):
-        put_reviewed_bundle(store, number, reviews=50, wrong=10, served_by="1")
+        put_reviewed_bundle(store, number, reviews=50, wrong=10, served_by="1", audited=True)
         put_intent_dataset(store, number)
     once = judge_champion(mlflow, store, INTENT, PhrasebookModelType(), champion).report
     again = judge_champion(mlflow, store, INTENT, PhrasebookModelType(), champion).report
     assert once == again
     assert once.compared_reviews == 100
-    assert [one.judgement for one in once.bundles] == ["reference", "not_lower", "not_lower"]
+    assert [one.evidence is None for one in once.audited.bundles] == [True, False, False]
     assert once.calibration.mean_confidence == pytest.approx(0.9)
 
 
 def test_a_champion_that_shoppers_outgrew_has_decayed(store, mlflow):
-    put_reviewed_bundle(store, 0, reviews=60, wrong=12, served_by="9")
+    put_reviewed_bundle(store, 0, reviews=60, wrong=12, served_by="9", audited=True)
     champion = promoted(mlflow, put_intent_dataset(store, 0))
     for number, wrong in ((1, 10), (2, 10), (3, 30), (4, 32)):
-        put_reviewed_bundle(store, number, reviews=50, wrong=wrong, served_by="1")
+        put_reviewed_bundle(store, number, reviews=50, wrong=wrong, served_by="1", audited=True)
         put_intent_dataset(store, number)
     report = judge_champion(mlflow, store, INTENT, PhrasebookModelType(), champion).report
-    assert report.outcome == "decayed"
-    assert {one.release_bundle for one in report.bundles if one.judgement == "lower"} == {
-        bundle_name(3),
-        bundle_name(4),
-    }
+    assert (report.outcome, report.audited.since) == ("decayed", bundle_name(3))
+    assert report.audited.reference_reviews >= report.config.reference_reviews
+
+
+def test_the_audit_sample_is_apart_and_weighs_by_its_probability(store, mlflow):
+    put_reviewed_bundle(store, 0, reviews=60, wrong=0, served_by="9")
+    champion = promoted(mlflow, put_intent_dataset(store, 0))
+    put_reviewed_bundle(store, 1, reviews=20, wrong=5, served_by="1", audited=True)
+    later = put_intent_dataset(store, 1)
+    novel = pl.col("text").str.contains("unheardof")
+    of_one = pl.col("release_bundle") == bundle_name(1)
+    drawn = later.frame.with_columns(
+        pl.when(of_one & ~novel)
+        .then(0.1)
+        .when(of_one & (pl.col("example_id") != "trace-tr-1-0"))
+        .then(0.4)
+        .alias("inclusion_probability")
+    )
+    sealed = seal_version(drawn, Provenance(kind="intent", as_of=bundle_name(1), as_of_ms=later.card.as_of_ms))
+    write_version(store, INTENT.dataset_asset, sealed, partition=bundle_name(1))
+    selections = {one.selection: len(one.frame) for one in fresh_reviews(store, INTENT, champion).later}
+    assert selections == {AUDITED: 19, ITSELF: 1}
+    audited = judge_champion(mlflow, store, INTENT, PhrasebookModelType(), champion).report.audited
+    assert audited.reference_score == pytest.approx(15 * 10 / (15 * 10 + 4 * 2.5))
+
+
+def test_a_dataset_of_before_origins_were_kept_has_no_audit_sample(store, mlflow):
+    put_reviewed_bundle(store, 0, reviews=60, wrong=0, served_by="9")
+    champion = promoted(mlflow, put_intent_dataset(store, 0))
+    put_reviewed_bundle(store, 1, reviews=20, wrong=5, served_by="1", audited=True)
+    later = put_intent_dataset(store, 1)
+    before = later.frame.drop("origin", "inclusion_probability", "bundle_turns")
+    sealed = seal_version(before, Provenance(kind="intent", as_of=bundle_name(1), as_of_ms=later.card.as_of_ms))
+    write_version(store, INTENT.dataset_asset, sealed, partition=bundle_name(1))
+    assert [one.selection for one in fresh_reviews(store, INTENT, champion).later] == [ITSELF]
+    report = judge_champion(mlflow, store, INTENT, PhrasebookModelType(), champion).report
+    assert (report.audited.reference_reviews, report.audited.fresh_reviews) == (0, 0)
+
+
+def test_examples_without_an_id_cannot_be_weighted(store, mlflow):
+    class Nameless(PhrasebookModelType):
+        def examples(self, frame, side):
+            return [SimpleNamespace(text=one.text, intent=one.intent) for one in super().examples(frame, side)]
+
+    put_reviewed_bundle(store, 0, reviews=60, wrong=0, served_by="9")
+    champion = promoted(mlflow, put_intent_dataset(store, 0))
+    assert judge_champion(mlflow, store, INTENT, Nameless(), champion).report.outcome == "too_few"
+    put_reviewed_bundle(store, 1, reviews=20, wrong=5, served_by="1", audited=True)
+    put_intent_dataset(store, 1)
+    with pytest.raises(TypeError, match="need an example_id"):
+        judge_champion(mlflow, store, INTENT, Nameless(), champion)
 
 
 def test_answers_that_it_never_learned_are_counted_apart(store, mlflow):
