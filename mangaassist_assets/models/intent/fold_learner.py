@@ -37,7 +37,6 @@ from mangaassist_assets.training.compute import Compute
 from mangaassist_assets.training.loop import run_training_loop
 from mangaassist_assets.training.objective import ProgressCallback
 
-
 _MOST_EPOCHS = 3
 
 
