@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import polars as pl
 
 from mangaassist_assets.core.text_keys import normalise_text
+from mangaassist_assets.datasets.building.splits import assign_base_splits
 from mangaassist_assets.datasets.guards.near_duplicates import Fingerprints, NearDuplicateIndex
 from mangaassist_assets.datasets.sources.training_corpus import read_corpus
 from mangaassist_assets.datasets.versions.stored_versions import read_rows, stored_versions
@@ -16,6 +17,7 @@ from mangaassist_assets.tracing.erasure import erased_users
 
 if TYPE_CHECKING:
     from mangaassist_assets.core.snapshots import SnapshotStore
+    from mangaassist_assets.datasets.sources.utterances import Utterance
     from mangaassist_assets.models.pipelines import ModelPipeline
     from mangaassist_assets.models.registration.registry import ModelVersion
 
@@ -49,7 +51,17 @@ class Learned:
     @staticmethod
     def of_corpus(store: SnapshotStore) -> Learned:
         """Return what a champion of the bootstrap learned, at most: the corpus, its test side too."""
-        texts = {one.text for one in read_corpus(store)} if store.find("training_corpus") else set()
+        return Learned._of_texts({one.text for one in _corpus(store)})
+
+    @staticmethod
+    def of_corpus_but_its_tests(store: SnapshotStore) -> Learned:
+        """Return what a champion of the bootstrap learned of messages with an intent: those not on the test side."""
+        named = [(one.text, one.intent) for one in _corpus(store) if one.intent is not None]
+        sides = assign_base_splits([text for text, _ in named], [intent for _, intent in named])
+        return Learned._of_texts({text for (text, _), side in zip(named, sides, strict=True) if side != "test"})
+
+    @staticmethod
+    def _of_texts(texts: Collection[str]) -> Learned:
         return Learned(frozenset(), frozenset(), tuple(sorted(texts)))
 
     def reasons(self, frame: pl.DataFrame, text_column: str) -> Iterator[tuple[str, str]]:
@@ -79,14 +91,18 @@ class Learned:
         return [found[normalise_text(text)] for text in texts]
 
 
+def _corpus(store: SnapshotStore) -> Sequence[Utterance]:
+    return read_corpus(store) if store.find("training_corpus") else []
+
+
 def learned_by(store: SnapshotStore, pipeline: ModelPipeline, champion: ModelVersion) -> Learned:
-    """Return what a champion has learned.
+    """Return what a champion has learned, of a model pipeline whose labels are tested by folds.
 
     Raises:
         ChampionDatasetGoneError: the dataset version it was trained on is not in the store.
     """
     own, _ = own_dataset(store, pipeline, champion)
-    return Learned.of_corpus(store) if own is None else Learned.of(own, pipeline.dataset.text_columns[0])
+    return Learned.of_corpus_but_its_tests(store) if own is None else Learned.of(own, pipeline.dataset.text_columns[0])
 
 
 def own_dataset(

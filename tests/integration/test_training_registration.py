@@ -165,3 +165,13 @@ def test_the_run_tells_what_was_learned_from_what_on_what(server, tmp_path, data
     (version,) = versions(server)
     assert version.tags["dataset_digest"] == dataset.digest
     assert version.artifact_sha256 == model.artifact_sha256
+
+
+def test_a_file_is_added_to_a_run_that_has_ended_and_read_again(server, tmp_path, dataset):
+    model = register(server, tmp_path, dataset, train_on(dataset))
+    mlflow = MlflowResource(tracking_uri=server.url)
+    for name in ("answers.parquet", "folds/answers.parquet"):
+        assert mlflow.read_run_file(model.run_id, name) is None
+        mlflow.write_run_file(model.run_id, name, b"PAR1 \x00")
+        assert mlflow.read_run_file(model.run_id, name) == b"PAR1 \x00"
+    assert mlflow.read_run_file("0" * 32, "answers.parquet") is None

@@ -1,7 +1,8 @@
 """A tiny manga store for tests of the whole loop: four intents it was trained for, two that shoppers bring along.
 
 Small enough that bootstrap, traffic and a turn of the loop take a minute, and large enough that the intent gate can
-say `pass`: enough shoppers of the new intents are, by the hash of their session, on the test side of the dataset.
+say `pass`: there are enough labels of the new intents, each of which models of folds answer. By the hash of their
+session half of the shoppers of the new intents are on the test side of the ranking dataset.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """Intent classifiers of folds: trained like a registered one, from fewer messages, asked and thrown away.
 
-Nothing is chosen again: candidate, epochs, temperature and threshold are those of the registered training. Its base is
+Nothing is chosen again: candidate, epochs, temperature and threshold are those of the registered training, but a fold's
+model makes no more than three passes, so that all of them together cost about what the registered one does. The base is
 loaded once, and so are the frozen layers' states of all messages, which no label changes. No file is written.
 """
 
@@ -36,6 +37,8 @@ from mangaassist_assets.training.compute import Compute
 from mangaassist_assets.training.loop import run_training_loop
 from mangaassist_assets.training.objective import ProgressCallback
 
+_MOST_EPOCHS = 3
+
 
 class IntentFoldLearner:
     """Trains one fold's classifier after the other, see `ModelType.fold_learner`."""
@@ -49,7 +52,8 @@ class IntentFoldLearner:
         self._config = IntentTrainingConfig(**{k: v for k, v in provenance["training"].items() if k in known})
         self._epochs: int | None = None
         if provenance["kept"] == "fine_tuned":
-            self._epochs = provenance.get("epochs") or provenance.get("refit", {}).get("epochs") or self._config.epochs
+            chosen = provenance.get("epochs") or provenance.get("refit", {}).get("epochs") or self._config.epochs
+            self._epochs = min(chosen, _MOST_EPOCHS)
         self._temperature = float(recipe["temperature"])
         self._scope = ScopeRule(**{name: value for name, value in recipe["scope"].items() if name != "score"})
         self._examples = examples

@@ -10,6 +10,7 @@ import pytest
 from upath import UPath
 
 from mangaassist_assets.core.snapshots import SnapshotStore, canonical_json
+from mangaassist_assets.datasets.building.splits import assign_split
 from mangaassist_assets.datasets.schema import labels_of_people
 from mangaassist_assets.datasets.sources.golden_file import GoldenMessage
 from mangaassist_assets.evaluation.gate.decision import GateConfig
@@ -235,11 +236,18 @@ def test_labels_stand_for_traffic_as_they_were_drawn():
     assert sample_of(drawn.with_columns(pl.lit(None, dtype=pl.String).alias("origin"))) is None
 
 
-def test_messages_of_the_corpus_are_known_to_a_champion_of_the_bootstrap(store, mlflow):
-    corpus_message = message(900_000)
-    put_reviewed_bundle(store, 0, reviews=20, wrong=0, served_by="1", repeats=[f"{corpus_message} a"])
+def test_a_champion_of_the_bootstrap_knows_the_corpus_but_its_test_side(store, mlflow):
+    corpus = {side: [] for side in ("train", "validation", "test")}
+    for number in range(900_000, 900_030):
+        corpus[assign_split(message(number))].append(message(number))
+    taught, held_out = corpus["train"][0], corpus["test"][0]
+    repeats = [f"{taught} a", f"{held_out} a"]
+    put_reviewed_bundle(store, 0, reviews=20, wrong=0, served_by="1", repeats=repeats)
     frame = put_intent_dataset(store, 0).frame
     challenger_of(store, mlflow, 0, frame)
     found = compare(store, frame, of_bootstrap(mlflow))
-    assert len(found.examples) == 20
+    assert {one.text for one in found.examples} >= {repeats[1]}
+    assert len(found.examples) == 21
     assert found.left_out == {"the champion learned from nearly this message": 1}
+    # The test copy of what a shopper sent is gone, the others are a fixed set that neither learned.
+    assert len(found.fixed["corpus"].champion) == len(corpus["test"]) - 1
