@@ -62,7 +62,7 @@ class StoreResource(dg.ConfigurableResource):  # type: ignore[type-arg]
         run_ids = {one for one in (run.run_id, run.parent_run_id) if one is not None}
         return StepStore(
             RunStore(snapshots, pins, run_ids=run_ids, output=name),
-            _declared(spec.metadata),
+            declared_reads(spec.metadata),
             output=name,
             # A run of a bundle may also make what has no partitions, such as a champion.
             bundle=None if spec.partitions_def is None else context.partition_key,
@@ -123,6 +123,16 @@ class StoreOfThen(StoreResource):
         return self._step
 
 
+def declared_reads(metadata: Mapping[str, Any]) -> "tuple[Read, ...]":
+    """Return the inputs that the metadata of an asset or check declare."""
+    from mangaassist_assets.core.declared_inputs import reads_from_json
+
+    declared = metadata.get(READS)
+    # A table without rows is the text that says so.
+    rows = declared.records if isinstance(declared, dg.TableMetadataValue) else ()
+    return reads_from_json(row.data for row in rows)
+
+
 def _definition(context: StepContext) -> tuple[dg.AssetSpec | dg.AssetCheckSpec, str]:
     """Return the asset or check of a step, and its name."""
     if isinstance(context, dg.AssetCheckExecutionContext):
@@ -137,11 +147,4 @@ def _reads_of_run(context: StepContext) -> "list[Read]":
     made = [one.assets_def for one in context.job_def.asset_layer.data]
     assets = (spec.metadata for one in made for spec in one.specs)
     checks = (spec.metadata for one in made for spec in one.check_specs)
-    return [read for metadata in (*assets, *checks) for read in _declared(metadata)]
-
-
-def _declared(metadata: Mapping[str, Any]) -> "tuple[Read, ...]":
-    from mangaassist_assets.core.declared_inputs import reads_from_json
-
-    declared = metadata.get(READS)
-    return () if declared is None else reads_from_json(declared.value)
+    return [read for metadata in (*assets, *checks) for read in declared_reads(metadata)]

@@ -5,6 +5,7 @@ from typing import Any
 
 import dagster as dg
 
+from mangaassist_assets.assets.common import table
 from mangaassist_assets.core.declared_inputs import Input, Read, merged_reads, reads_to_json
 from resources.store import OUTSIDE, READS
 
@@ -63,4 +64,4 @@ def _mapping(read: Read, *, partitioned: bool) -> dg.PartitionMapping | None:
 
 
 def _metadata(declared: Iterable[Read]) -> dict[str, dg.MetadataValue]:
-    return {READS: dg.MetadataValue.json(reads_to_json(declared))}
+    return {READS: table(reads_to_json(declared))}

@@ -71,9 +71,8 @@ def knowledge_chunks(
         f"{len(found.chunks)} chunks of {len(found.reading.documents)} documents, {len(found.reading.rejects)} things "
         "could not be read"
     )
-    return materialized(
-        snapshot, {**found.figures(), "opened_documents": dg.MetadataValue.json(list(found.opened[:50]))}
-    )
+    opened = [{"document": one} for one in found.opened[:50]]
+    return materialized(snapshot, {**found.figures(), "opened_documents": opened})
 
 
 @declared_asset(reads=[CHUNKS], group_name="knowledge", owners=[ML_ENGINEERING], kinds={"numpy"}, code_version="1")

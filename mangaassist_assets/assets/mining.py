@@ -109,7 +109,7 @@ def failure_clusters(
         snapshot,
         {
             **report.figures(),
-            "not_compared": dg.MetadataValue.json(left_out),
+            "not_compared": [{"bundle": one, "why": why} for one, why in left_out.items()],
             "map": image("Failed messages by meaning", report.map(vectors)),
             "timeline": image("Clusters from bundle to bundle", report.timeline()),
         },

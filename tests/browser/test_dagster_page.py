@@ -7,8 +7,14 @@ import shutil
 from collections.abc import Iterator
 from typing import Any
 
+import dagster as dg
 import pytest
+from upath import UPath
 
+from mangaassist_assets.core.snapshots import SnapshotStore
+from mangaassist_assets.definitions import build_definitions
+from mangaassist_assets.local.home import Home
+from resources.store import declared_reads
 from tests.support.command_line import run_here
 from tests.support.dagster_dev import DagsterDev
 
@@ -20,7 +26,7 @@ FLAGS = (
     *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
 )
 LOOKED_AT, OTHER = "2026.02.03-rc1", "2026.02.17-rc2"
-GROUPS = ("bootstrap", "feedback", "intent", "knowledge", "mining", "release", "reranker")
+GROUPS = ("bootstrap", "feedback", "intent", "knowledge", "mining", "release", "reports", "reranker")
 
 
 @pytest.fixture(scope="module")
@@ -49,6 +55,11 @@ def page(dev: DagsterDev) -> Iterator[Any]:
         browser.close()
 
 
+@pytest.fixture(scope="module")
+def definitions() -> dg.Definitions:
+    return build_definitions("local")
+
+
 def test_the_lineage_page_shows_every_group_and_no_invitation_in_front(dev, page):
     page.goto(f"{dev.urls['dagster']}/asset-groups")
     for group in GROUPS:
@@ -61,6 +72,33 @@ def test_the_catalog_lists_assets_with_their_groups_and_descriptions(dev, page):
     page.get_by_text("failure_clusters", exact=True).first.wait_for()
     page.get_by_text("What production runs at this moment").first.wait_for()
     assert page.get_by_text("mangaassist", exact=True).count() > 1
+
+
+@pytest.mark.parametrize("asset", ["failure_clusters", "intent_dataset", "active_release", "release_manifest"])
+def test_the_lineage_of_an_asset_is_what_it_declares_to_read(dev, page, definitions, asset):
+    assets = {key.to_user_string() for key in definitions.resolve_asset_graph().get_all_asset_keys()}
+    (spec,) = definitions.resolve_assets_def(asset).specs
+    reads = {read.asset for read in declared_reads(spec.metadata) if not read.own and not read.ledger}
+    page.goto(f"{dev.urls['dagster']}/assets/{asset}?view=lineage&lineageScope=upstream&lineageDepth=1")
+    nodes = page.locator("svg foreignObject").filter(has_text="Latest event")
+    for name in {asset, *reads}:
+        nodes.get_by_text(name, exact=True).wait_for()
+    assert reads
+    assert {name for name in assets if nodes.get_by_text(name, exact=True).count()} == {asset, *reads}
+
+
+def test_a_materialization_shows_the_digests_of_its_inputs_as_its_record_has_them(dev, page):
+    page.goto(f"{dev.urls['dagster']}/assets/failure_clusters?view=events")
+    page.get_by_text(LOOKED_AT, exact=True).first.click()
+    page.get_by_role("link", name=LOOKED_AT).wait_for()
+    shown, inputs = (page.locator("tr").filter(has=page.get_by_text(key, exact=True)) for key in ("record", "inputs"))
+    store = SnapshotStore(UPath(Home.open(dev.home).store))
+    records = {one.uri: one for one in store.records("failure_clusters", partition=LOOKED_AT)}
+    record = records[shown.locator("td").nth(1).inner_text().strip()]
+    page.get_by_text(record.digest, exact=True).wait_for()
+    rows = [row.locator("td").all_inner_texts() for row in inputs.locator("tbody tr").all()]
+    assert len(rows) > 1
+    assert {f"{name}/{bundle}".removesuffix("/none"): digest for name, bundle, digest in rows} == record.origin.inputs
 
 
 def test_an_evaluation_shows_owner_kinds_description_figures_and_links(dev, page):

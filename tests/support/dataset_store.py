@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 from mangaassist_assets.core.bundles import TURNS_CARD_FILE
 from mangaassist_assets.core.codecs import to_parquet
-from mangaassist_assets.core.snapshots import SnapshotStore, canonical_json
+from mangaassist_assets.core.snapshots import Snapshot, SnapshotStore, canonical_json
 from mangaassist_assets.datasets.building.intent_dataset import DEFAULT_INTENT_DATASET
 from mangaassist_assets.datasets.building.intent_versions import build_intent_version
 from mangaassist_assets.datasets.building.ranking_versions import build_ranking_version
@@ -15,7 +15,7 @@ from mangaassist_assets.datasets.building.reranker_dataset import RankingDataset
 from mangaassist_assets.datasets.building.splits import assign_split
 from mangaassist_assets.datasets.sources.training_corpus import CORPUS_FILE, corpus_to_json
 from mangaassist_assets.datasets.sources.utterances import Utterance
-from mangaassist_assets.datasets.versions.stored_versions import StoredVersion, find_version, write_version
+from mangaassist_assets.datasets.versions.stored_versions import StoredVersion, find_version, version_files
 from mangaassist_assets.datasets.versions.versions import DatasetVersion
 from mangaassist_assets.labelling.intent_labels import (
     CONFLICTS_FILE,
@@ -52,6 +52,11 @@ QUESTIONS = (
     "who signs on saturday",
     "what do the stamps pay for",
 )
+
+
+def write_version(store: SnapshotStore, asset: str, version: DatasetVersion, *, partition: str) -> Snapshot:
+    """Store a version as the latest of its bundle."""
+    return store.write(asset, version_files(store, asset, version), partition=partition)
 
 
 def user_on(side: str, number: int = 0) -> str:

@@ -14,7 +14,6 @@ from mangaassist_assets.core.snapshots import SnapshotStore
 from mangaassist_assets.datasets.building.intent_dataset import DEFAULT_INTENT_DATASET
 from mangaassist_assets.datasets.building.intent_versions import build_intent_version
 from mangaassist_assets.datasets.sources.utterances import Utterance
-from mangaassist_assets.datasets.versions.stored_versions import write_version
 from mangaassist_assets.datasets.versions.versions import DatasetVersion
 from mangaassist_assets.evaluation.results import ModelResults
 from mangaassist_assets.labelling.intent_labels import IntentLabel
@@ -22,7 +21,7 @@ from mangaassist_assets.models.artifacts import artifact_kind, seal_artifact, ve
 from mangaassist_assets.models.examples import IntentExample
 from mangaassist_assets.models.model_types import ModelType, TrainedArtifact, TrainingRequest
 from mangaassist_assets.tracing.contract.turns import ChatTurn
-from tests.support.dataset_store import put_labels, put_turns
+from tests.support.dataset_store import put_labels, put_turns, write_version
 from tests.support.labelled_store import write_corpus
 
 DAY_MS = 86_400_000

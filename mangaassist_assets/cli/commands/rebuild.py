@@ -110,11 +110,10 @@ def _made_again(
     """Call the asset's own function on a store of then; None where it makes nothing."""
     import dagster as dg
 
-    from mangaassist_assets.core.declared_inputs import reads_from_json
     from mangaassist_assets.core.rebuilding import RebuildStep
-    from resources.store import READS, StoreOfThen
+    from resources.store import StoreOfThen, declared_reads
 
-    reads = reads_from_json(next(iter(definition.specs)).metadata[READS].value)
+    reads = declared_reads(next(iter(definition.specs)).metadata)
     step = RebuildStep(store, reads, snapshot)
     arguments: dict[str, Any] = {}
     body: Any = definition.op.compute_fn

@@ -56,11 +56,6 @@ class StoredVersion:
         return self.card.version
 
 
-def write_version(store: SnapshotStore, asset: str, version: DatasetVersion, *, partition: str) -> Snapshot:
-    """Store a version as the latest of its bundle; see `version_files`."""
-    return store.write(asset, version_files(store, asset, version), partition=partition)
-
-
 def keep_version(step: StepStore, asset: str, version: DatasetVersion) -> Snapshot:
     """Store a version as what a step makes; that it was there before is no input of it."""
     files = version_files(step, asset, version)

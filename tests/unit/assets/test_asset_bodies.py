@@ -15,8 +15,7 @@ import pytest
 
 from mangaassist_assets.cli.commands.rebuild import run_rebuild
 from mangaassist_assets.cli.session import CommandError
-from mangaassist_assets.core.declared_inputs import reads_from_json
-from resources.store import READS
+from resources.store import declared_reads
 from tests.support.asset_runs import BUNDLE, open_platform, put_thumb, put_traffic
 
 UNPARTITIONED = (
@@ -85,7 +84,7 @@ def empty(new_platform):
         ("intent_labels", {"dagster/row_count": 12, "of_people": 6, "of_the_judge": 0, "propagated": 6}),
         ("intent_dataset", {"as_of": "2026-03-24T00:21:00.000Z"}),
         ("reranker_dataset", {"as_of": "2026-03-24T00:18:00.000Z"}),
-        ("knowledge_chunks", {"dagster/row_count": 4, "documents": 4, "opened_documents": [], "rejects": "none"}),
+        ("knowledge_chunks", {"dagster/row_count": 4, "documents": 4, "opened_documents": "none", "rejects": "none"}),
         ("chunk_embeddings", {"dagster/row_count": 4, "embedded": 4, "reused": 0, "dimension": 64}),
         ("search_index", {"dagster/row_count": 4, "built": True, "live_generation": "none yet"}),
         ("retrieval_evaluation", {"queries": 8, "queries_of_others": 0, "live": "none yet"}),
@@ -137,7 +136,7 @@ def test_what_an_asset_declares_is_what_it_reads(platform, made):
     declared, recorded = {}, {}
     for asset in made:
         spec = next(iter(platform.definitions.get_assets_def(asset).specs))
-        reads = reads_from_json(spec.metadata[READS].value)
+        reads = declared_reads(spec.metadata)
         # What an asset was before is there from the second time on; endpoints are none here.
         declared[asset] = {one.asset for one in reads if not one.own and not one.asset.endswith("_endpoint")}
         assert {one.asset for one in reads if not one.own} == {dep.asset_key.to_user_string() for dep in spec.deps}

@@ -16,7 +16,6 @@ from mangaassist_assets.cli.commands.models import list_models, pipeline_of
 from mangaassist_assets.cli.session import RunOutcome
 from mangaassist_assets.core.bundles import TURNS_CARD_FILE
 from mangaassist_assets.core.snapshots import SnapshotStore, canonical_json
-from mangaassist_assets.datasets.versions.stored_versions import write_version
 from mangaassist_assets.definitions import build_definitions
 from mangaassist_assets.models.pipelines import InvalidPipelineError, registered_pipelines
 from mangaassist_assets.models.registration.registry import ModelVersion
@@ -24,7 +23,7 @@ from mangaassist_assets.monitoring.fresh_reviews import fresh_reviews
 from mangaassist_assets.partitions import release_bundles
 from mangaassist_assets.tracing.ingestion.stored_turns import TURNS_FILE
 from resources.store import StoreResource
-from tests.support.dataset_store import put_turns
+from tests.support.dataset_store import put_turns, write_version
 from tests.support.registry import MemoryMlflow
 from tests.support.sentiment import FIRST_BUNDLE, SECOND_BUNDLE, SENTIMENT, sentiment_version
 

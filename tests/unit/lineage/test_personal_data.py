@@ -12,10 +12,10 @@ from upath import UPath
 
 from mangaassist_assets.core.snapshots import SnapshotStore
 from mangaassist_assets.datasets.versions.data_card import Provenance
-from mangaassist_assets.datasets.versions.stored_versions import write_version
 from mangaassist_assets.datasets.versions.versions import seal_version
 from mangaassist_assets.lineage.personal_data import TrainedModelVersion, personal_data_lineage
 from mangaassist_assets.privacy import pseudonym
+from tests.support.dataset_store import write_version
 
 USER, OTHER = (pseudonym(name, b"key") for name in ("someone", "someone else"))
 

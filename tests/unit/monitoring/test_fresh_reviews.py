@@ -10,7 +10,6 @@ from upath import UPath
 
 from mangaassist_assets.core.snapshots import SnapshotStore
 from mangaassist_assets.datasets.versions.data_card import Provenance
-from mangaassist_assets.datasets.versions.stored_versions import write_version
 from mangaassist_assets.datasets.versions.versions import seal_version
 from mangaassist_assets.models.pipelines import INTENT, RERANKER
 from mangaassist_assets.monitoring.champion_health import judge_champion
@@ -23,7 +22,16 @@ from mangaassist_assets.monitoring.fresh_reviews import (
 )
 from mangaassist_assets.privacy import pseudonym
 from mangaassist_assets.tracing.erasure import record_erasure
-from tests.support.dataset_store import EARLIER, LATER, build, fill, put_dataset, put_turns, reviewed_turn
+from tests.support.dataset_store import (
+    EARLIER,
+    LATER,
+    build,
+    fill,
+    put_dataset,
+    put_turns,
+    reviewed_turn,
+    write_version,
+)
 from tests.support.registry import MemoryMlflow
 from tests.support.reviewed_traffic import (
     PhrasebookModelType,

@@ -23,7 +23,6 @@ from mangaassist_assets.datasets.versions.stored_versions import (
     problems_of,
     read_rows,
     stored_versions,
-    write_version,
 )
 from mangaassist_assets.datasets.versions.versions import (
     EXAMPLES_FILE,
@@ -33,6 +32,7 @@ from mangaassist_assets.datasets.versions.versions import (
     to_parquet,
     version_id,
 )
+from tests.support.dataset_store import write_version
 
 ASSET = "intent_dataset"
 
