@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Literal
 
 import polars as pl
@@ -53,6 +53,17 @@ class ReviewOrigin:
     origin: LabelOrigin
     inclusion_probability: float | None = None
     bundle_turns: int | None = None
+
+    def with_copies(self, copies: Iterable[ReviewOrigin]) -> ReviewOrigin:
+        """Return the origin of one message that stays of several copies, of `copies` and this: it stands for all.
+
+        A copy that was drawn stands for the inverse of its inclusion probability many turns, any other for itself.
+        """
+        probabilities = [one.inclusion_probability for one in (self, *copies)]
+        if len(probabilities) == 1 or all(one is None for one in probabilities):
+            return self
+        turns = sum(1.0 if one is None else 1.0 / one for one in probabilities)
+        return replace(self, origin="audit", inclusion_probability=1.0 / turns)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

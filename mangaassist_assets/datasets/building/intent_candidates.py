@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from typing import Any
 
 from mangaassist_assets.core.text_keys import normalise_text, text_digest
 from mangaassist_assets.datasets.building.selection import DatasetCandidate
 from mangaassist_assets.datasets.building.splits import SplitShares, assign_base_splits, assign_taught_split
-from mangaassist_assets.datasets.schema import CORPUS, TRUST, Split
+from mangaassist_assets.datasets.schema import CORPUS, HOW_REVIEWED, TRUST, Split
 from mangaassist_assets.datasets.sources.utterances import Utterance
-from mangaassist_assets.labelling.intent_labels import IntentLabel, LabelConflict, LabelKind
+from mangaassist_assets.labelling.intent_labels import IntentLabel, LabelConflict, LabelKind, ReviewOrigin
 
 LABEL_COLUMNS = {"trace_id": "source_trace_id", "kind": "label_kind", "sources": "label_sources"}
 """What a dataset calls the fields of a label, where it calls them otherwise."""
@@ -120,21 +121,21 @@ def gather_labels(
 
 
 def stand_for_copies(gathered: Gathered, kept: Collection[str]) -> None:
-    """Let a label of people that is kept stand for the turns of its copies too: many shoppers may send a message.
-
-    A copy that was drawn stands for the inverse of its inclusion probability many turns, any other for itself.
-    """
+    """Let a label of people that is kept stand for the turns of its copies too: many shoppers may send a message."""
     copies: defaultdict[str, list[str]] = defaultdict(list)
     for example_id, (candidate, _) in gathered.examples.items():
         if candidate.kind == "human":
             copies[candidate.key].append(example_id)
     for same in copies.values():
         staying = [example_id for example_id in same if example_id in kept]
-        probabilities = [gathered.examples[one][1]["inclusion_probability"] for one in same]
-        if len(same) == 1 or len(staying) != 1 or not any(isinstance(one, float) for one in probabilities):
-            continue
-        turns = sum(1 / one if isinstance(one, float) else 1.0 for one in probabilities)
-        gathered.examples[staying[0]][1].update({"origin": "audit", "inclusion_probability": 1 / turns})
+        if len(staying) == 1:
+            row = gathered.examples[staying[0]][1]
+            others = [_origin(gathered.examples[one][1]) for one in same if one != staying[0]]
+            row.update(asdict(_origin(row).with_copies(others)))
+
+
+def _origin(row: Mapping[str, Any]) -> ReviewOrigin:
+    return ReviewOrigin(**{name: row[name] for name in HOW_REVIEWED})
 
 
 def _accepted_intents(

@@ -13,9 +13,9 @@ row has no first-stage rank, nothing gets to order it, and it counts in what an 
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections import Counter, defaultdict
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 
 import polars as pl
 
@@ -115,6 +115,8 @@ def build_ranking_dataset(
             queues=queues,
         ),
     ]
+    # A turn may be drawn, or drop out of a sample that became thinner, after it was on a side.
+    queries = [_staying(query, holdout_history) for query in queries]
     chosen = select(
         [query.candidate for query in queries],
         caps=config.caps,
@@ -122,7 +124,7 @@ def build_ranking_dataset(
         holdout_history=holdout_history,
     )
     excluded.update(chosen.excluded)
-    kept = [query for query in queries if query.candidate.example_id in chosen.kept]
+    kept = _standing_for_copies(queries, chosen.kept)
     searches: dict[tuple[str, str | None], tuple[str, ...]] = {}
 
     def live(query: KnownQuery) -> tuple[str, ...]:
@@ -169,6 +171,29 @@ def build_ranking_dataset(
         ),
         searches=searches,
     )
+
+
+def _staying(query: KnownQuery, history: HoldoutHistory) -> KnownQuery:
+    side = history.sides.get(query.candidate.example_id, query.candidate.split)
+    return query if side == query.candidate.split else replace(query, candidate=replace(query.candidate, split=side))
+
+
+def _standing_for_copies(queries: Sequence[KnownQuery], kept: Collection[str]) -> list[KnownQuery]:
+    """Return the queries that are kept; one that people reviewed stands for the turns of its copies too."""
+    copies: defaultdict[tuple[str, str | None], list[KnownQuery]] = defaultdict(list)
+    for query in queries:
+        copies[query.candidate.key, query.tenant].append(query)
+    standing = []
+    for query in queries:
+        if query.candidate.example_id not in kept:
+            continue
+        same = copies[query.candidate.key, query.tenant]
+        others = [one.origin for one in same if one is not query and one.origin is not None]
+        alone = sum(one.candidate.example_id in kept for one in same) == 1
+        if query.origin is not None and alone:
+            query = replace(query, origin=query.origin.with_copies(others))  # noqa: PLW2901
+        standing.append(query)
+    return standing
 
 
 def _misses(frame: pl.DataFrame) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from mangaassist_assets.core.text_keys import normalise_text, text_digest
 from mangaassist_assets.datasets.building.selection import DatasetCandidate
-from mangaassist_assets.datasets.building.splits import SplitShares, assign_split, assign_taught_split
+from mangaassist_assets.datasets.building.splits import SplitShares, assign_split
 from mangaassist_assets.datasets.sources.utterances import Utterance
 from mangaassist_assets.labelling.intent_labels import LabelConflict, ReviewOrigin
 from mangaassist_assets.labelling.queue.stored_queue import NO_QUEUE, ReviewQueue
@@ -78,8 +78,8 @@ def reviewed_queries(
 ) -> Iterator[KnownQuery]:
     """Yield the reviewed turns as of a time; reviews of one message that have no document in common are conflicts.
 
-    What the audit sample drew is on the test side, all else teaches. The same message of two tenants is two messages:
-    each has answers of its own. `queues` are the review queues of
+    What the audit sample drew is on the test side. The same message of two tenants is two messages: each has answers of
+    its own. `queues` are the review queues of
     the turns' bundles, as far as they had one.
     """
     by_key: defaultdict[tuple[str, str | None], list[tuple[ChatTurn, str, tuple[str, ...]]]] = defaultdict(list)
@@ -106,11 +106,11 @@ def reviewed_queries(
         for turn, text, _ in same:
             queue = (queues or {}).get(turn.release_bundle)
             origin = queue.origin_of(turn.trace_id) if queue else NO_QUEUE
-            side = assign_taught_split(text, turn.session_id, turn.user_key, shares=shares)
+            side = assign_split(text, turn.session_id, turn.user_key, shares=shares)
             candidate = DatasetCandidate(
                 example_id=f"trace-{turn.trace_id}",
                 key=key,
-                # What stands for the traffic is what models are compared on; failures teach.
+                # What stands for the traffic is what models are compared on.
                 split=side if origin.inclusion_probability is None else "test",
                 kind="human",
                 timestamp_ms=turn.timestamp_ms,

@@ -49,7 +49,7 @@ def test_the_kept_training_messages_are_redacted_and_name_no_user(session, knowl
         user_id="nobody.invented@example.invalid",
         session_id="s-1",
     )
-    _keep_inputs(session, [message], knowledge, vocabulary=Vocabulary(()))
+    _keep_inputs(session, [message], knowledge, vocabulary=Vocabulary(()), traffic_sample=False)
     kept = tmp_path / "home" / "inputs" / "training.jsonl"
     assert "nobody.invented" not in kept.read_text()
     assert "s-1" not in kept.read_text()
@@ -60,11 +60,11 @@ def test_the_kept_training_messages_are_redacted_and_name_no_user(session, knowl
 
 
 def test_a_document_that_was_taken_away_is_not_kept(session, knowledge):
-    _keep_inputs(session, [], knowledge, vocabulary=Vocabulary(()))
+    _keep_inputs(session, [], knowledge, vocabulary=Vocabulary(()), traffic_sample=False)
     (knowledge / "hours.md").unlink()
     (knowledge / "pages").mkdir()
     (knowledge / "pages" / "new.md").write_text("# New")
-    _keep_inputs(session, [], knowledge, vocabulary=Vocabulary(()))
+    _keep_inputs(session, [], knowledge, vocabulary=Vocabulary(()), traffic_sample=False)
     kept = {
         str(path.relative_to(session.resources.knowledge.path()))
         for path in session.resources.knowledge.path().rglob("*.md")

@@ -118,7 +118,10 @@ def test_a_turns_own_candidates_are_the_negatives_and_keep_their_ranks():
 
 
 def test_rows_know_how_their_queries_came_to_be_reviewed():
-    turns = [make_turn(name, ["returns.md::0", *others(2)], ("returns.md",)) for name in ("drawn", "own")]
+    turns = [
+        make_turn(name, ["returns.md::0", *others(2)], ("returns.md",), user_key=user)
+        for name, user in (("drawn", TEST_USER), ("own", TRAIN_USER))
+    ]
     turns.append(make_turn("elsewhere", ["returns.md::0", *others(2)], ("returns.md",), release_bundle="b2"))
     queue = ReviewQueue(turns=60, audit_sample={"drawn": 0.5, "elsewhere": 0.5})
     base = [Utterance(text="bootstrap", relevant_documents=("returns.md",))]
@@ -138,6 +141,35 @@ def test_an_expected_document_that_was_not_found_comes_last_with_the_chunk_that_
     example = example_of(build([turn]))
     assert example.passages[-1] == "returns.md\nrefunds arrive in five days"
     assert (example.relevances[-1], example.first_stage_ranks[-1]) == (1.0, 4)
+
+
+def test_what_the_audit_sample_drew_is_on_the_test_side_and_what_was_on_a_side_stays_there():
+    turns = [
+        make_turn(name, ["returns.md::0", *others(2)], ("returns.md",), user_key=None)
+        for name in ("one", "two", "more")
+    ]
+    before = build(turns)
+    sides = dict(before.rows.select("source_trace_id", "split").unique().iter_rows())
+    queue = ReviewQueue(turns=60, audit_sample=dict.fromkeys(("one", "two", "more", "new"), 0.1))
+    history = holdout_history_of([EarlierVersion(name="b1", frame=before.rows)], text_column="query")
+    turns.append(make_turn("new", ["returns.md::0", *others(2)], ("returns.md",), message="quite new", user_key=None))
+    now = dict(
+        build(turns, queues={"b1": queue}, holdout_history=history).rows.select("source_trace_id", "split").iter_rows()
+    )
+    assert now == {**sides, "new": "test"}
+
+
+def test_a_message_that_many_send_stands_for_all_its_copies():
+    turns = [
+        make_turn(
+            f"t{number}", ["returns.md::0", *others(2)], ("returns.md",), message="same", user_key=f"sender-{number}"
+        )
+        for number in range(3)
+    ]
+    queue = ReviewQueue(turns=60, audit_sample={"t0": 0.1, "t1": 0.2})
+    rows = build([*turns, make_turn("x", ["returns.md::0"], ("returns.md",))], queues={"b1": queue}).rows
+    (same,) = rows.filter(pl.col("query") == "same").select("origin", "inclusion_probability").unique().iter_rows()
+    assert same == ("audit", pytest.approx(1 / 16))
 
 
 def test_outside_training_a_missed_document_is_in_no_list_but_counts_as_one_to_find():
