@@ -23,9 +23,9 @@ INTENT_TABLE = "validation_intents"
 """The table of a trained artifact that the card shows: rows of `intent.results.intent_rows`."""
 
 _GATE = (
-    "It becomes champion only by the gate: paired tests against the champion on examples neither has seen, overall and by "
-    "slice, with limits for calibration, scope, latency and size. The verdict is a tag of the model version, its "
-    "numbers lie with the run under `evaluation/`."
+    "It becomes champion only by the gate: paired tests against the champion on examples that neither has learned, "
+    "overall and by slice, with limits for calibration, scope, latency and size. The verdict is a tag of the model "
+    "version, its numbers lie with the run under `evaluation/`."
 )
 _ROWS_SHOWN = 40
 _LONGEST_VALUE = 400
