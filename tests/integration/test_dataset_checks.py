@@ -18,9 +18,11 @@ from mangaassist_assets.checks.gates import build_checks
 from mangaassist_assets.core.snapshots import SnapshotStore
 from mangaassist_assets.datasets.building.intent_dataset import IntentDatasetConfig
 from mangaassist_assets.datasets.building.intent_versions import build_intent_version
+from mangaassist_assets.datasets.building.splits import assign_split
 from mangaassist_assets.datasets.sources.golden_file import GoldenMessage
 from mangaassist_assets.datasets.sources.golden_set import keep_golden_set
-from mangaassist_assets.datasets.sources.utterances import read_utterances
+from mangaassist_assets.datasets.sources.training_corpus import read_corpus
+from mangaassist_assets.datasets.sources.utterances import Utterance, read_utterances
 from mangaassist_assets.datasets.versions.stored_versions import read_dataset
 from mangaassist_assets.datasets.versions.versions import CARD_FILE, EXAMPLES_FILE, content_digest, to_parquet
 from mangaassist_assets.demo.generator import write_demo
@@ -30,8 +32,9 @@ from mangaassist_assets.privacy import Vocabulary
 from mangaassist_assets.tracing.erasure import record_erasure
 from resources.search.embeddings import LocalEmbedderResource
 from resources.store import StoreResource
-from tests.support.intent_labels import make_label, user_on
+from tests.support.intent_labels import make_label
 from tests.support.labelled_store import write_corpus, write_labelled_bundle
+from tests.support.reviewed_traffic import message
 
 FIRST, SECOND = "2026.03.10-rc1", "2026.03.24-rc2"
 CHECKS = [
@@ -239,17 +242,21 @@ def test_a_version_as_of_an_earlier_time_knows_less_and_the_newer_one_stays_stor
     assert whole.digest in {one.digest for one in store.history("intent_dataset")}
 
 
-def test_what_an_older_snapshot_was_tested_on_is_not_trained_on_though_its_label_is_gone(resource, store):
-    sentence = "is there a little booklet of stickers for people who collect stamps"
-    tested = make_label("t-old", sentence, "order_status", user_key=user_on("test"), release_bundle=FIRST)
-    learner = make_label("t-new", f"{sentence} too", "order_status", user_key=user_on("train"), release_bundle=FIRST)
-    shift = {"timestamp_ms": 1_773_140_000_000, "labelled_ms": 1_773_140_100_000}
-    write_labelled_bundle(store, FIRST, [replace(tested, **shift)])
+def test_what_an_older_snapshot_was_tested_on_is_not_trained_on_though_the_corpus_is_another(resource, store):
+    sentences = (f"{message(number)} {message(number + 1)}" for number in range(1_000))
+    tested = next(one for one in sentences if (assign_split(one), assign_split(f"{one} too")) == ("test", "train"))
+    corpus = read_corpus(store)
+    write_corpus(store, [*corpus, Utterance(text=tested, intent="order_status")])
+    other = make_label("t-old", "which ferry goes to the island", "order_status", release_bundle=FIRST)
+    write_labelled_bundle(store, FIRST, [other])
     assert materialize(resource, FIRST, checks=()).success
-    write_labelled_bundle(store, FIRST, [replace(learner, **shift)])
+    write_corpus(store, [*corpus, Utterance(text=f"{tested} too", intent="order_status")])
     built = build_intent_version(store, FIRST, config=IntentDatasetConfig())
-    assert "trace-t-new" not in set(built.frame["example_id"])
+    assert f"{tested} too" not in set(built.frame["text"])
     assert built.card.excluded["an earlier version was tested on it"] == 1
+    # What shoppers send may teach, whatever the corpus was tested on.
+    write_labelled_bundle(store, FIRST, [replace(other, trace_id="t-new", text=f"{tested} too", sources=("t-new",))])
+    assert "trace-t-new" in set(build_intent_version(store, FIRST, config=IntentDatasetConfig()).frame["example_id"])
 
 
 def test_an_erased_user_is_not_in_the_next_version_nor_carried_into_it(resource, store, demo):
@@ -268,8 +275,8 @@ def test_the_golden_set_is_kept_out_of_a_dataset_and_fixed(resource, store, demo
     inputs = resource.inputs()
     inputs.mkdir(parents=True)
     taught = read_utterances(demo.training).utterances[0]
-    message = GoldenMessage(text=taught.text, intent=taught.intent)
-    keep_golden_set(inputs, [message], vocabulary=Vocabulary(()), replace_present=False)
+    golden = GoldenMessage(text=taught.text, intent=taught.intent)
+    keep_golden_set(inputs, [golden], vocabulary=Vocabulary(()), replace_present=False)
 
     def materialize_golden():
         return dg.materialize([golden_set], resources={"store": resource}, raise_on_error=False)

@@ -167,7 +167,8 @@ def test_a_message_that_many_send_stands_for_all_its_copies():
         for number in range(3)
     ]
     queue = ReviewQueue(turns=60, audit_sample={"t0": 0.1, "t1": 0.2})
-    rows = build([*turns, make_turn("x", ["returns.md::0"], ("returns.md",))], queues={"b1": queue}).rows
+    other = make_turn("x", ["returns.md::0", *others(2)], ("returns.md",))
+    rows = build([*turns, other], queues={"b1": queue}).rows
     (same,) = rows.filter(pl.col("query") == "same").select("origin", "inclusion_probability").unique().iter_rows()
     assert same == ("audit", pytest.approx(1 / 16))
 
