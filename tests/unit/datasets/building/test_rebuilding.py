@@ -18,7 +18,6 @@ from mangaassist_assets.datasets.versions.stored_versions import (
     problems_of,
     read_rows,
     stored_versions,
-    write_version,
 )
 from mangaassist_assets.datasets.versions.versions import seal_version
 from mangaassist_assets.labelling.intent_labels import LabelConflict
@@ -43,6 +42,7 @@ from tests.support.dataset_store import (
     put_turns,
     reviewed_turn,
     user_on,
+    write_version,
 )
 
 
