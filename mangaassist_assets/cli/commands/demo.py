@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 FIRST_BUNDLE = "2026.03.10-rc1"
 SECOND_BUNDLE = "2026.03.24-rc2"
-REVIEW_BUDGET = 60
+REVIEW_BUDGET = 70
 
 
 @click.command(cls=Command, local_only=True)
