@@ -178,11 +178,14 @@ def _scope(results: GateInput, how: Weighted, config: GateConfig) -> list[_Draft
     if champion is None or challenger is None:
         why = _missing(champion, challenger, "decisions on scope")
         return [_not_measured(name, limit, why) for name in (REFUSED, ACCEPTED)]
-    # Of messages of no intent it is not known which examples they are: each counts alike.
+    # Where it is not told which examples are of no intent, each counts alike.
+    outside = champion.out_of_scope
     refused = _compared(
         REFUSED,
         [one.out_of_scope_refused.astype(float) for one in (champion, challenger)],
-        weighted(len(champion.out_of_scope_refused), sample=None, shoppers=()),
+        weighted(len(champion.out_of_scope_refused), sample=None, shoppers=())
+        if outside is None
+        else how.at(np.flatnonzero(outside)),
         margin=config.scope_margin,
         limit=limit,
         config=config,

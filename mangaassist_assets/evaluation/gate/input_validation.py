@@ -82,12 +82,14 @@ def _model(who: str, model: ModelResults, size: int, *, binary: bool) -> ModelRe
 
 
 def _scope(who: str, scope: ScopeResults, size: int) -> ScopeResults:
-    in_scope = None if scope.in_scope is None else _flags(f"the {who}'s in_scope", scope.in_scope, size)
-    known = None if in_scope is None else int(in_scope.sum())
+    inside = None if scope.in_scope is None else _flags(f"the {who}'s in_scope", scope.in_scope, size)
+    outside = None if scope.out_of_scope is None else _flags(f"the {who}'s out_of_scope", scope.out_of_scope, size)
+    accepted, refused = (None if flags is None else int(flags.sum()) for flags in (inside, outside))
     return ScopeResults(
-        in_scope_accepted=_flags(f"the {who}'s in_scope_accepted", scope.in_scope_accepted, known),
-        out_of_scope_refused=_flags(f"the {who}'s out_of_scope_refused", scope.out_of_scope_refused),
-        in_scope=in_scope,
+        in_scope_accepted=_flags(f"the {who}'s in_scope_accepted", scope.in_scope_accepted, accepted),
+        out_of_scope_refused=_flags(f"the {who}'s out_of_scope_refused", scope.out_of_scope_refused, refused),
+        in_scope=inside,
+        out_of_scope=outside,
     )
 
 
