@@ -89,17 +89,18 @@ def compare_on_test_side(
     golden: Sequence[GoldenMessage] = (),
 ) -> Compared:
     """Let both answer the test side of a dataset; where a part of it is a sample of the traffic, that part."""
-    whole = model_type.examples(frame, "test")
-    rows, sample = _drawn_tests(frame)
+    drawn, sample = _drawn_tests(frame)
+    others: dict[str, Sequence[Any]] = {}
     if sample is None:
-        test, others = whole, {}
+        test = model_type.examples(frame, "test")
         about = "Both models answered every example of the dataset's test side, which neither was trained on."
     else:
-        place = {example_id: number for number, example_id in enumerate(rows)}
-        test = [one for one in whole if one.example_id in place]
-        order = [place[one.example_id] for one in test]
+        place = {example_id: number for number, example_id in enumerate(drawn)}
+        is_drawn = pl.col("example_id").is_in(drawn)
+        test = model_type.examples(frame.filter(is_drawn), "test")
+        order = [place[getattr(one, "example_id", drawn[number])] for number, one in enumerate(test)]
         sample = replace(sample, inclusion_probabilities=sample.inclusion_probabilities[order])
-        others = {CORPUS: [one for one in whole if one.example_id not in place]}
+        others[CORPUS] = model_type.examples(frame.filter(~is_drawn, pl.col("label_kind") == "base"), "test")
         about = (
             f"Both models answered the {len(test)} examples of the dataset's test side that are a random sample of the "
             "traffic; neither was trained on them."

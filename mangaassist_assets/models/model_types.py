@@ -158,7 +158,7 @@ class ModelType(ABC, Generic[ExampleT]):
 
     @abstractmethod
     def examples(self, frame: pl.DataFrame, side: str) -> list[ExampleT]:
-        """Return one side (`train`, `validation`, `test`) of the model type's dataset frame, in a fixed order."""
+        """Return one side (`train`, `validation`, `test`) of the model type's dataset frame, by example id."""
 
     @abstractmethod
     def train(self, request: TrainingRequest[ExampleT]) -> TrainedArtifact:

@@ -103,7 +103,7 @@ def test_a_materialization_shows_the_digests_of_its_inputs_as_its_record_has_the
 
 def test_an_evaluation_shows_owner_kinds_description_figures_and_links(dev, page):
     page.goto(f"{dev.urls['dagster']}/assets/intent_evaluation")
-    described = "Champion and challenger of the intent classifier on the same held-out examples"
+    described = "Champion and challenger of the intent classifier on the same examples"
     for text in ("ml-engineering", "ML Flow", described):
         page.get_by_text(text).first.wait_for()
     for key in ("verdict", "champion", "challenger", "test_examples", "decision"):

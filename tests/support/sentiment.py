@@ -19,6 +19,7 @@ from mangaassist_assets.assets.declaring import declared_asset
 from mangaassist_assets.core.declared_inputs import Read
 from mangaassist_assets.core.snapshots import SnapshotStore
 from mangaassist_assets.datasets.guards.limits import DatasetLimits
+from mangaassist_assets.datasets.schema import DECLARED_SAMPLE
 from mangaassist_assets.datasets.versions.data_card import Provenance
 from mangaassist_assets.datasets.versions.stored_versions import StoredVersion
 from mangaassist_assets.datasets.versions.versions import DatasetVersion
@@ -175,12 +176,17 @@ def sentiment_version(bundle: str) -> DatasetVersion:
             "user_key": None,
             "session_id": None,
             "source_trace_id": None,
+            "origin": DECLARED_SAMPLE,
+            "inclusion_probability": None,
+            "bundle_turns": None,
         }
         for label, text in messages(4 if bundle == FIRST_BUNDLE else len(MOODS))
     ]
-    texts = dict.fromkeys(("user_key", "session_id", "source_trace_id"), pl.String)
+    types = dict.fromkeys(("user_key", "session_id", "source_trace_id"), pl.String)
+    sampled = {"inclusion_probability": pl.Float64, "bundle_turns": pl.Int64}
     return seal_version(
-        pl.DataFrame(rows, schema_overrides=texts), Provenance(kind="sentiment", as_of=bundle, inputs={"moods": "1"})
+        pl.DataFrame(rows, schema_overrides={**types, **sampled}),
+        Provenance(kind="sentiment", as_of=bundle, inputs={"moods": "1"}),
     )
 
 

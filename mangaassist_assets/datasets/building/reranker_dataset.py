@@ -115,8 +115,6 @@ def build_ranking_dataset(
             queues=queues,
         ),
     ]
-    # A turn may be drawn, or drop out of a sample that became thinner, after it was on a side.
-    queries = [_staying(query, holdout_history) for query in queries]
     chosen = select(
         [query.candidate for query in queries],
         caps=config.caps,
@@ -171,11 +169,6 @@ def build_ranking_dataset(
         ),
         searches=searches,
     )
-
-
-def _staying(query: KnownQuery, history: HoldoutHistory) -> KnownQuery:
-    side = history.sides.get(query.candidate.example_id, query.candidate.split)
-    return query if side == query.candidate.split else replace(query, candidate=replace(query.candidate, split=side))
 
 
 def _standing_for_copies(queries: Sequence[KnownQuery], kept: Collection[str]) -> list[KnownQuery]:

@@ -78,8 +78,7 @@ def reviewed_queries(
 ) -> Iterator[KnownQuery]:
     """Yield the reviewed turns as of a time; reviews of one message that have no document in common are conflicts.
 
-    What the audit sample drew is on the test side. The same message of two tenants is two messages: each has answers of
-    its own. `queues` are the review queues of
+    The same message of two tenants is two messages: each has answers of its own. `queues` are the review queues of
     the turns' bundles, as far as they had one.
     """
     by_key: defaultdict[tuple[str, str | None], list[tuple[ChatTurn, str, tuple[str, ...]]]] = defaultdict(list)
@@ -106,12 +105,10 @@ def reviewed_queries(
         for turn, text, _ in same:
             queue = (queues or {}).get(turn.release_bundle)
             origin = queue.origin_of(turn.trace_id) if queue else NO_QUEUE
-            side = assign_split(text, turn.session_id, turn.user_key, shares=shares)
             candidate = DatasetCandidate(
                 example_id=f"trace-{turn.trace_id}",
                 key=key,
-                # What stands for the traffic is what models are compared on.
-                split=side if origin.inclusion_probability is None else "test",
+                split=assign_split(text, turn.session_id, turn.user_key, shares=shares),
                 kind="human",
                 timestamp_ms=turn.timestamp_ms,
                 session_id=turn.session_id,

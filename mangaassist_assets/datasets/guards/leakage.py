@@ -22,7 +22,6 @@ from mangaassist_assets.datasets.guards.near_duplicates import (
     NearDuplicateIndex,
     Spoken,
 )
-from mangaassist_assets.datasets.schema import Split
 
 GOLDEN_SET = "the golden set"
 _SHOWN = 5
@@ -47,15 +46,13 @@ class HoldoutHistory:
     """The test sides of earlier versions: what was on one → the name of the first version it was in.
 
     What was on one is never trained on again, or the scores of then and now would mean nothing.
-    `messages` are near-duplicate keys, each with its version and the example it came from. `sides` has the side of each
-    example there was, on which it stays.
+    `messages` are near-duplicate keys, each with its version and the example it came from.
     """
 
     examples: Mapping[str, str] = field(default_factory=dict)
     sessions: Mapping[str, str] = field(default_factory=dict)
     users: Mapping[str, str] = field(default_factory=dict)
     messages: Mapping[str, tuple[str, str]] = field(default_factory=dict)
-    sides: Mapping[str, Split] = field(default_factory=dict)
 
 
 NO_HOLDOUT_HISTORY = HoldoutHistory()
@@ -73,10 +70,7 @@ def holdout_history_of(
     users: dict[str, str] = {}
     messages: dict[str, tuple[str, str]] = {}
     keys: dict[str, str] = {}
-    sides: dict[str, Split] = {}
     for version in sorted(versions, key=lambda one: one.name):
-        for example_id, side in version.frame.select("example_id", "split").unique().iter_rows():
-            sides.setdefault(example_id, side)
         test = version.frame.filter(pl.col("split") == "test")
         test = _corpus_of(test) if cross_fitted else test
         rows = test.select("example_id", text_column, "session_id", "user_key").unique().sort("example_id", text_column)
@@ -90,7 +84,7 @@ def holdout_history_of(
                 sessions.setdefault(session_id, version.name)
             if user_key:
                 users.setdefault(user_key, version.name)
-    return HoldoutHistory(examples=examples, sessions=sessions, users=users, messages=messages, sides=sides)
+    return HoldoutHistory(examples=examples, sessions=sessions, users=users, messages=messages)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

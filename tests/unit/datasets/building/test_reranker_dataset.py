@@ -143,22 +143,6 @@ def test_an_expected_document_that_was_not_found_comes_last_with_the_chunk_that_
     assert (example.relevances[-1], example.first_stage_ranks[-1]) == (1.0, 4)
 
 
-def test_what_the_audit_sample_drew_is_on_the_test_side_and_what_was_on_a_side_stays_there():
-    turns = [
-        make_turn(name, ["returns.md::0", *others(2)], ("returns.md",), user_key=None)
-        for name in ("one", "two", "more")
-    ]
-    before = build(turns)
-    sides = dict(before.rows.select("source_trace_id", "split").unique().iter_rows())
-    queue = ReviewQueue(turns=60, audit_sample=dict.fromkeys(("one", "two", "more", "new"), 0.1))
-    history = holdout_history_of([EarlierVersion(name="b1", frame=before.rows)], text_column="query")
-    turns.append(make_turn("new", ["returns.md::0", *others(2)], ("returns.md",), message="quite new", user_key=None))
-    now = dict(
-        build(turns, queues={"b1": queue}, holdout_history=history).rows.select("source_trace_id", "split").iter_rows()
-    )
-    assert now == {**sides, "new": "test"}
-
-
 def test_a_message_that_many_send_stands_for_all_its_copies():
     turns = [
         make_turn(
