@@ -35,7 +35,7 @@ def dev(bootstrapped_dev: DagsterDev) -> DagsterDev:
     if CHROMIUM is None:
         pytest.skip("no Chromium: `apt-get install chromium`")
     bootstrapped_dev.start()
-    assert bootstrapped_dev.simulate(LOOKED_AT, lines=slice(10, 28))["turns"] == 18
+    assert bootstrapped_dev.simulate(LOOKED_AT, lines=slice(10, 28), review_budget=36)["turns"] == 18
     assert bootstrapped_dev.simulate(OTHER, lines=slice(0, 3))["turns"] == 3
     ran = run_here(bootstrapped_dev.home, "loop", "--release-bundle", LOOKED_AT, "--no-deploy")
     assert ran.code == 0, ran.stderr
