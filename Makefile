@@ -9,6 +9,9 @@ STAMP := $(VENV)/.installed
 # line runs, for before that there is no pip in a fresh folder.
 FIND_LINKS := $$($(BIN)/pip config list | sed -n "s/.*find-links='\(.*\)'/--find-links=\1/p" | tail -n 1)
 
+# The baseline that a benchmark is compared with is no part of the product.
+LOCKED_EXTRAS := --extra local --extra aws --extra ray --extra dev
+
 # In two processes, files in their order: what waits for a sensor's next turn leaves the cores to the others.
 IN_TWO := --numprocesses 2 --dist loadscope --no-loadscope-reorder
 
@@ -60,12 +63,13 @@ format: install  ## let ruff rewrite what it can
 	$(BIN)/ruff format .
 
 bench: install  ## each benchmark prints one JSON line: ours, the baseline's, the ratio
+	$(BIN)/uv pip install --quiet --python $(BIN)/python $(FIND_LINKS) --constraint requirements.lock --editable '.[benchmarks]'
 	for file in benchmarks/bench_*.py; do $(BIN)/python $$file || exit 1; done
 
 lock: install  ## resolve pyproject.toml anew into requirements.lock
 	# Into a new file: versions of an old one would be preferred, and with them PyPI's torch and gigabytes of CUDA.
 	rm -f requirements.lock.new
-	$(BIN)/uv pip compile --quiet --python-version 3.11 --all-extras --no-header --no-annotate \
+	$(BIN)/uv pip compile --quiet --python-version 3.11 $(LOCKED_EXTRAS) --no-header --no-annotate \
 	  $(FIND_LINKS) --no-emit-find-links pyproject.toml requirements.tools.in \
 	  -o requirements.lock.new
 	sed 's/^\(torch==[0-9.]*\)+cpu$$/\1/' requirements.lock.new > requirements.lock

@@ -18,48 +18,107 @@ Labelled = tuple[str, str]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MessageSet:
-    """Messages in a fixed order; `intents` is None where nobody labelled them, `role` what the set was used for."""
+    """Messages in a fixed order, with the intent of each."""
 
     name: str
-    role: str
     texts: list[str]
-    intents: list[str] | None
+    intents: list[str]
     remark: str = ""
 
 
 def quality_sets(seed: int) -> Iterator[MessageSet]:
-    """Yield the sets with intents. Settings were chosen on those of role `tuned`."""
+    """Yield the sets with intents: whole, one domain at a time, and small as a bundle's failures are, 150 and up."""
     draw = random.Random(seed)
-    yield _labelled("hwu64_test", "reported", _hwu64("test"))
-    fastfood, airline = _multidogo("fastfood"), _multidogo("airline")
-    yield _labelled("multidogo_fastfood_4000", "reported", draw.sample(fastfood, 4000), "turns as they came")
-    yield _labelled("multidogo_fastfood_distinct", "reported", _distinct(fastfood), "distinct turns, majority intent")
-    yield _labelled("multidogo_airline_4000", "tuned", draw.sample(airline, 4000), "turns as they came")
-    yield _labelled("multidogo_airline_distinct", "tuned", _distinct(airline), "distinct turns, majority intent")
-    yield _labelled("bitext_3000", "tuned", draw.sample(_bitext(), 3000))
-    yield _labelled("hwu64_train", "tuned", _hwu64("train"))
-    yield _labelled("bitext_10000", "tuned", draw.sample(_bitext(), 10_000))
-    mixed = [(text, f"{name}:{intent}") for name, rows in _all_labelled().items() for text, intent in _distinct(rows)]
-    yield _labelled("mixed_10000", "reported", draw.sample(mixed, 10_000), "of all three, with both multidogo domains")
+    hwu64, bitext = _distinct(_all_labelled()["hwu64"]), _distinct(_bitext())
+    airline, fastfood = _multidogo("airline"), _multidogo("fastfood")
+    for size in (150, 300, 1000):
+        yield _labelled(f"hwu64_{size}", draw.sample(hwu64, size))
+    yield _labelled("hwu64_test", _hwu64("test"))
+    yield _labelled("hwu64_all", hwu64)
+    for scenario, rows in _by(hwu64, {text: intent.split("_")[0] for text, intent in hwu64}).items():
+        yield _labelled(f"hwu64:{scenario}", rows, "one domain")
+    for size in (150, 300, 3000):
+        yield _labelled(f"bitext_{size}", draw.sample(bitext, size))
+    yield _labelled("bitext_all", bitext)
+    for category, rows in _by(bitext, _bitext_categories()).items():
+        yield _labelled(f"bitext:{category}", draw.sample(rows, min(len(rows), 3000)), "one domain")
+    for name, turns in (("airline", airline), ("fastfood", fastfood)):
+        distinct = _distinct(turns)
+        for size in (300, 1000):
+            yield _labelled(f"multidogo_{name}_{size}", draw.sample(distinct, size), "distinct turns, majority intent")
+        yield _labelled(f"multidogo_{name}_turns", draw.sample(turns, 4000), "turns as they came")
+        yield _labelled(f"multidogo_{name}_all", distinct, "distinct turns, majority intent")
+    for authority in ("CDC", "UK"):
+        yield _labelled(f"feedbackqa:{authority}", _questions(authority), "one domain; the passage is the intent")
+    yield _labelled("demo", _demo_messages(), "written for the demo, not by shoppers")
+    mixed = _mixed()
+    for size in (1000, 10_000):
+        yield _labelled(f"mixed_{size}", draw.sample(mixed, size), "of hwu64, bitext and both multidogo domains")
+    yield _labelled("mixed_all", mixed, "hwu64, bitext and both multidogo domains")
 
 
 def large_set(count: int, seed: int) -> MessageSet:
-    """Return `count` distinct messages: all real ones there are, then copies of them with one or two typing errors."""
+    """Return `count` distinct messages: all labelled ones, then copies of them with one or two typing errors."""
     draw = random.Random(seed)
-    real = dict.fromkeys(text for rows in _all_labelled().values() for text, _ in rows)
-    real |= dict.fromkeys(_other_messages())
-    originals = list(real)[:count]
-    texts = dict.fromkeys(originals)
-    while len(texts) < count:
-        texts.setdefault(_mistyped(draw.choice(originals), draw))
-    remark = f"{len(originals)} real messages, {count - len(originals)} of them again with typing errors"
-    return MessageSet(name=f"large_{count}", role="reported", texts=list(texts), intents=None, remark=remark)
+    originals = _mixed()[:count]
+    rows = dict(originals)
+    while len(rows) < count:
+        text, intent = draw.choice(originals)
+        rows.setdefault(_mistyped(text, draw), intent)
+    copies = count - len(originals)
+    return _labelled(f"large_{count}", list(rows.items()), f"{len(originals)} real messages, {copies} copies of them")
 
 
-def _labelled(name: str, role: str, rows: list[Labelled], remark: str = "") -> MessageSet:
+def failure_bundles(seed: int, *, messages: int = 300, intents: int = 40) -> Iterator[MessageSet]:
+    """Yield bundles of failures that no champion knows: of each source as many intents, about as often each."""
+    draw = random.Random(seed)
+    shop = [
+        (text, f"{name}:{intent}")
+        for name, rows in _all_labelled().items()
+        if name != "hwu64"
+        for text, intent in _distinct(rows)
+    ]
+    sources = {
+        "hwu64": _distinct(_all_labelled()["hwu64"]),
+        "bitext": _distinct(_bitext()),
+        "fastfood": _distinct(_multidogo("fastfood")),
+        "customers": shop,
+    }
+    for name, rows in sources.items():
+        texts = _by(rows, dict(rows), least_intents=1, least_rows=8)
+        for number in range(4):
+            chosen = draw.sample(sorted(texts), min(intents, len(texts)))
+            pool = [row for intent in chosen for row in draw.sample(texts[intent], min(len(texts[intent]), 20))]
+            yield _labelled(f"bundle_{name}_{number}", draw.sample(pool, min(messages, len(pool))))
+
+
+def _labelled(name: str, rows: list[Labelled], remark: str = "") -> MessageSet:
     return MessageSet(
-        name=name, role=role, texts=[text for text, _ in rows], intents=[intent for _, intent in rows], remark=remark
+        name=name, texts=[text for text, _ in rows], intents=[intent for _, intent in rows], remark=remark
     )
+
+
+def _by(
+    rows: list[Labelled], domain: dict[str, str], *, least_intents: int = 3, least_rows: int = 150
+) -> dict[str, list[Labelled]]:
+    """Return the rows of each domain that has enough of both, by name."""
+    found: dict[str, list[Labelled]] = {}
+    for text, intent in rows:
+        found.setdefault(domain[text], []).append((text, intent))
+    return {
+        name: own
+        for name, own in sorted(found.items())
+        if len(own) >= least_rows and len({intent for _, intent in own}) >= least_intents
+    }
+
+
+def _mixed() -> list[Labelled]:
+    """Return every labelled text once, the intent with the name of its set."""
+    rows: dict[str, str] = {}
+    for name, labelled in _all_labelled().items():
+        for text, intent in _distinct(labelled):
+            rows.setdefault(text, f"{name}:{intent}")
+    return list(rows.items())
 
 
 def _all_labelled() -> dict[str, list[Labelled]]:
@@ -81,6 +140,11 @@ def _bitext() -> list[Labelled]:
         return [(row["utterance"], row["intent"]) for row in csv.DictReader(file)]
 
 
+def _bitext_categories() -> dict[str, str]:
+    with (DATA / "bitext" / "bitext20k.csv").open(encoding="utf-8-sig", newline="") as file:
+        return {row["utterance"]: row["category"] for row in csv.DictReader(file)}
+
+
 def _multidogo(domain: str) -> list[Labelled]:
     rows: list[Labelled] = []
     for split in ("train", "dev", "test"):
@@ -99,18 +163,24 @@ def _distinct(rows: list[Labelled]) -> list[Labelled]:
     return [(text, min(counts, key=lambda one: (-counts[one], one))) for text, counts in found.items()]
 
 
-def _other_messages() -> Iterator[str]:
-    """Yield what people wrote in the sets without intents."""
-    for file in sorted((DATA / "feedbackqa").rglob("*.json")):
-        content = json.loads(file.read_text("utf-8"))
-        examples = content["examples"] if isinstance(content, dict) and "examples" in content else []
-        yield from (one["question"] for one in examples if isinstance(one, dict) and one.get("question"))
-    for dialog in json.loads((DATA / "convai2" / "data_intermediate.json").read_text("utf-8")):
-        yield from (turn["text"] for turn in dialog["dialog"] if turn.get("text"))
-    for row in json.loads((DATA / "pii" / "generated_large.json").read_text("utf-8")):
-        yield row["full_text"]
-    with (DATA / "manga" / "reddit_r_manga.csv").open(encoding="utf-8-sig", newline="") as file:
-        yield from (row["title"] for row in csv.DictReader(file) if row["title"])
+def _questions(authority: str) -> list[Labelled]:
+    """Return what people asked a health authority, those passages only that at least four questions point to."""
+    rows: dict[str, str] = {}
+    for file in sorted((DATA / "feedbackqa" / authority).glob("*.json")):
+        if not file.stem.startswith("feedback"):
+            for example in json.loads(file.read_text("utf-8"))["examples"]:
+                rows[example["question"]] = f"{file.stem}:{example['passage_id']}"
+    counts = Counter(rows.values())
+    return [(text, passage) for text, passage in rows.items() if counts[passage] >= 4]
+
+
+def _demo_messages() -> list[Labelled]:
+    from mangaassist_assets.demo.generator import compose_messages
+    from mangaassist_assets.demo.sources import read_plan
+
+    messages = compose_messages(read_plan())
+    turns = [turn.message for own in messages.traffic.values() for turn in own]
+    return _distinct([(one.text, one.intent) for one in (*messages.training, *turns)])
 
 
 def _mistyped(text: str, draw: random.Random) -> str:
