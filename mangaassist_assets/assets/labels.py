@@ -53,7 +53,7 @@ class ReviewQueueConfig(dg.Config):
     group_name="mining",
     owners=[ML_ENGINEERING],
     kinds={"mlflow", "json"},
-    code_version="2",
+    code_version="3",
 )
 def review_queue(
     context: dg.AssetExecutionContext,
@@ -65,9 +65,9 @@ def review_queue(
     """The turns of one release bundle that people are asked to review, also in MLflow: an audit sample and failures.
 
     One row is one trace and why it is asked about: it was drawn at random from all traffic, with a known probability,
-    or it failed and is worth a person's minute (uncertainty × cluster weight × novelty). By the sample models are
-    compared, failures say where they are weak. MLflow's reviewers see the same traces as a review queue of the bundle,
-    with questions for the intent and for the documents that answer.
+    or it failed and many failures are like it. By the sample models are compared, failures say where they are weak.
+    MLflow's reviewers see the same traces as a review queue of the bundle, with questions for the intent and for the
+    documents that answer.
     """
     from mangaassist_assets.datasets.sources.training_corpus import messages_by_intent
     from mangaassist_assets.labelling.known_intents import known_intents
