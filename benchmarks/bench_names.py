@@ -8,9 +8,9 @@ are the clusters in which any word that is said often enough agrees: many intent
 (`qa_maths`), so no name made of words gets beyond it. The intents of the Japanese store have English names: there a
 name agrees if it has a word that we would call the intent by (`_IN_JAPANESE`).
 
-`baseline` is BERTopic's recipe, class-based TF-IDF by scikit-learn's counts of all of a cluster's messages without its
-English stop words, three words; `all_messages` is ours without regard to what is near to the centre. `same` counts names that two clusters
-have. Settings were chosen on these sets: there is no untouched one.
+`baseline` is BERTopic's recipe, class-based TF-IDF by scikit-learn's counts of all of a cluster's messages without
+English stop words, three words; `all_messages` is ours without regard to what is near to the centre. `same` counts
+names that two clusters have. Settings were chosen on these sets: there is no untouched one.
 """
 
 from __future__ import annotations
@@ -118,7 +118,7 @@ def _alike(first: str, second: str) -> bool:
     shorter, longer = sorted((first, second), key=len)
     if shorter == longer:
         return True
-    return len(shorter) >= _ALIKE and (shorter in longer or shorter[:_ALIKE] == longer[:_ALIKE] and len(longer) < 9)
+    return len(shorter) >= _ALIKE and (shorter in longer or (shorter[:_ALIKE] == longer[:_ALIKE] and len(longer) < 9))
 
 
 def baseline(clusters: Mapping[str, Cluster]) -> dict[str, str]:

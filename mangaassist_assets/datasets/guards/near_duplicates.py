@@ -1,10 +1,15 @@
 """When two messages are nearly the same message: one is the other with a word more, less, misspelt or replaced.
 
-Compared are the sets of character trigrams of the near-duplicate keys (`text_keys`), of Japanese runs the characters
-and pairs of characters; similarity is Jaccard's. Which pairs are compared at all is decided by MinHash signatures in
-bands (Broder 1997; Leskovec, Rajaraman and Ullman, "Mining of Massive Datasets", chapter 3): a pair at the threshold
-is missed once in two thousand. The hash functions are fixed, so whether two messages are near-duplicates depends on
-the two alone, never on what else there is: builder and guard see the same pairs, today and in every later version.
+Two ways lead there. Long messages have most of their words in common: compared are the sets of character trigrams of
+the near-duplicate keys (`text_keys`), of Japanese runs the characters and pairs of characters; similarity is Jaccard's.
+Which pairs are compared at all is decided by MinHash signatures in bands (Broder 1997; Leskovec, Rajaraman and Ullman,
+"Mining of Massive Datasets", chapter 3): a pair at the threshold is missed once in two thousand. Of short messages one
+letter takes a third of the trigrams away: they are compared word by word (`one_change`), and no pair is missed. The
+hash functions are fixed, so whether two messages are near-duplicates depends on the two alone, never on what else there
+is: builder and guard see the same pairs, today and in every later version.
+
+With vectors of the messages, short ones with a word replaced count as well, if the two mean nearly the same. The
+builders of datasets give none: sides would depend on the encoder, and change with it.
 
 The relation is no equivalence: A may be near B and B near C without A being near C. Nothing here joins messages to
 groups, because a group would grow with the data and take its members along.

@@ -71,7 +71,7 @@ SMALL_TALK: dict[str, str] = {
         "yes": "yes yeah yep yup yea ya okay ok okey alright sure",
         "no": "no nope nah nothing nothanks",
         "sorry": "sorry apologies",
-        "great": "great perfect wonderful awesome excellent super amazing fantastic lovely glad happy nice fine good cool",
+        "great": "great perfect wonderful awesome excellent super amazing fantastic glad happy nice fine good cool",
         "": "sir madam maam mam dear guys mate kindly hmm oh um uh lol enough later bit lot idea ideas",
     }.items()
     for form in forms.split()
