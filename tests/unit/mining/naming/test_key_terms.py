@@ -113,6 +113,13 @@ def test_what_most_say_outweighs_what_two_say_and_no_other_group_knows():
     assert "contract" not in names["a"]
 
 
+def test_a_title_that_two_of_many_mention_is_no_subject():
+    messages = [f"recommend a manga {place}" for place in ("please", "for me", "to read", "with cats") * 5]
+    names = name_groups({"a": [*messages, "lighthouse bride", "the lighthouse bride"], "b": ["manga in stock"] * 20})
+    assert "bride" not in names["a"]
+    assert "recommend" in names["a"]
+
+
 @pytest.mark.parametrize(
     ("messages", "name"),
     [
