@@ -114,7 +114,7 @@ def test_what_most_say_outweighs_what_two_say_and_no_other_group_knows():
 
 
 def test_a_title_that_two_of_many_mention_is_no_subject():
-    messages = [f"recommend a manga {place}" for place in ("please", "for me", "to read", "with cats") * 5]
+    messages = ["recommend something", "can you recommend one", "please recommend", "what do you recommend"] * 5
     names = name_groups({"a": [*messages, "lighthouse bride", "the lighthouse bride"], "b": ["manga in stock"] * 20})
     assert "bride" not in names["a"]
     assert "recommend" in names["a"]
