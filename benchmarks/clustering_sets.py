@@ -29,7 +29,7 @@ class MessageSet:
 def quality_sets(seed: int) -> Iterator[MessageSet]:
     """Yield the sets with intents: whole, one domain at a time, and small as a bundle's failures are, 150 and up."""
     draw = random.Random(seed)
-    hwu64, bitext = _distinct(_all_labelled()["hwu64"]), _distinct(_bitext())
+    hwu64, bitext = distinct(all_labelled()["hwu64"]), distinct(_bitext())
     airline, fastfood = _multidogo("airline"), _multidogo("fastfood")
     for size in (150, 300, 1000):
         yield _labelled(f"hwu64_{size}", draw.sample(hwu64, size))
@@ -43,11 +43,11 @@ def quality_sets(seed: int) -> Iterator[MessageSet]:
     for category, rows in _by(bitext, _bitext_categories()).items():
         yield _labelled(f"bitext:{category}", draw.sample(rows, min(len(rows), 3000)), "one domain")
     for name, turns in (("airline", airline), ("fastfood", fastfood)):
-        distinct = _distinct(turns)
+        once = distinct(turns)
         for size in (300, 1000):
-            yield _labelled(f"multidogo_{name}_{size}", draw.sample(distinct, size), "distinct turns, majority intent")
+            yield _labelled(f"multidogo_{name}_{size}", draw.sample(once, size), "distinct turns, majority intent")
         yield _labelled(f"multidogo_{name}_turns", draw.sample(turns, 4000), "turns as they came")
-        yield _labelled(f"multidogo_{name}_all", distinct, "distinct turns, majority intent")
+        yield _labelled(f"multidogo_{name}_all", once, "distinct turns, majority intent")
     for authority in ("CDC", "UK"):
         yield _labelled(f"feedbackqa:{authority}", _questions(authority), "one domain; the passage is the intent")
     yield _labelled("demo", _demo_messages(), "written for the demo, not by shoppers")
@@ -74,14 +74,14 @@ def failure_bundles(seed: int, *, messages: int = 300, intents: int = 40) -> Ite
     draw = random.Random(seed)
     shop = [
         (text, f"{name}:{intent}")
-        for name, rows in _all_labelled().items()
+        for name, rows in all_labelled().items()
         if name != "hwu64"
-        for text, intent in _distinct(rows)
+        for text, intent in distinct(rows)
     ]
     sources = {
-        "hwu64": _distinct(_all_labelled()["hwu64"]),
-        "bitext": _distinct(_bitext()),
-        "fastfood": _distinct(_multidogo("fastfood")),
+        "hwu64": distinct(all_labelled()["hwu64"]),
+        "bitext": distinct(_bitext()),
+        "fastfood": distinct(_multidogo("fastfood")),
         "customers": shop,
     }
     for name, rows in sources.items():
@@ -115,13 +115,14 @@ def _by(
 def _mixed() -> list[Labelled]:
     """Return every labelled text once, the intent with the name of its set."""
     rows: dict[str, str] = {}
-    for name, labelled in _all_labelled().items():
-        for text, intent in _distinct(labelled):
+    for name, labelled in all_labelled().items():
+        for text, intent in distinct(labelled):
             rows.setdefault(text, f"{name}:{intent}")
     return list(rows.items())
 
 
-def _all_labelled() -> dict[str, list[Labelled]]:
+def all_labelled() -> dict[str, list[Labelled]]:
+    """Return the labelled messages of each source by its name, as they came."""
     return {
         "hwu64": [row for split in ("train", "valid", "test") for row in _hwu64(split)],
         "bitext": _bitext(),
@@ -155,7 +156,7 @@ def _multidogo(domain: str) -> list[Labelled]:
     return rows
 
 
-def _distinct(rows: list[Labelled]) -> list[Labelled]:
+def distinct(rows: list[Labelled]) -> list[Labelled]:
     """Return each text once with the intent it has most often, ties by name."""
     found: dict[str, Counter[str]] = {}
     for text, intent in rows:
@@ -180,7 +181,7 @@ def _demo_messages() -> list[Labelled]:
 
     messages = compose_messages(read_plan())
     turns = [turn.message for own in messages.traffic.values() for turn in own]
-    return _distinct([(one.text, one.intent) for one in (*messages.training, *turns)])
+    return distinct([(one.text, one.intent) for one in (*messages.training, *turns)])
 
 
 def _mistyped(text: str, draw: random.Random) -> str:
