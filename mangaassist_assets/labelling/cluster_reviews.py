@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -11,12 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mangaassist_assets.labelling.intent_labels import IntentLabel
+from mangaassist_assets.labelling.people.policy import person_key
 from mangaassist_assets.privacy import shopper_of
 
 if TYPE_CHECKING:
     from mangaassist_assets.mining.tracking.clusters import FailureCluster
 
 _DECIMALS = 5
+_HANDS = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,12 +52,23 @@ class NoVerdict:
 class ClusterReviews:
     """The reviewed members of a cluster. One shopper has one vote for an intent, however many messages they wrote."""
 
-    def __init__(self, cluster: FailureCluster, labels: Sequence[IntentLabel], vectors: NDArray[np.float32]) -> None:
-        """Take the labels of reviewed members and their vectors, shape (len(labels), d), rows of length one."""
+    def __init__(
+        self,
+        cluster: FailureCluster,
+        labels: Sequence[IntentLabel],
+        vectors: NDArray[np.float32],
+        *,
+        people: Mapping[str, Collection[str]] | None = None,
+    ) -> None:
+        """Take the labels of reviewed members and their vectors, shape (len(labels), d), rows of length one.
+
+        With `people`, who stands behind each label by trace id, an intent needs two of them: one hand decides nothing.
+        """
         self.cluster_id = cluster.cluster_id
         self.labels = labels
         self.vectors = vectors
         self._noise = cluster.noise
+        self._people = people
         self._owners = np.array([shopper_of(one.user_key, one.session_id) for one in labels], dtype=np.object_)
         self._intents_of: dict[str, set[str]] = {}
         for owner, label in zip(self._owners.tolist(), labels, strict=True):
@@ -85,7 +98,18 @@ class ClusterReviews:
             return NoVerdict("too few shoppers with a reviewed message in the cluster")
         if votes[intent] / sum(votes.values()) < config.minimum_agreement:
             return NoVerdict("reviews in the cluster disagree")
+        if self._people is not None and len(self._hands(intent, self._people, without=without)) < _HANDS:
+            return NoVerdict("only one of several people reviewed the cluster")
         return intent
+
+    def _hands(self, intent: str, people: Mapping[str, Collection[str]], *, without: str | None) -> set[str]:
+        """Return who stands behind an intent, as if the shopper `without` had not been reviewed."""
+        behind = (
+            label
+            for owner, label in zip(self._owners.tolist(), self.labels, strict=True)
+            if label.intent == intent and owner != without
+        )
+        return {person_key(one) for label in behind for one in people.get(label.trace_id, (label.labeller,))}
 
     def refusal(
         self, intent: str, vector: NDArray[np.float32], config: PropagationConfig, *, without: str | None = None
@@ -114,6 +138,8 @@ def reviews_of_cluster(
     human: Mapping[str, IntentLabel],
     rows: Mapping[str, int],
     embeddings: NDArray[np.float32],
+    *,
+    people: Mapping[str, Collection[str]] | None = None,
 ) -> ClusterReviews:
     """Return a cluster's reviews, ordered by trace id.
 
@@ -122,6 +148,7 @@ def reviews_of_cluster(
         human: people's labels by trace id.
         rows: the row of each trace in `embeddings`.
         embeddings: float32 of shape (n, d), rows of length one.
+        people: see `ClusterReviews`.
     """
     labels = [human[trace_id] for trace_id in sorted(cluster.trace_ids) if trace_id in human]
-    return ClusterReviews(cluster, labels, embeddings[[rows[label.trace_id] for label in labels]])
+    return ClusterReviews(cluster, labels, embeddings[[rows[label.trace_id] for label in labels]], people=people)

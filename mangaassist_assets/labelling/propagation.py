@@ -27,6 +27,7 @@ from mangaassist_assets.labelling.cluster_reviews import (
 from mangaassist_assets.labelling.disagreement import Answer, Disagreement, answer_of, disagreement, in_order
 from mangaassist_assets.labelling.error_estimate import ErrorRate, error_rate
 from mangaassist_assets.labelling.intent_labels import IntentLabel, label_of
+from mangaassist_assets.labelling.people.hands import several_review
 from mangaassist_assets.labelling.reviews import ReviewLabels
 from mangaassist_assets.tracing.contract.turns import ChatTurn
 
@@ -76,7 +77,8 @@ def propagate_labels(
     """Give unreviewed members of a cluster the intent on which its reviewed members agree.
 
     A label's confidence is one minus the bound of its cluster's error (`ErrorRate.bound`). Groups that were marked as
-    noise have nothing in common and label nothing.
+    noise have nothing in common and label nothing. Where several people review (`several_review`), two of them must
+    stand behind an intent.
 
     `turns` are those behind the clusters, `embeddings` those of their messages, float32 of shape (len(turns), d), rows
     of length one. Messages on which `reviews` are in conflict neither vote nor receive.
@@ -91,7 +93,8 @@ def propagate_labels(
     human = {label.trace_id: label for label in reviews.labels}
     disputed = {trace_id for conflict in reviews.conflicts for trace_id in conflict.trace_ids}
     ordered = sorted(clusters, key=lambda one: one.cluster_id)
-    groups = [reviews_of_cluster(cluster, human, rows, embeddings) for cluster in ordered]
+    people = reviews.people if several_review(reviews.people.values()) else None
+    groups = [reviews_of_cluster(cluster, human, rows, embeddings, people=people) for cluster in ordered]
     trials = [_trials(group, config) for group in groups]
     pool = Counter[bool](trial.right for own in trials for trial in own)
     labels: list[IntentLabel] = []

@@ -28,6 +28,7 @@ Question = Literal["intent", "documents"]
 """What a reviewer is asked: what the shopper wanted, and which documents answer it."""
 
 QueueOrigin = Literal["audit", "failure queue"]
+AskedAs = Literal["audit", "failure queue", "second look"]
 BOTH_QUESTIONS: tuple[Question, ...] = ("intent", "documents")
 _STAGES_OF_DOCUMENTS = frozenset({"retrieval", "reranker", "generation", "unknown"})
 _DECIMALS = 6
@@ -84,12 +85,13 @@ class QueueItem:
     """One turn to review, with what made it worth it; `rank` counts from 1, `score` is the product of the factors.
 
     A failure that is drawn for the audit as well has its `inclusion_probability`; other failures have none. A turn of
-    the audit alone has no score and no factors, and a cluster only if it failed.
+    the audit alone, or one that is looked at a second time, has no score and no factors, and a cluster only if it
+    failed.
     """
 
     rank: int
     trace_id: str
-    origin: QueueOrigin
+    origin: AskedAs
     inclusion_probability: float | None
     cluster_id: str | None
     cluster_name: str | None

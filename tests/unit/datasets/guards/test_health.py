@@ -98,11 +98,11 @@ def noise(rate: float | None, low: float | None, high: float | None, **fields) -
 
 
 def test_label_noise_blocks_only_where_the_whole_interval_is_above_the_limit():
-    suspect = Suspect(example_id="e1", given="refund", likely="parcel", margin=0.4)
+    suspect = Suspect(example_id="e1", given="refund", likely="parcel", probability=0.6)
     bad = judge_noise(noise(0.25, 0.16, 0.31, suspects=(suspect,)), LIMITS)
     assert not bad.passed
     assert "look at the suspects" in bad.description
-    assert bad.rows == ({"example_id": "e1", "label": "refund", "likelier": "parcel", "margin": 0.4},)
+    assert bad.rows == ({"example_id": "e1", "label": "refund", "likelier": "parcel", "probability": 0.6},)
     assert judge_noise(noise(0.18, 0.14, 0.23), LIMITS).passed
 
 

@@ -6,8 +6,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from mangaassist_assets.labelling.queue.bundle_queue import queue_bundle
+from mangaassist_assets.labelling.queue.bundle_queue import AskedBefore, queue_bundle
 from mangaassist_assets.labelling.queue.review_queue import QueueConfig
+from mangaassist_assets.labelling.queue.stored_queue import ReviewQueue
 from tests.support.knowledge import HashEmbedder
 from tests.support.labelling import make_turn, one_group, reviewed_turn, said, traffic_of
 
@@ -24,7 +25,7 @@ def queue(turns=TURNS, earlier=(), *, handled=(), budget=10):
         one_group(turns),
         earlier,
         traffic_of(turns),
-        handled=handled,
+        asked_before=AskedBefore(handled=handled),
         embed=HashEmbedder(dimension=64).embed,
         budget=budget,
         config=QueueConfig(audit_share=0.0),
@@ -40,8 +41,7 @@ def both(*, reviewed=(), budget=40, share=0.5, fine=FINE, before=None, handled=(
         one_group(failed),
         list(said_of.values()),
         traffic_of(fine, failed=False).vstack(traffic_of(FAILED)),
-        before=before,
-        handled=handled,
+        asked_before=AskedBefore(queue=before or ReviewQueue(), handled=handled),
         embed=HashEmbedder(dimension=64).embed,
         budget=budget,
         config=replace(config, audit_share=share),

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mangaassist_assets.datasets.guards.label_noise import find_label_noise
+from mangaassist_assets.labelling.noise.label_noise import find_label_noise
 
 
 def clouds(intents, each, *, spread=0.5, seed=0):
@@ -48,7 +48,7 @@ def test_the_worst_suspect_comes_first_with_what_it_should_be():
     labels = ["intent_3" if row == 5 else name for row, name in enumerate(names)]
     first = find_label_noise(ids, labels, vectors).suspects[0]
     assert (first.example_id, first.given, first.likely) == ("e0005", "intent_3", "intent_0")
-    assert first.margin > 0
+    assert first.probability > 0.5
 
 
 def test_order_of_examples_changes_nothing():
@@ -106,7 +106,7 @@ def test_any_labels_give_a_report_that_adds_up(names, seed):
     report = find_label_noise([f"e{number}" for number in range(len(names))], names, vectors)
     assert report.examples + report.unjudged == len(names)
     assert (report.estimated_rate is None) == (report.why is not None)
-    assert all(one.given != one.likely and 0 < one.margin <= 1 for one in report.suspects)
+    assert all(one.given != one.likely and 0.5 < one.probability <= 1 for one in report.suspects)
 
 
 def test_planted_errors_in_real_messages_are_found(shared_data):
