@@ -23,7 +23,7 @@ _LAUNCH = "launch"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DemoPaths:
-    """What `write_demo` wrote: a folder of knowledge, the catalogue of intents, and five files of messages as JSON lines."""
+    """What `write_demo` wrote: knowledge, the intents there are, and five files of messages, one JSON object a line."""
 
     knowledge: Path
     intents: Path

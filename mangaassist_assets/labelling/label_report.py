@@ -43,7 +43,7 @@ def label_figures(gathered: GatheredLabels, *, new_intents: Collection[str] = ()
         "held_back": "; ".join(f"{one.person}: {one.held_back}" for one in gathered.people.standings if one.held_back)
         or "nobody",
         "not_listed": count_rows(gathered.unheard, what="reviewer"),
-        "answers": count_rows(dict[str, int](gathered.fates)),
+        "answers": count_rows({str(fate): count for fate, count in gathered.fates.items()}),
         "waiting_intents": [_waiting_row(one) for one in gathered.waiting[:_ROWS_SHOWN]],
         "label_noise": describe_noise(gathered.people.noise),
         "propagation_error": describe_error(propagation.error, "left-out reviewed shoppers"),

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from mangaassist_assets.cli.options import json_option
+from mangaassist_assets.cli.options import Command, json_option
 from mangaassist_assets.cli.output import console, emit, new_table
 from mangaassist_assets.cli.session import open_store
 
@@ -24,7 +24,7 @@ _REASON = click.option(
 )
 
 
-@click.command("intents")
+@click.command("intents", cls=Command)
 @click.option("--release-bundle", help="Only those of one bundle.")
 @json_option
 @click.pass_obj
@@ -33,7 +33,7 @@ def intents(home: str | None, release_bundle: str | None, *, as_json: bool) -> N
     emit(list_waiting(open_store(home), release_bundle=release_bundle), render_waiting, as_json=as_json)
 
 
-@click.command("accept-intent")
+@click.command("accept-intent", cls=Command)
 @click.argument("name")
 @_BY
 @_REASON
@@ -44,7 +44,7 @@ def accept_intent(home: str | None, name: str, *, by: str, reason: str, as_json:
     emit(run_accept(open_store(home), "intent", name, by=by, reason=reason), render_accepted, as_json=as_json)
 
 
-@click.command("accept-reviewer")
+@click.command("accept-reviewer", cls=Command)
 @click.argument("name")
 @_BY
 @_REASON

@@ -98,7 +98,7 @@ def build_intent_version(snapshots: SnapshotStore, bundle: str, *, config: Inten
         notes=[
             f"builds on the labels of {before}" if before else "builds on the corpus alone",
             f"kept apart from {len(golden)} messages of the golden set" if golden else "there is no golden set",
-            f"{tests.height} labels of people, each to learn from and, in its fold, to test a model that has not seen it",
+            f"{tests.height} labels of people, each to learn from and, in its fold, to test a model that never saw it",
             *([f"labels of people by reviewer: {given}"] if given else []),
         ],
         inputs=reads.inputs(own_rows=to_parquet(dataset.rows)),

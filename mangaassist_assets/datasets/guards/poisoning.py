@@ -117,8 +117,8 @@ def admit(
     One after the other: guesses without a quorum go; a shopper's second message of the same words goes; what exceeds
     a shopper's cap goes; what exceeds one reviewer's share of people's labels goes, where several people review and
     nothing confirms that one; what exceeds one shopper's share of an intent goes; guesses about newcomers that exceed
-    what is known of the intent otherwise go. The cap comes before everything that looks at several shoppers, so whatever
-    one of them writes beyond it changes nothing for anybody.
+    what is known of the intent otherwise go. The cap comes before everything that looks at several shoppers, so
+    whatever one of them writes beyond it changes nothing for anybody.
 
     Args:
         labels: at most one a trace, with redacted text.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from mangaassist_assets.labelling.error_estimate import error_rate
 from mangaassist_assets.labelling.gathering import label_bundle
 from mangaassist_assets.labelling.judge import IntentJudgement, Judging, JudgingConfig
+from mangaassist_assets.labelling.judged_reviews import judge_reviews
 from mangaassist_assets.labelling.label_report import describe_error, describe_judge, label_figures
 from mangaassist_assets.labelling.queue.stored_queue import ReviewQueue
 from tests.support.labelling import close_vectors, make_turn, one_group, queue_item, reviewed_turn, said
@@ -34,9 +35,13 @@ class Judge:
         return [IntentJudgement(intent="x", confidence=0.9) for _ in messages]
 
 
+def said_of(turns):
+    return judge_reviews(turns, [], corpus=INTENTS, embed=lambda texts: close_vectors(len(texts)))
+
+
 def label(**options):
     return label_bundle(
-        TURNS, one_group(TURNS[:4]), intents=INTENTS, embed=lambda texts: close_vectors(len(texts)), **options
+        TURNS, one_group(TURNS[:4]), said_of(TURNS), embed=lambda texts: close_vectors(len(texts)), **options
     )
 
 
@@ -98,7 +103,7 @@ def test_the_report_counts_by_who_labelled_and_shows_how_often_propagation_was_w
 
 def test_a_disagreement_names_who_answered_what_and_when():
     turns = [reviewed_turn("p", said("x", by="aki", at=0), said("y", by="ben", at=86_400_000))]
-    gathered = label_bundle(turns, [], intents=INTENTS, embed=lambda texts: close_vectors(len(texts)))
+    gathered = label_bundle(turns, [], said_of(turns), embed=lambda texts: close_vectors(len(texts)))
     (row,) = label_figures(gathered)["disagreements"]
     assert row["traces"] == "p"
     assert "on 1970-01-01 00:00; y by" in row["answers"]

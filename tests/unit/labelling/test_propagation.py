@@ -197,3 +197,33 @@ def test_only_unreviewed_members_get_the_clusters_own_intent_with_a_probability(
         assert len({turn.user_key for turn in turns if turn.trace_id in label.sources}) >= 2
     assert len(result.labels) + sum(result.skipped.values()) == count - len(reviewed)
     assert spread(turns, vectors, groups=groups[::-1], minimum_similarity=-1.0) == result
+
+
+def of_people(*names):
+    """Reviewed turns of one cluster, so many as names, and one that nobody reviewed."""
+    turns = [reviewed_turn(f"r{number}", said("x", by=name)) for number, name in enumerate(names)]
+    return [*turns, make_turn("z")]
+
+
+def test_where_two_people_review_a_cluster_needs_both():
+    elsewhere = [reviewed_turn(f"o{number}", said("y", by="ben")) for number in range(6)]
+
+    def labels(cluster):
+        groups = [
+            Group(cluster_id="fc-1", trace_ids=tuple(turn.trace_id for turn in cluster)),
+            Group(cluster_id="fc-2", trace_ids=tuple(turn.trace_id for turn in elsewhere)),
+        ]
+        turns = [*cluster, *elsewhere]
+        return spread(turns, same_vectors(len(turns)), groups=groups)
+
+    alone = labels(of_people(*["aki"] * 8))
+    assert alone.labels == ()
+    assert refusals(alone) == {"only one of several people reviewed the cluster": 1}
+    assert [label.trace_id for label in labels(of_people(*["aki"] * 7, "ben")).labels] == ["z"]
+
+
+def test_a_single_reviewer_labels_clusters_and_so_does_one_beside_whom_somebody_tried_it_out():
+    assert [label.trace_id for label in spread(of_people(*["aki"] * 8), same_vectors(9)).labels] == ["z"]
+    tried = [*of_people(*["aki"] * 8), reviewed_turn("o", said("x", by="ben"))]
+    groups = [Group(cluster_id="fc-1", trace_ids=tuple(turn.trace_id for turn in tried[:-1]))]
+    assert [label.trace_id for label in spread(tried, same_vectors(10), groups=groups).labels] == ["z"]

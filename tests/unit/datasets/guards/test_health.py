@@ -4,8 +4,8 @@ import polars as pl
 import pytest
 
 from mangaassist_assets.datasets.guards.health import judge_balance, judge_noise, judge_repetition, judge_size
-from mangaassist_assets.datasets.guards.label_noise import NoiseReport, Suspect
 from mangaassist_assets.datasets.guards.limits import INTENT_LIMITS, RANKING_LIMITS, DatasetLimits
+from mangaassist_assets.labelling.noise.label_noise import NoiseReport, Suspect
 
 LIMITS = DatasetLimits(train=10, validation=2, test=4, intents=2)
 

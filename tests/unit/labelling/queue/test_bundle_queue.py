@@ -81,7 +81,7 @@ def test_a_row_of_the_queue_links_to_its_trace():
 
 def test_nothing_failed_means_an_empty_queue():
     found = queue_bundle(
-        [], [], [], traffic_of([]), handled=(), embed=lambda texts: np.empty((len(texts), 4), np.float32), budget=5
+        [], [], [], traffic_of([]), embed=lambda texts: np.empty((len(texts), 4), np.float32), budget=5
     )
     assert (found.trace_ids, found.candidates, found.figures(str)["queue"]) == ([], 0, [])
 
@@ -190,7 +190,6 @@ class TestAudit:
             one_group([twin]),
             [],
             traffic_of(FINE, failed=False),
-            handled=(),
             embed=HashEmbedder(dimension=64).embed,
             budget=400,
         )
