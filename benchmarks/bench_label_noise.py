@@ -32,6 +32,7 @@ from mangaassist_assets.labelling.noise.label_noise import (  # noqa: E402
     find_label_noise,
     nearest_intents,
     out_of_fold,
+    stratified_folds,
 )
 from mangaassist_assets.labelling.noise.mixture import softmax  # noqa: E402
 from mangaassist_assets.labelling.people.policy import EVERYBODY  # noqa: E402
@@ -41,7 +42,6 @@ from resources.search.embeddings import LocalEmbedderResource  # noqa: E402
 DATA = ROOT.parent / "shared" / "data"
 SHARES = (0.0, 0.05, 0.1, 0.2)
 SAMPLES = (("hwu64", 3_000, 64), ("hwu64", 600, 64), ("hwu64", 300, 20), ("bitext", 3_000, 27), ("bitext", 300, 27))
-FOLDS = 5
 Set = tuple[NDArray[np.float32], NDArray[np.str_]]
 
 
@@ -94,7 +94,7 @@ def example_id(row: int) -> str:
 def confident_learning(vectors: NDArray[np.float32], labels: Sequence[str]) -> tuple[set[str], int]:
     """Return suspects by confident learning, and how many labels were judged: the share of suspects is the baseline."""
     names, given = np.unique(labels, return_inverse=True)
-    fold = np.random.default_rng(0).integers(0, FOLDS, len(given))
+    fold = stratified_folds([example_id(row) for row in range(len(given))], given)
     rows = np.arange(len(given))
     best, lowest = np.zeros((len(given), len(names))), np.inf
     for scores in out_of_fold(vectors, given, fold, len(names)):

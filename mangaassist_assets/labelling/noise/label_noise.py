@@ -105,7 +105,8 @@ def find_label_noise(
             by_giver=_by_giver(people, judged, (), None),
             why=why,
         )
-    outputs = [scores[judged] for scores in out_of_fold(vectors[order], given, _folds(ids, given), len(names))]
+    fold = stratified_folds(ids, given)
+    outputs = [scores[judged] for scores in out_of_fold(vectors[order], given, fold, len(names))]
     fit = fit_noise(outputs, given[judged], nearest_intents(vectors[order], given, len(names)))
     found = np.flatnonzero(np.round(fit.wrong, 4) > _SUSPECT_FROM).tolist()
     likely = _likeliest_other(fit.probabilities, given[judged])
@@ -152,7 +153,7 @@ def judge_from_outside(
     given = np.array([names.index(one) for one in intents], dtype=np.int64)
     own = np.array([names.index(one) for one in asked], dtype=np.int64)
     nearest = nearest_intents(vectors, given, len(names))
-    outputs = out_of_fold(vectors, given, _folds(ids, given), len(names))
+    outputs = out_of_fold(vectors, given, stratified_folds(ids, given), len(names))
     fit = fit_noise(outputs, given, nearest)
     return noise_from_outside(fit, ridge_outputs(vectors, given, asked_vectors, len(names)), own, nearest)
 
@@ -241,7 +242,7 @@ def _no_estimate(judged: int, intents: int) -> str | None:
     return None
 
 
-def _folds(ids: Sequence[str], given: NDArray[np.int64]) -> NDArray[np.int64]:
+def stratified_folds(ids: Sequence[str], given: NDArray[np.int64]) -> NDArray[np.int64]:
     """Deal the examples of each intent round the folds, in an order that depends on nothing but the id."""
     of_intent: defaultdict[int, list[int]] = defaultdict(list)
     shuffled = sorted(range(len(ids)), key=lambda row: hashlib.sha256(f"0\n{ids[row]}".encode()).hexdigest())

@@ -158,10 +158,11 @@ def queue_bundle(
         most=math.floor((budget - len(asked)) * SHARE),
     )
     messages = drawn.filter(pl.col("trace_id").is_in(list(asked - {one.trace_id for one in candidates})))["message"]
+    said = {turn.learnable_text for turn in earlier if is_reviewed(turn)}
     picking = pick_for_review(
         candidates,
         embed([by_id[one.trace_id].learnable_text for one in candidates]),
-        seen=embed(sorted({turn.learnable_text for turn in earlier}.union(map(plain_placeholders, messages)))),
+        seen=embed(sorted(said.union(map(plain_placeholders, messages)))),
         asked_anyway=asked,
         budget=budget - len(asked) - len(looks.items),
         config=config,

@@ -65,6 +65,11 @@ def test_a_message_that_was_reviewed_in_an_earlier_bundle_is_not_asked_about_aga
     assert queue(earlier=earlier).trace_ids == ["b"]
 
 
+def test_a_turn_whose_answer_does_not_count_is_asked_about():
+    unheard = make_turn("c", message=TURNS[2].message)
+    assert sorted(queue([*TURNS[:2], unheard], earlier=[unheard]).trace_ids) == ["a", "b", "c"]
+
+
 def test_what_a_reviewer_declined_is_counted_with_its_reason():
     found = queue(handled={"a"})
     assert found.trace_ids == ["b"]
