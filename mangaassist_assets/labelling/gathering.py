@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mangaassist_assets.labelling.cluster_reviews import DEFAULT_PROPAGATION, PropagationConfig
 from mangaassist_assets.labelling.disagreement import (
     Disagreement,
     DisagreementKind,
@@ -33,6 +32,7 @@ from mangaassist_assets.labelling.people.policy import EVERYBODY, LabellingPolic
 from mangaassist_assets.labelling.people.standing import NOBODY, People
 from mangaassist_assets.labelling.propagation import Propagation, propagate_labels
 from mangaassist_assets.labelling.queue.stored_queue import NO_QUEUE, ReviewQueue
+from mangaassist_assets.labelling.reviewed_messages import DEFAULT_PROPAGATION, PropagationConfig
 from mangaassist_assets.labelling.reviews import Fate, ReviewLabels, WaitingName
 from mangaassist_assets.retrieval.types import Vectors
 from mangaassist_assets.tracing.contract.turns import ChatTurn
@@ -140,8 +140,10 @@ def label_bundle(
             earlier=judged_before,
             config=judging,
         )
-    vectors = embed([turn.learnable_text for turn in failed])
-    gathered = gather_labels(reviews, clusters, failed, vectors, judging=judged, propagation=propagation)
+    outside = {label.trace_id for label in reviews.labels} - members
+    compared = [*failed, *(turn for turn in turns if turn.trace_id in outside)]
+    vectors = embed([turn.learnable_text for turn in compared])
+    gathered = gather_labels(reviews, clusters, compared, vectors, judging=judged, propagation=propagation)
     return replace(
         gathered,
         labels=tuple(_with_origin(label, queue) for label in gathered.labels),
@@ -164,8 +166,8 @@ def gather_labels(
     Only people's reviews are propagated: a guess is no ground for another one. Messages in conflict get no label from
     anybody.
 
-    `turns` are those behind the clusters, `embeddings` those of their messages, float32 of shape (len(turns), d), rows
-    of length one.
+    `turns` are those behind the clusters and other reviewed ones, `embeddings` those of their messages, float32 of
+    shape (len(turns), d), rows of length one.
 
     Raises:
         ValueError: `turns` and `embeddings` differ in length.

@@ -15,6 +15,7 @@ from mangaassist_assets.labelling.noise.label_noise import NoiseReport
 from mangaassist_assets.labelling.people.policy import person_key
 from mangaassist_assets.labelling.people.standing import Standing
 from mangaassist_assets.labelling.propagation import ClusterPropagation
+from mangaassist_assets.labelling.reviewed_messages import PropagationRule
 from mangaassist_assets.labelling.reviews import WaitingName
 
 _ROWS_SHOWN = 50
@@ -47,6 +48,7 @@ def label_figures(gathered: GatheredLabels, *, new_intents: Collection[str] = ()
         "waiting_intents": [_waiting_row(one) for one in gathered.waiting[:_ROWS_SHOWN]],
         "label_noise": describe_noise(gathered.people.noise),
         "propagation_error": describe_error(propagation.error, "left-out reviewed shoppers"),
+        "propagation_rule": describe_rule(propagation.rule),
         "propagation": [_propagation_row(one) for one in propagation.clusters[:_ROWS_SHOWN] if one.reviewed],
         "judge": describe_judge(gathered.judging),
         "disagreements": [_disagreement_row(one) for one in gathered.disagreements[:_ROWS_SHOWN]],
@@ -87,6 +89,14 @@ def describe_error(error: ErrorRate, trials: str) -> str:
     )
 
 
+def describe_rule(rule: PropagationRule | None) -> str:
+    """Return in words which failures get the intent of the reviewed messages that are nearest to them."""
+    if rule is None:
+        return "none: nothing was propagated"
+    answered = ", other than what the classifier answered" if rule.doubts_answer else ""
+    return f"the nearest intent{answered}, if it is nearer than the next by {rule.margin:g} (cosine)"
+
+
 def describe_judge(judging: Judging) -> str:
     """Return in words which judge was asked, how often it was wrong, and why its labels do not count if so."""
     if judging.model_id is None:
@@ -100,7 +110,7 @@ def describe_judge(judging: Judging) -> str:
 def _propagation_row(one: ClusterPropagation) -> Row:
     return {
         "cluster_id": one.cluster_id,
-        "intent": one.intent,
+        "intents": ", ".join(one.intents) or None,
         "reviewed_shoppers": one.reviewed,
         "trials": one.error.trials if one.error else 0,
         "wrong": one.error.wrong if one.error else 0,

@@ -113,7 +113,7 @@ def queued(turns, *, looks=(), before=None, budget=40, share=0.5):
         asked_before=AskedBefore(queue=before or ReviewQueue(), second_looks=looks),
         embed=HashEmbedder(dimension=64).embed,
         budget=budget,
-        config=QueueConfig(audit_share=share, minimum_novelty=0.0, per_cluster=1_000),
+        config=QueueConfig(audit_share=share, same_from=2.0, per_cluster=1_000),
     )
 
 
