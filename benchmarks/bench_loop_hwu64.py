@@ -64,6 +64,13 @@ def prepare(folder: Path, seed: int) -> tuple[Path, Path, Path]:
     )
 
 
+def write_intents(folder: Path) -> Path:
+    """Write the catalogue of all intents."""
+    path = folder / "intents.txt"
+    path.write_text("".join(f"{intent}\n" for intent in sorted({intent for _, intent in read_hwu64("train")})), "utf-8")
+    return path
+
+
 def by_intent(figures: dict[str, Any], name: str) -> dict[str, float]:
     """Return one figure of each intent that the test set has."""
     return {row["intent"]: row[name] for row in figures["intents"] if row["support"]}
@@ -85,7 +92,8 @@ def run(home: Path, folder: Path, *, review_budget: int, seed: int) -> dict[str,
     bundle = "hwu64-rc1"
     started = time.perf_counter()
     with open_session(str(home), lambda line: print(line, file=sys.stderr)) as session:
-        run_bootstrap(session, training=training, knowledge=folder / "knowledge")
+        # Half of the intents are new to the champion, and declared: reviews may name them.
+        run_bootstrap(session, training=training, knowledge=folder / "knowledge", intents=write_intents(folder))
         before = evaluate_intent(session, data=test, model="champion")
         simulation = run_simulation(
             session,

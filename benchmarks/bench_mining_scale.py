@@ -49,12 +49,13 @@ from mangaassist_assets.datasets.sources.training_corpus import (  # noqa: E402
     read_corpus,
 )
 from mangaassist_assets.datasets.sources.utterances import Utterance  # noqa: E402
-from mangaassist_assets.labelling.gathering import label_bundle, label_files  # noqa: E402
-from mangaassist_assets.labelling.known_intents import known_intents  # noqa: E402
+from mangaassist_assets.labelling.gathering import label_bundle  # noqa: E402
+from mangaassist_assets.labelling.judged_reviews import judge_reviews  # noqa: E402
 from mangaassist_assets.labelling.queue.audit_sample import read_traffic  # noqa: E402
 from mangaassist_assets.labelling.queue.bundle_queue import queue_bundle  # noqa: E402
 from mangaassist_assets.labelling.queue.stored_queue import queue_files  # noqa: E402
 from mangaassist_assets.labelling.reviews import read_reviewed_turns, read_turns_to_label  # noqa: E402
+from mangaassist_assets.labelling.stored_labels import label_files  # noqa: E402
 from mangaassist_assets.mining.blame.explanations import SCORED_COLUMNS, failure_figures  # noqa: E402
 from mangaassist_assets.mining.blame.rules import read_rules  # noqa: E402
 from mangaassist_assets.mining.blame.stored_failures import (  # noqa: E402
@@ -329,14 +330,13 @@ class Mining:
             clusters,
             earlier,
             read_traffic(self.store, BUNDLE),
-            handled=(),
             embed=embed,
             budget=50,
         )
         self.store.write("review_queue", queue_files(queued.queue), partition=BUNDLE)
-        intents = known_intents(messages_by_intent(read_corpus(self.store)), earlier)
         turns = read_turns_to_label(self.store, BUNDLE, wanted)
-        gathered = label_bundle(turns, clusters, intents=intents, embed=embed, queue=queued.queue)
+        said = judge_reviews(turns, earlier, corpus=messages_by_intent(read_corpus(self.store)), embed=embed)
+        gathered = label_bundle(turns, clusters, said, embed=embed, queue=queued.queue)
         self.store.write("intent_labels", label_files(gathered), partition=BUNDLE)
 
     def datasets(self) -> None:

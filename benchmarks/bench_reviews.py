@@ -49,6 +49,8 @@ from mangaassist_assets.evaluation.gate.gate import judge  # noqa: E402
 from mangaassist_assets.evaluation.results import FixedSet, GateInput  # noqa: E402
 from mangaassist_assets.labelling.gathering import label_bundle  # noqa: E402
 from mangaassist_assets.labelling.intent_labels import IntentLabel  # noqa: E402
+from mangaassist_assets.labelling.judged_reviews import judge_reviews  # noqa: E402
+from mangaassist_assets.labelling.people.policy import LabellingPolicy  # noqa: E402
 from mangaassist_assets.labelling.queue.bundle_queue import queue_bundle  # noqa: E402
 from mangaassist_assets.labelling.queue.stored_queue import ReviewQueue  # noqa: E402
 from mangaassist_assets.mining.blame.blame import find_failures  # noqa: E402
@@ -191,9 +193,7 @@ class Loop:
                 "failed": [turn.trace_id in failed for turn in self.turns],
             }
         )
-        made = queue_bundle(
-            self.turns, self.clusters(self.turns), [], traffic, handled=(), embed=self.embed, budget=self.budget
-        )
+        made = queue_bundle(self.turns, self.clusters(self.turns), [], traffic, embed=self.embed, budget=self.budget)
         return made.trace_ids[: self.budget], made.queue
 
     def drawn(self) -> list[str]:
@@ -204,8 +204,9 @@ class Loop:
         """Return what the reviews of these turns label."""
         chosen = set(reviewed)
         turns = [self._reviewed(turn) if turn.trace_id in chosen else turn for turn in self.turns]
-        intents: dict[str, tuple[str, ...]] = dict.fromkeys({*self.truth.values(), *self.known}, ())
-        return label_bundle(turns, self.clusters(turns), intents=intents, embed=self.embed, queue=queue).labels
+        declared = LabellingPolicy(catalogue=tuple(sorted({*self.truth.values(), *self.known})))
+        said = judge_reviews(turns, [], corpus={}, embed=self.embed, policy=declared)
+        return label_bundle(turns, self.clusters(turns), said, embed=self.embed, queue=queue).labels
 
     def scored(self, trained: Trained) -> dict[str, float]:
         """Return accuracy on the test set: all, new and known intents."""

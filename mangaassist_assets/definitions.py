@@ -28,6 +28,7 @@ from resources.ray.trainers import TrainerResource
 from resources.search.embeddings import BedrockTitanEmbedderResource, LocalEmbedderResource
 from resources.search.indexes import LanceDbSearchResource, OpenSearchResource
 from resources.settings.knowledge import KnowledgeResource
+from resources.settings.labelling import LabellingResource
 from resources.settings.learning import LearningResource
 from resources.settings.mining import MiningResource
 from resources.settings.prices import PricesResource
@@ -82,6 +83,7 @@ def _shared_resources(aws: AwsResource) -> dict[str, Resource]:
         "app_config": AppConfigResource(aws=aws),
         "store": StoreResource(root=dg.EnvVar("MANGAASSIST_STORE"), cache_folder=dg.EnvVar("MANGAASSIST_CACHE")),
         "knowledge": KnowledgeResource(folder=dg.EnvVar("MANGAASSIST_KNOWLEDGE")),
+        "labelling": LabellingResource(),
         "learning": LearningResource(),
         "mining": MiningResource(),
         "mlflow": MlflowResource(tracking_uri=dg.EnvVar("MLFLOW_TRACKING_URI")),

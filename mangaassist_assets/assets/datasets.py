@@ -15,6 +15,7 @@ from mangaassist_assets.partitions import release_bundles
 from resources.aws.app_config import AppConfigResource
 from resources.search.embeddings import EmbeddingsResource
 from resources.search.indexes import SearchResource
+from resources.settings.labelling import LabellingResource
 from resources.store import StoreResource
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ class IntentDatasetSettings(dg.Config):
     group_name="intent",
     owners=[ML_ENGINEERING],
     kinds={"parquet"},
-    code_version="3",
+    code_version="4",
     output_required=False,
 )
 def intent_dataset(
@@ -92,7 +93,7 @@ class RerankerDatasetSettings(dg.Config):
     group_name="reranker",
     owners=[ML_ENGINEERING],
     kinds={"parquet"},
-    code_version="4",
+    code_version="5",
     output_required=False,
 )
 def reranker_dataset(
@@ -100,6 +101,7 @@ def reranker_dataset(
     config: RerankerDatasetSettings,
     app_config: AppConfigResource,
     embeddings: EmbeddingsResource,
+    labelling: LabellingResource,
     search: SearchResource,
     store: StoreResource,
 ) -> Iterator[dg.MaterializeResult[None]]:
@@ -126,7 +128,7 @@ def reranker_dataset(
             step,
             context.partition_key,
             search_for=first_stage.search_for,
-            config=RankingDatasetConfig(**config.model_dump()),
+            config=RankingDatasetConfig(**config.model_dump(), reviewers=labelling.named_reviewers()),
             settings=first_stage.settings,
             progress=lambda done, of: _log_tenths(context.log, done, of),
         )

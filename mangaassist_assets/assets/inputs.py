@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from mangaassist_assets.datasets.sources.utterances import Utterance
     from mangaassist_assets.datasets.versions.versions import DatasetVersion
     from mangaassist_assets.labelling.judge import IntentJudgement
+    from mangaassist_assets.labelling.people.acceptances import Acceptance
     from mangaassist_assets.labelling.queue.stored_queue import ReviewQueue
     from mangaassist_assets.mining.blame.blame import FailedTurn
     from mangaassist_assets.mining.tracking.clusters import FailureCluster
@@ -128,9 +129,21 @@ def _queue(store: "SnapshotStore", bundle: str) -> "ReviewQueue | None":
 
 
 def _judged_before(store: "SnapshotStore", bundle: str) -> "dict[str, IntentJudgement] | None":
-    from mangaassist_assets.labelling.gathering import read_judgements
+    from mangaassist_assets.labelling.stored_labels import read_judgements
 
     return read_judgements(store, bundle)
+
+
+def _labelled_before(store: "SnapshotStore", bundle: str) -> frozenset[str]:
+    from mangaassist_assets.labelling.stored_labels import read_labelled_intents
+
+    return read_labelled_intents(store, bundle)
+
+
+def _acceptances(store: "SnapshotStore", _: str) -> "list[Acceptance]":
+    from mangaassist_assets.labelling.people.acceptances import read_acceptances
+
+    return read_acceptances(store)
 
 
 def _vocabulary(store: "SnapshotStore", _: str) -> "Vocabulary":
@@ -214,6 +227,10 @@ QUEUE = Input((Read(asset="review_queue", bundles="same"),), _queue)
 """What people are asked, and how each turn came to be; None where there is no queue yet."""
 QUEUE_BEFORE = Input((Read(asset="review_queue", bundles="same", own=True),), _queue)
 JUDGED_BEFORE = Input((Read(asset="intent_labels", bundles="same", own=True),), _judged_before)
+LABELLED_BEFORE = Input((Read(asset="intent_labels", bundles="until", own=True), _TURNS_UNTIL), _labelled_before)
+"""The intents that people's labels of the bundles before have."""
+ACCEPTANCES = Input((Read(asset="label_acceptances", bundles="all", ledger=True),), _acceptances)
+"""Names of intents, and reviewers, that a person accepted."""
 VOCABULARY = Input((_KNOWLEDGE,), _vocabulary)
 CHUNKS = Input((_KNOWLEDGE,), _chunks)
 CHUNKS_BEFORE = Input((Read(asset="knowledge_chunks", own=True),), _chunks_before)

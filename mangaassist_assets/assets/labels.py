@@ -6,9 +6,11 @@ from pydantic import Field
 from mangaassist_assets.assets.common import ML_ENGINEERING, materialized
 from mangaassist_assets.assets.declaring import declared_asset
 from mangaassist_assets.assets.inputs import (
+    ACCEPTANCES,
     CLUSTERS,
     CORPUS,
     JUDGED_BEFORE,
+    LABELLED_BEFORE,
     QUEUE,
     QUEUE_BEFORE,
     REVIEWED_TURNS,
@@ -20,6 +22,7 @@ from mangaassist_assets.partitions import release_bundles
 from resources.aws.judge import JudgeResource
 from resources.mlflow.tracking import MlflowResource
 from resources.search.embeddings import EmbeddingsResource
+from resources.settings.labelling import LabellingResource
 from resources.store import StoreResource
 
 
@@ -48,6 +51,7 @@ class ReviewQueueConfig(dg.Config):
         CORPUS,
         TRAFFIC,
         QUEUE_BEFORE,
+        ACCEPTANCES,
     ),
     partitions_def=release_bundles,
     group_name="mining",
@@ -59,42 +63,60 @@ def review_queue(
     context: dg.AssetExecutionContext,
     config: ReviewQueueConfig,
     embeddings: EmbeddingsResource,
+    labelling: LabellingResource,
     mlflow: MlflowResource,
     store: StoreResource,
 ) -> dg.MaterializeResult[None]:
     """The turns of one release bundle that people are asked to review, also in MLflow: an audit sample and failures.
 
     One row is one trace and why it is asked about: it was drawn at random from all traffic, with a known probability,
-    or it failed and many failures are like it. By the sample models are compared, failures say where they are weak.
-    MLflow's reviewers see the same traces as a review queue of the bundle, with questions for the intent and for the
-    documents that answer.
+    or it failed and many failures are like it, or its label is probably wrong and somebody else is asked. By the sample
+    models are compared, failures say where they are weak. MLflow's reviewers see the same traces as a review queue of
+    the bundle, with questions for the intent and for the documents that answer.
     """
     from mangaassist_assets.datasets.sources.training_corpus import messages_by_intent
-    from mangaassist_assets.labelling.known_intents import known_intents
-    from mangaassist_assets.labelling.queue.bundle_queue import queue_bundle
+    from mangaassist_assets.labelling.judged_reviews import judge_reviews
+    from mangaassist_assets.labelling.queue.bundle_queue import AskedBefore, queue_bundle
     from mangaassist_assets.labelling.queue.review_queue import QueueConfig
-    from mangaassist_assets.labelling.queue.stored_queue import queue_files
+    from mangaassist_assets.labelling.queue.second_looks import find_second_looks
+    from mangaassist_assets.labelling.queue.stored_queue import ReviewQueue, queue_files
     from mangaassist_assets.mining.clustering.message_vectors import embed_messages
     from resources.mlflow.assessments.review_queues import MlflowReviewQueues
 
     bundle, step = context.partition_key, store.step(context)
-    earlier = step.load(REVIEWED_TURNS)
+    earlier, turns = step.load(REVIEWED_TURNS), step.load(TURNS_TO_LABEL)
     queues = MlflowReviewQueues(*mlflow.traces(), traces_url=mlflow.traces_url())
     state = queues.state(bundle)
     embedder, cache = embeddings.embedder(), store.embedding_cache()
-    queue = queue_bundle(
-        step.load(TURNS_TO_LABEL),
-        step.load(CLUSTERS),
+    said = judge_reviews(
+        turns,
         earlier,
+        corpus=messages_by_intent(step.load(CORPUS)),
+        embed=lambda texts: embed_messages(texts, embedder=embedder, cache=cache)[0],
+        policy=labelling.policy(store.inputs(), step.load(ACCEPTANCES)),
+    )
+    unheard = said.unheard(turns)
+    queue = queue_bundle(
+        said.heard(turns),
+        step.load(CLUSTERS),
+        said.heard(earlier),
         step.load(TRAFFIC),
-        before=step.load(QUEUE_BEFORE),
-        handled=state.declined | state.complete,
+        asked_before=AskedBefore(
+            queue=step.load(QUEUE_BEFORE) or ReviewQueue(),
+            handled=state.declined | (state.complete - unheard),
+            second_looks=find_second_looks(said),
+        ),
         embed=lambda texts: embed_messages(texts, embedder=embedder, cache=cache)[0],
         budget=config.budget,
         config=QueueConfig(**config.model_dump(exclude={"budget"})),
     )
-    intents = sorted(known_intents(messages_by_intent(step.load(CORPUS)), earlier))
-    published = queues.publish(bundle, queue.trace_ids, intents=intents, reviewed=queue.reviewed)
+    published = queues.publish(
+        bundle,
+        queue.trace_ids,
+        intents=sorted(said.intents),
+        reviewed=queue.answered,
+        reopened=queue.reopened(unheard),
+    )
     snapshot = step.keep(queue_files(queue.queue))
     context.log.info(
         f"{queue.count('audit')} turns are drawn at random, {queue.count('failure queue')} of {queue.candidates} "
@@ -108,6 +130,7 @@ def review_queue(
         {
             **queue.figures(mlflow.trace_url),
             **published.figures(),
+            "reviewers": said.policy.describe_reviewers(),
             "reviewers_desk": dg.MetadataValue.url(published.url),
             "budget": config.budget,
         },
@@ -141,6 +164,8 @@ class IntentLabelsConfig(dg.Config):
         CORPUS,
         QUEUE,
         JUDGED_BEFORE,
+        LABELLED_BEFORE,
+        ACCEPTANCES,
         VOCABULARY,
     ),
     partitions_def=release_bundles,
@@ -154,31 +179,40 @@ def intent_labels(
     config: IntentLabelsConfig,
     embeddings: EmbeddingsResource,
     judge: JudgeResource,
+    labelling: LabellingResource,
     store: StoreResource,
 ) -> dg.MaterializeResult[None]:
     """What the messages of one release bundle ask for: one label a turn, who gave it, when, and how sure it is.
 
     One row is one label: a person's review (an MLflow expectation), a judge's answer, or what the reviews of a failure
     cluster say of its other members, with a confidence that was measured, and how its message came to be reviewed.
-    Beside it, every disagreement by name.
+    Beside it, every disagreement by name, what waits, and whose answers are held back.
     """
     from mangaassist_assets.datasets.sources.training_corpus import messages_by_intent
-    from mangaassist_assets.labelling.gathering import label_bundle, label_files
+    from mangaassist_assets.labelling.gathering import label_bundle
     from mangaassist_assets.labelling.judge import JudgingConfig
-    from mangaassist_assets.labelling.known_intents import known_intents
+    from mangaassist_assets.labelling.judged_reviews import judge_reviews
     from mangaassist_assets.labelling.label_report import label_figures
     from mangaassist_assets.labelling.reviewed_messages import PropagationConfig
+    from mangaassist_assets.labelling.stored_labels import label_files
     from mangaassist_assets.mining.clustering.message_vectors import embed_messages
 
     step = store.step(context)
     corpus = messages_by_intent(step.load(CORPUS))
-    intents = known_intents(corpus, step.load(REVIEWED_TURNS))
-    queue = step.load(QUEUE)
+    queue, turns = step.load(QUEUE), step.load(TURNS_TO_LABEL)
     embedder, cache = embeddings.embedder(), store.embedding_cache()
+    said = judge_reviews(
+        turns,
+        step.load(REVIEWED_TURNS),
+        corpus=corpus,
+        embed=lambda texts: embed_messages(texts, embedder=embedder, cache=cache)[0],
+        policy=labelling.policy(store.inputs(), step.load(ACCEPTANCES)),
+        labelled_before=step.load(LABELLED_BEFORE),
+    )
     gathered = label_bundle(
-        step.load(TURNS_TO_LABEL),
+        turns,
         step.load(CLUSTERS),
-        intents=intents,
+        said,
         embed=lambda texts: embed_messages(texts, embedder=embedder, cache=cache)[0],
         judge=None if queue is None else judge.intent_judge(vocabulary=step.load(VOCABULARY)),
         queue=queue,
@@ -193,4 +227,4 @@ def intent_labels(
         f"{len(gathered.labels)} labels: {gathered.count('human')} of people, {gathered.count('judge')} of the judge, "
         f"{gathered.count('propagated')} propagated; {len(gathered.disagreements)} disagreements"
     )
-    return materialized(snapshot, label_figures(gathered, new_intents=set(intents) - set(corpus)))
+    return materialized(snapshot, label_figures(gathered, new_intents=set(said.intents) - set(corpus)))

@@ -110,19 +110,22 @@ def _build_noise_check(dataset: PipelineDataset, own: "Input[DatasetVersion]", l
         name="little_label_noise",
         blocking=True,
         partitions_def=release_bundles,
-        description=f"Not clearly more than {dataset.limits.noise:.0%} of the labels are wrong, by confident learning.",
+        description=f"Not clearly more than {dataset.limits.noise:.0%} of the labels are wrong, by what models say "
+        "that have not seen them.",
     )
     def little_label_noise(
         context: dg.AssetCheckExecutionContext, embeddings: EmbeddingsResource, store: StoreResource
     ) -> dg.AssetCheckResult:
-        from mangaassist_assets.datasets.guards.health import judge_noise
-        from mangaassist_assets.datasets.guards.label_noise import find_label_noise
+        from mangaassist_assets.datasets.guards.health import givers_of, judge_noise
+        from mangaassist_assets.labelling.noise.label_noise import find_label_noise
         from mangaassist_assets.mining.clustering.message_vectors import embed_messages
 
         frame = store.step(context).load(own).frame
         texts = frame[dataset.text_columns[0]].to_list()
         vectors, _ = embed_messages(texts, embedder=embeddings.embedder(), cache=store.embedding_cache())
-        report = find_label_noise(frame["example_id"].to_list(), frame[label].to_list(), vectors)
+        report = find_label_noise(
+            frame["example_id"].to_list(), frame[label].to_list(), vectors, givers=givers_of(frame)
+        )
         context.log.info(f"{report.examples} labels judged, {len(report.suspects)} suspects")
         return _health(judge_noise(report, dataset.limits), "suspects")
 

@@ -21,7 +21,7 @@ _COMMANDS = {
     "datasets": ("datasets", "Dataset versions: list them, show one, make one again."),
     "rebuild": ("rebuild", "Make a stored output again from its inputs, and compare every byte."),
     "store": ("store", "Take away what nobody needs any more."),
-    "labels": ("labels", "The review queue as a file, and the answers back."),
+    "labels": ("labels", "The review queue as a file and the answers back; new intents, reviewers."),
     "report": ("report", "Satisfaction and usage of a release bundle."),
     "import-traces": ("traces", "Import traces of other tools from a file."),
     "traces": ("traces", "What the platform reads of traces."),

@@ -23,9 +23,10 @@ _LAUNCH = "launch"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DemoPaths:
-    """What `write_demo` wrote: a folder of knowledge and five files of messages, one JSON object a line."""
+    """What `write_demo` wrote: knowledge, the intents there are, and five files of messages, one JSON object a line."""
 
     knowledge: Path
+    intents: Path
     training: Path
     first_bundle: Path
     second_bundle: Path
@@ -54,12 +55,15 @@ def write_demo(directory: Path) -> DemoPaths:
     messages = compose_messages(plan)
     knowledge = directory / "knowledge"
     write_knowledge(shop, words["theme_words"], knowledge)
+    intents = directory / "intents.txt"
+    intents.write_text("".join(f"{one.name}\n" for one in read_intents()), "utf-8")
     training = directory / "training.jsonl"
     _write_lines(training, (_training_record(message) for message in messages.training))
     for file, turns in messages.traffic.items():
         _write_lines(directory / file, (_turn_record(turn) for turn in turns))
     return DemoPaths(
         knowledge=knowledge,
+        intents=intents,
         training=training,
         first_bundle=directory / "bundle-1.jsonl",
         second_bundle=directory / "bundle-2.jsonl",

@@ -8,9 +8,9 @@ from typing import Literal
 
 from mangaassist_assets.labelling.intent_labels import IntentLabel, LabelConflict, LabelKind
 
-DisagreementKind = Literal["reviewers", "same_message", "revised", "judge", "propagated"]
-"""Two people on one turn; people on almost the same message; one person who changed their mind; a judge against a
-person; what a cluster would have said against a person."""
+DisagreementKind = Literal["reviewers", "outvoted", "same_message", "revised", "judge", "propagated"]
+"""Two people on one turn; two and more who agree against one; people on almost the same message; one person who changed
+their mind; a judge against a person; what a cluster would have said against a person."""
 
 _PEOPLE: frozenset[DisagreementKind] = frozenset({"reviewers", "same_message"})
 

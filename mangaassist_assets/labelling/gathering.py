@@ -10,8 +10,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mangaassist_assets.core.codecs import from_json
-from mangaassist_assets.core.snapshots import SnapshotStore, canonical_json
 from mangaassist_assets.labelling.disagreement import (
     Disagreement,
     DisagreementKind,
@@ -19,14 +17,7 @@ from mangaassist_assets.labelling.disagreement import (
     disagreement,
     in_order,
 )
-from mangaassist_assets.labelling.intent_labels import (
-    CONFLICTS_FILE,
-    LABELS_FILE,
-    IntentLabel,
-    LabelConflict,
-    LabelKind,
-    labels_to_parquet,
-)
+from mangaassist_assets.labelling.intent_labels import IntentLabel, LabelConflict, LabelKind
 from mangaassist_assets.labelling.judge import (
     DEFAULT_JUDGING,
     NO_JUDGE,
@@ -36,19 +27,19 @@ from mangaassist_assets.labelling.judge import (
     JudgingConfig,
     judge_labels,
 )
+from mangaassist_assets.labelling.judged_reviews import JudgedReviews
+from mangaassist_assets.labelling.people.policy import EVERYBODY, LabellingPolicy
+from mangaassist_assets.labelling.people.standing import NOBODY, People
 from mangaassist_assets.labelling.propagation import Propagation, propagate_labels
 from mangaassist_assets.labelling.queue.stored_queue import NO_QUEUE, ReviewQueue
 from mangaassist_assets.labelling.reviewed_messages import DEFAULT_PROPAGATION, PropagationConfig
-from mangaassist_assets.labelling.reviews import ReviewLabels, labels_from_reviews
+from mangaassist_assets.labelling.reviews import Fate, ReviewLabels, WaitingName
 from mangaassist_assets.retrieval.types import Vectors
 from mangaassist_assets.tracing.contract.turns import ChatTurn
 
 if TYPE_CHECKING:
     from mangaassist_assets.mining.tracking.clusters import FailureCluster
 
-REPORT_FILE = "report.json"
-JUDGEMENTS_FILE = "judgements.json"
-"""A judge's answers by `judgement_key`, which holds no word of the messages."""
 _TRUST: dict[LabelKind, int] = {"human": 0, "judge": 1, "propagated": 2}
 
 
@@ -56,16 +47,21 @@ _TRUST: dict[LabelKind, int] = {"human": 0, "judge": 1, "propagated": 2}
 class GatheredLabels:
     """One label for each turn that has one, ordered by trace id, with everything that was said against them.
 
-    `skipped` counts turns without a label by reason.
+    `skipped` counts turns without a label by reason, `fates` people's answers by what became of them. `waiting`,
+    `unheard` and `people` are those of the reviews.
     """
 
     labels: tuple[IntentLabel, ...]
     conflicts: tuple[LabelConflict, ...]
     disagreements: tuple[Disagreement, ...]
-    unknown_intents: Mapping[str, int]
+    waiting: tuple[WaitingName, ...]
+    fates: Mapping[Fate, int]
+    unheard: Mapping[str, int]
     propagation: Propagation
     judging: Judging
     skipped: Mapping[str, int]
+    people: People = NOBODY
+    policy: LabellingPolicy = EVERYBODY
 
     def count(self, kind: LabelKind) -> int:
         """Return how many labels are of a kind."""
@@ -79,11 +75,18 @@ class GatheredLabels:
         """Return plain JSON values; no text of a message is in it."""
         judging = self.judging
         return {
-            "schema": 1,
+            "schema": 2,
             "labels": {kind: self.count(kind) for kind in _TRUST},
             "origins": self.origins(),
             "skipped": dict(self.skipped),
-            "unknown_intents": dict(self.unknown_intents),
+            "answers": dict(self.fates),
+            "waiting": [asdict(one) for one in self.waiting],
+            "reviewers": list(self.policy.reviewers),
+            "catalogue": None if self.policy.catalogue is None else list(self.policy.catalogue),
+            "unheard": dict(self.unheard),
+            "people": [asdict(one) for one in self.people.standings],
+            "confirmed": list(self.people.confirmed),
+            "held_back": list(self.people.held_back),
             "disagreements": [asdict(one) for one in self.disagreements],
             "propagation": {
                 "error": asdict(self.propagation.error),
@@ -100,8 +103,8 @@ class GatheredLabels:
 def label_bundle(
     turns: Sequence[ChatTurn],
     clusters: Sequence[FailureCluster],
+    said: JudgedReviews,
     *,
-    intents: Mapping[str, Sequence[str]],
     embed: Callable[[Sequence[str]], Vectors],
     judge: IntentJudge | None = None,
     queue: ReviewQueue | None = None,
@@ -114,7 +117,7 @@ def label_bundle(
     Args:
         turns: The bundle's turns, at least those that people reviewed and those of the clusters.
         clusters: Its failure clusters.
-        intents: The known intents, each with a few redacted example messages.
+        said: What people said of them (`judge_reviews`).
         embed: Returns the vectors of messages, each of length one.
         judge: The language model that is asked, if there is one.
         queue: The bundle's review queue, if there is one: it says how each turn came to be reviewed, and the judge is
@@ -123,7 +126,7 @@ def label_bundle(
         judging: When the judge's answers count.
         propagation: When a cluster's reviews count for its other members.
     """
-    reviews = labels_from_reviews(turns, known_intents=intents)
+    reviews = said.reviews
     members = {trace_id for cluster in clusters for trace_id in cluster.trace_ids}
     failed = [turn for turn in turns if turn.trace_id in members]
     judged = NO_JUDGE
@@ -133,15 +136,20 @@ def label_bundle(
             judge,
             [turn for turn in failed if turn.trace_id in queued],
             {label.trace_id: label for label in reviews.labels},
-            intents=intents,
+            intents=said.intents,
             earlier=judged_before,
             config=judging,
         )
-    said = {label.trace_id for label in reviews.labels} - members
-    compared = [*failed, *(turn for turn in turns if turn.trace_id in said)]
+    outside = {label.trace_id for label in reviews.labels} - members
+    compared = [*failed, *(turn for turn in turns if turn.trace_id in outside)]
     vectors = embed([turn.learnable_text for turn in compared])
     gathered = gather_labels(reviews, clusters, compared, vectors, judging=judged, propagation=propagation)
-    return replace(gathered, labels=tuple(_with_origin(label, queue) for label in gathered.labels))
+    return replace(
+        gathered,
+        labels=tuple(_with_origin(label, queue) for label in gathered.labels),
+        people=said.people,
+        policy=said.policy,
+    )
 
 
 def gather_labels(
@@ -183,7 +191,9 @@ def gather_labels(
         labels=tuple(chosen[trace_id] for trace_id in sorted(chosen)),
         conflicts=reviews.conflicts,
         disagreements=in_order({*reviews.disagreements, *judging.disagreements, *spread.disagreements, *found}),
-        unknown_intents=reviews.unknown_intents,
+        waiting=reviews.waiting,
+        fates=reviews.fates,
+        unheard=reviews.unheard,
         propagation=spread,
         judging=judging,
         skipped=dict(sorted(skipped.items())),
@@ -210,19 +220,3 @@ def _between(first: IntentLabel, other: IntentLabel) -> Disagreement:
     kind: DisagreementKind = "judge" if "judge" in (first.kind, other.kind) else "propagated"
     outcome = f"the {first.kind} label counts: {first.intent}"
     return disagreement(kind, (answer_of(first), answer_of(other)), outcome=outcome)
-
-
-def label_files(gathered: GatheredLabels) -> dict[str, bytes]:
-    """Return the files of a bundle's labels by name; the same labels give the same bytes."""
-    return {
-        LABELS_FILE: labels_to_parquet(gathered.labels),
-        CONFLICTS_FILE: canonical_json(gathered.conflicts),
-        REPORT_FILE: canonical_json(gathered.report()),
-        JUDGEMENTS_FILE: canonical_json(dict(gathered.judging.judgements)),
-    }
-
-
-def read_judgements(store: SnapshotStore, release_bundle: str) -> dict[str, IntentJudgement] | None:
-    """Return what the judge said of a bundle's messages before; None where its labels were never gathered."""
-    before = store.find("intent_labels", partition=release_bundle)
-    return None if before is None else from_json(dict[str, IntentJudgement], store.read(before, JUDGEMENTS_FILE))

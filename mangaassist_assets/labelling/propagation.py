@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from mangaassist_assets.labelling.disagreement import Answer, Disagreement, answer_of, disagreement, in_order
 from mangaassist_assets.labelling.error_estimate import ErrorRate, error_rate
 from mangaassist_assets.labelling.intent_labels import IntentLabel, label_of
+from mangaassist_assets.labelling.people.hands import several_review
 from mangaassist_assets.labelling.reviewed_messages import (
     DEFAULT_PROPAGATION,
     Guess,
@@ -83,7 +84,8 @@ def propagate_labels(
     """Give unreviewed failures the intent whose reviewed messages they are clearly the nearest to.
 
     A label's confidence is one minus the bound of its cluster's error (`ErrorRate.bound`). Groups that were marked as
-    noise have nothing in common with anything, and get nothing.
+    noise have nothing in common with anything, and get nothing. Where several people review (`several_review`), two of
+    them must stand behind an intent.
 
     `turns` are those behind the clusters and other reviewed ones, `embeddings` those of their messages, float32 of
     shape (len(turns), d), rows of length one. Messages on which `reviews` are in conflict neither vote nor receive.
@@ -125,7 +127,10 @@ class _Bundle:
         self._disputed = {trace_id for conflict in reviews.conflicts for trace_id in conflict.trace_ids}
         labels = [label for _, label in sorted(self._human.items())]
         vectors = np.array([self._vectors[label.trace_id] for label in labels], dtype=np.float32)
-        self._messages = ReviewedMessages(labels, vectors.reshape(len(labels), embeddings.shape[1]), config)
+        people = reviews.people if several_review(reviews.people.values()) else None
+        self._messages = ReviewedMessages(
+            labels, vectors.reshape(len(labels), embeddings.shape[1]), config, people=people
+        )
         self._newest_ms = max((label.labelled_ms for label in labels), default=0)
         self._clusters = sorted(clusters, key=lambda one: one.cluster_id)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,9 +11,11 @@ from numpy.typing import NDArray
 
 from mangaassist_assets.core.arrays import Floats
 from mangaassist_assets.labelling.intent_labels import IntentLabel
+from mangaassist_assets.labelling.people.policy import person_key
 from mangaassist_assets.privacy import shopper_of
 
 _DECIMALS = 5
+_HANDS = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,8 +63,19 @@ class Guess:
 class ReviewedMessages:
     """The reviewed messages of a bundle: each intent is the mean of its messages, one shopper one vote."""
 
-    def __init__(self, labels: Sequence[IntentLabel], vectors: NDArray[np.float32], config: PropagationConfig) -> None:
-        """Take people's labels and the vectors of their messages, shape (len(labels), d), rows of length one."""
+    def __init__(
+        self,
+        labels: Sequence[IntentLabel],
+        vectors: NDArray[np.float32],
+        config: PropagationConfig,
+        *,
+        people: Mapping[str, Collection[str]] | None = None,
+    ) -> None:
+        """Take people's labels and the vectors of their messages, shape (len(labels), d), rows of length one.
+
+        With `people`, who stands behind each label by trace id, an intent needs two of them: one hand decides nothing.
+        """
+        self._people = people
         self._labels = labels
         self._vectors = vectors
         self._config = config
@@ -99,11 +112,15 @@ class ReviewedMessages:
             return None
         best = int(np.argmax(nearness))
         next_best = max(0.0, float(np.max(np.delete(nearness, best), initial=-np.inf)))
-        few = voters[best] < self._config.minimum_reviewers
+        refused = None
+        if voters[best] < self._config.minimum_reviewers:
+            refused = "too few shoppers with a reviewed message like it"
+        elif self._people is not None and len(self._hands(self._intents[best], self._people, without)) < _HANDS:
+            refused = "only one of several people reviewed messages like it"
         return Guess(
             intent=self._intents[best],
             margin=float(nearness[best]) - next_best,
-            refused="too few shoppers with a reviewed message like it" if few else None,
+            refused=refused,
         )
 
     def nearest(self, intent: str, vector: NDArray[np.float32]) -> list[IntentLabel]:
@@ -112,6 +129,12 @@ class ReviewedMessages:
         rows = [row for row, label in enumerate(self._labels) if label.intent == intent]
         rows.sort(key=lambda row: (-float(similarities[row]), self._labels[row].trace_id))
         return [self._labels[row] for row in rows[: self._config.named_sources]]
+
+    def _hands(self, intent: str, people: Mapping[str, Collection[str]], without: str | None) -> set[str]:
+        """Return who stands behind an intent, but for the messages of one shopper."""
+        gone = set() if without is None else set(self._rows_of.get(without, []))
+        behind = (label for row, label in enumerate(self._labels) if label.intent == intent and row not in gone)
+        return {person_key(one) for label in behind for one in people.get(label.trace_id, (label.labeller,))}
 
     def _without(self, shopper: str | None) -> tuple[Floats, Counter[int]]:
         """Return the direction of each intent's messages and how many shoppers wrote them, but for one shopper."""

@@ -7,8 +7,6 @@ nothing about the next, and nothing that runs again may repeat it. Records are n
 from __future__ import annotations
 
 import hashlib
-import re
-import unicodedata
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
@@ -23,14 +21,11 @@ if TYPE_CHECKING:
 
 OVERRIDES = "champion_overrides"
 OVERRIDE_FILE = "override.json"
-SHORTEST_REASON, LONGEST_REASON = 10, 500
-LONGEST_BY = 60
 DEFAULT_BY = "operator"
 NO_CHAMPION = "none"
 """What an override is made against where there is no champion yet."""
 
 ID_TAG = "override_id"
-_PLACEHOLDER = re.compile(r"\[[A-Z_]+\]")
 
 
 class OverrideRefusedError(OperatorError, ValueError):
@@ -110,11 +105,17 @@ def override_request(
     Raises:
         OverrideRefusedError: a version is no number, the reason says nothing or too much, or nobody did it.
     """
+    from mangaassist_assets.privacy.statements import StatementError, stated_by, stated_reason
+
+    try:
+        said = stated_reason(reason, "an override", vocabulary=vocabulary), stated_by(by, "an override")
+    except StatementError as error:
+        raise OverrideRefusedError(str(error)) from error
     return OverrideRequest(
         version=_version(version, "the version to promote"),
         against=NO_CHAMPION if against.strip() == NO_CHAMPION else _version(against, "the champion to replace"),
-        reason=_reason(reason, vocabulary),
-        by=_by(by),
+        reason=said[0],
+        by=said[1],
     )
 
 
@@ -176,40 +177,3 @@ def _version(text: str, what: str) -> str:
             f"{what} must be a version number of the registered model, such as 7, not {text[:40]!r}"
         )
     return version
-
-
-def _reason(text: str, vocabulary: Vocabulary | None) -> str:
-    from mangaassist_assets.privacy import redact
-
-    typed = _one_line(text)
-    # What is longer is refused anyway; redaction need not read a book first.
-    reason = redact(typed[: 4 * LONGEST_REASON], vocabulary=vocabulary).text
-    said = _PLACEHOLDER.sub("", reason)
-    if len(typed) > 4 * LONGEST_REASON or len(said) > LONGEST_REASON:
-        raise OverrideRefusedError(f"the reason has {len(typed)} characters: say it in at most {LONGEST_REASON}")
-    if sum(one.isalnum() for one in said) < SHORTEST_REASON:
-        raise OverrideRefusedError(
-            f"an override needs a reason of {SHORTEST_REASON} to {LONGEST_REASON} characters that somebody can "
-            f"understand later, personal data not counted: got {reason!r}"
-        )
-    return reason
-
-
-def _by(text: str) -> str:
-    from mangaassist_assets.privacy import find_personal_data
-    from mangaassist_assets.privacy.detections import Kind
-
-    by = _one_line(text)
-    if not by or len(by) > LONGEST_BY:
-        raise OverrideRefusedError(f"an override is by somebody: give a name or a role of 1 to {LONGEST_BY} characters")
-    pieces, position = [], 0
-    for finding in find_personal_data(by):
-        if finding.kind is not Kind.NAME:
-            pieces += [by[position : finding.start], f"[{finding.kind}]"]
-            position = finding.end
-    return "".join([*pieces, by[position:]])
-
-
-def _one_line(text: str) -> str:
-    kept = "".join(" " if unicodedata.category(one)[0] in "CZ" else one for one in text)
-    return " ".join(kept.split())

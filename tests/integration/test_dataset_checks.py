@@ -209,7 +209,7 @@ def test_a_dataset_of_wrong_labels_is_refused(built_resource, built):
     )
     found = refused(built_resource, noisy.drop("row"))
     assert set(found) == {"little_label_noise"}
-    assert "probably wrong" in found["little_label_noise"]
+    assert "labels are wrong" in found["little_label_noise"]
 
 
 def test_a_dataset_without_a_test_side_and_about_one_intent_is_refused(built_resource, built):

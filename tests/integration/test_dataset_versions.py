@@ -34,6 +34,7 @@ from resources.aws.clients import AwsResource
 from resources.mlflow.tracking import MlflowResource
 from resources.search.embeddings import LocalEmbedderResource
 from resources.search.indexes import LanceDbSearchResource
+from resources.settings.labelling import LabellingResource
 from resources.settings.privacy import PrivacyResource
 from resources.settings.trace_mapping import TraceMappingResource
 from resources.store import StoreResource
@@ -67,7 +68,13 @@ def platform(stand_ins_environment, tmp_path):  # noqa: ARG001 - the environment
         return generation
 
     generation = make_live()
-    resources = {"app_config": app_config, "embeddings": embeddings, "search": search, "store": store}
+    resources = {
+        "app_config": app_config,
+        "embeddings": embeddings,
+        "labelling": LabellingResource(),
+        "search": search,
+        "store": store,
+    }
     own = uuid4().hex[:8]
     mlflow = MlflowResource(training_experiment=f"training-{own}", traces_experiment=f"traces-{own}")
     with dg.DagsterInstance.ephemeral() as instance:

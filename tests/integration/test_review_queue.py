@@ -7,7 +7,7 @@ import hashlib
 import io
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from uuid import uuid4
@@ -31,6 +31,7 @@ from mangaassist_assets.tracing.ingestion.stored_turns import PRESENCE_FILE, QUA
 from resources.aws.clients import AwsResource
 from resources.aws.judge import JudgeResource
 from resources.mlflow.assessments.review_queues import (
+    REASON_TAG,
     REVIEW_TAG,
     MlflowReviewQueues,
     ReviewQuestionError,
@@ -38,8 +39,10 @@ from resources.mlflow.assessments.review_queues import (
     queue_name,
 )
 from resources.mlflow.assessments.reviews import MlflowLabelRecorder
+from resources.mlflow.traces.search import infos_by_id
 from resources.mlflow.tracking import MlflowResource
 from resources.search.embeddings import EmbeddingsResource
+from resources.settings.labelling import LabellingResource
 from resources.settings.mining import MiningResource
 from resources.store import StoreResource
 from tests.support.command_line import run_here
@@ -141,6 +144,19 @@ class TestQueue:
             traces[4]: "pending",
             traces[5]: "pending",
         }
+
+    def test_what_is_asked_once_more_is_open_again_and_says_why(self, mlflow, traces):
+        queues = queues_of(mlflow)
+        queues.publish(BUNDLE, traces[:3], intents=INTENTS, reviewed={})
+        queues.publish(BUNDLE, traces[:3], intents=INTENTS, reviewed={traces[0]: "aki", traces[1]: "aki"})
+        why = "a second look, by somebody else than aki"
+        again = queues.publish(
+            BUNDLE, [traces[0], traces[2]], intents=INTENTS, reviewed={traces[1]: "aki"}, reopened={traces[0]: why}
+        )
+        assert (again.reopened, again.added, again.removed) == (1, 0, 0)
+        assert statuses(mlflow) == {traces[0]: "pending", traces[1]: "complete", traces[2]: "pending"}
+        (shown,) = infos_by_id(*mlflow.traces(), [traces[0]]).values()
+        assert shown.tags[REASON_TAG] == why
 
     def test_traces_that_do_not_exist_are_named_and_stop_nothing(self, mlflow, traces):
         published = queues_of(mlflow).publish(
@@ -274,6 +290,28 @@ class TestAssets:
         again = materialize(store, mlflow, review_queue=ReviewQueueConfig(budget=6))
         assert again["intent_labels"]["digest"] == after["intent_labels"]["digest"]
 
+    def test_answers_of_somebody_who_is_not_listed_are_shown_and_asked_of_others(self, mlflow, traces, tmp_path):
+        store = StoreResource(root=str(tmp_path / "store"), cache_folder=str(tmp_path / "cache"))
+        messages = [f"where is my parcel from your shop {number}" for number in range(4)]
+        write_turns(store, [failed(key, message) for key, message in zip(traces, messages, strict=False)])
+        write_corpus(store)
+        queue = ReviewQueueConfig(budget=4, audit_share=0)
+        materialize(store, mlflow, review_queue=queue)
+        key = next(iter(statuses(mlflow)))
+        mlflow.reviewer().record_review(key, expected_intent="gift_card", relevant_documents=(), reviewer="eve")
+        reviewed = {turn.trace_id: turn for turn in read_turns(mlflow.read_traces(BUNDLE)).turns}
+        write_turns(
+            store,
+            [failed(one, message, like=reviewed[one]) for one, message in zip(traces, messages, strict=False)],
+        )
+        listed = materialize(store, mlflow, reviewers=["aki"], review_queue=queue)
+        assert listed["intent_labels"]["of_people"] == 0
+        assert "eve" in str(listed["intent_labels"]["not_listed"])
+        assert statuses(mlflow)[key] == "pending"
+        everybody = materialize(store, mlflow, review_queue=queue)
+        assert everybody["intent_labels"]["of_people"] == 1
+        assert statuses(mlflow)[key] == "complete"
+
 
 class TestCommandLine:
     """The queue as a file, and its answers back, by `mangaassist labels`."""
@@ -376,7 +414,9 @@ class ScriptedJudgeResource(JudgeResource):
         return ScriptedJudge()
 
 
-def materialize(store: StoreResource, mlflow: MlflowResource, **config: dg.Config) -> dict[str, dict[str, Any]]:
+def materialize(
+    store: StoreResource, mlflow: MlflowResource, *, reviewers: Sequence[str] = (), **config: dg.Config
+) -> dict[str, dict[str, Any]]:
     with dg.DagsterInstance.ephemeral() as instance:
         instance.add_dynamic_partitions("release_bundles", [BUNDLE])
         result = dg.materialize(
@@ -388,6 +428,7 @@ def materialize(store: StoreResource, mlflow: MlflowResource, **config: dg.Confi
                 "mlflow": mlflow,
                 "embeddings": HashedWords(),
                 "judge": ScriptedJudgeResource(aws=AwsResource(), model_id="scripted"),
+                "labelling": LabellingResource(reviewers=list(reviewers)),
                 "mining": MiningResource(),
             },
             run_config=dg.RunConfig({"intent_labels": IntentLabelsConfig(), **config}),

@@ -23,6 +23,7 @@ from resources.mlflow.tracking import MlflowResource
 from resources.search.embeddings import EmbeddingsResource
 from resources.search.indexes import LanceDbSearchResource
 from resources.settings.knowledge import KnowledgeResource
+from resources.settings.labelling import LabellingResource
 from resources.settings.mining import MiningResource
 from resources.settings.prices import PricesResource
 from resources.settings.privacy import PrivacyResource
@@ -185,6 +186,7 @@ def open_platform(folder: Path, *, tracking_uri: str, instance: dg.DagsterInstan
             "endpoints": NoEndpoints(aws=aws),
             "feedback_stream": KinesisFeedbackResource(aws=aws),
             "judge": JudgeResource(aws=aws),
+            "labelling": LabellingResource(),
             "knowledge": KnowledgeResource(folder=str(knowledge)),
             "mining": MiningResource(),
             "mlflow": LocalMlflow(tracking_uri=tracking_uri, name=name),

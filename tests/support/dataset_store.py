@@ -25,6 +25,7 @@ from mangaassist_assets.labelling.intent_labels import (
     LabelKind,
     labels_to_parquet,
 )
+from mangaassist_assets.labelling.stored_labels import REPORT_FILE
 from mangaassist_assets.privacy import pseudonym
 from mangaassist_assets.retrieval.chunking import chunks_to_parquet, embedding_text
 from mangaassist_assets.retrieval.stored_knowledge import CHUNKS_FILE, VOCABULARY_FILE
@@ -164,10 +165,19 @@ def put_dataset(store: SnapshotStore, bundle: str, **options: object) -> StoredV
 
 
 def put_labels(
-    store: SnapshotStore, bundle: str, labels: Sequence[IntentLabel], *, conflicts: Sequence[LabelConflict] = ()
+    store: SnapshotStore,
+    bundle: str,
+    labels: Sequence[IntentLabel],
+    *,
+    conflicts: Sequence[LabelConflict] = (),
+    **report: Sequence[str],
 ) -> None:
-    """Store labels of a bundle as `intent_labels` does."""
-    files = {LABELS_FILE: labels_to_parquet(labels), CONFLICTS_FILE: canonical_json(conflicts)}
+    """Store labels of a bundle as `intent_labels` does; `report` says who is listed, confirmed and held back."""
+    files = {
+        LABELS_FILE: labels_to_parquet(labels),
+        CONFLICTS_FILE: canonical_json(conflicts),
+        REPORT_FILE: canonical_json(report),
+    }
     store.write("intent_labels", files, partition=bundle)
 
 

@@ -40,6 +40,11 @@ MULTILINGUAL_SHARE = 0.02
 @click.option(
     "--golden", type=FILE, help="JSON lines like those of --training, or questions with answers, never trained on."
 )
+@click.option(
+    "--intents",
+    type=FILE,
+    help="Text file of all intents there are, one a line: reviews may name them at once, other new names wait.",
+)
 @click.option("--replace-golden", is_flag=True, help="Let --golden take the place of the golden set in use.")
 @json_option
 @click.pass_obj
@@ -58,6 +63,7 @@ def run_bootstrap(
     golden: Path | None = None,
     replace_golden: bool = False,
     traffic_sample: bool = False,
+    intents: Path | None = None,
 ) -> dict[str, Any]:
     """Bootstrap a home and return what it holds then.
 
@@ -71,13 +77,16 @@ def run_bootstrap(
             trained on; without them those of before stay.
         replace_golden: let another golden set take the place of the one that is in use.
         traffic_sample: whether `training` is a random sample of labelled traffic.
+        intents: the catalogue of intents (`read_catalogue`); without it that of before stays, if there was one.
 
     Raises:
+        CatalogueError: the catalogue cannot be used; names the line.
         CommandError: the inputs cannot be used, or a step failed; says which and why.
         GoldenSetChangedError: another golden set is in use.
     """
     from mangaassist_assets.chatbot.configuration.documents import default_documents
     from mangaassist_assets.datasets.sources.utterances import read_utterances
+    from mangaassist_assets.labelling.people.policy import read_catalogue_file
     from mangaassist_assets.models.pipelines import registered_pipelines
     from mangaassist_assets.privacy import Vocabulary
     from mangaassist_assets.retrieval.documents.documents import read_knowledge
@@ -85,10 +94,11 @@ def run_bootstrap(
 
     reading = read_utterances(training)
     rejects_file = report_rejects(session, training, reading.rejects) if reading.rejects else None
-    intents = {utterance.intent for utterance in reading.utterances if utterance.intent}
-    if len(intents) < 2:
+    catalogue = None if intents is None else read_catalogue_file(intents)
+    found = {utterance.intent for utterance in reading.utterances if utterance.intent}
+    if len(found) < 2:
         msg = (
-            f"{training} has messages of {len(intents)} intents: a classifier needs at least two, "
+            f"{training} has messages of {len(found)} intents: a classifier needs at least two, "
             'each line as {"text": …, "intent": …}'
         )
         raise CommandError(msg)
@@ -111,6 +121,8 @@ def run_bootstrap(
         _keep_golden(session, golden_reading.messages, vocabulary=words, replace_golden=replace_golden)
     _keep_inputs(session, reading.utterances, knowledge, vocabulary=words, traffic_sample=traffic_sample)
     resources = session.resources
+    if catalogue is not None:
+        _keep_catalogue(session, catalogue)
     for document in default_documents().values():
         resources.app_config.deploy_first(document)
     resources.feedback_stream.ensure_stream()
@@ -127,6 +139,7 @@ def run_bootstrap(
         "rejected_lines": len(reading.rejects),
         "rejects_file": str(rejects_file) if rejects_file else None,
         "golden": golden_reading.counts() if golden_reading else None,
+        "declared_intents": None if catalogue is None else len(catalogue),
         "documents": len(knowledge_reading.documents),
         "chunks": len(read_chunks(resources.store.snapshots())),
         "configuration": resources.app_config.deployed_versions(),
@@ -258,6 +271,14 @@ def _keep_inputs(
                 path.rmdir() if path.is_dir() and not path.is_symlink() else path.unlink()
 
 
+def _keep_catalogue(session: Session, catalogue: Sequence[str]) -> None:
+    from mangaassist_assets.core.files import write_whole
+    from mangaassist_assets.labelling.people.policy import CATALOGUE_FILE
+
+    write_whole(session.resources.store.inputs() / CATALOGUE_FILE, "".join(f"{one}\n" for one in catalogue).encode())
+    session.progress(f"{len(catalogue)} intents are declared: a review may name them at once")
+
+
 def _succeeded(outcome: RunOutcome) -> RunOutcome:
     if not outcome.succeeded:
         what = "; ".join(outcome.errors or outcome.failed_checks or outcome.failed_assets)
@@ -273,6 +294,8 @@ def render_bootstrap(report: dict[str, Any]) -> None:
         parts = ("with_intent", "with_documents", "with_answer", "rejected_lines")
         counts = ", ".join(f"{golden[part]} {part.replace('_', ' ')}" for part in parts)
         rows.append(("golden set", f"{golden['messages']} messages: {counts}"))
+    if report["declared_intents"] is not None:
+        rows.append(("declared intents", str(report["declared_intents"])))
     rows += [
         ("knowledge", f"{report['documents']} documents, {report['chunks']} chunks"),
         ("index generation", report["generation"]),

@@ -49,7 +49,7 @@ def run_demo(session: Session, *, progress: Callable[[int, int], None] | None = 
     started = time.perf_counter()
     home = Path(os.environ[HOME_VARIABLE])  # as the open session set it
     paths = write_demo(home / "run" / "demo-data")
-    bootstrap = run_bootstrap(session, training=paths.training, knowledge=paths.knowledge)
+    bootstrap = run_bootstrap(session, training=paths.training, knowledge=paths.knowledge, intents=paths.intents)
     bundles = [
         _turn(session, FIRST_BUNDLE, paths.first_bundle, paths.unseen_first, progress),
         _turn(session, SECOND_BUNDLE, paths.second_bundle, paths.unseen_second, progress),

@@ -1,4 +1,4 @@
-"""`mangaassist labels`: the review queue of a bundle as a file for other tools, and their labels back into MLflow."""
+"""`mangaassist labels`: the review queue as a file, other tools' labels back into MLflow, and what waits."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
+from mangaassist_assets.cli.commands.label_acceptance import accept_intent, accept_reviewer, intents, labelling_policy
 from mangaassist_assets.cli.options import FILE, Group, json_option
 from mangaassist_assets.cli.output import console, emit, new_table, say
 from mangaassist_assets.cli.session import CommandError, Session, open_session, open_store
@@ -24,7 +25,7 @@ _FORMAT = click.Choice(["csv", "jsonl"])
 
 @click.group(cls=Group)
 def labels() -> None:
-    """Labels of other tools: the review queue as a file, and the answers back."""
+    """Labels: the review queue as a file and the answers back; intents that wait, and reviewers."""
 
 
 @labels.command("export")
@@ -47,7 +48,7 @@ def _export(home: str | None, /, *, as_json: bool, **options: Any) -> None:  # n
     "--new-intent",
     "new_intents",
     multiple=True,
-    help="An intent that is not known yet; counts once three messages name it.",
+    help="An intent that is not known yet. Where intents are declared it waits until it is accepted.",
 )
 @click.option("--dry-run", is_flag=True, help="Only say what is in the file.")
 @json_option
@@ -62,6 +63,10 @@ def _import(home: str | None, /, *, as_json: bool, **options: Any) -> None:  # n
     emit(report, render_import, as_json=as_json)
     if report["problems"]:
         raise SystemExit(1)
+
+
+for _command in (intents, accept_intent, accept_reviewer):
+    labels.add_command(_command)
 
 
 def format_of(file: Path, chosen: FileFormat | None) -> FileFormat:
@@ -151,6 +156,7 @@ def run_import(
         LabelFileError: the file is too large, no UTF-8, or its columns are missing.
         SnapshotMissingError: the bundle was not mined.
     """
+    from mangaassist_assets.labelling.intent_names import plain_name
     from mangaassist_assets.labelling.queue.label_import import KnownAnswers, read_labels
     from mangaassist_assets.labelling.reviews import read_turns_to_label
     from mangaassist_assets.tracing.ingestion.stored_turns import read_turn_frame
@@ -170,7 +176,7 @@ def run_import(
         file_format=chosen,
         known=KnownAnswers(
             trace_ids=trace_ids,
-            intents=sorted({*_known_intents(store, reviewed), *new_intents}),
+            intents=sorted({*_known_intents(store, reviewed), *map(plain_name, new_intents)}),
             documents=_documents(store),
         ),
         now_ms=round(time.time() * 1000),
@@ -202,9 +208,10 @@ def run_import(
 def _known_intents(store: SnapshotStore, turns: Iterable[ChatTurn]) -> set[str]:
     from mangaassist_assets.datasets.sources.training_corpus import messages_by_intent, read_corpus
     from mangaassist_assets.labelling.known_intents import known_intents
+    from mangaassist_assets.labelling.people.policy import heard_turns
 
-    corpus = read_corpus(store) if store.find("training_corpus") else []
-    return set(known_intents(messages_by_intent(corpus), turns))
+    corpus, policy = read_corpus(store) if store.find("training_corpus") else [], labelling_policy(store)
+    return set(known_intents(messages_by_intent(corpus), heard_turns(list(turns), policy), policy))
 
 
 def _documents(store: SnapshotStore) -> set[str]:

@@ -164,15 +164,23 @@ def _review(session: Session, utterances: Mapping[str, Utterance], *, release_bu
     """Mine the bundle where its queue is not of all its traffic, and answer what the queue asks.
 
     Raises:
-        CommandError: the bundle could not be mined.
+        CommandError: the bundle could not be mined, or reviewers are listed and the simulated one is not.
     """
-    from mangaassist_assets.chatbot.reviewing import ReviewReport, answer_queue, reviews_by_simulation
+    from mangaassist_assets.chatbot.reviewing import REVIEWER, ReviewReport, answer_queue, reviews_by_simulation
     from mangaassist_assets.jobs import MINING_ASSETS
+    from mangaassist_assets.labelling.people.policy import LabellingPolicy
     from mangaassist_assets.labelling.queue.audit_sample import is_traffic
     from mangaassist_assets.labelling.queue.stored_queue import ReviewQueue, read_queue
 
     if budget == 0:
         return ReviewReport()
+    listed = session.resources.labelling.named_reviewers()
+    if not LabellingPolicy(reviewers=listed).may_review(REVIEWER):
+        msg = (
+            f"the reviews of {REVIEWER} would not count: {', '.join(listed)} are the only reviewers. Add {REVIEWER} to "
+            "MANGAASSIST_REVIEWERS, or simulate with --review-budget 0"
+        )
+        raise CommandError(msg)
     store = session.resources.store.snapshots()
     turns = _turns(session, release_bundle)
     queue = read_queue(store, release_bundle) or ReviewQueue()

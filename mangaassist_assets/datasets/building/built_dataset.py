@@ -38,7 +38,7 @@ class DatasetConfig:
     def settings(self) -> dict[str, Any]:
         """Return what decides the rows besides the inputs, as JSON values."""
         values = {name: getattr(self, name) for name in self.__dataclass_fields__ if name not in _NOT_SETTINGS}
-        return {name: value if isinstance(value, int) else asdict(value) for name, value in values.items()}
+        return {name: _as_setting(value) for name, value in values.items()}
 
     def with_settings(self, settings: Mapping[str, Any], *, as_of_ms: int | None) -> Self:
         """Return the configuration that a data card records; the vocabulary comes from the knowledge.
@@ -46,11 +46,23 @@ class DatasetConfig:
         What is not in a card of before has its default.
         """
         recorded = {
-            name: type(getattr(self, name))(**settings[name]) if isinstance(value, dict) else settings[name]
+            name: type(getattr(self, name))(**settings[name])
+            if isinstance(value, dict)
+            else _from_setting(settings[name])
             for name, value in self.settings().items()
             if name in settings
         }
         return replace(self, as_of_ms=as_of_ms, **recorded)
+
+
+def _as_setting(value: Any) -> Any:  # noqa: ANN401 - a field of any configuration
+    if isinstance(value, tuple):
+        return list(value)
+    return value if isinstance(value, int) else asdict(value)
+
+
+def _from_setting(value: Any) -> Any:  # noqa: ANN401 - see above
+    return tuple(value) if isinstance(value, list) else value
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 
 import polars as pl
@@ -47,6 +47,7 @@ def build_intent_dataset(
     pinned: Mapping[str, Split] | None = None,
     holdout_history: HoldoutHistory = NO_HOLDOUT_HISTORY,
     history: ShopperHistory | None = None,
+    confirmed: Collection[str] = (),
     config: IntentDatasetConfig = DEFAULT_INTENT_DATASET,
 ) -> BuiltDataset:
     """Join bootstrap messages and labels into one dataset under `INTENT_SCHEMA`, a row an example.
@@ -62,6 +63,7 @@ def build_intent_dataset(
         holdout_history: corpus messages that earlier versions were tested on (`holdout_history_of`), which must not be
             trained on.
         history: since when shoppers are known, and who wrote which trace; None to trust all alike.
+        confirmed: reviewers whose answers were found to fit those of others.
         config: sides, limits and time.
 
     Raises:
@@ -80,6 +82,7 @@ def build_intent_dataset(
         caps=config.caps,
         config=config.trust,
         excluded=excluded,
+        confirmed=confirmed,
     )
     gather_labels(gathered, admitted, base_intents, shares=config.shares)
     candidates = [candidate for candidate, _ in gathered.examples.values()]

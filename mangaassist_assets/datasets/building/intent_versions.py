@@ -31,11 +31,14 @@ from mangaassist_assets.labelling.intent_labels import (
     LabelConflict,
     labels_from_parquet,
 )
+from mangaassist_assets.labelling.people.policy import person_key
+from mangaassist_assets.labelling.stored_labels import LabellersReport, read_labellers
 from mangaassist_assets.retrieval.stored_knowledge import read_vocabulary
 from mangaassist_assets.tracing.erasure import erased_users
 from mangaassist_assets.tracing.ingestion.stored_turns import read_turn_frame
 from mangaassist_assets.tracing.ingestion.turn_frames import TURN_SCHEMA
 
+_PEOPLE_NAMED = 5
 _TRACE = ("trace_id", "user_key", "session_id", "timestamp_ms")
 
 
@@ -65,7 +68,10 @@ def build_intent_version(snapshots: SnapshotStore, bundle: str, *, config: Inten
     conflicts = from_json(list[LabelConflict], reads.read(stored, CONFLICTS_FILE))
     named = {one for label in (*labels, *carried) for one in label.sources}.union(*(one.trace_ids for one in conflicts))
     there = set(traces.filter(pl.col("trace_id").is_in(list(named)))["trace_id"])
-    labels, carried = _grounded(labels, there), _grounded(carried, there)
+    labellers = read_labellers(reads, stored)
+    dropped = {one.trace_id for one in carried if not _counts(one, labellers)}
+    still_counting = [one for one in carried if one.trace_id not in dropped]
+    labels, carried = _grounded(labels, there), _grounded(still_counting, there - dropped)
     if config.as_of_ms is None:
         config = replace(config, as_of_ms=_newest_ms([*labels, *carried], traces))
     config = replace(config, vocabulary=read_vocabulary(reads))
@@ -80,19 +86,32 @@ def build_intent_version(snapshots: SnapshotStore, bundle: str, *, config: Inten
         pinned=pinned_sides(last) if last is not None else None,
         holdout_history=holdout_history_of(earlier, cross_fitted=True),
         history=_history(known, [*carried, *labels]) if known.height else None,
+        confirmed=labellers.confirmed,
         config=config,
     )
     refuse_leaks(find_leaks(dataset.rows, golden=golden, earlier=earlier, as_of_ms=config.as_of_ms, cross_fitted=True))
-    tests = dataset.rows.filter(pl.col("label_kind") == "human").height
+    tests = dataset.rows.filter(pl.col("label_kind") == "human")
+    by = tests["labeller"].value_counts(sort=True).sort("count", "labeller", descending=[True, False])
+    given = ", ".join(f"{labeller} {count}" for labeller, count in by.head(_PEOPLE_NAMED).iter_rows())
     return dataset.seal(
         as_of=bundle,
         notes=[
             f"builds on the labels of {before}" if before else "builds on the corpus alone",
             f"kept apart from {len(golden)} messages of the golden set" if golden else "there is no golden set",
-            f"{tests} labels of people, each to learn from and, in its fold, to test a model that has not seen it",
+            f"{tests.height} labels of people, each to learn from and, in its fold, to test a model that never saw it",
+            *([f"labels of people by reviewer: {given}"] if given else []),
         ],
         inputs=reads.inputs(own_rows=to_parquet(dataset.rows)),
     )
+
+
+def _counts(label: IntentLabel, labellers: LabellersReport) -> bool:
+    """Whether a label of a bundle before still counts: its reviewer may be listed no more, or be held back since."""
+    if label.kind != "human":
+        return True
+    person = person_key(label.labeller)
+    listed = not labellers.reviewers or person in map(person_key, labellers.reviewers)
+    return listed and person not in map(person_key, labellers.held_back)
 
 
 def _of_others(labels: Collection[IntentLabel], erased: Collection[str]) -> list[IntentLabel]:

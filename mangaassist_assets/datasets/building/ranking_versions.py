@@ -32,6 +32,7 @@ from mangaassist_assets.datasets.sources.training_corpus import is_traffic_sampl
 from mangaassist_assets.datasets.sources.utterances import Utterance
 from mangaassist_assets.datasets.versions.stored_versions import earlier_versions
 from mangaassist_assets.datasets.versions.versions import DatasetVersion, to_parquet
+from mangaassist_assets.labelling.people.policy import LabellingPolicy, heard_turns
 from mangaassist_assets.labelling.queue.stored_queue import ReviewQueue, read_queue
 from mangaassist_assets.privacy import Vocabulary
 from mangaassist_assets.retrieval.knowledge_chunks import store_phrases
@@ -74,7 +75,7 @@ def build_ranking_version(
     reads = StepStore(snapshots, RANKING_DATASET_READS, output="reranker_dataset", bundle=bundle)
     included = bundles_until(reads, bundle)
     erased = erased_users(snapshots)
-    turns = _reviewed_turns(reads, included, erased)
+    turns = heard_turns(_reviewed_turns(reads, included, erased), LabellingPolicy(reviewers=config.reviewers))
     if config.as_of_ms is None:
         # Where nobody reviewed anything, the newest turn tells the time.
         newest_ms = newest_review_ms(turns) if turns else _newest_ms(reads, included, erased)

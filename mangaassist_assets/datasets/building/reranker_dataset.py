@@ -46,12 +46,14 @@ from mangaassist_assets.tracing.contract.turns import ChatTurn
 class RankingDatasetConfig(DatasetConfig):
     """Sides, caps, and how many wrong passages a training query has: hard ones, best ranked first, and random ones.
 
-    `base_is_sample` says that the bootstrap utterances were declared to be a random sample of traffic.
+    `base_is_sample` says that the bootstrap utterances were declared to be a random sample of traffic. Only what
+    `reviewers` named counts, what everybody did where there are none.
     """
 
     train_negatives: int = 15
     random_negatives: int = 2
     base_is_sample: bool = False
+    reviewers: tuple[str, ...] = ()
     guard: FalseNegativeGuard = DEFAULT_GUARD
 
     def __post_init__(self) -> None:

@@ -18,7 +18,7 @@ from mangaassist_assets.datasets.guards.near_duplicates import Fingerprints, Nea
 from mangaassist_assets.datasets.schema import SPLITS, labels_of_people
 
 if TYPE_CHECKING:
-    from mangaassist_assets.datasets.guards.label_noise import NoiseReport
+    from mangaassist_assets.labelling.noise.label_noise import GiverNoise, NoiseReport
 
 Row = dict[str, str | int | float | bool | None]
 
@@ -115,19 +115,39 @@ def judge_repetition(frame: pl.DataFrame, limits: DatasetLimits, *, text_column:
 def judge_noise(report: NoiseReport, limits: DatasetLimits) -> HealthResult:
     """Say whether too many labels are probably wrong; only an interval above the limit is reason enough to say so."""
     rows: tuple[Row, ...] = tuple(
-        {"example_id": one.example_id, "label": one.given, "likelier": one.likely, "margin": one.margin}
+        {"example_id": one.example_id, "label": one.given, "likelier": one.likely, "probability": one.probability}
         for one in report.suspects[:50]
     )
     if report.estimated_rate is None or report.low is None or report.high is None:
         return HealthResult(passed=True, description=f"no estimate: {report.why}", rows=rows)
     summary = (
-        f"{report.estimated_rate:.1%} of {report.examples} labels are probably wrong "
+        f"about {report.estimated_rate:.1%} of {report.examples} labels are wrong "
         f"(95 % interval {report.low:.1%} to {report.high:.1%}, {limits.noise:.0%} are allowed)"
     )
+    summary += "".join(f"; {_of_giver(name, one)}" for name, one in list(report.by_giver.items())[:_SHOWN])
     passed = report.low <= limits.noise
     if not passed:
         summary += ": look at the suspects, correct their reviews, and materialize intent_labels again"
     return HealthResult(passed=passed, description=summary, rows=rows)
+
+
+def givers_of(frame: pl.DataFrame) -> list[tuple[str, ...]]:
+    """Return who gave each row's label: a person, or nobody. `frame` has label_kind and labeller, as far as known."""
+    if "labeller" not in frame.columns:
+        return [()] * len(frame)
+    return [
+        (labeller,) if kind == "human" and labeller is not None else ()
+        for kind, labeller in frame.select("label_kind", "labeller").iter_rows()
+    ]
+
+
+def _of_giver(name: str, giver: GiverNoise) -> str:
+    if giver.noise is None:
+        return f"{name}: {giver.labels} labels, none of which can be judged"
+    return (
+        f"{name}: {giver.labels} labels, {giver.suspects} suspects, about {giver.noise.rate:.1%} of "
+        f"{giver.noise.labels} wrong ({giver.noise.low:.1%} to {giver.noise.high:.1%})"
+    )
 
 
 def _examples(frame: pl.DataFrame) -> pl.DataFrame:

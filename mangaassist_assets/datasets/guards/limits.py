@@ -18,8 +18,7 @@ class DatasetLimits:
         smallest: examples in train below which an intent cannot be learned.
         unlearnable_share: the share of intents that may be that small.
         repeated_share: the share of a side's examples that nearly repeat another one of it.
-        noise: the share of labels that may be wrong. Messages that two intents could answer count as well: clean
-            sets of many alike intents come out at up to 0.1.
+        noise: the share of labels that may be wrong, by the lower bound of its estimate.
     """
 
     train: int

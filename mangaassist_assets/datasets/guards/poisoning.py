@@ -1,10 +1,11 @@
 """The poisoning guard: how much of a dataset one shopper, or a crowd of new ones, may decide.
 
-What counts is who wrote a message, not who labelled it: a label is a person's review, a judge's, or a guess that a
-failure cluster's reviews speak for its other members. Guesses are easily multiplied, so there the guard is strictest.
+What counts is who wrote a message, and of people's reviews also who gave them: a label is a person's review, a judge's,
+or a guess that a failure cluster's reviews speak for its other members. Guesses are easily multiplied, so there the
+guard is strictest.
 
-What this does not stop: accounts that were opened long before they are used; reviewers who label wrongly (several
-reviewers and the label noise check do); messages that people review and that are what they say, only too many of one
+What this does not stop: accounts that were opened long before they are used; a few wrong answers of a reviewer (second
+looks and the label noise check find them); messages that people review and that are what they say, only too many of one
 kind from many patient shoppers (the balance check shows it); a crowd of newcomers that is early from using up the
 guesses that honest newcomers could have had.
 """
@@ -12,13 +13,15 @@ guesses that honest newcomers could have had.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from mangaassist_assets.core.text_keys import normalise_text
 from mangaassist_assets.datasets.guards.limits import Caps
 from mangaassist_assets.datasets.schema import TRUST
 from mangaassist_assets.labelling.intent_labels import IntentLabel
+from mangaassist_assets.labelling.people.hands import labels_by_person, several_review
+from mangaassist_assets.labelling.people.policy import person_key
 from mangaassist_assets.privacy import shopper_of
 
 _DAY_MS = 24 * 60 * 60 * 1000
@@ -37,6 +40,8 @@ class TrustConfig:
             to anybody, or a rare intent could not begin.
         newcomer_guesses: guesses about newcomers' messages, per intent, as a multiple of its other examples;
             `guesses_free` are allowed in any case.
+        reviewer_share: the largest share of people's labels that one reviewer may have of whom nothing is known yet,
+            where several people review; `reviewer_free`, which is one bundle's queue, are allowed to anybody.
     """
 
     per_newcomer: int = 3
@@ -47,10 +52,14 @@ class TrustConfig:
     share_free: int = 3
     newcomer_guesses: float = 1.0
     guesses_free: int = 5
+    reviewer_share: float = 0.5
+    reviewer_free: int = 50
 
     def __post_init__(self) -> None:
         if not 0 < self.share_of_one < 1:
             raise ValueError(f"share_of_one is {self.share_of_one}: give a share between 0 and 1, both excluded")
+        if not 0 < self.reviewer_share < 1:
+            raise ValueError(f"reviewer_share is {self.reviewer_share}: give a share between 0 and 1, both excluded")
         for name in ("per_newcomer", "newcomer_days", "quorum", "newcomer_voice", "newcomer_guesses"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} is {getattr(self, name)}: it must not be negative")
@@ -101,13 +110,15 @@ def admit(
     caps: Caps,
     config: TrustConfig,
     excluded: Counter[str],
+    confirmed: Collection[str] = (),
 ) -> list[IntentLabel]:
     """Return which labels are admitted to a dataset, most trusted and oldest first.
 
     One after the other: guesses without a quorum go; a shopper's second message of the same words goes; what exceeds
-    a shopper's cap goes; what exceeds one shopper's share of an intent goes; guesses about newcomers that exceed what
-    is known of the intent otherwise go. The cap comes before everything that looks at several shoppers, so whatever
-    one of them writes beyond it changes nothing for anybody.
+    a shopper's cap goes; what exceeds one reviewer's share of people's labels goes, where several people review and
+    nothing confirms that one; what exceeds one shopper's share of an intent goes; guesses about newcomers that exceed
+    what is known of the intent otherwise go. The cap comes before everything that looks at several shoppers, so
+    whatever one of them writes beyond it changes nothing for anybody.
 
     Args:
         labels: at most one a trace, with redacted text.
@@ -117,6 +128,7 @@ def admit(
         caps: how many labels one shopper, or one session without an account, may have.
         config: the other limits.
         excluded: counts the others, by reason.
+        confirmed: reviewers whose answers were found to fit those of others.
     """
     ordered = sorted(labels, key=lambda one: (TRUST[one.kind], one.timestamp_ms, one.trace_id))
     if history is not None:
@@ -127,6 +139,7 @@ def admit(
         if history is not None and history.is_newcomer(one.user_key, at_ms=one.labelled_ms, days=config.newcomer_days)
     }
     ordered = _capped(ordered, newcomers, caps, config, excluded)
+    ordered = _of_several_hands(ordered, confirmed, config, excluded)
     ordered = _shared(ordered, base_intents, config, excluded)
     return _guesses_bounded(ordered, newcomers, base_intents, config, excluded)
 
@@ -173,6 +186,25 @@ def _capped(
         used[shopper] += 1
         staying.append(label)
     return staying
+
+
+def _of_several_hands(
+    labels: Sequence[IntentLabel], confirmed: Collection[str], config: TrustConfig, excluded: Counter[str]
+) -> list[IntentLabel]:
+    by_person = labels_by_person([label.labeller] for label in labels if label.kind == "human")
+    if not several_review([label.labeller] for label in labels if label.kind == "human"):
+        return list(labels)
+    known = {person_key(name) for name in confirmed}
+    to_others = config.reviewer_share / (1 - config.reviewer_share)
+
+    def hand(label: IntentLabel) -> tuple[str, str] | None:
+        person = person_key(label.labeller)
+        return ("reviewer", person) if label.kind == "human" and person not in known else None
+
+    def allowed(owner: tuple[str, str]) -> int:
+        return max(config.reviewer_free, int(to_others * (by_person.total() - by_person[owner[1]])))
+
+    return _at_most(labels, hand, allowed, excluded, "over one reviewer's share of people's labels")
 
 
 def _shared(

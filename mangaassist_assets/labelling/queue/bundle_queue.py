@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import polars as pl
@@ -14,11 +14,19 @@ from mangaassist_assets.labelling.queue.audit_sample import draw_audit
 from mangaassist_assets.labelling.queue.review_queue import (
     BOTH_QUESTIONS,
     DEFAULT_QUEUE,
+    AskedAs,
+    Question,
     QueueConfig,
     QueueItem,
     QueueOrigin,
     pick_for_review,
     review_candidates,
+)
+from mangaassist_assets.labelling.queue.second_looks import (
+    SHARE,
+    SecondLook,
+    SecondLooks,
+    choose_second_looks,
 )
 from mangaassist_assets.labelling.queue.stored_queue import ReviewQueue
 from mangaassist_assets.labelling.reviews import is_reviewed
@@ -31,6 +39,23 @@ if TYPE_CHECKING:
 
 _ROWS_SHOWN = 50
 _DECIMALS = 3
+_UNHEARD = "asked again: whoever answered is no listed reviewer, or their answers are held back"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AskedBefore:
+    """What reviewers were asked about a bundle and did.
+
+    `queue` is the bundle's queue as it was, `handled` as in `review_candidates`, `second_looks` what is worth one, best
+    first (`find_second_looks`).
+    """
+
+    queue: ReviewQueue = field(default_factory=ReviewQueue)
+    handled: Collection[str] = ()
+    second_looks: Sequence[SecondLook] = ()
+
+
+NOTHING_ASKED = AskedBefore()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,20 +63,33 @@ class BundleQueue:
     """The queue, out of how many failed turns its failures were picked, and what is not in it.
 
     `excluded` counts failed turns that are not asked about by reason; `reviewed` names the reviewer of each turn that
-    has an answer.
+    has an answer, `looks` are the turns that are asked about a second time.
     """
 
     queue: ReviewQueue
     candidates: int
     excluded: Mapping[str, int]
     reviewed: Mapping[str, str]
+    looks: SecondLooks = field(default_factory=SecondLooks)
 
     @property
     def trace_ids(self) -> list[str]:
         """The traces to review, in the order in which to review them."""
         return [item.trace_id for item in self.queue.items]
 
-    def count(self, origin: QueueOrigin) -> int:
+    @property
+    def answered(self) -> dict[str, str]:
+        """The reviewer of each turn that is not asked about any more."""
+        asked_again = {one.trace_id for one in self.looks.items}
+        return {trace_id: by for trace_id, by in self.reviewed.items() if trace_id not in asked_again}
+
+    def reopened(self, unheard: Collection[str]) -> dict[str, str]:
+        """Return why turns are asked about although somebody was done with them; `unheard` are answers not used."""
+        fresh = self.looks.fresh
+        again = {one.trace_id: one.reason for one in self.queue.items if one.trace_id in fresh}
+        return dict.fromkeys(set(self.trace_ids) & set(unheard), _UNHEARD) | again
+
+    def count(self, origin: AskedAs) -> int:
         """Return how many items are of an origin."""
         return sum(item.origin == origin for item in self.queue.items)
 
@@ -62,6 +100,7 @@ class BundleQueue:
             "dagster/row_count": len(self.queue.items),
             "asked_for_audit": self.count("audit"),
             "asked_as_failures": self.count("failure queue"),
+            "asked_a_second_time": self.count("second look"),
             "audit_sample": f"{len(sample)} of {self.queue.turns} turns, {len(sample.keys() & self.reviewed)} reviewed",
             "reviewed_already": len(self.reviewed),
             "not_asked": count_rows(self.excluded),
@@ -75,8 +114,7 @@ def queue_bundle(
     earlier: Sequence[ChatTurn],
     traffic: pl.DataFrame,
     *,
-    before: ReviewQueue | None = None,
-    handled: Collection[str],
+    asked_before: AskedBefore = NOTHING_ASKED,
     embed: Callable[[Sequence[str]], Vectors],
     budget: int,
     config: QueueConfig = DEFAULT_QUEUE,
@@ -85,20 +123,20 @@ def queue_bundle(
 
     Both come in turns, so that whoever stops on the way has reviewed of both. The sample stays when the queue is made
     again: those that are reviewed are not asked about again, and failures fill the budget. It becomes larger with the
-    budget and never smaller, for what was reviewed must stay in it.
+    budget and never smaller, for what was reviewed must stay in it. Second looks come first of what is left for
+    failures, and take a quarter of that at most: they change nothing about the sample.
 
     Args:
         turns: The bundle's turns, at least those that people reviewed and those of the clusters.
         clusters: Its failure clusters.
         earlier: The reviewed turns of this bundle and of those before it: their messages are not picked again.
         traffic: All turns of the bundle, see `read_traffic`.
-        before: The queue of the bundle as it was.
-        handled: See `review_candidates`.
+        asked_before: What reviewers were asked, and did.
         embed: Returns the vectors of messages, each of length one.
         budget: How many turns people have time for.
         config: What share is drawn at random; caps and floors of the failures.
     """
-    before = before or ReviewQueue()
+    before, handled = asked_before.queue, asked_before.handled
     share = budget * config.audit_share
     size = max(share, before.audit_size)
     drawn = draw_audit(traffic, size)
@@ -112,21 +150,28 @@ def queue_bundle(
         replace(one, barred="drawn for the audit and asked about later") if one.trace_id in later else one
         for one in review_candidates(clusters, by_id, handled=handled)
     ]
+    looks = choose_second_looks(
+        asked_before.second_looks,
+        turns,
+        asked_before=before.asked_again,
+        handled=handled,
+        most=math.floor((budget - len(asked)) * SHARE),
+    )
     messages = drawn.filter(pl.col("trace_id").is_in(list(asked - {one.trace_id for one in candidates})))["message"]
+    said = {turn.learnable_text for turn in earlier if is_reviewed(turn)}
     picking = pick_for_review(
         candidates,
         embed([by_id[one.trace_id].learnable_text for one in candidates]),
-        seen=embed(sorted({turn.learnable_text for turn in earlier}.union(map(plain_placeholders, messages)))),
+        seen=embed(sorted(said.union(map(plain_placeholders, messages)))),
         asked_anyway=asked,
-        budget=budget - len(asked),
+        budget=budget - len(asked) - len(looks.items),
         config=config,
     )
     picked = {item.trace_id: item for item in picking.items}
     named = {trace_id: cluster for cluster in clusters for trace_id in cluster.trace_ids}
     audit = [_drawn_item(one, sample[one], picked.pop(one, None), named.get(one)) for one in waiting if one in asked]
-    items = tuple(
-        replace(item, rank=rank) for rank, item in enumerate(_in_turns(audit, list(picked.values())), start=1)
-    )
+    failures = [*(_look_item(one, named.get(one.trace_id)) for one in looks.items), *picked.values()]
+    items = tuple(replace(item, rank=rank) for rank, item in enumerate(_in_turns(audit, failures), start=1))
     return BundleQueue(
         queue=ReviewQueue(
             items=items,
@@ -135,10 +180,12 @@ def queue_bundle(
             audit_size=size,
             audit_sample=sample,
             asked=_ever_asked(before, items),
+            asked_again={**{one.trace_id: one.of for one in looks.items}, **before.asked_again},
         ),
         candidates=len(candidates),
         excluded=picking.excluded,
         reviewed=reviewed,
+        looks=looks,
     )
 
 
@@ -155,16 +202,36 @@ def _drawn_item(
             questions=BOTH_QUESTIONS,
             reason=f"{picked.reason}; also {reason}",
         )
+    return _item_without_score(
+        trace_id, "audit", cluster, probability=probability, questions=BOTH_QUESTIONS, reason=reason
+    )
+
+
+def _look_item(look: SecondLook, cluster: FailureCluster | None) -> QueueItem:
+    """Return the item of a turn that is looked at a second time, by somebody else."""
+    reason = f"a second look, by somebody else than {' and '.join(look.of)}: {look.why}"
+    return _item_without_score(look.trace_id, "second look", cluster, questions=("intent",), reason=reason)
+
+
+def _item_without_score(
+    trace_id: str,
+    origin: AskedAs,
+    cluster: FailureCluster | None,
+    *,
+    questions: tuple[Question, ...],
+    reason: str,
+    probability: float | None = None,
+) -> QueueItem:
     return QueueItem(
         rank=0,
         trace_id=trace_id,
-        origin="audit",
+        origin=origin,
         inclusion_probability=probability,
         cluster_id=cluster.cluster_id if cluster else None,
         cluster_name=cluster.name if cluster else None,
         score=None,
         speaks_for=None,
-        questions=BOTH_QUESTIONS,
+        questions=questions,
         reason=reason,
     )
 
@@ -178,7 +245,7 @@ def _in_turns(*parts: Sequence[QueueItem]) -> list[QueueItem]:
 def _ever_asked(before: ReviewQueue, items: Sequence[QueueItem]) -> dict[str, QueueOrigin]:
     asked: dict[str, QueueOrigin] = dict(before.asked)
     for item in items:
-        if asked.get(item.trace_id) != "failure queue":
+        if item.origin != "second look" and asked.get(item.trace_id) != "failure queue":
             asked[item.trace_id] = item.origin
     return asked
 

@@ -13,8 +13,8 @@ from datetime import UTC, datetime
 from typing import Literal
 
 from mangaassist_assets.core.errors import OperatorError
+from mangaassist_assets.labelling.intent_names import IntentSpelling
 from mangaassist_assets.labelling.queue.export import unguarded
-from mangaassist_assets.labelling.reviews import IntentSpelling
 
 Format = Literal["csv", "jsonl"]
 

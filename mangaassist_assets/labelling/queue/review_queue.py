@@ -32,6 +32,7 @@ Question = Literal["intent", "documents"]
 """What a reviewer is asked: what the shopper wanted, and which documents answer it."""
 
 QueueOrigin = Literal["audit", "failure queue"]
+AskedAs = Literal["audit", "failure queue", "second look"]
 BOTH_QUESTIONS: tuple[Question, ...] = ("intent", "documents")
 _STAGES_OF_DOCUMENTS = frozenset({"retrieval", "reranker", "generation", "unknown"})
 _DECIMALS = 6
@@ -79,13 +80,13 @@ class QueueItem:
 
     `score` is by how much failures are nearer to something that people see (cosine, added up over failures) once this
     one is seen, and `speaks_for` is how many of them are like it and like nothing else as much. A failure that is drawn
-    for the audit as well has its `inclusion_probability`; other failures have none. A turn of the audit alone has no
-    score, and a cluster only if it failed.
+    for the audit as well has its `inclusion_probability`; other failures have none. A turn of the audit alone, or one
+    that is looked at a second time, has no score, and a cluster only if it failed.
     """
 
     rank: int
     trace_id: str
-    origin: QueueOrigin
+    origin: AskedAs
     inclusion_probability: float | None
     cluster_id: str | None
     cluster_name: str | None

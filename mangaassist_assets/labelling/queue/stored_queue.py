@@ -27,6 +27,7 @@ class ReviewQueue:
         audit_size: How many of them the audit sample was to have.
         audit_sample: Inclusion probability of each turn of the sample by trace id, reviewed ones included.
         asked: Why each trace was asked about that ever was; a failure that was drawn as well counts as a failure.
+        asked_again: Who had answered each trace that was asked about a second time.
     """
 
     items: tuple[QueueItem, ...] = ()
@@ -35,6 +36,7 @@ class ReviewQueue:
     audit_size: float = 0.0
     audit_sample: Mapping[str, float] = field(default_factory=dict)
     asked: Mapping[str, QueueOrigin] = field(default_factory=dict)
+    asked_again: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def origin_of(self, trace_id: str) -> ReviewOrigin:
         """Return how a turn that was reviewed came to be."""

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from mlflow.genai.review_queues import ReviewQueue
 
 REVIEW_TAG = "review_queue"
+REASON_TAG = "review_reason"
+"""Why a trace is asked about again, for whoever opens it."""
 DOCUMENTS_INSTRUCTION = (
     "Which documents answer the message? Their ids (policies/returns.md, titles.csv#17), one a line or between commas. "
     "Leave it empty if you do not know."
@@ -30,6 +32,7 @@ _PAGE = 100
 _INSTRUCTION_LIMIT = 1_000
 _NAME_LIMIT = 250
 _DOCUMENTS_LIMIT = 2_000
+_REASON_LIMIT = 500
 _NO_QUEUES = frozenset({"ENDPOINT_NOT_FOUND", "NOT_IMPLEMENTED", "FEATURE_DISABLED", "RESOURCE_DOES_NOT_EXIST"})
 
 Desk = Literal["queue", "tag"]
@@ -59,6 +62,7 @@ class PublishedQueue:
     added: int
     removed: int
     completed: int
+    reopened: int = 0
     gone: tuple[str, ...] = ()
 
     def figures(self) -> Figures:
@@ -68,6 +72,7 @@ class PublishedQueue:
             "added_in_mlflow": self.added,
             "completed_in_mlflow": self.completed,
             "removed_in_mlflow": self.removed,
+            "reopened_in_mlflow": self.reopened,
             "traces_gone": len(self.gone),
         }
 
@@ -91,7 +96,13 @@ class MlflowReviewQueues:
         return QueueState(declined=declined, complete=complete)
 
     def publish(
-        self, release_bundle: str, trace_ids: Sequence[str], *, intents: Sequence[str], reviewed: Mapping[str, str]
+        self,
+        release_bundle: str,
+        trace_ids: Sequence[str],
+        *,
+        intents: Sequence[str],
+        reviewed: Mapping[str, str],
+        reopened: Mapping[str, str] | None = None,
     ) -> PublishedQueue:
         """Let the bundle's queue hold these traces, and nothing else that waits.
 
@@ -103,10 +114,14 @@ class MlflowReviewQueues:
             trace_ids: The traces to review, best first.
             intents: The known intents, for the reviewers' instruction.
             reviewed: Reviewer by trace id, for traces that have an answer.
+            reopened: Those of the traces that are asked about although somebody was done with them, and why.
         """
+        reopened = reopened or {}
         there = infos_by_id(self._client, self._experiment_id, trace_ids).keys()
         wanted = [trace_id for trace_id in trace_ids if trace_id in there]
         gone = tuple(sorted(set(trace_ids) - there))
+        for trace_id in sorted(there & reopened.keys()):
+            self._client.set_trace_tag(trace_id, REASON_TAG, reopened[trace_id][:_REASON_LIMIT])
         if not self._has_queues():
             added, removed = self._tag(release_bundle, wanted)
             return PublishedQueue(
@@ -120,6 +135,9 @@ class MlflowReviewQueues:
         items = self._items(queue.queue_id)
         new = [trace_id for trace_id in wanted if trace_id not in items]
         self._add(queue.queue_id, new)
+        again = [trace_id for trace_id in wanted if trace_id in reopened and items.get(trace_id) == "complete"]
+        for trace_id in again:
+            self._reopen(queue.queue_id, trace_id)
         waiting = sorted(trace_id for trace_id, status in items.items() if status == "pending")
         answered = [trace_id for trace_id in waiting if trace_id in reviewed]
         for trace_id in answered:
@@ -132,6 +150,7 @@ class MlflowReviewQueues:
             added=len(new),
             removed=len(stale),
             completed=len(answered),
+            reopened=len(again),
             gone=gone,
         )
 
@@ -236,6 +255,11 @@ class MlflowReviewQueues:
         from mlflow.genai.review_queues import set_review_queue_item_status
 
         set_review_queue_item_status(queue_id, item_id=trace_id, status="complete", completed_by=reviewer[:_NAME_LIMIT])
+
+    def _reopen(self, queue_id: str, trace_id: str) -> None:
+        from mlflow.genai.review_queues import set_review_queue_item_status
+
+        set_review_queue_item_status(queue_id, item_id=trace_id, status="pending")
 
     def _tag(self, release_bundle: str, trace_ids: Sequence[str]) -> tuple[int, int]:
         """Let exactly these traces carry the tag; returns how many got it and how many lost it."""

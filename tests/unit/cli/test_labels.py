@@ -6,6 +6,12 @@ import pytest
 from click.testing import CliRunner
 from upath import UPath
 
+from mangaassist_assets.cli.commands.label_acceptance import (
+    list_waiting,
+    render_accepted,
+    render_waiting,
+    run_accept,
+)
 from mangaassist_assets.cli.commands.labels import format_of, render_export, render_import, run_export, run_import
 from mangaassist_assets.cli.main import main
 from mangaassist_assets.cli.session import CommandError
@@ -129,3 +135,50 @@ def test_the_command_line_explains_itself_and_its_errors(tmp_path):
     )
     assert result.exit_code == 1
     assert "materialize that asset first" in result.output
+
+
+def gathered_with(store, **report):
+    files = {"report.json": canonical_json({"waiting": [], "people": [], **report})}
+    store.write("intent_labels", files, partition=BUNDLE)
+
+
+ZINE = {"name": "zine", "trace_ids": ["tr-2", "tr-3"], "shoppers": 2, "by": ["aki"]}
+
+
+def test_names_that_wait_are_listed_and_count_once_a_person_accepts_them(store, capsys):
+    gathered_with(store, waiting=[ZINE])
+    listed = list_waiting(store)
+    assert listed["waiting"] == [{"release_bundle": BUNDLE, **ZINE}]
+    render_waiting(listed)
+    assert "everybody: no list of reviewers" in capsys.readouterr().out
+    accepted = run_accept(store, "intent", "Zine", by="Mina", reason="shoppers ask for it since the fair")
+    assert (accepted["name"], accepted["bundles"]) == ("Zine", [BUNDLE])
+    render_accepted(accepted)
+    assert f"materialize intent_labels again for {BUNDLE}" in capsys.readouterr().out
+    assert "Zine" in run_export(store, release_bundle=BUNDLE, out=store_path(store) / "q.csv")["known_intents"]
+
+
+def test_who_is_held_back_is_listed_with_the_reason_and_may_be_vouched_for(store, capsys):
+    held = {"person": "Eve", "held_back": "most answers do not fit", "answers": 60}
+    gathered_with(store, people=[held, {"person": "aki", "held_back": None, "answers": 9}])
+    listed = list_waiting(store, release_bundle=BUNDLE)
+    assert [one["reviewer"] for one in listed["held_back"]] == ["Eve"]
+    render_waiting(listed)
+    assert "most answers do not fit" in capsys.readouterr().out
+    assert run_accept(store, "reviewer", "eve", by="Mina", reason="I looked at twenty of them")["bundles"] == [BUNDLE]
+
+
+def test_an_acceptance_without_a_reason_is_one_line_and_exit_code_one(tmp_path):
+    home = str(tmp_path / "home")
+    command = ["labels", "accept-intent", "zine", "--by", "Mina", "--reason", "ok", "--home", home]
+    refused = CliRunner().invoke(main, command)
+    assert refused.exit_code == 1
+    assert "an acceptance needs a reason" in refused.output
+    command[command.index("ok")] = "shoppers ask for it since the fair"
+    assert CliRunner().invoke(main, command).exit_code == 0
+    listed = CliRunner().invoke(main, ["labels", "intents", "--json", "--home", home])
+    assert [one["name"] for one in json.loads(listed.stdout)["accepted"]] == ["zine"]
+
+
+def store_path(store):
+    return Path(str(store.root))

@@ -4,7 +4,7 @@ import json
 import polars as pl
 
 from mangaassist_assets.core.codecs import from_json, to_parquet
-from mangaassist_assets.labelling.gathering import JUDGEMENTS_FILE, REPORT_FILE, gather_labels, label_files
+from mangaassist_assets.labelling.gathering import gather_labels
 from mangaassist_assets.labelling.intent_labels import (
     CONFLICTS_FILE,
     LABELS_FILE,
@@ -14,6 +14,7 @@ from mangaassist_assets.labelling.intent_labels import (
 )
 from mangaassist_assets.labelling.judge import IntentJudgement, Judging
 from mangaassist_assets.labelling.reviews import labels_from_reviews
+from mangaassist_assets.labelling.stored_labels import JUDGEMENTS_FILE, REPORT_FILE, label_files
 from tests.support.labelling import close_vectors, human_label, make_turn, one_group, reviewed_turn, said
 
 

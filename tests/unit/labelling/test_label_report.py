@@ -7,6 +7,7 @@ import numpy as np
 from mangaassist_assets.labelling.error_estimate import error_rate
 from mangaassist_assets.labelling.gathering import label_bundle
 from mangaassist_assets.labelling.judge import IntentJudgement, Judging, JudgingConfig
+from mangaassist_assets.labelling.judged_reviews import judge_reviews
 from mangaassist_assets.labelling.label_report import describe_error, describe_judge, label_figures
 from mangaassist_assets.labelling.queue.stored_queue import ReviewQueue
 from tests.support.labelling import make_turn, one_group, queue_item, reviewed_turn, said
@@ -41,8 +42,12 @@ def embed(texts):
     return np.array([[0, 1] if "outside" in text else [1, 0] for text in texts], dtype=np.float32).reshape(-1, 2)
 
 
+def said_of(turns):
+    return judge_reviews(turns, [], corpus=INTENTS, embed=embed)
+
+
 def label(**options):
-    return label_bundle(TURNS, one_group(TURNS[:4]), intents=INTENTS, embed=embed, **options)
+    return label_bundle(TURNS, one_group(TURNS[:4]), said_of(TURNS), embed=embed, **options)
 
 
 def test_people_label_any_turn_and_clusters_label_their_members_only():
@@ -103,7 +108,7 @@ def test_the_report_counts_by_who_labelled_and_shows_how_often_propagation_was_w
 
 def test_a_disagreement_names_who_answered_what_and_when():
     turns = [reviewed_turn("p", said("x", by="aki", at=0), said("y", by="ben", at=86_400_000))]
-    gathered = label_bundle(turns, [], intents=INTENTS, embed=embed)
+    gathered = label_bundle(turns, [], said_of(turns), embed=embed)
     (row,) = label_figures(gathered)["disagreements"]
     assert row["traces"] == "p"
     assert "on 1970-01-01 00:00; y by" in row["answers"]

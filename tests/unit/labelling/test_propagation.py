@@ -228,3 +228,29 @@ def test_only_unreviewed_members_get_a_reviewed_intent_with_a_probability(data):
         assert len({turn.user_key for turn in turns if turn.trace_id in label.sources}) >= 2
     assert len(result.labels) + sum(result.skipped.values()) == count - len(reviewed)
     assert spread(turns, vectors, groups=groups[::-1]) == result
+
+
+def of_people(*names):
+    """Reviewed turns of one cluster, so many as names, and one that nobody reviewed."""
+    turns = [reviewed_turn(f"r{number}", said("x", by=name)) for number, name in enumerate(names)]
+    return [*turns, make_turn("z")]
+
+
+def test_where_two_people_review_an_intent_needs_both():
+    def labels(*names):
+        turns = of_people(*names)
+        elsewhere = [reviewed_turn(f"o{number}", said("y", by="ben")) for number in range(6)]
+        vectors = np.zeros((len(turns) + 6, 2), dtype=np.float32)
+        vectors[: len(turns), 0] = vectors[len(turns) :, 1] = 1.0
+        return spread([*turns, *elsewhere], vectors, groups=one_group(turns))
+
+    alone = labels(*["aki"] * 8)
+    assert alone.labels == ()
+    assert "only one of several people reviewed messages like it" in refusals(alone)
+    assert [label.trace_id for label in labels(*["aki"] * 7, "ben").labels] == ["z"]
+
+
+def test_a_single_reviewer_is_enough_and_so_is_one_beside_whom_somebody_tried_it_out():
+    assert [label.trace_id for label in spread(of_people(*["aki"] * 8), same_vectors(9)).labels] == ["z"]
+    tried = [*of_people(*["aki"] * 8), reviewed_turn("o", said("x", by="ben"))]
+    assert [label.trace_id for label in spread(tried, same_vectors(10), groups=one_group(tried[:-1])).labels] == ["z"]

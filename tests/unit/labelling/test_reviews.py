@@ -7,6 +7,7 @@ from upath import UPath
 from mangaassist_assets.core.bundles import TURNS_CARD_FILE
 from mangaassist_assets.core.codecs import to_parquet
 from mangaassist_assets.core.snapshots import SnapshotStore, canonical_json
+from mangaassist_assets.labelling.people.policy import LabellingPolicy, person_key
 from mangaassist_assets.labelling.reviews import (
     is_reviewed,
     labels_from_reviews,
@@ -97,8 +98,8 @@ def test_an_answer_is_a_known_intent_however_it_is_spelled_and_anything_else_is_
         known_intents=["gift_card", "event_booking"],
     )
     assert [one.intent for one in reading.labels] == ["gift_card", "event_booking"]
-    assert reading.unknown_intents == {"no idea | <b>": 1}
-    assert reading.skipped == {"the answer is no known intent": 1}
+    assert reading.waiting == ()
+    assert reading.skipped == {"the answer is no name of an intent": 1}
 
 
 def test_judges_and_code_are_no_people():
@@ -153,3 +154,84 @@ def test_of_a_stored_bundle_those_turns_are_read_that_reviews_and_labels_are_mad
     found = read_turns_to_label(store, "b1", ["f"])
     assert found == [*turns[:3], turns[5]]
     assert labels_from_reviews(found) == labels_from_reviews(turns)
+
+
+def test_what_others_than_the_listed_say_is_counted_and_never_used():
+    turns = [
+        reviewed_turn("a", said("x", by="Aki"), said("y", by="eve", at=9)),
+        reviewed_turn("b", said("x", by="eve")),
+    ]
+    reading = labels_from_reviews(turns, policy=LabellingPolicy(reviewers=("aki",)))
+    assert [(one.trace_id, one.intent) for one in reading.labels] == [("a", "x")]
+    assert reading.conflicts == ()
+    assert reading.unheard == {"eve": 2}
+    assert reading.skipped == {"not of a listed reviewer": 1}
+
+
+def test_who_is_held_back_gives_no_label_and_contradicts_nobody():
+    turns = [reviewed_turn("a", said("x", by="aki"), said("y", by="Eve")), reviewed_turn("b", said("y", by="eve"))]
+    reading = labels_from_reviews(turns, held_back={"eve"})
+    assert [one.trace_id for one in reading.labels] == ["a"]
+    assert reading.fates == {"the reviewer's answers are held back": 2, "used": 1}
+
+
+def test_a_name_that_is_not_known_waits_with_who_gave_it_and_to_whose_messages():
+    turns = [
+        reviewed_turn("a", said("zine")),
+        reviewed_turn("b", said("ｚｉｎｅ", by="ben")),
+        reviewed_turn("c", said("Zi\u200bne")),
+        reviewed_turn("d", said("x")),
+    ]
+    reading = labels_from_reviews(turns, known_intents=["x"])
+    (waiting,) = reading.waiting
+    assert (waiting.name, waiting.trace_ids, waiting.shoppers, waiting.by) == (
+        "zine",
+        ("a", "b", "c"),
+        3,
+        ("aki", "ben"),
+    )
+    assert reading.fates == {"the name waits to be accepted": 3, "used": 1}
+
+
+def test_a_third_person_settles_what_two_differ_on():
+    turn = reviewed_turn("a", said("x", by="aki", at=1), said("y", by="ben", at=2), said("y", by="cho", at=3))
+    reading = labels_from_reviews([turn])
+    assert [(one.intent, one.labeller) for one in reading.labels] == [("y", "ben")]
+    assert reading.people == {"a": ("ben", "cho")}
+    (found,) = reading.disagreements
+    assert (found.kind, found.outcome) == ("outvoted", "2 of 3 people agree: y")
+    assert reading.fates == {"outvoted by two others who agree": 1, "used": 2}
+
+
+def test_a_third_answer_settles_nothing():
+    turn = reviewed_turn("a", *(said(intent, by=intent) for intent in "xyz"))
+    assert labels_from_reviews([turn]).labels == ()
+
+
+PEOPLE = st.sampled_from(["aki", "Aki", "ben", "cho", "eve", ""])
+ANSWERS = st.tuples(st.sampled_from(["x", "y", "X", "new", "n\u200bew", "no | name"]), PEOPLE, st.integers(1, 5))
+
+
+@given(
+    st.lists(st.tuples(st.lists(ANSWERS, min_size=1, max_size=5), st.sampled_from(["", "m", "n", "o"])), max_size=12),
+    st.sampled_from([(), ("aki", "ben", "eve")]),
+    st.sampled_from([(), ("eve",), ("eve", "ben")]),
+)
+def test_no_answer_is_lost(given_to, listed, held_back):
+    turns = [
+        reviewed_turn(
+            f"t{number}",
+            *(said(intent, by=by, at=at) for intent, by, at in answers),
+            message=message or "   ",
+        )
+        for number, (answers, message) in enumerate(given_to)
+    ]
+    reading = labels_from_reviews(
+        turns, known_intents=["x", "y"], policy=LabellingPolicy(reviewers=listed), held_back=held_back
+    )
+    assert sum(reading.fates.values()) == sum(len(answers) for answers, _ in given_to)
+    assert len(reading.labels) + sum(reading.skipped.values()) == len(turns)
+    assert sum(len(behind) for behind in reading.people.values()) == reading.fates.get("used", 0)
+    used = {person for behind in reading.people.values() for person in behind}
+    assert not {person_key(one) for one in used} & set(held_back)
+    assert not listed or {person_key(one) for one in used} <= set(listed)

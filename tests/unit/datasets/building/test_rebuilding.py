@@ -284,3 +284,23 @@ class TestIntents:
         record_erasure(labelled, user, requested_at="2026-02-01T00:00:00Z")
         rows = read_rows(labelled, put_intents(labelled, BUNDLE))
         assert mine.isdisjoint(rows["label_sources"].explode().drop_nulls())
+
+    def test_who_is_held_back_or_listed_no_more_leaves_the_next_version_and_so_do_guesses_from_them(self, labelled):
+        turns = read_turns(labelled, EARLIER)
+        own, guessed, others = turns[::3], turns[1::3], turns[2::3]
+        reviewed = [replace(label_of(turn), labeller="Eve") for turn in own] + [
+            replace(label_of(turn), labeller="aki") for turn in others
+        ]
+        guesses = [label_of(turn, kind="propagated", sources=[one.trace_id for one in own]) for turn in guessed]
+        put_labels(labelled, EARLIER, [*reviewed, *guesses])
+        put_intents(labelled, EARLIER)
+        for report in ({"held_back": ["eve"]}, {"reviewers": ["aki", "ben"]}):
+            put_labels(labelled, BUNDLE, [], **report)
+            stored = put_intents(labelled, BUNDLE)
+            rows = read_rows(labelled, stored)
+            assert set(rows["labeller"].drop_nulls()) == {"aki"}
+            assert "propagated" not in set(rows["label_kind"])
+            assert any("labels of people by reviewer: aki " in note for note in stored.card.notes)
+            assert again(labelled, stored).outcome == "identical"
+        put_labels(labelled, BUNDLE, [], reviewers=["AKI", "eve"])
+        assert set(read_rows(labelled, put_intents(labelled, BUNDLE))["labeller"].drop_nulls()) >= {"aki", "Eve"}

@@ -3,9 +3,16 @@ import hashlib
 import polars as pl
 import pytest
 
-from mangaassist_assets.datasets.guards.health import judge_balance, judge_noise, judge_repetition, judge_size
-from mangaassist_assets.datasets.guards.label_noise import NoiseReport, Suspect
+from mangaassist_assets.datasets.guards.health import (
+    givers_of,
+    judge_balance,
+    judge_noise,
+    judge_repetition,
+    judge_size,
+)
 from mangaassist_assets.datasets.guards.limits import INTENT_LIMITS, RANKING_LIMITS, DatasetLimits
+from mangaassist_assets.labelling.noise.label_noise import GiverNoise, NoiseReport, Suspect
+from mangaassist_assets.labelling.noise.mixture import NoiseShare
 
 LIMITS = DatasetLimits(train=10, validation=2, test=4, intents=2)
 
@@ -98,11 +105,11 @@ def noise(rate: float | None, low: float | None, high: float | None, **fields) -
 
 
 def test_label_noise_blocks_only_where_the_whole_interval_is_above_the_limit():
-    suspect = Suspect(example_id="e1", given="refund", likely="parcel", margin=0.4)
+    suspect = Suspect(example_id="e1", given="refund", likely="parcel", probability=0.6)
     bad = judge_noise(noise(0.25, 0.16, 0.31, suspects=(suspect,)), LIMITS)
     assert not bad.passed
     assert "look at the suspects" in bad.description
-    assert bad.rows == ({"example_id": "e1", "label": "refund", "likelier": "parcel", "margin": 0.4},)
+    assert bad.rows == ({"example_id": "e1", "label": "refund", "likelier": "parcel", "probability": 0.6},)
     assert judge_noise(noise(0.18, 0.14, 0.23), LIMITS).passed
 
 
@@ -116,3 +123,22 @@ def test_the_limits_in_use_ask_for_something():
     for limits in (INTENT_LIMITS, RANKING_LIMITS):
         assert not judge_size(frame_of(a={"train": 5, "validation": 1, "test": 2}), limits).passed
     assert INTENT_LIMITS.of_side("test") == INTENT_LIMITS.test
+
+
+def test_label_noise_is_told_of_each_person():
+    noise = NoiseShare(labels=9, rate=0.5, low=0.3, high=0.7)
+    givers = {
+        "eve": GiverNoise(labels=12, suspects=4, noise=noise),
+        "ben": GiverNoise(labels=1, suspects=0, noise=None),
+    }
+    report = NoiseReport(examples=90, unjudged=0, estimated_rate=0.1, low=0.05, high=0.2, by_giver=givers)
+    said = judge_noise(report, INTENT_LIMITS).description
+    assert "about 10.0% of 90 labels are wrong" in said
+    assert "eve: 12 labels, 4 suspects, about 50.0% of 9 wrong (30.0% to 70.0%)" in said
+    assert "ben: 1 labels, none of which can be judged" in said
+
+
+def test_only_people_give_labels():
+    frame = pl.DataFrame({"label_kind": ["human", "base", "judge", "human"], "labeller": ["aki", None, "j", None]})
+    assert givers_of(frame) == [("aki",), (), (), ()]
+    assert givers_of(frame.drop("labeller")) == [(), (), (), ()]

@@ -223,3 +223,47 @@ def test_whatever_one_shopper_writes_the_difference_is_bounded(written, side):
     own = {f"trace-{label.trace_id}" for label in labels}
     assert len(with_labels & own) <= caps.per_user
     assert len((without ^ with_labels) - own) <= 2 * caps.per_user
+
+
+def by_reviewer(**counts):
+    """Labels of many shoppers, so many of each reviewer."""
+    return [
+        make_label(f"{who}-{n:03d}", f"message {n} of {who}", user_key=f"{who}-shopper-{n}", labeller=who)
+        for who, count in counts.items()
+        for n in range(count)
+    ]
+
+
+def reviewers_of(admission):
+    return Counter(label.labeller for label in admission.labels)
+
+
+def test_one_unconfirmed_reviewer_has_half_of_peoples_labels_where_several_review():
+    assert reviewers_of(admitted(by_reviewer(eve=200, aki=70, ben=10))) == {"eve": 80, "aki": 70, "ben": 10}
+    admission = admitted(by_reviewer(eve=200, aki=7))
+    assert reviewers_of(admission) == {"eve": 50, "aki": 7}, "one bundle's queue is allowed to anybody"
+    assert admission.excluded == {"over one reviewer's share of people's labels": 150}
+
+
+def test_a_single_reviewer_is_not_capped_nor_one_beside_whom_somebody_only_tried_it_out():
+    assert reviewers_of(admitted(by_reviewer(aki=200))) == {"aki": 200}
+    assert reviewers_of(admitted(by_reviewer(aki=200, ben=4))) == {"aki": 200, "ben": 4}
+
+
+def test_a_confirmed_reviewer_is_not_capped():
+    excluded = Counter()
+    labels = admit(
+        by_reviewer(Aki=200, ben=10),
+        base_intents={"return_item": 100},
+        history=None,
+        caps=Caps(),
+        config=TrustConfig(),
+        excluded=excluded,
+        confirmed=("aki",),
+    )
+    assert Counter(label.labeller for label in labels) == {"Aki": 200, "ben": 10}
+
+
+def test_a_share_of_reviewers_that_is_none_is_refused():
+    with pytest.raises(ValueError, match="reviewer_share is 1"):
+        TrustConfig(reviewer_share=1.0)

@@ -6,8 +6,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from mangaassist_assets.labelling.queue.bundle_queue import queue_bundle
+from mangaassist_assets.labelling.queue.bundle_queue import AskedBefore, queue_bundle
 from mangaassist_assets.labelling.queue.review_queue import QueueConfig
+from mangaassist_assets.labelling.queue.stored_queue import ReviewQueue
 from tests.support.knowledge import HashEmbedder
 from tests.support.labelling import make_turn, one_group, reviewed_turn, said, traffic_of
 
@@ -24,7 +25,7 @@ def queue(turns=TURNS, earlier=(), *, handled=(), budget=10):
         one_group(turns),
         earlier,
         traffic_of(turns),
-        handled=handled,
+        asked_before=AskedBefore(handled=handled),
         embed=HashEmbedder(dimension=64).embed,
         budget=budget,
         config=QueueConfig(audit_share=0.0),
@@ -40,8 +41,7 @@ def both(*, reviewed=(), budget=40, share=0.5, fine=FINE, before=None, handled=(
         one_group(failed),
         list(said_of.values()),
         traffic_of(fine, failed=False).vstack(traffic_of(FAILED)),
-        before=before,
-        handled=handled,
+        asked_before=AskedBefore(queue=before or ReviewQueue(), handled=handled),
         embed=HashEmbedder(dimension=64).embed,
         budget=budget,
         config=replace(config, audit_share=share),
@@ -65,6 +65,11 @@ def test_a_message_that_was_reviewed_in_an_earlier_bundle_is_not_asked_about_aga
     assert queue(earlier=earlier).trace_ids == ["b"]
 
 
+def test_a_turn_whose_answer_does_not_count_is_asked_about():
+    unheard = make_turn("c", message=TURNS[2].message)
+    assert sorted(queue([*TURNS[:2], unheard], earlier=[unheard]).trace_ids) == ["a", "b", "c"]
+
+
 def test_what_a_reviewer_declined_is_counted_with_its_reason():
     found = queue(handled={"a"})
     assert found.trace_ids == ["b"]
@@ -81,7 +86,7 @@ def test_a_row_of_the_queue_links_to_its_trace():
 
 def test_nothing_failed_means_an_empty_queue():
     found = queue_bundle(
-        [], [], [], traffic_of([]), handled=(), embed=lambda texts: np.empty((len(texts), 4), np.float32), budget=5
+        [], [], [], traffic_of([]), embed=lambda texts: np.empty((len(texts), 4), np.float32), budget=5
     )
     assert (found.trace_ids, found.candidates, found.figures(str)["queue"]) == ([], 0, [])
 
@@ -190,7 +195,6 @@ class TestAudit:
             one_group([twin]),
             [],
             traffic_of(FINE, failed=False),
-            handled=(),
             embed=HashEmbedder(dimension=64).embed,
             budget=400,
         )

@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mangaassist_assets.datasets.guards.label_noise import find_label_noise
+from mangaassist_assets.labelling.noise.label_noise import find_label_noise, nearest_intents
+from mangaassist_assets.labelling.noise.mixture import noise_of_ratios
 
 
 def clouds(intents, each, *, spread=0.5, seed=0):
@@ -48,7 +49,7 @@ def test_the_worst_suspect_comes_first_with_what_it_should_be():
     labels = ["intent_3" if row == 5 else name for row, name in enumerate(names)]
     first = find_label_noise(ids, labels, vectors).suspects[0]
     assert (first.example_id, first.given, first.likely) == ("e0005", "intent_3", "intent_0")
-    assert first.margin > 0
+    assert first.probability > 0.5
 
 
 def test_order_of_examples_changes_nothing():
@@ -106,7 +107,7 @@ def test_any_labels_give_a_report_that_adds_up(names, seed):
     report = find_label_noise([f"e{number}" for number in range(len(names))], names, vectors)
     assert report.examples + report.unjudged == len(names)
     assert (report.estimated_rate is None) == (report.why is not None)
-    assert all(one.given != one.likely and 0 < one.margin <= 1 for one in report.suspects)
+    assert all(one.given != one.likely and 0.5 < one.probability <= 1 for one in report.suspects)
 
 
 def test_planted_errors_in_real_messages_are_found(shared_data):
@@ -124,3 +125,50 @@ def test_planted_errors_in_real_messages_are_found(shared_data):
     assert report.high >= 0.05
     found = {one.example_id for one in report.suspects}
     assert sum(ids[row] in found for row in planted) >= 0.7 * len(planted)
+
+
+@pytest.mark.parametrize("spread", [0.5, 0.9, 1.2])
+def test_hard_messages_are_no_noise(spread):
+    """The model errs on every tenth message and more, and no label is wrong."""
+    ids, names, vectors = clouds(12, 30, spread=spread)
+    report = find_label_noise(ids, names, vectors)
+    assert report.low == 0.0
+    assert report.estimated_rate <= 0.03
+
+
+def test_flips_to_the_nearest_intent_are_counted_too():
+    ids, names, vectors = clouds(8, 40)
+    kinds = sorted(set(names))
+    given = np.array([kinds.index(name) for name in names])
+    nearest = nearest_intents(vectors, given, len(kinds))
+    rows = set(random.Random(2).sample(range(len(names)), 48))
+    labels = [kinds[nearest[given[row]]] if row in rows else name for row, name in enumerate(names)]
+    report = find_label_noise(ids, labels, vectors)
+    assert report.low <= 0.15 <= report.high
+    assert report.estimated_rate == pytest.approx(0.15, abs=0.04)
+
+
+def test_each_person_has_their_own_noise_with_an_interval():
+    ids, names, vectors = clouds(8, 40)
+    labels, _ = flipped(names, 0.0)
+    wrong, rows = flipped(names[::4], 0.5)
+    labels[::4] = wrong
+    givers = [("eve",) if row % 4 == 0 else ("aki",) if row % 4 == 1 else () for row in range(len(ids))]
+    givers[1] = ("aki", "ben")
+    report = find_label_noise(ids, labels, vectors, givers=givers)
+    eve, aki, ben = (report.by_giver[name] for name in ("eve", "aki", "ben"))
+    assert (eve.labels, aki.labels, ben.labels) == (80, 80, 1)
+    assert eve.suspects >= 0.8 * len(rows)
+    assert eve.noise.low <= 0.5 <= eve.noise.high
+    assert eve.noise.low > 0.3
+    assert aki.noise.low == 0.0
+    assert aki.noise.high < eve.noise.low
+    assert ben.noise.high - ben.noise.low > 0.5, "one label says next to nothing"
+
+
+@given(st.lists(st.floats(1e-6, 1e6), min_size=1, max_size=40))
+def test_an_interval_holds_its_estimate_whatever_the_labels_say(ratios):
+    found = noise_of_ratios(np.array(ratios), np.full(len(ratios), 0.1))
+    assert 0.0 <= found.low <= found.rate + 1e-4
+    assert found.rate <= found.high + 1e-4 <= 1.0 + 1e-4
+    assert found.labels == len(ratios)
