@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import secrets
 import tempfile
 from pathlib import Path
@@ -14,6 +15,8 @@ from mangaassist_assets.core.files import write_whole
 MARKER = "home.json"
 SCHEMA = 1
 KEY_FILE = "pseudonym.key"
+ACCESS_KEY_FILE = "access.key"
+ACCESS_KEY = re.compile(r"[A-Z0-9]{32,128}")
 KEY_BYTES = 32
 FOLDERS = (
     *("run", "logs", "mlflow", "ministack", "sagemaker", "dagster"),
@@ -42,6 +45,7 @@ class Home:
         self.knowledge = root / "knowledge"  # the copy of the bootstrapped knowledge documents
         self.base_model_file = root / "base_model"  # which pretrained encoder suits the store's languages
         self.pseudonym_key_file = root / KEY_FILE  # where `pseudonym_key` keeps the secret
+        self.access_key_file = root / ACCESS_KEY_FILE  # where `access_key` does
 
     @classmethod
     def open(cls, path: str | Path) -> Home:
@@ -89,27 +93,54 @@ class Home:
             HomeError: others may read the file, or it does not hold 32 bytes in hexadecimal.
         """
         path = self.pseudonym_key_file
-        if not path.exists():
-            self._create_key(path)
-        if path.stat().st_mode & 0o077:
-            raise HomeError(
-                f"{path} may be read by other users, so the user keys made with it are not secret. "
-                f"Run `chmod 600 {path}` if nobody has read it; delete it otherwise, which gives every user a new key."
-            )
+        content = self._secret(
+            path,
+            secrets.token_hex(KEY_BYTES),
+            exposed="so the user keys made with it are not secret",
+            new="which gives every user a new key",
+        )
         try:
-            key = bytes.fromhex(path.read_text(encoding="ascii").strip())
+            key = bytes.fromhex(content)
         except ValueError as error:
             raise HomeError(f"{path} does not hold a hexadecimal key. Restore it from a backup.") from error
         if len(key) != KEY_BYTES:
             raise HomeError(f"{path} holds {len(key)} bytes instead of {KEY_BYTES}. Restore it from a backup.")
         return key
 
-    def _create_key(self, path: Path) -> None:
+    def access_key(self) -> str:
+        """Return the access key that the stand-ins of AWS take on this home, made at the first call.
+
+        Whoever may read it may deploy models and read the feedback: it is the secret of the user who owns the home.
+
+        Raises:
+            HomeError: others may read the file, or it holds no access key.
+        """
+        key = self._secret(
+            self.access_key_file,
+            f"MANGAASSIST{secrets.token_hex(20).upper()}",
+            exposed="so others may use the services of this home",
+            new="which makes a new one at the next start",
+        )
+        if not ACCESS_KEY.fullmatch(key):
+            raise HomeError(f"{self.access_key_file} does not hold an access key. Delete it: the next start makes one.")
+        return key
+
+    def _secret(self, path: Path, new_content: str, *, exposed: str, new: str) -> str:
+        if not path.exists():
+            self._create_key(path, new_content)
+        if path.stat().st_mode & 0o077:
+            raise HomeError(
+                f"{path} may be read by other users, {exposed}. "
+                f"Run `chmod 600 {path}` if nobody has read it; delete it otherwise, {new}."
+            )
+        return path.read_text(encoding="utf-8", errors="replace").strip()
+
+    def _create_key(self, path: Path, content: str) -> None:
         # Written aside and linked into place: of two processes that start together, one key wins and both read that.
         descriptor, aside = tempfile.mkstemp(prefix=".key-", dir=self.root)  # mkstemp creates with mode 0600
         try:
             with os.fdopen(descriptor, "w", encoding="ascii") as file:
-                file.write(secrets.token_hex(KEY_BYTES))
+                file.write(content)
                 file.flush()
                 os.fsync(file.fileno())
             try:
@@ -150,4 +181,4 @@ class Home:
 
 def _is_ours(name: str) -> bool:
     # The last two are what a crash while the marker or the key was written leaves behind.
-    return name in {*FOLDERS, KEY_FILE} or name.startswith((f".{MARKER}.", ".key-"))
+    return name in {*FOLDERS, KEY_FILE, ACCESS_KEY_FILE} or name.startswith((f".{MARKER}.", ".key-"))

@@ -296,7 +296,7 @@ class Supervisor:
             environment = service_environment(self._home, self._urls)
             for spec in self._specs:
                 fd = listeners[spec.name].fileno()
-                argv = [sys.executable, *spec.command(fd, ports[spec.name])]
+                argv = [sys.executable, "-P", *spec.command(fd, ports[spec.name])]
                 self._spawn(spec.name, argv, environment, inherited=(fd,))
         # Our copies of the sockets are closed by now: where a service dies, its port refuses at once.
         self._await_services()

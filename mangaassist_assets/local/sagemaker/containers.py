@@ -6,6 +6,7 @@ import asyncio
 import http.client
 import json
 import os
+import secrets
 import signal
 import subprocess
 import sys
@@ -26,6 +27,7 @@ from mangaassist_assets.local.processes import (
 from mangaassist_assets.local.sagemaker.errors import ApiError, DeploymentError
 from mangaassist_assets.local.sagemaker.model_data import model_folder
 from mangaassist_assets.local.sagemaker.state import VariantPlan
+from mangaassist_assets.serving.server import KEY_HEADER, KEY_VARIABLE
 
 INVOCATION_SECONDS = 60.0  # what SageMaker gives a container for a real-time invocation
 STOP_SECONDS = 10.0
@@ -97,6 +99,7 @@ class ModelContainer:
         self._book = book
         self._port = 0
         self._process: subprocess.Popen[bytes] | None = None
+        self._key = secrets.token_hex(16)
 
     @classmethod
     async def create(
@@ -134,12 +137,15 @@ class ModelContainer:
         with listen_on(0, service=f"endpoint {self._endpoint}") as listener:
             self._port = port_of(listener)
             argv = [
-                *(sys.executable, "-m", "mangaassist_assets.serving.server"),
+                *(sys.executable, "-P", "-m", "mangaassist_assets.serving.server"),  # -P: not what lies in this folder
                 *("--model-dir", str(self._folder), "--fd", str(listener.fileno())),
             ]
             process = start_tethered(
                 argv,
-                environment=container_environment(self.plan.environment, self._folder, os.environ),
+                environment={
+                    **container_environment(self.plan.environment, self._folder, os.environ),
+                    KEY_VARIABLE: self._key,
+                },
                 log=self.log,
                 inherited=(listener.fileno(),),
                 own_group=False,
@@ -219,7 +225,7 @@ class ModelContainer:
     def _post(self, body: bytes, headers: Mapping[str, str]) -> ContainerAnswer:
         connection = http.client.HTTPConnection(HOST, self._port, timeout=INVOCATION_SECONDS)
         try:
-            connection.request("POST", "/invocations", body=body, headers=dict(headers))
+            connection.request("POST", "/invocations", body=body, headers={**headers, KEY_HEADER: self._key})
             response = connection.getresponse()
             return ContainerAnswer(
                 status=response.status,
