@@ -20,7 +20,7 @@ _MARKUP = re.compile(r"([\\`*\[\]|~]|(?<![^\W_])_|_(?![^\W_]))")
 _LINKED = re.compile(r"(?<=https)(?=:)|(?<=http)(?=:)|(?<=ftp)(?=:)|(?<=www)(?=\.)|(?=@)", re.IGNORECASE)
 _JOINER = "\u2060"
 _ESCAPED = re.compile(r"\\([\\`*\[\]|~_+=:#.)-])")
-_FIRST = re.compile(r"^([-+=:#]|[0-9]{1,9}(?=[.)]))")
+_FIRST = re.compile(r"^([-+=:#]|[0-9]{1,9}(?=[.)](?:\s|$)))")
 _LINK_SAFE = ":/?#[]@!$&'*+,;=%~-._"
 
 

@@ -68,7 +68,7 @@ def test_a_card_says_what_for_from_what_how_good_and_where_not():
         "| human | 90 |",
         "| ja | 350 |",
         "Apache-2.0",
-        r"| validation\_accuracy | 0.9123 |",
+        "| validation_accuracy | 0.9123 |",
         "Messages of one word are often refused.",
         r"2026.03.24-rc2",
         r"| seed | 7 |",
