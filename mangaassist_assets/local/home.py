@@ -6,6 +6,7 @@ import json
 import os
 import re
 import secrets
+import stat
 import tempfile
 from pathlib import Path
 
@@ -18,6 +19,8 @@ KEY_FILE = "pseudonym.key"
 ACCESS_KEY_FILE = "access.key"
 ACCESS_KEY = re.compile(r"[A-Z0-9]{32,128}")
 KEY_BYTES = 32
+PRIVATE = 0o077
+"""The permissions of everybody but the owner."""
 FOLDERS = (
     *("run", "logs", "mlflow", "ministack", "sagemaker", "dagster"),
     *("store", "search", "warehouse", "knowledge"),
@@ -51,6 +54,9 @@ class Home:
     def open(cls, path: str | Path) -> Home:
         """Create the home directory at `path` where it is missing, check it, and return it.
 
+        No other user may read it: one of before that others may read is closed to them, and whatever this process
+        writes afterwards is this user's alone (its umask becomes 077).
+
         Raises:
             HomeError: it is a file, cannot be written, belongs to something else, or was made by a newer version.
         """
@@ -63,12 +69,15 @@ class Home:
             )
         if root.exists() and not root.is_dir():
             raise HomeError(f"The home {root} is a file. Name a folder with --home.")
+        # What shoppers wrote is the business of this user alone, in whatever file this process writes it from now on.
+        os.umask(PRIVATE)
         try:
             root.mkdir(parents=True, exist_ok=True)
             home._check_owner()
             home._check_writable()
             for name in FOLDERS:
                 (root / name).mkdir(exist_ok=True)
+            home._close_to_others()
         except OSError as error:
             raise HomeError(
                 f"The home {root} cannot be used: {error.strerror or error} ({error.filename or root}). "
@@ -128,7 +137,7 @@ class Home:
     def _secret(self, path: Path, new_content: str, *, exposed: str, new: str) -> str:
         if not path.exists():
             self._create_key(path, new_content)
-        if path.stat().st_mode & 0o077:
+        if path.stat().st_mode & PRIVATE:
             raise HomeError(
                 f"{path} may be read by other users, {exposed}. "
                 f"Run `chmod 600 {path}` if nobody has read it; delete it otherwise, {new}."
@@ -172,6 +181,18 @@ class Home:
                 f"The home {self.root} has schema {content.get('schema')!r}; this version reads {SCHEMA}. "
                 "Use the version that made it, or name another home with --home."
             )
+
+    def _close_to_others(self) -> None:
+        if not self.root.stat().st_mode & PRIVATE:
+            return
+        for folder, folders, files in os.walk(self.root):
+            for name in (*folders, *files):
+                path = Path(folder, name)
+                mode = path.lstat().st_mode
+                if mode & PRIVATE and not stat.S_ISLNK(mode):
+                    path.chmod(stat.S_IMODE(mode) & ~PRIVATE)
+        # Last: where this is cut off, the next start does it again.
+        self.root.chmod(stat.S_IMODE(self.root.stat().st_mode) & ~PRIVATE)
 
     def _check_writable(self) -> None:
         # Permission bits are no proof (root, read-only mounts, quotas): only writing is.

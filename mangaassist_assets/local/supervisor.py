@@ -105,7 +105,7 @@ class Supervisor:
         if unknown:
             raise ValueError(f"no service is named {min(unknown)!r}: {', '.join(SERVICE_NAMES)}")
         self._specs = tuple(spec for spec in service_specs(home) if spec.name in names)
-        self._lock = FileLock(home.run / "supervisor.lock", thread_local=False)
+        self._lock = FileLock(home.run / "supervisor.lock", mode=0o600, thread_local=False)
         self._children: dict[str, subprocess.Popen[bytes]] = {}
         self._identities: dict[str, ProcessIdentity] = {}
         self._urls: dict[str, str] = {}

@@ -24,6 +24,7 @@ from mangaassist_assets.local.processes import (
     start_tethered,
     wait_until,
 )
+from mangaassist_assets.local.sagemaker.container_variables import refusal_of
 from mangaassist_assets.local.sagemaker.errors import ApiError, DeploymentError
 from mangaassist_assets.local.sagemaker.model_data import model_folder
 from mangaassist_assets.local.sagemaker.state import VariantPlan
@@ -108,8 +109,11 @@ class ModelContainer:
         """Fetch the model data of a variant and return its container, not started.
 
         Raises:
-            DeploymentError: the data cannot be had.
+            DeploymentError: the data cannot be had, or the environment is not taken.
         """
+        # Of a state that was written before, or by hand.
+        if (refusal := refusal_of(plan.environment)) is not None:
+            raise DeploymentError(refusal)
         folder = await asyncio.to_thread(model_folder, plan.model_uri, cache=cache)
         return cls(endpoint, plan, folder=folder, log=logs / f"endpoint-{endpoint}-{plan.name}.log", book=book)
 

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
 from mangaassist_assets.core.markdown import as_text, bullets, code, link, plain
+from tests.support.hostile_pages import hostile_pages
 from tests.support.hostile_texts import HOSTILE_TEXTS
 
 # As Dagster's page reads it: CommonMark with GitHub's tables and strikethrough. HTML is on: no page is stricter.
@@ -84,3 +85,13 @@ def test_a_link_goes_to_a_page_and_nowhere_else() -> None:
     for url in ("javascript:alert(1)", "data:text/html,x", "/graphql", "file:///etc/passwd"):
         with pytest.raises(ValueError, match="http and https only"):
             link("x", url)
+
+
+@pytest.mark.parametrize(("name", "markdown"), hostile_pages().items())
+def test_what_is_shown_as_markdown_has_no_picture_no_html_and_no_link_of_its_authors(name: str, markdown: str) -> None:
+    kinds = kinds_of(markdown)
+    assert not kinds & {"image", "html_inline", "html_block", "fence", "code_block"}
+    assert name == "links" or "link_open" not in kinds
+    assert not LINKED.search(shown(markdown))
+    headings = [line for line in markdown.splitlines() if line.startswith("#")]
+    assert not [line for line in headings if line.startswith("# heading")]
