@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from mangaassist_assets.core.errors import OperatorError
+from mangaassist_assets.core.landed_files import LandedFiles
 
 if TYPE_CHECKING:
     from deltalake import DeltaTable
@@ -68,6 +69,7 @@ class IngestionTable:
         self._schema = schema
         self._skipping = tuple(skipping)
         self._options = dict(storage_options or {})
+        self._files = LandedFiles(uri, partition=PARTITION, skipping=skipping, options=self._options)
         self._opened: DeltaTable | None = None
         self._opened_version = 0
 
@@ -103,12 +105,21 @@ class IngestionTable:
             checkpoint = _checkpoint(table)
             self._commit(table, frame, after=checkpoint, value=checkpoint.value, bundle=release_bundle)
 
-    def rows(self, release_bundle: str | None = None) -> pl.LazyFrame:
-        """Return the rows of one release bundle, or of all; files of other bundles are not read."""
+    def rows(self, release_bundle: str | None = None, *, within: tuple[str, int, int] | None = None) -> pl.LazyFrame:
+        """Return the rows of one release bundle, or of all; files of other bundles are not read.
+
+        Args:
+            release_bundle: None for those of all.
+            within: A column of `skipping` with the least and the greatest value wanted: other files are not read.
+
+        Raises:
+            LandedFileDamagedError: A file is not what was written.
+        """
         table = self._open()
         if table is None:
             return pl.LazyFrame(schema=self._schema)
-        return _scan(table, self._schema, release_bundle)
+        rows = self._scan(table, release_bundle, within)
+        return rows if within is None else rows.filter(pl.col(within[0]).is_between(*within[1:]))
 
     def bundles(self) -> list[str]:
         """Return the release bundles that have rows, sorted; only the table's log is read."""
@@ -129,7 +140,7 @@ class IngestionTable:
             table = self._open()
             if table is None:
                 break
-            rows = _scan(table, self._schema, bundle).collect()
+            rows = self._scan(table, bundle).collect()
             kept = rows.filter(~pl.col(column).is_in(sorted(values)).fill_null(value=False))
             if kept.height == rows.height:
                 continue
@@ -148,9 +159,14 @@ class IngestionTable:
     def compact(self) -> None:
         """Join small files, and let the log start from a summary; what is read stays the same."""
         table = self._open()
-        if table is not None:
-            table.optimize.compact()
-            table.create_checkpoint()
+        if table is None:
+            return
+        files = pl.DataFrame(table.get_add_actions(flatten=True))
+        for bundle, count in files.group_by(f"partition.{PARTITION}").len().iter_rows():
+            if count > 1:
+                self.replace(bundle, self._scan(table, bundle).collect())
+        table.update_incremental()
+        table.create_checkpoint()
 
     def _commit(
         self,
@@ -161,7 +177,7 @@ class IngestionTable:
         value: Mapping[str, Any],
         bundle: str | None,
     ) -> Checkpoint:
-        from deltalake import CommitProperties, Transaction, write_deltalake
+        from deltalake import CommitProperties, Transaction
         from deltalake.exceptions import CommitFailedError
 
         number = after.number + 1
@@ -169,18 +185,28 @@ class IngestionTable:
             custom_metadata={_CHECKPOINT: json.dumps({"number": number, "value": value}, sort_keys=True)},
             app_transactions=[Transaction(_CHECKPOINT, number)],
         )
-        content = frame.match_to_schema(self._schema).to_arrow()
+        content = frame.match_to_schema(self._schema)
         try:
-            if bundle is None:
-                write_deltalake(table, content, mode="append", commit_properties=properties)
-            else:
-                where = f"{PARTITION} = '{bundle}'"
-                write_deltalake(table, content, mode="overwrite", predicate=where, commit_properties=properties)
+            table.create_write_transaction(
+                self._files.write(content, number=number),
+                mode="append" if bundle is None else "overwrite",
+                schema=table.schema(),
+                partition_by=[PARTITION],
+                partition_filters=None if bundle is None else [(PARTITION, "=", bundle)],
+                commit_properties=properties,
+            )
         except CommitFailedError as error:
             if "oncurrent" not in str(error):
                 raise
             raise self._conflict() from error
         return Checkpoint(dict(value), number)
+
+    def _scan(
+        self, table: DeltaTable, release_bundle: str | None, within: tuple[str, int, int] | None = None
+    ) -> pl.LazyFrame:
+        self._files.require_whole(table, release_bundle, within)
+        frame = pl.scan_delta(table).select(self._schema.names())
+        return frame if release_bundle is None else frame.filter(pl.col(PARTITION) == release_bundle)
 
     def _open(self) -> DeltaTable | None:
         from deltalake import DeltaTable
@@ -214,11 +240,6 @@ class IngestionTable:
             f"another process ingested records at {self._uri} at the same time: nothing was written here, "
             "run again and it goes on from there"
         )
-
-
-def _scan(table: DeltaTable, schema: pl.Schema, release_bundle: str | None) -> pl.LazyFrame:
-    frame = pl.scan_delta(table).select(schema.names())
-    return frame if release_bundle is None else frame.filter(pl.col(PARTITION) == release_bundle)
 
 
 def _number(table: DeltaTable) -> int:

@@ -263,12 +263,12 @@ def test_a_hostile_text_is_a_text_on_the_page_of_an_asset(dev: Dev, page: Any) -
         row = page.locator("tr").filter(has=page.get_by_text(name, exact=True)).last
         row.get_by_text("Show Markdown").click()
         dialog = page.locator(".dagster-markdown").last
-        dialog.wait_for()
+        opened = dialog.element_handle()
         loaded = dialog.evaluate(POINTING, MARK)
         # What is looked for is found where it is: in the text that nobody escaped.
         assert loaded == (2 if name == "unescaped" else 0), name
         page.get_by_text("Close", exact=True).last.click()
-        dialog.wait_for(state="detached")
+        opened.wait_for_element_state("hidden")
     page.goto(f"{dev.urls['dagster']}/assets/{ASSET}?view=checks")
     page.get_by_text("few_duplicates", exact=True).first.click()
     page.get_by_text(f"strong {MARK}").first.wait_for()
