@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import signal
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -75,6 +76,13 @@ def stand_ins(
         yield supervisor
     finally:
         supervisor.stop()
+
+
+@pytest.fixture(autouse=True)
+def keys_of_the_environment() -> None:
+    """Let boto3 look for its keys again: its default session keeps those of the home of a test before."""
+    if (boto3 := sys.modules.get("boto3")) is not None:
+        boto3.DEFAULT_SESSION = None  # type: ignore[attr-defined]
 
 
 @pytest.fixture

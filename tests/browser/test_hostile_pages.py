@@ -241,6 +241,7 @@ def test_mlflows_own_page_asks_and_writes(dev: Dev, page: Any) -> None:
 def test_a_hostile_text_is_a_text_on_the_page_of_an_asset(dev: Dev, page: Any) -> None:
     stolen = "2026.01.01-markdown"
     raw = f"![x](/graphql?query={quote(ADD_BUNDLE % stolen)}&{MARK}) ![y](http://{REBOUND}:9/{MARK}.png)"
+    raw += " long enough to be shown in a window of its own" * 50
     shown = {**hostile_pages(), "unescaped": raw}
     result = check_result([text for text in HOSTILE_TEXTS if text != "["], {}, all_well="")
     key, running = dg.AssetKey(ASSET), running_services(dev.home)

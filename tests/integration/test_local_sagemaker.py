@@ -431,14 +431,22 @@ def test_an_endpoint_whose_artifact_is_gone_fails_at_the_start_and_returns_with_
         (b"{}", {"X-Amz-Target": "Kinesis_20131202.ListStreams"}, 400, "UnknownOperationException"),
         (b"{}", {}, 400, "UnknownOperationException"),
         (b" " * 1_000_001, {"X-Amz-Target": "SageMaker.ListModels"}, 413, "at most 1000000"),
-        (b"{}", {"X-Amz-Target": "SageMaker.ListModels", "Host": "rebound.example"}, 400, "Invalid host"),
+        (
+            b"{}",
+            {"X-Amz-Target": "SageMaker.ListModels", "Host": "rebound.example"},
+            403,
+            "the Host 'rebound.example' is none",
+        ),
     ],
 )
 def test_requests_that_are_none_of_sagemakers_are_refused_clearly(
     stand_ins: Supervisor, body: bytes, headers: dict[str, str], status: int, message: str
 ) -> None:
     connection = http.client.HTTPConnection(stand_ins.urls["sagemaker"].removeprefix("http://"))
-    connection.request("POST", "/", body=body, headers=headers)
+    key = stand_ins.environment["AWS_ACCESS_KEY_ID"]
+    scope = f"{key}/20260324/us-east-1/sagemaker/aws4_request"
+    signed = {"Authorization": f"AWS4-HMAC-SHA256 Credential={scope}, SignedHeaders=host, Signature=0"}
+    connection.request("POST", "/", body=body, headers=headers | signed)
     answer = connection.getresponse()
     assert (answer.status, message in answer.read().decode()) == (status, True)
     connection.close()
