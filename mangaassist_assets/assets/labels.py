@@ -53,7 +53,7 @@ class ReviewQueueConfig(dg.Config):
     group_name="mining",
     owners=[ML_ENGINEERING],
     kinds={"mlflow", "json"},
-    code_version="2",
+    code_version="3",
 )
 def review_queue(
     context: dg.AssetExecutionContext,
@@ -65,9 +65,9 @@ def review_queue(
     """The turns of one release bundle that people are asked to review, also in MLflow: an audit sample and failures.
 
     One row is one trace and why it is asked about: it was drawn at random from all traffic, with a known probability,
-    or it failed and is worth a person's minute (uncertainty × cluster weight × novelty). By the sample models are
-    compared, failures say where they are weak. MLflow's reviewers see the same traces as a review queue of the bundle,
-    with questions for the intent and for the documents that answer.
+    or it failed and many failures are like it. By the sample models are compared, failures say where they are weak.
+    MLflow's reviewers see the same traces as a review queue of the bundle, with questions for the intent and for the
+    documents that answer.
     """
     from mangaassist_assets.datasets.sources.training_corpus import messages_by_intent
     from mangaassist_assets.labelling.known_intents import known_intents
@@ -118,10 +118,12 @@ class IntentLabelsConfig(dg.Config):
     """When a cluster's reviews and a judge's answers count."""
 
     minimum_reviewers: int = Field(
-        default=2, ge=2, description="Distinct shoppers whose messages were reviewed alike before a cluster labels."
+        default=2,
+        ge=2,
+        description="Distinct shoppers whose messages were reviewed alike before others get their intent.",
     )
     maximum_error: float = Field(
-        default=0.2, ge=0, le=1, description="Estimated error of a cluster's propagation above which it labels nothing."
+        default=0.2, ge=0, le=1, description="Estimated error of propagation above which nothing is labelled."
     )
     judge_minimum_common: int = Field(
         default=20, ge=1, description="Messages that people and the judge answered before the judge is believed."
@@ -145,7 +147,7 @@ class IntentLabelsConfig(dg.Config):
     group_name="intent",
     owners=[ML_ENGINEERING],
     kinds={"parquet"},
-    code_version="2",
+    code_version="3",
 )
 def intent_labels(
     context: dg.AssetExecutionContext,
@@ -161,11 +163,11 @@ def intent_labels(
     Beside it, every disagreement by name.
     """
     from mangaassist_assets.datasets.sources.training_corpus import messages_by_intent
-    from mangaassist_assets.labelling.cluster_reviews import PropagationConfig
     from mangaassist_assets.labelling.gathering import label_bundle, label_files
     from mangaassist_assets.labelling.judge import JudgingConfig
     from mangaassist_assets.labelling.known_intents import known_intents
     from mangaassist_assets.labelling.label_report import label_figures
+    from mangaassist_assets.labelling.reviewed_messages import PropagationConfig
     from mangaassist_assets.mining.clustering.message_vectors import embed_messages
 
     step = store.step(context)

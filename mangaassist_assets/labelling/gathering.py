@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 
 from mangaassist_assets.core.codecs import from_json
 from mangaassist_assets.core.snapshots import SnapshotStore, canonical_json
-from mangaassist_assets.labelling.cluster_reviews import DEFAULT_PROPAGATION, PropagationConfig
 from mangaassist_assets.labelling.disagreement import (
     Disagreement,
     DisagreementKind,
@@ -39,6 +38,7 @@ from mangaassist_assets.labelling.judge import (
 )
 from mangaassist_assets.labelling.propagation import Propagation, propagate_labels
 from mangaassist_assets.labelling.queue.stored_queue import NO_QUEUE, ReviewQueue
+from mangaassist_assets.labelling.reviewed_messages import DEFAULT_PROPAGATION, PropagationConfig
 from mangaassist_assets.labelling.reviews import ReviewLabels, labels_from_reviews
 from mangaassist_assets.retrieval.types import Vectors
 from mangaassist_assets.tracing.contract.turns import ChatTurn
@@ -137,8 +137,10 @@ def label_bundle(
             earlier=judged_before,
             config=judging,
         )
-    vectors = embed([turn.learnable_text for turn in failed])
-    gathered = gather_labels(reviews, clusters, failed, vectors, judging=judged, propagation=propagation)
+    said = {label.trace_id for label in reviews.labels} - members
+    compared = [*failed, *(turn for turn in turns if turn.trace_id in said)]
+    vectors = embed([turn.learnable_text for turn in compared])
+    gathered = gather_labels(reviews, clusters, compared, vectors, judging=judged, propagation=propagation)
     return replace(gathered, labels=tuple(_with_origin(label, queue) for label in gathered.labels))
 
 
@@ -156,8 +158,8 @@ def gather_labels(
     Only people's reviews are propagated: a guess is no ground for another one. Messages in conflict get no label from
     anybody.
 
-    `turns` are those behind the clusters, `embeddings` those of their messages, float32 of shape (len(turns), d), rows
-    of length one.
+    `turns` are those behind the clusters and other reviewed ones, `embeddings` those of their messages, float32 of
+    shape (len(turns), d), rows of length one.
 
     Raises:
         ValueError: `turns` and `embeddings` differ in length.

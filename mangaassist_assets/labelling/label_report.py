@@ -11,6 +11,7 @@ from mangaassist_assets.labelling.error_estimate import ErrorRate
 from mangaassist_assets.labelling.gathering import GatheredLabels
 from mangaassist_assets.labelling.judge import Judging
 from mangaassist_assets.labelling.propagation import ClusterPropagation
+from mangaassist_assets.labelling.reviewed_messages import PropagationRule
 
 _ROWS_SHOWN = 50
 _LONGEST_INTENT = 80
@@ -35,6 +36,7 @@ def label_figures(gathered: GatheredLabels, *, new_intents: Collection[str] = ()
             {name[:_LONGEST_INTENT]: count for name, count in gathered.unknown_intents.items()}
         ),
         "propagation_error": describe_error(propagation.error, "left-out reviewed shoppers"),
+        "propagation_rule": describe_rule(propagation.rule),
         "propagation": [_propagation_row(one) for one in propagation.clusters[:_ROWS_SHOWN] if one.reviewed],
         "judge": describe_judge(gathered.judging),
         "disagreements": [_disagreement_row(one) for one in gathered.disagreements[:_ROWS_SHOWN]],
@@ -53,6 +55,14 @@ def describe_error(error: ErrorRate, trials: str) -> str:
     )
 
 
+def describe_rule(rule: PropagationRule | None) -> str:
+    """Return in words which failures get the intent of the reviewed messages that are nearest to them."""
+    if rule is None:
+        return "none: nothing was propagated"
+    answered = ", other than what the classifier answered" if rule.doubts_answer else ""
+    return f"the nearest intent{answered}, if it is nearer than the next by {rule.margin:g} (cosine)"
+
+
 def describe_judge(judging: Judging) -> str:
     """Return in words which judge was asked, how often it was wrong, and why its labels do not count if so."""
     if judging.model_id is None:
@@ -66,7 +76,7 @@ def describe_judge(judging: Judging) -> str:
 def _propagation_row(one: ClusterPropagation) -> Row:
     return {
         "cluster_id": one.cluster_id,
-        "intent": one.intent,
+        "intents": ", ".join(one.intents) or None,
         "reviewed_shoppers": one.reviewed,
         "trials": one.error.trials if one.error else 0,
         "wrong": one.error.wrong if one.error else 0,

@@ -109,10 +109,8 @@ def queue_item(trace_id: str, rank: int = 1, **fields: object) -> QueueItem:
         "cluster_id": "fc-1",
         "cluster_name": "parcel",
         "score": 0.5,
-        "uncertainty": 0.5,
-        "cluster_weight": 1.0,
-        "novelty": 1.0,
+        "speaks_for": 3,
         "questions": ("intent",),
-        "reason": "confidence 0.50",
+        "reason": "3 of 9 failures are like it, and like nothing else as much",
     }
     return QueueItem(**{**defaults, **fields})  # type: ignore[arg-type]

@@ -163,9 +163,7 @@ def _drawn_item(
         cluster_id=cluster.cluster_id if cluster else None,
         cluster_name=cluster.name if cluster else None,
         score=None,
-        uncertainty=None,
-        cluster_weight=None,
-        novelty=None,
+        speaks_for=None,
         questions=BOTH_QUESTIONS,
         reason=reason,
     )
@@ -189,15 +187,9 @@ def _item_row(item: QueueItem, trace_url: Callable[[str], str]) -> Row:
     return {
         "rank": item.rank,
         "asked_as": item.origin,
-        "score": _rounded(item.score),
-        "uncertainty": _rounded(item.uncertainty),
-        "cluster_weight": _rounded(item.cluster_weight),
-        "novelty": _rounded(item.novelty),
+        "score": None if item.score is None else round(item.score, _DECIMALS),
+        "speaks_for": item.speaks_for,
         "cluster": item.cluster_name,
         "why": item.reason,
         "trace": trace_url(item.trace_id),
     }
-
-
-def _rounded(figure: float | None) -> float | None:
-    return None if figure is None else round(figure, _DECIMALS)

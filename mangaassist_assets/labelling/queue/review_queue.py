@@ -1,13 +1,18 @@
 """The review queue: which failed turns are worth a person's minute.
 
-A turn's score is uncertainty × cluster weight × novelty. Uncertainty is what the classifier did not know, of this turn
-and of the turns like it. The weight of a cluster counts shoppers, not turns: somebody who complains ten thousand times
-is one shopper. Novelty is the distance to what a person has seen already or is going to see, so nobody is asked twice.
+A review says something of every failure that is like it. So the turns are chosen that together are as near as possible
+to all of them, one after the other, each by what it adds to what people see anyway (facility location: Nemhauser,
+Wolsey and Fisher 1978). A shopper counts for as many turns as they may be asked about: somebody who complains ten
+thousand times is one shopper.
+
+How unsure the classifier was is no part of it: of an intent that it never learned it is often sure, and those are the
+failures that a review is worth most for (`benchmarks/bench_reviews.py`).
 """
 
 from __future__ import annotations
 
-import math
+import hashlib
+import heapq
 from collections import Counter, defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,7 +21,6 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from mangaassist_assets.core.arrays import Flags
 from mangaassist_assets.labelling.reviews import is_reviewed
 from mangaassist_assets.privacy import shopper_of
 from mangaassist_assets.tracing.contract.turns import ChatTurn
@@ -32,15 +36,13 @@ BOTH_QUESTIONS: tuple[Question, ...] = ("intent", "documents")
 _STAGES_OF_DOCUMENTS = frozenset({"retrieval", "reranker", "generation", "unknown"})
 _DECIMALS = 6
 _BLOCK = 128
+_LIKE = 0.5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReviewCandidate:
     """A failed turn that a person could be asked about.
 
-    `confidence` is the classifier's probability, None where the trace does not say. `cluster_users` counts distinct
-    shoppers of its cluster, `cluster_reviewed` those of them with a reviewed message, and `disagreement`, 0 to 1, says
-    how little the classifier agrees with itself there.
     `barred` is the reason why nobody is asked about it, if there is one.
     """
 
@@ -48,10 +50,6 @@ class ReviewCandidate:
     shopper: str
     cluster_id: str
     cluster_name: str
-    cluster_users: int
-    confidence: float | None
-    disagreement: float
-    cluster_reviewed: int = 0
     questions: tuple[Question, ...] = BOTH_QUESTIONS
     barred: str | None = None
 
@@ -61,19 +59,15 @@ class QueueConfig:
     """Caps and floors of the queue.
 
     The share `audit_share` of what is asked is drawn at random from all traffic; all else here is about failures. A
-    turn the classifier was sure of has `minimum_uncertainty` all the same: it failed. A message is wholly new, with
-    novelty 1, from distance `new_from` (one minus cosine) on, so that outliers are no more worth than what many say;
-    below `minimum_novelty` it repeats what a person saw. A cluster has half its weight left once `half_answered` of its
-    shoppers were reviewed or are in the queue.
+    message with the cosine `same_from` to one that people see repeats that one. Where more than `most_compared` turns
+    failed, so many of them, chosen by a hash, stand for all.
     """
 
     audit_share: float = 0.5
     per_shopper: int = 2
     per_cluster: int = 10
-    half_answered: int = 5
-    minimum_uncertainty: float = 0.1
-    new_from: float = 0.3
-    minimum_novelty: float = 0.1
+    same_from: float = 0.97
+    most_compared: int = 4096
 
 
 DEFAULT_QUEUE = QueueConfig()
@@ -81,10 +75,12 @@ DEFAULT_QUEUE = QueueConfig()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QueueItem:
-    """One turn to review, with what made it worth it; `rank` counts from 1, `score` is the product of the factors.
+    """One turn to review, with what made it worth it; `rank` counts from 1.
 
-    A failure that is drawn for the audit as well has its `inclusion_probability`; other failures have none. A turn of
-    the audit alone has no score and no factors, and a cluster only if it failed.
+    `score` is by how much failures are nearer to something that people see (cosine, added up over failures) once this
+    one is seen, and `speaks_for` is how many of them are like it and like nothing else as much. A failure that is drawn
+    for the audit as well has its `inclusion_probability`; other failures have none. A turn of the audit alone has no
+    score, and a cluster only if it failed.
     """
 
     rank: int
@@ -94,9 +90,7 @@ class QueueItem:
     cluster_id: str | None
     cluster_name: str | None
     score: float | None
-    uncertainty: float | None
-    cluster_weight: float | None
-    novelty: float | None
+    speaks_for: int | None
     questions: tuple[Question, ...]
     reason: str
 
@@ -122,29 +116,21 @@ def review_candidates(
     Raises:
         KeyError: a cluster names a trace that is not among `turns`.
     """
-    candidates: list[ReviewCandidate] = []
-    for cluster in clusters:
-        members = [turns[trace_id] for trace_id in cluster.trace_ids]
-        shoppers = {shopper_of(turn.user_key, turn.session_id) for turn in members}
-        reviewed = {shopper_of(turn.user_key, turn.session_id) for turn in members if is_reviewed(turn)}
-        disagreement = round(_disagreement(members), _DECIMALS)
-        questions: tuple[Question, ...] = BOTH_QUESTIONS if cluster.stage in _STAGES_OF_DOCUMENTS else ("intent",)
-        candidates += [
+    return sorted(
+        (
             ReviewCandidate(
-                trace_id=turn.trace_id,
-                shopper=shopper_of(turn.user_key, turn.session_id),
+                trace_id=trace_id,
+                shopper=shopper_of(turns[trace_id].user_key, turns[trace_id].session_id),
                 cluster_id=cluster.cluster_id,
                 cluster_name=cluster.name,
-                cluster_users=len(shoppers),
-                cluster_reviewed=len(reviewed),
-                confidence=turn.intent_confidence,
-                disagreement=disagreement,
-                questions=questions,
-                barred=_barred(turn, handled),
+                questions=BOTH_QUESTIONS if cluster.stage in _STAGES_OF_DOCUMENTS else ("intent",),
+                barred=_barred(turns[trace_id], handled),
             )
-            for turn in members
-        ]
-    return sorted(candidates, key=lambda one: one.trace_id)
+            for cluster in clusters
+            for trace_id in cluster.trace_ids
+        ),
+        key=lambda one: one.trace_id,
+    )
 
 
 def pick_for_review(
@@ -192,7 +178,11 @@ def pick_for_review(
 
 
 class _Pool:
-    """Candidates that are still to be had, ordered by trace id, with novelty as of the last pick."""
+    """Candidates that are still to be had, ordered by trace id, and how near failures are to what people see.
+
+    Failures stand for themselves, or `most_compared` of them for all. What a candidate adds only shrinks as others are
+    picked, so one that is still the best after it was looked at again is the best of all (lazy greedy: Minoux 1978).
+    """
 
     def __init__(
         self,
@@ -207,35 +197,53 @@ class _Pool:
         self._config = config
         self._reasons: dict[int, str] = {}
         self._open = np.ones(len(candidates), dtype=np.bool_)
-        self._nearest = np.zeros(len(candidates), dtype=np.float64)
-        if seen is not None and len(seen):
-            for start in range(0, len(seen), _BLOCK):
-                self._look(seen[start : start + _BLOCK])
-        most = max((one.cluster_users for one in candidates), default=1)
-        self._uncertainty = np.array([_uncertainty(one, config) for one in candidates], dtype=np.float64)
-        self._weight = np.array(
-            [
-                self._left_of_weight(one.cluster_reviewed) * math.log1p(one.cluster_users) / math.log1p(max(most, 1))
-                for one in candidates
-            ],
-            dtype=np.float64,
-        )
         self._of_shopper: defaultdict[str, list[int]] = defaultdict(list)
         self._of_cluster: defaultdict[str, list[int]] = defaultdict(list)
         for row, one in enumerate(candidates):
             self._of_shopper[one.shopper].append(row)
             self._of_cluster[one.cluster_id].append(row)
         self._taken: Counter[str] = Counter()
+        compared = _compared([one.trace_id for one in candidates], config.most_compared)
+        self._failures = vectors[compared]
+        of_shopper = [len(self._of_shopper[candidates[row].shopper]) for row in compared]
+        self._weights = np.minimum(1.0, config.per_shopper / np.array(of_shopper, dtype=np.float64))
+        self._nearest = np.zeros(len(compared), dtype=np.float32)
+        self._own_nearest = np.zeros(len(candidates), dtype=np.float32)
+        if seen is not None and len(candidates):
+            for start in range(0, len(seen), _BLOCK):
+                self._see(seen[start : start + _BLOCK])
+        gains = [
+            gain for start in range(0, len(vectors), _BLOCK) for gain in self._gains(vectors[start : start + _BLOCK])
+        ]
+        self._best = [(-gain, row) for row, gain in enumerate(gains)]
+        heapq.heapify(self._best)
 
     def take(self, *, rank: int) -> QueueItem | None:
         """Take the best candidate out; None if no candidate is left."""
-        novelty = np.round(np.minimum((1.0 - self._nearest) / self._config.new_from, 1.0), _DECIMALS)
-        self._close(self._open & (novelty < self._config.minimum_novelty), "almost the same message is seen already")
-        if not self._open.any():
-            return None
-        scores = np.round(self._uncertainty * self._weight * novelty, _DECIMALS)
-        row = int(np.argmax(np.where(self._open, scores, -1.0)))
+        while self._best:
+            _, row = heapq.heappop(self._best)
+            if not self._open[row]:
+                continue
+            if self._own_nearest[row] >= self._config.same_from:
+                self._close([row], "almost the same message is seen already")
+                continue
+            gain = self._gains(self._vectors[row : row + 1])[0]
+            if not self._best or (-gain, row) <= self._best[0]:
+                return self._taken_out(row, gain, rank=rank)
+            heapq.heappush(self._best, (-gain, row))
+        return None
+
+    def left_out(self, asked_anyway: Collection[str], *, budget_spent: bool) -> Counter[str]:
+        """Count the candidates that were not taken by reason, without those that are asked about anyway."""
+        reasons = dict(self._reasons)
+        if budget_spent:
+            reasons |= dict.fromkeys(np.flatnonzero(self._open).tolist(), "over the budget")
+        return Counter(reason for row, reason in reasons.items() if self._candidates[row].trace_id not in asked_anyway)
+
+    def _taken_out(self, row: int, gain: float, *, rank: int) -> QueueItem:
         chosen = self._candidates[row]
+        likeness = self._failures @ self._vectors[row]
+        speaks_for = int(((likeness > self._nearest) & (likeness >= _LIKE)).sum())
         item = QueueItem(
             rank=rank,
             trace_id=chosen.trace_id,
@@ -243,18 +251,13 @@ class _Pool:
             inclusion_probability=None,
             cluster_id=chosen.cluster_id,
             cluster_name=chosen.cluster_name,
-            score=float(scores[row]),
-            uncertainty=round(float(self._uncertainty[row]), _DECIMALS),
-            cluster_weight=round(float(self._weight[row]), _DECIMALS),
-            novelty=float(novelty[row]),
+            score=gain,
+            speaks_for=speaks_for,
             questions=chosen.questions,
-            reason=_reason(chosen, float(novelty[row])),
+            reason=f"{speaks_for} of {len(self._failures)} failures are like it, and like nothing else as much",
         )
         self._open[row] = False
-        self._look(self._vectors[row : row + 1])
-        answered = chosen.cluster_reviewed + self._taken[f"c:{chosen.cluster_id}"]
-        same = self._of_cluster[chosen.cluster_id]
-        self._weight[same] *= self._left_of_weight(answered + 1) / self._left_of_weight(answered)
+        self._see(self._vectors[row : row + 1])
         for key, rows, cap, reason in (
             (f"s:{chosen.shopper}", self._of_shopper[chosen.shopper], self._config.per_shopper, "cap per shopper"),
             (
@@ -266,49 +269,31 @@ class _Pool:
         ):
             self._taken[key] += 1
             if self._taken[key] >= cap:
-                own = np.zeros(len(self._open), dtype=np.bool_)
-                own[rows] = True
-                self._close(self._open & own, f"over the {reason}")
+                self._close(rows, f"over the {reason}")
         return item
 
-    def left_out(self, asked_anyway: Collection[str], *, budget_spent: bool) -> Counter[str]:
-        """Count the candidates that were not taken by reason, without those that are asked about anyway."""
-        reasons = dict(self._reasons)
-        if budget_spent:
-            reasons |= dict.fromkeys(np.flatnonzero(self._open).tolist(), "over the budget")
-        return Counter(reason for row, reason in reasons.items() if self._candidates[row].trace_id not in asked_anyway)
+    def _gains(self, vectors: NDArray[np.float32]) -> list[float]:
+        """Return by how much failures would be nearer to something seen, of each row of vectors."""
+        nearer = np.maximum(vectors @ self._failures.T - self._nearest, 0.0)
+        return [round(float(gain), _DECIMALS) for gain in nearer @ self._weights]
 
-    def _left_of_weight(self, answered: int) -> float:
-        return 1.0 / (1.0 + answered / self._config.half_answered)
+    def _see(self, shown: NDArray[np.float32]) -> None:
+        self._nearest = np.maximum(self._nearest, (self._failures @ shown.T).max(axis=1))
+        self._own_nearest = np.maximum(self._own_nearest, (self._vectors @ shown.T).max(axis=1))
 
-    def _look(self, shown: NDArray[np.float32]) -> None:
-        if len(self._candidates):
-            cosines = (self._vectors @ shown.T).max(axis=1).astype(np.float64)
-            self._nearest = np.clip(np.maximum(self._nearest, cosines), 0.0, 1.0)
-
-    def _close(self, mask: Flags, reason: str) -> None:
-        for row in np.flatnonzero(mask).tolist():
-            self._reasons[row] = reason
-        self._open &= ~mask
+    def _close(self, rows: Sequence[int], reason: str) -> None:
+        for row in rows:
+            if self._open[row]:
+                self._reasons[row] = reason
+                self._open[row] = False
 
 
-def _uncertainty(candidate: ReviewCandidate, config: QueueConfig) -> float:
-    """Return 1 - confidence, raised by the disagreement around it; what is no probability counts as not known."""
-    confidence = candidate.confidence
-    if confidence is None or not 0.0 <= confidence <= 1.0:
-        return 1.0
-    sure = confidence * (1.0 - candidate.disagreement)
-    return max(1.0 - sure, config.minimum_uncertainty)
-
-
-def _disagreement(members: Sequence[ChatTurn]) -> float:
-    """Return the share of shoppers whose messages got another intent than the most common one, 0 with one shopper."""
-    shoppers: defaultdict[str, set[str]] = defaultdict(set)
-    for turn in members:
-        if turn.intent is not None:
-            shoppers[turn.intent].add(shopper_of(turn.user_key, turn.session_id))
-    votes = sum(len(group) for group in shoppers.values())
-    return 0.0 if votes == 0 else 1.0 - max(len(group) for group in shoppers.values()) / votes
+def _compared(trace_ids: Sequence[str], most: int) -> list[int]:
+    """Return the rows of the failures that stand for all, in order: all of them, or those with the least hashes."""
+    if len(trace_ids) <= most:
+        return list(range(len(trace_ids)))
+    hashes = [hashlib.sha256(one.encode("utf-8", "surrogatepass")).digest() for one in trace_ids]
+    return sorted(sorted(range(len(trace_ids)), key=lambda row: hashes[row])[:most])
 
 
 def _barred(turn: ChatTurn, handled: Collection[str]) -> str | None:
@@ -321,16 +306,6 @@ def _barred(turn: ChatTurn, handled: Collection[str]) -> str | None:
     if turn.trace_id in handled:
         return "a reviewer declined it, or is done with it"
     return None
-
-
-def _reason(candidate: ReviewCandidate, novelty: float) -> str:
-    confidence = candidate.confidence
-    known = "the classifier's confidence is not known" if confidence is None else f"confidence {confidence:.2f}"
-    shoppers = "1 shopper" if candidate.cluster_users == 1 else f"{candidate.cluster_users} shoppers"
-    return (
-        f"{known}; {shoppers} in its cluster, {candidate.disagreement:.0%} of them given another intent than the most "
-        f"common one; novelty {novelty:.0%} beside what was reviewed or is ahead of it in the queue"
-    )
 
 
 def _check(

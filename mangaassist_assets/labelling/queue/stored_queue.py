@@ -13,6 +13,7 @@ from mangaassist_assets.labelling.queue.review_queue import QueueItem, QueueOrig
 
 QUEUE_ASSET = "review_queue"
 QUEUE_FILE = "queue.json"
+_FORMER = frozenset({"uncertainty", "cluster_weight", "novelty"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,12 +64,12 @@ def read_queue(store: SnapshotStore, release_bundle: str) -> ReviewQueue | None:
 def queue_of(content: bytes) -> ReviewQueue:
     """Return the queue that `queue_files` stored.
 
-    One of before there was an audit sample is a list of its items: all of them were failures.
+    One of before there was an audit sample is a list of its items: all of them were failures. Items of before a review
+    was worth what it speaks for have the factors of another score.
     """
-    if not isinstance(items := json.loads(content), list):
-        return from_json(ReviewQueue, content)
-    failures = [{**item, "origin": "failure queue", "inclusion_probability": None} for item in items]
-    return ReviewQueue(
-        items=from_json(tuple[QueueItem, ...], canonical_json(failures)),
-        asked={item["trace_id"]: "failure queue" for item in items},
-    )
+    stored = json.loads(content)
+    if isinstance(stored, list):
+        failures = [{**item, "origin": "failure queue", "inclusion_probability": None} for item in stored]
+        stored = {"items": failures, "asked": {item["trace_id"]: "failure queue" for item in stored}}
+    items = [{"speaks_for": None} | {k: v for k, v in item.items() if k not in _FORMER} for item in stored["items"]]
+    return from_json(ReviewQueue, canonical_json({**stored, "items": items}))

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from mangaassist_assets.labelling.error_estimate import error_rate
 from mangaassist_assets.labelling.gathering import label_bundle
 from mangaassist_assets.labelling.judge import IntentJudgement, Judging, JudgingConfig
 from mangaassist_assets.labelling.label_report import describe_error, describe_judge, label_figures
 from mangaassist_assets.labelling.queue.stored_queue import ReviewQueue
-from tests.support.labelling import close_vectors, make_turn, one_group, queue_item, reviewed_turn, said
+from tests.support.labelling import make_turn, one_group, queue_item, reviewed_turn, said
 
 INTENTS = {"x": ("an x",), "y": ("a y",)}
 TURNS = [
@@ -34,10 +36,13 @@ class Judge:
         return [IntentJudgement(intent="x", confidence=0.9) for _ in messages]
 
 
+def embed(texts):
+    """What is outside is unlike all else."""
+    return np.array([[0, 1] if "outside" in text else [1, 0] for text in texts], dtype=np.float32).reshape(-1, 2)
+
+
 def label(**options):
-    return label_bundle(
-        TURNS, one_group(TURNS[:4]), intents=INTENTS, embed=lambda texts: close_vectors(len(texts)), **options
-    )
+    return label_bundle(TURNS, one_group(TURNS[:4]), intents=INTENTS, embed=embed, **options)
 
 
 def test_people_label_any_turn_and_clusters_label_their_members_only():
@@ -93,12 +98,12 @@ def test_the_report_counts_by_who_labelled_and_shows_how_often_propagation_was_w
     assert figures["judge"] == "no judge is configured"
     assert str(figures["propagation_error"]).startswith("0 of 3 left-out reviewed shoppers got another intent")
     (row,) = figures["propagation"]
-    assert (row["cluster_id"], row["intent"], row["reviewed_shoppers"], row["labelled"]) == ("fc-1", "x", 3, 1)
+    assert (row["cluster_id"], row["intents"], row["reviewed_shoppers"], row["labelled"]) == ("fc-1", "x", 3, 1)
 
 
 def test_a_disagreement_names_who_answered_what_and_when():
     turns = [reviewed_turn("p", said("x", by="aki", at=0), said("y", by="ben", at=86_400_000))]
-    gathered = label_bundle(turns, [], intents=INTENTS, embed=lambda texts: close_vectors(len(texts)))
+    gathered = label_bundle(turns, [], intents=INTENTS, embed=embed)
     (row,) = label_figures(gathered)["disagreements"]
     assert row["traces"] == "p"
     assert "on 1970-01-01 00:00; y by" in row["answers"]

@@ -14,7 +14,7 @@ from tests.support.labelling import make_turn, one_group, reviewed_turn, said, t
 TURNS = [make_turn("a"), make_turn("b"), reviewed_turn("c", said("x", by="aki"))]
 FINE = [make_turn(f"fine-{number}", f"parcel number {number}", user_feedback=None) for number in range(200)]
 FAILED = [make_turn(f"bad-{number}", f"card number {number}") for number in range(30)]
-LOOSE = QueueConfig(minimum_novelty=0.0, per_cluster=1_000)
+LOOSE = QueueConfig(same_from=2.0, per_cluster=1_000)
 
 
 def queue(turns=TURNS, earlier=(), *, handled=(), budget=10):
@@ -116,7 +116,7 @@ class TestAudit:
         fine = next(item for item in found.queue.items if item.trace_id.startswith("fine"))
         such = f"{1 / fine.inclusion_probability:.1f}"
         assert (fine.origin, fine.reason) == ("audit", f"drawn at random from all traffic: 1 of {such} such turns")
-        assert (fine.cluster_id, fine.cluster_name, fine.score, fine.novelty) == (None, None, None, None)
+        assert (fine.cluster_id, fine.cluster_name, fine.score, fine.speaks_for) == (None, None, None, None)
         (failed, *_) = [one for one in found.queue.items if one.origin == "audit" and one.trace_id.startswith("bad")]
         assert (failed.cluster_id, failed.score) == ("fc-1", None)
         everything = both(budget=1_000, share=1.0)

@@ -1,5 +1,3 @@
-from dataclasses import replace
-
 import numpy as np
 import pytest
 from hypothesis import given
@@ -20,9 +18,6 @@ def candidate(trace_id, **fields):
         "shopper": f"u-{trace_id}",
         "cluster_id": "fc-1",
         "cluster_name": "parcel",
-        "cluster_users": 5,
-        "confidence": 0.5,
-        "disagreement": 0.0,
     }
     return ReviewCandidate(**{**defaults, **fields})
 
@@ -32,10 +27,8 @@ def ids(picking):
 
 
 def test_one_shopper_with_ten_thousand_complaints_gets_two_minutes_and_no_more():
-    flood = [
-        candidate(f"f{number:05}", shopper="loud", cluster_id="fc-loud", cluster_users=1) for number in range(10_000)
-    ]
-    others = [candidate(f"q{number}", cluster_users=8) for number in range(20)]
+    flood = [candidate(f"f{number:05}", shopper="loud", cluster_id="fc-loud") for number in range(10_000)]
+    others = [candidate(f"q{number}") for number in range(20)]
     picking = pick_for_review([*flood, *others], unit_vectors(10_020), budget=12)
     assert sum(trace_id.startswith("f") for trace_id in ids(picking)) <= 2
     alone = pick_for_review(flood, unit_vectors(10_000), budget=50)
@@ -43,51 +36,49 @@ def test_one_shopper_with_ten_thousand_complaints_gets_two_minutes_and_no_more()
     assert alone.excluded == {"over the cap per shopper": 9_998}
 
 
-def test_the_weight_of_a_cluster_is_its_shoppers_not_its_turns():
-    turns = {f"a{number}": make_turn(f"a{number}", user_key="loud", session_id="s") for number in range(30)}
-    turns |= {f"b{number}": make_turn(f"b{number}") for number in range(3)}
-    groups = [
-        Group(cluster_id="fc-a", trace_ids=tuple(name for name in turns if name.startswith("a"))),
-        Group(cluster_id="fc-b", trace_ids=tuple(name for name in turns if name.startswith("b"))),
-    ]
-    users = {one.cluster_id: one.cluster_users for one in review_candidates(groups, turns)}
-    assert users == {"fc-a": 1, "fc-b": 3}
-    picking = pick_for_review(review_candidates(groups, turns), unit_vectors(33), budget=1)
-    assert picking.items[0].cluster_id == "fc-b"
+def around(centre, count, *, near, seed=0):
+    """Vectors of length one with the cosine `near` to a centre."""
+    away = np.random.default_rng(seed).normal(size=(count, len(centre))).astype(np.float32)
+    away -= np.outer(away @ centre, centre)
+    away /= np.linalg.norm(away, axis=1, keepdims=True)
+    return near * centre + np.sqrt(1 - near**2) * away
 
 
-def test_what_the_classifier_knew_least_comes_first():
-    rows = [
-        candidate("sure", confidence=0.95),
-        candidate("unsure", confidence=0.3),
-        candidate("unknown", confidence=None),
-    ]
-    assert ids(pick_for_review(rows, np.eye(3, dtype=np.float32), budget=3)) == ["unknown", "unsure", "sure"]
+def test_what_stands_for_most_failures_comes_first_and_what_nothing_is_like_last():
+    axes = np.eye(12, dtype=np.float32)
+    vectors = np.vstack([axes[:1], around(axes[0], 9, near=0.8), axes[1:2], around(axes[1], 4, near=0.8), axes[2:3]])
+    rows = [candidate(f"{number:02}") for number in range(16)]
+    first, second, *others = pick_for_review(rows, vectors, budget=16, config=QueueConfig(per_cluster=99)).items
+    assert [(item.trace_id, item.speaks_for) for item in (first, second)] == [("00", 10), ("10", 5)]
+    assert others[0].trace_id == "15", "a failure like no other counts once, a repeated one for what it adds"
 
 
-def test_a_confidence_that_is_no_probability_counts_as_unknown():
-    rows = [candidate("nan", confidence=float("nan")), candidate("two", confidence=2.0), candidate("half")]
-    assert {item.uncertainty for item in pick_for_review(rows, np.eye(3, dtype=np.float32), budget=2).items} == {1.0}
+def test_a_shopper_counts_for_as_many_turns_as_they_may_be_asked_about():
+    axes = np.eye(12, dtype=np.float32)
+    vectors = np.vstack([around(axes[0], 30, near=0.9), around(axes[1], 5, near=0.9, seed=1)])
+    rows = [candidate(f"a{number:02}", shopper="loud") for number in range(30)]
+    rows += [candidate(f"b{number}") for number in range(5)]
+    assert pick_for_review(rows, vectors, budget=1).items[0].trace_id.startswith("b")
 
 
-def test_a_cluster_in_which_the_classifier_disagrees_with_itself_is_more_uncertain():
-    turns = {
-        name: make_turn(name, intent=intent, intent_confidence=0.9) for name, intent in zip("abcd", "xxyy", strict=True)
-    }
-    found = review_candidates([Group(cluster_id="fc", trace_ids=tuple("abcd"))], turns)
-    assert {one.disagreement for one in found} == {0.5}
-    item = pick_for_review(found, np.eye(4, dtype=np.float32), budget=1).items[0]
-    assert item.uncertainty == pytest.approx(0.55)
+def test_of_many_failures_some_stand_for_all_and_the_same_come_first():
+    axes = np.eye(12, dtype=np.float32)
+    vectors = np.vstack([around(axes[0], 300, near=0.9), around(axes[1], 100, near=0.9, seed=1)])
+    rows = [candidate(f"{number:03}") for number in range(400)]
+    few = pick_for_review(rows, vectors, budget=2, config=QueueConfig(most_compared=80))
+    assert [int(trace_id) < 300 for trace_id in ids(few)] == [True, False]
 
 
-def test_a_cluster_that_was_answered_in_part_leaves_room_for_others():
-    rows = [candidate(f"a{number}") for number in range(10)]
-    rows += [candidate(f"b{number}", cluster_id="fc-2", cluster_users=4) for number in range(10)]
-    first = pick_for_review(rows, np.eye(20, dtype=np.float32), budget=10)
-    assert [item.cluster_id for item in first.items].count("fc-2") in (4, 5)
-    answered = [replace(row, cluster_reviewed=20) if row.cluster_id == "fc-1" else row for row in rows]
-    after = pick_for_review(answered, np.eye(20, dtype=np.float32), budget=10)
-    assert [item.cluster_id for item in after.items].count("fc-2") == 10
+def test_what_is_picked_lazily_is_what_looking_at_all_would_pick():
+    vectors = unit_vectors(60, seed=5)
+    rows = [candidate(f"{number:02}", cluster_id=f"fc-{number}") for number in range(60)]
+    nearest, best = np.zeros(60, dtype=np.float32), []
+    for _ in range(10):
+        gains = np.maximum(vectors @ vectors.T - nearest, 0.0).sum(axis=1)
+        gains[best] = -1
+        best.append(int(gains.argmax()))
+        nearest = np.maximum(nearest, vectors @ vectors[best[-1]])
+    assert ids(pick_for_review(rows, vectors, budget=10)) == [f"{row:02}" for row in best]
 
 
 def test_nobody_is_asked_twice_about_almost_the_same_message():
@@ -96,7 +87,7 @@ def test_nobody_is_asked_twice_about_almost_the_same_message():
     picking = pick_for_review(
         [candidate(name) for name in "abcd"], vectors, seen=np.array([[0, 0, 1]], dtype=np.float32), budget=4
     )
-    assert ids(picking) == ["a", "c"]
+    assert ids(picking) == ["b", "c"]
     assert picking.excluded == {"almost the same message is seen already": 2}
 
 
@@ -133,14 +124,12 @@ def test_the_reason_has_figures_and_no_word_of_the_shopper():
     turns = {"a": make_turn("a", "my secret wish", intent_confidence=0.25)}
     found = review_candidates([Group(cluster_id="fc", trace_ids=("a",))], turns)
     reason = pick_for_review(found, np.eye(1, dtype=np.float32), budget=1).items[0].reason
-    assert "confidence 0.25; 1 shopper" in reason
+    assert reason == "1 of 1 failures are like it, and like nothing else as much"
     assert "secret" not in reason
 
 
 def test_what_is_asked_about_anyway_costs_nothing_and_is_not_left_out():
-    rows = [
-        candidate(name, confidence=confidence) for name, confidence in zip("abcd", (0.1, 0.2, 0.3, 0.4), strict=True)
-    ]
+    rows = [candidate(name) for name in "abcd"]
     picking = pick_for_review(rows, np.eye(4, dtype=np.float32), asked_anyway={"a", "d"}, budget=1)
     assert ids(picking) == ["a", "b"]
     assert picking.excluded == {"over the budget": 1}
@@ -171,8 +160,6 @@ def test_order_of_candidates_changes_nothing_and_no_cap_is_broken(data):
             f"t{number:02}",
             shopper=f"u{data.draw(st.integers(0, 5))}",
             cluster_id=f"fc{data.draw(st.integers(0, 3))}",
-            cluster_users=data.draw(st.integers(1, 9)),
-            confidence=data.draw(st.none() | st.floats(0, 1)),
         )
         for number in range(count)
     ]

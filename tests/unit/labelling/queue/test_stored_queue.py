@@ -35,9 +35,9 @@ def test_a_queue_survives_being_stored(tmp_path):
 
 
 def test_a_queue_of_before_there_was_an_audit_asked_about_failures():
-    names = ("rank", "trace_id", "cluster_id", "cluster_name", "score", "uncertainty", "cluster_weight", "novelty")
-    item = queue_item("a")
-    old = {name: getattr(item, name) for name in (*names, "questions", "reason")}
+    names = ("rank", "trace_id", "cluster_id", "cluster_name", "score", "questions", "reason")
+    item = queue_item("a", speaks_for=None)
+    old = {name: getattr(item, name) for name in names} | {"uncertainty": 0.5, "cluster_weight": 1.0, "novelty": 1.0}
     found = queue_of(canonical_json([old]))
     assert found == ReviewQueue(items=(item,), asked={"a": "failure queue"})
     assert queue_of(b"[]") == ReviewQueue()
