@@ -12,6 +12,7 @@ import json
 import os
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
@@ -32,6 +33,10 @@ _REOPEN_AFTER = 64
 
 class IngestionConflictError(OperatorError, RuntimeError):
     """Another process ingested records from the same checkpoint first."""
+
+
+class IngestionLogDamagedError(OperatorError, RuntimeError):
+    """A table's log cannot be read; the message names the commit, as far as it can be found."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,12 +214,31 @@ class IngestionTable:
         return frame if release_bundle is None else frame.filter(pl.col(PARTITION) == release_bundle)
 
     def _open(self) -> DeltaTable | None:
+        from deltalake.exceptions import DeltaError
+
+        try:
+            return self._opened_table()
+        except (DeltaError, OSError, ValueError) as error:
+            damaged = damaged_commit(self._uri)
+            where = (
+                f"the commit {damaged}" if damaged is not None else f"the log of {self._uri}, its folder _delta_log,"
+            )
+            raise IngestionLogDamagedError(
+                f"{where} cannot be read ({_first_line(error)}). Restore it from a backup. Where it is the newest "
+                "commit and empty or cut off, as a power cut leaves it, move it away: what it committed is ingested "
+                "again."
+            ) from error
+
+    def _opened_table(self) -> DeltaTable | None:
         from deltalake import DeltaTable
 
         if self._opened is not None and self._opened.version() - self._opened_version < _REOPEN_AFTER:
             # Reads the commits since the last look, not the whole log again.
             self._opened.update_incremental()
         elif self._opened is not None or DeltaTable.is_deltatable(self._uri, self._options):
+            if (empty := _empty_commit(self._uri)) is not None:
+                # delta-rs takes it for a commit of nothing, and what it committed would be missing in silence.
+                raise ValueError(f"{empty.name} is empty")
             self._opened = DeltaTable(self._uri, storage_options=self._options)
             self._opened_version = self._opened.version()
         return self._opened
@@ -240,6 +264,27 @@ class IngestionTable:
             f"another process ingested records at {self._uri} at the same time: nothing was written here, "
             "run again and it goes on from there"
         )
+
+
+def damaged_commit(uri: str) -> Path | None:
+    """Return the first commit of a table on this machine that is empty or no JSON; None where there is none."""
+    for path in sorted(Path(uri, "_delta_log").glob("*.json")) if "://" not in uri else ():
+        try:
+            lines = [json.loads(line) for line in path.read_bytes().splitlines() if line.strip()]
+        except ValueError:
+            return path
+        if not lines:
+            return path
+    return None
+
+
+def _empty_commit(uri: str) -> Path | None:
+    log = Path(uri, "_delta_log").glob("*.json") if "://" not in uri else ()
+    return next((path for path in sorted(log) if not path.stat().st_size), None)
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0][:300]
 
 
 def _number(table: DeltaTable) -> int:

@@ -146,7 +146,7 @@ class LandedFiles:
                 file.write(data)
             return
         local.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(local, data, durable=True)
+        write_whole(local, data)
 
     def _local(self, path: str) -> Path | None:
         """Return where a file lies on this machine, None where the table is in a bucket."""

@@ -19,6 +19,13 @@ KEY_FILE = "pseudonym.key"
 ACCESS_KEY_FILE = "access.key"
 ACCESS_KEY = re.compile(r"[A-Z0-9]{32,128}")
 KEY_BYTES = 32
+SQLITE_BEGINS = b"SQLite format 3\0"
+_KEPT_BY_MLFLOW = frozenset({"mlflow.db"})
+_MENDING = {
+    True: "It holds traces, runs and the registry: restore it from a backup, for nothing else has them.",
+    False: "It holds Dagster's runs, events or schedules and nothing that assets are made of: restore it from a "
+    "backup, or move it away; the history is then empty, and every asset still has its snapshots.",
+}
 PRIVATE = 0o077
 """The permissions of everybody but the owner."""
 FOLDERS = (
@@ -84,6 +91,20 @@ class Home:
                 "Make it a writable folder, or name another one with --home."
             ) from error
         return home
+
+    def require_databases(self) -> None:
+        """Look whether the files of Dagster's and MLflow's databases begin as SQLite's do.
+
+        Raises:
+            HomeError: one does not: cut off by a power cut, or something else's.
+        """
+        for path in (self.mlflow / "mlflow.db", *sorted(self.dagster.rglob("*.db"))):
+            if not path.is_file() or not path.stat().st_size:
+                continue  # SQLite makes a database of an empty file
+            with path.open("rb") as file:
+                begins = file.read(len(SQLITE_BEGINS))
+            if begins != SQLITE_BEGINS:
+                raise HomeError(f"{path} is no SQLite database any more. {_MENDING[path.name in _KEPT_BY_MLFLOW]}")
 
     def base_model(self) -> str | None:
         """Return the pretrained encoder that the bootstrap chose for the store's languages; None before one."""
@@ -168,7 +189,7 @@ class Home:
                     f"{self.root} is not a MangaAssist home: it has no {MARKER} but holds {', '.join(strange[:3])}. "
                     "Name an empty or new folder with --home."
                 )
-            write_whole(marker, json.dumps({"kind": "mangaassist-home", "schema": SCHEMA}).encode(), durable=True)
+            write_whole(marker, json.dumps({"kind": "mangaassist-home", "schema": SCHEMA}).encode())
             return
         try:
             content = json.loads(marker.read_text(encoding="utf-8"))

@@ -150,7 +150,7 @@ class SupervisorState:
 
     def write(self, home: Home) -> None:
         """Write it for others to read."""
-        write_whole(state_file(home), canonical_json(self), durable=True)
+        write_whole(state_file(home), canonical_json(self))
 
     @staticmethod
     def read(home: Home) -> SupervisorState | None:

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from mangaassist_assets.core.files import write_whole
+from mangaassist_assets.core.files import read_json, write_whole
 from mangaassist_assets.local.ports import HOST, answers, listen_on, port_of
 from mangaassist_assets.local.processes import (
     ProcessIdentity,
@@ -48,7 +48,11 @@ class ProcessBook:
     def end_leftovers(self) -> list[int]:
         """End the processes of an earlier time and return their ids."""
         try:
-            content = json.loads(self._path.read_text(encoding="utf-8"))
+            content = read_json(
+                self._path,
+                what="the serving processes of an earlier time",
+                mend="End what is left of them by hand (`ps ax | grep mangaassist_assets.serving`) and delete it.",
+            )
         except FileNotFoundError:
             return []
         ended = end_leftovers((ProcessIdentity(*entry) for entry in content), grace_seconds=STOP_SECONDS)
@@ -75,7 +79,7 @@ class ProcessBook:
 
     def _write(self) -> None:
         processes = [[i.pid, i.created] for i in self._identities.values()]
-        write_whole(self._path, json.dumps(processes).encode(), durable=True)
+        write_whole(self._path, json.dumps(processes).encode())
 
 
 @dataclass(frozen=True, slots=True)

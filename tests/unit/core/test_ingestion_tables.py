@@ -10,7 +10,12 @@ import polars as pl
 import pytest
 
 from mangaassist_assets.core import ingestion_tables
-from mangaassist_assets.core.ingestion_tables import IngestionConflictError, IngestionTable, storage_options
+from mangaassist_assets.core.ingestion_tables import (
+    IngestionConflictError,
+    IngestionLogDamagedError,
+    IngestionTable,
+    storage_options,
+)
 from mangaassist_assets.core.landed_files import LandedFileDamagedError
 
 SCHEMA = pl.Schema({"id": pl.String, "release_bundle": pl.String, "n": pl.Int64, "tags": pl.List(pl.String)})
@@ -232,3 +237,21 @@ def test_a_bundle_of_a_strange_name_and_equal_rows_of_two_commits_are_kept(table
         table.append(frame(("x", "a b%/c=1", 1)), after=table.checkpoint(), value={})
     assert ids(table, "a b%/c=1") == ["x", "x"]
     assert table.bundles() == ["a b%/c=1"]
+
+
+@pytest.mark.parametrize("content", [b"", b"\0" * 300, b'{"commitInfo":'])
+def test_a_damaged_commit_is_named_with_what_to_do(table: IngestionTable, tmp_path: Path, content: bytes) -> None:
+    for n in range(3):
+        table.append(frame((f"x{n}", "b1", n)), after=table.checkpoint(), value={"at": n})
+    log = tmp_path / "ingestion" / "_delta_log"
+    newest = max(log.glob("*.json"))
+    newest.write_bytes(content)
+    again = IngestionTable(str(tmp_path / "ingestion"), schema=SCHEMA)
+    with pytest.raises(IngestionLogDamagedError, match=rf"the commit .*{newest.name} cannot be read .*move it away"):
+        again.checkpoint()
+    # And that is what mends it.
+    newest.rename(tmp_path / "damaged.json")
+    again = IngestionTable(str(tmp_path / "ingestion"), schema=SCHEMA)
+    assert (again.checkpoint().value, ids(again)) == ({"at": 1}, ["x0", "x1"])
+    again.append(frame(("x2", "b1", 2)), after=again.checkpoint(), value={"at": 2})
+    assert ids(again) == ["x0", "x1", "x2"]

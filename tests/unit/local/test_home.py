@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import re
+import sqlite3
 import stat
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -161,3 +162,21 @@ def test_an_access_key_that_is_none_or_that_others_may_read_is_refused(tmp_path:
     home.access_key_file.chmod(0o644)
     with pytest.raises(HomeError, match="may be read by other users, so others may use the services"):
         home.access_key()
+
+
+@pytest.mark.parametrize(
+    ("name", "advice"), [("mlflow/mlflow.db", "restore it from a backup"), ("dagster/history/runs.db", "move it away")]
+)
+def test_a_damaged_database_is_named_with_what_it_holds_and_what_to_do(tmp_path: Path, name: str, advice: str) -> None:
+    home = Home.open(tmp_path)
+    path = tmp_path / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.touch()
+    with sqlite3.connect(tmp_path / "whole.db") as whole:
+        whole.execute("create table t (x)")
+    home.require_databases()
+    path.write_bytes((tmp_path / "whole.db").read_bytes())
+    home.require_databases()
+    path.write_bytes(b"\0" * 8192)
+    with pytest.raises(HomeError, match=rf"{path.name} is no SQLite database any more.*{advice}"):
+        home.require_databases()
