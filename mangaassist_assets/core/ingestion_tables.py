@@ -74,7 +74,7 @@ class IngestionTable:
         self._schema = schema
         self._skipping = tuple(skipping)
         self._options = dict(storage_options or {})
-        self._files = LandedFiles(uri, partition=PARTITION, skipping=skipping, options=self._options)
+        self._files = LandedFiles(uri, partition=PARTITION, skipping=skipping)
         self._opened: DeltaTable | None = None
         self._opened_version = 0
 

@@ -26,7 +26,7 @@ from mangaassist_assets.core.files import write_whole
 if TYPE_CHECKING:
     from deltalake import DeltaTable
     from deltalake.transaction import AddAction, RemoveAction
-    from pyarrow.fs import FileSystem
+    from upath import UPath
 
 _NAMED = re.compile(r"part-\d{8}-([0-9a-f]{64})\.parquet$")
 _CHUNK = 1 << 20
@@ -39,17 +39,15 @@ class LandedFileDamagedError(OperatorError):
 class LandedFiles:
     """Writes the files of one table and checks them before they are read."""
 
-    def __init__(self, uri: str, *, partition: str, skipping: Sequence[str], options: Mapping[str, str]) -> None:
+    def __init__(self, uri: str, *, partition: str, skipping: Sequence[str]) -> None:
         """Name a table.
 
         Args:
             uri: Directory or `s3://` URL of the table.
             partition: Its partition column.
             skipping: Columns whose least and greatest value stand in the table's log.
-            options: How the object store is reached, in delta-rs' words.
         """
         self._uri = uri
-        self._options = dict(options)
         self._partition = partition
         self._skipping = tuple(skipping)
         self._whole: set[tuple[str, int, int]] = set()
@@ -117,20 +115,18 @@ class LandedFiles:
 
     def _digest(self, path: str) -> str | None:
         local = self._local(path)
-        if local is None:
-            key, opened = (path, 0, 0), self._remote().open_input_stream
-        else:
-            try:
-                status = local.stat()
-            except FileNotFoundError:
-                return None
-            key, opened = (path, status.st_size, status.st_mtime_ns), None
+        try:
+            # An object of a bucket is never written again: it is hashed once.
+            status = None if local is None else local.stat()
+        except FileNotFoundError:
+            return None
+        key = (path, 0, 0) if status is None else (path, status.st_size, status.st_mtime_ns)
         named = _NAMED.search(path)
         if named is not None and key in self._whole:
             return named[1]
         digest = hashlib.sha256()
         try:
-            with local.open("rb") if local is not None else opened(path) as file:
+            with (local or self._remote(path)).open("rb") as file:
                 while chunk := file.read(_CHUNK):
                     digest.update(chunk)
         except FileNotFoundError:
@@ -142,8 +138,7 @@ class LandedFiles:
     def _put(self, path: str, data: bytes) -> None:
         local = self._local(path)
         if local is None:
-            with self._remote().open_output_stream(path) as file:
-                file.write(data)
+            self._remote(path).write_bytes(data)
             return
         local.parent.mkdir(parents=True, exist_ok=True)
         write_whole(local, data)
@@ -152,11 +147,10 @@ class LandedFiles:
         """Return where a file lies on this machine, None where the table is in a bucket."""
         return None if "://" in self._uri else Path(self._uri, path)
 
-    def _remote(self) -> FileSystem:
-        from deltalake.fs import DeltaStorageHandler
-        from pyarrow.fs import PyFileSystem
+    def _remote(self, path: str) -> UPath:
+        from upath import UPath
 
-        return PyFileSystem(DeltaStorageHandler(self._uri, self._options))
+        return UPath(self._uri) / path
 
     def _statistics(self, rows: pl.DataFrame) -> Mapping[str, Any]:
         known = [column for column in self._skipping if column in rows.columns]

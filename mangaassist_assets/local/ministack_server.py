@@ -19,8 +19,10 @@ from typing import Any
 
 from mangaassist_assets.core.request_guard import Application, Receive, RequestGuard, Rule, Scope, Send, signed_for
 
-SERVICES = ("appconfig", "appconfigdata", "firehose", "kinesis", "s3")
+SERVICES = ("appconfig", "appconfigdata", "bedrock-runtime", "firehose", "kinesis", "s3")
 """What is offered of MiniStack's seventy services: those our clients use, and Firehose, whose deliveries they read."""
+_SIGNED_AS = {"appconfigdata": "appconfig", "bedrock-runtime": "bedrock"}
+_SIGNED_NAMES = frozenset(_SIGNED_AS.get(name, name) for name in SERVICES)
 HEALTH_PATH = "/_ministack/health"
 PAUSE_SECONDS = 0.1
 SHARE_OF_TIME = 0.05
@@ -94,7 +96,7 @@ def only_signed(access_key: str) -> Rule:
         service = signed_for(scope, access_key)
         if service is None:
             return "it is not signed with this home's access key (its access.key; commands of mangaassist set it)"
-        if service not in SERVICES:
+        if service not in _SIGNED_NAMES:
             return f"{service} is not offered, but {', '.join(SERVICES)}"
         # What MiniStack answers beside the services: its own administration, and the data planes of others.
         return f"the path {path[:80]} is not a service's" if path.startswith("/_") else None
