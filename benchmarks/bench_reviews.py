@@ -1,11 +1,13 @@
-"""Do reviews earn their keep: the review queue against random reviews, with and without propagation; on hwu64.
+"""Do reviews earn their keep: the review queue against random reviews, with and without propagation.
 
-The loop without servers, by the product's own functions: a champion of ten messages each of half of the intents, 600
-turns of all of them, failures, clusters, queue, labels, dataset, challenger. Every arm has the same traffic, the same
-champion and the same number of reviews; the reviewer knows the truth. Champion and challengers are scored on the test
-set, apart for intents that the champion knew and for new ones. With `--gate` the challenger of the queue is judged as
-the product does, on the reviewed labels by folds: of each challenger that is truly better the share that passes is the
-gate's power.
+The loop without servers, by the product's own functions: a champion, traffic with intents that it does not know,
+failures, clusters, queue, labels, dataset, challenger. On hwu64 the champion has ten messages each of half of the
+intents, and there are 600 turns of all of them; `--set demo` is the demo store's first bundle, another one each seed,
+with multilingual-e5 as the demo has it. A turn fails where its intent was wrong. Every arm has the same traffic, the
+same champion and the same number of reviews; the reviewer knows the truth. Champion and challengers are scored on the
+test set, apart for intents that the champion knew and for new ones. With `--gate` the challenger of the queue is judged
+as the product does, on the reviewed labels by folds: of each challenger that is truly better the share that passes is
+the gate's power.
 
 Prints a JSON line a seed and one over all seeds, with the differences to random reviews of the same runs.
 """
@@ -15,6 +17,7 @@ from __future__ import annotations
 import argparse
 import json
 import random
+import shutil
 import statistics
 import sys
 import tempfile
@@ -32,11 +35,14 @@ import polars as pl  # noqa: E402
 from benchmarks.bench_loop_hwu64 import DATA, prepare, read_hwu64  # noqa: E402
 from benchmarks.clock import Clock  # noqa: E402
 from mangaassist_assets.chatbot.shopper import ShopperBehaviour  # noqa: E402
+from mangaassist_assets.cli.commands.demo import REVIEW_BUDGET  # noqa: E402
 from mangaassist_assets.core.text_keys import language_of  # noqa: E402
 from mangaassist_assets.datasets.building.folds import folds_of  # noqa: E402
 from mangaassist_assets.datasets.building.intent_dataset import build_intent_dataset  # noqa: E402
 from mangaassist_assets.datasets.schema import labels_of_people  # noqa: E402
 from mangaassist_assets.datasets.sources.utterances import Utterance  # noqa: E402
+from mangaassist_assets.demo.generator import compose_messages  # noqa: E402
+from mangaassist_assets.demo.sources import read_plan  # noqa: E402
 from mangaassist_assets.evaluation.gate.budget import promotion_level  # noqa: E402
 from mangaassist_assets.evaluation.gate.decision import GateConfig  # noqa: E402
 from mangaassist_assets.evaluation.gate.gate import judge  # noqa: E402
@@ -50,6 +56,7 @@ from mangaassist_assets.mining.cluster_building import mine_clusters  # noqa: E4
 from mangaassist_assets.mining.clustering.message_vectors import embed_messages  # noqa: E402
 from mangaassist_assets.models.artifacts import artifact_settings  # noqa: E402
 from mangaassist_assets.models.compared import sample_of  # noqa: E402
+from mangaassist_assets.models.encoders import PACKAGED_E5, PACKAGED_MINILM  # noqa: E402
 from mangaassist_assets.models.examples import IntentExample  # noqa: E402
 from mangaassist_assets.models.intent.model_type import IntentModelType  # noqa: E402
 from mangaassist_assets.models.model_types import TrainingRequest  # noqa: E402
@@ -60,12 +67,50 @@ from mangaassist_assets.tracing.contract.turns import ChatTurn, Review  # noqa: 
 from mangaassist_assets.training.checkpoints import Checkpoints  # noqa: E402
 from mangaassist_assets.training.objective import ignore_progress  # noqa: E402
 
-BUNDLE = "hwu64-rc1"
-MODEL_TYPE = IntentModelType()
+BUNDLE = "rc1"
 START_MS = 1_760_000_000_000
 WORTH_SEEING, LOSS_OF_KNOWN = 0.08, 0.01
 """What a challenger must truly gain on traffic, and may truly lose on known intents, to count for the gate's power."""
 _ARMS = ("queue", "queue_without_propagation", "random", "random_without_propagation")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Material:
+    """What the champion learns, what shoppers then write (text, intent, user_id, session_id), and the test set."""
+
+    training: list[Utterance]
+    traffic: list[dict[str, str]]
+    test: list[tuple[str, str]]
+
+
+def hwu64(seed: int) -> Material:
+    """Return what `bench_loop_hwu64` has."""
+    with tempfile.TemporaryDirectory() as folder:
+        training, traffic, _ = prepare(Path(folder), seed)
+        return Material(
+            training=[Utterance(**json.loads(line)) for line in training.read_text("utf-8").splitlines()],
+            traffic=[json.loads(line) for line in traffic.read_text("utf-8").splitlines()],
+            test=read_hwu64("test"),
+        )
+
+
+def demo(seed: int) -> Material:
+    """Return the demo store's first bundle as it would be with another seed, and its unseen messages."""
+    plan = read_plan()
+    messages = compose_messages(replace(plan, seed=plan.seed + seed))
+    return Material(
+        training=[Utterance(text=one.text, intent=one.intent) for one in messages.training],
+        traffic=[
+            {
+                "text": turn.message.text,
+                "intent": turn.message.intent,
+                "user_id": turn.user_id,
+                "session_id": turn.session_id,
+            }
+            for turn in messages.traffic["bundle-1.jsonl"]
+        ],
+        test=[(turn.message.text, turn.message.intent) for turn in messages.traffic["unseen-1.jsonl"]],
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,29 +127,39 @@ class Trained:
         return list(answer["intent"]), list(answer["confidence"])
 
 
-def train(folder: Path, training: Sequence[Utterance], labels: Sequence[IntentLabel]) -> Trained:
+def train(
+    model_type: IntentModelType, folder: Path, training: Sequence[Utterance], labels: Sequence[IntentLabel]
+) -> Trained:
     """Build the dataset and train on it."""
     rows = build_intent_dataset(training, labels).rows
     request = TrainingRequest(
-        train=MODEL_TYPE.examples(rows, "train"),
-        validation=MODEL_TYPE.examples(rows, "validation"),
+        train=model_type.examples(rows, "train"),
+        validation=model_type.examples(rows, "validation"),
         output=folder / "artifact",
         checkpoints=Checkpoints(folder / "checkpoints", fingerprint="bench"),
     )
-    trained = MODEL_TYPE.train(request)
-    return Trained(rows=rows, folder=trained.directory, model=MODEL_TYPE.load(trained.directory, trained.digest))
+    trained = model_type.train(request)
+    return Trained(rows=rows, folder=trained.directory, model=model_type.load(trained.directory, trained.digest))
 
 
 class Loop:
     """One seed: its traffic, its champion, and what any choice of reviews makes of them."""
 
-    def __init__(self, folder: Path, seed: int, *, budget: int, embed: Any) -> None:  # noqa: ANN401
+    def __init__(
+        self,
+        folder: Path,
+        material: Material,
+        seed: int,
+        *,
+        base: str,
+        budget: int,
+        embed: Any,  # noqa: ANN401
+    ) -> None:
         self.folder, self.seed, self.budget, self.embed = folder, seed, budget, embed
-        training, traffic, _ = prepare(folder, seed)
-        self.training = [Utterance(**json.loads(line)) for line in training.read_text("utf-8").splitlines()]
+        self.model_type, self.test, rows = IntentModelType(base), material.test, material.traffic
+        self.training = material.training
         self.known = {one.intent for one in self.training}
-        rows = [json.loads(line) for line in traffic.read_text("utf-8").splitlines()]
-        self.champion = train(folder / "champion", self.training, [])
+        self.champion = self.trained("champion", [])
         answers, confidences = self.champion.answers([row["text"] for row in rows])
         self.truth = {f"trace-{number:04d}": row["intent"] for number, row in enumerate(rows)}
         thumbs, behaviour = random.Random(f"{seed} thumbs"), ShopperBehaviour()
@@ -112,6 +167,10 @@ class Loop:
             _turn(f"trace-{number:04d}", number, row, intent, confidence, thumbs, behaviour)
             for number, (row, intent, confidence) in enumerate(zip(rows, answers, confidences, strict=True))
         ]
+
+    def trained(self, name: str, labels: Sequence[IntentLabel]) -> Trained:
+        """Train on the training messages and labels."""
+        return train(self.model_type, self.folder / name, self.training, labels)
 
     def clusters(self, turns: Sequence[ChatTurn]) -> Any:  # noqa: ANN401
         """Return the failure clusters of the bundle, its turns as they are now."""
@@ -150,7 +209,7 @@ class Loop:
 
     def scored(self, trained: Trained) -> dict[str, float]:
         """Return accuracy on the test set: all, new and known intents."""
-        texts, intents = zip(*read_hwu64("test"), strict=True)
+        texts, intents = zip(*self.test, strict=True)
         right = np.array(trained.answers(texts)[0]) == np.array(intents)
         new = np.array([intent not in self.known for intent in intents])
         return {
@@ -161,25 +220,25 @@ class Loop:
     def verdict(self, challenger: Trained) -> dict[str, Any]:
         """Judge a challenger by folds on the reviewed labels, as the first look at this champion."""
         tests = labels_of_people(challenger.rows).sort("example_id")
-        examples = MODEL_TYPE.examples(tests.with_columns(pl.lit("test").alias("split")), "test")
+        examples = self.model_type.examples(tests.with_columns(pl.lit("test").alias("split")), "test")
         corpus = challenger.rows.filter(pl.col("split") == "test", pl.col("label_kind") == "base")
-        guarded = MODEL_TYPE.examples(corpus, "test")
+        guarded = self.model_type.examples(corpus, "test")
         config = GateConfig()
         folds = self._answers_by_folds(challenger).results([one.example_id for one in examples], version="2")
         decision = judge(
             GateInput(
-                metric=MODEL_TYPE.metric,
-                binary=MODEL_TYPE.binary,
-                champion=MODEL_TYPE.evaluate(self.champion.model, examples, version="1"),
+                metric=self.model_type.metric,
+                binary=self.model_type.binary,
+                champion=self.model_type.evaluate(self.champion.model, examples, version="1"),
                 challenger=folds,
-                slices=MODEL_TYPE.slices(examples),
-                unknown_to_champion=MODEL_TYPE.unknown_to(self.champion.model, examples),
+                slices=self.model_type.slices(examples),
+                unknown_to_champion=self.model_type.unknown_to(self.champion.model, examples),
                 shoppers=tuple(tests["user_key"].to_list()),
                 sample=sample_of(tests),
                 fixed={
                     "corpus": FixedSet(
-                        champion=MODEL_TYPE.evaluate(self.champion.model, guarded, version="1").outcomes,
-                        challenger=MODEL_TYPE.evaluate(challenger.model, guarded, version="2").outcomes,
+                        champion=self.model_type.evaluate(self.champion.model, guarded, version="1").outcomes,
+                        challenger=self.model_type.evaluate(challenger.model, guarded, version="2").outcomes,
                     )
                 },
             ),
@@ -196,16 +255,16 @@ class Loop:
     def traffic_accuracy(self, trained: Trained) -> float:
         """Return the accuracy on messages like the traffic's: the test set, each intent as often as in the traffic."""
         share = {intent: list(self.truth.values()).count(intent) / len(self.truth) for intent in self.truth.values()}
-        texts, intents = zip(*read_hwu64("test"), strict=True)
+        texts, intents = zip(*self.test, strict=True)
         right = np.array(trained.answers(texts)[0]) == np.array(intents)
         found = np.array(intents)
         return sum(part * float(right[found == intent].mean()) for intent, part in share.items())
 
     def _answers_by_folds(self, challenger: Trained) -> CrossFit:
-        examples = MODEL_TYPE.examples(challenger.rows.with_columns(pl.lit("train").alias("split")), "train")
-        learner = MODEL_TYPE.fold_learner(examples, artifact_settings(challenger.folder))
+        examples = self.model_type.examples(challenger.rows.with_columns(pl.lit("train").alias("split")), "train")
+        learner = self.model_type.fold_learner(examples, artifact_settings(challenger.folder))
         answered = []
-        for fold in folds_of(challenger.rows, count=MODEL_TYPE.folds):
+        for fold in folds_of(challenger.rows, count=self.model_type.folds):
             asked: list[IntentExample] = [one for one in examples if one.example_id in fold.tests]
             checkpoints = Checkpoints(self.folder / f"fold-{fold.number}", fingerprint="bench")
             results = learner.answers(
@@ -258,30 +317,27 @@ def _turn(
     )
 
 
-def run(seed: int, arms: Sequence[str], *, budget: int, with_gate: bool, embed: Any) -> dict[str, Any]:  # noqa: ANN401
+def run(loop: Loop, arms: Sequence[str], *, with_gate: bool) -> dict[str, Any]:
     """Run one seed and return its figures."""
-    with tempfile.TemporaryDirectory() as scratch:
-        clock, loop = Clock(), Loop(Path(scratch), seed, budget=budget, embed=embed)
-        figures: dict[str, Any] = {"seed": seed, "champion": loop.scored(loop.champion)}
-        asked, queue = loop.asked()
-        for arm in arms:
-            reviewed, of = (asked, queue) if arm.startswith("queue") else (loop.drawn(), None)
-            labels = loop.labels(reviewed, of)
-            guessed = [label for label in labels if label.kind == "propagated"]
-            if arm.endswith("without_propagation"):
-                labels = tuple(label for label in labels if label.kind == "human")
-            challenger = train(loop.folder / arm, loop.training, labels)
-            figures[arm] = loop.scored(challenger) | {
-                "reviews_of_new_intents": sum(loop.truth[one] not in loop.known for one in reviewed),
-                "labels": len(labels),
-            }
-            if not arm.endswith("without_propagation"):
-                right = sum(label.intent == loop.truth[label.trace_id] for label in guessed)
-                figures[arm] |= {"propagated": len(guessed), "propagated_right": right}
-            if with_gate and arm == "queue":
-                before, after = loop.traffic_accuracy(loop.champion), loop.traffic_accuracy(challenger)
-                figures["gate"] = loop.verdict(challenger) | {"true_gain": round(after - before, 4)}
-        figures["cpu_seconds"] = clock.seconds()[1]
+    figures: dict[str, Any] = {"seed": loop.seed, "champion": loop.scored(loop.champion)}
+    asked, queue = loop.asked()
+    for arm in arms:
+        reviewed, of = (asked, queue) if arm.startswith("queue") else (loop.drawn(), None)
+        labels = loop.labels(reviewed, of)
+        guessed = [label for label in labels if label.kind == "propagated"]
+        if arm.endswith("without_propagation"):
+            labels = tuple(label for label in labels if label.kind == "human")
+        challenger = loop.trained(arm, labels)
+        figures[arm] = loop.scored(challenger) | {
+            "reviews_of_new_intents": sum(loop.truth[one] not in loop.known for one in reviewed),
+            "labels": len(labels),
+        }
+        if not arm.endswith("without_propagation"):
+            right = sum(label.intent == loop.truth[label.trace_id] for label in guessed)
+            figures[arm] |= {"propagated": len(guessed), "propagated_right": right}
+        if with_gate and arm == "queue":
+            before, after = loop.traffic_accuracy(loop.champion), loop.traffic_accuracy(challenger)
+            figures["gate"] = loop.verdict(challenger) | {"true_gain": round(after - before, 4)}
     return figures
 
 
@@ -323,26 +379,40 @@ def _difference(values: Sequence[float]) -> dict[str, float]:
 def main() -> None:
     """Read the options, run, print a JSON line a seed and one over all."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--review-budget", type=int, default=160)
+    parser.add_argument("--set", choices=("hwu64", "demo"), default="hwu64")
+    parser.add_argument("--review-budget", type=int, help="by default 160, and the demo's own")
     parser.add_argument("--seeds", type=int, nargs="+", default=list(range(1, 11)))
     parser.add_argument("--arms", nargs="+", choices=_ARMS, default=list(_ARMS))
     parser.add_argument("--gate", action="store_true", help="judge the challenger of the queue as well")
     options = parser.parse_args()
-    if not (DATA / "hwu64").is_dir():
+    if options.set == "hwu64" and not (DATA / "hwu64").is_dir():
         print(json.dumps({"benchmark": "reviews", "skipped": "../shared/data is missing"}))
         return
     from resources.search.embeddings import LocalEmbedderResource
 
-    embedder, found = LocalEmbedderResource().embedder(), []
+    is_demo = options.set == "demo"
+    base = PACKAGED_E5 if is_demo else PACKAGED_MINILM
+    embedder, found = LocalEmbedderResource(model=base).embedder(), []
     with tempfile.TemporaryDirectory() as folder:
-        cache = EmbeddingCache(Path(folder))
+        cache = EmbeddingCache(Path(folder) / "vectors")
 
         def embed(texts: Sequence[str]) -> Any:  # noqa: ANN401
             return embed_messages(list(texts), embedder=embedder, cache=cache)[0]
 
         for seed in options.seeds:
-            found.append(run(seed, options.arms, budget=options.review_budget, with_gate=options.gate, embed=embed))
+            clock, scratch = Clock(), Path(folder) / f"seed-{seed}"
+            loop = Loop(
+                scratch,
+                demo(seed) if is_demo else hwu64(seed),
+                seed,
+                base=base,
+                budget=options.review_budget or (REVIEW_BUDGET if is_demo else 160),
+                embed=embed,
+            )
+            figures = run(loop, options.arms, with_gate=options.gate)
+            found.append({"set": options.set, **figures, "cpu_seconds": clock.seconds()[1]})
             print(json.dumps(found[-1]), flush=True)
+            shutil.rmtree(scratch)
     print(json.dumps(over_all(found, options.arms)))
 
 

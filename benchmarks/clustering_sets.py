@@ -33,20 +33,20 @@ def quality_sets(seed: int) -> Iterator[MessageSet]:
     yield _labelled("hwu64_test", "reported", _hwu64("test"))
     fastfood, airline = _multidogo("fastfood"), _multidogo("airline")
     yield _labelled("multidogo_fastfood_4000", "reported", draw.sample(fastfood, 4000), "turns as they came")
-    yield _labelled("multidogo_fastfood_distinct", "reported", _distinct(fastfood), "distinct turns, majority intent")
+    yield _labelled("multidogo_fastfood_distinct", "reported", distinct(fastfood), "distinct turns, majority intent")
     yield _labelled("multidogo_airline_4000", "tuned", draw.sample(airline, 4000), "turns as they came")
-    yield _labelled("multidogo_airline_distinct", "tuned", _distinct(airline), "distinct turns, majority intent")
+    yield _labelled("multidogo_airline_distinct", "tuned", distinct(airline), "distinct turns, majority intent")
     yield _labelled("bitext_3000", "tuned", draw.sample(_bitext(), 3000))
     yield _labelled("hwu64_train", "tuned", _hwu64("train"))
     yield _labelled("bitext_10000", "tuned", draw.sample(_bitext(), 10_000))
-    mixed = [(text, f"{name}:{intent}") for name, rows in _all_labelled().items() for text, intent in _distinct(rows)]
+    mixed = [(text, f"{name}:{intent}") for name, rows in all_labelled().items() for text, intent in distinct(rows)]
     yield _labelled("mixed_10000", "reported", draw.sample(mixed, 10_000), "of all three, with both multidogo domains")
 
 
 def large_set(count: int, seed: int) -> MessageSet:
     """Return `count` distinct messages: all real ones there are, then copies of them with one or two typing errors."""
     draw = random.Random(seed)
-    real = dict.fromkeys(text for rows in _all_labelled().values() for text, _ in rows)
+    real = dict.fromkeys(text for rows in all_labelled().values() for text, _ in rows)
     real |= dict.fromkeys(_other_messages())
     originals = list(real)[:count]
     texts = dict.fromkeys(originals)
@@ -62,7 +62,8 @@ def _labelled(name: str, role: str, rows: list[Labelled], remark: str = "") -> M
     )
 
 
-def _all_labelled() -> dict[str, list[Labelled]]:
+def all_labelled() -> dict[str, list[Labelled]]:
+    """Return the labelled messages of each source by its name, as they came."""
     return {
         "hwu64": [row for split in ("train", "valid", "test") for row in _hwu64(split)],
         "bitext": _bitext(),
@@ -91,7 +92,7 @@ def _multidogo(domain: str) -> list[Labelled]:
     return rows
 
 
-def _distinct(rows: list[Labelled]) -> list[Labelled]:
+def distinct(rows: list[Labelled]) -> list[Labelled]:
     """Return each text once with the intent it has most often, ties by name."""
     found: dict[str, Counter[str]] = {}
     for text, intent in rows:

@@ -15,7 +15,7 @@ from mangaassist_assets.mining.blame.rule_names import LOOP_OF_STAGE
 from mangaassist_assets.mining.clustering.communities import ClusteringConfig, Labels, cluster_messages
 from mangaassist_assets.mining.clustering.grouping import FailureGroup, group_failures
 from mangaassist_assets.mining.clustering.noise import NoiseConfig, decide_noise
-from mangaassist_assets.mining.clustering.representatives import representatives
+from mangaassist_assets.mining.clustering.representatives import nearest_first, representatives
 from mangaassist_assets.mining.clustering.stability import StabilityConfig, cluster_stability
 from mangaassist_assets.mining.naming.model_names import ClusterName, ClusterNamer, choose_names
 from mangaassist_assets.mining.tracking.cluster_events import (
@@ -147,7 +147,10 @@ def mine_clusters(
         )
         for number, group in enumerate(groups)
     ]
-    names = _names(members, shown, identities, history, namer=namer, config=config)
+    nearest = [
+        nearest_first(rows_of[list(group.rows)], _trace_ids(members[number])) for number, group in enumerate(groups)
+    ]
+    names = _names(members, shown, nearest, identities, history, namer=namer, config=config)
     found = zip(
         groups,
         members,
@@ -275,6 +278,7 @@ def _growth(
 def _names(
     members: Sequence[Sequence[FailedTurn]],
     shown: Sequence[tuple[tuple[int, ...], tuple[int, ...]]],
+    nearest: Sequence[Sequence[int]],
     identities: Identities,
     history: ClusterHistory,
     *,
@@ -300,9 +304,10 @@ def _names(
         texts,
         namer=namer,
         examples={
-            identity: [texts[identity][row] for row in nearest]
-            for identity, (nearest, _) in zip(identities.ids, shown, strict=True)
+            identity: [texts[identity][row] for row in rows]
+            for identity, (rows, _) in zip(identities.ids, shown, strict=True)
         },
+        nearest=dict(zip(identities.ids, nearest, strict=True)),
         speakers={
             identity: [_shopper(one) for one in group] for identity, group in zip(identities.ids, members, strict=True)
         },

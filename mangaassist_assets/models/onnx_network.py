@@ -37,11 +37,12 @@ class OnnxNetwork:
     inputs give equal outputs to the last bit.
     """
 
-    def __init__(self, model: Path | bytes, *, threads: int | None = None) -> None:
+    def __init__(self, model: Path | bytes, *, where: str | None = None, threads: int | None = None) -> None:
         """Check and load a model.
 
         Args:
             model: The file, or its content.
+            where: How errors call it; None for the file's name.
             threads: How many threads one run may use; None for `OMP_NUM_THREADS`, or else all cores.
 
         Raises:
@@ -50,7 +51,7 @@ class OnnxNetwork:
         """
         import onnxruntime
 
-        where = str(model) if isinstance(model, Path) else "the ONNX model"
+        where = where or (str(model) if isinstance(model, Path) else "the ONNX model")
         content = _read(model) if isinstance(model, Path) else model
         require_plain(content, where)
         onnxruntime.disable_telemetry_events()

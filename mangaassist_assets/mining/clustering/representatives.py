@@ -46,6 +46,16 @@ def representatives(
     return near, _first_of_each(sorted(rest, key=lambda row: (closeness[row], trace_ids[row])), keys, farthest)
 
 
+def nearest_first(vectors: NDArray[np.float32], trace_ids: Sequence[str]) -> tuple[int, ...]:
+    """Return the rows of a cluster's messages, those nearest to its centroid first, see `representatives`.
+
+    Raises:
+        ValueError: a vector is not finite.
+    """
+    closeness = _closeness(np.asarray(vectors, dtype=np.float64), trace_ids)
+    return tuple(sorted(range(len(trace_ids)), key=lambda row: (-closeness[row], trace_ids[row])))
+
+
 def _closeness(vectors: Floats, trace_ids: Sequence[str]) -> list[float]:
     finite = np.isfinite(vectors).all(axis=1)
     if not finite.all():

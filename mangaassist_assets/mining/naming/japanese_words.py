@@ -26,6 +26,7 @@ _STOP_WORDS = frozenset(
     教える 知る 願う 思う 言う 聞く 見る 分かる 困る 欲しい 良い 無い 済む
     事 物 方 時 為 場合 所 訳 人 今 今日 昨日 明日 前 後 中 際
     御願い 願い 質問 方法 件 以上 他 様 本当 大丈夫 可能 必要 筈 儘
+    急ぐ 幾ら 次 入る 対応 初めて
     """.split()  # noqa: SIM905  # a list of sixty quoted words reads worse
 )
 _LITTLE_KINDS = frozenset({"助詞", "助動詞", "接頭辞", "接尾辞", "空白"})

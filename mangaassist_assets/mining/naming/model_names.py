@@ -24,7 +24,9 @@ from mangaassist_assets.mining.naming.key_terms import (
     WordCounts,
     count_groups,
     name_counted,
+    nearest_half,
     rank_words,
+    small_talk_of,
     spelled,
 )
 from mangaassist_assets.mining.naming.name_words import STOP_WORDS, stem
@@ -103,6 +105,7 @@ def choose_names(
     *,
     namer: ClusterNamer | None = None,
     examples: Mapping[str, Sequence[str]] | None = None,
+    nearest: Mapping[str, Sequence[int]] | None = None,
     speakers: Mapping[str, Sequence[str]] | None = None,
     earlier: Mapping[str, ClusterName] | None = None,
     vocabulary: Vocabulary | None = None,
@@ -113,6 +116,8 @@ def choose_names(
         groups: messages of each group.
         namer: the model to ask, or None for names of words.
         examples: messages that show each group best, the best first; None takes the group's first ones.
+        nearest: the places of each group's messages in `groups`, those nearest to its centre first: the nearer half
+            names it. None names a group by all of them.
         speakers: who wrote each message of each group; without it every message counts as another shopper's.
         earlier: names that groups already have: they keep them, and nobody is asked. Leave a group out to name it anew.
         vocabulary: the store's own words, which are no personal data.
@@ -124,10 +129,15 @@ def choose_names(
     fresh = [key for key in groups if key not in kept]
     # Every group is counted: what is particular about a new one depends on the others as well.
     counts = count_groups(groups, speakers=speakers)
-    texts = name_counted(counts, kept={key: name.text for key, name in kept.items()})
+    cores = None if nearest is None else _cores(groups, nearest, speakers)
+    texts = name_counted(counts, cores=cores, kept={key: name.text for key, name in kept.items()})
     names = kept | {key: ClusterName(text=texts[key]) for key in fresh}
     if namer is not None and fresh:
-        names |= _model_names(names, fresh, counts, namer=namer, examples=examples or groups, vocabulary=vocabulary)
+        ranked = rank_words(counts, cores=cores)
+        shown = {
+            key: tuple(spelled((cores or counts)[key], word) for word in ranked[key][:_SHOWN_WORDS]) for key in fresh
+        }
+        names |= _model_names(names, shown, counts, namer=namer, examples=examples or groups, vocabulary=vocabulary)
     return {key: names[key] for key in groups}
 
 
@@ -145,7 +155,7 @@ def refuse_name(text: str, count: WordCounts, *, vocabulary: Vocabulary | None =
         return "the proposed name is not one to six plain words"
     if find_personal_data(text, vocabulary=vocabulary):
         return "the proposed name holds what looks like personal data"
-    own = {_bare(word) for word in count.words if count.shared(word)}
+    own = {_bare(word) for word in count.words if count.shared(word)} | set(map(stem, small_talk_of(count)))
     keys = _subject_keys(text, own)
     shared = [key for key in keys if key in own or any(_begins_alike(key, word) for word in own)]
     if any(key not in shared and key not in _GENERAL_KEYS for key in keys):
@@ -155,16 +165,25 @@ def refuse_name(text: str, count: WordCounts, *, vocabulary: Vocabulary | None =
     return None
 
 
+def _cores(
+    groups: Mapping[str, Sequence[str]],
+    nearest: Mapping[str, Sequence[int]],
+    speakers: Mapping[str, Sequence[str]] | None,
+) -> dict[str, WordCounts]:
+    rows = {key: nearest_half(nearest[key]) for key in groups}
+    near = {key: [groups[key][row] for row in rows[key]] for key in groups}
+    return count_groups(near, speakers=speakers and {key: [speakers[key][row] for row in rows[key]] for key in groups})
+
+
 def _model_names(
     names: Mapping[str, ClusterName],
-    fresh: Sequence[str],
+    fresh: Mapping[str, tuple[str, ...]],
     counts: Mapping[str, WordCounts],
     *,
     namer: ClusterNamer,
     examples: Mapping[str, Sequence[str]],
     vocabulary: Vocabulary | None,
 ) -> dict[str, ClusterName]:
-    ranked = rank_words(counts)
     few = f"fewer than {_FEWEST_SPEAKERS} shoppers wrote it: there is nothing to hold a proposed name against"
     chosen = {
         key: ClusterName(text=names[key].text, why=few) for key in fresh if counts[key].speakers < _FEWEST_SPEAKERS
@@ -172,7 +191,7 @@ def _model_names(
     keys = sorted(set(fresh) - set(chosen), key=lambda key: (-counts[key].speakers, key))
     requests = [
         NameRequest(
-            words=tuple(spelled(counts[key], word) for word in ranked[key][:_SHOWN_WORDS]),
+            words=fresh[key],
             examples=tuple(dict.fromkeys(examples.get(key, ())))[:_SHOWN_EXAMPLES],
         )
         for key in keys
@@ -204,7 +223,7 @@ def _subject_keys(name: str, own: AbstractSet[str]) -> list[str]:
             keys.extend(_bare(key) for key in subject_keys(piece))
             continue
         parts = [piece] if stem(piece) in own else piece.strip("-").split("-")
-        keys.extend(stem(part) for part in parts if part not in _LITTLE_WORDS)
+        keys.extend(stem(part) for part in parts if part not in _LITTLE_WORDS or stem(part) in own)
     return keys
 
 

@@ -39,6 +39,11 @@ _NEGATION = re.compile(r"not|never|cannot|[a-z]{2,7}n['’]t")
 _CONTRACTION = re.compile(r"[a-z]{1,6}['’](?:d|ll|m|re|ve)")
 _APOSTROPHE = re.compile(r"['’]s$|['’]")
 _CUT_SIGN = re.compile(r"[\[<&:@.]")
+# "Morning" and "day" are subjects, but not here.
+_WISHES = (
+    (re.compile(r"\bgood ?(?:morning|afternoon|evening|day)\b"), "hello"),
+    (re.compile(r"\b(?:have|enjoy) (?:an? )?(?:(?:very )?\w+ )?(?:day|weekend|evening|night)\b"), "bye"),
+)
 _BLANKS = re.compile(r"[\s\x00-\x1f\x7f]+")
 _REPEATED = re.compile(r"(.)\1{3}")
 
@@ -56,6 +61,22 @@ STOP_WORDS = frozenset(
     """.split()  # noqa: SIM905  # a list of a hundred quoted words reads worse
 )
 
+# What people say to be polite, or to say no more; it names a group only where that is all there is.
+SMALL_TALK: dict[str, str] = {
+    form: shown
+    for shown, forms in {
+        "hello": "hello hi hey hiya greetings welcome",
+        "thanks": "thanks thank thankyou thx ty appreciate appreciated grateful",
+        "bye": "bye goodbye byebye byee cya",
+        "yes": "yes yeah yep yup yea ya okay ok okey alright sure",
+        "no": "no nope nah nothing nothanks",
+        "sorry": "sorry apologies",
+        "great": "great perfect wonderful awesome excellent super amazing fantastic glad happy nice fine good cool",
+        "": "sir madam maam mam dear guys mate kindly hmm oh um uh lol enough later bit lot idea ideas",
+    }.items()
+    for form in forms.split()
+}
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NameWord:
@@ -63,7 +84,7 @@ class NameWord:
 
     `key` is what it is counted by, `text` what is shown. `follows` says whether nothing but a space stands between it
     and the word before. `joins` says whether it may be a part of a phrase; a `negation` ("not") is shown only at the
-    head of one.
+    head of one. What is `small_talk` is no subject ("thanks"), and shown only where there is none.
     """
 
     key: str
@@ -72,6 +93,7 @@ class NameWord:
     joins: bool = True
     negation: bool = False
     japanese: bool = False
+    small_talk: bool = False
 
 
 def name_words(message: str) -> list[NameWord]:
@@ -121,7 +143,10 @@ def _cleaned(message: str) -> str:
         text = "".join(_visible(character) for character in unicodedata.normalize("NFKC", text))
     # A comma keeps what stood left and right of a cut from becoming one phrase.
     text = _CUT.sub(" , ", text) if _CUT_SIGN.search(text) else text
-    return _BLANKS.sub(" ", text).casefold()
+    text = _BLANKS.sub(" ", text).casefold()
+    for wish, shown in _WISHES:
+        text = wish.sub(shown, text)
+    return text
 
 
 @functools.lru_cache(maxsize=10_000)
@@ -133,7 +158,9 @@ def _visible(character: str) -> str:
 
 def _latin(piece: re.Match[str]) -> Iterator[tuple[int, int, NameWord]]:
     text = piece.group()
-    if text in STOP_WORDS:
+    if shown := SMALL_TALK.get(text):
+        yield piece.start(), piece.end(), NameWord(key=shown, text=shown, joins=False, small_talk=True)
+    if text in SMALL_TALK or text in STOP_WORDS:
         return
     if _NEGATION.fullmatch(text):
         yield piece.start(), piece.end(), NameWord(key="not", text="not", negation=True)

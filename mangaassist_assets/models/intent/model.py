@@ -96,7 +96,7 @@ class IntentClassifier:
                 f"{directory} decides about scope by {str(score)[:40]!r}, this program only by {SCOPE_SCORE!r}"
             )
         return cls(
-            network=OnnxNetwork(read.files[ONNX_FILE]),
+            network=OnnxNetwork(read.files[ONNX_FILE], where=str(directory / ONNX_FILE)),
             tokenizer=load_tokenizer(read.files[TOKENIZER_FILE]),
             pad_id=int(settings["pad_id"]),
             labels=tuple(settings["labels"]),

@@ -63,11 +63,12 @@ class Reranker:
         )
         settings = read.settings
         network = network_in(settings, directory)
+        where = [str(directory / name) for name in ONNX_FILES[network]]
         models = [read.files[name] for name in ONNX_FILES[network]]
         tokenizer, pad_id = load_tokenizer(read.files[TOKENIZER_FILE]), int(settings["pad_id"])
         runner: Runner
         if network == "cross-encoder":
-            runner = CrossRunner(models, tokenizer, max_tokens=int(settings["max_tokens"]), pad_id=pad_id)
+            runner = CrossRunner(models, tokenizer, max_tokens=int(settings["max_tokens"]), pad_id=pad_id, where=where)
         else:
             runner = SplitRunner(
                 models,
@@ -76,6 +77,7 @@ class Reranker:
                 passage_tokens=int(settings["passage_tokens"]),
                 pad_id=pad_id,
                 passages=passages,
+                where=where,
             )
         return cls(
             network=network,

@@ -77,7 +77,7 @@ def variant(**changes: Any) -> dict[str, Any]:
 
 @pytest.fixture
 def deployed(call: Call, endpoints: RecordedEndpoints, tmp_path: Path) -> Call:
-    call("CreateModel", ModelName="m", PrimaryContainer=container(tmp_path, Environment={"A": "1"}))
+    call("CreateModel", ModelName="m", PrimaryContainer=container(tmp_path, Environment={"OMP_NUM_THREADS": "1"}))
     call("CreateEndpointConfig", EndpointConfigName="c", ProductionVariants=[variant()])
     call("CreateEndpoint", EndpointName="e", EndpointConfigName="c")
     endpoints.settle("e")

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mangaassist_assets.mining.clustering.representatives import representatives
+from mangaassist_assets.mining.clustering.representatives import nearest_first, representatives
 
 
 def fan(*degrees: float) -> np.ndarray:
@@ -19,6 +19,11 @@ def test_the_nearest_come_first_and_the_farthest_from_the_other_end():
     near, far = representatives(fan(-70, 0, 4, -9, 40, 50), list("abcdef"), list("ABCDEF"), nearest=2, farthest=2)
     assert near == (2, 1)
     assert far == (0, 5)
+
+
+def test_all_of_a_cluster_can_be_had_in_order_of_nearness():
+    assert nearest_first(fan(-70, 0, 4, -9, 40, 50), list("abcdef")) == (2, 1, 3, 4, 5, 0)
+    assert nearest_first(fan(0, 0, 0), ["t3", "t1", "t2"]) == (1, 2, 0)
 
 
 def test_no_text_is_shown_twice_however_it_is_spaced_and_written():

@@ -11,7 +11,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mangaassist_assets.mining.naming.key_terms import LONGEST_NAME, NAMELESS, SEPARATOR
+from mangaassist_assets.mining.naming.key_terms import (
+    LONGEST_NAME,
+    NAMELESS,
+    SEPARATOR,
+    count_groups,
+    name_counted,
+    nearest_half,
+)
 from mangaassist_assets.mining.naming.model_names import is_plain
 from mangaassist_assets.mining.naming.name_words import name_words, stem
 from mangaassist_assets.mining.naming.words import word_overlap, words_of
@@ -95,6 +102,61 @@ def test_one_shopper_cannot_name_a_group():
     speakers = ["u1", "u2", *["loud"] * 50]
     assert "pwned" in name_groups({"a": messages})["a"]
     assert "pwned" not in name_groups({"a": messages}, speakers={"a": speakers})["a"]
+
+
+def test_what_most_say_outweighs_what_two_say_and_no_other_group_knows():
+    editions = ["which edition is this", "is the edition in colour", "deluxe edition in stock", "edition with a case"]
+    few = ["bad contract import", "import a bad contract"]
+    others = [f"where is the {thing}" for thing in ("parcel", "invoice", "card", "locker", "badge", "edition")]
+    names = name_groups({"a": [*editions * 4, *few], "b": others * 4})
+    assert terms(names["a"])[0] == "edition"
+    assert "contract" not in names["a"]
+
+
+def test_a_title_that_two_of_many_mention_is_no_subject():
+    messages = ["recommend something", "can you recommend one", "please recommend", "what do you recommend"] * 5
+    names = name_groups({"a": [*messages, "lighthouse bride", "the lighthouse bride"], "b": ["manga in stock"] * 20})
+    assert "bride" not in names["a"]
+    assert "recommend" in names["a"]
+
+
+@pytest.mark.parametrize(
+    ("messages", "name"),
+    [
+        (["hello drew", "good morning", "hi", "hey there", "hello sam"], "hello"),
+        (["no thanks", "nope thank you", "no thank you sam", "no thanks a lot"], "no · thanks"),
+        (["have a great day", "bye", "goodbye", "have a nice evening"], "bye"),
+        (["hello where is my parcel", "hi, parcel please", "good morning, my parcel", "thanks, parcel"], "parcel"),
+        (["delivery in the morning", "morning delivery", "is a morning delivery possible"], "morning delivery"),
+    ],
+)
+def test_small_talk_names_a_group_that_says_nothing_else_and_no_other(messages, name):
+    assert name_groups({"a": messages}) == {"a": name}
+
+
+def test_the_messages_nearest_to_the_centre_name_a_group():
+    middle, edge = ["gift card balance"] * 8, ["lost locker key"] * 8
+    groups = {"a": [*edge, *middle], "b": ["where is my parcel"] * 4}
+    whole = count_groups(groups)
+    cores = count_groups(
+        {"a": [groups["a"][row] for row in nearest_half([*range(8, 16), *range(8)])], "b": groups["b"]}
+    )
+    assert "locker" in name_counted(whole)["a"]
+    assert "locker" not in name_counted(whole, cores=cores)["a"]
+    assert "gift" in name_counted(whole, cores=cores)["a"]
+
+
+def test_groups_that_both_say_only_thanks_have_two_names():
+    names = name_groups(
+        {"a": ["thanks", "thank you", "thanks a lot"] * 3, "b": [*["thanks"] * 5, *["thanks casey"] * 2]}
+    )
+    assert names["a"] == "thanks"
+    assert names["b"] == "thanks · casey"
+
+
+def test_a_small_group_is_named_by_all_of_it():
+    assert list(nearest_half(range(7))) == list(range(7))
+    assert list(nearest_half(range(30))) == list(range(15))
 
 
 def test_speakers_and_messages_must_be_as_many():

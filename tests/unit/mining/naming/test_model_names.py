@@ -212,3 +212,17 @@ def test_names_people_give_to_intents_are_accepted_and_those_of_other_intents_ha
     foreign = sum(refuse_name(titles[a], counts[b]) is None for a in groups for b in groups if a != b)
     assert own >= 0.9 * len(groups)
     assert foreign <= 0.1 * len(groups) * (len(groups) - 1)
+
+
+def test_the_messages_nearest_to_the_centre_are_what_a_name_is_made_of():
+    edge = ["voucher code expired"] * 9
+    groups = {"a": [*edge, *(LATE * 3)[:9]]}
+    nearest = {"a": [*range(9, 18), *range(9)]}
+    assert "voucher" in choose_names(groups)["a"].text
+    assert "voucher" not in choose_names(groups, nearest=nearest)["a"].text
+
+
+def test_a_proposal_of_small_talk_holds_where_that_is_all_there_is():
+    messages = ["thanks", "thank you so much", "ok thanks", "thanks a lot"]
+    assert named("Thanks", messages).source == "model"
+    assert named("Thanks", LATE).source == "words"
