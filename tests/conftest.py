@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import signal
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -57,10 +58,31 @@ def shared_data(repository_root: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
-def stand_ins(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Supervisor]:
+def container_code(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder for entry points and packages of tests, on the path of every serving process of `stand_ins`."""
+    return tmp_path_factory.mktemp("container-code")
+
+
+@pytest.fixture(scope="session")
+def stand_ins(
+    tmp_path_factory: pytest.TempPathFactory, container_code: Path, repository_root: Path
+) -> Iterator[Supervisor]:
     """MLflow, MiniStack and SageMaker on a temporary home, started once and shared by all tests of the session."""
-    with Supervisor(Home.open(tmp_path_factory.mktemp("stand-ins") / "home")) as supervisor:
+    supervisor = Supervisor(Home.open(tmp_path_factory.mktemp("stand-ins") / "home"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", f"{container_code}{os.pathsep}{repository_root}")
+        supervisor.start()
+    try:
         yield supervisor
+    finally:
+        supervisor.stop()
+
+
+@pytest.fixture(autouse=True)
+def keys_of_the_environment() -> None:
+    """Let boto3 look for its keys again: its default session keeps those of the home of a test before."""
+    if (boto3 := sys.modules.get("boto3")) is not None:
+        boto3.DEFAULT_SESSION = None  # type: ignore[attr-defined]
 
 
 @pytest.fixture

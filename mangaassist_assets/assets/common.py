@@ -7,6 +7,7 @@ from contextlib import contextmanager
 import dagster as dg
 
 from mangaassist_assets.core.figures import Cell, Figure
+from mangaassist_assets.core.markdown import plain
 from mangaassist_assets.core.snapshots import Snapshot
 
 ML_ENGINEERING = "team:ml-engineering"
@@ -96,7 +97,7 @@ def table(rows: Sequence[Mapping[str, Cell]]) -> dg.MetadataValue:
 
 def image(title: str, png: bytes) -> dg.MetadataValue:
     """Return a PNG as Markdown that carries it, so that Dagster's page shows it without another server."""
-    return dg.MetadataValue.md(f"![{title}](data:image/png;base64,{base64.b64encode(png).decode()})")
+    return dg.MetadataValue.md(f"![{plain(title)}](data:image/png;base64,{base64.b64encode(png).decode()})")
 
 
 def check_result(
@@ -110,6 +111,7 @@ def check_result(
     return dg.AssetCheckResult(
         passed=not problems,
         severity=severity,
-        description="; ".join(problems) or all_well,
+        # Dagster shows it as Markdown.
+        description=plain("; ".join(problems) or all_well),
         metadata=metadata(figures),
     )

@@ -7,6 +7,7 @@ import dagster as dg
 from mangaassist_assets.assets.common import LEFT_OUT, PLATFORM, PRODUCTION_POOL, as_failure, materialized
 from mangaassist_assets.assets.declaring import declared_asset
 from mangaassist_assets.assets.inputs import NEWEST_TURNS, named_champions_of
+from mangaassist_assets.core.markdown import bullets
 from mangaassist_assets.models.pipelines import ModelPipeline
 from resources.aws.endpoints import SageMakerResource
 from resources.mlflow.tracking import MlflowResource
@@ -104,6 +105,6 @@ def require_contract(
         if error.required is not None:
             metadata = {
                 "request_forms": dg.MetadataValue.text(error.required.described()),
-                "breaches": dg.MetadataValue.md("\n".join(f"- {one}" for one in error.breaches)),
+                "breaches": dg.MetadataValue.md(bullets(error.breaches)),
             }
         raise dg.Failure(str(error), metadata=metadata, allow_retries=False) from error

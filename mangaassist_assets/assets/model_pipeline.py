@@ -25,6 +25,7 @@ from mangaassist_assets.assets.inputs import (
     start_of_bundle,
 )
 from mangaassist_assets.assets.promotion import build_champion_asset
+from mangaassist_assets.core.markdown import bullets
 from mangaassist_assets.models.pipelines import ModelPipeline
 from mangaassist_assets.partitions import release_bundles
 from resources.mlflow.tracking import MlflowResource
@@ -208,7 +209,7 @@ def training_metadata(mlflow: MlflowResource, registered: "Registered") -> dict[
         "figures": table(figures),
         **{name.removesuffix(".png"): image(name.removesuffix(".png"), png) for name, png in trained.charts.items()},
         **{name: table([dict(row) for row in rows]) for name, rows in trained.tables.items()},
-        "limits": dg.MetadataValue.md("\n".join(f"- {limit}" for limit in trained.limits) or "none known"),
+        "limits": dg.MetadataValue.md(bullets(trained.limits) or "none known"),
     }
 
 

@@ -13,6 +13,7 @@ import dagster as dg
 from mangaassist_assets.assets.common import check_result, table
 from mangaassist_assets.assets.declaring import declared_check
 from mangaassist_assets.assets.inputs import GOLDEN, VOCABULARY, dataset_of, earlier_versions_of
+from mangaassist_assets.core.markdown import plain
 from mangaassist_assets.models.pipelines import ModelPipeline, PipelineDataset
 from mangaassist_assets.partitions import release_bundles
 from resources.search.embeddings import EmbeddingsResource
@@ -229,6 +230,6 @@ def _health(found: "HealthResult", rows: str) -> dg.AssetCheckResult:
     return dg.AssetCheckResult(
         passed=found.passed,
         severity=dg.AssetCheckSeverity.ERROR,
-        description=found.description,
+        description=plain(found.description),
         metadata={rows: table(list(found.rows))},
     )

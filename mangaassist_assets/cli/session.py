@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from mangaassist_assets.core.environment import ENVIRONMENT_VARIABLE, Environment, parse_environment
 from mangaassist_assets.core.errors import OperatorError
+from mangaassist_assets.core.markdown import as_text
 
 if TYPE_CHECKING:
     import dagster as dg
@@ -174,7 +175,7 @@ def _outcome(job: str, result: dg.ExecuteInProcessResult) -> RunOutcome:
         failed_checks=failed_checks,
         failed_assets=tuple(failed_steps),
         errors=tuple(errors),
-        check_reasons=tuple(f"{one.check_name}: {one.description or 'no'}" for one in stopped),
+        check_reasons=tuple(f"{one.check_name}: {as_text(one.description or 'no')}" for one in stopped),
         left_out={
             one.asset_key.to_user_string(): str(one.metadata[LEFT_OUT].value)
             for one in observed

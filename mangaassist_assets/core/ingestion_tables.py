@@ -12,11 +12,13 @@ import json
 import os
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
 from mangaassist_assets.core.errors import OperatorError
+from mangaassist_assets.core.landed_files import LandedFiles
 
 if TYPE_CHECKING:
     from deltalake import DeltaTable
@@ -31,6 +33,10 @@ _REOPEN_AFTER = 64
 
 class IngestionConflictError(OperatorError, RuntimeError):
     """Another process ingested records from the same checkpoint first."""
+
+
+class IngestionLogDamagedError(OperatorError, RuntimeError):
+    """A table's log cannot be read; the message names the commit, as far as it can be found."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +74,7 @@ class IngestionTable:
         self._schema = schema
         self._skipping = tuple(skipping)
         self._options = dict(storage_options or {})
+        self._files = LandedFiles(uri, partition=PARTITION, skipping=skipping)
         self._opened: DeltaTable | None = None
         self._opened_version = 0
 
@@ -103,12 +110,21 @@ class IngestionTable:
             checkpoint = _checkpoint(table)
             self._commit(table, frame, after=checkpoint, value=checkpoint.value, bundle=release_bundle)
 
-    def rows(self, release_bundle: str | None = None) -> pl.LazyFrame:
-        """Return the rows of one release bundle, or of all; files of other bundles are not read."""
+    def rows(self, release_bundle: str | None = None, *, within: tuple[str, int, int] | None = None) -> pl.LazyFrame:
+        """Return the rows of one release bundle, or of all; files of other bundles are not read.
+
+        Args:
+            release_bundle: None for those of all.
+            within: A column of `skipping` with the least and the greatest value wanted: other files are not read.
+
+        Raises:
+            LandedFileDamagedError: A file is not what was written.
+        """
         table = self._open()
         if table is None:
             return pl.LazyFrame(schema=self._schema)
-        return _scan(table, self._schema, release_bundle)
+        rows = self._scan(table, release_bundle, within)
+        return rows if within is None else rows.filter(pl.col(within[0]).is_between(*within[1:]))
 
     def bundles(self) -> list[str]:
         """Return the release bundles that have rows, sorted; only the table's log is read."""
@@ -129,7 +145,7 @@ class IngestionTable:
             table = self._open()
             if table is None:
                 break
-            rows = _scan(table, self._schema, bundle).collect()
+            rows = self._scan(table, bundle).collect()
             kept = rows.filter(~pl.col(column).is_in(sorted(values)).fill_null(value=False))
             if kept.height == rows.height:
                 continue
@@ -148,9 +164,14 @@ class IngestionTable:
     def compact(self) -> None:
         """Join small files, and let the log start from a summary; what is read stays the same."""
         table = self._open()
-        if table is not None:
-            table.optimize.compact()
-            table.create_checkpoint()
+        if table is None:
+            return
+        files = pl.DataFrame(table.get_add_actions(flatten=True))
+        for bundle, count in files.group_by(f"partition.{PARTITION}").len().iter_rows():
+            if count > 1:
+                self.replace(bundle, self._scan(table, bundle).collect())
+        table.update_incremental()
+        table.create_checkpoint()
 
     def _commit(
         self,
@@ -161,7 +182,7 @@ class IngestionTable:
         value: Mapping[str, Any],
         bundle: str | None,
     ) -> Checkpoint:
-        from deltalake import CommitProperties, Transaction, write_deltalake
+        from deltalake import CommitProperties, Transaction
         from deltalake.exceptions import CommitFailedError
 
         number = after.number + 1
@@ -169,26 +190,55 @@ class IngestionTable:
             custom_metadata={_CHECKPOINT: json.dumps({"number": number, "value": value}, sort_keys=True)},
             app_transactions=[Transaction(_CHECKPOINT, number)],
         )
-        content = frame.match_to_schema(self._schema).to_arrow()
+        content = frame.match_to_schema(self._schema)
         try:
-            if bundle is None:
-                write_deltalake(table, content, mode="append", commit_properties=properties)
-            else:
-                where = f"{PARTITION} = '{bundle}'"
-                write_deltalake(table, content, mode="overwrite", predicate=where, commit_properties=properties)
+            table.create_write_transaction(
+                self._files.write(content, number=number),
+                mode="append" if bundle is None else "overwrite",
+                schema=table.schema(),
+                partition_by=[PARTITION],
+                partition_filters=None if bundle is None else [(PARTITION, "=", bundle)],
+                commit_properties=properties,
+            )
         except CommitFailedError as error:
             if "oncurrent" not in str(error):
                 raise
             raise self._conflict() from error
         return Checkpoint(dict(value), number)
 
+    def _scan(
+        self, table: DeltaTable, release_bundle: str | None, within: tuple[str, int, int] | None = None
+    ) -> pl.LazyFrame:
+        self._files.require_whole(table, release_bundle, within)
+        frame = pl.scan_delta(table).select(self._schema.names())
+        return frame if release_bundle is None else frame.filter(pl.col(PARTITION) == release_bundle)
+
     def _open(self) -> DeltaTable | None:
+        from deltalake.exceptions import DeltaError
+
+        try:
+            return self._opened_table()
+        except (DeltaError, OSError, ValueError) as error:
+            damaged = damaged_commit(self._uri)
+            where = (
+                f"the commit {damaged}" if damaged is not None else f"the log of {self._uri}, its folder _delta_log,"
+            )
+            raise IngestionLogDamagedError(
+                f"{where} cannot be read ({_first_line(error)}). Restore it from a backup. Where it is the newest "
+                "commit and empty or cut off, as a power cut leaves it, move it away: what it committed is ingested "
+                "again."
+            ) from error
+
+    def _opened_table(self) -> DeltaTable | None:
         from deltalake import DeltaTable
 
         if self._opened is not None and self._opened.version() - self._opened_version < _REOPEN_AFTER:
             # Reads the commits since the last look, not the whole log again.
             self._opened.update_incremental()
         elif self._opened is not None or DeltaTable.is_deltatable(self._uri, self._options):
+            if (empty := _empty_commit(self._uri)) is not None:
+                # delta-rs takes it for a commit of nothing, and what it committed would be missing in silence.
+                raise ValueError(f"{empty.name} is empty")
             self._opened = DeltaTable(self._uri, storage_options=self._options)
             self._opened_version = self._opened.version()
         return self._opened
@@ -216,9 +266,25 @@ class IngestionTable:
         )
 
 
-def _scan(table: DeltaTable, schema: pl.Schema, release_bundle: str | None) -> pl.LazyFrame:
-    frame = pl.scan_delta(table).select(schema.names())
-    return frame if release_bundle is None else frame.filter(pl.col(PARTITION) == release_bundle)
+def damaged_commit(uri: str) -> Path | None:
+    """Return the first commit of a table on this machine that is empty or no JSON; None where there is none."""
+    for path in sorted(Path(uri, "_delta_log").glob("*.json")) if "://" not in uri else ():
+        try:
+            lines = [json.loads(line) for line in path.read_bytes().splitlines() if line.strip()]
+        except ValueError:
+            return path
+        if not lines:
+            return path
+    return None
+
+
+def _empty_commit(uri: str) -> Path | None:
+    log = Path(uri, "_delta_log").glob("*.json") if "://" not in uri else ()
+    return next((path for path in sorted(log) if not path.stat().st_size), None)
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0][:300]
 
 
 def _number(table: DeltaTable) -> int:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
+
+from mangaassist_assets.core.files import read_json
 
 if TYPE_CHECKING:
     from upath import UPath
@@ -14,7 +15,13 @@ OLD_POINTER = "LATEST.json"
 
 def old_snapshots(folder: UPath) -> Iterator[tuple[str, dict[str, bytes]]]:
     """Yield the beginning of the digest and the files of each snapshot in an asset's folder, the latest one last."""
-    newest = json.loads((folder / OLD_POINTER).read_bytes())["digest"]
+    pointer = read_json(
+        folder / OLD_POINTER,
+        what="which names the newest snapshot of a store of before",
+        mend='Restore it from a backup, or write {"digest": NAME} with the folder beside it that is the newest; or '
+        "move the asset's folder away and materialize the asset again.",
+    )
+    newest = pointer["digest"]
     for place in sorted(_places(folder), key=lambda path: (newest.startswith(path.name), path.name)):
         yield place.name, {path.name: path.read_bytes() for path in place.iterdir() if not path.name.startswith(".")}
 

@@ -7,7 +7,6 @@ stay too: they hold no data, and say why.
 
 from __future__ import annotations
 
-import json
 import tomllib
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -19,6 +18,7 @@ from typing import Any, Final
 
 from mangaassist_assets.core.blobs import StoredFile, drop_blobs, half_written, stored_blobs
 from mangaassist_assets.core.errors import OperatorError
+from mangaassist_assets.core.files import read_json
 from mangaassist_assets.core.snapshots import Snapshot, SnapshotStore, input_name
 
 PACKAGED_RULES: Final = Path(__file__).with_name("retention.toml")
@@ -275,7 +275,7 @@ def _pins(store: SnapshotStore, now: datetime) -> Iterator[_RunPins]:
     folder.fs.invalidate_cache()
     for path in sorted(folder.iterdir(), key=lambda one: one.name) if folder.exists() else ():
         if path.name.endswith(".json") and not path.name.startswith("."):
-            settled = json.loads(path.read_bytes())
+            settled = read_json(path, what="what a run reads", mend="Delete it where that run is over.")
             places = {
                 (asset, partition or None, number)
                 for asset, numbers in settled["pins"].items()

@@ -6,13 +6,12 @@ it, and so is what the run made that it carries on.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from mangaassist_assets.core.declared_inputs import Read
-from mangaassist_assets.core.files import create_whole
+from mangaassist_assets.core.files import create_whole, read_json
 from mangaassist_assets.core.snapshots import Snapshot, SnapshotStore, canonical_json, safe_name
 
 if TYPE_CHECKING:
@@ -38,7 +37,11 @@ def settle_pins(store: SnapshotStore, run_id: str, reads: Iterable[Read], *, bun
         path.parent.mkdir(parents=True, exist_ok=True)
         settled = {"pinned_at": datetime.now(UTC).isoformat(), "pins": _newest(store, reads, bundle)}
         first = create_whole(path, canonical_json(settled))
-    pins: Pins = json.loads(path.read_bytes())["pins"]
+    pins: Pins = read_json(
+        path,
+        what="what a run reads",
+        mend="Delete it where that run is over; otherwise start the run anew.",
+    )["pins"]
     return pins, first
 
 

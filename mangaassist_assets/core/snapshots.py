@@ -24,7 +24,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from mangaassist_assets.core.errors import OperatorError
-from mangaassist_assets.core.files import create_whole, write_whole
+from mangaassist_assets.core.files import DamagedFileError, create_whole, read_json, write_whole
 from mangaassist_assets.core.old_snapshots import OLD_POINTER, old_snapshots, remove_old_snapshots
 
 if TYPE_CHECKING:
@@ -215,7 +215,15 @@ class SnapshotStore:
         folder = self._folder(name, partition)
         for number in reversed(self._numbers(name, partition)):
             path = folder / _record_file(number)
-            yield _parsed(name, partition, path, number, json.loads(path.read_bytes()))
+            mend = (
+                f"Restore it from a backup, or delete it and materialize {input_name(name, partition)} again: the "
+                "snapshot before it is the latest then."
+            )
+            record = read_json(path, what="the record of a snapshot", mend=mend)
+            try:
+                yield _parsed(name, partition, path, number, record)
+            except (KeyError, TypeError) as error:
+                raise DamagedFileError(f"{path}, the record of a snapshot, lacks {error}. {mend}") from error
 
     def everything(self) -> Iterator[Snapshot]:
         """Yield the record of every snapshot of every asset and partition, the newest of each first."""

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import secrets
+import stat
 import tempfile
 from pathlib import Path
 
@@ -14,7 +16,18 @@ from mangaassist_assets.core.files import write_whole
 MARKER = "home.json"
 SCHEMA = 1
 KEY_FILE = "pseudonym.key"
+ACCESS_KEY_FILE = "access.key"
+ACCESS_KEY = re.compile(r"[A-Z0-9]{32,128}")
 KEY_BYTES = 32
+SQLITE_BEGINS = b"SQLite format 3\0"
+_KEPT_BY_MLFLOW = frozenset({"mlflow.db"})
+_MENDING = {
+    True: "It holds traces, runs and the registry: restore it from a backup, for nothing else has them.",
+    False: "It holds Dagster's runs, events or schedules and nothing that assets are made of: restore it from a "
+    "backup, or move it away; the history is then empty, and every asset still has its snapshots.",
+}
+PRIVATE = 0o077
+"""The permissions of everybody but the owner."""
 FOLDERS = (
     *("run", "logs", "mlflow", "ministack", "sagemaker", "dagster"),
     *("store", "search", "warehouse", "knowledge"),
@@ -42,10 +55,14 @@ class Home:
         self.knowledge = root / "knowledge"  # the copy of the bootstrapped knowledge documents
         self.base_model_file = root / "base_model"  # which pretrained encoder suits the store's languages
         self.pseudonym_key_file = root / KEY_FILE  # where `pseudonym_key` keeps the secret
+        self.access_key_file = root / ACCESS_KEY_FILE  # where `access_key` does
 
     @classmethod
     def open(cls, path: str | Path) -> Home:
         """Create the home directory at `path` where it is missing, check it, and return it.
+
+        No other user may read it: one of before that others may read is closed to them, and whatever this process
+        writes afterwards is this user's alone (its umask becomes 077).
 
         Raises:
             HomeError: it is a file, cannot be written, belongs to something else, or was made by a newer version.
@@ -59,18 +76,35 @@ class Home:
             )
         if root.exists() and not root.is_dir():
             raise HomeError(f"The home {root} is a file. Name a folder with --home.")
+        # What shoppers wrote is the business of this user alone, in whatever file this process writes it from now on.
+        os.umask(PRIVATE)
         try:
             root.mkdir(parents=True, exist_ok=True)
             home._check_owner()
             home._check_writable()
             for name in FOLDERS:
                 (root / name).mkdir(exist_ok=True)
+            home._close_to_others()
         except OSError as error:
             raise HomeError(
                 f"The home {root} cannot be used: {error.strerror or error} ({error.filename or root}). "
                 "Make it a writable folder, or name another one with --home."
             ) from error
         return home
+
+    def require_databases(self) -> None:
+        """Look whether the files of Dagster's and MLflow's databases begin as SQLite's do.
+
+        Raises:
+            HomeError: one does not: cut off by a power cut, or something else's.
+        """
+        for path in (self.mlflow / "mlflow.db", *sorted(self.dagster.rglob("*.db"))):
+            if not path.is_file() or not path.stat().st_size:
+                continue  # SQLite makes a database of an empty file
+            with path.open("rb") as file:
+                begins = file.read(len(SQLITE_BEGINS))
+            if begins != SQLITE_BEGINS:
+                raise HomeError(f"{path} is no SQLite database any more. {_MENDING[path.name in _KEPT_BY_MLFLOW]}")
 
     def base_model(self) -> str | None:
         """Return the pretrained encoder that the bootstrap chose for the store's languages; None before one."""
@@ -89,27 +123,54 @@ class Home:
             HomeError: others may read the file, or it does not hold 32 bytes in hexadecimal.
         """
         path = self.pseudonym_key_file
-        if not path.exists():
-            self._create_key(path)
-        if path.stat().st_mode & 0o077:
-            raise HomeError(
-                f"{path} may be read by other users, so the user keys made with it are not secret. "
-                f"Run `chmod 600 {path}` if nobody has read it; delete it otherwise, which gives every user a new key."
-            )
+        content = self._secret(
+            path,
+            secrets.token_hex(KEY_BYTES),
+            exposed="so the user keys made with it are not secret",
+            new="which gives every user a new key",
+        )
         try:
-            key = bytes.fromhex(path.read_text(encoding="ascii").strip())
+            key = bytes.fromhex(content)
         except ValueError as error:
             raise HomeError(f"{path} does not hold a hexadecimal key. Restore it from a backup.") from error
         if len(key) != KEY_BYTES:
             raise HomeError(f"{path} holds {len(key)} bytes instead of {KEY_BYTES}. Restore it from a backup.")
         return key
 
-    def _create_key(self, path: Path) -> None:
+    def access_key(self) -> str:
+        """Return the access key that the stand-ins of AWS take on this home, made at the first call.
+
+        Whoever may read it may deploy models and read the feedback: it is the secret of the user who owns the home.
+
+        Raises:
+            HomeError: others may read the file, or it holds no access key.
+        """
+        key = self._secret(
+            self.access_key_file,
+            f"MANGAASSIST{secrets.token_hex(20).upper()}",
+            exposed="so others may use the services of this home",
+            new="which makes a new one at the next start",
+        )
+        if not ACCESS_KEY.fullmatch(key):
+            raise HomeError(f"{self.access_key_file} does not hold an access key. Delete it: the next start makes one.")
+        return key
+
+    def _secret(self, path: Path, new_content: str, *, exposed: str, new: str) -> str:
+        if not path.exists():
+            self._create_key(path, new_content)
+        if path.stat().st_mode & PRIVATE:
+            raise HomeError(
+                f"{path} may be read by other users, {exposed}. "
+                f"Run `chmod 600 {path}` if nobody has read it; delete it otherwise, {new}."
+            )
+        return path.read_text(encoding="utf-8", errors="replace").strip()
+
+    def _create_key(self, path: Path, content: str) -> None:
         # Written aside and linked into place: of two processes that start together, one key wins and both read that.
         descriptor, aside = tempfile.mkstemp(prefix=".key-", dir=self.root)  # mkstemp creates with mode 0600
         try:
             with os.fdopen(descriptor, "w", encoding="ascii") as file:
-                file.write(secrets.token_hex(KEY_BYTES))
+                file.write(content)
                 file.flush()
                 os.fsync(file.fileno())
             try:
@@ -128,7 +189,7 @@ class Home:
                     f"{self.root} is not a MangaAssist home: it has no {MARKER} but holds {', '.join(strange[:3])}. "
                     "Name an empty or new folder with --home."
                 )
-            write_whole(marker, json.dumps({"kind": "mangaassist-home", "schema": SCHEMA}).encode(), durable=True)
+            write_whole(marker, json.dumps({"kind": "mangaassist-home", "schema": SCHEMA}).encode())
             return
         try:
             content = json.loads(marker.read_text(encoding="utf-8"))
@@ -142,6 +203,18 @@ class Home:
                 "Use the version that made it, or name another home with --home."
             )
 
+    def _close_to_others(self) -> None:
+        if not self.root.stat().st_mode & PRIVATE:
+            return
+        for folder, folders, files in os.walk(self.root):
+            for name in (*folders, *files):
+                path = Path(folder, name)
+                mode = path.lstat().st_mode
+                if mode & PRIVATE and not stat.S_ISLNK(mode):
+                    path.chmod(stat.S_IMODE(mode) & ~PRIVATE)
+        # Last: where this is cut off, the next start does it again.
+        self.root.chmod(stat.S_IMODE(self.root.stat().st_mode) & ~PRIVATE)
+
     def _check_writable(self) -> None:
         # Permission bits are no proof (root, read-only mounts, quotas): only writing is.
         with tempfile.TemporaryFile(dir=self.root) as probe:
@@ -150,4 +223,4 @@ class Home:
 
 def _is_ours(name: str) -> bool:
     # The last two are what a crash while the marker or the key was written leaves behind.
-    return name in {*FOLDERS, KEY_FILE} or name.startswith((f".{MARKER}.", ".key-"))
+    return name in {*FOLDERS, KEY_FILE, ACCESS_KEY_FILE} or name.startswith((f".{MARKER}.", ".key-"))

@@ -13,22 +13,22 @@ import os
 import re
 import signal
 import time
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 from typing import Any
 
-Scope = dict[str, Any]
-Receive = Callable[[], Awaitable[dict[str, Any]]]
-Send = Callable[[dict[str, Any]], Awaitable[None]]
-Application = Callable[[Scope, Receive, Send], Awaitable[None]]
+from mangaassist_assets.core.request_guard import Application, Receive, RequestGuard, Rule, Scope, Send, signed_for
 
+SERVICES = ("appconfig", "appconfigdata", "bedrock-runtime", "firehose", "kinesis", "s3")
+"""What is offered of MiniStack's seventy services: those our clients use, and Firehose, whose deliveries they read."""
+_SIGNED_AS = {"appconfigdata": "appconfig", "bedrock-runtime": "bedrock"}
+_SIGNED_NAMES = frozenset(_SIGNED_AS.get(name, name) for name in SERVICES)
+HEALTH_PATH = "/_ministack/health"
 PAUSE_SECONDS = 0.1
 SHARE_OF_TIME = 0.05
 # Authorization: AWS4-HMAC-SHA256 Credential=KEY/DATE/REGION/SERVICE/aws4_request, ...
 _SIGNED_FOR = re.compile(rb"Credential=[^/]*/[^/]*/[^/]*/([a-z0-9-]+)/")
 _READING = re.compile(rb"\.(Get|List|Describe|Search|BatchGet|Query|Scan)\w*$")
-# Where the name a request is signed for is not the name MiniStack keeps the state under.
-_STATE_NAMES = {"monitoring": "cloudwatch", "logs": "cloudwatch_logs", "events": "eventbridge"}
 
 
 def changed_service(scope: Scope) -> str | None:
@@ -41,8 +41,7 @@ def changed_service(scope: Scope) -> str | None:
     signed = _SIGNED_FOR.search(headers.get(b"authorization", b""))
     if signed is None:
         return ""
-    name = signed.group(1).decode("ascii")
-    return _STATE_NAMES.get(name, name)
+    return signed.group(1).decode("ascii")
 
 
 class StateWriter:
@@ -85,12 +84,53 @@ def services_to_write(changed: Iterable[str], known: Iterable[str]) -> set[str]:
     return wanted
 
 
+def only_signed(access_key: str) -> Rule:
+    """Return the rule that requests are signed with the home's access key, for a service that is offered."""
+
+    def rule(scope: Scope) -> str | None:
+        if scope["type"] != "http":
+            return "no websocket is offered"
+        path: str = scope["path"]
+        if path == HEALTH_PATH and scope["method"] == "GET":
+            return None
+        service = signed_for(scope, access_key)
+        if service is None:
+            return "it is not signed with this home's access key (its access.key; commands of mangaassist set it)"
+        if service not in _SIGNED_NAMES:
+            return f"{service} is not offered, but {', '.join(SERVICES)}"
+        # What MiniStack answers beside the services: its own administration, and the data planes of others.
+        return f"the path {path[:80]} is not a service's" if path.startswith("/_") else None
+
+    return rule
+
+
+def offer_only(ministack: Any, services: Collection[str]) -> None:  # noqa: ANN401 - the module ministack.app
+    """Take the other services out of MiniStack, which finds a service by path and by header, too.
+
+    Raises:
+        LookupError: MiniStack has no service of such a name.
+    """
+    missing = set(services) - set(ministack.SERVICE_HANDLERS)
+    if missing:
+        raise LookupError(f"this MiniStack has no service {', '.join(sorted(missing))}")
+    modules = {ministack.SERVICE_REGISTRY[name]["module"] for name in services}
+    for name in set(ministack.SERVICE_HANDLERS) - set(services):
+        del ministack.SERVICE_HANDLERS[name]
+    get_module = ministack._get_module  # noqa: SLF001 - what its handlers by path go through
+
+    def offered(name: str) -> object:
+        return get_module(name) if name in modules else ministack._ErrorModule(name, "not offered")  # noqa: SLF001
+
+    ministack._get_module = offered  # noqa: SLF001
+
+
 def main() -> None:
     """Serve until SIGTERM."""
     parser = argparse.ArgumentParser(description="MiniStack of the local stand-ins")
     parser.add_argument("--fd", type=int, required=True, help="the inherited listening socket")
     parser.add_argument("--port", type=int, required=True, help="its port, for the addresses MiniStack hands out")
     parser.add_argument("--folder", type=Path, required=True, help="where its state is kept")
+    parser.add_argument("--key-file", type=Path, required=True, help="holds the access key that clients sign with")
     arguments = parser.parse_args()
     folder: Path = arguments.folder
     # MiniStack reads these when it is imported.
@@ -107,14 +147,16 @@ def main() -> None:
         IOT_MTLS_ENABLED="0",
     )
     os.environ.setdefault("LOG_LEVEL", "WARNING")
-    asyncio.run(_serve(arguments.fd))
+    asyncio.run(_serve(arguments.fd, arguments.port, arguments.key_file.read_text(encoding="ascii").strip()))
 
 
-async def _serve(descriptor: int) -> None:
+async def _serve(descriptor: int, port: int, access_key: str) -> None:
     from hypercorn.asyncio import serve
     from hypercorn.config import Config
     from ministack import app as ministack
     from ministack.core import persistence
+
+    offer_only(ministack, SERVICES)
 
     def write(changed: set[str]) -> None:
         states = ministack._build_persistence_save_dict()  # noqa: SLF001 - its only way to write while it runs
@@ -137,7 +179,8 @@ async def _serve(descriptor: int) -> None:
         # A failure to write ends the server: going on would lose what was acknowledged to clients.
         await asyncio.wait({waiting, writing}, return_when=asyncio.FIRST_COMPLETED)
 
-    await serve(state_writer, config, shutdown_trigger=stopped)  # type: ignore[arg-type]
+    guarded = RequestGuard(state_writer, port=port, pages=False, rules=[only_signed(access_key)])
+    await serve(guarded, config, shutdown_trigger=stopped)  # type: ignore[arg-type]
     if writing.done():
         writing.result()
     writing.cancel()

@@ -12,6 +12,12 @@ import os
 import socket
 from pathlib import Path
 
+from mangaassist_assets.core.request_guard import ALLOWED_HOSTS_VARIABLE, OWN_NAMES, RequestGuard, allowed_names
+from mangaassist_assets.local.ports import port_of
+
+# A text shown as Markdown may name images of anywhere: looking at it would tell its author who looks, and when.
+CONTENT_POLICY = "img-src 'self' data: blob:"
+
 
 def main() -> None:
     """Serve until SIGTERM; the database's schema is created or upgraded first."""
@@ -31,6 +37,15 @@ def main() -> None:
     os.environ["_MLFLOW_SGI_NAME"] = "uvicorn"
     os.environ.pop("MLFLOW_TRACKING_URI", None)  # it would be a client of itself
 
+    listener = socket.socket(fileno=arguments.fd)
+    port = port_of(listener)
+    names = allowed_names(os.environ.get(ALLOWED_HOSTS_VARIABLE))
+    # The guard in front is the stricter of the two, and MLflow's own must not refuse what it lets through.
+    os.environ["MLFLOW_SERVER_ALLOWED_HOSTS"] = ",".join([*(f"{name}:{port}" for name in OWN_NAMES), *names])
+    os.environ["MLFLOW_SERVER_CORS_ALLOWED_ORIGINS"] = ",".join(
+        f"{scheme}://{name}" for name in names for scheme in ("http", "https")
+    )
+
     import uvicorn
     from mlflow.server import constants
     from mlflow.server.handlers import initialize_backend_stores
@@ -46,8 +61,9 @@ def main() -> None:
     gc.freeze()
     gc.set_threshold(50_000, 20, 100)
 
-    listener = socket.socket(fileno=arguments.fd)
-    config = uvicorn.Config(app, access_log=False, log_level="warning", timeout_graceful_shutdown=5)
+    # MLflow says itself which of its pages may be framed: a notebook shows traces so.
+    guarded = RequestGuard(app, port=port, pages=True, names=names, policy=CONTENT_POLICY, framed=True)
+    config = uvicorn.Config(guarded, access_log=False, log_level="warning", timeout_graceful_shutdown=5)
     uvicorn.Server(config).run(sockets=[listener])
 
 

@@ -102,7 +102,7 @@ def kept_ports(folder: Path) -> dict[str, int]:
 
 def keep_ports(folder: Path, ports: Mapping[str, int]) -> None:
     """Keep the ports of services for the next time, beside those of services that are not among them."""
-    write_whole(folder / _FILE, json.dumps({**kept_ports(folder), **ports}).encode(), durable=True)
+    write_whole(folder / _FILE, json.dumps({**kept_ports(folder), **ports}).encode())
 
 
 def answers(url: str, *, seconds: float = PROBE_SECONDS) -> bool:

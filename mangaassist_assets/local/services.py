@@ -12,11 +12,12 @@ from mangaassist_assets.core.codecs import from_json
 from mangaassist_assets.core.files import write_whole
 from mangaassist_assets.core.snapshots import canonical_json
 from mangaassist_assets.local.home import Home, HomeError
+from mangaassist_assets.local.ministack_server import HEALTH_PATH
 from mangaassist_assets.local.processes import ProcessIdentity
 from mangaassist_assets.models.encoders import BASE_MODEL_VARIABLE
 
 REGION = "us-east-1"
-DUMMY_KEY = "mangaassist-local"
+NO_SECRET = "not-checked-by-the-stand-ins"  # noqa: S105
 SERVICE_NAMES = ("mlflow", "ministack", "sagemaker")
 
 
@@ -47,12 +48,12 @@ def service_specs(home: Home) -> tuple[ServiceSpec, ...]:
         ),
         ServiceSpec(
             name="ministack",
-            title="MiniStack (Kinesis, AppConfig, S3, CloudWatch)",
+            title="MiniStack (Kinesis, Firehose, AppConfig, S3)",
             command=lambda fd, port: [
                 *("-m", f"{package}.ministack_server", "--fd", str(fd), "--port", str(port)),
-                *("--folder", str(home.ministack)),
+                *("--folder", str(home.ministack), "--key-file", str(home.access_key_file)),
             ],
-            health_path="/_ministack/health",
+            health_path=HEALTH_PATH,
             start_seconds=60,
         ),
         ServiceSpec(
@@ -69,8 +70,8 @@ def service_specs(home: Home) -> tuple[ServiceSpec, ...]:
 def client_environment(home: Home, urls: Mapping[str, str], inherited: Mapping[str, str]) -> dict[str, str]:
     """Return the environment that sends every client of this project to the services at `urls`.
 
-    Nothing in it lets a client reach a real account: keys are dummies, the user's AWS files are set aside, and the
-    address of a service that was not started refuses connections and says why in its path.
+    Nothing in it lets a client reach a real account: the access key is the home's own, the user's AWS files are set
+    aside, and the address of a service that was not started refuses connections and says why in its path.
 
     Args:
         home: The home the services run on.
@@ -99,8 +100,8 @@ def client_environment(home: Home, urls: Mapping[str, str], inherited: Mapping[s
         "AWS_ENDPOINT_URL_SAGEMAKER": urls["sagemaker"],
         "AWS_ENDPOINT_URL_SAGEMAKER_RUNTIME": urls["sagemaker"],
         "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS": "false",
-        "AWS_ACCESS_KEY_ID": DUMMY_KEY,
-        "AWS_SECRET_ACCESS_KEY": DUMMY_KEY,
+        "AWS_ACCESS_KEY_ID": home.access_key(),
+        "AWS_SECRET_ACCESS_KEY": NO_SECRET,
         "AWS_SESSION_TOKEN": "",
         "AWS_DEFAULT_REGION": REGION,
         "AWS_REGION": REGION,
@@ -149,7 +150,7 @@ class SupervisorState:
 
     def write(self, home: Home) -> None:
         """Write it for others to read."""
-        write_whole(state_file(home), canonical_json(self), durable=True)
+        write_whole(state_file(home), canonical_json(self))
 
     @staticmethod
     def read(home: Home) -> SupervisorState | None:

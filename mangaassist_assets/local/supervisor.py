@@ -105,7 +105,7 @@ class Supervisor:
         if unknown:
             raise ValueError(f"no service is named {min(unknown)!r}: {', '.join(SERVICE_NAMES)}")
         self._specs = tuple(spec for spec in service_specs(home) if spec.name in names)
-        self._lock = FileLock(home.run / "supervisor.lock", thread_local=False)
+        self._lock = FileLock(home.run / "supervisor.lock", mode=0o600, thread_local=False)
         self._children: dict[str, subprocess.Popen[bytes]] = {}
         self._identities: dict[str, ProcessIdentity] = {}
         self._urls: dict[str, str] = {}
@@ -156,7 +156,7 @@ class Supervisor:
 
         Raises:
             AlreadyRunningError: another supervisor holds the home; says which, since when, and its URLs.
-            HomeError: the home's pseudonym key cannot be used.
+            HomeError: the home's pseudonym key or a database of it cannot be used.
             PortInUseError: a fixed port is taken.
             ServiceError: a service ended or did not become healthy in time. All others are stopped.
         """
@@ -166,6 +166,7 @@ class Supervisor:
         try:
             # The environment names its file, and whoever reads traces needs it, whichever chatbot wrote them.
             self._home.pseudonym_key()
+            self._home.require_databases()
             self._end_leftovers()
             self._start_services()
         except BaseException:
@@ -286,7 +287,7 @@ class Supervisor:
         self._home.logs.mkdir(exist_ok=True)
         self._progress(f"starting {', '.join(spec.title for spec in self._specs)}")
         # A profile of its own, so that neither the user's keys nor their endpoints are ever mixed in.
-        write_whole(self._home.run / "aws-config", b"[default]\nregion = us-east-1\n", durable=True)
+        write_whole(self._home.run / "aws-config", b"[default]\nregion = us-east-1\n")
         with ExitStack() as stack:
             listeners = {spec.name: stack.enter_context(self._listen(spec)) for spec in self._specs}
             ports = {name: port_of(listener) for name, listener in listeners.items()}
@@ -296,7 +297,7 @@ class Supervisor:
             environment = service_environment(self._home, self._urls)
             for spec in self._specs:
                 fd = listeners[spec.name].fileno()
-                argv = [sys.executable, *spec.command(fd, ports[spec.name])]
+                argv = [sys.executable, "-P", *spec.command(fd, ports[spec.name])]
                 self._spawn(spec.name, argv, environment, inherited=(fd,))
         # Our copies of the sockets are closed by now: where a service dies, its port refuses at once.
         self._await_services()

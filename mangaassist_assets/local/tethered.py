@@ -16,6 +16,7 @@ PR_SET_PDEATHSIG = 1
 def main(argv: list[str]) -> None:
     """Tie this process to `argv[0]`, its parent's id, then become the command `argv[1:]`."""
     parent, command = int(argv[0]), argv[1:]
+    os.umask(0o077)  # whatever a service writes is this user's alone
     # A shell starts background jobs with SIGINT ignored, which is inherited; Dagster then ignores SIGTERM as well.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     if sys.platform == "linux":

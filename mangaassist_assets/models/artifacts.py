@@ -17,6 +17,7 @@ import re
 import shutil
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
@@ -119,6 +120,51 @@ def verify_kind(
     return digest
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VerifiedArtifact:
+    """What was read of an artifact: digest, settings, and some files, the very bytes that were hashed."""
+
+    digest: str
+    settings: Mapping[str, Any]
+    files: Mapping[str, bytes]
+
+
+def read_verified(
+    directory: Path,
+    kind: str,
+    expected_digest: str | None,
+    names: Callable[[Mapping[str, Any]], Collection[str]],
+) -> VerifiedArtifact:
+    """Read what a process serves of an artifact, each file once: whoever replaces one meanwhile changes nothing of it.
+
+    Args:
+        directory: The artifact.
+        kind: What it has to be.
+        expected_digest: What the registry says it should be; None checks the artifact against itself only.
+        names: Returns which files to read, by the artifact's settings.
+
+    Raises:
+        ArtifactMismatchError: It is damaged, not the expected one, or of another kind.
+    """
+    manifest = _read_manifest(directory)
+    digest = artifact_digest(manifest)
+    if verify_artifact(directory, expected_digest, only=()) != digest:
+        raise ArtifactMismatchError(f"{directory / MANIFEST_FILE} was replaced while it was read: load it again")
+    if (found := _kind_of(manifest, directory)) != kind:
+        raise ArtifactMismatchError(f"{directory} is of kind {found}, not {kind}")
+    settings = _settings_of(manifest, directory)
+    contents: dict[str, bytes] = {}
+    for name in names(settings):
+        expected = manifest["files"].get(name)
+        if expected is None:
+            raise ArtifactMismatchError(f"{directory} has no file {name}, which is needed: train the model again")
+        content = (directory / name).read_bytes()
+        if (sha256 := hashlib.sha256(content).hexdigest()) != expected:
+            raise ArtifactMismatchError(f"{directory}: {name} has SHA-256 {sha256}, {MANIFEST_FILE} says {expected}")
+        contents[name] = content
+    return VerifiedArtifact(digest=digest, settings=settings, files=contents)
+
+
 def artifact_size(directory: Path) -> int:
     """Return the size of all files together, in bytes."""
     return sum(path.stat().st_size for path in directory.rglob("*") if path.is_file())
@@ -130,7 +176,11 @@ def artifact_kind(directory: Path) -> str:
     Raises:
         ArtifactMismatchError: The manifest is missing, malformed, or names nothing that could be a kind.
     """
-    kind = _read_manifest(directory).get("kind")
+    return _kind_of(_read_manifest(directory), directory)
+
+
+def _kind_of(manifest: Mapping[str, Any], directory: Path) -> str:
+    kind = manifest.get("kind")
     if not isinstance(kind, str) or not _KIND.fullmatch(kind):
         raise ArtifactMismatchError(f"{directory / MANIFEST_FILE}: kind {str(kind)[:80]!r} names no kind of model")
     return kind
@@ -142,7 +192,11 @@ def artifact_settings(directory: Path) -> dict[str, Any]:
     Raises:
         ArtifactMismatchError: The manifest is missing or malformed.
     """
-    settings = _read_manifest(directory).get("settings")
+    return _settings_of(_read_manifest(directory), directory)
+
+
+def _settings_of(manifest: Mapping[str, Any], directory: Path) -> dict[str, Any]:
+    settings = manifest.get("settings")
     if not isinstance(settings, dict):
         raise ArtifactMismatchError(f"{directory / MANIFEST_FILE}: `settings` must be an object")
     return settings

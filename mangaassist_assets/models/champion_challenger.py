@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from mangaassist_assets.core.arrays import Floats
+from mangaassist_assets.core.markdown import plain
 from mangaassist_assets.core.snapshots import Snapshot, SnapshotStore, canonical_json
 from mangaassist_assets.datasets.versions.stored_versions import read_dataset
 from mangaassist_assets.evaluation.gate.budget import Look, promotion_level
@@ -160,7 +161,7 @@ def evaluate(
         test_examples=len(compared.examples),
         verdict=decision.verdict,
         reasons=tuple(decision.reasons),
-        table=f"{compared.about}\n\n{decision_table(decision)}",
+        table=f"{plain(compared.about)}\n\n{decision_table(decision)}",
         challenger_artifact_sha256=registered.artifact_sha256,
         looks=tuple(_distinct(looks)),
         details={

@@ -37,11 +37,12 @@ class OnnxNetwork:
     inputs give equal outputs to the last bit.
     """
 
-    def __init__(self, model: Path | bytes, *, threads: int | None = None) -> None:
+    def __init__(self, model: Path | bytes, *, where: str | None = None, threads: int | None = None) -> None:
         """Check and load a model.
 
         Args:
             model: The file, or its content.
+            where: How errors call it; None for the file's name.
             threads: How many threads one run may use; None for `OMP_NUM_THREADS`, or else all cores.
 
         Raises:
@@ -50,11 +51,9 @@ class OnnxNetwork:
         """
         import onnxruntime
 
-        where = str(model) if isinstance(model, Path) else "the ONNX model"
-        if isinstance(model, Path):
-            require_plain_file(model)
-        else:
-            require_plain(model, where)
+        where = where or (str(model) if isinstance(model, Path) else "the ONNX model")
+        content = _read(model) if isinstance(model, Path) else model
+        require_plain(content, where)
         onnxruntime.disable_telemetry_events()
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = _threads() if threads is None else threads
@@ -68,13 +67,13 @@ class OnnxNetwork:
         offered = set(onnxruntime.get_available_providers())
         providers = [(name, dict(settings)) for name, settings in _PROVIDERS.items() if name in offered]
         try:
-            # A file is read by the runtime itself: of bytes it would keep a copy for as long as it lives.
-            self._session = onnxruntime.InferenceSession(
-                where if isinstance(model, Path) else model, options, providers=providers
-            )
+            # The bytes that were checked, and no second reading of a file that may be another by then.
+            self._session = onnxruntime.InferenceSession(content, options, providers=providers)
         except Exception as error:
             # The runtime's errors have no base of their own.
             raise OnnxModelError(f"{where} cannot be loaded by ONNX Runtime: {_first_line(error)}") from error
+        # The runtime has parsed them; its Python half would keep a copy for as long as it lives, to fall back on.
+        self._session._model_bytes = None  # noqa: SLF001 - it has no other way
         self._outputs = tuple(output.name for output in self._session.get_outputs())
 
     @property

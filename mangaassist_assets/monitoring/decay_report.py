@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from mangaassist_assets.core.arrays import Floats
+from mangaassist_assets.core.markdown import plain
 from mangaassist_assets.core.plotting import png
 
 if TYPE_CHECKING:
@@ -201,7 +202,7 @@ class DecayReport:
             f"{config.needed_evidence:.3g} is an alarm. Level: {config.alpha:.0%} over the champion's life, at any "
             f"number of looks; left of it are {self.level_left:.1%}, the chance of a false alarm from here on."
         )
-        lines = [f"**{self.outcome}**: {'; '.join(self.reasons)}.", "", level]
+        lines = [f"**{self.outcome}**: {plain('; '.join(self.reasons))}.", "", level]
         for one in (self.audited, *self.others):
             lines += _table(one, self.metric)
         for name, stated in (("earlier", self.reference_calibration), ("fresh", self.calibration)):
@@ -209,26 +210,22 @@ class DecayReport:
                 figures = f"{stated.mean_confidence:.1%} sure, {stated.accuracy:.1%} right"
                 lines += ["", f"Calibration on {stated.reviews} {name} reviews of the audit sample: {figures}."]
         if self.promotion_score is not None:
-            lines += ["", f"Promoted with {_cell(self.metric)} {self.promotion_score:.3f} on its tests."]
+            lines += ["", f"Promoted with {plain(self.metric)} {self.promotion_score:.3f} on its tests."]
         return "\n".join([*lines, "", LIMITS])
 
 
 def _table(one: Comparison, metric: str) -> list[str]:
     if not one.bundles and not one.reference_reviews:
         return []
-    lines = ["", f"Of {_cell(one.selection)}, {one.reference_reviews} to compare with, {one.fresh_reviews} fresh:", ""]
-    lines += [f"| bundle | reviews | {_cell(metric)} | interval | evidence up to it |", "|---|---:|---:|---|---:|"]
+    lines = ["", f"Of {plain(one.selection)}, {one.reference_reviews} to compare with, {one.fresh_reviews} fresh:", ""]
+    lines += [f"| bundle | reviews | {plain(metric)} | interval | evidence up to it |", "|---|---:|---:|---|---:|"]
     for bundle in one.bundles:
         evidence = "compared with" if bundle.evidence is None else f"{bundle.evidence:.3g}"
         lines.append(
-            f"| {_cell(bundle.release_bundle)} | {bundle.reviews} | {bundle.score:.3f} "
+            f"| {plain(bundle.release_bundle)} | {bundle.reviews} | {bundle.score:.3f} "
             f"| {bundle.low:.3f} to {bundle.high:.3f} | {evidence} |"
         )
     return lines
-
-
-def _cell(text: str) -> str:
-    return " ".join(text.replace("|", "\\|").replace("<", "&lt;").split())
 
 
 def decay_chart(report: DecayReport, *, title: str) -> bytes:

@@ -209,7 +209,7 @@ def _write_segment(folder: Path, frame: pl.DataFrame) -> None:
     frame.write_parquet(buffer, compression="zstd")
     content = buffer.getvalue()
     folder.mkdir(parents=True, exist_ok=True)
-    write_whole(folder / f"{hashlib.sha256(content).hexdigest()}.parquet", content, durable=True)
+    write_whole(folder / f"{hashlib.sha256(content).hexdigest()}.parquet", content)
 
 
 def _read_segment(segment: Path, dimension: int) -> pl.DataFrame | None:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import hmac
 import importlib
 import logging
 import os
@@ -26,11 +27,11 @@ from typing import Any
 
 import uvicorn
 from starlette.applications import Starlette
-from starlette.middleware import Middleware
-from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
+
+from mangaassist_assets.core.request_guard import Application, RequestGuard, Scope, header
 
 HOST = "127.0.0.1"
 ENTRY_POINT = "mangaassist_assets.serving.inference"
@@ -38,6 +39,9 @@ MAX_BODY_BYTES = 6_291_456  # SageMaker's limit for real-time invocations
 MAX_WAITING = 64
 MESSAGE_CHARACTERS = 500
 JSON = "application/json"
+PING_PATH = "/ping"
+KEY_VARIABLE, KEY_HEADER = "MANGAASSIST_INVOCATION_KEY", "x-mangaassist-invocation-key"
+"""What the local SageMaker that starts this process says with each request, so that nobody goes around it."""
 
 _logger = logging.getLogger(__name__)
 
@@ -100,9 +104,21 @@ def create_app(host: ModelHost, *, max_body_bytes: int = MAX_BODY_BYTES) -> Star
         return await host.answer(b"".join(chunks), content_type, request.headers.get("accept", JSON))
 
     return Starlette(
-        routes=[Route("/ping", ping, methods=["GET"]), Route("/invocations", invocations, methods=["POST"])],
-        middleware=[Middleware(TrustedHostMiddleware, allowed_hosts=[HOST, "localhost"])],
+        routes=[Route(PING_PATH, ping, methods=["GET"]), Route("/invocations", invocations, methods=["POST"])]
     )
+
+
+def guarded(application: Application, *, port: int, key: str | None) -> RequestGuard:
+    """Return the application behind a guard; with a `key` it answers those alone that send it."""
+
+    def only_with_key(scope: Scope) -> str | None:
+        if key is None or (scope["type"] == "http" and scope["path"] == PING_PATH):
+            return None
+        if hmac.compare_digest((header(scope, KEY_HEADER.encode()) or "").encode(), key.encode()):
+            return None
+        return "it does not come from this endpoint's SageMaker"
+
+    return RequestGuard(application, port=port, pages=False, rules=[only_with_key])
 
 
 def _error(status: int, kind: str, message: str) -> JSONResponse:
@@ -127,6 +143,8 @@ def main() -> None:
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 2) // 2)))
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
+    # Before the entry point is imported, whose business it is not.
+    key = os.environ.pop(KEY_VARIABLE, None)
     started = time.monotonic()
     try:
         entry_point = importlib.import_module(arguments.entry_point)
@@ -142,7 +160,7 @@ def main() -> None:
         listener.bind((HOST, arguments.port))
     else:
         listener = socket.socket(fileno=arguments.fd)
-    app = create_app(ModelHost(entry_point, model))
+    app = guarded(create_app(ModelHost(entry_point, model)), port=listener.getsockname()[1], key=key)
     config = uvicorn.Config(app, access_log=False, log_level="warning", timeout_graceful_shutdown=5)
     uvicorn.Server(config).run(sockets=[listener])
 

@@ -168,7 +168,7 @@ class LanceDbIndex(SearchIndex):
             raise AliasMovedError(expected=expected, actual=live)
         swapped_at = datetime.now(UTC).isoformat(timespec="milliseconds")
         content = {"schema": 1, "live": generation, "previous": expected, "swapped_at": swapped_at}
-        write_whole(self._alias_file, json.dumps(content).encode(), durable=True)
+        write_whole(self._alias_file, json.dumps(content).encode())
 
     def _delete(self, generation: str) -> None:
         with self._mutex:

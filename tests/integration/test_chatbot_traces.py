@@ -456,14 +456,14 @@ ENTRY_POINT = textwrap.dedent(
 class Deployments:
     """An endpoint of a new name and tiny models for it."""
 
-    def __init__(self, aws: AwsResource, folder: Path) -> None:
-        (folder / "tiny_store_model.py").write_text(ENTRY_POINT)
+    def __init__(self, aws: AwsResource, folder: Path, code: Path) -> None:
+        (code / "tiny_store_model.py").write_text(ENTRY_POINT)
         self._folder = folder
         self.name = f"store-{uuid4().hex[:8]}"
         self.progress: list[str] = []
         self.resource = SageMakerResource(
             aws=aws,
-            container_environment={"MANGAASSIST_ENTRY_POINT": "tiny_store_model", "PYTHONPATH": str(folder)},
+            container_environment={"MANGAASSIST_ENTRY_POINT": "tiny_store_model"},
             poll_interval_s=0.1,
             deployment_timeout_s=60,
         )
@@ -487,8 +487,8 @@ class Deployments:
 
 
 @pytest.fixture
-def deployments(aws, tmp_path) -> Iterator[Deployments]:
-    made = Deployments(aws, tmp_path)
+def deployments(aws, tmp_path, container_code) -> Iterator[Deployments]:
+    made = Deployments(aws, tmp_path, container_code)
     yield made
     if made.resource.describe(made.name) is not None:
         aws.client("sagemaker").delete_endpoint(EndpointName=made.name)

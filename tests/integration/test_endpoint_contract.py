@@ -55,12 +55,12 @@ def tags_of(platform: SentimentPlatform, version: str) -> dict[str, str]:
 
 def test_a_foreign_model_whose_answers_break_the_schema_is_neither_champion_nor_deployed(
     stand_ins_environment,  # noqa: ARG001 - the environment of clients
-    sentiment_package,
+    sentiment_package,  # noqa: ARG001 - it is installed
     tmp_path,
 ):
     # It says `predictions`, and no `intent` and `confidence`, which the caller of this endpoint reads.
     read_by_the_caller = {"schemas": PACKAGED / "intent_classifier", "request_forms": ("text",)}
-    with sentiment_pipeline(sentiment_package, tmp_path, **read_by_the_caller) as platform:
+    with sentiment_pipeline(tmp_path, **read_by_the_caller) as platform:
         pipeline, mlflow = platform.pipeline, platform.mlflow
         platform.retrain(FIRST_BUNDLE)
         promoted = platform.promote(FIRST)
@@ -196,11 +196,11 @@ def test_the_check_sees_each_side_that_was_changed_and_materializing_mends_both(
 
 def test_a_deployment_that_was_killed_before_it_was_recorded_is_recorded_by_the_next_run(
     stand_ins_environment,  # noqa: ARG001 - the environment of clients
-    sentiment_package,
+    sentiment_package,  # noqa: ARG001 - it is installed
     tmp_path,
     monkeypatch,
 ):
-    with sentiment_pipeline(sentiment_package, tmp_path) as platform:
+    with sentiment_pipeline(tmp_path) as platform:
         killed_and_run_again(platform, monkeypatch)
 
 

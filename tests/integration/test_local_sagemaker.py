@@ -77,14 +77,14 @@ ENTRY_POINT = textwrap.dedent(
 class Bench:
     """Clients and a way to make models, configurations and endpoints of new names."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, code: Path) -> None:
         self.folder = folder
         # One try: the tests look at single answers.
         config = Config(retries={"total_max_attempts": 1})
         self.sagemaker: SageMakerClient = boto3.client("sagemaker", config=config)
         self.runtime: SageMakerRuntimeClient = boto3.client("sagemaker-runtime", config=config)
         self.made: list[str] = []
-        (folder / "tiny_entry_point.py").write_text(ENTRY_POINT)
+        (code / "tiny_entry_point.py").write_text(ENTRY_POINT)
 
     def artifact(self, **content: object) -> str:
         folder = self.folder / uuid4().hex
@@ -102,7 +102,6 @@ class Bench:
                 "Environment": {
                     "MANGAASSIST_ENTRY_POINT": "tiny_entry_point",
                     "MANGAASSIST_MODEL_VERSION": "7",
-                    "PYTHONPATH": str(self.folder),
                 },
                 "ModelDataSource": {
                     "S3DataSource": {"S3Uri": uri, "S3DataType": "S3Prefix", "CompressionType": "None"}
@@ -147,8 +146,12 @@ class Bench:
 
 
 @pytest.fixture
-def bench(stand_ins_environment: dict[str, str], tmp_path: Path) -> Any:  # noqa: ARG001 - it sets the addresses
-    bench = Bench(tmp_path)
+def bench(
+    stand_ins_environment: dict[str, str],  # noqa: ARG001 - it sets the addresses
+    tmp_path: Path,
+    container_code: Path,
+) -> Any:
+    bench = Bench(tmp_path, container_code)
     yield bench
     for name in bench.made:
         if bench.sagemaker.list_endpoints(NameContains=name)["Endpoints"]:
@@ -209,14 +212,17 @@ def test_a_model_that_cannot_be_loaded_fails_the_endpoint_with_its_reason(bench:
     assert "weights are damaged" in described["FailureReason"]
 
 
-def test_a_container_that_never_answers_is_ended_at_its_deadline(bench: Bench, tmp_path: Path) -> None:
+def test_a_container_that_never_answers_is_ended_at_its_deadline(
+    bench: Bench, tmp_path: Path, container_code: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", f"{container_code}{os.pathsep}{os.environ.get('PYTHONPATH', '')}")
     # Below the API, whose shortest deadline is SageMaker's 60 seconds.
     plan = VariantPlan(
         name="primary",
         model_name="m",
         image="image",
         model_uri=bench.artifact(silent=True),
-        environment={"MANGAASSIST_ENTRY_POINT": "tiny_entry_point", "PYTHONPATH": str(tmp_path)},
+        environment={"MANGAASSIST_ENTRY_POINT": "tiny_entry_point"},
         weight=1.0,
         instance_count=1,
         start_seconds=2,
@@ -348,6 +354,7 @@ def own_sagemaker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[C
     for name, value in client_environment(home, dict.fromkeys(("mlflow", "ministack", "sagemaker"), "x"), {}).items():
         monkeypatch.setenv(name, value)
     (home.run / "aws-config").write_text("[default]\n")
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}{os.pathsep}{os.environ.get('PYTHONPATH', '')}")
 
     def start() -> subprocess.Popen[bytes]:
         with listen_on(0, service="SageMaker") as listener:
@@ -375,7 +382,7 @@ def test_a_kill_during_an_update_is_made_good_by_the_next_start(
     own_sagemaker: Callable[[], subprocess.Popen[bytes]], tmp_path: Path
 ) -> None:
     first = own_sagemaker()
-    bench = Bench(tmp_path)
+    bench = Bench(tmp_path, tmp_path)
     name = bench.endpoint(bench.config(bench.artifact(answer=1)))
     serving = ProcessIdentity.of(bench.ask(name)["pid"])
     assert serving is not None
@@ -386,7 +393,7 @@ def test_a_kill_during_an_update_is_made_good_by_the_next_start(
 
     own_sagemaker()
     assert not serving.is_alive()
-    bench = Bench(tmp_path)
+    bench = Bench(tmp_path, tmp_path)
     bench.await_service(name)
     assert bench.sagemaker.describe_endpoint(EndpointName=name)["EndpointConfigName"] == config
     assert bench.ask(name)["answer"] == 2
@@ -396,7 +403,7 @@ def test_an_endpoint_whose_artifact_is_gone_fails_at_the_start_and_returns_with_
     own_sagemaker: Callable[[], subprocess.Popen[bytes]], tmp_path: Path
 ) -> None:
     first = own_sagemaker()
-    bench = Bench(tmp_path)
+    bench = Bench(tmp_path, tmp_path)
     uri = bench.artifact(answer=1)
     name = bench.endpoint(bench.config(uri))
     stop_processes([first], grace_seconds=10)
@@ -404,7 +411,7 @@ def test_an_endpoint_whose_artifact_is_gone_fails_at_the_start_and_returns_with_
     folder.rename(tmp_path / "away")
 
     second = own_sagemaker()
-    bench = Bench(tmp_path)
+    bench = Bench(tmp_path, tmp_path)
     described = bench.sagemaker.describe_endpoint(EndpointName=name)
     assert described["EndpointStatus"] == "Failed"
     assert "Failed to find the model data" in described["FailureReason"]
@@ -412,7 +419,7 @@ def test_an_endpoint_whose_artifact_is_gone_fails_at_the_start_and_returns_with_
 
     (tmp_path / "away").rename(folder)
     own_sagemaker()
-    assert Bench(tmp_path).ask(name)["answer"] == 1
+    assert Bench(tmp_path, tmp_path).ask(name)["answer"] == 1
 
 
 @pytest.mark.parametrize(
@@ -424,14 +431,22 @@ def test_an_endpoint_whose_artifact_is_gone_fails_at_the_start_and_returns_with_
         (b"{}", {"X-Amz-Target": "Kinesis_20131202.ListStreams"}, 400, "UnknownOperationException"),
         (b"{}", {}, 400, "UnknownOperationException"),
         (b" " * 1_000_001, {"X-Amz-Target": "SageMaker.ListModels"}, 413, "at most 1000000"),
-        (b"{}", {"X-Amz-Target": "SageMaker.ListModels", "Host": "rebound.example"}, 400, "Invalid host"),
+        (
+            b"{}",
+            {"X-Amz-Target": "SageMaker.ListModels", "Host": "rebound.example"},
+            403,
+            "the Host 'rebound.example' is none",
+        ),
     ],
 )
 def test_requests_that_are_none_of_sagemakers_are_refused_clearly(
     stand_ins: Supervisor, body: bytes, headers: dict[str, str], status: int, message: str
 ) -> None:
     connection = http.client.HTTPConnection(stand_ins.urls["sagemaker"].removeprefix("http://"))
-    connection.request("POST", "/", body=body, headers=headers)
+    key = stand_ins.environment["AWS_ACCESS_KEY_ID"]
+    scope = f"{key}/20260324/us-east-1/sagemaker/aws4_request"
+    signed = {"Authorization": f"AWS4-HMAC-SHA256 Credential={scope}, SignedHeaders=host, Signature=0"}
+    connection.request("POST", "/", body=body, headers=headers | signed)
     answer = connection.getresponse()
     assert (answer.status, message in answer.read().decode()) == (status, True)
     connection.close()

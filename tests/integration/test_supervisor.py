@@ -73,7 +73,7 @@ def make_state(folder: Path) -> None:
     (folder / "kept_entry_point.py").write_text(ENTRY_POINT)
     sagemaker = boto3.client("sagemaker")
     source = {"S3Uri": (folder / "model").as_uri(), "S3DataType": "S3Prefix", "CompressionType": "None"}
-    environment = {"MANGAASSIST_ENTRY_POINT": "kept_entry_point", "PYTHONPATH": str(folder)}
+    environment = {"MANGAASSIST_ENTRY_POINT": "kept_entry_point"}
     sagemaker.create_model(
         ModelName="kept",
         PrimaryContainer={
@@ -135,6 +135,7 @@ def test_a_killed_supervisor_takes_everything_along_and_the_next_one_finds_it_ag
 ) -> None:
     home = Home.open(tmp_path / "home")
     argv = [sys.executable, "-c", UP, str(home.root)]
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}{os.pathsep}{os.environ.get('PYTHONPATH', '')}")
     with ended(subprocess.Popen(argv, stdout=subprocess.PIPE, text=True, cwd=tmp_path)) as first:
         assert first.stdout is not None
         assert first.stdout.readline() == "ready\n"
@@ -290,6 +291,7 @@ def test_ministack_loses_nothing_that_was_written_a_moment_before_a_kill(
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.setenv(name, "test")
     monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    (tmp_path / "access.key").write_text("test")
 
     def start() -> subprocess.Popen[bytes]:
         with listen_on(0, service="ministack") as listener:
@@ -297,7 +299,10 @@ def test_ministack_loses_nothing_that_was_written_a_moment_before_a_kill(
             monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{port}")
             command = ["-m", "mangaassist_assets.local.ministack_server", "--fd", str(fd), "--port", str(port)]
             child = start_tethered(
-                [sys.executable, *command, "--folder", str(tmp_path / "ministack")],
+                [
+                    *(sys.executable, *command, "--folder", str(tmp_path / "ministack")),
+                    *("--key-file", str(tmp_path / "access.key")),
+                ],
                 environment=os.environ,
                 log=tmp_path / "ministack.log",
                 inherited=[fd],

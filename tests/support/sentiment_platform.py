@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -54,31 +55,28 @@ class SentimentPlatform:
 
 
 @pytest.fixture(scope="module")
-def sentiment_package(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """An installed package that brings model type and pipeline, as far as Python is concerned."""
-    folder = tmp_path_factory.mktemp("sentiment") / "site-packages"
-    info = folder / "sentiment_model-1.0.dist-info"
-    info.mkdir(parents=True)
+def sentiment_package(container_code: Path) -> Iterator[Path]:
+    """An installed package that brings model type and pipeline, as far as Python and the serving processes know."""
+    info = container_code / "sentiment_model-1.0.dist-info"
+    info.mkdir()
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: sentiment-model\nVersion: 1.0\n")
     (info / "entry_points.txt").write_text(
         f"[{MODEL_TYPES}]\nsentiment = tests.support.sentiment:SentimentModelType\n"
         f"[{MODEL_PIPELINES}]\nsentiment = tests.support.sentiment:SENTIMENT\n"
     )
     with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(folder))
-        yield folder
+        patch.syspath_prepend(str(container_code))
+        yield container_code
+    shutil.rmtree(info)
 
 
 @contextmanager
-def sentiment_pipeline(package: Path, folder: Path, **changes: Any) -> Iterator[SentimentPlatform]:
+def sentiment_pipeline(folder: Path, **changes: Any) -> Iterator[SentimentPlatform]:
     """Build the platform around the model pipeline with some of its fields changed."""
     own = uuid4().hex[:8]
     pipeline = replace(SENTIMENT, model_name=f"sentiment-{own}", endpoint_name=f"sentiment-{own}", **changes)
-    repository = Path(__file__).parents[2]
     resources: dict[str, Any] = {
-        "endpoints": SageMakerResource(
-            aws=AwsResource(), container_environment={"PYTHONPATH": f"{package}:{repository}"}
-        ),
+        "endpoints": SageMakerResource(aws=AwsResource()),
         "mlflow": MlflowResource(training_experiment=f"training-{own}", traces_experiment=f"traces-{own}"),
         "store": StoreResource(root=str(folder / "store"), cache_folder=str(folder / "cache")),
     }
@@ -90,9 +88,11 @@ def sentiment_pipeline(package: Path, folder: Path, **changes: Any) -> Iterator[
 
 @pytest.fixture(scope="module")
 def sentiment_platform(
-    stand_ins: Supervisor, sentiment_package: Path, tmp_path_factory: pytest.TempPathFactory
+    stand_ins: Supervisor,
+    sentiment_package: Path,  # noqa: ARG001 - it is installed
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[SentimentPlatform]:
     """The platform as another package would use it; the tests of a file follow each other on it."""
     folder = tmp_path_factory.mktemp("sentiment-platform")
-    with environment(**stand_ins.environment), sentiment_pipeline(sentiment_package, folder) as platform:
+    with environment(**stand_ins.environment), sentiment_pipeline(folder) as platform:
         yield platform

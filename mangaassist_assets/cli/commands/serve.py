@@ -49,7 +49,7 @@ def up(
 def dev(home: str | None, dagster_port: int | None, *, as_json: bool) -> None:
     """Start everything, with Dagster's page, sensors and schedules, in the foreground; Ctrl-C stops it."""
     require_local_packages()
-    from mangaassist_assets.local import dagster_instance
+    from mangaassist_assets.local import dagster_instance, dagster_page
     from mangaassist_assets.local.ports import port_of, preferred_listener
     from mangaassist_assets.local.supervisor import Supervisor
 
@@ -68,12 +68,15 @@ def dev(home: str | None, dagster_port: int | None, *, as_json: bool) -> None:
         supervisor.start_process(
             "dagster",
             [
-                *(sys.executable, "-m", "dagster", "dev", "--workspace", str(WORKSPACE)),
+                *(sys.executable, "-m", dagster_page.MODULE, "dev", "--workspace", str(WORKSPACE)),
                 *("--host", LOOPBACK, "--port", str(port), "--log-level", "warning"),
             ],
             health_url=f"{url}/server_info",
             start_seconds=180,
-            environment={dagster_instance.HOME_VARIABLE: str(opened.root)},
+            environment={
+                dagster_instance.HOME_VARIABLE: str(opened.root),
+                dagster_page.PORT_VARIABLE: str(port),
+            },
         )
         _announce({"dagster": url, **supervisor.urls}, opened, as_json=as_json)
         say(f"{supervisor.wait().name} received: stopping")

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from mangaassist_assets.core.files import write_whole
+from mangaassist_assets.core.files import read_json, write_whole
 from mangaassist_assets.core.snapshots import Snapshot, SnapshotStore, canonical_json
 from mangaassist_assets.datasets.sources.golden_file import GoldenMessage
 from mangaassist_assets.privacy import Vocabulary, redact
@@ -180,7 +180,10 @@ def _in_use(stored_source: bytes | None) -> str | None:
 
 def _replaced(inputs: UPath) -> frozenset[str]:
     permission = inputs / REPLACEMENT_FILE
-    return frozenset(json.loads(permission.read_bytes())) if permission.exists() else frozenset()
+    if not permission.exists():
+        return frozenset()
+    mend = "Delete it, and give the permission again."
+    return frozenset(read_json(permission, what="the permission to replace the golden set", mend=mend))
 
 
 def _refusal(in_use: str, other: str | None) -> str:

@@ -14,12 +14,13 @@ from typing import Any
 
 import polars as pl
 
+from mangaassist_assets.core.markdown import code, plain
 from mangaassist_assets.core.text_keys import language_of
 from mangaassist_assets.datasets.guards.redaction_pass import RedactionReport
 from mangaassist_assets.datasets.schema import SPLITS
 from mangaassist_assets.labelling.intent_labels import LabelConflict
 
-CARD_SCHEMA = 2
+CARD_SCHEMA = 3  # of the file and of its text
 _BOOTSTRAP = "bootstrap"
 _NO_NEGATIVE = "relevant"
 _MISSED = "relevant, missed by the retriever"
@@ -187,13 +188,13 @@ def _texts(frame: pl.DataFrame) -> Iterable[str]:
 
 def _markdown(card: DataCard) -> str:
     lines = [
-        f"# {card.kind.capitalize()} dataset {card.version[:12]}",
+        f"# {plain(card.kind.capitalize())} dataset {plain(card.version[:12])}",
         "",
         f"{card.examples} examples ({card.rows} rows) of {card.shoppers} known shoppers in {card.sessions} sessions"
-        + (f", as of {card.as_of}" if card.as_of else "")
+        + (f", as of {plain(card.as_of)}" if card.as_of else "")
         + (f", nothing later than {moment(card.as_of_ms)}" if card.as_of_ms is not None else ""),
         "",
-        f"Digest of the rows: `{card.digest}`",
+        f"Digest of the rows: {code(card.digest)}",
         "",
         *_count_table("Split", {side: card.by_split[side] for side in SPLITS if side in card.by_split}),
         *_count_table("Label", card.by_label_kind),
@@ -210,10 +211,10 @@ def _markdown(card: DataCard) -> str:
     lines += _count_table("Passage left out because", card.passages_left_out, unit="Passages")
     if card.conflicts:
         lines += ["| Labels contradict each other | Traces |", "|---|---|"]
-        lines += [f"| {cell(' / '.join(one.answers))} | {cell(', '.join(one.trace_ids))} |" for one in card.conflicts]
+        lines += [f"| {plain(' / '.join(one.answers))} | {plain(', '.join(one.trace_ids))} |" for one in card.conflicts]
         lines.append("")
     lines += _redaction(card)
-    lines += [*(f"- {cell(note)}" for note in card.notes), ""] if card.notes else []
+    lines += [*(f"- {plain(note)}" for note in card.notes), ""] if card.notes else []
     lines += _origin(card)
     return "\n".join(lines).rstrip() + "\n"
 
@@ -222,10 +223,10 @@ def _redaction(card: DataCard) -> Sequence[str]:
     report = card.redaction
     if report is None:
         return []
-    kinds = ", ".join(f"{kind} {count}" for kind, count in report.placeholders.items()) or "none"
-    again = ", ".join(f"{kind} {count}" for kind, count in report.found_again.items())
+    kinds = ", ".join(f"{plain(kind)} {count}" for kind, count in report.placeholders.items()) or "none"
+    again = ", ".join(f"{plain(kind)} {count}" for kind, count in report.found_again.items())
     changed = "was not counted" if report.changed is None else f"changed {report.changed}"
-    basis = f"contract {report.contract_version}, vocabulary {report.vocabulary or 'none'}"
+    basis = f"contract {plain(str(report.contract_version))}, vocabulary {plain(report.vocabulary or 'none')}"
     second = f"the second pass {changed}{f' ({again})' if again else ''}"
     return [f"Redaction ({basis}): {report.texts} different texts; placeholders in them: {kinds}; {second}.", ""]
 
@@ -233,10 +234,10 @@ def _redaction(card: DataCard) -> Sequence[str]:
 def _origin(card: DataCard) -> Sequence[str]:
     if not card.inputs:
         return []
-    lines = [f"Made again by `mangaassist datasets rebuild {card.version[:12]}` from:", ""]
-    lines += [f"- {cell(name)}: `{digest[:24]}`" for name, digest in card.inputs.items()]
+    lines = [f"Made again by {code(f'mangaassist datasets rebuild {card.version[:12]}')} from:", ""]
+    lines += [f"- {plain(name)}: {code(digest[:24])}" for name, digest in card.inputs.items()]
     if card.settings:
-        shown = (f"{cell(name)} {cell(json.dumps(value, sort_keys=True))}" for name, value in card.settings.items())
+        shown = (f"{plain(name)} {plain(json.dumps(value, sort_keys=True))}" for name, value in card.settings.items())
         lines += ["", f"Settings: {', '.join(shown)}"]
     return lines
 
@@ -248,16 +249,10 @@ def moment(timestamp_ms: int) -> str:
     return datetime.fromtimestamp(timestamp_ms / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def cell(text: str) -> str:
-    """Return a text as one cell of a Markdown table: no new column, no line break, no HTML."""
-    escaped = text.replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;")
-    return " ".join(escaped.split())
-
-
 def _count_table(title: str, counts: Mapping[str, int], *, unit: str = "Examples") -> list[str]:
     if not counts:
         return []
-    return [f"| {title} | {unit} |", "|---|---:|", *(f"| {cell(key)} | {n} |" for key, n in counts.items()), ""]
+    return [f"| {title} | {unit} |", "|---|---:|", *(f"| {plain(key)} | {n} |" for key, n in counts.items()), ""]
 
 
 def _side_table(title: str, counts: Mapping[str, Mapping[str, int]]) -> list[str]:
@@ -265,7 +260,7 @@ def _side_table(title: str, counts: Mapping[str, Mapping[str, int]]) -> list[str
         return []
     lines = [f"| {title} | train | validation | test |", "|---|---:|---:|---:|"]
     for name, sides in counts.items():
-        lines.append(f"| {cell(name)} | {' | '.join(str(sides.get(side, 0)) for side in SPLITS)} |")
+        lines.append(f"| {plain(name)} | {' | '.join(str(sides.get(side, 0)) for side in SPLITS)} |")
     return [*lines, ""]
 
 

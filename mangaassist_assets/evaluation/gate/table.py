@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 
+from mangaassist_assets.core.markdown import plain
 from mangaassist_assets.evaluation.gate.decision import GateDecision, GuardrailFigures, SliceFigures
 
 _ROWS_SHOWN = 20
 _LONGEST_NAME = 80
-_MARKUP = re.compile(r"([\\`*_\[\]|~#!])")
 _FIRST = {"worse": 0, "suspicious": 1}
 _WORDS = {
     "insufficient_evidence": "insufficient evidence",
@@ -23,11 +22,9 @@ def decision_table(decision: GateDecision) -> str:
     """Return verdict, reasons and tables: figures, guardrail metrics, and the slices of each dimension, worst first."""
     who = ""
     if decision.champion_version or decision.challenger_version:
-        who = (
-            f": challenger {escaped(decision.challenger_version)} against champion {escaped(decision.champion_version)}"
-        )
-    lines = [f"**{_words(decision.verdict)}** ({escaped(decision.metric)}){who}", ""]
-    lines += [f"- {escaped(reason, longest=None)}" for reason in decision.reasons]
+        who = f": challenger {_name(decision.challenger_version)} against champion {_name(decision.champion_version)}"
+    lines = [f"**{_words(decision.verdict)}** ({_name(decision.metric)}){who}", ""]
+    lines += [f"- {plain(reason)}" for reason in decision.reasons]
     if decision.needed_examples is not None:
         lines.append(f"- about {decision.needed_examples:,} test examples would be needed in all")
     if "turns" in decision.figures:
@@ -37,7 +34,7 @@ def decision_table(decision: GateDecision) -> str:
             "was drawn from; other reviews stand for themselves"
         )
     lines += ["", "| figure | value |", "|---|---:|"]
-    lines += [f"| {escaped(name.replace('_', ' '))} | {_number(value)} |" for name, value in decision.figures.items()]
+    lines += [f"| {_name(name.replace('_', ' '))} | {_number(value)} |" for name, value in decision.figures.items()]
     if decision.guardrails:
         lines += ["", "| guardrail metric | champion | challenger | limit | interval of the change | judgement | why |"]
         lines += ["|---|---:|---:|---|---|---|---|"]
@@ -47,12 +44,8 @@ def decision_table(decision: GateDecision) -> str:
     return "\n".join(lines) + "\n"
 
 
-def escaped(text: str, *, longest: int | None = _LONGEST_NAME) -> str:
-    """Return a text from outside as plain words of a table cell: no markup, no HTML, no line break, not endless."""
-    line = " ".join(text.split())
-    if longest is not None and len(line) > longest:
-        line = f"{line[: longest - 1]}…"
-    return _MARKUP.sub(r"\\\1", line.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;"))
+def _name(text: str) -> str:
+    return plain(text, longest=_LONGEST_NAME)
 
 
 def worst_first(slices: Sequence[SliceFigures]) -> list[SliceFigures]:
@@ -66,13 +59,13 @@ def worst_first(slices: Sequence[SliceFigures]) -> list[SliceFigures]:
 def _guardrail_row(guardrail: GuardrailFigures) -> str:
     interval = "" if guardrail.low is None or guardrail.high is None else f"{guardrail.low:.4g} to {guardrail.high:.4g}"
     cells = [
-        escaped(guardrail.name),
+        _name(guardrail.name),
         "" if guardrail.champion is None else _number(guardrail.champion),
         "" if guardrail.challenger is None else _number(guardrail.challenger),
-        escaped(guardrail.limit),
+        _name(guardrail.limit),
         interval,
         f"**{guardrail.judgement}**" if guardrail.judgement == "broken" else _words(guardrail.judgement),
-        escaped(guardrail.why, longest=None),
+        plain(guardrail.why),
     ]
     return f"| {' | '.join(cells)} |"
 
@@ -80,13 +73,13 @@ def _guardrail_row(guardrail: GuardrailFigures) -> str:
 def _slice_table(decision: GateDecision, dimension: str) -> list[str]:
     ordered = worst_first([item for item in decision.slices if item.dimension == dimension])
     heads = (
-        f"{escaped(dimension)} | examples | champion | challenger | change | {decision.config.confidence:.0%} interval"
+        f"{_name(dimension)} | examples | champion | challenger | change | {decision.config.confidence:.0%} interval"
     )
     lines = ["", f"| {heads} | chance of a loss | judgement |", "|---|---:|---:|---:|---:|---:|---:|---|"]
     for item in ordered[:_ROWS_SHOWN]:
         wanted = "" if item.needed_examples is None else f", about {item.needed_examples:,} examples would tell"
         lines.append(
-            f"| {escaped(item.name)} | {item.examples} | {item.champion:.3f} | {item.challenger:.3f} "
+            f"| {_name(item.name)} | {item.examples} | {item.champion:.3f} | {item.challenger:.3f} "
             f"| {item.difference:+.3f} | {item.low:+.3f} to {item.high:+.3f} | {item.loss_probability:.0%} "
             f"| {_judgement(item)}{wanted} |"
         )
@@ -95,7 +88,7 @@ def _slice_table(decision: GateDecision, dimension: str) -> list[str]:
     if hidden:
         kinds = sorted({item.judgement for item in hidden})
         counts = ", ".join(f"{sum(item.judgement == kind for item in hidden)} {_words(kind)}" for kind in kinds)
-        lines += ["", f"{len(hidden)} more of {escaped(dimension)}, with smaller losses or gains: {counts}."]
+        lines += ["", f"{len(hidden)} more of {_name(dimension)}, with smaller losses or gains: {counts}."]
     return lines
 
 

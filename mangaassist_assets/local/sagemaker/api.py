@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Literal
 
+from mangaassist_assets.local.sagemaker.container_variables import refusal_of
 from mangaassist_assets.local.sagemaker.endpoints import Endpoints, require_changeable
 from mangaassist_assets.local.sagemaker.errors import ApiError, unsupported, validation
 from mangaassist_assets.local.sagemaker.model_data import check_uri
@@ -136,6 +137,8 @@ class SageMakerApi:
                 raise validation(f"Environment has the key {name[:80]!r}, which is not the name of a variable.")
             if not isinstance(value, str) or len(value) > MAX_VALUE_CHARACTERS or "\0" in value:
                 raise validation(f"Environment's {name} must be a text of at most {MAX_VALUE_CHARACTERS} characters.")
+        if (refusal := refusal_of(variables)) is not None:
+            raise validation(refusal)
         if "ModelDataUrl" in container:
             raise unsupported("An archive in ModelDataUrl (name a prefix in ModelDataSource.S3DataSource instead)")
         try:

@@ -6,6 +6,7 @@ import asyncio
 import http.client
 import json
 import os
+import secrets
 import signal
 import subprocess
 import sys
@@ -13,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from mangaassist_assets.core.files import write_whole
+from mangaassist_assets.core.files import read_json, write_whole
 from mangaassist_assets.local.ports import HOST, answers, listen_on, port_of
 from mangaassist_assets.local.processes import (
     ProcessIdentity,
@@ -23,9 +24,11 @@ from mangaassist_assets.local.processes import (
     start_tethered,
     wait_until,
 )
+from mangaassist_assets.local.sagemaker.container_variables import refusal_of
 from mangaassist_assets.local.sagemaker.errors import ApiError, DeploymentError
 from mangaassist_assets.local.sagemaker.model_data import model_folder
 from mangaassist_assets.local.sagemaker.state import VariantPlan
+from mangaassist_assets.serving.server import KEY_HEADER, KEY_VARIABLE
 
 INVOCATION_SECONDS = 60.0  # what SageMaker gives a container for a real-time invocation
 STOP_SECONDS = 10.0
@@ -45,7 +48,11 @@ class ProcessBook:
     def end_leftovers(self) -> list[int]:
         """End the processes of an earlier time and return their ids."""
         try:
-            content = json.loads(self._path.read_text(encoding="utf-8"))
+            content = read_json(
+                self._path,
+                what="the serving processes of an earlier time",
+                mend="End what is left of them by hand (`ps ax | grep mangaassist_assets.serving`) and delete it.",
+            )
         except FileNotFoundError:
             return []
         ended = end_leftovers((ProcessIdentity(*entry) for entry in content), grace_seconds=STOP_SECONDS)
@@ -72,7 +79,7 @@ class ProcessBook:
 
     def _write(self) -> None:
         processes = [[i.pid, i.created] for i in self._identities.values()]
-        write_whole(self._path, json.dumps(processes).encode(), durable=True)
+        write_whole(self._path, json.dumps(processes).encode())
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +104,7 @@ class ModelContainer:
         self._book = book
         self._port = 0
         self._process: subprocess.Popen[bytes] | None = None
+        self._key = secrets.token_hex(16)
 
     @classmethod
     async def create(
@@ -105,8 +113,11 @@ class ModelContainer:
         """Fetch the model data of a variant and return its container, not started.
 
         Raises:
-            DeploymentError: the data cannot be had.
+            DeploymentError: the data cannot be had, or the environment is not taken.
         """
+        # Of a state that was written before, or by hand.
+        if (refusal := refusal_of(plan.environment)) is not None:
+            raise DeploymentError(refusal)
         folder = await asyncio.to_thread(model_folder, plan.model_uri, cache=cache)
         return cls(endpoint, plan, folder=folder, log=logs / f"endpoint-{endpoint}-{plan.name}.log", book=book)
 
@@ -134,12 +145,15 @@ class ModelContainer:
         with listen_on(0, service=f"endpoint {self._endpoint}") as listener:
             self._port = port_of(listener)
             argv = [
-                *(sys.executable, "-m", "mangaassist_assets.serving.server"),
+                *(sys.executable, "-P", "-m", "mangaassist_assets.serving.server"),  # -P: not what lies in this folder
                 *("--model-dir", str(self._folder), "--fd", str(listener.fileno())),
             ]
             process = start_tethered(
                 argv,
-                environment=container_environment(self.plan.environment, self._folder, os.environ),
+                environment={
+                    **container_environment(self.plan.environment, self._folder, os.environ),
+                    KEY_VARIABLE: self._key,
+                },
                 log=self.log,
                 inherited=(listener.fileno(),),
                 own_group=False,
@@ -219,7 +233,7 @@ class ModelContainer:
     def _post(self, body: bytes, headers: Mapping[str, str]) -> ContainerAnswer:
         connection = http.client.HTTPConnection(HOST, self._port, timeout=INVOCATION_SECONDS)
         try:
-            connection.request("POST", "/invocations", body=body, headers=dict(headers))
+            connection.request("POST", "/invocations", body=body, headers={**headers, KEY_HEADER: self._key})
             response = connection.getresponse()
             return ContainerAnswer(
                 status=response.status,

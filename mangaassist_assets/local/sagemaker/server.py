@@ -21,20 +21,21 @@ from uuid import uuid4
 
 import uvicorn
 from starlette.applications import Starlette
-from starlette.middleware import Middleware
-from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from mangaassist_assets.core.request_guard import Application, RequestGuard, Scope, signed_for
 from mangaassist_assets.local.home import Home
-from mangaassist_assets.local.ports import listen_on
+from mangaassist_assets.local.ports import listen_on, port_of
 from mangaassist_assets.local.sagemaker.api import SageMakerApi
 from mangaassist_assets.local.sagemaker.endpoints import Endpoints
 from mangaassist_assets.local.sagemaker.errors import ApiError
 from mangaassist_assets.local.sagemaker.state import State
 
 TARGET_PREFIX = "SageMaker."
+READY_PATH = "/ready"
+SIGNED_FOR = "sagemaker"  # both APIs
 MAX_API_BYTES = 1_000_000
 MAX_INVOCATION_BYTES = 6_291_456  # the service's limit for real-time invocations
 THREADS = 64  # each waiting invocation and each health check holds one
@@ -89,12 +90,23 @@ def create_app(home: Home) -> Starlette:
         routes=[
             Route("/", call, methods=["POST"]),
             Route("/endpoints/{name}/invocations", invoke, methods=["POST"]),
-            Route("/ready", ready, methods=["GET"]),
+            Route(READY_PATH, ready, methods=["GET"]),
         ],
-        # A page in the developer's browser must not reach it under a name of its own (DNS rebinding).
-        middleware=[Middleware(TrustedHostMiddleware, allowed_hosts=["127.0.0.1", "localhost"])],
         lifespan=lifespan,
     )
+
+
+def guarded(application: Application, *, port: int, access_key: str) -> RequestGuard:
+    """Return the application behind a guard: whoever may call it may run code as this user."""
+
+    def only_signed(scope: Scope) -> str | None:
+        if scope["type"] == "http" and scope["path"] == READY_PATH:
+            return None
+        if signed_for(scope, access_key) == SIGNED_FOR:
+            return None
+        return "it is not signed with this home's access key (its access.key; commands of mangaassist set it)"
+
+    return RequestGuard(application, port=port, pages=False, rules=[only_signed])
 
 
 def _operation(request: Request) -> str:
@@ -158,9 +170,9 @@ def main() -> None:
     listener = (
         listen_on(arguments.port, service="SageMaker") if arguments.fd is None else socket.socket(fileno=arguments.fd)
     )
-    config = uvicorn.Config(
-        create_app(Home.open(arguments.home)), access_log=False, log_level="warning", timeout_graceful_shutdown=5
-    )
+    home = Home.open(arguments.home)
+    application = guarded(create_app(home), port=port_of(listener), access_key=home.access_key())
+    config = uvicorn.Config(application, access_log=False, log_level="warning", timeout_graceful_shutdown=5)
     uvicorn.Server(config).run(sockets=[listener])
 
 

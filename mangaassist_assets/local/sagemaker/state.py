@@ -92,4 +92,4 @@ class State:
         """Write everything, so that a crash leaves the old state or this one."""
         content = asdict(self)
         del content["path"]
-        write_whole(self.path, json.dumps(content, indent=1).encode(), durable=True)
+        write_whole(self.path, json.dumps(content, indent=1).encode())

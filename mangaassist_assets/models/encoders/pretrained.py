@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mangaassist_assets.models.encoders import PACKAGED_E5, PACKAGED_MINILM
+from mangaassist_assets.models.encoders.bounds import oversize_of
 from mangaassist_assets.models.encoders.tokens import (
     TOKENIZER_FILE,
     load_tokenizer,
@@ -150,7 +151,8 @@ def check_checkpoint(name: str, folder: Path) -> dict[str, Any]:
     """Return the configuration of a checkpoint that may be loaded.
 
     Raises:
-        BaseModelError: A file is missing, the weights are pickled, it wants code of its own, or nobody knows its type.
+        BaseModelError: A file is missing, the weights are pickled, it wants code of its own, nobody knows its type, or
+            it is of another size than its weights.
     """
     from transformers import CONFIG_MAPPING
 
@@ -181,6 +183,9 @@ def check_checkpoint(name: str, folder: Path) -> dict[str, Any]:
         )
     if kind not in CONFIG_MAPPING:
         raise BaseModelError(f"base model {name!r} is of model_type {kind!r}, which transformers does not know")
+    weight_bytes = sum(one.stat().st_size for one in folder.glob("*.safetensors"))
+    if (oversize := oversize_of(config, weight_bytes)) is not None:
+        raise BaseModelError(f"base model {name!r}: {file} is not that of its weights: {oversize}")
     return config
 
 

@@ -32,8 +32,8 @@ class TokenizerError(ValueError):
     """A tokenizer cannot be read, or lacks what is needed; the message names the file."""
 
 
-def load_tokenizer(path: Path) -> Tokenizer:
-    """Load a tokenizer.json without the fixed padding and truncation that a checkpoint may carry.
+def load_tokenizer(source: Path | bytes) -> Tokenizer:
+    """Load a tokenizer.json, the file or its content, without the fixed padding and truncation that one may carry.
 
     Raises:
         TokenizerError: The file is missing, or holds no tokenizer.
@@ -41,10 +41,13 @@ def load_tokenizer(path: Path) -> Tokenizer:
     from tokenizers import Tokenizer
 
     try:
-        tokenizer: Tokenizer = Tokenizer.from_file(str(path))
+        tokenizer: Tokenizer = (
+            Tokenizer.from_buffer(source) if isinstance(source, bytes) else Tokenizer.from_file(str(source))
+        )
     except Exception as error:
         # The library raises nothing more special.
-        raise TokenizerError(f"{path} holds no tokenizer of Hugging Face's form: {str(error)[:200]}") from error
+        where = source if isinstance(source, Path) else "tokenizer.json"
+        raise TokenizerError(f"{where} holds no tokenizer of Hugging Face's form: {str(error)[:200]}") from error
     tokenizer.no_padding()
     tokenizer.no_truncation()
     return tokenizer

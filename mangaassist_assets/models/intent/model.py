@@ -16,9 +16,8 @@ import numpy as np
 from mangaassist_assets.core.arrays import Flags
 from mangaassist_assets.models.artifacts import (
     ArtifactMismatchError,
-    artifact_settings,
     artifact_size,
-    verify_kind,
+    read_verified,
 )
 from mangaassist_assets.models.encoders.tokens import (
     TOKENIZER_FILE,
@@ -89,21 +88,21 @@ class IntentClassifier:
         Raises:
             ArtifactMismatchError: The artifact is damaged, of another kind, or not the expected one.
         """
-        digest = verify_kind(directory, INTENT_CLASSIFIER, expected_digest, only=(ONNX_FILE, TOKENIZER_FILE))
-        settings = artifact_settings(directory)
+        read = read_verified(directory, INTENT_CLASSIFIER, expected_digest, lambda _: (ONNX_FILE, TOKENIZER_FILE))
+        settings = read.settings
         scope = dict(settings["scope"])
         if (score := scope.pop("score")) != SCOPE_SCORE:
             raise ArtifactMismatchError(
                 f"{directory} decides about scope by {str(score)[:40]!r}, this program only by {SCOPE_SCORE!r}"
             )
         return cls(
-            network=OnnxNetwork(directory / ONNX_FILE),
-            tokenizer=load_tokenizer(directory / TOKENIZER_FILE),
+            network=OnnxNetwork(read.files[ONNX_FILE], where=str(directory / ONNX_FILE)),
+            tokenizer=load_tokenizer(read.files[TOKENIZER_FILE]),
             pad_id=int(settings["pad_id"]),
             labels=tuple(settings["labels"]),
             max_tokens=int(settings["max_tokens"]),
             scope=ScopeRule(**scope),
-            digest=digest,
+            digest=read.digest,
             size_bytes=artifact_size(directory),
         )
 

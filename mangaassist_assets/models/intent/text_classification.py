@@ -25,6 +25,7 @@ from mangaassist_assets.models.encoders.encoder import Encoder
 from mangaassist_assets.models.encoders.pooling import Pooling, make_pooling
 from mangaassist_assets.models.encoders.pretrained import (
     PretrainedEncoder,
+    check_checkpoint,
     padded,
     quiet_transformers,
     read_encoder,
@@ -120,6 +121,7 @@ def read_text_classification(
     import torch
     from transformers import AutoModelForSequenceClassification
 
+    check_checkpoint(name, folder)
     with quiet_transformers(), torch.random.fork_rng(devices=[]):
         model = AutoModelForSequenceClassification.from_pretrained(
             folder, trust_remote_code=False, use_safetensors=True, local_files_only=True, dtype=torch.float32

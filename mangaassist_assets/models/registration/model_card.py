@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from mangaassist_assets.datasets.versions.data_card import cell
+from mangaassist_assets.core.markdown import code, plain
 from mangaassist_assets.models.encoders import PACKAGED_E5, PACKAGED_MINILM
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ class ModelCard:
                 *(_table(("figure", "value"), metrics) or ["None: there was too little to validate on.", ""]),
                 *self._intents(),
             ],
-            "Limits": [*[f"- {inline(limit)}" for limit in limits], ""],
+            "Limits": [*[f"- {plain(limit)}" for limit in limits], ""],
             "How it is gated": [_GATE, ""],
             "How it was trained": [
                 *_table(("setting", "value"), settings),
@@ -107,12 +107,12 @@ class ModelCard:
 
     def short(self) -> str:
         """Return what the page of a registered version has room for: what it is, what from, where it is not good."""
-        data = f"Learned from {inline(self.dataset)} `{_code(self.data.version[:12] or self.data.digest[:12])}`."
+        data = f"Learned from {plain(self.dataset)} {code(self.data.version[:12] or self.data.digest[:12])}."
         lines = [
             *self._head(),
             f"{data} The whole card is `README.md` beside the model and `model_card.md` of its run.",
             "",
-            *[f"- {inline(limit)}" for limit in self.trained.limits[:_LIMITS_SHOWN]],
+            *[f"- {plain(limit)}" for limit in self.trained.limits[:_LIMITS_SHOWN]],
         ]
         return "\n".join(lines).rstrip() + "\n"
 
@@ -126,14 +126,14 @@ class ModelCard:
             ("training started from", _without_folders(self.trained.started_from) or self.base_model),
             ("kept candidate", self.trained.kept or "the only one"),
         ]
-        summary = _SUMMARIES.get(self.kind, f"A model of the kind {inline(self.kind)}.")
-        return [f"# {inline(self.name)}", "", summary, "", *_table(("", ""), facts)]
+        summary = _SUMMARIES.get(self.kind, f"A model of the kind {plain(self.kind)}.")
+        return [f"# {plain(self.name)}", "", summary, "", *_table(("", ""), facts)]
 
     def _data(self) -> list[str]:
         data = self.data
         lines = [
-            f"Dataset {inline(self.dataset)}, version `{_code(data.version[:12] or 'unnamed')}`, rows "
-            f"`{_code(data.digest)}`" + (f", as of {inline(data.as_of)}." if data.as_of else "."),
+            f"Dataset {plain(self.dataset)}, version {code(data.version[:12] or 'unnamed')}, rows "
+            f"{code(data.digest)}" + (f", as of {plain(data.as_of)}." if data.as_of else "."),
             "",
         ]
         for title, counts in (
@@ -143,7 +143,7 @@ class ModelCard:
             ("language by script", data.by_language),
         ):
             lines += _table((title, "examples"), [(name, f"{count:,}") for name, count in counts.items()])
-        return [*lines, *(f"- {inline(note)}" for note in data.notes), *([""] if data.notes else [])]
+        return [*lines, *(f"- {plain(note)}" for note in data.notes), *([""] if data.notes else [])]
 
     def _intents(self) -> list[str]:
         intents = self.trained.tables.get(INTENT_TABLE, ())
@@ -156,22 +156,10 @@ class ModelCard:
         return ["### By intent, the worst first", "", *_table(columns, rows), *more]
 
 
-def inline(text: str) -> str:
-    """Return a text from outside as one line of Markdown: no table, no HTML, no link or picture, no emphasis."""
-    line = cell("".join(letter if letter.isprintable() else " " for letter in text))
-    for mark in "[]*_`~":
-        line = line.replace(mark, f"\\{mark}")
-    return line if not line.startswith(("#", "-", "+", "&gt;", ">", "=")) else f"\\{line}"
-
-
 def _without_folders(value: Any) -> Any:  # noqa: ANN401 - JSON
     if not isinstance(value, str) or not _PATH.match(value):
         return value
     return value.replace("\\", "/").rstrip("/").rpartition("/")[2]
-
-
-def _code(text: str) -> str:
-    return cell(text).replace("`", "'")
 
 
 def _value(value: object) -> str:
@@ -187,6 +175,6 @@ def _table(titles: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> list[str
     return [
         f"| {' | '.join(titles)} |",
         f"|{'|'.join(rule)}|",
-        *(f"| {' | '.join(inline(value) for value in row)} |" for row in rows),
+        *(f"| {' | '.join(plain(value) for value in row)} |" for row in rows),
         "",
     ]

@@ -15,16 +15,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mangaassist_assets.models.artifacts import (
-    artifact_settings,
     artifact_size,
-    verify_artifact,
-    verify_kind,
+    read_verified,
 )
 from mangaassist_assets.models.encoders.layer_states import SHARED, LayerStates
 from mangaassist_assets.models.encoders.tokens import TOKENIZER_FILE, load_tokenizer
 from mangaassist_assets.models.model_types import InputError, checked_text
 from mangaassist_assets.models.reranker.calibration import ScoreCalibration
-from mangaassist_assets.models.reranker.networks.files import ARTIFACT_KIND, ONNX_FILES, network_of
+from mangaassist_assets.models.reranker.networks.files import ARTIFACT_KIND, ONNX_FILES, network_in
 from mangaassist_assets.models.reranker.networks.runners import CrossRunner, Runner, SplitRunner
 from mangaassist_assets.models.reranker.training_config import Network
 
@@ -57,16 +55,20 @@ class Reranker:
             ArtifactMismatchError: The artifact is damaged, of another kind, or not the expected one.
         """
         # Which files are needed is among what the digest covers.
-        digest = verify_kind(directory, ARTIFACT_KIND, expected_digest, only=())
-        network = network_of(directory)
-        files = ONNX_FILES[network]
-        verify_artifact(directory, digest, only=(TOKENIZER_FILE, *files))
-        settings = artifact_settings(directory)
-        models = [directory / name for name in files]
-        tokenizer, pad_id = load_tokenizer(directory / TOKENIZER_FILE), int(settings["pad_id"])
+        read = read_verified(
+            directory,
+            ARTIFACT_KIND,
+            expected_digest,
+            lambda settings: (TOKENIZER_FILE, *ONNX_FILES[network_in(settings, directory)]),
+        )
+        settings = read.settings
+        network = network_in(settings, directory)
+        where = [str(directory / name) for name in ONNX_FILES[network]]
+        models = [read.files[name] for name in ONNX_FILES[network]]
+        tokenizer, pad_id = load_tokenizer(read.files[TOKENIZER_FILE]), int(settings["pad_id"])
         runner: Runner
         if network == "cross-encoder":
-            runner = CrossRunner(models, tokenizer, max_tokens=int(settings["max_tokens"]), pad_id=pad_id)
+            runner = CrossRunner(models, tokenizer, max_tokens=int(settings["max_tokens"]), pad_id=pad_id, where=where)
         else:
             runner = SplitRunner(
                 models,
@@ -75,12 +77,13 @@ class Reranker:
                 passage_tokens=int(settings["passage_tokens"]),
                 pad_id=pad_id,
                 passages=passages,
+                where=where,
             )
         return cls(
             network=network,
             runner=runner,
             calibration=ScoreCalibration(**settings["calibration"]),
-            digest=digest,
+            digest=read.digest,
             size_bytes=artifact_size(directory),
         )
 

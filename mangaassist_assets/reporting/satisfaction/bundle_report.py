@@ -9,6 +9,7 @@ from urllib.parse import quote
 
 from mangaassist_assets.core.bundles import previous_bundle
 from mangaassist_assets.core.figures import Figures
+from mangaassist_assets.core.markdown import link, plain
 from mangaassist_assets.reporting.groups import shown_groups, shown_name
 from mangaassist_assets.reporting.satisfaction.report import SatisfactionReport, build_report, read_counts
 from mangaassist_assets.reporting.warehouse.loading import WAREHOUSE_ASSET, read_load, require_loaded
@@ -97,19 +98,14 @@ def report_links(report: SatisfactionReport, *, traces_url: str, intent_model_ur
         traces_url: The page of the bundle's traces, which takes further `tag` parameters.
         intent_model_url: Returns the page of a version of the intent model.
     """
-    lines = [f"- [all traces of {report.release_bundle}]({traces_url})"]
+    lines = [f"- {link(f'all traces of {report.release_bundle}', traces_url)}"]
     for group in report.of("prompt_version"):
         if group.value is not None:
             tag = quote(f"prompt_version={quote(group.value, safe='')}", safe="")
-            lines.append(f"- prompt {_escaped(group.value)}: [{group.turns} traces]({traces_url}&tag={tag})")
+            lines.append(f"- prompt {plain(group.value)}: {link(f'{group.turns} traces', f'{traces_url}&tag={tag}')}")
     for group in report.of("intent_model_version"):
         # A version of the registry is a number; a model from elsewhere has no page there.
         if group.value is not None and group.value.isdecimal():
             url = intent_model_url(group.value)
-            lines.append(f"- intent model: [version {group.value}]({url}), {group.turns} turns")
+            lines.append(f"- intent model: {link(f'version {group.value}', url)}, {group.turns} turns")
     return "\n".join(lines)
-
-
-def _escaped(text: str) -> str:
-    """Return a text without what Markdown would read as a link or as HTML."""
-    return "".join(f"\\{char}" if char in "\\`*_[]()<>#!|&" else char for char in text)

@@ -200,8 +200,7 @@ class IngestedTraces:
         """
         times = [one.timestamp_ms for one in headers]
         rows = (
-            self._table.rows()
-            .filter(pl.col("timestamp_ms").is_between(min(times), max(times)))
+            self._table.rows(within=("timestamp_ms", min(times), max(times)))
             .filter(pl.col("trace_id").is_in([one.trace_id for one in headers]))
             .select("trace_id", "sequence", "fingerprint", "kind")
             .collect()

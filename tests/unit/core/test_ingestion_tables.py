@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import os
+import random
 from pathlib import Path
 
 import polars as pl
 import pytest
 
 from mangaassist_assets.core import ingestion_tables
-from mangaassist_assets.core.ingestion_tables import IngestionConflictError, IngestionTable, storage_options
+from mangaassist_assets.core.ingestion_tables import (
+    IngestionConflictError,
+    IngestionLogDamagedError,
+    IngestionTable,
+    storage_options,
+)
+from mangaassist_assets.core.landed_files import LandedFileDamagedError
 
 SCHEMA = pl.Schema({"id": pl.String, "release_bundle": pl.String, "n": pl.Int64, "tags": pl.List(pl.String)})
 
@@ -130,3 +137,121 @@ def test_plain_http_is_allowed_only_for_an_endpoint_that_says_so(monkeypatch: py
         "AWS_ENDPOINT_URL": "https://s3.example.invalid",
         "AWS_ALLOW_HTTP": "false",
     }
+
+
+def landed(folder: Path) -> list[Path]:
+    return sorted((folder / "ingestion").glob("release_bundle=*/*.parquet"))
+
+
+def test_a_single_flipped_bit_of_a_landed_file_is_never_read_as_something_else(
+    table: IngestionTable, tmp_path: Path
+) -> None:
+    rows = [(f"trace-{n}", "b1", n) for n in range(400)]
+    table.append(frame(*rows), after=table.checkpoint(), value={})
+    (path,) = landed(tmp_path)
+    whole = path.read_bytes()
+    generator = random.Random(7)
+    for bit in generator.sample(range(8 * len(whole)), 300):
+        damaged = bytearray(whole)
+        damaged[bit // 8] ^= 1 << bit % 8
+        path.write_bytes(damaged)
+        with pytest.raises(
+            LandedFileDamagedError, match=rf"{path.name} of the ingestion table .*is not what was written"
+        ):
+            table.rows("b1").collect()
+    path.write_bytes(whole)
+    assert table.rows("b1").collect().height == 400
+
+
+def test_a_damaged_file_stops_its_own_bundle_and_no_other(table: IngestionTable, tmp_path: Path) -> None:
+    table.append(frame(("x", "b1", 1), ("y", "b2", 2)), after=table.checkpoint(), value={})
+    (path,) = (one for one in landed(tmp_path) if "b1" in str(one))
+    path.write_bytes(path.read_bytes()[:-1])
+    assert ids(table, "b2") == ["y"]
+    for read in (lambda: table.rows("b1"), table.rows, lambda: table.erase("id", ["x"]), table.compact):
+        table.append(frame(("z", "b1", 1)), after=table.checkpoint(), value={})
+        with pytest.raises(LandedFileDamagedError, match="Restore this file from a backup"):
+            read()
+    path.unlink()
+    with pytest.raises(LandedFileDamagedError, match="is gone"):
+        table.rows("b1")
+
+
+def test_a_file_is_hashed_once_and_again_when_it_has_changed(
+    table: IngestionTable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table.append(frame(("x", "b1", 1)), after=table.checkpoint(), value={})
+    opened: list[Path] = []
+    read = Path.open
+    monkeypatch.setattr(Path, "open", lambda path, *args, **more: (opened.append(path), read(path, *args, **more))[1])
+    for _ in range(3):
+        assert ids(table) == ["x"]
+    (path,) = landed(tmp_path)
+    assert opened.count(path) == 1
+
+
+def test_files_outside_a_range_are_neither_checked_nor_read(tmp_path: Path) -> None:
+    table = IngestionTable(str(tmp_path / "ingestion"), schema=SCHEMA, skipping=("n",))
+    for n in (1, 10, 20):
+        table.append(frame((f"x{n}", "b1", n)), after=table.checkpoint(), value={})
+    first = next(one for one in landed(tmp_path) if "-00000001-" in one.name)
+    first.write_bytes(b"damaged")
+    assert sorted(table.rows(within=("n", 5, 20)).collect()["id"]) == ["x10", "x20"]
+    with pytest.raises(LandedFileDamagedError):
+        table.rows(within=("n", 0, 5))
+
+
+def test_a_table_of_before_is_read_and_gets_digests_when_it_is_compacted(table: IngestionTable, tmp_path: Path) -> None:
+    from deltalake import write_deltalake
+
+    table.append(frame(("x", "b1", 1)), after=table.checkpoint(), value={"at": 1})
+    write_deltalake(str(tmp_path / "ingestion"), frame(("old", "b1", 2)).to_arrow(), mode="append")
+    assert ids(table) == ["old", "x"]
+    table.compact()
+    assert (ids(table), table.checkpoint().value) == (["old", "x"], {"at": 1})
+    table.erase("id", ["nobody"])
+    (path,) = landed(tmp_path)
+    path.write_bytes(path.read_bytes()[::-1])
+    with pytest.raises(LandedFileDamagedError):
+        table.rows()
+
+
+def test_a_writer_that_commits_between_the_look_and_the_commit_of_another_is_not_lost(
+    table: IngestionTable, tmp_path: Path
+) -> None:
+    other = IngestionTable(str(tmp_path / "ingestion"), schema=SCHEMA)
+    table.append(frame(("w", "b1", 0)), after=table.checkpoint(), value={})
+    start = other.checkpoint()
+    stale = other._open()
+    assert stale is not None
+    table.append(frame(("x", "b1", 1)), after=table.checkpoint(), value={"at": 1})
+    for bundle in (None, "b1"):
+        with pytest.raises(IngestionConflictError):
+            other._commit(stale, frame(("y", "b1", 1)), after=start, value={"at": 2}, bundle=bundle)
+    assert ids(table) == ["w", "x"]
+    assert table.checkpoint().value == {"at": 1}
+
+
+def test_a_bundle_of_a_strange_name_and_equal_rows_of_two_commits_are_kept(table: IngestionTable) -> None:
+    for _ in range(2):
+        table.append(frame(("x", "a b%/c=1", 1)), after=table.checkpoint(), value={})
+    assert ids(table, "a b%/c=1") == ["x", "x"]
+    assert table.bundles() == ["a b%/c=1"]
+
+
+@pytest.mark.parametrize("content", [b"", b"\0" * 300, b'{"commitInfo":'])
+def test_a_damaged_commit_is_named_with_what_to_do(table: IngestionTable, tmp_path: Path, content: bytes) -> None:
+    for n in range(3):
+        table.append(frame((f"x{n}", "b1", n)), after=table.checkpoint(), value={"at": n})
+    log = tmp_path / "ingestion" / "_delta_log"
+    newest = max(log.glob("*.json"))
+    newest.write_bytes(content)
+    again = IngestionTable(str(tmp_path / "ingestion"), schema=SCHEMA)
+    with pytest.raises(IngestionLogDamagedError, match=rf"the commit .*{newest.name} cannot be read .*move it away"):
+        again.checkpoint()
+    # And that is what mends it.
+    newest.rename(tmp_path / "damaged.json")
+    again = IngestionTable(str(tmp_path / "ingestion"), schema=SCHEMA)
+    assert (again.checkpoint().value, ids(again)) == ({"at": 1}, ["x0", "x1"])
+    again.append(frame(("x2", "b1", 2)), after=again.checkpoint(), value={"at": 2})
+    assert ids(again) == ["x0", "x1", "x2"]

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from upath import UPath
 
 from mangaassist_assets.core import snapshots
-from mangaassist_assets.core.files import write_whole
+from mangaassist_assets.core.files import DamagedFileError, write_whole
 from mangaassist_assets.core.snapshots import (
     Origin,
     SnapshotDamagedError,
@@ -168,3 +168,16 @@ def test_snapshots_of_before_there_was_provenance_are_taken_over_once(store, tmp
     assert store.read(store.latest("turns", partition="one"), "b") == b"3"
     assert [one.digest for one in store.history("turns")] == [content_digest(older), content_digest(newer)]
     assert sorted(path.name for path in folder.iterdir()) == ["00000001.json", "00000002.json"]
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b'{"digest": "d"}'])
+def test_a_damaged_record_is_named_with_what_to_do(tmp_path, content):
+    store = SnapshotStore(UPath(tmp_path))
+    store.write("asset", {"a": b"1"})
+    written = store.write("asset", {"a": b"2"})
+    path = UPath(written.uri)
+    path.write_bytes(content)
+    with pytest.raises(DamagedFileError, match=r"00000002\.json, the record of a snapshot, .*materialize asset again"):
+        store.latest("asset")
+    path.unlink()
+    assert store.read(store.latest("asset"), "a") == b"1"

@@ -1,5 +1,9 @@
 from __future__ import annotations
 
+import os
+import re
+import sqlite3
+import stat
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -96,3 +100,83 @@ def test_a_damaged_key_is_refused(tmp_path: Path, content: str) -> None:
     (home.root / "pseudonym.key").write_text(content)
     with pytest.raises(HomeError, match="backup"):
         home.pseudonym_key()
+
+
+def modes(root: Path) -> set[int]:
+    """Return what others may do with anything in a folder, and with it."""
+    return {stat.S_IMODE(path.lstat().st_mode) & 0o077 for path in (root, *root.rglob("*")) if not path.is_symlink()}
+
+
+def test_nothing_in_a_home_is_anybody_elses(tmp_path: Path) -> None:
+    before = os.umask(0o022)
+    try:
+        home = Home.open(tmp_path / "home")
+        home.pseudonym_key()
+        home.access_key()
+        home.choose_base_model("packaged-minilm")
+        (home.store / "folder").mkdir()
+        (home.store / "folder" / "file").write_text("written by this process later on")
+        assert modes(home.root) == {0}
+        assert home.root.stat().st_mode & 0o777 == 0o700
+    finally:
+        os.umask(before)
+
+
+def test_a_home_of_before_that_others_may_read_is_closed_to_them(tmp_path: Path) -> None:
+    before = os.umask(0o022)
+    try:
+        root = tmp_path / "home"
+        (root / "mlflow").mkdir(parents=True)
+        root.chmod(0o755)
+        (root / "home.json").write_text('{"kind": "mangaassist-home", "schema": 1}')
+        (root / "mlflow" / "mlflow.db").write_bytes(b"")
+        (root / "run.sh").write_text("")
+        (root / "run.sh").chmod(0o755)
+        outside = tmp_path / "outside"
+        outside.write_text("")
+        (root / "link").symlink_to(outside)
+        assert modes(root) != {0}
+        Home.open(root)
+        assert modes(root) == {0}
+        assert (root / "run.sh").stat().st_mode & 0o700 == 0o700
+        assert outside.stat().st_mode & 0o077 == 0o044
+    finally:
+        os.umask(before)
+
+
+def test_the_access_key_is_secret_stable_and_different_for_each_home(tmp_path: Path) -> None:
+    first, second = Home.open(tmp_path / "a"), Home.open(tmp_path / "b")
+    key = first.access_key()
+    assert key == Home.open(first.root).access_key()
+    assert key != second.access_key()
+    assert re.fullmatch(r"[A-Z0-9]{32,128}", key)
+    assert first.access_key_file.stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize("content", ["", "test", "lower" * 10, "KEY " * 20])
+def test_an_access_key_that_is_none_or_that_others_may_read_is_refused(tmp_path: Path, content: str) -> None:
+    home = Home.open(tmp_path)
+    home.access_key_file.write_text(content)
+    with pytest.raises(HomeError, match="does not hold an access key"):
+        home.access_key()
+    home.access_key_file.chmod(0o644)
+    with pytest.raises(HomeError, match="may be read by other users, so others may use the services"):
+        home.access_key()
+
+
+@pytest.mark.parametrize(
+    ("name", "advice"), [("mlflow/mlflow.db", "restore it from a backup"), ("dagster/history/runs.db", "move it away")]
+)
+def test_a_damaged_database_is_named_with_what_it_holds_and_what_to_do(tmp_path: Path, name: str, advice: str) -> None:
+    home = Home.open(tmp_path)
+    path = tmp_path / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.touch()
+    with sqlite3.connect(tmp_path / "whole.db") as whole:
+        whole.execute("create table t (x)")
+    home.require_databases()
+    path.write_bytes((tmp_path / "whole.db").read_bytes())
+    home.require_databases()
+    path.write_bytes(b"\0" * 8192)
+    with pytest.raises(HomeError, match=rf"{path.name} is no SQLite database any more.*{advice}"):
+        home.require_databases()

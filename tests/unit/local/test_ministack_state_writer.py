@@ -26,7 +26,6 @@ def request(service: bytes, *, method: str = "POST", target: bytes | None = None
         (request(b"appconfig", method="GET"), None),
         (request(b"appconfig"), "appconfig"),
         (request(b"s3", method="PUT"), "s3"),
-        (request(b"monitoring"), "cloudwatch"),
         ({"type": "http", "method": "POST", "headers": []}, ""),
         ({"type": "lifespan"}, None),
     ],

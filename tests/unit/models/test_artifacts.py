@@ -11,6 +11,7 @@ from mangaassist_assets.models.artifacts import (
     MANIFEST_FILE,
     ArtifactMismatchError,
     artifact_kind,
+    read_verified,
     seal_artifact,
     verify_artifact,
     verify_kind,
@@ -172,3 +173,39 @@ def test_a_kind_that_names_no_model_is_refused(artifact: Path, kind: str) -> Non
 def test_an_empty_directory_cannot_be_sealed(tmp_path: Path) -> None:
     with pytest.raises(ArtifactMismatchError, match="no files"):
         seal_artifact(tmp_path, "reranker")
+
+
+def test_what_is_handed_out_is_what_was_hashed_and_is_read_once(
+    artifact: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    digest = seal_artifact(artifact, "reranker", {"weights": "sub/model.safetensors"})
+    read = Path.read_bytes
+    reads: list[str] = []
+
+    def read_and_replace(path: Path) -> bytes:
+        content = read(path)
+        reads.append(path.name)
+        path.write_bytes(b"weights of somebody else")
+        return content
+
+    monkeypatch.setattr(Path, "read_bytes", read_and_replace)
+    found = read_verified(artifact, "reranker", digest, lambda settings: (settings["weights"],))
+    assert found.files == {"sub/model.safetensors": b"weights"}
+    assert (found.digest, found.settings, reads) == (
+        digest,
+        {"weights": "sub/model.safetensors"},
+        ["model.safetensors"],
+    )
+    with pytest.raises(ArtifactMismatchError, match=r"model\.safetensors has SHA-256"):
+        read_verified(artifact, "reranker", digest, lambda settings: (settings["weights"],))
+
+
+def test_another_kind_digest_or_file_is_not_handed_out(artifact: Path) -> None:
+    digest = seal_artifact(artifact, "reranker")
+    for kind, expected, name, message in (
+        ("intent_classifier", digest, "config.json", "is of kind reranker"),
+        ("reranker", "0" * 64, "config.json", "not the one that was registered"),
+        ("reranker", digest, "other.json", "has no file other.json"),
+    ):
+        with pytest.raises(ArtifactMismatchError, match=message):
+            read_verified(artifact, kind, expected, lambda _, name=name: (name,))

@@ -231,7 +231,7 @@ def test_the_report_shows_evidence_level_bundles_calibration_and_what_it_cannot_
     assert report.calibration.reviews == 200
     assert report.calibration.overconfidence > report.reference_calibration.overconfidence > 0
     text = report.markdown()
-    assert "rc\\|1 &lt;b>" in text
+    assert "rc\\|1 &lt;b&gt;" in text
     assert "and 20 is an alarm. Level: 5% over the champion's life" in text
     assert "Other reviewed messages are mostly complaints" in text
     assert "Promoted with accuracy 0.930" in text

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from mangaassist_assets.models.artifacts import ArtifactMismatchError, artifact_settings
 from mangaassist_assets.models.reranker.training_config import NETWORKS, Network
@@ -23,7 +24,16 @@ def network_of(directory: Path) -> Network:
     Raises:
         ArtifactMismatchError: It is no reranker, or of a network that is not known.
     """
-    network = artifact_settings(directory).get("network")
+    return network_in(artifact_settings(directory), directory)
+
+
+def network_in(settings: Mapping[str, Any], directory: Path) -> Network:
+    """Return which network the settings of an artifact name.
+
+    Raises:
+        ArtifactMismatchError: One that is not known.
+    """
+    network = settings.get("network")
     for known in NETWORKS:
         if network == known:
             return known

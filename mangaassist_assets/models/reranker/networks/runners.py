@@ -33,9 +33,17 @@ class Runner(Protocol):
 class CrossRunner:
     """A cross-encoder: every pair is one text."""
 
-    def __init__(self, models: Sequence[Path | bytes], tokenizer: Tokenizer, *, max_tokens: int, pad_id: int) -> None:
+    def __init__(
+        self,
+        models: Sequence[Path | bytes],
+        tokenizer: Tokenizer,
+        *,
+        max_tokens: int,
+        pad_id: int,
+        where: Sequence[str | None] = (None,),
+    ) -> None:
         (model,) = models
-        self._network = OnnxNetwork(model)
+        self._network = OnnxNetwork(model, where=where[0])
         self._tokens = PairTokens(tokenizer, max_tokens=max_tokens)
         self._pad_id = pad_id
 
@@ -62,9 +70,11 @@ class SplitRunner:
         passage_tokens: int,
         pad_id: int,
         passages: LayerStates = SHARED,
+        where: Sequence[str | None] = (None, None),
     ) -> None:
         lower, joint = models
-        self._lower_layers, self._joint_layers = OnnxNetwork(lower), OnnxNetwork(joint)
+        self._lower_layers = OnnxNetwork(lower, where=where[0])
+        self._joint_layers = OnnxNetwork(joint, where=where[1])
         self._lower_digest = hashlib.sha256(lower.read_bytes() if isinstance(lower, Path) else lower).hexdigest()
         self._tokenizer = tokenizer
         self._query_tokens, self._passage_tokens = query_tokens, passage_tokens

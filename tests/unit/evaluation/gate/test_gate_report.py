@@ -8,7 +8,7 @@ import pytest
 from mangaassist_assets.evaluation.gate.chart import gate_chart
 from mangaassist_assets.evaluation.gate.decision import GateDecision
 from mangaassist_assets.evaluation.gate.gate import judge
-from mangaassist_assets.evaluation.gate.table import decision_table, escaped
+from mangaassist_assets.evaluation.gate.table import decision_table
 from mangaassist_assets.evaluation.results import GateInput, ModelResults, TrafficSample
 from tests.support.gate_simulation import Planted, intent_results
 
@@ -91,10 +91,6 @@ def test_names_from_outside_are_words_in_the_table_and_nothing_else() -> None:
     assert all(line.replace("\\|", "").count("|") == 9 for line in rows)
     assert max(len(line) for line in table.splitlines()) < 1000
     assert gate_chart(decision).startswith(b"\x89PNG")
-
-
-def test_escaped_text_is_one_line() -> None:
-    assert escaped("a\r\n|b\t`c` <d>") == "a \\|b \\`c\\` &lt;d&gt;"
 
 
 def test_the_chart_is_the_same_each_time_and_needs_no_slices(large: GateDecision) -> None:

@@ -77,7 +77,7 @@ def variant(**changes: Any) -> dict[str, Any]:
 
 @pytest.fixture
 def deployed(call: Call, endpoints: RecordedEndpoints, tmp_path: Path) -> Call:
-    call("CreateModel", ModelName="m", PrimaryContainer=container(tmp_path, Environment={"A": "1"}))
+    call("CreateModel", ModelName="m", PrimaryContainer=container(tmp_path, Environment={"OMP_NUM_THREADS": "1"}))
     call("CreateEndpointConfig", EndpointConfigName="c", ProductionVariants=[variant()])
     call("CreateEndpoint", EndpointName="e", EndpointConfigName="c")
     endpoints.settle("e")
@@ -208,7 +208,7 @@ def test_a_model_in_use_may_be_deleted_and_the_endpoint_keeps_its_copy(deployed:
     deployed("DeleteEndpointConfig", EndpointConfigName="c")
     plan = State.load(state.path).endpoints["e"].deployed or state.endpoints["e"].deployed
     assert plan is not None
-    assert plan.variants[0].environment == {"A": "1"}
+    assert plan.variants[0].environment == {"OMP_NUM_THREADS": "1"}
 
 
 def test_lists_are_filtered_sorted_and_paged(deployed: Call, tmp_path: Path) -> None:

@@ -5,12 +5,14 @@ import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from mangaassist_assets.models.artifacts import ArtifactMismatchError, artifact_settings, seal_artifact, verify_artifact
 from mangaassist_assets.models.examples import IntentExample
+from mangaassist_assets.models.intent import model
 from mangaassist_assets.models.intent.examples import IntentTrainingError
 from mangaassist_assets.models.intent.fine_tuning import IntentTrainingConfig
 from mangaassist_assets.models.intent.model import IntentClassifier
@@ -185,6 +187,25 @@ def test_a_damaged_or_foreign_artifact_is_not_loaded(trained: IntentTrainingResu
     seal_artifact(copy, "reranker")
     with pytest.raises(ArtifactMismatchError, match="is of kind reranker, not intent_classifier"):
         IntentClassifier.load(copy)
+
+
+def test_weights_that_are_replaced_after_they_were_checked_are_not_served(
+    trained: IntentTrainingResult, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(trained.directory, copy)
+    read = model.read_verified
+
+    def read_then_replace(*arguments: Any) -> Any:
+        found = read(*arguments)
+        for name in found.files:
+            (copy / name).write_bytes(b"of somebody else")
+        return found
+
+    monkeypatch.setattr(model, "read_verified", read_then_replace)
+    text = ["how long is this gift voucher valid"]
+    served = IntentClassifier.load(copy, trained.digest)
+    assert served.predict(text) == IntentClassifier.load(trained.directory).predict(text)
 
 
 @pytest.mark.parametrize("settings", [{"epochs": 0}, {"max_tokens": 4}, {"inverse_regularisation": 0.0}])
