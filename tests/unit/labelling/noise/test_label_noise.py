@@ -172,3 +172,11 @@ def test_an_interval_holds_its_estimate_whatever_the_labels_say(ratios):
     assert 0.0 <= found.low <= found.rate + 1e-4
     assert found.rate <= found.high + 1e-4 <= 1.0 + 1e-4
     assert found.labels == len(ratios)
+
+
+def test_an_interval_is_wider_where_the_model_itself_is_unsure():
+    ratios = np.array([0.01] * 80 + [50.0] * 20)
+    sure, unsure = (noise_of_ratios(ratios, np.full(100, confusion)) for confusion in (0.0, 0.4))
+    assert unsure.rate == sure.rate
+    assert unsure.low == pytest.approx(sure.low - 0.15 * 0.4, abs=1e-3)
+    assert unsure.high == pytest.approx(sure.high + 0.15 * 0.4, abs=1e-3)
