@@ -125,7 +125,7 @@ def _sums(rows: Vectors | Floats, groups: Labels, count: int) -> Floats:
 def _centred(vectors: Vectors) -> Vectors:
     """Take away what all messages have in common; the fewer there are, the less of their mean is that."""
     share = len(vectors) / (len(vectors) + _PRIOR_MESSAGES)
-    centred = vectors - np.float32(share) * vectors.mean(axis=0)
+    centred: Vectors = vectors - np.float32(share) * vectors.mean(axis=0)
     centred[~vectors.any(axis=1)] = 0  # a vector of nothing has no meaning to compare
     centred /= np.maximum(np.linalg.norm(centred, axis=1, keepdims=True), np.float32(1e-6))
     return centred
@@ -148,7 +148,8 @@ def _excess(closeness: Floats, likeness: Floats, larger: NDArray[np.int64], conf
     """Return by how much groups are closer than they need to be, negative where they are not; rounded."""
     needed = config.closeness + config.caution / np.sqrt(larger)
     # Rounded before it decides an order: the last bits differ between machines.
-    return np.round(np.maximum(closeness - needed, likeness - config.same), _DECIMALS)
+    excess: Floats = np.round(np.maximum(closeness - needed, likeness - config.same), _DECIMALS)
+    return excess
 
 
 def _join_neighbours(state: _Groups, config: MergingConfig) -> Labels | None:
