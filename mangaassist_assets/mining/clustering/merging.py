@@ -148,8 +148,8 @@ def _excess(closeness: Floats, likeness: Floats, larger: NDArray[np.int64], conf
     """Return by how much groups are closer than they need to be, negative where they are not; rounded."""
     needed = config.closeness + config.caution / np.sqrt(larger)
     # Rounded before it decides an order: the last bits differ between machines.
-    excess: Floats = np.round(np.maximum(closeness - needed, likeness - config.same), _DECIMALS)
-    return excess
+    excess: Floats = np.maximum(closeness - needed, likeness - config.same).astype(np.float64)
+    return np.round(excess, _DECIMALS)
 
 
 def _join_neighbours(state: _Groups, config: MergingConfig) -> Labels | None:
