@@ -146,7 +146,7 @@ class IntentLabelsConfig(dg.Config):
         description="Distinct shoppers whose messages were reviewed alike before others get their intent.",
     )
     maximum_error: float = Field(
-        default=0.2, ge=0, le=1, description="Estimated error of propagation above which nothing is labelled."
+        default=0.125, ge=0, le=1, description="Estimated error of propagation above which nothing is labelled."
     )
     judge_minimum_common: int = Field(
         default=20, ge=1, description="Messages that people and the judge answered before the judge is believed."

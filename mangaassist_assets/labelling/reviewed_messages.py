@@ -30,7 +30,7 @@ class PropagationConfig:
     """
 
     minimum_reviewers: int = 2
-    maximum_error: float = 0.2
+    maximum_error: float = 0.125
     margins: tuple[float, ...] = (0.02, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3)
     pooled_trials: float = 10.0
     named_sources: int = 20
