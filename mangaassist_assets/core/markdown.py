@@ -52,14 +52,12 @@ def code(text: str) -> str:
 
 
 def link(text: str, url: str) -> str:
-    """Return a link to a page, with a text from anywhere.
+    """Return a link to a page, with a text from anywhere; the text alone where the address is not http or https.
 
-    Raises:
-        ValueError: the address is not http or https.
+    A tracking server may be a database (`sqlite:///…`), which has no pages.
     """
     if urlsplit(url).scheme not in {"http", "https"}:
-        msg = f"{url[:100]!r} is no address of a page: links go to http and https only"
-        raise ValueError(msg)
+        return plain(text)
     return f"[{plain(text)}]({quote(url, safe=_LINK_SAFE)})"
 
 

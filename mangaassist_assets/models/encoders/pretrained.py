@@ -185,7 +185,10 @@ def check_checkpoint(name: str, folder: Path) -> dict[str, Any]:
         raise BaseModelError(f"base model {name!r} is of model_type {kind!r}, which transformers does not know")
     weight_bytes = sum(one.stat().st_size for one in folder.glob("*.safetensors"))
     if (oversize := oversize_of(config, weight_bytes)) is not None:
-        raise BaseModelError(f"base model {name!r}: {file} is not that of its weights: {oversize}")
+        raise BaseModelError(
+            f"base model {name!r} cannot be read: {file} is not that of its weights ({oversize}), or they are cut off: "
+            "fetch all its files again"
+        )
     return config
 
 
