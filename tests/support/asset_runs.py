@@ -161,7 +161,7 @@ def open_platform(folder: Path, *, tracking_uri: str, instance: dg.DagsterInstan
     lines = [
         {"text": f"{text} {extra}", "intent": intent, "relevant_documents": [ANSWERED_BY[intent]]}
         for intent, text in INTENTS.items()
-        for extra in ("today", "maybe", "soon", "again")
+        for extra in ("today dear shop", "maybe tell us", "soon I hope", "again and again")
     ]
     (inputs / "training.jsonl").write_text("".join(f"{json.dumps(one)}\n" for one in lines), encoding="utf-8")
     store = StoreResource(root=str(folder / "store"), cache_folder=str(folder / "cache"))
@@ -209,7 +209,8 @@ def put_traffic(platform: Platform, *, turns: int = 24, bundle: str | None = BUN
             f"tr-{number:032x}",
             START_MS + 60_000 * number,
             bundle,
-            message=f"{INTENTS[intent]} {'abcdefghijkl'[number % 12] * 3}",
+            # Unlike each other in more than a word: such messages would be copies.
+            message=" ".join((INTENTS[intent], *("abcdefghijkl"[number % 12] * length for length in (3, 4, 5)))),
         )
         reviews = _reviews(trace, intent) if down and number % 8 < 4 else ()
         thumb = "thumbs_down" if down else "thumbs_up"
