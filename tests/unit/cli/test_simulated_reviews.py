@@ -23,7 +23,7 @@ UTTERANCES = {trace_id: Utterance(text=trace_id, intent="gift_card") for trace_i
 class Platform:
     """A store and a tracking server; mining asks about everything, as often as it is run."""
 
-    def __init__(self, tmp_path, *, breaks: bool = False) -> None:
+    def __init__(self, tmp_path, *, breaks: bool = False, reviewers: tuple[str, ...] = ()) -> None:
         self.store = SnapshotStore(UPath(tmp_path))
         self.reviewed: list[str] = []
         self.jobs: list[dict] = []
@@ -31,6 +31,7 @@ class Platform:
         self.resources = SimpleNamespace(
             store=SimpleNamespace(snapshots=lambda: self.store),
             mlflow=SimpleNamespace(reviewer=lambda: self),
+            labelling=SimpleNamespace(named_reviewers=lambda: reviewers),
         )
 
     def turns(self) -> dict:
@@ -77,6 +78,13 @@ def test_a_bundle_is_mined_with_the_budget_and_its_queue_answered(platform):
     assert review(platform, 4) == ReviewReport(asked_as_failures=4, reviews=4)
     assert platform.jobs == [{"budget": 4}]
     assert sorted(platform.reviewed) == TRACES[:4]
+
+
+def test_a_reviewer_who_would_not_count_is_not_asked(tmp_path):
+    others = Platform(tmp_path, reviewers=("aki",))
+    with pytest.raises(CommandError, match="aki are the only reviewers"):
+        review(others, 4)
+    assert (others.jobs, others.reviewed) == ([], [])
 
 
 def test_without_a_budget_nothing_is_mined_and_nobody_is_asked(platform):
