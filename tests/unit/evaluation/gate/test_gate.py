@@ -370,7 +370,8 @@ def test_examples_on_which_both_agree_never_turn_a_failure_into_a_pass(given: Ga
         sample=drawn(len(given.champion.outcomes) + more),
     )
     if judge(replace(given, slices={}), config=FAST).verdict == "fail":
-        assert judge(padded, config=FAST).verdict == "fail"
+        # Near the level it may become "insufficient_evidence": the unseen win and loss weigh less among more examples.
+        assert judge(padded, config=FAST).verdict in {"fail", "insufficient_evidence"}
 
 
 @given(st.one_of(pairs(), pairs(binary=False)))
