@@ -95,7 +95,7 @@ def test_a_materialization_shows_the_digests_of_its_inputs_as_its_record_has_the
     store = SnapshotStore(UPath(Home.open(dev.home).store))
     records = {one.uri: one for one in store.records("failure_clusters", partition=LOOKED_AT)}
     record = records[shown.locator("td").nth(1).inner_text().strip()]
-    page.get_by_text(record.digest, exact=True).wait_for()
+    page.get_by_text(record.digest, exact=True).first.wait_for()
     rows = [row.locator("td").all_inner_texts() for row in inputs.locator("tbody tr").all()]
     assert len(rows) > 1
     assert {f"{name}/{bundle}".removesuffix("/none"): digest for name, bundle, digest in rows} == record.origin.inputs
