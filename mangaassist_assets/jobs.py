@@ -1,7 +1,7 @@
 """Jobs: which assets are materialized together, and in which run.
 
-One job is one model pipeline of the loop. A gate is a blocking check inside its pipeline's run, so one that says no
-stops its own deployment and nothing else. What touches production is unpartitioned and in no job that backfills.
+One job is one model pipeline of the loop, so what breaks in one stops no other. A gate that says no breaks nothing: the
+champion stays, and the run is green. What touches production is unpartitioned and in no job that backfills.
 """
 
 from collections.abc import Iterable, Sequence

@@ -1,7 +1,8 @@
-"""Writes the release manifest when a retraining run has ended, whatever its gates said.
+"""Writes the release manifest when a retraining run has ended, however it ended.
 
-A gate that says no ends its run as FAILURE and skips what is downstream of it, so manifest and production state cannot
-be steps of that run: they are requested when it is over. `mangaassist loop` writes its own and runs other jobs.
+A run that something broke skips what is downstream, and its bundle needs a manifest all the same, so manifest and
+production state are no steps of that run: they are requested when it is over. `mangaassist loop` writes its own and
+runs other jobs.
 """
 
 import dagster as dg
@@ -38,13 +39,16 @@ def build_release_sensors(retraining: Job) -> tuple[dg.SensorDefinition, ...]:
     """Return a sensor for each way in which a run of the job `retraining` ends: Dagster watches one status a sensor."""
     return (
         _release_sensor(
-            "release_after_retraining", retraining, status=dg.DagsterRunStatus.SUCCESS, when="that passed its gates"
+            "release_after_retraining",
+            retraining,
+            status=dg.DagsterRunStatus.SUCCESS,
+            when="that ran to its end, whatever its gates said",
         ),
         _release_sensor(
-            "release_after_gated_retraining",
+            "release_after_failed_retraining",
             retraining,
             status=dg.DagsterRunStatus.FAILURE,
-            when="that a gate (or a failure) stopped",
+            when="that something stopped",
         ),
     )
 

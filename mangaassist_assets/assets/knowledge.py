@@ -1,9 +1,18 @@
 """Knowledge: documents, chunks, embeddings, index generations, and the alias that makes one of them live."""
 
+from collections.abc import Iterator
+
 import dagster as dg
 from pydantic import Field
 
-from mangaassist_assets.assets.common import ML_ENGINEERING, PLATFORM, PRODUCTION_POOL, as_failure, materialized
+from mangaassist_assets.assets.common import (
+    ML_ENGINEERING,
+    PLATFORM,
+    PRODUCTION_POOL,
+    as_failure,
+    leave_out,
+    materialized,
+)
 from mangaassist_assets.assets.declaring import declared_asset
 from mangaassist_assets.assets.inputs import (
     CANDIDATE,
@@ -36,6 +45,11 @@ class LiveIndexSettings(dg.Config):
         ge=1,
         description="Newest finished index generations that stay after a swap; the live one and the one before it "
         "always do. A deleted one is built again from its chunks where it is needed.",
+    )
+    accept_worse: str | None = Field(
+        default=None,
+        description="Why a candidate that finds less than the live one goes live all the same, in 10 to 500 "
+        "characters. It is kept redacted; Dagster keeps what is typed here as it is, so name nobody.",
     )
 
 
@@ -198,36 +212,49 @@ def retrieval_evaluation(
     owners=[PLATFORM],
     kinds={"search"},
     pool=PRODUCTION_POOL,
-    code_version="1",
+    output_required=False,
+    code_version="2",
 )
 def live_index(
     context: dg.AssetExecutionContext, config: LiveIndexSettings, search: SearchResource, store: StoreResource
-) -> dg.MaterializeResult[None]:
+) -> Iterator[dg.MaterializeResult[None]]:
     """The generation that answers shoppers: what the alias names.
 
     The alias moves in one piece, to the candidate whose verification names it, and only if it still names the
-    generation that the candidate was compared with. Nothing is swapped when the candidate is live already. After a swap
-    old generations are deleted, never the live one nor the one before it.
+    generation that the candidate was compared with. Nothing is swapped when the candidate is live already, nor when it
+    finds clearly less than what is live and nobody accepted that. After a swap old generations are deleted, never the
+    live one nor the one before it.
     """
+    from mangaassist_assets.privacy.statements import StatementError, stated_reason
     from mangaassist_assets.retrieval.going_live import NotVerifiedError, go_live
     from mangaassist_assets.retrieval.stored_knowledge import generation_files
 
     step = store.step(context)
     candidate = step.load(CANDIDATE)
-    with as_failure(NotVerifiedError):
+    with as_failure(NotVerifiedError, StatementError):
+        accepted = config.accept_worse and stated_reason(config.accept_worse, "a worse index")
         swap = go_live(
-            search.index(), candidate, step.load(VERIFICATION), keep=config.kept_generations, logger=context.log
+            search.index(),
+            candidate,
+            step.load(VERIFICATION),
+            keep=config.kept_generations,
+            logger=context.log,
+            accept_worse=bool(accepted),
         )
+    if swap.held is not None:
+        leave_out(context, swap.held)
+        return
     live = candidate.generation
     snapshot = step.keep(generation_files(live, model_id=candidate.model_id))
     context.log.info(f"live: {live}" + (f", before: {swap.previous}" if swap.swapped else " (as before)"))
-    return materialized(
+    yield materialized(
         snapshot,
         {
             "generation": live,
             "previous_generation": swap.previous or "none",
             "swapped": swap.swapped,
             "pruned": ", ".join(swap.pruned) or "none",
+            "accepted_as_worse": accepted or "no",
         },
         data_version=live,
     )

@@ -1,4 +1,4 @@
-"""The gates: a challenger goes on only with proof, an index only when verified; `datasets` has those of data."""
+"""The gates' verdicts as checks, and the one that stops an index that is broken; `datasets` has those of data."""
 
 import warnings
 from collections.abc import Callable, Sequence
@@ -21,13 +21,17 @@ if TYPE_CHECKING:
 
 
 def build_gate(pipeline: ModelPipeline) -> dg.AssetChecksDefinition:
-    """Return the blocking check that lets a model pipeline's challenger through only with the verdict `pass`."""
+    """Return the check that shows the verdict on a model pipeline's challenger.
+
+    It blocks nothing: the champion moves by the stored verdict alone, so a challenger that did not pass ends its lane
+    green, with a warning that says why, and only accidents are red.
+    """
 
     @declared_check(
         asset=pipeline.evaluation_asset,
         reads=[verdict_of(pipeline)],
         name=pipeline.gate,
-        blocking=True,
+        blocking=False,
         partitions_def=release_bundles,
         description=f"The challenger {pipeline.title} is better than the champion, with proof, and worse on no slice.",
     )
@@ -45,6 +49,7 @@ def build_gate(pipeline: ModelPipeline) -> dg.AssetChecksDefinition:
                 "decision": dg.MetadataValue.md(evaluation["table"]),
             },
             all_well=decision,
+            severity=dg.AssetCheckSeverity.WARN,
         )
 
     return gate
@@ -69,8 +74,11 @@ def generation_verified(context: dg.AssetCheckExecutionContext, store: StoreReso
     asset="retrieval_evaluation",
     reads=[VERIFICATION],
     name="retrieval_not_worse",
-    blocking=True,
-    description="On the same labelled queries the candidate generation is not clearly worse than the live one.",
+    blocking=False,
+    description=(
+        "On the same labelled queries the candidate generation is not clearly worse than the live one. A warning: a "
+        "worse candidate does not go live, and the run says so."
+    ),
 )
 def retrieval_not_worse(context: dg.AssetCheckExecutionContext, store: StoreResource) -> dg.AssetCheckResult:
     """Judge the fused recall of the candidate beside the live generation."""
@@ -79,6 +87,7 @@ def retrieval_not_worse(context: dg.AssetCheckExecutionContext, store: StoreReso
         [] if verification.worse is None else [verification.worse],
         {"compared_with": verification.compared_with or "nothing live"},
         all_well=verification.comparison,
+        severity=dg.AssetCheckSeverity.WARN,
     )
 
 

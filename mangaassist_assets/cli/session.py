@@ -60,11 +60,6 @@ class RunOutcome:
     check_reasons: tuple[str, ...] = ()
     left_out: Mapping[str, str] = field(default_factory=dict)
 
-    @property
-    def stopped_by_gate(self) -> bool:
-        """Whether nothing but a blocking check ended the run."""
-        return not self.succeeded and bool(self.failed_checks) and not self.failed_assets
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Session:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from mangaassist_assets.core.figures import Figures
 from mangaassist_assets.core.ranking_metrics import ndcg, reciprocal_rank
@@ -15,6 +15,7 @@ from mangaassist_assets.retrieval.types import Chunk, Embedder, Hit, RetrievalRo
 
 EVALUATION_FILE = "evaluation.json"
 CUTOFF = 10
+_GONE_SHOWN = 50
 _RECALL_CUTOFFS = (1, 3, 5, 10)
 # Deeper than a chatbot searches, and with every candidate kept: what is measured is the ranking, not where it is cut.
 _ROUTING = RetrievalRouting(vector_candidates=50, keyword_candidates=50, rerank_candidates=100, selected_chunks=CUTOFF)
@@ -33,13 +34,16 @@ class LabelledQuery:
 class CandidateEvaluation:
     """The means over the queries, by generation, kind of search and metric; none where there is no query.
 
-    `queries_of_others` were left out, since their documents are another tenant's.
+    Left out are `queries_of_others`, whose documents are another tenant's, and `queries_gone`, whose documents
+    (`gone_documents`, sorted) the knowledge no longer has.
     """
 
     candidate: str
     live: str | None
     queries: int
     queries_of_others: int
+    queries_gone: int
+    gone_documents: tuple[str, ...]
     means: Mapping[str, Mapping[str, Mapping[str, float]]]
 
     def files(self) -> dict[str, bytes]:
@@ -55,6 +59,8 @@ class CandidateEvaluation:
         return {
             "queries": self.queries,
             "queries_of_others": self.queries_of_others,
+            "queries_gone": self.queries_gone,
+            "gone_documents": [{"document": one} for one in self.gone_documents[:_GONE_SHOWN]],
             "candidate": self.candidate,
             "live": self.live or "none yet",
             "figures": [
@@ -65,19 +71,35 @@ class CandidateEvaluation:
         }
 
 
-def answerable_queries(queries: Sequence[LabelledQuery], chunks: Sequence[Chunk]) -> list[LabelledQuery]:
-    """Return the queries without those all of whose documents are there, but are another tenant's.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AnswerableQueries:
+    """The queries that these chunks can answer, each with those of its documents that are there, and the others."""
 
-    A document that is given to a tenant must be found by its shoppers only: that others miss it now is no worse search.
+    queries: tuple[LabelledQuery, ...]
+    of_others: tuple[LabelledQuery, ...]
+    gone: tuple[LabelledQuery, ...]
+
+
+def answerable_queries(queries: Sequence[LabelledQuery], chunks: Sequence[Chunk]) -> AnswerableQueries:
+    """Sort queries by whether a shopper can find what is relevant to them.
+
+    A document that is given to a tenant must be found by its shoppers only, and one that was renamed or deleted by
+    nobody: that a search misses it now is no worse search.
     """
     tenants = {chunk.document_id: chunk.tenant for chunk in chunks}
-
-    def is_answerable(query: LabelledQuery) -> bool:
+    answerable: list[LabelledQuery] = []
+    of_others: list[LabelledQuery] = []
+    gone: list[LabelledQuery] = []
+    for query in queries:
         scope = TenantScope.of_trace(query.tenant)
-        known = [document for document in query.relevant_documents if document in tenants]
-        return not known or any(scope.admits(tenants[document]) for document in known)
-
-    return [query for query in queries if is_answerable(query)]
+        known = tuple(document for document in query.relevant_documents if document in tenants)
+        if not known:
+            gone.append(query)
+        elif not any(scope.admits(tenants[document]) for document in known):
+            of_others.append(query)
+        else:
+            answerable.append(replace(query, relevant_documents=known))
+    return AnswerableQueries(queries=tuple(answerable), of_others=tuple(of_others), gone=tuple(gone))
 
 
 def evaluate_candidate(
@@ -91,15 +113,18 @@ def evaluate_candidate(
     """Evaluate the candidate generation, built of `chunks`, and the live one where that is another."""
     live = index.live_generation()
     compared = [candidate] if live is None or index.state(live) is None else [candidate, live]
-    answerable = answerable_queries(queries, chunks)
+    labelled = [query for query in queries if query.relevant_documents]
+    found = answerable_queries(labelled, chunks)
     return CandidateEvaluation(
         candidate=candidate,
         live=live,
-        queries=len(answerable),
-        queries_of_others=len(queries) - len(answerable),
+        queries=len(found.queries),
+        queries_of_others=len(found.of_others),
+        queries_gone=len(found.gone),
+        gone_documents=tuple(sorted({document for query in found.gone for document in query.relevant_documents})),
         means={
-            generation: evaluate_retrieval(answerable, generation, index=index, embedder=embedder)
-            for generation in (dict.fromkeys(compared) if answerable else ())
+            generation: evaluate_retrieval(found.queries, generation, index=index, embedder=embedder)
+            for generation in (dict.fromkeys(compared) if found.queries else ())
         },
     )
 

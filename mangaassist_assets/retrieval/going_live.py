@@ -7,7 +7,9 @@ still what was verified: neither the newest index nor an index that somebody ver
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from mangaassist_assets.core.codecs import from_json
@@ -24,8 +26,10 @@ if TYPE_CHECKING:
 
 EVALUATION_ASSET = "retrieval_evaluation"
 VERIFICATION_FILE = "verification.json"
-RECALL = "recall@10"
-RECALL_TOLERANCE = 0.02
+# How much less of each a candidate may have: what it finds at all, and how far up that stands.
+TOLERANCES: Mapping[str, float] = MappingProxyType({"recall@10": 0.02, "ndcg@10": 0.05})
+GONE_TOLERANCE = 0.2
+"""The share of labelled queries that may lose all their documents: more looks like knowledge that was not read."""
 
 
 class NotVerifiedError(OperatorError):
@@ -59,17 +63,21 @@ class Verification:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LiveSwap:
-    """What going live did: the generation that was live before, whether the alias moved, and what was deleted."""
+    """What going live did: the generation that was live before, whether the alias moved, and what was deleted.
+
+    `held` says why a sound candidate did not go live: it finds less than what is live.
+    """
 
     previous: str | None
     swapped: bool
     pruned: tuple[str, ...]
+    held: str | None = None
 
 
 def verification_of(candidate: Candidate, report: VerificationReport, evaluation: CandidateEvaluation) -> Verification:
     """Return what was found of a candidate: by itself, and beside the live generation on the same queries."""
-    live, metric = evaluation.live, RECALL
-    worse: str | None = None
+    live = evaluation.live
+    worse: list[str] = []
     if live is None:
         comparison = "no generation is live yet: nothing to compare with"
     elif not evaluation.queries:
@@ -77,17 +85,26 @@ def verification_of(candidate: Candidate, report: VerificationReport, evaluation
     elif live not in evaluation.means or candidate.generation not in evaluation.means:
         comparison = f"the live generation {live} or the candidate cannot be searched: nothing to compare with"
     else:
-        ours, theirs = (evaluation.means[one]["fused"][metric] for one in (candidate.generation, live))
-        comparison = (
-            f"{metric}: {candidate.generation} {ours:.3f}, live {live} {theirs:.3f}; {RECALL_TOLERANCE} less is allowed"
+        ours, theirs = (evaluation.means[one]["fused"] for one in (candidate.generation, live))
+        compared = {
+            metric: f"{metric}: {candidate.generation} {ours[metric]:.3f}, live {live} {theirs[metric]:.3f}; "
+            f"{tolerance} less is allowed"
+            for metric, tolerance in TOLERANCES.items()
+        }
+        comparison = "; ".join(compared.values())
+        worse += [said for metric, said in compared.items() if ours[metric] < theirs[metric] - TOLERANCES[metric]]
+    labelled = evaluation.queries + evaluation.queries_gone
+    if live is not None and evaluation.queries_gone > GONE_TOLERANCE * labelled:
+        worse.append(
+            f"{evaluation.queries_gone} of {labelled} labelled queries have lost all their documents, such as "
+            f"{evaluation.gone_documents[0]}; {GONE_TOLERANCE:.0%} are allowed"
         )
-        worse = comparison if ours < theirs - RECALL_TOLERANCE else None
     return Verification(
         generation=candidate.generation,
         index_digest=candidate.digest,
         compared_with=live,
         defects=report.problems,
-        worse=worse,
+        worse="; ".join(worse) or None,
         comparison=comparison,
     )
 
@@ -104,7 +121,7 @@ def require_verified(candidate: Candidate, verification: Verification | None) ->
     """Return the verification of a candidate that may go live.
 
     Raises:
-        NotVerifiedError: There is none, it is of another generation or index, or it did not pass.
+        NotVerifiedError: There is none, it is of another generation or index, or the candidate is defective.
     """
     again = f"materialize {EVALUATION_ASSET}, then live_index again"
     if verification is None:
@@ -116,19 +133,24 @@ def require_verified(candidate: Candidate, verification: Verification | None) ->
         )
     if verification.defects:
         raise NotVerifiedError(f"{candidate.generation} did not pass: {'; '.join(verification.defects)}")
-    if verification.worse is not None:
-        raise NotVerifiedError(f"{candidate.generation} is worse than what is live: {verification.worse}")
     return verification
 
 
 def go_live(
-    index: SearchIndex, candidate: Candidate, verification: Verification | None, *, keep: int, logger: logging.Logger
+    index: SearchIndex,
+    candidate: Candidate,
+    verification: Verification | None,
+    *,
+    keep: int,
+    logger: logging.Logger,
+    accept_worse: bool = False,
 ) -> LiveSwap:
     """Point the alias at a candidate that was verified and, if it moved, prune old generations.
 
     The generation that was live before is never pruned: it is what a rollback goes to, and turns that began before the
     swap still search it. A generation that cannot be deleted is a warning, as the alias has moved by then. What is live
-    already stays so, whatever was verified since.
+    already stays so, whatever was verified since. That a candidate finds less than the live one is a verdict and no
+    error: the alias stays, unless `accept_worse`.
 
     Raises:
         NotVerifiedError: It was not verified, or beside another generation than is live now.
@@ -143,6 +165,9 @@ def go_live(
             f"{candidate.generation} was compared with {verified.compared_with or 'nothing live'}, but "
             f"{previous or 'nothing'} is live now: materialize {EVALUATION_ASSET}, then live_index again"
         )
+    if verified.worse is not None and not accept_worse:
+        held = f"{candidate.generation} is worse than what is live, which stays: {verified.worse}"
+        return LiveSwap(previous=previous, swapped=False, pruned=(), held=held)
     index.swap_live(candidate.generation, expected=previous)
     try:
         pruned = prune_generations(index, keep=keep, protect=[] if previous is None else [previous])

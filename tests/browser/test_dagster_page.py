@@ -123,7 +123,7 @@ def test_the_automation_page_lists_all_sensors_and_schedules_running(dev, page):
     page.goto(f"{dev.urls['dagster']}/automation")
     names = (
         *("configuration_versions", "feedback_threshold", "new_release_bundles"),
-        *("release_after_retraining", "release_after_gated_retraining"),
+        *("release_after_retraining", "release_after_failed_retraining"),
         *("nightly_mining", "nightly_index_refresh", "weekly_retraining"),
     )
     for name in names:

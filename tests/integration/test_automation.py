@@ -257,11 +257,11 @@ def test_a_loop_beside_a_running_dagster_is_left_alone_by_it(settled):
     report = json.loads(ran.stdout)
     assert report["succeeded"]
     status = {run.run_id: run for run in settled.runs()}
-    for job, run_id in report["runs"].items():
+    for run_id in report["runs"].values():
         assert "mangaassist/trigger" not in status[run_id].tags
-        gated = job in {"intent_retraining", "reranker_retraining"}
-        assert status[run_id].status in ({"SUCCESS", "FAILURE"} if gated else {"SUCCESS"})
-    # No retry of a run that a gate stopped, and no second release.
+        # Whatever the gates said.
+        assert status[run_id].status == "SUCCESS"
+    # No second release.
     assert not [run for run in settled.runs() if run.tags.get("dagster/parent_run_id") in report["runs"].values()]
 
 

@@ -71,15 +71,15 @@ class TestOutcome:
         ).resolve_job_def("pipeline")
         return _outcome("pipeline", job.execute_in_process(instance=instance, raise_on_error=False))
 
-    def test_a_gate_that_says_no_is_no_error(self, instance):
+    def test_a_blocking_check_that_says_no_is_no_error(self, instance):
         outcome = self.outcome(instance, passes=False)
-        assert (outcome.succeeded, outcome.stopped_by_gate) == (False, True)
+        assert not outcome.succeeded
         assert (outcome.failed_checks, outcome.errors) == (("judged:gate",), ())
         assert outcome.check_reasons == ("gate: not better",)
 
     def test_an_asset_that_breaks_is_an_error_with_its_cause(self, instance):
         outcome = self.outcome(instance, passes=True, breaks=True)
-        assert (outcome.succeeded, outcome.stopped_by_gate) == (False, False)
+        assert not outcome.succeeded
         assert outcome.failed_assets == ("judged",)
         assert "the judge is ill" in outcome.errors[0]
 

@@ -72,3 +72,14 @@ def test_without_a_labelled_query_there_is_nothing_to_measure(index):
     found = evaluate(index, build(index, CHUNKS), queries=[])
     assert (found.means, found.figures()["figures"]) == ({}, [])
     assert str(found).endswith("nothing to measure")
+
+
+def test_queries_whose_documents_are_gone_are_left_out_counted_and_named(index):
+    renamed = [
+        *QUERIES,
+        LabelledQuery(text="shipping", relevant_documents=("policies/renamed.md",)),
+        LabelledQuery(text="returned", relevant_documents=("policies/returns.md", "policies/renamed.md")),
+    ]
+    found = evaluate(index, build(index, CHUNKS), queries=renamed)
+    assert (found.queries, found.queries_gone, found.gone_documents) == (3, 1, ("policies/renamed.md",))
+    assert found.figures()["gone_documents"] == [{"document": "policies/renamed.md"}]

@@ -36,8 +36,8 @@ def generations(index):
     ]
 
 
-def attempt(index, candidate, verification):
-    return go_live(index, candidate, verification, keep=5, logger=logging.getLogger(__name__))
+def attempt(index, candidate, verification, **options):
+    return go_live(index, candidate, verification, keep=5, logger=logging.getLogger(__name__), **options)
 
 
 def refused(index, candidate, verification, said):
@@ -63,8 +63,21 @@ def test_what_did_not_pass_stays_out(index, generations):
     candidate = candidate_of(generations[0])
     defective = verification_that_passed(candidate, live=None, defects=("count: 3 chunks, expected 4",))
     refused(index, candidate, defective, "did not pass: count: 3 chunks, expected 4")
-    worse = verification_that_passed(candidate, live=None, worse="recall@10 0.1, live 0.9")
-    refused(index, candidate, worse, "worse than what is live: recall@10")
+
+
+def test_a_worse_candidate_stays_out_without_an_error_until_a_person_accepts_it(index, generations):
+    live, other = generations[:2]
+    let_live(index, live, keep=5)
+    candidate = candidate_of(other)
+    worse = verification_that_passed(candidate, live=live, worse="recall@10 0.1, live 0.9")
+    held = attempt(index, candidate, worse)
+    assert (held.swapped, held.held) == (
+        False,
+        f"{other} is worse than what is live, which stays: recall@10 0.1, live 0.9",
+    )
+    assert index.live_generation() == live
+    accepted = attempt(index, candidate, worse, accept_worse=True)
+    assert (accepted.swapped, accepted.held, index.live_generation()) == (True, None, other)
 
 
 def test_of_two_refreshes_at_once_the_second_is_compared_anew(index, generations):
@@ -81,24 +94,48 @@ def test_what_is_live_stays_live_whatever_was_verified_since(index, generations)
     assert (swap.previous, swap.swapped) == (generations[0], False)
 
 
-def evaluation(candidate, live, recalls):
-    means = {name: {"fused": {"recall@10": recall}} for name, recall in recalls.items()}
-    return CandidateEvaluation(candidate=candidate, live=live, queries=4, queries_of_others=0, means=means)
+def evaluation(candidate, live, found, *, gone=0):
+    means = {name: {"fused": {"recall@10": recall, "ndcg@10": ndcg}} for name, (recall, ndcg) in found.items()}
+    return CandidateEvaluation(
+        candidate=candidate,
+        live=live,
+        queries=4,
+        queries_of_others=0,
+        queries_gone=gone,
+        gone_documents=("a.md",) if gone else (),
+        means=means,
+    )
 
 
-@pytest.mark.parametrize(("recall", "passes"), [(0.9, True), (0.881, True), (0.87, False)])
-def test_a_candidate_that_finds_clearly_less_than_the_live_one_is_worse(recall, passes):
+@pytest.mark.parametrize(
+    ("recall", "ndcg", "passes"), [(0.9, 0.8, True), (0.881, 0.751, True), (0.87, 0.8, False), (0.9, 0.74, False)]
+)
+def test_a_candidate_that_finds_clearly_less_or_further_down_than_the_live_one_is_worse(recall, ndcg, passes):
     candidate = candidate_of("kb-new")
     report = VerificationReport("kb-new", (VerificationCheck("count", passed=True, detail="4"),))
-    found = verification_of(candidate, report, evaluation("kb-new", "kb-old", {"kb-new": recall, "kb-old": 0.9}))
+    found = verification_of(
+        candidate, report, evaluation("kb-new", "kb-old", {"kb-new": (recall, ndcg), "kb-old": (0.9, 0.8)})
+    )
     assert (found.worse is None) == passes
     assert (found.generation, found.index_digest, found.compared_with) == ("kb-new", candidate.digest, "kb-old")
     assert f"kb-new {recall:.3f}, live kb-old 0.900" in found.comparison
 
 
+@pytest.mark.parametrize(("gone", "passes"), [(1, True), (2, False)])
+def test_labelled_documents_that_are_gone_are_told_and_many_of_them_need_a_person(gone, passes):
+    alike = {"kb-new": (0.9, 0.8), "kb-old": (0.9, 0.8)}
+    report = VerificationReport("kb-new", ())
+    found = verification_of(candidate_of("kb-new"), report, evaluation("kb-new", "kb-old", alike, gone=gone))
+    assert (found.worse is None) == passes
+    if not passes:
+        assert found.worse.startswith(
+            f"{gone} of {4 + gone} labelled queries have lost all their documents, such as a.md"
+        )
+
+
 def test_without_a_live_generation_or_queries_there_is_nothing_to_compare_with():
     report = VerificationReport("kb-new", (VerificationCheck("count", passed=False, detail="3 of 4"),))
-    first = verification_of(candidate_of("kb-new"), report, evaluation("kb-new", None, {"kb-new": 0.5}))
+    first = verification_of(candidate_of("kb-new"), report, evaluation("kb-new", None, {"kb-new": (0.5, 0.5)}))
     assert (first.worse, first.defects) == (None, ("count: 3 of 4",))
-    gone = verification_of(candidate_of("kb-new"), report, evaluation("kb-new", "kb-old", {"kb-new": 0.5}))
+    gone = verification_of(candidate_of("kb-new"), report, evaluation("kb-new", "kb-old", {"kb-new": (0.5, 0.5)}))
     assert "nothing to compare with" in gone.comparison

@@ -65,7 +65,7 @@ def test_a_run_of_no_bundle_releases_nothing(instance):
 
 def test_success_and_failure_are_both_watched_from_the_start():
     sensors = build_release_sensors(retraining_like)
-    assert [sensor.name for sensor in sensors] == ["release_after_retraining", "release_after_gated_retraining"]
+    assert [sensor.name for sensor in sensors] == ["release_after_retraining", "release_after_failed_retraining"]
     for sensor in sensors:
         assert sensor.default_status is dg.DefaultSensorStatus.RUNNING
         assert sensor.job.name == "release"

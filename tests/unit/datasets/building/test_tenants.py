@@ -140,6 +140,7 @@ def test_queries_whose_documents_are_anothers_are_left_out_of_an_evaluation():
     def query(document, tenant=None):
         return LabelledQuery(text=document, relevant_documents=(document,), tenant=tenant)
 
-    kept = [query("StoreA-1.md", "StoreA"), query("None-1.md", "StoreA"), query("None-1.md"), query("gone.md")]
-    left_out = [query("StoreA-1.md"), query("StoreA-1.md", "StoreB")]
-    assert answerable_queries([*kept, *left_out], chunks) == kept
+    kept = [query("StoreA-1.md", "StoreA"), query("None-1.md", "StoreA"), query("None-1.md")]
+    of_others = [query("StoreA-1.md"), query("StoreA-1.md", "StoreB")]
+    found = answerable_queries([*kept, *of_others, query("gone.md")], chunks)
+    assert (found.queries, found.of_others, found.gone) == (tuple(kept), tuple(of_others), (query("gone.md"),))
