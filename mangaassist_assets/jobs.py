@@ -53,8 +53,9 @@ index_refresh = dg.define_asset_job(
 
 configuration_refresh = dg.define_asset_job(
     "configuration_refresh",
-    selection=PRODUCTION_STATE | dg.AssetSelection.assets("retrieval_evaluation"),
-    description="Records the deployed AppConfig versions and evaluates retrieval under the new routing policy.",
+    selection=PRODUCTION_STATE | dg.AssetSelection.assets("configuration_evaluation"),
+    description="Records the deployed AppConfig versions, and says what each changes: searches under both routing "
+    "policies, guardrails on stored turns, answers under both prompts.",
 )
 
 release = dg.define_asset_job(

@@ -17,7 +17,12 @@ from mangaassist_assets.assets.knowledge import (
 from mangaassist_assets.assets.labels import review_queue
 from mangaassist_assets.assets.mining import failed_traces, failure_clusters
 from mangaassist_assets.assets.model_pipeline import build_pipeline_assets
-from mangaassist_assets.assets.release import build_release_assets, runtime_configuration
+from mangaassist_assets.assets.release import (
+    CONFIGURATION_PROFILES,
+    build_release_assets,
+    configuration_evaluation,
+    runtime_configuration,
+)
 from mangaassist_assets.assets.reports import feedback_warehouse, satisfaction_report, usage_report
 from mangaassist_assets.models.pipelines import ModelPipeline
 
@@ -39,10 +44,12 @@ SHARED_ASSETS = (
     retrieval_evaluation,
     live_index,
     runtime_configuration,
+    configuration_evaluation,
+    *CONFIGURATION_PROFILES,
 )
 
 
-def build_assets(pipelines: Sequence[ModelPipeline]) -> tuple[dg.AssetsDefinition, ...]:
+def build_assets(pipelines: Sequence[ModelPipeline]) -> tuple[dg.AssetsDefinition | dg.AssetSpec, ...]:
     """Return all assets of a platform with these model pipelines."""
     return (
         *SHARED_ASSETS,

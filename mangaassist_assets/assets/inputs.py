@@ -5,10 +5,12 @@ An input that may not be there yet says in its type what it is then: an empty li
 
 from typing import TYPE_CHECKING, Any
 
+from mangaassist_assets.chatbot.configuration.profiles import PROFILE_ASSETS
 from mangaassist_assets.core.declared_inputs import Bundles, Input, Read
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from typing import TypeAlias
 
     import polars as pl
 
@@ -33,12 +35,25 @@ if TYPE_CHECKING:
     from mangaassist_assets.tracing.feedback.events import FeedbackRecord
     from mangaassist_assets.tracing.ingestion.coverage import TracePresence
 
+    Traffic: TypeAlias = tuple[str | None, Iterator[ChatTurn], list[str]]
+
 _TURNS = Read(asset="tagged_traces", bundles="same")
 _TURNS_UNTIL = Read(asset="tagged_traces", bundles="until")
 _TURNS_OF_ALL = Read(asset="tagged_traces", bundles="all")
 _KNOWLEDGE = Read(asset="knowledge_chunks")
 _CORPUS = Read(asset="training_corpus")
 OVERRIDES = Read(asset="champion_overrides", bundles="all", ledger=True)
+
+
+def _newest_traffic(store: "SnapshotStore", _: str) -> "Traffic":
+    from mangaassist_assets.core.bundles import bundles_by_start
+    from mangaassist_assets.mining.blame.stored_failures import read_failed_messages
+    from mangaassist_assets.tracing.ingestion.stored_turns import stream_turns
+
+    bundle = next(reversed(bundles_by_start(store)), None)
+    if bundle is None:
+        return None, iter(()), []
+    return bundle, stream_turns(store, bundle), read_failed_messages(store, bundle)
 
 
 def through(asset: str, system: str, *, bundles: str = "none") -> Read:
@@ -244,6 +259,8 @@ GOLDEN_BEFORE = Read(asset="golden_set", own=True)
 GOLDEN = Input((Read(asset="golden_set"),), _golden)
 GOLDEN_MESSAGES = Input(GOLDEN.reads, _golden_messages)
 """With their intents and documents."""
+NEWEST_TRAFFIC = Input((_TURNS_OF_ALL, Read(asset="failed_traces", bundles="all")), _newest_traffic)
+"""The newest bundle (None before the first one), its turns, and the messages of those that failed, the worst first."""
 LABELLED_QUERIES = Input((_CORPUS, _TURNS_OF_ALL), _labelled_queries)
 
 start_of_bundle = _TURNS
@@ -362,5 +379,6 @@ WAREHOUSE_LOADS = (Read(asset="feedback_warehouse", bundles="until"), _TURNS_UNT
 """What `report_satisfaction` reads: what is in the warehouse of this bundle and those before, and their order."""
 CLUSTER_HISTORY = (Read(asset="failure_clusters", bundles="all", own=True), _TURNS_OF_ALL)
 """What `read_history` reads: clusters of all bundles, and the order in which bundles began."""
+PROFILES_IN_APP_CONFIG = tuple(through(asset, "AppConfig") for asset in PROFILE_ASSETS.values())
 NEWEST_TURNS = _TURNS_OF_ALL
 """What `newest_stages` reads: the order of bundles, and how the last one asked the endpoints."""

@@ -3,20 +3,70 @@
 from collections.abc import Sequence
 
 import dagster as dg
+from pydantic import Field
 
-from mangaassist_assets.assets.common import PLATFORM, RELEASE_MANAGEMENT, materialized
+from mangaassist_assets.assets.common import ML_ENGINEERING, PLATFORM, RELEASE_MANAGEMENT, materialized
 from mangaassist_assets.assets.declaring import declared_asset
-from mangaassist_assets.assets.inputs import SERVED_TURNS, learned_by, through
+from mangaassist_assets.assets.inputs import (
+    CHUNKS,
+    GOLDEN_MESSAGES,
+    LABELLED_QUERIES,
+    NEWEST_TRAFFIC,
+    PROFILES_IN_APP_CONFIG,
+    SERVED_TURNS,
+    learned_by,
+    through,
+)
+from mangaassist_assets.chatbot.configuration.profiles import PROFILE_ASSETS
 from mangaassist_assets.models.pipelines import ModelPipeline
 from mangaassist_assets.partitions import release_bundles
 from resources.aws.app_config import AppConfigResource
 from resources.aws.endpoints import SageMakerResource
+from resources.aws.generation import GenerationResource
 from resources.mlflow.tracking import MlflowResource
+from resources.search.embeddings import EmbeddingsResource
 from resources.search.indexes import SearchResource
 from resources.store import StoreResource
 
 
-@declared_asset(outside="AppConfig", group_name="release", owners=[PLATFORM], kinds={"appconfig"}, code_version="2")
+class ConfigurationEvaluationSettings(dg.Config):
+    """How much is tried."""
+
+    questions: int = Field(
+        default=40,
+        ge=0,
+        le=1_000,
+        description="Questions that are answered under both versions of the prompts, half of the golden set and half "
+        "of what failed. Each is two calls of the model.",
+    )
+
+
+def configuration_key(profile: str) -> dg.AssetKey | None:
+    """Return the external asset of a configuration profile; None of one that this platform does not know."""
+    return dg.AssetKey(PROFILE_ASSETS[profile]) if profile in PROFILE_ASSETS else None
+
+
+CONFIGURATION_PROFILES = tuple(
+    dg.AssetSpec(
+        asset,
+        group_name="release",
+        owners=[RELEASE_MANAGEMENT],
+        kinds={"appconfig"},
+        description=f"The AppConfig profile `{profile}`, which others write. Each version that came into force is a "
+        "version of its data; a deployment that was rolled back or reverted is an observation without one.",
+    )
+    for profile, asset in PROFILE_ASSETS.items()
+)
+
+
+@declared_asset(
+    outside="AppConfig",
+    reads=PROFILES_IN_APP_CONFIG,
+    group_name="release",
+    owners=[PLATFORM],
+    kinds={"appconfig"},
+    code_version="2",
+)
 def runtime_configuration(
     context: dg.AssetExecutionContext, app_config: AppConfigResource, store: StoreResource
 ) -> dg.MaterializeResult[None]:
@@ -31,6 +81,54 @@ def runtime_configuration(
     snapshot = store.step(context).keep(review_files(reviews))
     context.log.info(", ".join(f"{one['profile']} {one['deployed']}" for one in reviews))
     return materialized(snapshot, review_figures(reviews))
+
+
+@declared_asset(
+    outside="AppConfig, the search index and the model",
+    reads=[*PROFILES_IN_APP_CONFIG, LABELLED_QUERIES, CHUNKS, GOLDEN_MESSAGES, NEWEST_TRAFFIC],
+    group_name="release",
+    owners=[ML_ENGINEERING],
+    kinds={"appconfig", "json"},
+    code_version="1",
+)
+def configuration_evaluation(
+    context: dg.AssetExecutionContext,
+    config: ConfigurationEvaluationSettings,
+    app_config: AppConfigResource,
+    embeddings: EmbeddingsResource,
+    generation: GenerationResource,
+    search: SearchResource,
+    store: StoreResource,
+) -> dg.MaterializeResult[None]:
+    """What the configuration in force changes: each profile's version and the one before it, on the same material.
+
+    Routing: the labelled queries on the live index under both policies. Guardrails: both rulesets on the newest
+    bundle's turns. Prompts: the same questions (golden set, and what failed) answered under both. Experiments: the
+    shares of their arms; mining tells turns by arm already. Decides nothing.
+    """
+    from mangaassist_assets.chatbot.changed_documents import change_figures, change_files
+    from mangaassist_assets.chatbot.evaluated_changes import Material, evaluate_changes
+
+    step = store.step(context)
+    bundle, turns, failed = step.load(NEWEST_TRAFFIC)
+    golden = [message.text for message in step.load(GOLDEN_MESSAGES)]
+    changes = evaluate_changes(
+        app_config.in_force(2),
+        Material(
+            bundle=bundle,
+            turns=turns,
+            golden=golden,
+            failed=failed,
+            queries=step.load(LABELLED_QUERIES),
+            chunks=step.load(CHUNKS) if search.index().live_generation() else [],
+            index=search.index(),
+            embedder=embeddings.embedder(),
+            generator=generation.generator(),
+        ),
+        questions=config.questions,
+        logger=context.log,
+    )
+    return materialized(step.keep(change_files(changes)), change_figures(changes))
 
 
 def build_release_assets(pipelines: Sequence[ModelPipeline]) -> tuple[dg.AssetsDefinition, ...]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from mangaassist_assets.core.figures import Figures
 from mangaassist_assets.core.ranking_metrics import ndcg, reciprocal_rank
 from mangaassist_assets.core.snapshots import canonical_json
-from mangaassist_assets.retrieval.pipeline import PrecomputedEmbedder, RetrievalPipeline
+from mangaassist_assets.retrieval.pipeline import PrecomputedEmbedder, RetrievalPipeline, live_pipeline
 from mangaassist_assets.retrieval.search_index import SearchIndex
 from mangaassist_assets.retrieval.tenants import TenantScope
 from mangaassist_assets.retrieval.types import Chunk, Embedder, Hit, RetrievalRouting
@@ -170,6 +170,34 @@ def evaluate_retrieval(
         "vector": _means(labelled, [one.by_vector for one in found]),
         "keyword": _means(labelled, [one.by_keyword for one in found]),
         "fused": _means(labelled, [[ranked.hit for ranked in one.candidates] for one in found]),
+    }
+
+
+def evaluate_policy(
+    queries: Sequence[LabelledQuery], *, index: SearchIndex, embedder: Embedder, routing: RetrievalRouting
+) -> dict[str, float]:
+    """Search the live generation as a routing policy says, its depth, weights and cuts included.
+
+    Returns:
+        Metric -> mean over the queries, 0 to 1, of the fused candidates before reranking: as `evaluate_retrieval`, and
+        `recall_of_candidates`, of all that the reranker would get; `candidates`, how many those are.
+
+    Raises:
+        LookupError: No generation is live.
+    """
+    pipeline = live_pipeline(index, embedder, routing, queries=[query.text for query in queries])
+    found = [
+        [ranked.hit for ranked in pipeline.search(query.text, scope=TenantScope.of_trace(query.tenant)).candidates]
+        for query in queries
+    ]
+    recalled = [
+        len({hit.document_id for hit in hits} & {*query.relevant_documents}) / len(query.relevant_documents)
+        for query, hits in zip(queries, found, strict=True)
+    ]
+    return {
+        **_means(queries, found),
+        "recall_of_candidates": sum(recalled) / len(queries),
+        "candidates": sum(map(len, found)) / len(queries),
     }
 
 

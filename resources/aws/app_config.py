@@ -4,6 +4,7 @@ Every document is validated here before it is stored: AppConfig's validators do 
 it locally.
 """
 
+import itertools
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
     from mangaassist_assets.chatbot.configuration.documents import Document
     from mangaassist_assets.chatbot.configuration.review import ProfileReview
+    from mangaassist_assets.triggers.configuration_changes import ConfigurationDeployment
     from resources.aws.app_config_poller import ConfigurationPoller
 
 _ENDED = frozenset({"COMPLETE", "ROLLED_BACK", "REVERTED"})
@@ -35,7 +37,7 @@ class ConfigurationNotDeployedError(OperatorError, RuntimeError):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ConfigurationDeployment:
+class DeployedDocument:
     """The version of a profile that is in force after `deploy`; `changed` is False where it was before."""
 
     profile: str
@@ -55,7 +57,7 @@ class AppConfigResource(dg.ConfigurableResource):  # type: ignore[type-arg]
     )
     deployment_timeout_s: float = Field(default=1_800.0, gt=0, description="Seconds a deployment may take.")
 
-    def deploy(self, profile: str, document: "Document |  Mapping[str, Any]") -> ConfigurationDeployment:
+    def deploy(self, profile: str, document: "Document |  Mapping[str, Any]") -> DeployedDocument:
         """Bring a document into force and wait until it is.
 
         The content that is in force already makes no new version. Other content needs another `version`, or traces
@@ -77,7 +79,7 @@ class AppConfigResource(dg.ConfigurableResource):  # type: ignore[type-arg]
         if current is not None:
             stored = _document_of(profile, self._content(application, profile_id, current))
             if stored == valid:
-                return ConfigurationDeployment(
+                return DeployedDocument(
                     profile=profile, version_number=current, document_version=valid.version, changed=False
                 )
             if stored is not None and stored.version == valid.version:
@@ -87,9 +89,7 @@ class AppConfigResource(dg.ConfigurableResource):  # type: ignore[type-arg]
                 )
         number = self._store(application, profile_id, dump_document(valid), valid.version)
         self._start(application, environment, profile, profile_id, number)
-        return ConfigurationDeployment(
-            profile=profile, version_number=number, document_version=valid.version, changed=True
-        )
+        return DeployedDocument(profile=profile, version_number=number, document_version=valid.version, changed=True)
 
     def deployed_versions(self) -> dict[str, str]:
         """Return the AppConfig version number in force by profile.
@@ -102,6 +102,35 @@ class AppConfigResource(dg.ConfigurableResource):  # type: ignore[type-arg]
             return {}
         environment = self._find_environment(application)
         return {} if environment is None else self._in_force(application, environment)
+
+    def deployments(self) -> "list[ConfigurationDeployment]":
+        """Return all deployments that AppConfig remembers, whatever became of them; before bootstrap there is none."""
+        from mangaassist_assets.triggers.configuration_changes import ConfigurationDeployment
+
+        application = self._find_application()
+        environment = None if application is None else self._find_environment(application)
+        if application is None or environment is None:
+            return []
+        return [
+            ConfigurationDeployment(
+                number=number,
+                profile=str(item["ConfigurationName"]),
+                version=str(item["ConfigurationVersion"]),
+                state=str(item["State"]),
+                percentage=item.get("PercentageComplete"),
+            )
+            for number, item in self._deployments(application, environment)
+        ]
+
+    def in_force(self, count: int) -> "dict[str, list[tuple[str, Document]]]":
+        """Return by profile the newest valid documents that were ever in force with their numbers, `count` at most."""
+        from mangaassist_assets.chatbot.configuration.review import valid_documents
+
+        return {
+            profile: list(itertools.islice(valid_documents(profile, history), count))
+            for profile, history in self._histories().items()
+            if profile in PROFILES
+        }
 
     def review(self) -> "tuple[ProfileReview, ...]":
         """Judge every deployed profile: unknown fields, problems, and the version that serves."""
@@ -116,7 +145,7 @@ class AppConfigResource(dg.ConfigurableResource):  # type: ignore[type-arg]
         history = self._histories().get(profile)
         return None if history is None else review_profile(profile, history).document
 
-    def deploy_first(self, document: "Document") -> ConfigurationDeployment | None:
+    def deploy_first(self, document: "Document") -> DeployedDocument | None:
         """Bring a document into force where its profile has none yet; returns None where it has one."""
         from mangaassist_assets.chatbot.configuration.documents import profile_of
 

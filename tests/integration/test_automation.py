@@ -136,7 +136,7 @@ def test_a_broken_document_fails_its_refresh_and_the_next_valid_one_is_recorded(
         resource.deploy("guardrails", valid.model_copy(update={"version": "repaired-by-the-automation-test"}))
     assert refused.status == "FAILURE"
     assert asset_steps(settled, refused, status="FAILURE") == {"runtime_configuration_configuration_is_valid"}
-    assert asset_steps(settled, refused) >= {"runtime_configuration", "active_release", "retrieval_evaluation"}
+    assert asset_steps(settled, refused) >= {"runtime_configuration", "active_release", "configuration_evaluation"}
     assert serving == valid
     repaired = settled.eventually(
         lambda: [

@@ -17,6 +17,7 @@ from mangaassist_assets.tracing.contract.names import EXPECTED_INTENT, RELEVANT_
 from mangaassist_assets.tracing.contract.records import AssessmentRecord, TraceRecord
 from resources.aws.clients import AwsResource
 from resources.aws.endpoints import SageMakerResource
+from resources.aws.generation import GenerationResource
 from resources.aws.judge import JudgeResource
 from resources.feedback.feedback_stream import KinesisFeedbackResource
 from resources.mlflow.tracking import MlflowResource
@@ -186,6 +187,7 @@ def open_platform(folder: Path, *, tracking_uri: str, instance: dg.DagsterInstan
             "endpoints": NoEndpoints(aws=aws),
             "feedback_stream": KinesisFeedbackResource(aws=aws),
             "judge": JudgeResource(aws=aws),
+            "generation": GenerationResource(aws=aws, provider="extractive"),
             "labelling": LabellingResource(),
             "knowledge": KnowledgeResource(folder=str(knowledge)),
             "mining": MiningResource(),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, TypeAlias
 
@@ -129,6 +129,14 @@ def experiment_problems(documents: Mapping[str, Document | None]) -> tuple[Probl
         base = TurnConfiguration(prompts=prompts, routing=routing, guardrails=guardrails)
         return run_experiments(experiments, base).problems
     return ()
+
+
+def valid_documents(profile: str, versions: Versions) -> Iterator[tuple[str, Document]]:
+    """Yield the versions of a profile that are valid, the one in force first; each is read when it is asked for."""
+    for number, content in versions:
+        found = _read(profile, content)
+        if not isinstance(found, tuple):
+            yield number, found
 
 
 def _read(profile: str, content: bytes | None) -> Document | tuple[Problem, ...]:

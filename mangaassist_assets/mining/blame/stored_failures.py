@@ -59,6 +59,14 @@ def failure_files(failures: Sequence[FailedTurn], rules: MiningRules) -> dict[st
     }
 
 
+def read_failed_messages(store: SnapshotStore, release_bundle: str) -> list[str]:
+    """Return the messages of a bundle's failed turns, the worst first, each once; none where it was not mined."""
+    if store.find("failed_traces", partition=release_bundle) is None:
+        return []
+    worst = sorted(read_failures(store, release_bundle), key=lambda one: (-one.severity, one.turn.trace_id))
+    return list(dict.fromkeys(one.turn.learnable_text for one in worst))
+
+
 def read_failures(store: SnapshotStore, release_bundle: str) -> list[FailedTurn]:
     """Return the failed turns of a bundle with signals, blame and findings, in the order they were stored.
 

@@ -16,11 +16,12 @@ import pytest
 from mangaassist_assets.cli.commands.rebuild import run_rebuild
 from mangaassist_assets.cli.session import CommandError
 from resources.store import declared_reads
+from tests.support.app_config_api import app_config_in_memory
 from tests.support.asset_runs import BUNDLE, open_platform, put_thumb, put_traffic
 
 UNPARTITIONED = (
     *("knowledge_chunks", "golden_set", "training_corpus", "chunk_embeddings", "search_index", "retrieval_evaluation"),
-    *("live_index", "runtime_configuration", "active_release"),
+    *("live_index", "runtime_configuration", "active_release", "configuration_evaluation"),
 )
 OF_A_BUNDLE = (
     *("feedback_events", "recorded_feedback", "tagged_traces", "failed_traces", "failure_clusters", "review_queue"),
@@ -133,13 +134,15 @@ def recorded_inputs(platform, asset):
 
 def test_what_an_asset_declares_is_what_it_reads(platform, made):
     platform.make("retrieval_evaluation")
+    platform.make("configuration_evaluation")
     declared, recorded = {}, {}
     for asset in made:
         spec = next(iter(platform.definitions.get_assets_def(asset).specs))
         reads = declared_reads(spec.metadata)
-        # What an asset was before is there from the second time on; endpoints are none here.
+        # What an asset was before is there from the second time on; endpoints are none here, and AppConfig's profiles
+        # are others' data.
         others = {one.asset for one in reads if not one.own and not one.ledger}
-        declared[asset] = {name for name in others if not name.endswith("_endpoint")}
+        declared[asset] = {name for name in others if not name.endswith(("_endpoint", "_config"))}
         assert others == {dep.asset_key.to_user_string() for dep in spec.deps}
         recorded[asset] = recorded_inputs(platform, asset) - {asset}
     # No challenger was trained here, so the manifest names none.
@@ -257,3 +260,15 @@ def test_without_its_input_an_asset_says_what_is_missing(empty, asset, bundle, s
         empty.make(asset, bundle=bundle)
     if "snapshot" in said:
         assert "materialize that asset first" in str(raised.value)
+
+
+def test_what_a_new_version_of_a_profile_changes_is_shown(platform, made):
+    assert all(row["before"] == "none" for row in made["configuration_evaluation"].rows("profiles"))
+    app_config_in_memory(platform.app_config)
+    platform.app_config.put("routing", {"version": "2", "vector_candidates": 1, "keyword_candidates": 0})
+    platform.app_config.put("guardrails", {"version": "2", "blocked_patterns": ["."]})
+    rows = platform.make("configuration_evaluation").rows("figures")
+    figures = {(row["profile"], row["figure"]): (row["before"], row["after"]) for row in rows}
+    assert figures["guardrails", "turns"] == (24, 24)
+    assert figures["guardrails", "refused"] == (0, 24)
+    assert figures["routing", "candidates"][1] == 1.0

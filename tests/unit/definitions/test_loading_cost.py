@@ -19,7 +19,8 @@ RUNS = 10
 SHAPE = """
 import json
 from mangaassist_assets.definitions import defs
-assets = [one for one in defs.assets if one.is_executable]
+from dagster import AssetsDefinition
+assets = [one for one in defs.assets if isinstance(one, AssetsDefinition) and one.is_executable]
 configurations = {
     id(type(one)): len(type(one).model_fields) for one in defs.resources.values()
 }

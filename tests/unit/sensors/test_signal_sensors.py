@@ -28,6 +28,7 @@ from resources.store import StoreResource
 from sensors.configuration_versions import configuration_versions
 from sensors.feedback_threshold import feedback_threshold
 from sensors.new_release_bundles import new_release_bundles
+from tests.support.app_config_api import app_config_error
 from tests.support.stream_events import stream_event
 from tests.support.turn_frames import turns_frame
 
@@ -193,6 +194,8 @@ class Ticker:
     def tick(self) -> dg.SensorResult:
         with dg.build_sensor_context(instance=self.instance, cursor=self.cursor, resources=self.resources) as context:
             result = self.sensor(context)
+        if isinstance(result, dg.SkipReason):
+            return result
         self.cursor = result.cursor or self.cursor
         for request in result.dynamic_partitions_requests or []:
             self.instance.add_dynamic_partitions(request.partitions_def_name, list(request.partition_keys))
@@ -478,12 +481,50 @@ def test_a_deployed_version_requests_one_run_for_all_profiles_that_changed(confi
     assert configuration.skip_reason() == "unchanged: prompts 2, routing 2"
 
 
-@pytest.mark.parametrize("state", ["ROLLED_BACK", "DEPLOYING", "ROLLING_BACK", "REVERTED"])
-def test_a_deployment_that_is_not_complete_is_no_change(configuration, api, state):
+@pytest.mark.parametrize(
+    ("state", "said"),
+    [
+        ("DEPLOYING", "under way, waited for"),
+        ("ROLLING_BACK", "under way, waited for"),
+        ("ROLLED_BACK", "undone, which triggers nothing"),
+        ("REVERTED", "undone, which triggers nothing"),
+    ],
+)
+def test_a_deployment_that_is_not_complete_is_no_change(configuration, api, state, said):
     api.deploy("routing", 1)
     configuration.tick()
     api.deploy("routing", 2, state=state)
-    assert configuration.skip_reason() == "unchanged: routing 1"
+    assert configuration.skip_reason() == f"unchanged: routing 1; {said}: routing 2 {state}"
+
+
+def test_every_version_in_force_is_an_observed_version_of_its_external_asset(configuration, api):
+    api.deploy("routing", 1)
+    api.deploy("unknown-here", 1)
+    (baseline,) = configuration.tick().asset_events
+    assert (baseline.asset_key, baseline.tags) == (dg.AssetKey("routing_config"), {"dagster/data_version": "1"})
+    assert configuration.tick().asset_events == []
+    api.deploy("routing", 2)
+    api.deploy("prompts", 1, state="ROLLED_BACK")
+    events = {one.asset_key.to_user_string(): one for one in configuration.tick().asset_events}
+    assert events["routing_config"].tags == {"dagster/data_version": "2"}
+    # What never came into force is no version of the data.
+    assert events["prompt_config"].tags == {}
+    assert events["prompt_config"].metadata["state"].text == "ROLLED_BACK"
+
+
+def test_an_app_config_that_throttles_is_asked_again_at_the_next_tick(configuration, api, monkeypatch):
+    api.deploy("routing", 1)
+    configuration.tick()
+    api.deploy("routing", 2)
+
+    def throttled(**_):
+        raise app_config_error("ThrottlingException", "ListDeployments")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(api, "list_deployments", throttled)
+        skipped = configuration.tick()
+    assert skipped.skip_message == "AppConfig does not answer (ThrottlingException): the next tick asks again"
+    assert len(configuration.requests()) == 1
 
 
 def test_going_back_and_forth_gives_a_run_key_to_every_change(configuration, api):
