@@ -45,6 +45,12 @@ reports = dg.define_asset_job(
     description="How satisfied the shoppers of one release bundle were, and what its turns took and cost.",
 )
 
+bundle_comparison = dg.define_asset_job(
+    "bundle_comparison",
+    selection=dg.AssetSelection.assets("bundle_comparison"),
+    description="All release bundles side by side: what to look at after a backfill.",
+)
+
 index_refresh = dg.define_asset_job(
     "index_refresh",
     selection=INDEX_BUILD | INDEX_DEPLOYMENT,
@@ -72,6 +78,7 @@ def build_jobs(pipelines: Sequence[ModelPipeline]) -> tuple[Job, ...]:
     return (
         failure_mining,
         reports,
+        bundle_comparison,
         index_refresh,
         configuration_refresh,
         release,

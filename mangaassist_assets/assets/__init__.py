@@ -23,7 +23,12 @@ from mangaassist_assets.assets.release import (
     configuration_evaluation,
     runtime_configuration,
 )
-from mangaassist_assets.assets.reports import feedback_warehouse, satisfaction_report, usage_report
+from mangaassist_assets.assets.reports import (
+    build_bundle_comparison,
+    feedback_warehouse,
+    satisfaction_report,
+    usage_report,
+)
 from mangaassist_assets.models.pipelines import ModelPipeline
 
 SHARED_ASSETS = (
@@ -56,4 +61,5 @@ def build_assets(pipelines: Sequence[ModelPipeline]) -> tuple[dg.AssetsDefinitio
         *(resolve_name(name) for pipeline in pipelines for name in pipeline.definitions),
         *(asset for pipeline in pipelines for asset in build_pipeline_assets(pipeline)),
         *build_release_assets(pipelines),
+        build_bundle_comparison(pipelines),
     )

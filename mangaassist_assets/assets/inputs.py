@@ -259,6 +259,8 @@ GOLDEN_BEFORE = Read(asset="golden_set", own=True)
 GOLDEN = Input((Read(asset="golden_set"),), _golden)
 GOLDEN_MESSAGES = Input(GOLDEN.reads, _golden_messages)
 """With their intents and documents."""
+ALL_MINED = (_TURNS_OF_ALL, Read(asset="failed_traces", bundles="all"), Read(asset="failure_clusters", bundles="all"))
+"""What `compare_bundles` reads beside what was learned."""
 NEWEST_TRAFFIC = Input((_TURNS_OF_ALL, Read(asset="failed_traces", bundles="all")), _newest_traffic)
 """The newest bundle (None before the first one), its turns, and the messages of those that failed, the worst first."""
 LABELLED_QUERIES = Input((_CORPUS, _TURNS_OF_ALL), _labelled_queries)

@@ -1,10 +1,14 @@
-"""Reports of a release bundle for people: how satisfied shoppers are, and what their turns took and cost."""
+"""Reports for people: how satisfied a bundle's shoppers are, what its turns took and cost, all bundles side by side."""
+
+from collections.abc import Sequence
 
 import dagster as dg
 
 from mangaassist_assets.assets.common import ML_ENGINEERING, PLATFORM, image, materialized
 from mangaassist_assets.assets.declaring import declared_asset
-from mangaassist_assets.assets.inputs import FEEDBACK, TURN_FRAME, WAREHOUSE_LOADS
+from mangaassist_assets.assets.inputs import ALL_MINED, FEEDBACK, TURN_FRAME, WAREHOUSE_LOADS, evaluations_of
+from mangaassist_assets.core.declared_inputs import Read
+from mangaassist_assets.models.pipelines import ModelPipeline
 from mangaassist_assets.partitions import release_bundles
 from resources.mlflow.tracking import MlflowResource
 from resources.settings.prices import PricesResource
@@ -131,3 +135,36 @@ def usage_report(
             "mlflow_traces": dg.MetadataValue.url(mlflow.traces_url(bundle)),
         },
     )
+
+
+def build_bundle_comparison(pipelines: Sequence[ModelPipeline]) -> dg.AssetsDefinition:
+    """Return the asset that puts all release bundles side by side, with these model pipelines in it."""
+
+    @declared_asset(
+        reads=[
+            *ALL_MINED,
+            *(Read(asset=one.dataset_asset, bundles="all") for one in pipelines),
+            *(evaluations_of(one) for one in pipelines),
+        ],
+        group_name="reports",
+        owners=[ML_ENGINEERING],
+        kinds={"json"},
+        code_version="1",
+    )
+    def bundle_comparison(context: dg.AssetExecutionContext, store: StoreResource) -> dg.MaterializeResult[None]:
+        """All release bundles side by side, the oldest first: what to look at after a backfill.
+
+        One row is one bundle: turns, failures, clusters, and by model the dataset's sizes, the scores of champion and
+        challenger on the same tests, and the gate's verdict.
+        """
+        from mangaassist_assets.reporting.bundle_comparison import (
+            compare_bundles,
+            comparison_figures,
+            comparison_files,
+        )
+
+        step = store.step(context)
+        compared = compare_bundles(step, pipelines)
+        return materialized(step.keep(comparison_files(compared)), comparison_figures(compared))
+
+    return bundle_comparison

@@ -16,6 +16,7 @@ _COMMANDS = {
     "bootstrap": ("bootstrap", "First champions, first index generation, configuration, endpoints."),
     "simulate": ("simulate", "Drive the chatbot with messages, thumbs and reviews."),
     "loop": ("loop", "One turn of the loop on a release bundle, from failures to endpoints."),
+    "backfill": ("backfill", "Past release bundles again with today's code, and a comparison of all."),
     "evaluate": ("evaluate", "Score one registered model on a file of labelled messages."),
     "models": ("models", "Versions of the registered models; promote one by hand."),
     "datasets": ("datasets", "Dataset versions: list them, show one, make one again."),

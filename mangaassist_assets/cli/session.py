@@ -96,6 +96,7 @@ class Session:
         partition: str | None = None,
         assets: Sequence[str] | None = None,
         config: Mapping[str, Mapping[str, Any]] | None = None,
+        tags: Mapping[str, str] | None = None,
     ) -> RunOutcome:
         """Run a job, or some of its assets, in this process on the session's Dagster instance.
 
@@ -104,6 +105,7 @@ class Session:
             partition: the release bundle, for jobs that have one.
             assets: those to materialize, None for all of the job.
             config: of assets by name.
+            tags: of this run, beside those of the session.
         """
         import dagster as dg
 
@@ -113,7 +115,7 @@ class Session:
                 instance=self.instance,
                 partition_key=partition,
                 asset_selection=None if assets is None else [dg.AssetKey(asset) for asset in assets],
-                tags=dict(self.run_tags),
+                tags={**self.run_tags, **(tags or {})},
                 run_config={
                     "ops": {asset: {"config": values} for asset, values in (config or {}).items()},
                     "loggers": {"console": {"config": {"log_level": "INFO"}}},

@@ -17,6 +17,7 @@ from mangaassist_assets.evaluation.gate.table import decision_table
 from mangaassist_assets.evaluation.results import GateInput, latencies_in_turns
 from mangaassist_assets.models.compared import Contender, compare_by_folds, compare_on_test_side
 from mangaassist_assets.models.registration.registry import (
+    BUNDLE_START_TAG,
     CHAMPION,
     EVALUATION_FILE,
     ModelStore,
@@ -146,8 +147,9 @@ def evaluate(
         promotion=promotion,
         config=gate,
     )
-    if compared.sample is not None and len(compared.examples) >= gate.minimum_examples:
-        # Where nothing could have been proven, nothing is spent.
+    can_promote = challenger.bundle_start_ms >= int(champion.tags.get(BUNDLE_START_TAG, "0"))
+    if compared.sample is not None and len(compared.examples) >= gate.minimum_examples and can_promote:
+        # Where nothing could have been proven, or no verdict promotes (a backfill of the past), nothing is spent.
         looks.append(Look(**named, judged_ms=now_ms, level=promotion.level))
     evaluation = Evaluation(
         release_bundle=challenger.release_bundle or "",

@@ -59,6 +59,12 @@ def failure_files(failures: Sequence[FailedTurn], rules: MiningRules) -> dict[st
     }
 
 
+def count_failures(store: SnapshotStore, release_bundle: str) -> int | None:
+    """Return how many turns of a bundle failed; None where it was not mined."""
+    mined = store.find("failed_traces", partition=release_bundle) is not None
+    return len(_stored_failures(store, release_bundle)) if mined else None
+
+
 def read_failed_messages(store: SnapshotStore, release_bundle: str) -> list[str]:
     """Return the messages of a bundle's failed turns, the worst first, each once; none where it was not mined."""
     if store.find("failed_traces", partition=release_bundle) is None:

@@ -21,7 +21,7 @@ from tests.support.asset_runs import BUNDLE, open_platform, put_thumb, put_traff
 
 UNPARTITIONED = (
     *("knowledge_chunks", "golden_set", "training_corpus", "chunk_embeddings", "search_index", "retrieval_evaluation"),
-    *("live_index", "runtime_configuration", "active_release", "configuration_evaluation"),
+    *("live_index", "runtime_configuration", "active_release", "configuration_evaluation", "bundle_comparison"),
 )
 OF_A_BUNDLE = (
     *("feedback_events", "recorded_feedback", "tagged_traces", "failed_traces", "failure_clusters", "review_queue"),
@@ -135,6 +135,7 @@ def recorded_inputs(platform, asset):
 def test_what_an_asset_declares_is_what_it_reads(platform, made):
     platform.make("retrieval_evaluation")
     platform.make("configuration_evaluation")
+    platform.make("bundle_comparison")
     declared, recorded = {}, {}
     for asset in made:
         spec = next(iter(platform.definitions.get_assets_def(asset).specs))
@@ -145,9 +146,10 @@ def test_what_an_asset_declares_is_what_it_reads(platform, made):
         declared[asset] = {name for name in others if not name.endswith(("_endpoint", "_config"))}
         assert others == {dep.asset_key.to_user_string() for dep in spec.deps}
         recorded[asset] = recorded_inputs(platform, asset) - {asset}
-    # No challenger was trained here, so the manifest names none.
-    for name in ("intent_classifier", "intent_evaluation", "reranker", "reranker_evaluation"):
-        declared["release_manifest"].discard(name)
+    # No challenger was trained here, so neither manifest nor comparison names one.
+    untrained = {"intent_classifier", "intent_evaluation", "reranker", "reranker_evaluation"}
+    for asset in ("release_manifest", "bundle_comparison"):
+        declared[asset] -= untrained
     assert recorded == declared
 
 
