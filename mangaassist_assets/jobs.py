@@ -45,8 +45,8 @@ reports = dg.define_asset_job(
     description="How satisfied the shoppers of one release bundle were, and what its turns took and cost.",
 )
 
-bundle_comparison = dg.define_asset_job(
-    "bundle_comparison",
+comparison = dg.define_asset_job(
+    "comparison",
     selection=dg.AssetSelection.assets("bundle_comparison"),
     description="All release bundles side by side: what to look at after a backfill.",
 )
@@ -78,7 +78,7 @@ def build_jobs(pipelines: Sequence[ModelPipeline]) -> tuple[Job, ...]:
     return (
         failure_mining,
         reports,
-        bundle_comparison,
+        comparison,
         index_refresh,
         configuration_refresh,
         release,

@@ -158,7 +158,7 @@ def run_backfill(
             session.progress(f"  {bundle}: {'; '.join(failed[bundle])}")
     compared = compare_bundles(session.resources.store.snapshots(), pipelines, only=bundles)
     if made:
-        session.run_job("bundle_comparison")
+        session.run_job("comparison")
     return {
         "backfill": name,
         "depth": depth,

@@ -107,7 +107,7 @@ def made_of(session):
 def test_all_are_made_in_order_and_compared_once(session):
     report = run_backfill(session, ["c", "a"])
     assert (report["made"], report["failed"], made_of(session)) == (["c", "a"], {}, ["c", "a"])
-    assert session.asked[-1] == ("bundle_comparison", None)
+    assert session.asked[-1] == ("comparison", None)
     assert session.lines == ["bundle 1 of 2: c", "bundle 2 of 2: a"]
 
 
