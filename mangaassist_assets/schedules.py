@@ -1,5 +1,8 @@
 """Schedules: what runs by the clock. What runs on a signal is a sensor."""
 
+import os
+from zoneinfo import ZoneInfo
+
 import dagster as dg
 
 from mangaassist_assets.core.bundles import bundles_by_start, newest_bundle
@@ -7,6 +10,9 @@ from mangaassist_assets.jobs import CHAMPION_EVALUATION, RETRAINING, failure_min
 from mangaassist_assets.partitions import release_bundles
 from resources.mlflow.tracking import MlflowResource
 from resources.store import StoreResource
+
+TIME_ZONE = ZoneInfo(os.environ.get("MANGAASSIST_TIME_ZONE") or "UTC").key
+"""In which the schedules' hours are; an unknown one stops loading with its name."""
 
 
 def _newest(instance: dg.DagsterInstance, mlflow: MlflowResource, store: StoreResource) -> str | None:
@@ -23,7 +29,7 @@ def _newest(instance: dg.DagsterInstance, mlflow: MlflowResource, store: StoreRe
 @dg.schedule(
     job=failure_mining,
     cron_schedule="0 2 * * *",
-    execution_timezone="UTC",
+    execution_timezone=TIME_ZONE,
     default_status=dg.DefaultScheduleStatus.RUNNING,
     description="Every night: mine the newest release bundle, so that the morning starts with its failure clusters.",
 )
@@ -40,7 +46,7 @@ def nightly_mining(
 @dg.schedule(
     job_name=RETRAINING,
     cron_schedule="0 3 * * 0",
-    execution_timezone="UTC",
+    execution_timezone=TIME_ZONE,
     default_status=dg.DefaultScheduleStatus.RUNNING,
     description="Every Sunday: retrain and gate all models on the newest release bundle.",
 )
@@ -62,7 +68,7 @@ nightly_index_refresh = dg.ScheduleDefinition(
     name="nightly_index_refresh",
     job=index_refresh,
     cron_schedule="30 1 * * *",
-    execution_timezone="UTC",
+    execution_timezone=TIME_ZONE,
     default_status=dg.DefaultScheduleStatus.RUNNING,
     description="Every night: index what changed in the knowledge; unchanged content builds nothing.",
 )
@@ -71,7 +77,7 @@ weekly_champion_evaluation = dg.ScheduleDefinition(
     name="weekly_champion_evaluation",
     job_name=CHAMPION_EVALUATION,
     cron_schedule="0 4 * * 1",
-    execution_timezone="UTC",
+    execution_timezone=TIME_ZONE,
     default_status=dg.DefaultScheduleStatus.RUNNING,
     description="Every Monday: judge the champions on fresh reviewed traffic, after Sunday's datasets are there.",
 )

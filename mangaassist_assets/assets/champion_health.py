@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import dagster as dg
 from pydantic import Field
 
-from mangaassist_assets.assets.common import ML_ENGINEERING, image, materialized, table
+from mangaassist_assets.assets.common import ML_ENGINEERING, WEEKLY, image, materialized, table
 from mangaassist_assets.assets.declaring import declared_asset
 from mangaassist_assets.assets.inputs import reviewed_traffic_of
 from mangaassist_assets.models.pipelines import ModelPipeline
@@ -43,6 +43,7 @@ def build_champion_health_asset(pipeline: ModelPipeline) -> dg.AssetsDefinition:
         group_name=pipeline.group,
         owners=[ML_ENGINEERING],
         kinds={"mlflow", "json"},
+        freshness_policy=WEEKLY,
         code_version="2",
         description=(
             f"Whether the champion {pipeline.title} still answers the traffic as well as before: `holding`, `decayed` "

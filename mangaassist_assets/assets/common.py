@@ -3,6 +3,7 @@
 import base64
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import timedelta
 
 import dagster as dg
 
@@ -18,6 +19,11 @@ FEEDBACK_STREAM_POOL = "feedback_stream"
 TRACE_INGESTION_POOL = "trace_ingestion"
 TRAINING_POOL = "training"
 PRODUCTION_POOL = "production"
+INDEX_POOL = "index_build"
+
+NIGHTLY = dg.FreshnessPolicy.time_window(fail_window=timedelta(hours=50), warn_window=timedelta(hours=26))
+"""Of what a schedule makes every night: a warning where one night is missed, a failure after the second."""
+WEEKLY = dg.FreshnessPolicy.time_window(fail_window=timedelta(days=15), warn_window=timedelta(days=8))
 
 LEFT_OUT = "left_out"
 """Metadata of the observation that states why an asset made nothing."""

@@ -3,7 +3,7 @@
 import dagster as dg
 from pydantic import Field
 
-from mangaassist_assets.assets.common import FEEDBACK_STREAM_POOL, PLATFORM, TRACE_INGESTION_POOL, materialized
+from mangaassist_assets.assets.common import FEEDBACK_STREAM_POOL, NIGHTLY, PLATFORM, TRACE_INGESTION_POOL, materialized
 from mangaassist_assets.assets.declaring import declared_asset
 from mangaassist_assets.assets.inputs import FEEDBACK, RECORDED_BEFORE, VOCABULARY, through
 from mangaassist_assets.partitions import release_bundles
@@ -141,6 +141,7 @@ class TraceReadingConfig(dg.Config):
     owners=[PLATFORM],
     kinds={"mlflow", "deltalake", "parquet"},
     pool=TRACE_INGESTION_POOL,
+    freshness_policy=NIGHTLY,
     code_version="3",
 )
 def tagged_traces(

@@ -6,7 +6,9 @@ import dagster as dg
 from pydantic import Field
 
 from mangaassist_assets.assets.common import (
+    INDEX_POOL,
     ML_ENGINEERING,
+    NIGHTLY,
     PLATFORM,
     PRODUCTION_POOL,
     as_failure,
@@ -129,6 +131,7 @@ def chunk_embeddings(
     group_name="knowledge",
     owners=[PLATFORM],
     kinds={"search"},
+    pool=INDEX_POOL,
     code_version="2",
 )
 def search_index(
@@ -212,6 +215,7 @@ def retrieval_evaluation(
     owners=[PLATFORM],
     kinds={"search"},
     pool=PRODUCTION_POOL,
+    freshness_policy=NIGHTLY,
     output_required=False,
     code_version="2",
 )

@@ -16,6 +16,11 @@ from resources.store import StoreResource
 from resources.warehouse.warehouse import WarehouseResource
 
 WAREHOUSE_POOL = "warehouse"
+_AFTER_ALL_OF_IT = (
+    dg.AutomationCondition.any_deps_updated().since_last_handled()
+    & ~dg.AutomationCondition.any_deps_in_progress()
+    & ~dg.AutomationCondition.in_progress()
+)
 
 
 @declared_asset(
@@ -149,6 +154,7 @@ def build_bundle_comparison(pipelines: Sequence[ModelPipeline]) -> dg.AssetsDefi
         group_name="reports",
         owners=[ML_ENGINEERING],
         kinds={"json"},
+        automation_condition=_AFTER_ALL_OF_IT,
         code_version="1",
     )
     def bundle_comparison(context: dg.AssetExecutionContext, store: StoreResource) -> dg.MaterializeResult[None]:

@@ -1,5 +1,8 @@
 """What the clock starts: the newest bundle, one run a night or week."""
 
+import os
+import subprocess
+import sys
 from datetime import UTC, datetime
 
 import dagster as dg
@@ -97,3 +100,18 @@ def test_every_schedule_runs_from_the_start_in_utc():
     for schedule in ALL_SCHEDULES:
         assert schedule.default_status is dg.DefaultScheduleStatus.RUNNING
         assert schedule.execution_timezone == "UTC"
+
+
+@pytest.mark.parametrize(
+    ("zone", "said"), [("Asia/Tokyo", "Asia/Tokyo"), ("", "UTC"), ("Mars/Olympus", "Mars/Olympus")]
+)
+def test_the_hours_are_in_the_time_zone_of_the_installation(zone, said):
+    program = (
+        "from mangaassist_assets.schedules import ALL_SCHEDULES as all; print({one.execution_timezone for one in all})"
+    )
+    environment = {**os.environ, "MANGAASSIST_TIME_ZONE": zone}
+    ran = subprocess.run(
+        [sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=False, timeout=120
+    )
+    assert ran.stdout.strip() == ("" if zone.startswith("Mars") else f"{{'{said}'}}")
+    assert ran.returncode == 0 or f"No time zone found with key {said}" in ran.stderr

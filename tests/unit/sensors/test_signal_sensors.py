@@ -24,9 +24,11 @@ from resources.aws.app_config import AppConfigResource
 from resources.aws.clients import AwsResource
 from resources.feedback.feedback_stream import KinesisFeedbackResource
 from resources.mlflow.tracking import MlflowResource
+from resources.settings.knowledge import KnowledgeResource
 from resources.store import StoreResource
 from sensors.configuration_versions import configuration_versions
 from sensors.feedback_threshold import feedback_threshold
+from sensors.knowledge_documents import knowledge_documents
 from sensors.new_release_bundles import new_release_bundles
 from tests.support.app_config_api import app_config_error
 from tests.support.stream_events import stream_event
@@ -535,3 +537,39 @@ def test_going_back_and_forth_gives_a_run_key_to_every_change(configuration, api
         api.deploy("routing", version)
         keys += [request.run_key for request in configuration.requests()]
     assert len(set(keys)) == 3
+
+
+# Knowledge
+
+
+@pytest.fixture
+def folder(tmp_path):
+    made = tmp_path / "knowledge"
+    made.mkdir()
+    (made / "returns.md").write_text("Returns are free.")
+    return made
+
+
+@pytest.fixture
+def documents(instance, folder):
+    return Ticker(knowledge_documents, instance, knowledge=KnowledgeResource(folder=str(folder)))
+
+
+def test_a_changed_document_requests_one_refresh_when_the_folder_is_at_rest(documents, folder):
+    assert documents.skip_reason() == "first look, baseline: 1 files"
+    assert documents.skip_reason() == "unchanged: 1 files"
+    (folder / "shipping.md").write_text("Parcels take two days.")
+    assert documents.skip_reason() == "changing: 2 files; the next look sees if it is at rest"
+    (request,) = documents.requests()
+    assert request.tags == {"mangaassist/trigger": "knowledge_documents"}
+    assert documents.sensor.job.name == "index_refresh"
+    assert documents.skip_reason() == "unchanged: 2 files"
+
+
+def test_a_knowledge_folder_that_is_gone_for_a_while_loses_nothing(documents, folder):
+    documents.tick()
+    away = folder.rename(folder.with_name("away"))
+    said = documents.tick().skip_message
+    assert said == "the knowledge folder cannot be listed (No such file or directory): the next tick looks again"
+    away.rename(folder)
+    assert documents.skip_reason() == "unchanged: 1 files"
