@@ -9,6 +9,11 @@ STAMP := $(VENV)/.installed
 # line runs, for before that there is no pip in a fresh folder.
 FIND_LINKS := $$($(BIN)/pip config list | sed -n "s/.*find-links='\(.*\)'/--find-links=\1/p" | tail -n 1)
 
+# Where no wheel folder is known, torch comes from an index of its own: `cpu` takes 0.9 GB, `cuda` PyPI's with 7 GB of CUDA.
+TORCH ?= cpu
+TORCH_FROM_cpu := --torch-backend cpu
+TORCH_FROM_cuda :=
+
 # The baseline that a benchmark is compared with is no part of the product.
 LOCKED_EXTRAS := --extra local --extra aws --extra ray --extra dev
 
@@ -19,20 +24,24 @@ IN_TWO := --numprocesses 2 --dist loadscope --no-loadscope-reorder
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo dev test check unit lint format bench lock clean
+.PHONY: help install demo dev test check unit lint format bench lock licences sbom audit clean
 
 help:  ## show this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | awk -F'\t' '{printf "  make %-9s %s\n", $$1, $$2}'
 
 install: $(STAMP)  ## install the locked dependencies and this package into .venv
 
-$(STAMP): requirements.lock pyproject.toml
+$(STAMP): requirements.lock requirements.torch.lock pyproject.toml
 	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) is needed (set PYTHON=... to name another 3.11)"; exit 1; }
 	test -x $(BIN)/pip || $(PYTHON) -m venv --clear $(VENV)
-	$(BIN)/python -m pip install --quiet "$$(grep '^uv==' requirements.lock)"
+	# Every file is compared with its hash, that of the installer too. Torch alone has none: it is another file for CPU and CUDA.
+	sed -n '/^uv==/,/[^\\]$$/p' requirements.lock > $(VENV)/uv.lock
+	$(BIN)/python -m pip install --quiet --require-hashes --requirement $(VENV)/uv.lock
 	# Bytecode is compiled here, on all cores, and not by the first process of each kind that imports a library.
-	$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python \
-	  $(FIND_LINKS) --requirement requirements.lock
+	$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python --no-deps --require-hashes \
+	  --requirement requirements.lock
+	found="$(FIND_LINKS)"; $(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python \
+	  $${found:-$(TORCH_FROM_$(TORCH))} --requirement requirements.torch.lock
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --editable .
 	touch $@
 
@@ -66,14 +75,27 @@ bench: install  ## each benchmark prints one JSON line: ours, the baseline's, th
 	$(BIN)/uv pip install --quiet --python $(BIN)/python $(FIND_LINKS) --constraint requirements.lock --editable '.[benchmarks]'
 	for file in benchmarks/bench_*.py; do $(BIN)/python $$file || exit 1; done
 
-lock: install  ## resolve pyproject.toml anew into requirements.lock
+lock: install  ## resolve pyproject.toml anew into requirements.lock and requirements.torch.lock
 	# Into a new file: versions of an old one would be preferred, and with them PyPI's torch and gigabytes of CUDA.
 	rm -f requirements.lock.new
-	$(BIN)/uv pip compile --quiet --python-version 3.11 $(LOCKED_EXTRAS) --no-header --no-annotate \
+	$(BIN)/uv pip compile --quiet --python-version 3.11 $(LOCKED_EXTRAS) --no-header --no-annotate --generate-hashes \
 	  $(FIND_LINKS) --no-emit-find-links pyproject.toml requirements.tools.in \
 	  -o requirements.lock.new
-	sed 's/^\(torch==[0-9.]*\)+cpu$$/\1/' requirements.lock.new > requirements.lock
+	sed -n 's/^\(torch==[0-9.]*\).*/\1/p' requirements.lock.new > requirements.torch.lock
+	sed '/^torch==/,/[^\\]$$/d' requirements.lock.new > requirements.lock
 	rm -f requirements.lock.new
+
+licences: install  ## write docs/licences.md: the licence of every locked package
+	$(BIN)/uv tool run --quiet pip-licenses==5.5.5 --python $(BIN)/python --from mixed --format markdown --ignore-packages mangaassist-assets \
+	  > docs/licences.table
+	cat docs/licences.head.md docs/licences.table > docs/licences.md && rm docs/licences.table
+
+sbom: install  ## write sbom.json: CycloneDX, of what is installed
+	$(BIN)/uv tool run --quiet --from cyclonedx-bom==7.5.0 cyclonedx-py environment --output-reproducible --pyproject pyproject.toml \
+	  --output-file sbom.json $(BIN)/python
+
+audit: install  ## look the locked versions up among known vulnerabilities (needs the internet)
+	$(BIN)/uv tool run --quiet pip-audit==2.10.1 --disable-pip --require-hashes --requirement requirements.lock
 
 clean:  ## remove the environment, caches and the local state
 	rm -rf $(VENV) $(HOME_DIR) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

