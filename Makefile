@@ -9,7 +9,7 @@ STAMP := $(VENV)/.installed
 # line runs, for before that there is no pip in a fresh folder.
 FIND_LINKS := $$($(BIN)/pip config list | sed -n "s/.*find-links='\(.*\)'/--find-links=\1/p" | tail -n 1)
 
-# Where no wheel folder is known, torch comes from an index of its own: `cpu` takes 0.9 GB, `cuda` PyPI's with 7 GB of CUDA.
+# Where no wheel folder is known, torch comes from an index of its own: `cpu` is small, `cuda` is PyPI's with 7 GB of CUDA.
 TORCH ?= cpu
 TORCH_FROM_cpu := --torch-backend cpu
 TORCH_FROM_cuda :=

