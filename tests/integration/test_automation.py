@@ -273,8 +273,35 @@ def test_limits_retries_and_monitoring_of_dagster_yaml_are_in_force(settled):
     assert instance["runQueueConfig"]["maxConcurrentRuns"] == 2
     assert "applyLimitPerUniqueValue" in instance["runQueueConfig"]["tagConcurrencyLimitsYaml"]
     pools = {pool["concurrencyKey"]: pool["slotCount"] for pool in instance["concurrencyLimits"]}
-    assert pools == {"feedback_stream": 1, "production": 1, "trace_ingestion": 1, "training": 1, "warehouse": 1}
+    assert pools == {
+        "feedback_stream": 1,
+        "index_build": 1,
+        "production": 1,
+        "trace_ingestion": 1,
+        "training": 1,
+        "warehouse": 1,
+    }
     assert "retry_on_asset_or_op_failure: false" in instance["info"]
     daemons = {one["daemonType"]: one for one in instance["daemonHealth"]["allDaemonStatuses"]}
     assert daemons["MONITORING"]["required"]
     assert [name for name, one in daemons.items() if one["required"] and not one["healthy"]] == []
+
+
+def test_what_people_rely_on_says_whether_it_is_overdue(settled):
+    query = """query Nodes($keys: [AssetKeyInput!]) {
+        assetNodes(assetKeys: $keys) { assetKey { path } freshnessStatusInfo { freshnessStatus } } }"""
+    relied_on = ("tagged_traces", "live_index")
+
+    def fresh():
+        nodes = settled.graphql(query, keys=[{"path": [name]} for name in relied_on])["assetNodes"]
+        states = {node["assetKey"]["path"][0]: node["freshnessStatusInfo"]["freshnessStatus"] for node in nodes}
+        return states if states == dict.fromkeys(relied_on, "HEALTHY") else None
+
+    assert settled.eventually(fresh, what="freshness of what was just made")
+
+
+def test_bundles_are_compared_when_retraining_has_ended(settled):
+    def compared():
+        return [run for run in settled.runs() if "bundle_comparison" in asset_steps(settled, run)]
+
+    assert settled.eventually(compared, what="run of bundle_comparison")
