@@ -183,10 +183,15 @@ def _on_record(
     due = choose_promotion(verdicts, champion, overrides=overrides).promoted
     if due is not None and judged == (due.challenger_version, due.challenger_artifact_sha256):
         return replace(named, by="verdict")
-    newest = overrides[-1] if overrides else None
-    if newest is not None and (*judged, last.version) == (newest.version, newest.artifact_sha256, newest.replaced):
+    if overrides and _follows(overrides[-1], present, last):
         return replace(named, by="override")
     raise foreign_move(last, pipeline, present)
+
+
+def _follows(override: Override, version: ModelVersion, last: NamedChampion) -> bool:
+    """Return whether an override made a version champion in place of the one on record."""
+    made = (override.version, override.artifact_sha256, override.replaced)
+    return made == (version.version, version.artifact_sha256, last.version)
 
 
 def _passed(verdict: StoredVerdict) -> bool:
@@ -218,7 +223,8 @@ def _promote_by_override(
     present = models.version_by_alias(pipeline.model_name, CHAMPION)
     last = last_promotion(snapshots, pipeline)
     champion_version = NO_CHAMPION if present is None else present.version
-    if last is not None and champion_version == override.version != last.version:
+    begun_here = bool(overrides) and last is not None and _follows(overrides[-1], wanted, last)
+    if last is not None and champion_version == override.version != last.version and not begun_here:
         # The alias was moved there past this platform: what is to be replaced is the champion on record.
         champion_version = last.version
     begun = check_request(override, champion_version, overrides, carried_out={wanted.tags.get(ID_TAG, "")})

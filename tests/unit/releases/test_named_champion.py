@@ -12,6 +12,7 @@ from upath import UPath
 from mangaassist_assets.core.snapshots import SnapshotStore, canonical_json
 from mangaassist_assets.models.pipelines import INTENT
 from mangaassist_assets.models.registration.registry import EVALUATION_FILE
+from mangaassist_assets.releases import champion as champion_module
 from mangaassist_assets.releases.champion import promote
 from mangaassist_assets.releases.named_champion import (
     PROMOTIONS,
@@ -150,6 +151,27 @@ def test_an_override_killed_before_it_was_on_record_is_known(mlflow, store):
         promote(mlflow, store, INTENT, override=ask)
     assert materialize(mlflow, store).named.by == "override"
     admit(mlflow, store)
+
+
+@pytest.mark.parametrize("moved_before", [False, True], ids=["an override", "a foreign move that is kept"])
+def test_an_override_killed_before_its_record_is_asked_for_again(mlflow, store, monkeypatch, moved_before):
+    judged(mlflow, store, "2")
+    materialize(mlflow, store)
+    if moved_before:
+        mlflow.set_alias(MODEL, "champion", "3")
+    ask = override_request(version="3", against="2", reason="the gate cannot know of December", by="me")
+
+    def killed(*_: object) -> None:
+        raise ConnectionError("killed")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(champion_module, "record_promotion", killed)
+        with pytest.raises(ConnectionError, match="killed"):
+            promote(mlflow, store, INTENT, override=ask)
+    again = materialize(mlflow, store, override=ask)
+    assert (again.named.version, again.named.by, again.moved) == ("3", "override", False)
+    assert len(again.overrides) == 1
+    assert [one.version for one in recorded_promotions(store, MODEL)] == ["2", "3"]
 
 
 def test_a_record_of_before_the_ledger_counts(mlflow, store):
