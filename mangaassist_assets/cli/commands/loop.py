@@ -110,8 +110,8 @@ def errors_of(outcomes: Iterable[RunOutcome]) -> list[str]:
         if _INDEX_CHECK in one.failed_checks:
             reasons = dict(zip(one.failed_checks, one.check_reasons, strict=False))  # there need not be any
             errors.append(
-                f"{one.job}: {reasons.get(_INDEX_CHECK, _INDEX_CHECK)}; `mangaassist doctor` looks at the index's files, "
-                "and a generation that is moved away is built again"
+                f"{one.job}: {reasons.get(_INDEX_CHECK, _INDEX_CHECK)}; `mangaassist doctor` looks at the index's "
+                "files, and a generation that is moved away is built again"
             )
         if not one.succeeded and not one.stopped_by_gate and not one.errors:
             errors.append(f"{one.job}: run {one.run_id} failed: see its log")
