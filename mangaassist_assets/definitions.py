@@ -110,7 +110,7 @@ def _local_resources() -> Mapping[str, Resource]:
 
 def _aws_resources() -> Mapping[str, Resource]:
     """The AWS services themselves; docs/deployment.md lists the variables."""
-    aws = AwsResource()
+    aws = AwsResource(names_callers=True)
     return {
         **_shared_resources(aws),
         "feedback_stream": KinesisFeedbackResource(

@@ -96,8 +96,15 @@ def build_jobs(pipelines: Sequence[ModelPipeline]) -> tuple[Job, ...]:
         ),
         dg.define_asset_job(
             CHAMPION_EVALUATION,
-            selection=_assets(pipeline.health_asset for pipeline in pipelines),
-            description="Every champion on what people reviewed since its dataset was closed. Changes nothing.",
+            selection=_assets(pipeline.health_asset for pipeline in pipelines)
+            | dg.AssetSelection.checks(
+                *(
+                    dg.AssetCheckKey(dg.AssetKey(pipeline.endpoint_asset), "champion_is_on_record")
+                    for pipeline in pipelines
+                )
+            ),
+            description="Every champion on what people reviewed since its dataset was closed, and whether it is the "
+            "one on record. Changes nothing.",
         ),
         _bootstrap_job(pipelines),
     )

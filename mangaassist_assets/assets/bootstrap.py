@@ -1,12 +1,22 @@
 """The bootstrap: the training corpus, the golden set, and the first champions, which replace no other."""
 
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import dagster as dg
 
-from mangaassist_assets.assets.common import LEFT_OUT, ML_ENGINEERING, TRAINING_POOL, leave_out, materialized, table
+from mangaassist_assets.assets.common import (
+    LEFT_OUT,
+    ML_ENGINEERING,
+    TRAINING_POOL,
+    as_failure,
+    carried_out_by,
+    leave_out,
+    materialized,
+    table,
+)
 from mangaassist_assets.assets.declaring import declared_asset
-from mangaassist_assets.assets.inputs import CHUNKS, CORPUS, GOLDEN, GOLDEN_BEFORE, VOCABULARY, through
+from mangaassist_assets.assets.inputs import CHUNKS, CORPUS, GOLDEN, GOLDEN_BEFORE, PROMOTIONS, VOCABULARY, through
 from mangaassist_assets.assets.model_pipeline import train, training_metadata
 from mangaassist_assets.models.pipelines import INTENT, RERANKER, ModelPipeline
 from resources.aws.app_config import AppConfigResource
@@ -106,7 +116,7 @@ def training_corpus(context: dg.AssetExecutionContext, store: StoreResource) -> 
 
 @declared_asset(
     outside="the registry in MLflow",
-    reads=[CORPUS, GOLDEN],
+    reads=[CORPUS, GOLDEN, PROMOTIONS],
     group_name="bootstrap",
     owners=[ML_ENGINEERING],
     kinds={"pytorch", "mlflow"},
@@ -128,7 +138,7 @@ def first_intent_classifier(
     from mangaassist_assets.datasets.building.intent_dataset import build_intent_dataset
 
     step = store.step(context)
-    if (present := _present_champion(context, mlflow, INTENT)) is not None:
+    if (present := _present_champion(context, mlflow, step, INTENT)) is not None:
         return present
     version = build_intent_dataset(step.load(CORPUS), [], golden_texts=step.load(GOLDEN)).seal()
     registered = train(
@@ -139,7 +149,7 @@ def first_intent_classifier(
 
 @declared_asset(
     outside="the registry in MLflow and the live index",
-    reads=[CORPUS, GOLDEN, CHUNKS, through("live_index", "the search index")],
+    reads=[CORPUS, GOLDEN, CHUNKS, PROMOTIONS, through("live_index", "the search index")],
     group_name="bootstrap",
     owners=[ML_ENGINEERING],
     kinds={"pytorch", "mlflow"},
@@ -167,7 +177,7 @@ def first_reranker(
     from mangaassist_assets.datasets.building.recorded_searches import live_search
 
     step = store.step(context)
-    if (present := _present_champion(context, mlflow, RERANKER)) is not None:
+    if (present := _present_champion(context, mlflow, step, RERANKER)) is not None:
         return present
     live = live_search(search.index(), embeddings.embedder(), app_config.configuration().routing().retrieval)
     try:
@@ -185,11 +195,22 @@ def first_reranker(
 
 
 def _present_champion(
-    context: dg.AssetExecutionContext, mlflow: MlflowResource, pipeline: ModelPipeline
+    context: dg.AssetExecutionContext, mlflow: MlflowResource, step: "StepStore", pipeline: ModelPipeline
 ) -> dg.MaterializeResult[None] | None:
-    """Return the materialization that leaves a model pipeline's champion as it is; None where there is none."""
+    """Return the materialization that leaves a model pipeline's champion as it is; None where there is none.
+
+    Raises:
+        Failure: The alias is gone, and a gate or a person had made another version champion than the first.
+    """
+    from mangaassist_assets.releases.named_champion import PROMOTIONS as LEDGER
+    from mangaassist_assets.releases.named_champion import ForeignMoveError, foreign_move, read_named
+
     champion = mlflow.version_by_alias(pipeline.model_name, "champion")
     if champion is None:
+        last = read_named(step, LEDGER, partition=pipeline.model_name)
+        with as_failure(ForeignMoveError):
+            if last is not None and last.by != "bootstrap":
+                raise foreign_move(last, pipeline, None)
         return None
     context.log.info(f"version {champion.version} is champion: only a gate replaces it, there is nothing to train")
     digest = champion.artifact_sha256 or "unknown"
@@ -207,12 +228,20 @@ def _first_champion(
     context: dg.AssetExecutionContext, mlflow: MlflowResource, step: "StepStore", registered: "Registered"
 ) -> dg.MaterializeResult[None]:
     from mangaassist_assets.models.registration.registration import become_first_champion
-    from mangaassist_assets.releases.named_champion import NamedChampion
+    from mangaassist_assets.releases.named_champion import NamedChampion, record_promotion
 
     model = registered.model
+    named = NamedChampion(
+        version=model.version,
+        artifact_sha256=model.artifact_sha256,
+        by="bootstrap",
+        decided_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        carried_out_by=carried_out_by(context),
+    )
+    # On record before the alias moves: killed in between, the next bootstrap trains the same version again.
+    record_promotion(step, model.name, named)
     if become_first_champion(mlflow, model):
         context.log.info(f"version {model.version} is the first champion")
-    named = NamedChampion(version=model.version, artifact_sha256=model.artifact_sha256, by="bootstrap")
     return materialized(
         step.keep(named.files()), training_metadata(mlflow, registered), data_version=model.artifact_sha256[:16]
     )

@@ -10,6 +10,7 @@ import dagster as dg
 from mangaassist_assets.core.figures import Cell, Figure
 from mangaassist_assets.core.markdown import plain
 from mangaassist_assets.core.snapshots import Snapshot
+from resources.aws.clients import AwsResource
 
 ML_ENGINEERING = "team:ml-engineering"
 PLATFORM = "team:platform-engineering"
@@ -25,6 +26,13 @@ NIGHTLY = dg.FreshnessPolicy.time_window(fail_window=timedelta(hours=50), warn_w
 """Of what a schedule makes every night: a warning where one night is missed, a failure after the second."""
 WEEKLY = dg.FreshnessPolicy.time_window(fail_window=timedelta(days=15), warn_window=timedelta(days=8))
 
+_LAUNCHERS = {
+    "mangaassist/driver": "a command, process",
+    "dagster/schedule_name": "schedule",
+    "dagster/sensor_name": "sensor",
+    "dagster/backfill": "backfill",
+}
+"""Tags of runs that say what launched them."""
 LEFT_OUT = "left_out"
 """Metadata of the observation that states why an asset made nothing."""
 
@@ -71,6 +79,25 @@ def _metadata_value(figure: Figure | dg.MetadataValue) -> dg.MetadataValue:
             return dg.MetadataValue.float(figure)
         case _:
             return table(figure)
+
+
+def carried_out_by(context: dg.AssetExecutionContext, aws: AwsResource | None = None) -> dict[str, str]:
+    """Return what the systems say of who does this: process, run and, on AWS, the caller of its API.
+
+    A person who types a name types what they like; this is what Dagster, the system and AWS know by themselves.
+    """
+    from mangaassist_assets.releases.named_champion import process_user
+
+    tags = context.run.tags
+    launched = next((f"{what} {tags[tag]}" for tag, what in _LAUNCHERS.items() if tag in tags), "Dagster's page or API")
+    caller = None if aws is None else aws.caller_arn()
+    return {
+        **process_user(),
+        "launched_by": launched,
+        **({"dagster_user": tags["user"]} if "user" in tags else {}),
+        **({"aws_caller": caller} if caller is not None else {}),
+        "dagster_run": context.run.run_id,
+    }
 
 
 @contextmanager

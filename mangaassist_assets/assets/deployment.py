@@ -6,7 +6,7 @@ import dagster as dg
 
 from mangaassist_assets.assets.common import LEFT_OUT, PLATFORM, PRODUCTION_POOL, as_failure, materialized
 from mangaassist_assets.assets.declaring import declared_asset
-from mangaassist_assets.assets.inputs import NEWEST_TURNS, named_champions_of
+from mangaassist_assets.assets.inputs import NEWEST_TURNS, last_promotion_of
 from mangaassist_assets.core.markdown import bullets
 from mangaassist_assets.models.pipelines import ModelPipeline
 from resources.aws.endpoints import SageMakerResource
@@ -24,17 +24,17 @@ def build_endpoint_asset(pipeline: ModelPipeline) -> dg.AssetsDefinition:
 
     @declared_asset(
         outside="SageMaker",
-        reads=[named_champions_of(pipeline), NEWEST_TURNS],
+        reads=[last_promotion_of(pipeline), NEWEST_TURNS],
         name=pipeline.endpoint_asset,
         group_name=pipeline.group,
         owners=[PLATFORM],
         kinds={"sagemaker"},
         pool=PRODUCTION_POOL,
-        code_version="2",
+        code_version="3",
         description=(
             f"The SageMaker endpoint `{pipeline.endpoint_name}`, serving the champion {pipeline.title}.\n\n"
-            "Deploys what the registry alias names, if a verdict, an override or the bootstrap made it champion, "
-            "artifact and all, and once it answered as production asks, by the endpoint's response schema; a version "
+            "Deploys what the registry alias names, if the last promotion on record made it champion, artifact and "
+            "all, and once it answered as production asks, by the endpoint's response schema; a version "
             "that serves already is left alone. The container checks the artifact's hash before it loads. The "
             "registered version and the SageMaker model then name each other. Without a champion there is no endpoint, "
             "and none is made."
@@ -44,18 +44,17 @@ def build_endpoint_asset(pipeline: ModelPipeline) -> dg.AssetsDefinition:
         context: dg.AssetExecutionContext, endpoints: SageMakerResource, mlflow: MlflowResource, store: StoreResource
     ) -> dg.MaterializeResult[None]:
         from mangaassist_assets.releases.deployment import NothingToDeployError, deploy_champion, deployment_files
-        from mangaassist_assets.releases.named_champion import UnnamedChampionError, require_named
+        from mangaassist_assets.releases.named_champion import UnnamedChampionError
 
         step = store.step(context)
-        named = step.load(named_champions_of(pipeline))
 
         def admit(version: "ModelVersion") -> None:
-            require_named(named, pipeline, version)
             required = require_contract(mlflow, step, endpoints, pipeline, version)
             context.log.info(f"version {version.version} answers as production asks, with {required.described()}")
 
         with as_failure(NothingToDeployError, UnnamedChampionError):
-            deployed = deploy_champion(mlflow, endpoints, pipeline, admit=admit)
+            last = step.load(last_promotion_of(pipeline))
+            deployed = deploy_champion(mlflow, endpoints, pipeline, last=last, admit=admit)
         if deployed is None:
             reason = f"{pipeline.model_name} has no champion: {pipeline.endpoint_name} serves nothing"
             context.log.warning(reason)

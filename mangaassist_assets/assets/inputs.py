@@ -43,6 +43,7 @@ _TURNS_OF_ALL = Read(asset="tagged_traces", bundles="all")
 _KNOWLEDGE = Read(asset="knowledge_chunks")
 _CORPUS = Read(asset="training_corpus")
 OVERRIDES = Read(asset="champion_overrides", bundles="all", ledger=True)
+PROMOTIONS = Read(asset="champion_promotions", bundles="all", ledger=True)
 
 
 def _newest_traffic(store: "SnapshotStore", _: str) -> "Traffic":
@@ -335,21 +336,19 @@ def reviews_of_configuration(store: "SnapshotStore", _: str) -> "list[StoredRevi
 CONFIGURATION = Input((Read(asset="runtime_configuration"),), reviews_of_configuration)
 
 
-def champion_before(pipeline: "ModelPipeline") -> Read:
-    """Return the read of what was named champion before."""
-    return Read(asset=pipeline.champion_asset, own=True)
+def last_promotion_of(pipeline: "ModelPipeline", *, own: bool = False) -> "Input[NamedChampion | None]":
+    """Return the input that is the last promotion on record: by the gate, a person or the bootstrap.
 
+    `own` is for the asset that promotes.
+    """
 
-def named_champions_of(pipeline: "ModelPipeline") -> "Input[list[NamedChampion]]":
-    """Return the input that is what was made champion: by the gate or a person, or by the bootstrap."""
+    def load(store: "SnapshotStore", _: str) -> "NamedChampion | None":
+        from mangaassist_assets.releases.named_champion import last_promotion
 
-    def load(store: "SnapshotStore", _: str) -> "list[NamedChampion]":
-        from mangaassist_assets.releases.named_champion import named_champions
-
-        return named_champions(store, pipeline)
+        return last_promotion(store, pipeline)
 
     first = (Read(asset=pipeline.first_asset),) if pipeline.first_asset else ()
-    return Input((Read(asset=pipeline.champion_asset), *first), load)
+    return Input((PROMOTIONS, Read(asset=pipeline.champion_asset, own=own), *first), load)
 
 
 def reviewed_traffic_of(pipeline: "ModelPipeline") -> tuple[Read, ...]:

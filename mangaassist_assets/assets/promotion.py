@@ -5,16 +5,22 @@ from typing import TYPE_CHECKING
 import dagster as dg
 from pydantic import Field
 
-from mangaassist_assets.assets.common import ML_ENGINEERING, PRODUCTION_POOL, as_failure, materialized, table
+from mangaassist_assets.assets.common import (
+    ML_ENGINEERING,
+    PRODUCTION_POOL,
+    as_failure,
+    carried_out_by,
+    materialized,
+    table,
+)
 from mangaassist_assets.assets.declaring import declared_asset
 from mangaassist_assets.assets.deployment import require_contract
 from mangaassist_assets.assets.inputs import (
     NEWEST_TURNS,
     OVERRIDES,
     VOCABULARY,
-    champion_before,
     evaluations_of,
-    through,
+    last_promotion_of,
 )
 from mangaassist_assets.models.pipelines import ModelPipeline
 from mangaassist_assets.releases.overrides import DEFAULT_BY, Override, OverrideRequest
@@ -58,23 +64,23 @@ def build_champion_asset(pipeline: ModelPipeline) -> dg.AssetsDefinition:
         outside="the registry in MLflow",
         reads=[
             evaluations_of(pipeline),
-            champion_before(pipeline),
+            last_promotion_of(pipeline, own=True),
             NEWEST_TURNS,
             OVERRIDES,
             VOCABULARY,
-            *([through(pipeline.first_asset, "MLflow")] if pipeline.first_asset else []),
         ],
         name=pipeline.champion_asset,
         group_name=pipeline.group,
         owners=[ML_ENGINEERING],
         kinds={"mlflow"},
         pool=PRODUCTION_POOL,
-        code_version="3",
+        code_version="4",
         description=(
             f"The {pipeline.title} that the registry alias `champion` names.\n\n"
             "Moves to the newest challenger that passed its gate against the present champion, and never to one of an "
             "older bundle. Without such a challenger it stays, and says why. A person may override the gate in the run "
-            "configuration, with a reason that is kept. A version that does not answer as production asks becomes no "
+            "configuration, with a reason that is kept. Each promotion goes on record with who carried it out; an "
+            "alias that was moved past the record fails. A version that does not answer as production asks becomes no "
             "champion either way."
         ),
     )
@@ -87,16 +93,18 @@ def build_champion_asset(pipeline: ModelPipeline) -> dg.AssetsDefinition:
     ) -> dg.MaterializeResult[None]:
         from mangaassist_assets.models.champion_challenger import NoChampionError
         from mangaassist_assets.releases.champion import promote
+        from mangaassist_assets.releases.named_champion import UnnamedChampionError
         from mangaassist_assets.releases.overrides import OverrideRefusedError
 
         step = store.step(context)
-        with as_failure(NoChampionError, OverrideRefusedError):
+        with as_failure(NoChampionError, OverrideRefusedError, UnnamedChampionError):
             promoted = promote(
                 mlflow,
                 step,
                 pipeline,
                 override=requested_override(config, step.load(VOCABULARY)),
                 admit=lambda version: require_contract(mlflow, step, endpoints, pipeline, version),
+                carried_out_by=carried_out_by(context, endpoints.aws),
             )
         context.log.info(promoted.reason)
         if promoted.named.by == "nothing":
@@ -133,6 +141,8 @@ def champion_result(
     mlflow: MlflowResource, pipeline: ModelPipeline, promoted: "Promoted", snapshot: "Snapshot"
 ) -> dg.MaterializeResult[None]:
     """Return the materialization of a model pipeline's champion."""
+    from mangaassist_assets.releases.named_champion import described
+
     version, override = promoted.version, promoted.override
     metadata: dict[str, dg.MetadataValue] = {
         "version": dg.MetadataValue.text(version.version),
@@ -140,6 +150,8 @@ def champion_result(
         "promoted": dg.MetadataValue.bool(promoted.moved),
         "reason": dg.MetadataValue.text(promoted.reason),
         "champion_by": dg.MetadataValue.text(promoted.named.by),
+        "promoted_at": dg.MetadataValue.text(promoted.named.decided_at or "unknown"),
+        "carried_out_by": dg.MetadataValue.text(described(promoted.named.carried_out_by)),
         "artifact_sha256": dg.MetadataValue.text(version.artifact_sha256 or "unknown"),
         "model_version": dg.MetadataValue.url(mlflow.model_version_url(pipeline.model_name, version.version)),
     }
@@ -156,9 +168,12 @@ def champion_result(
 
 
 def _override_row(override: Override) -> dict[str, str | int | float | bool | None]:
+    from mangaassist_assets.releases.named_champion import described
+
     return {
         "decided": override.decided_at,
         "by": override.by,
+        "carried out by": described(override.carried_out_by),
         "version": override.version,
         "in place of": override.replaced,
         "the gate had said": override.verdict or "nothing",

@@ -4,7 +4,7 @@ import dagster as dg
 
 from mangaassist_assets.assets.common import check_result
 from mangaassist_assets.assets.declaring import declared_check
-from mangaassist_assets.assets.inputs import CONFIGURATION, health_of
+from mangaassist_assets.assets.inputs import CONFIGURATION, health_of, last_promotion_of
 from mangaassist_assets.models.pipelines import ModelPipeline
 from resources.aws.endpoints import SageMakerResource
 from resources.mlflow.tracking import MlflowResource
@@ -84,6 +84,40 @@ def build_endpoint_check(pipeline: ModelPipeline) -> dg.AssetChecksDefinition:
         )
 
     return registry_and_endpoint_agree
+
+
+def build_record_check(pipeline: ModelPipeline) -> dg.AssetChecksDefinition:
+    """Return the check that compares alias and endpoint of a model pipeline with the last promotion on record."""
+
+    @declared_check(
+        asset=pipeline.endpoint_asset,
+        reads=[last_promotion_of(pipeline)],
+        name="champion_is_on_record",
+        blocking=False,
+        description=(
+            f"What the alias `champion` of `{pipeline.model_name}` names and what `{pipeline.endpoint_name}` serves is "
+            "what the last promotion on record made champion. Whoever reaches MLflow or SageMaker can move them; the "
+            "description says from what to what, and the two ways on."
+        ),
+    )
+    def champion_is_on_record(
+        context: dg.AssetCheckExecutionContext,
+        endpoints: SageMakerResource,
+        mlflow: MlflowResource,
+        store: StoreResource,
+    ) -> dg.AssetCheckResult:
+        from mangaassist_assets.releases.deployment import off_record
+        from mangaassist_assets.releases.named_champion import described
+
+        last = store.step(context).load(last_promotion_of(pipeline))
+        champion = mlflow.version_by_alias(pipeline.model_name, "champion")
+        found = off_record(last, pipeline, champion, endpoints.served_version(pipeline.endpoint_name))
+        figures = {} if last is None else {"version": last.version, "promoted_by": last.by}
+        if last is not None:
+            figures |= {"promoted_at": last.decided_at or "", "carried_out_by": described(last.carried_out_by)}
+        return check_result(found, figures, all_well="alias and endpoint are the last promotion's")
+
+    return champion_is_on_record
 
 
 @declared_check(

@@ -21,6 +21,7 @@ _COMMANDS = {
     "models": ("models", "Versions of the registered models; promote one by hand."),
     "datasets": ("datasets", "Dataset versions: list them, show one, make one again."),
     "rebuild": ("rebuild", "Make a stored output again from its inputs, and compare every byte."),
+    "doctor": ("doctor", "Look at every file of a home for damage; mend what can be rebuilt."),
     "store": ("store", "Take away what nobody needs any more."),
     "labels": ("labels", "The review queue as a file and the answers back; new intents, reviewers."),
     "report": ("report", "Satisfaction and usage of a release bundle."),

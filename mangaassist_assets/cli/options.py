@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +63,12 @@ class Command(_TakesHome):
             return super().invoke(context)
         except OperatorError as error:
             raise click.ClickException(str(error)) from error
+        except Exception as error:
+            if (damage := _damaged_database(error)) is None:
+                raise
+            raise click.ClickException(
+                f"a database of the home is damaged ({damage}): `mangaassist doctor` says which file, and what to do"
+            ) from error
 
 
 class Group(_TakesHome, click.Group):
@@ -69,6 +76,16 @@ class Group(_TakesHome, click.Group):
 
     command_class = Command
     group_class = type
+
+
+def _damaged_database(error: BaseException | None) -> str | None:
+    """Return what SQLite says where an error comes of a damaged database; it names no file."""
+    while error is not None:
+        # The classes for a locked or missing one, or a wrong statement, are others.
+        if type(error) is sqlite3.DatabaseError:
+            return str(error)
+        error = error.__cause__ or error.__context__
+    return None
 
 
 def _require_local(command: str) -> None:

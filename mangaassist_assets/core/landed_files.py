@@ -36,6 +36,12 @@ class LandedFileDamagedError(OperatorError):
     """A file of an ingestion table is gone, or not what was written."""
 
 
+def digest_in_name(name: str) -> str | None:
+    """Return the SHA-256 that a file's name says its bytes have; None for a file of before."""
+    named = _NAMED.search(name)
+    return None if named is None else named[1]
+
+
 class LandedFiles:
     """Writes the files of one table and checks them before they are read."""
 

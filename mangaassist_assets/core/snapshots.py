@@ -43,7 +43,7 @@ class SnapshotMissingError(OperatorError, LookupError):
     """No snapshot of this asset and partition exists, or what existed was purged."""
 
 
-class SnapshotDamagedError(RuntimeError):
+class SnapshotDamagedError(OperatorError, RuntimeError):
     """A stored file is not what its snapshot says, or is gone."""
 
 

@@ -11,7 +11,7 @@ import tempfile
 from pathlib import Path
 
 from mangaassist_assets.core.errors import OperatorError
-from mangaassist_assets.core.files import write_whole
+from mangaassist_assets.core.files import DamagedFileError, read_json, write_whole
 
 MARKER = "home.json"
 SCHEMA = 1
@@ -92,19 +92,30 @@ class Home:
             ) from error
         return home
 
-    def require_databases(self) -> None:
-        """Look whether the files of Dagster's and MLflow's databases begin as SQLite's do.
+    def require_readable(self) -> None:
+        """Look whether the databases of Dagster and MLflow begin as SQLite's do, and MiniStack's state is JSON.
+
+        MiniStack takes state that it cannot read for none: it would start without stream and configuration, and write
+        that over what could still be mended.
 
         Raises:
-            HomeError: one does not: cut off by a power cut, or something else's.
+            HomeError: one is not: cut off by a power cut, or something else's.
         """
+        from mangaassist_assets.local.examining import ministack_loss
+
+        for path in sorted((self.ministack / "state").glob("*.json")):
+            meaning, mend = ministack_loss(path)
+            try:
+                read_json(path, what="MiniStack's state", mend=f"{meaning} {mend}")
+            except DamagedFileError as error:
+                raise HomeError(str(error)) from error
         for path in (self.mlflow / "mlflow.db", *sorted(self.dagster.rglob("*.db"))):
             if not path.is_file() or not path.stat().st_size:
                 continue  # SQLite makes a database of an empty file
             with path.open("rb") as file:
                 begins = file.read(len(SQLITE_BEGINS))
             if begins != SQLITE_BEGINS:
-                raise HomeError(f"{path} is no SQLite database any more. {_MENDING[path.name in _KEPT_BY_MLFLOW]}")
+                raise HomeError(f"{path} is no SQLite database any more. {mending_of(path)}")
 
     def base_model(self) -> str | None:
         """Return the pretrained encoder that the bootstrap chose for the store's languages; None before one."""
@@ -219,6 +230,11 @@ class Home:
         # Permission bits are no proof (root, read-only mounts, quotas): only writing is.
         with tempfile.TemporaryFile(dir=self.root) as probe:
             probe.write(b"x")
+
+
+def mending_of(database: Path) -> str:
+    """Return what a database of the home holds, and what to do where it is damaged."""
+    return _MENDING[database.name in _KEPT_BY_MLFLOW]
 
 
 def _is_ours(name: str) -> bool:

@@ -110,6 +110,9 @@ def client_environment(home: Home, urls: Mapping[str, str], inherited: Mapping[s
         "AWS_SHARED_CREDENTIALS_FILE": str(aws_file),
         "AWS_EC2_METADATA_DISABLED": "true",
         "HF_HUB_OFFLINE": "1",
+        # A server of this machine that refuses is gone: the command says so after seconds, not minutes.
+        "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "3",
+        "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "DO_NOT_TRACK": "true",
         "DAGSTER_DISABLE_TELEMETRY": "1",

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 from mangaassist_assets.local.home import Home
 from mangaassist_assets.local.services import SERVICE_NAMES, RunningServices, SupervisorState
-from mangaassist_assets.local.supervisor import AlreadyRunningError, Supervisor
+from mangaassist_assets.local.supervisor import AlreadyRunningError, ServiceError, Supervisor, SupervisorError
 
 
 def running_services(home: Home) -> RunningServices | None:
@@ -29,18 +29,35 @@ def services(
 ) -> Iterator[RunningServices]:
     """Use services of `home` by name: those that run already, or ones that run for the duration.
 
-    Where another command holds the home with fewer services, this waits for its end.
+    Where another command holds the home with fewer services, this waits for its end. What fails while they are used
+    may have failed because one of them ended: then that is the error, and what failed is its cause.
 
     Raises:
-        SupervisorError: they could not be started, or the process that holds the home does not offer them in time.
+        SupervisorError: they could not be started, the process that holds the home does not offer them in time, or one
+            has ended.
     """
     supervisor = Supervisor(home, progress=progress, names=names)
     found = _start_or_find(supervisor, progress or (lambda _line: None), time.monotonic() + start_seconds)
     if found is not None:
-        yield found
+        try:
+            yield found
+        except Exception as error:
+            now = running_services(home)
+            if now is None or now.pid != found.pid:
+                raise SupervisorError(
+                    f"the services of {home.root}, which process {found.pid} held, have ended meanwhile: give the "
+                    f"command again, it goes on where it stopped. Their logs are in {home.logs}"
+                ) from error
+            raise
         return
     try:
         yield supervisor.running
+    except Exception as error:
+        try:
+            supervisor.check()
+        except ServiceError as ended:
+            raise ended from error
+        raise
     finally:
         supervisor.stop()
 

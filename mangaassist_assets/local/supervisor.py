@@ -166,7 +166,7 @@ class Supervisor:
         try:
             # The environment names its file, and whoever reads traces needs it, whichever chatbot wrote them.
             self._home.pseudonym_key()
-            self._home.require_databases()
+            self._home.require_readable()
             self._end_leftovers()
             self._start_services()
         except BaseException:

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from mangaassist_assets.models.artifacts import ArtifactMismatchError, artifact_kind, verify_artifact
 from mangaassist_assets.models.champion_challenger import present_champion
 from mangaassist_assets.models.registration.registry import (
     BUNDLE_START_TAG,
     CHAMPION,
-    EVALUATION_FILE,
     ModelStore,
     ModelVersion,
     RegistryError,
 )
-from mangaassist_assets.releases.named_champion import NamedChampion, is_of_bootstrap, read_named
+from mangaassist_assets.releases.named_champion import (
+    NamedChampion,
+    foreign_move,
+    is_of_bootstrap,
+    last_promotion,
+    record_promotion,
+)
 from mangaassist_assets.releases.overrides import (
     ID_TAG,
     NO_CHAMPION,
@@ -32,7 +37,7 @@ from mangaassist_assets.releases.promotion import (
     Champion,
     StoredVerdict,
     choose_promotion,
-    newest_verdict,
+    last_word_on,
     read_verdicts,
 )
 
@@ -61,36 +66,56 @@ def promote(
     *,
     override: OverrideRequest | None = None,
     admit: Callable[[ModelVersion], object] = lambda _: None,
+    carried_out_by: Mapping[str, str] | None = None,
     now: Callable[[], datetime] = lambda: datetime.now(UTC),
 ) -> Promoted:
     """Let the alias `champion` name what the gate or a person decided.
 
-    An override is written down first, then the alias moves, then the version is tagged: one that was killed on the way
-    goes on where it stopped when it is asked for again, and leaves one record.
+    An override is written down first, then the alias moves, then the version is tagged, and last the promotion goes on
+    record: one that was killed on the way goes on where it stopped when it is asked for again, and leaves one record.
 
     `admit` is asked about the version that would become champion, and raises where it must not. Without an `override`
-    the verdicts decide.
+    the verdicts decide. `carried_out_by` is what the systems say of who does this.
 
     Raises:
+        ForeignMoveError: the alias names another version than the last promotion on record, and no override settles it.
         NoChampionError: there is no champion, and no override that names the first one.
         OverrideRefusedError: the override is stale, of an unknown version, or of an artifact that is not what was
             registered. Nothing was moved then.
     """
+    stamp = _Stamp(
+        decided_at=now().astimezone(UTC).isoformat(timespec="seconds"), carried_out_by=dict(carried_out_by or {})
+    )
     if override is None:
-        return _promote_by_verdict(models, snapshots, pipeline, admit=admit)
+        return _promote_by_verdict(models, snapshots, pipeline, admit=admit, stamp=stamp)
     try:
-        return _promote_by_override(models, snapshots, pipeline, override, admit=admit, now=now)
+        return _promote_by_override(models, snapshots, pipeline, override, admit=admit, stamp=stamp)
     except (OverrideRefusedError, RegistryError, ArtifactMismatchError) as error:
         raise OverrideRefusedError(f"no override, nothing was moved: {error}") from error
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Stamp:
+    decided_at: str
+    carried_out_by: Mapping[str, str] = field(default_factory=dict)
+
+
 def _promote_by_verdict(
-    models: ModelStore, snapshots: SnapshotStore, pipeline: ModelPipeline, *, admit: Callable[[ModelVersion], object]
+    models: ModelStore,
+    snapshots: SnapshotStore,
+    pipeline: ModelPipeline,
+    *,
+    admit: Callable[[ModelVersion], object],
+    stamp: _Stamp,
 ) -> Promoted:
+    last = last_promotion(snapshots, pipeline)
+    if last is not None and models.version_by_alias(pipeline.model_name, CHAMPION) is None:
+        raise foreign_move(last, pipeline, None)
     present = present_champion(models, pipeline)
     overrides = read_overrides(snapshots, pipeline.model_name)
-    champion = Champion(version=present.version, bundle_start_ms=int(present.tags.get(BUNDLE_START_TAG, "0")))
     verdicts = read_verdicts(snapshots, pipeline)
+    before = _on_record(models, pipeline, present, last, verdicts, overrides)
+    champion = Champion(version=present.version, bundle_start_ms=_bundle_start(present))
     chosen = choose_promotion(verdicts, champion, overrides=overrides)
     version, reason = present, chosen.reason
     if (verdict := chosen.promoted) is not None:
@@ -105,6 +130,9 @@ def _promote_by_verdict(
             admit(judged)
             version = judged
             models.set_alias(pipeline.model_name, CHAMPION, version.version)
+            before = NamedChampion(
+                version=version.version, artifact_sha256=version.artifact_sha256, by="verdict", replaced=present.version
+            )
     return Promoted(
         version=version,
         previous=present,
@@ -112,33 +140,73 @@ def _promote_by_verdict(
         reason=reason,
         override=None,
         overrides=tuple(overrides),
-        named=_named(snapshots, pipeline, version, verdicts, overrides, by_verdict=version is not present),
+        named=_recorded(snapshots, pipeline, before, last, stamp),
     )
 
 
-def _named(
-    snapshots: SnapshotStore,
+def _bundle_start(version: ModelVersion) -> int:
+    return int(version.tags.get(BUNDLE_START_TAG, "0"))
+
+
+def _on_record(
+    models: ModelStore,
     pipeline: ModelPipeline,
-    version: ModelVersion,
+    present: ModelVersion,
+    last: NamedChampion | None,
     verdicts: Sequence[StoredVerdict],
     overrides: Sequence[Override],
-    *,
-    by_verdict: bool,
 ) -> NamedChampion:
-    """Return by what a version is champion: what was just decided, what was on record before, or nothing known."""
-    before = read_named(snapshots, pipeline.champion_asset)
-    # Killed after the alias moved, a promotion left no record; the verdict or override that moved it is there.
-    passed = {(one.challenger_version, one.challenger_artifact_sha256) for one in verdicts if one.verdict == "pass"}
-    by: Literal["verdict", "override", "bootstrap", "nothing"] = "nothing"
-    if by_verdict or (version.version, version.artifact_sha256) in passed:
-        by = "verdict"
-    elif before is not None and before.names(version):
-        by = before.by
-    elif any(one.version == version.version and one.artifact_sha256 == version.artifact_sha256 for one in overrides):
-        by = "override"
-    elif is_of_bootstrap(version):
-        by = "bootstrap"
-    return NamedChampion(version=version.version, artifact_sha256=version.artifact_sha256, by=by)
+    """Return by what the present champion is champion.
+
+    A promotion that was killed after the alias moved left no record: what it would have moved the alias to is known.
+
+    Raises:
+        ForeignMoveError: it is not what the last promotion on record, or one that was killed, made champion.
+    """
+    if last is not None and last.names(present):
+        return last
+    named = NamedChampion(
+        version=present.version,
+        artifact_sha256=present.artifact_sha256,
+        by="nothing",
+        replaced=None if last is None else last.version,
+    )
+    judged = (present.version, present.artifact_sha256)
+    if last is None:
+        if judged in {(one.challenger_version, one.challenger_artifact_sha256) for one in verdicts if _passed(one)}:
+            return replace(named, by="verdict")
+        if judged in {(one.version, one.artifact_sha256) for one in overrides}:
+            return replace(named, by="override")
+        return replace(named, by="bootstrap") if is_of_bootstrap(present) else named
+    before = models.registry().get(pipeline.model_name, last.version)
+    champion = Champion(version=last.version, bundle_start_ms=_bundle_start(before))
+    due = choose_promotion(verdicts, champion, overrides=overrides).promoted
+    if due is not None and judged == (due.challenger_version, due.challenger_artifact_sha256):
+        return replace(named, by="verdict")
+    if overrides and _follows(overrides[-1], present, last):
+        return replace(named, by="override")
+    raise foreign_move(last, pipeline, present)
+
+
+def _follows(override: Override, version: ModelVersion, last: NamedChampion) -> bool:
+    """Return whether an override made a version champion in place of the one on record."""
+    made = (override.version, override.artifact_sha256, override.replaced)
+    return made == (version.version, version.artifact_sha256, last.version)
+
+
+def _passed(verdict: StoredVerdict) -> bool:
+    return verdict.verdict == "pass"
+
+
+def _recorded(
+    snapshots: SnapshotStore, pipeline: ModelPipeline, named: NamedChampion, last: NamedChampion | None, stamp: _Stamp
+) -> NamedChampion:
+    """Put a promotion on record that is not the last one, and return the record."""
+    if named.by == "nothing" or named == last:
+        return named
+    made = replace(named, decided_at=stamp.decided_at, carried_out_by=stamp.carried_out_by)
+    record_promotion(snapshots, pipeline.model_name, made)
+    return made
 
 
 def _promote_by_override(
@@ -148,20 +216,29 @@ def _promote_by_override(
     override: OverrideRequest,
     *,
     admit: Callable[[ModelVersion], object],
-    now: Callable[[], datetime],
+    stamp: _Stamp,
 ) -> Promoted:
     overrides = read_overrides(snapshots, pipeline.model_name)
     wanted = _registered(models, pipeline, override.version)
     present = models.version_by_alias(pipeline.model_name, CHAMPION)
+    last = last_promotion(snapshots, pipeline)
     champion_version = NO_CHAMPION if present is None else present.version
+    begun_here = bool(overrides) and last is not None and _follows(overrides[-1], wanted, last)
+    if last is not None and champion_version == override.version != last.version and not begun_here:
+        # The alias was moved there past this platform: what is to be replaced is the champion on record.
+        champion_version = last.version
     begun = check_request(override, champion_version, overrides, carried_out={wanted.tags.get(ID_TAG, "")})
     digest = _verified(models, wanted, pipeline)
     admit(wanted)
-    decided = begun or _decide(snapshots, pipeline, override, digest, len(overrides), now())
+    decided = begun or _decide(snapshots, pipeline, override, wanted, digest, len(overrides), stamp)
     moved = models.set_alias(pipeline.model_name, CHAMPION, override.version)
     registry = models.registry()
     registry.set_tags(pipeline.model_name, override.version, decided.tags())
     becomes = "is" if champion_version == override.version else "becomes"
+    named = NamedChampion(version=override.version, artifact_sha256=digest, by="override", replaced=decided.replaced)
+    if last is not None and last.names(wanted):
+        # Carried out before, or put back: where the alias had been moved this is a promotion of its own.
+        named = last if not moved else named
     return Promoted(
         version=registry.get(pipeline.model_name, override.version),
         previous=None if decided.replaced == NO_CHAMPION else registry.get(pipeline.model_name, decided.replaced),
@@ -170,7 +247,7 @@ def _promote_by_override(
         f"{override.by}: {override.reason}",
         override=decided,
         overrides=tuple(read_overrides(snapshots, pipeline.model_name)),
-        named=NamedChampion(version=override.version, artifact_sha256=digest, by="override"),
+        named=_recorded(snapshots, pipeline, named, last, stamp),
     )
 
 
@@ -208,20 +285,15 @@ def _decide(
     snapshots: SnapshotStore,
     pipeline: ModelPipeline,
     request: OverrideRequest,
+    wanted: ModelVersion,
     digest: str,
     sequence: int,
-    now: datetime,
+    stamp: _Stamp,
 ) -> Override:
-    verdicts = read_verdicts(snapshots, pipeline)
-    own = [one for one in verdicts if one.challenger_version == request.version]
-    judged = newest_verdict(own) if own else None
-    reasons: tuple[str, ...] = ()
-    if judged is not None:
-        stored = snapshots.latest(pipeline.evaluation_asset, partition=judged.release_bundle)
-        reasons = tuple(snapshots.read_json(stored, EVALUATION_FILE).get("reasons", ()))
+    verdict, judged_against, reasons = last_word_on(snapshots, pipeline, wanted)
     overruled = {
         (one.release_bundle, one.challenger_version)
-        for one in verdicts
+        for one in read_verdicts(snapshots, pipeline)
         if one.champion_version == request.version or one.challenger_version == request.against
     }
     override = Override(
@@ -232,12 +304,13 @@ def _decide(
         replaced=request.against,
         reason=request.reason,
         by=request.by,
-        decided_at=now.astimezone(UTC).isoformat(timespec="seconds"),
+        decided_at=stamp.decided_at,
         artifact_sha256=digest,
-        verdict=judged.verdict if judged else None,
-        judged_against=judged.champion_version if judged else None,
+        verdict=verdict,
+        judged_against=judged_against,
         verdict_reasons=reasons,
         overruled=tuple(sorted(overruled)),
+        carried_out_by=stamp.carried_out_by,
     )
     record_override(snapshots, override)
     return override

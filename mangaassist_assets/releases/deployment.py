@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from mangaassist_assets.core.snapshots import canonical_json
 from mangaassist_assets.models.registration.registry import CHAMPION, ModelStore, ModelVersion, artifact_uri
+from mangaassist_assets.releases.named_champion import NamedChampion, UnnamedChampionError, require_named
 
 if TYPE_CHECKING:
     from mangaassist_assets.models.pipelines import ModelPipeline
@@ -140,6 +141,27 @@ def disagreements(
     return found
 
 
+def off_record(
+    last: NamedChampion | None, pipeline: ModelPipeline, champion: ModelVersion | None, served: ServedVersion | None
+) -> list[str]:
+    """Return where alias or endpoint are not what the last promotion made champion, a sentence each."""
+    try:
+        require_named(last, pipeline, champion)
+    except UnnamedChampionError as error:
+        found = [str(error)]
+    else:
+        found = []
+    if last is None or served is None:
+        return found
+    number = served.tags.get("mlflow_model_version")
+    if (number, served.loads_sha256) != (last.version, last.artifact_sha256):
+        found.append(
+            f"{served.endpoint_name} serves version {number or '?'} with artifact {_shown(served.loads_sha256)}, but "
+            f"the last promotion on record made version {last.version} champion: materialize {pipeline.endpoint_asset}"
+        )
+    return found
+
+
 def _model_disagrees(served: ServedVersion, version: ModelVersion) -> list[str]:
     wanted = model_tags(version)
     found = [
@@ -226,19 +248,27 @@ def deployment_files(deployed: Deployed) -> dict[str, bytes]:
 
 
 def deploy_champion(
-    models: ModelStore, endpoints: EndpointClient, pipeline: ModelPipeline, *, admit: Callable[[ModelVersion], None]
+    models: ModelStore,
+    endpoints: EndpointClient,
+    pipeline: ModelPipeline,
+    *,
+    last: NamedChampion | None,
+    admit: Callable[[ModelVersion], None],
 ) -> Deployed | None:
     """Deploy what the alias `champion` names, and write down on both sides who serves.
 
-    `admit` is asked about a version that is about to come into service, and raises where it must not.
+    `last` is the last promotion on record. `admit` is asked about a version that is about to come into service, and
+    raises where it must not.
 
     Returns:
         None where there is no champion and no endpoint.
 
     Raises:
         NothingToDeployError: the endpoint is there, but no champion with an artifact hash.
+        UnnamedChampionError: the alias names something else than the last promotion made champion.
     """
     version = models.version_by_alias(pipeline.model_name, CHAMPION)
+    require_named(last, pipeline, version)
     if version is None and endpoints.describe(pipeline.endpoint_name) is None:
         return None
     if version is None or version.artifact_sha256 is None:

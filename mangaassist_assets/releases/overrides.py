@@ -7,8 +7,8 @@ nothing about the next, and nothing that runs again may repeat it. Records are n
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 from mangaassist_assets.core.codecs import from_json
@@ -66,6 +66,8 @@ class Override:
         verdict_reasons: The gate's reasons.
         overruled: Verdicts that were known then and would undo the override: bundle and challenger. They promote
             nothing any more.
+        carried_out_by: What the systems say of who did it: the user of the operating system, what launched the run,
+            the caller on AWS. `by` is what was typed, and proves nothing.
     """
 
     request_id: str
@@ -81,6 +83,7 @@ class Override:
     judged_against: str | None
     verdict_reasons: tuple[str, ...] = ()
     overruled: tuple[tuple[str, str], ...] = ()
+    carried_out_by: Mapping[str, str] = field(default_factory=dict)
     schema: Literal[1] = 1
 
     def tags(self) -> dict[str, str]:
@@ -92,6 +95,7 @@ class Override:
             "override_at": self.decided_at,
             "override_replaced": self.replaced,
             "override_verdict": self.verdict or "never judged",
+            **{f"override_{name}": value for name, value in self.carried_out_by.items()},
         }
 
 

@@ -21,6 +21,7 @@ from mangaassist_assets.releases.overrides import Override
 if TYPE_CHECKING:
     from mangaassist_assets.core.snapshots import SnapshotStore
     from mangaassist_assets.models.pipelines import ModelPipeline
+    from mangaassist_assets.models.registration.registry import ModelVersion
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,6 +63,26 @@ def read_verdicts(store: SnapshotStore, pipeline: ModelPipeline) -> list[StoredV
         for bundle in store.partitions(pipeline.evaluation_asset)
     )
     return [StoredVerdict(**{name: evaluation[name] for name in names if name in evaluation}) for evaluation in stored]
+
+
+def last_word_on(
+    store: SnapshotStore, pipeline: ModelPipeline, version: ModelVersion
+) -> tuple[str | None, str | None, tuple[str, ...]]:
+    """Return what the gate said of a version last, against which champion, and its reasons; None where it said nothing.
+
+    A bundle that was trained again has another challenger's verdict now: all evaluations that were ever stored count.
+    Where none of the version is stored any more, the registry's tags are asked, and the verdict says so.
+    """
+    judged = [
+        (one.committed_at, store.read_json(one, EVALUATION_FILE)) for one in store.history(pipeline.evaluation_asset)
+    ]
+    own = [(at, values) for at, values in judged if values["challenger_version"] == version.version]
+    if own:
+        _, newest = max(own, key=lambda one: one[0])
+        return newest["verdict"], newest["champion_version"], tuple(newest.get("reasons", ()))
+    if (told := version.tags.get("evaluation_verdict")) is None:
+        return None, None, ()
+    return f"{told} (by the registry's tag alone)", version.tags.get("evaluated_against"), ()
 
 
 def newest_verdict(verdicts: Iterable[StoredVerdict]) -> StoredVerdict:

@@ -44,6 +44,10 @@ class AwsResource(dg.ConfigurableResource):  # type: ignore[type-arg]
     read_timeout_s: float = Field(default=60.0, gt=0, description="Seconds to wait for an answer.")
     max_connections: int = Field(default=16, ge=1, description="Connections a client keeps open for its threads.")
 
+    names_callers: bool = Field(
+        default=False, description="Whether AWS is asked who the caller is (STS); stand-ins do not know."
+    )
+
     _session: Any = PrivateAttr(default=None)
     _clients: dict[str, Any] = PrivateAttr(default_factory=dict)
     _lock: Any = PrivateAttr(default_factory=threading.Lock)
@@ -54,6 +58,20 @@ class AwsResource(dg.ConfigurableResource):  # type: ignore[type-arg]
             if service not in self._clients:
                 self._clients[service] = self._make(service)
             return self._clients[service]
+
+    def caller_arn(self) -> str | None:
+        """Return the ARN of whoever calls AWS with these credentials; None where that is nobody's business to ask.
+
+        Where STS cannot be reached the answer says so: who promotes a model should not hang on it.
+        """
+        if not self.names_callers:
+            return None
+        from botocore.exceptions import BotoCoreError, ClientError
+
+        try:
+            return str(self.client("sts").get_caller_identity()["Arn"])
+        except (BotoCoreError, ClientError) as error:
+            return f"unknown: STS could not be asked ({type(error).__name__})"
 
     def _make(self, service: str) -> object:
         from botocore.config import Config

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 from typing import Any
 
 import boto3
@@ -140,6 +142,28 @@ def test_a_replaced_version_says_so_until_it_is_back(sentiment_platform, second)
     assert not {REPLACED_AT_TAG, REPLACED_BY_TAG} & set(back)
     assert tags_of(platform, second)[REPLACED_BY_TAG] == "1"
     assert checked(platform)[0]
+
+
+def test_one_call_to_mlflow_deploys_nothing_and_the_next_runs_say_so(sentiment_platform, second):
+    platform, pipeline = sentiment_platform, sentiment_platform.pipeline
+    client = platform.mlflow.client()
+    client.set_model_version_tag(pipeline.model_name, second, "release_bundle", "bootstrap")
+    client.set_registered_model_alias(pipeline.model_name, "champion", second)
+    told = f"names version {second} with artifact .* the last promotion on record made version 1 champion"
+    deployed, promoted = platform.deploy(), platform.promote()
+    assert not deployed.success
+    assert not promoted.success
+    assert re.search(told, failure_of(deployed, pipeline.endpoint_asset))
+    assert re.search(told, failure_of(promoted, pipeline.champion_asset))
+    assert platform.endpoints.describe(pipeline.endpoint_name).model_version == "1"
+
+    put_back = {"version": "1", "against": second, "reason": "somebody moved the alias past the platform"}
+    settled = platform.promote(put_back)
+    assert settled.success
+    assert {one.check_name: one.passed for one in settled.get_asset_check_evaluations()}["champion_is_on_record"]
+    (champion,) = settled.asset_materializations_for_node(pipeline.champion_asset)
+    assert f"os_uid {os.getuid()}" in champion.metadata["carried_out_by"].value
+    assert champion.metadata["champion_by"].value == "override"
 
 
 def test_what_serves_goes_on_when_the_next_version_breaks_the_contract(sentiment_platform, second, monkeypatch):

@@ -81,6 +81,9 @@ class MemoryMlflow:
         self._aliases[name, alias] = version
         return moved
 
+    def delete_alias(self, name: str, alias: str) -> None:
+        del self._aliases[name, alias]
+
     def set_tags(self, name: str, version: str, tags: dict[str, str]) -> None:
         self._perhaps_gone("tags")
         self._versions[name] = [

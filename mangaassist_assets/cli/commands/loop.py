@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -45,6 +45,7 @@ def loop(home: str | None, release_bundle: str, *, no_deploy: bool, as_json: boo
         raise SystemExit(1)
 
 
+_INDEX_CHECK = "retrieval_evaluation:generation_verified"
 INDEX_BUILD_ASSETS = ("knowledge_chunks", "chunk_embeddings", "search_index", "retrieval_evaluation")
 
 
@@ -97,6 +98,26 @@ def run_loop(session: Session, *, release_bundle: str, deploy: bool = True) -> d
     return _report(session, release_bundle, outcomes, generation_before, deploy=deploy)
 
 
+def errors_of(outcomes: Iterable[RunOutcome]) -> list[str]:
+    """Return what broke in the runs of a turn of the loop; a gate that says no is none of it.
+
+    The check of an index generation is no gate: what it refuses is not what was built, such as a damaged
+    file of the index.
+    """
+    errors: list[str] = []
+    for one in outcomes:
+        errors += [f"{one.job}: {error}" for error in one.errors]
+        if _INDEX_CHECK in one.failed_checks:
+            reasons = dict(zip(one.failed_checks, one.check_reasons, strict=False))  # there need not be any
+            errors.append(
+                f"{one.job}: {reasons.get(_INDEX_CHECK, _INDEX_CHECK)}; `mangaassist doctor` looks at the index's "
+                "files, and a generation that is moved away is built again"
+            )
+        if not one.succeeded and not one.stopped_by_gate and not one.errors:
+            errors.append(f"{one.job}: run {one.run_id} failed: see its log")
+    return errors
+
+
 def _report(
     session: Session, bundle: str, outcomes: list[RunOutcome], generation_before: str | None, *, deploy: bool
 ) -> dict[str, Any]:
@@ -105,7 +126,7 @@ def _report(
     from mangaassist_assets.mining.tracking.cluster_files import read_clusters
 
     store = session.resources.store.snapshots()
-    errors = [f"{one.job}: {error}" for one in outcomes for error in one.errors]
+    errors = errors_of(outcomes)
     by_job = {one.job: one for one in outcomes}
     traces = store.find("tagged_traces", partition=bundle)
     card = store.read_json(traces, TURNS_CARD_FILE) if traces else {"turns": 0, "quarantined": 0}

@@ -35,7 +35,7 @@ def models() -> None:
 @json_option
 @click.pass_obj
 def _list(home: str | None, model: str | None, *, as_json: bool) -> None:
-    """Every version with its aliases, bundle, verdict, dataset and figures; every override with its reason."""
+    """Every version with its aliases, bundle, verdict, dataset and figures; every override and promotion."""
     with open_session(home, say, services=("mlflow",), imports=()) as session:
         report = list_models(session, model=model)
     emit(report, render_list, as_json=as_json)
@@ -51,7 +51,9 @@ def _list(home: str | None, model: str | None, *, as_json: bool) -> None:
 def _promote(home: str | None, /, *, as_json: bool, **options: Any) -> None:  # noqa: ANN401 - of `run_override`
     """Make a version champion against the gate's word and deploy it; who did it, when and why is kept.
 
-    It counts against the champion of this moment, and once. Gates to come compare with the version promoted here.
+    Where the alias was moved past the platform, this settles it: name the version on record to put it back, or the one
+    that the alias names to keep it. It counts against the champion of this moment, and once. Gates to come compare with
+    the version promoted here.
     """
     with open_session(home, say, imports=()) as session:
         report = run_override(session, **options)
@@ -72,13 +74,15 @@ def pipeline_of(model: str) -> ModelPipeline:
 
 
 def list_models(session: Session, *, model: str | None = None) -> dict[str, Any]:
-    """Return every version of the models, or of one, and every override, both oldest first."""
+    """Return every version of the models, or of one, every override and every promotion, all oldest first."""
+    from mangaassist_assets.releases.named_champion import recorded_promotions
     from mangaassist_assets.releases.overrides import read_overrides
 
     mlflow = session.resources.mlflow
     store = session.resources.store.snapshots()
     versions: list[dict[str, Any]] = []
     overrides: list[dict[str, Any]] = []
+    promotions: list[dict[str, Any]] = []
     for pipeline in registered_pipelines() if model is None else [pipeline_of(model)]:
         name = pipeline.group
         named = {alias: mlflow.version_by_alias(pipeline.model_name, alias) for alias in _ALIASES}
@@ -86,7 +90,8 @@ def list_models(session: Session, *, model: str | None = None) -> dict[str, Any]
             aliases = [alias for alias, held in named.items() if held is not None and held.version == version.version]
             versions.append({"model": name, **_summary(version), "aliases": aliases})
         overrides += [{"model": name, **asdict(one)} for one in read_overrides(store, pipeline.model_name)]
-    return {"versions": versions, "overrides": overrides}
+        promotions += [{"model": name, **asdict(one)} for one in recorded_promotions(store, pipeline.model_name)]
+    return {"versions": versions, "overrides": overrides, "promotions": promotions}
 
 
 def run_override(session: Session, *, model: str, version: str, reason: str, by: str | None = None) -> dict[str, Any]:
@@ -99,6 +104,7 @@ def run_override(session: Session, *, model: str, version: str, reason: str, by:
         CommandError: the deployment failed.
         OverrideRefusedError: it is refused; says why.
     """
+    from mangaassist_assets.releases.named_champion import last_promotion
     from mangaassist_assets.releases.overrides import DEFAULT_BY, NO_CHAMPION, override_request, read_overrides
     from mangaassist_assets.retrieval.stored_knowledge import read_vocabulary
 
@@ -109,9 +115,13 @@ def run_override(session: Session, *, model: str, version: str, reason: str, by:
     champion = present.version if present is not None else NO_CHAMPION
     past = read_overrides(store, pipeline.model_name)
     goes_on = past and past[-1].version == version.strip() == champion
+    against = past[-1].replaced if goes_on else champion
+    if (last := last_promotion(store, pipeline)) is not None and last.version != version.strip() == champion:
+        # The alias names it already, past the record: it is kept in place of the champion on record.
+        against = last.version
     request = override_request(
         version=version,
-        against=past[-1].replaced if goes_on else champion,
+        against=against,
         reason=reason,
         by=DEFAULT_BY if by is None else by,
         vocabulary=read_vocabulary(store),
@@ -130,7 +140,9 @@ def run_override(session: Session, *, model: str, version: str, reason: str, by:
 
 
 def render_list(report: Mapping[str, Any]) -> None:
-    """Print versions and overrides as tables."""
+    """Print versions, overrides and promotions as tables."""
+    from mangaassist_assets.releases.named_champion import described
+
     terminal = console()
     rows = [_shown(one) for one in report["versions"]]
     # A terminal is narrow: what no version has is no column.
@@ -142,6 +154,20 @@ def render_list(report: Mapping[str, Any]) -> None:
         overrides = ([one[name] or "nothing" for name in names] for one in report["overrides"])
         columns = ["model", "decided", "by", "version", "in place of", "the gate had said", "reason"]
         terminal.print(new_table("Overrides", columns, overrides, narrow=True))
+    if report["promotions"]:
+        promotions = (
+            (
+                one["model"],
+                one["decided_at"] or "",
+                one["version"],
+                one["replaced"] or "nothing",
+                one["by"],
+                described(one["carried_out_by"]),
+            )
+            for one in report["promotions"]
+        )
+        columns = ["model", "promoted", "version", "in place of", "by", "carried out by"]
+        terminal.print(new_table("Promotions on record", columns, promotions, narrow=True))
 
 
 def _shown(version: Mapping[str, Any]) -> dict[str, str]:
@@ -162,10 +188,14 @@ def render_override(report: Mapping[str, Any]) -> None:
     """Print what an override did."""
     from rich.text import Text
 
+    from mangaassist_assets.releases.named_champion import described
+
     lines = (
         f"version {report['version']} of the {report['model']} model is champion in place of {report['replaced']}",
-        f"by {report['by']}: {report['reason']}",
-        f"the gate had said: {report['verdict'] or 'nothing'}; the endpoint serves {report['deployed_version']}",
+        f"by {report['by']} (carried out by {described(report['carried_out_by'])}): {report['reason']}",
+        f"the gate had said: {report['verdict'] or 'nothing'}"
+        + (f" ({'; '.join(report['verdict_reasons'])})" if report["verdict_reasons"] else "")
+        + f"; the endpoint serves {report['deployed_version']}",
     )
     console().print(Text("\n".join(lines)))
 

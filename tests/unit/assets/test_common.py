@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-import dagster as dg
+import os
 
-from mangaassist_assets.assets.common import materialized, metadata
+import dagster as dg
+import pytest
+
+from mangaassist_assets.assets.common import carried_out_by, materialized, metadata
 from mangaassist_assets.core.snapshots import Origin, Snapshot
 
 
@@ -33,3 +36,26 @@ def test_equal_content_is_equal_data():
     assert result.metadata["inputs"] == dg.MetadataValue.table(
         [dg.TableRecord({"input": "turns", "bundle": "rc1", "digest": "a" * 64})]
     )
+
+
+@pytest.mark.parametrize(
+    ("tags", "launched"),
+    [
+        ({}, "Dagster's page or API"),
+        ({"dagster/schedule_name": "weekly_retraining"}, "schedule weekly_retraining"),
+        ({"dagster/sensor_name": "feedback_threshold"}, "sensor feedback_threshold"),
+        ({"mangaassist/driver": "12:3.4"}, "a command, process 12:3.4"),
+    ],
+)
+def test_who_carries_out_is_what_systems_know(tags, launched):
+    told = []
+
+    @dg.asset
+    def promoted(context):
+        told.append(carried_out_by(context))
+
+    run = dg.materialize([promoted], tags={**tags, "user": "release-managers"})
+    (one,) = told
+    assert (one["launched_by"], one["dagster_run"], one["os_uid"]) == (launched, run.run_id, str(os.getuid()))
+    assert one["dagster_user"] == "release-managers"
+    assert "aws_caller" not in one

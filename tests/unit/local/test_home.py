@@ -174,9 +174,9 @@ def test_a_damaged_database_is_named_with_what_it_holds_and_what_to_do(tmp_path:
     path.touch()
     with sqlite3.connect(tmp_path / "whole.db") as whole:
         whole.execute("create table t (x)")
-    home.require_databases()
+    home.require_readable()
     path.write_bytes((tmp_path / "whole.db").read_bytes())
-    home.require_databases()
+    home.require_readable()
     path.write_bytes(b"\0" * 8192)
     with pytest.raises(HomeError, match=rf"{path.name} is no SQLite database any more.*{advice}"):
-        home.require_databases()
+        home.require_readable()

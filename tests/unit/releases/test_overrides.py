@@ -87,6 +87,21 @@ def test_a_version_that_failed_its_gate_is_promoted_and_everything_about_it_is_k
     assert len(metadata["overrides"].records) == 1
 
 
+def test_the_verdict_on_a_version_is_told_although_its_bundle_was_trained_again(mlflow, store, snapshots):
+    judge(mlflow, snapshots, "rc2", 200, "fail", challenger="2", champion="1")
+    judge(mlflow, snapshots, "rc2", 200, "insufficient_evidence", challenger="3", champion="1")
+    promoted = carry_out(mlflow, store, ask())
+    assert (promoted.override.verdict, promoted.override.judged_against) == ("fail", "1")
+    assert promoted.override.verdict_reasons == ("the gate says fail",)
+    assert mlflow.get(MODEL, "2").tags["override_verdict"] == "fail"
+
+
+def test_a_verdict_of_which_only_the_registry_knows_says_so(mlflow, store):
+    mlflow.set_tags(MODEL, "2", {"evaluation_verdict": "fail", "evaluated_against": "1"})
+    promoted = carry_out(mlflow, store, ask())
+    assert promoted.override.verdict == "fail (by the registry's tag alone)"
+
+
 @pytest.mark.parametrize("step", ["alias", "tags"])
 def test_killed_halfway_and_asked_again_it_is_done_once(mlflow, store, snapshots, step):
     mlflow.gone_before = step

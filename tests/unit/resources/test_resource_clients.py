@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import pytest
+from botocore.stub import Stubber
 
 from mangaassist_assets.chatbot.generation import ExtractiveGenerator
 from mangaassist_assets.models.registration.registry import ModelVersion, RegistryError
@@ -53,6 +54,17 @@ def test_importing_the_resources_imports_no_heavy_library():
 def test_a_client_is_made_once_for_each_service():
     assert AWS.client("kinesis") is AWS.client("kinesis")
     assert AWS.client("kinesis") is not AWS.client("sagemaker")
+
+
+def test_the_caller_is_who_aws_says_and_nobody_where_it_is_not_asked():
+    arn = "arn:aws:sts::123456789012:assumed-role/release-managers/night"
+    asked = AwsResource(region_name="eu-central-1", names_callers=True)
+    with Stubber(asked.client("sts")) as sts:
+        sts.add_response("get_caller_identity", {"Arn": arn, "Account": "123456789012", "UserId": "x"})
+        sts.add_client_error("get_caller_identity", "ExpiredToken")
+        assert asked.caller_arn() == arn
+        assert asked.caller_arn() == "unknown: STS could not be asked (ClientError)"
+    assert AWS.caller_arn() is None
 
 
 def test_waiting_ends_with_what_was_waited_for():
