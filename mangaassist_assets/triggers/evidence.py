@@ -16,6 +16,7 @@ Opinions of one shopper resemble each other: the n-th vote of a shopper counts l
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
@@ -26,7 +27,6 @@ from mangaassist_assets.core.arrays import Floats
 
 _JEFFREYS = 0.5
 _TWICE = 2
-_PARTS = 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -189,47 +189,17 @@ def vote_weights(shoppers: Sequence[Hashable], *, correlation: float) -> Floats:
     return weights
 
 
-def without_fiercest(
-    shoppers: Sequence[Hashable], downs: NDArray[np.bool_], weights: Floats, *, share: float
-) -> tuple[Reference, int]:
-    """Return votes without those of the shoppers who complain most, and how many shoppers were left out.
+def fiercest(shoppers: Sequence[Hashable], downs: NDArray[np.bool_], *, share: float) -> frozenset[Hashable]:
+    """Return the shoppers who complain most, those with most thumbs-downs first: about this share of them.
 
-    Left out are at most this share of the shoppers (rounded up), those with the most thumbs-downs first, and nobody who
-    pressed it only once: who did so cannot be told from anybody who was served badly.
+    Chance brings more of such a share into a stretch of votes: two standard deviations more are taken. Nobody is among them who pressed it only once: who did so cannot be told from anybody who was served badly.
     """
-    of: dict[Hashable, list[int]] = {}
-    for place, shopper in enumerate(shoppers):
-        of.setdefault(shopper, []).append(place)
-    count = {shopper: int(downs[places].sum()) for shopper, places in of.items()}
-    ranked = sorted(of, key=lambda one: (-count[one], len(of[one]), str(one)))
-    fierce = [one for one in ranked[: math.ceil(share * len(of))] if count[one] >= _TWICE]
-    kept = np.ones(len(downs), dtype=bool)
-    for one in fierce:
-        kept[of[one]] = False
-    return (
-        Reference(down=float(weights[kept & downs].sum()), votes=float(weights[kept].sum())),
-        len(fierce),
-    )
-
-
-def calm_factor(
-    shoppers: Sequence[Hashable], downs: NDArray[np.bool_], weights: Floats, *, start: int, share: float
-) -> float:
-    """Return by what factor the share of thumbs-downs before a start falls without the shoppers who complain most.
-
-    Votes are compared like with like: those before the start are taken in parts that are as long as what came since, at
-    most five, the nearest first. 1.0 where there is none, or nobody complains.
-    """
-    length = len(downs) - start
-    kept = everybody = Reference(down=0.0, votes=0.0)
-    for end in range(start, max(start - _PARTS * length, length - 1), -length):
-        part = slice(end - length, end)
-        rest, _ = without_fiercest(shoppers[part], downs[part], weights[part], share=share)
-        kept = kept.plus(rest)
-        everybody = everybody.plus(
-            Reference(down=float(weights[part][downs[part]].sum()), votes=float(weights[part].sum()))
-        )
-    return min(1.0, kept.share / everybody.share) if everybody.down else 1.0
+    cast = Counter(shoppers)
+    down = Counter(one for one, is_down in zip(shoppers, downs, strict=True) if is_down)
+    repeated = (one for one, count in down.items() if count >= _TWICE)
+    ranked = sorted(repeated, key=lambda one: (-down[one], cast[one], str(one)))
+    expected = share * len(cast)
+    return frozenset(ranked[: math.ceil(expected + 2.0 * math.sqrt(expected))])
 
 
 def _worth(votes: int, correlation: float) -> float:

@@ -320,7 +320,7 @@ def _reset(bundle: BundleState, firing: Standing, now_ms: int, config: TriggerCo
 
 
 def _recovered(bundle: BundleState, config: TriggerConfig) -> tuple[BundleState, bool]:
-    """Return the bundle compared with what was before its firing again, once its newest votes are clearly nearer to that."""
+    """Return the bundle, compared with what was before its firing again once its newest votes are nearer to that."""
     fired = bundle.fired
     if fired is None:
         return bundle, False

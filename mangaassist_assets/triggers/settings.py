@@ -47,8 +47,7 @@ class TriggerConfig:
         shopper_votes: Votes of one shopper that count in a window.
         session_votes: Votes of one session that count in a window.
         shopper_correlation: How much the votes of one shopper resemble each other, 0 to 1.
-        left_out_share: Share of the shoppers, the fiercest, without whom the rise must still show; a little more than
-            the share that may collude, for chance brings more of them into some stretch of votes.
+        left_out_share: Share of the shoppers, the fiercest, without whom the rise must still show: so many may collude.
         left_out_evidence: Likelihood ratio that it must still have without them.
         cooldown_hours: Hours after a firing in which the bundle does not fire again.
         confound_hours: A change of production so many hours before the rise may be its cause.
@@ -74,7 +73,7 @@ class TriggerConfig:
     shopper_votes: int = 5
     session_votes: int = 3
     shopper_correlation: float = 0.1
-    left_out_share: float = 0.075
+    left_out_share: float = 0.05
     left_out_evidence: float = 100.0
     cooldown_hours: float = 24.0
     confound_hours: float = 24.0

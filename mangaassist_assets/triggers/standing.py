@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mangaassist_assets.core.arrays import Floats
-from mangaassist_assets.triggers.evidence import Reference, Rise, calm_factor, find_rise, log_ratio, without_fiercest
+from mangaassist_assets.triggers.evidence import Reference, Rise, fiercest, find_rise, log_ratio
 from mangaassist_assets.triggers.settings import TriggerConfig
 from mangaassist_assets.triggers.votes import (
     ALL,
@@ -30,6 +30,7 @@ from mangaassist_assets.triggers.votes import (
 )
 
 _MOST_EVIDENCE = 1e12
+_PARTS = 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -154,20 +155,16 @@ def _standing(
     if rise is None:
         return None
     since = places[rise.start :]
-    own = downs[rise.start :]
-    shoppers = [votes[place].shopper for place in since]
+    complaining = len({votes[place].shopper for place in since[downs[rise.start :]]})
     needed = config.needed_evidence(weight)
     evidence = math.exp(min(rise.log_evidence, math.log(_MOST_EVIDENCE)))
-    unmet: tuple[str, ...] = ()
+    unmet: list[str] = []
     if evidence >= needed:
-        calm = calm_factor(
-            [votes[place].shopper for place in places],
-            downs,
-            weights[places],
-            start=rise.start,
-            share=config.left_out_share,
-        )
-        unmet = tuple(_unmet(rise, shoppers, own, weights[since], calm, config))
+        if rise.since.votes < config.minimum_votes:
+            unmet.append(f"{rise.since.votes:.0f} votes since, needed {config.minimum_votes:.0f}")
+        if complaining < config.minimum_shoppers:
+            unmet.append(f"{complaining} shoppers complain, needed {config.minimum_shoppers}")
+        unmet += _unmet_without_fiercest(rise, votes, places, downs, weights, config)
     return Standing(
         stream=name,
         evidence=evidence,
@@ -176,36 +173,53 @@ def _standing(
         votes=rise.since.votes,
         share_before=rise.before.share,
         reference_votes=rise.before.votes,
-        shoppers=len({one for one, is_down in zip(shoppers, own, strict=True) if is_down}),
+        shoppers=complaining,
         since_ms=votes[since[0]].time_ms,
-        unmet=unmet,
+        unmet=tuple(unmet),
     )
 
 
-def _unmet(
+def _unmet_without_fiercest(
     rise: Rise,
-    shoppers: Sequence[str],
+    votes: Sequence[Vote],
+    places: NDArray[np.intp],
     downs: NDArray[np.bool_],
     weights: Floats,
-    calm: float,
     config: TriggerConfig,
 ) -> list[str]:
+    """Say what a rise lacks without the shoppers who complain most, wherever in the bundle they do."""
+
+    def rest_of(start: int, end: int) -> tuple[Reference, Reference, int]:
+        own, is_down = places[start:end], downs[start:end]
+        around = votes[own[0] : own[-1] + 1]
+        fierce = fiercest(
+            [one.shopper for one in around],
+            np.array([one.down for one in around], dtype=bool),
+            share=config.left_out_share,
+        )
+        kept = np.array([votes[place].shopper not in fierce for place in own])
+        everybody = Reference(down=float(weights[own[is_down]].sum()), votes=float(weights[own].sum()))
+        rest = Reference(down=float(weights[own[kept & is_down]].sum()), votes=float(weights[own[kept]].sum()))
+        return rest, everybody, len(fierce)
+
+    length = len(places) - rise.start
+    since, _, left_out = rest_of(rise.start, len(places))
+    before = rise.before
+    if left_out:
+        # Like with like: before the rise as well, some complained more than others.
+        calm = everybody = NO_VOTES
+        for end in range(rise.start, max(rise.start - _PARTS * length, length - 1), -length):
+            rest, all_of, _ = rest_of(end - length, end)
+            calm, everybody = calm.plus(rest), everybody.plus(all_of)
+        factor = min(1.0, calm.share / everybody.share) if everybody.down else 1.0
+        before = Reference(down=before.down * factor, votes=before.votes)
     found: list[str] = []
-    if rise.since.votes < config.minimum_votes:
-        found.append(f"{rise.since.votes:.0f} votes since, needed {config.minimum_votes:.0f}")
-    complaining = len({one for one, is_down in zip(shoppers, downs, strict=True) if is_down})
-    if complaining < config.minimum_shoppers:
-        found.append(f"{complaining} shoppers complain, needed {config.minimum_shoppers}")
-    rest, left_out = without_fiercest(shoppers, downs, weights, share=config.left_out_share)
-    # Like with like: before the rise as well, some complain more than others.
-    before = Reference(down=rise.before.down * calm, votes=rise.before.votes) if left_out else rise.before
-    risen = rest.share - before.share
-    fiercest = f" without the {left_out} shoppers who complain most" if left_out else ""
+    fiercest_out = f" without the {left_out} shoppers who complain most" if left_out else ""
+    risen = since.share - before.share
     if risen < config.minimum_rise:
-        found.append(f"{100 * risen:+.1f} points{fiercest}, needed {100 * config.minimum_rise:+.1f}")
-    ratio = _ratio(before, rest, config)
-    if left_out and ratio < config.left_out_evidence:
-        found.append(f"evidence {ratio:.3g}{fiercest}, needed {config.left_out_evidence:.3g}")
+        found.append(f"{100 * risen:+.1f} points{fiercest_out}, needed {100 * config.minimum_rise:+.1f}")
+    if left_out and (ratio := _ratio(before, since, config)) < config.left_out_evidence:
+        found.append(f"evidence {ratio:.3g}{fiercest_out}, needed {config.left_out_evidence:.3g}")
     return found
 
 

@@ -38,7 +38,7 @@ class Arrival(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fired:
-    """A firing that the bundle has not recovered from: of which stream, from which share to which, and what was before."""
+    """A firing that the bundle has not recovered from: which stream, from which share to which, and what was before."""
 
     stream: str
     share_before: float
