@@ -5,7 +5,7 @@ Streams of votes are simulated and looked at after every 20 votes, by the trigge
 
 - `rule_before`: 20 thumbs-downs that are 20 % since the last firing, the rule that this trigger took the place of;
 - `repeated_wilson`: the one-sided 99 % Wilson bound of all votes lies above the share before, at any look;
-- `no_restart`: the trigger's evidence with its first start alone, at 1 / 1 %, as an e-process that is valid for ever.
+- `no_restart`: the trigger's evidence with its first start alone, at 1 / 1 %: a valid e-process.
 
 `quiet` are shares of streams of 5,000 votes that ever fire though nothing changes. `found` are shares of rises from 10 %
 to 20 % that are found within 400 votes, after 20 and 60 quiet days of 100 votes. `shoppers` has both where a shopper

@@ -14,16 +14,13 @@ from typing import TYPE_CHECKING, Any
 
 from mangaassist_assets.core.bundles import bundles_by_start
 from mangaassist_assets.tracing.feedback.events import FeedbackEvent, StoredIds
-from mangaassist_assets.tracing.feedback.sources import FeedbackBatch
 from mangaassist_assets.triggers.cursors import cursor_version, from_cursor, to_cursor
 from mangaassist_assets.triggers.state_files import TriggerFiles
 from mangaassist_assets.triggers.trigger_state import Arrival, TriggerState
 from mangaassist_assets.triggers.turn_facts import FoundFacts, find_facts, stored_votes
 from mangaassist_assets.triggers.votes import digest
-from resources.aws.clients import error_code
 
 if TYPE_CHECKING:
-    from resources.feedback.feedback_stream import KinesisFeedbackResource
     from resources.store import StoreResource
 
 KIND = "feedback_threshold_sensor"
@@ -87,18 +84,6 @@ def _afresh(store: StoreResource, positions: Mapping[str, Any], *, note: str = "
     said = json.dumps([dict(positions), note], sort_keys=True, default=str)
     state = TriggerState(generation=hashlib.sha256(said.encode()).hexdigest()[:8], past=stored_votes(store.snapshots()))
     return Beginning(positions=positions, state=state, note=note)
-
-
-def read_batch(feedback_stream: KinesisFeedbackResource, positions: Mapping[str, Any]) -> FeedbackBatch | None:
-    """Return what is new on the stream, or None where the stream does not exist yet."""
-    from botocore.exceptions import ClientError
-
-    try:
-        return feedback_stream.read_new(positions, limit=EVENTS_PER_TICK)
-    except ClientError as error:
-        if error_code(error) != "ResourceNotFoundException":
-            raise
-        return None
 
 
 def arrivals_of(events: Iterable[FeedbackEvent], key: bytes | None) -> list[Arrival]:

@@ -66,14 +66,14 @@ def _tick(
     from mangaassist_assets.triggers.production_changes import find_changes
     from mangaassist_assets.triggers.state_files import TriggerFiles
     from mangaassist_assets.triggers.votes import digest
-    from sensors.feedback_state import Cursor, arrivals_of, begin, look_up, read_batch
+    from sensors.feedback_state import EVENTS_PER_TICK, Cursor, arrivals_of, begin, look_up
 
     now = datetime.now(UTC)
     now_ms = round(now.timestamp() * 1000)
     config = triggers.feedback(store.inputs())
     snapshots, files = store.snapshots(), TriggerFiles(store.path())
     beginning = begin(context.cursor, store)
-    batch = read_batch(feedback_stream, beginning.positions)
+    batch = feedback_stream.read_if_there(beginning.positions, limit=EVENTS_PER_TICK)
     arrivals = [] if batch is None else arrivals_of(batch.events, privacy.pseudonym_key())
     known = set(release_bundles.get_partition_keys(dynamic_partitions_store=context.instance))
     found, order = look_up(store, beginning.state, arrivals, known)

@@ -19,6 +19,7 @@ from mangaassist_assets.assets.mining import failed_traces, failure_clusters
 from mangaassist_assets.assets.model_pipeline import build_pipeline_assets
 from mangaassist_assets.assets.release import build_release_assets, runtime_configuration
 from mangaassist_assets.assets.reports import feedback_warehouse, satisfaction_report, usage_report
+from mangaassist_assets.assets.triggers import trigger_ledger
 from mangaassist_assets.models.pipelines import ModelPipeline
 
 SHARED_ASSETS = (
@@ -39,6 +40,7 @@ SHARED_ASSETS = (
     retrieval_evaluation,
     live_index,
     runtime_configuration,
+    trigger_ledger,
 )
 
 

@@ -12,6 +12,7 @@ from mangaassist_assets.assets.inputs import VERIFICATION, verdict_of
 from mangaassist_assets.checks.coverage import build_coverage_check
 from mangaassist_assets.checks.datasets import build_dataset_checks
 from mangaassist_assets.checks.production import build_champion_check, build_endpoint_check, configuration_is_valid
+from mangaassist_assets.checks.triggers import feedback_trigger_at_work
 from mangaassist_assets.models.pipelines import ModelPipeline
 from mangaassist_assets.partitions import release_bundles
 from resources.store import StoreResource
@@ -104,6 +105,7 @@ def build_checks(pipelines: Sequence[ModelPipeline]) -> tuple[dg.AssetChecksDefi
         configuration_is_valid,
         generation_verified,
         retrieval_not_worse,
+        feedback_trigger_at_work,
     )
 
 

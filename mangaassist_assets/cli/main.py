@@ -22,6 +22,7 @@ _COMMANDS = {
     "rebuild": ("rebuild", "Make a stored output again from its inputs, and compare every byte."),
     "store": ("store", "Take away what nobody needs any more."),
     "labels": ("labels", "The review queue as a file and the answers back; new intents, reviewers."),
+    "triggers": ("triggers", "What starts retraining: replay a day, see whether it is at work."),
     "report": ("report", "Satisfaction and usage of a release bundle."),
     "import-traces": ("traces", "Import traces of other tools from a file."),
     "traces": ("traces", "What the platform reads of traces."),

@@ -192,7 +192,8 @@ def vote_weights(shoppers: Sequence[Hashable], *, correlation: float) -> Floats:
 def fiercest(shoppers: Sequence[Hashable], downs: NDArray[np.bool_], *, share: float) -> frozenset[Hashable]:
     """Return the shoppers who complain most, those with most thumbs-downs first: about this share of them.
 
-    Chance brings more of such a share into a stretch of votes: two standard deviations more are taken. Nobody is among them who pressed it only once: who did so cannot be told from anybody who was served badly.
+    Chance brings more of such a share into a stretch of votes: two standard deviations more are taken. Nobody is among
+    them who pressed it only once: who did so cannot be told from anybody who was served badly.
     """
     cast = Counter(shoppers)
     down = Counter(one for one, is_down in zip(shoppers, downs, strict=True) if is_down)

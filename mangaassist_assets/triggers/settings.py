@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import tomllib
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING
@@ -93,7 +94,7 @@ class TriggerConfig:
             *("hold_hours", "minimum_rise"),
         }
         for name in sorted(positive):
-            if not getattr(self, name) > 0:
+            if not 0 < getattr(self, name) < math.inf:
                 raise ValueError(f"{name} must be more than 0, not {getattr(self, name)}")
         for name in ("cooldown_hours", "confound_hours", "hold_hours", "minimum_rise"):
             if not getattr(self, name) >= 0:
@@ -125,7 +126,11 @@ def read_settings(path: Path | UPath) -> TriggerConfig:
         unknown = sorted(set(content) - {_SECTION})
         if unknown:
             raise TriggerSettingsError(f"{path}: there is no table [{unknown[0]}], only [{_SECTION}]")
-        return from_json(TriggerConfig, canonical_json(content.get(_SECTION, {})))
+        section = content.get(_SECTION, {})
+        odd = [name for name, value in section.items() if isinstance(value, float) and not math.isfinite(value)]
+        if odd:
+            raise TriggerSettingsError(f"{path}: {odd[0]} is no number: {section[odd[0]]}")
+        return from_json(TriggerConfig, canonical_json(section))
     except (OSError, UnicodeDecodeError, ValueError) as error:
         if isinstance(error, TriggerSettingsError):
             raise

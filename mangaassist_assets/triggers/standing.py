@@ -8,7 +8,7 @@ because many complained.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -31,6 +31,7 @@ from mangaassist_assets.triggers.votes import (
 
 _MOST_EVIDENCE = 1e12
 _PARTS = 5
+_TWO_PARTS = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -189,30 +190,14 @@ def _unmet_without_fiercest(
 ) -> list[str]:
     """Say what a rise lacks without the shoppers who complain most, wherever in the bundle they do."""
 
-    def rest_of(start: int, end: int) -> tuple[Reference, Reference, int]:
-        own, is_down = places[start:end], downs[start:end]
-        around = votes[own[0] : own[-1] + 1]
-        fierce = fiercest(
-            [one.shopper for one in around],
-            np.array([one.down for one in around], dtype=bool),
-            share=config.left_out_share,
-        )
-        kept = np.array([votes[place].shopper not in fierce for place in own])
-        everybody = Reference(down=float(weights[own[is_down]].sum()), votes=float(weights[own].sum()))
-        rest = Reference(down=float(weights[own[kept & is_down]].sum()), votes=float(weights[own[kept]].sum()))
-        return rest, everybody, len(fierce)
-
-    length = len(places) - rise.start
-    since, _, left_out = rest_of(rise.start, len(places))
-    before = rise.before
+    start = int(places[rise.start])
+    fierce = _fiercest(votes, start, len(votes), config)
+    own = places[rise.start :]
+    kept = np.array([votes[place].shopper not in fierce for place in own])
+    since = Reference(down=float(weights[own[kept & downs[rise.start :]]].sum()), votes=float(weights[own[kept]].sum()))
+    before, left_out = rise.before, len(fierce)
     if left_out:
-        # Like with like: before the rise as well, some complained more than others.
-        calm = everybody = NO_VOTES
-        for end in range(rise.start, max(rise.start - _PARTS * length, length - 1), -length):
-            rest, all_of, _ = rest_of(end - length, end)
-            calm, everybody = calm.plus(rest), everybody.plus(all_of)
-        factor = min(1.0, calm.share / everybody.share) if everybody.down else 1.0
-        before = Reference(down=before.down * factor, votes=before.votes)
+        before = Reference(down=before.down * _calm_factor(votes, start, weights, config), votes=before.votes)
     found: list[str] = []
     fiercest_out = f" without the {left_out} shoppers who complain most" if left_out else ""
     risen = since.share - before.share
@@ -221,6 +206,40 @@ def _unmet_without_fiercest(
     if left_out and (ratio := _ratio(before, since, config)) < config.left_out_evidence:
         found.append(f"evidence {ratio:.3g}{fiercest_out}, needed {config.left_out_evidence:.3g}")
     return found
+
+
+def _calm_factor(votes: Sequence[Vote], start: int, weights: Floats, config: TriggerConfig) -> float:
+    """Return by what factor the bundle's share before a rise is less without those who complained most then.
+
+    Like is compared with like: also before the rise some complained more than others. Parts as long as what came since
+    are taken, and the greatest of their factors: whoever colludes may have begun before the place that the rise seems
+    to begin at. 1.0 where there are not two parts.
+    """
+    length = len(votes) - start
+    factors: list[float] = []
+    for end in range(start, max(start - _PARTS * length, length - 1), -length):
+        fierce = _fiercest(votes, end - length, end, config)
+        part = range(end - length, end)
+        everybody = Reference(
+            down=sum(float(weights[place]) for place in part if votes[place].down),
+            votes=float(weights[end - length : end].sum()),
+        )
+        calm = Reference(
+            down=sum(
+                float(weights[place]) for place in part if votes[place].down and votes[place].shopper not in fierce
+            ),
+            votes=sum(float(weights[place]) for place in part if votes[place].shopper not in fierce),
+        )
+        factors.append(calm.share / everybody.share if everybody.down else 1.0)
+    return min(1.0, max(factors)) if len(factors) >= _TWO_PARTS else 1.0
+
+
+def _fiercest(votes: Sequence[Vote], start: int, end: int, config: TriggerConfig) -> frozenset[Hashable]:
+    return fiercest(
+        [one.shopper for one in votes[start:end]],
+        np.array([one.down for one in votes[start:end]], dtype=bool),
+        share=config.left_out_share,
+    )
 
 
 def _ratio(before: Reference, since: Reference, config: TriggerConfig) -> float:
