@@ -5,9 +5,9 @@ Streams of votes are simulated and looked at after every 20 votes, by the trigge
 
 - `rule_before`: 20 thumbs-downs that are 20 % since the last firing, the rule that this trigger took the place of;
 - `repeated_wilson`: the one-sided 99 % Wilson bound of all votes lies above the share before, at any look;
-- `no_restart`: the trigger's evidence with its first start alone, at 1 / 1 %: a valid e-process.
+- `no_restart`: the trigger's evidence of its first start alone, at 1 / 1 %: valid for ever, blind for what comes late.
 
-`quiet` are shares of streams of 5,000 votes that ever fire though nothing changes. `found` are shares of rises from 10 %
+`quiet` are shares of streams of 5,000 votes that ever fire though nothing changes. `found` are shares of rises from 10
 to 20 % that are found within 400 votes, after 20 and 60 quiet days of 100 votes. `shoppers` has both where a shopper
 has several votes, and where 5 % of the shoppers collude: each presses thumbs down, five times or more, all over the
 intents. `tick` is what a tick of the sensor over 100 new events takes after few and many events of history.
@@ -331,6 +331,7 @@ def main() -> None:
         str(mean): several_votes(mean, options.shoppers, np.random.default_rng(200 + number))
         for number, mean in enumerate((1.0, 2.0, 3.0))
     }
+    print(json.dumps({"quiet": quiet_shares, "found": curves, "shoppers": shoppers}), file=sys.stderr, flush=True)
     overall = {name: float(np.mean([of[name] for of in quiet_shares.values()])) for name in quiet_shares["0.1"]}
     ticks = {str(history): tick(history, 15) for history in (1_000, options.history)}
     if options.chart:

@@ -189,7 +189,6 @@ def _unmet_without_fiercest(
     config: TriggerConfig,
 ) -> list[str]:
     """Say what a rise lacks without the shoppers who complain most, wherever in the bundle they do."""
-
     start = int(places[rise.start])
     fierce = _fiercest(votes, start, len(votes), config)
     own = places[rise.start :]
