@@ -80,7 +80,7 @@ class TriggerConfig:
     confound_hours: float = 24.0
     hold_hours: float = 72.0
     bundles: int = 8
-    waiting_votes: int = 1_000
+    waiting_votes: int = 5_000
     silent_minutes: float = 15.0
 
     def __post_init__(self) -> None:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from mangaassist_assets.core.snapshots import SnapshotStore
 
 _FAILURES_ASSET = "failed_traces"
+_LONGEST_NAME = 80
 _ASSETS = (TURNS_ASSET, _FAILURES_ASSET, CLUSTERS_ASSET)
 
 
@@ -62,7 +63,7 @@ def stored_votes(store: SnapshotStore) -> dict[str, dict[str, Reference]]:
         rows = read_turn_frame(store, bundle, columns=["user_feedback", "intent"]).drop_nulls("user_feedback")
         for feedback, intent in rows.iter_rows():
             one = Reference(down=float(feedback == "thumbs_down"), votes=1.0)
-            for name in (ALL, MINED, *([f"intent {intent}"] if intent else [])):
+            for name in (ALL, MINED, *([f"intent {_printable(intent)}"] if intent else [])):
                 counted[name] = counted.get(name, NO_VOTES).plus(one)
     return found
 
@@ -92,7 +93,7 @@ def _facts_of(store: SnapshotStore, bundle: str, turns: Collection[str]) -> dict
             release_bundle=bundle,
             session=digest(session),
             shopper=digest(user) if user else None,
-            intent=intent,
+            intent=_printable(intent),
             cluster=clusters.get(trace_id),
             stage=stages.get(trace_id),
         )
@@ -100,6 +101,10 @@ def _facts_of(store: SnapshotStore, bundle: str, turns: Collection[str]) -> dict
         if response_id is not None:
             facts[response_id] = known
     return facts
+
+
+def _printable(name: str | None) -> str | None:
+    return None if name is None else "".join(one if one.isprintable() else "?" for one in name)[:_LONGEST_NAME]
 
 
 def _stored(store: SnapshotStore, asset: str, bundle: str, file: str) -> list[dict[str, Any]]:
