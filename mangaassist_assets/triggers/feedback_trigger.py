@@ -153,6 +153,9 @@ def evaluate(
     totals = state.totals(config)
     past = dict(state.past)
     counted: dict[str, int] = {}
+    for name in sorted(set(watched) - set(known)):
+        # Somebody deleted it: nothing can be run for it, but it was.
+        past[name] = watched.pop(name).totals(config)
     for name in sorted({*watched, *votes}):
         bundle = watched.get(name)
         if bundle is None:

@@ -208,6 +208,25 @@ def test_a_tick_that_is_killed_before_its_cursor_is_written_asks_for_the_same_ru
 
 
 @pytest.mark.usefixtures("mined")
+@pytest.mark.parametrize("changed", [False, True])
+def test_dagster_takes_what_the_sensor_asks_for(feedback, stream, store, instance, changed):
+    if changed:
+        change_index(store)
+    stream.thumbs(300, share=0.4)
+    definitions = build_definitions("local", **feedback.resources)
+    repository = definitions.get_repository_def()
+    found = repository.get_sensor_def("feedback_threshold")
+    with dg.build_sensor_context(
+        instance_ref=instance.get_ref(), repository_def=repository, resources=feedback.resources
+    ) as context:
+        data = found.evaluate_tick(context)
+    (request,) = data.run_requests
+    job = "configuration_refresh" if changed else "retraining"
+    assert (request.job_name, request.partition_key) == (job, None if changed else BUNDLE)
+    assert [event.asset_key.path for event in data.asset_events] == [["trigger_ledger"]]
+
+
+@pytest.mark.usefixtures("mined")
 def test_the_cursor_does_not_grow(feedback, stream):
     lengths = []
     for _ in range(4):

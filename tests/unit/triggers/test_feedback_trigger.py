@@ -120,6 +120,16 @@ def test_a_bundle_that_nobody_knows_never_fires_and_counts_once_it_is_known():
     assert [one.release_bundle for one in trigger.look().fired] == ["never-was"]
 
 
+def test_a_bundle_that_was_deleted_does_not_fire_and_its_votes_stay_a_measure():
+    trigger = with_past()
+    trigger.hear(thumbs(300, share=0.1))
+    trigger.known = (BEFORE,)
+    trigger.now_ms += 400 * MINUTE_MS
+    found = trigger.look(thumbs(300, share=0.9, first=300))
+    assert not found.bundles
+    assert found.state.past[BUNDLE]["all"] == Reference(down=30.0, votes=300.0)
+
+
 def test_no_more_thumbs_wait_than_there_is_room_for():
     trigger = with_past(config=TriggerConfig(waiting_votes=50))
     found = trigger.look(thumbs(80, share=1.0, bundle="never-was"))
