@@ -279,7 +279,7 @@ def draw(path: Path, quiet_shares: dict[str, Any], curves: dict[str, Any]) -> No
 
     from mangaassist_assets.core.plotting import png
 
-    figure = Figure(figsize=(9, 3.4), layout="constrained")
+    figure = Figure(figsize=(9, 4.2), layout="constrained")
     left, right = figure.subplots(1, 2)
     labels = {
         "trigger": "the trigger",
@@ -311,7 +311,7 @@ def draw(path: Path, quiet_shares: dict[str, Any], curves: dict[str, Any]) -> No
     right.axhline(0.9, color="black", linewidth=0.8, linestyle=":")
     right.set_xlabel("votes after a rise from 10 % to 20 %")
     right.set_ylabel("found")
-    right.legend(fontsize=7)
+    right.legend(fontsize=7, loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=2)
     path.write_bytes(png(figure))
 
 

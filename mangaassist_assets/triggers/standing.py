@@ -8,6 +8,7 @@ because many complained.
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -31,7 +32,7 @@ from mangaassist_assets.triggers.votes import (
 
 _MOST_EVIDENCE = 1e12
 _PARTS = 5
-_TWO_PARTS = 2
+_THREE_PARTS = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -211,8 +212,8 @@ def _calm_factor(votes: Sequence[Vote], start: int, weights: Floats, config: Tri
     """Return by what factor the bundle's share before a rise is less without those who complained most then.
 
     Like is compared with like: also before the rise some complained more than others. Parts as long as what came since
-    are taken, and the greatest of their factors: whoever colludes may have begun before the place that the rise seems
-    to begin at. 1.0 where there are not two parts.
+    are taken, and the median of their factors: whoever colludes may have begun before the place that the rise seems to
+    begin at, in the nearest part. 1.0 where there are not three parts.
     """
     length = len(votes) - start
     factors: list[float] = []
@@ -230,7 +231,7 @@ def _calm_factor(votes: Sequence[Vote], start: int, weights: Floats, config: Tri
             votes=sum(float(weights[place]) for place in part if votes[place].shopper not in fierce),
         )
         factors.append(calm.share / everybody.share if everybody.down else 1.0)
-    return min(1.0, max(factors)) if len(factors) >= _TWO_PARTS else 1.0
+    return min(1.0, statistics.median(factors)) if len(factors) >= _THREE_PARTS else 1.0
 
 
 def _fiercest(votes: Sequence[Vote], start: int, end: int, config: TriggerConfig) -> frozenset[Hashable]:
