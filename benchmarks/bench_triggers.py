@@ -268,7 +268,7 @@ def _event(kind: Any, number: int) -> Any:  # noqa: ANN401 - a feedback event
         timestamp=moment.isoformat(timespec="milliseconds"),
         time_from="event",
         release_bundle="bundle",
-        session_id=f"session-{number // 2}",
+        session_id=f"{number // 2:032x}",
         user=f"user-{number // 2}",
     )
 

@@ -6,7 +6,6 @@ lines, which the same tick may then write again.
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections.abc import Iterable, Iterator, Sequence
@@ -156,7 +155,7 @@ class TriggerLedger:
             for number, line in enumerate(path.read_bytes().splitlines(), start=1):
                 try:
                     yield from_json(LedgerRow, line)
-                except (ValueError, json.JSONDecodeError) as error:
+                except ValueError as error:
                     raise LedgerDamagedError(
                         f"line {number} of {path} is no row of the trigger ledger: restore the file from a backup, or "
                         "take the line out"
