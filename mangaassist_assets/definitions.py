@@ -13,7 +13,7 @@ import dagster as dg
 from mangaassist_assets.assets import build_assets
 from mangaassist_assets.checks.gates import build_checks
 from mangaassist_assets.core.environment import ENVIRONMENT_VARIABLE, Environment, parse_environment
-from mangaassist_assets.jobs import RETRAINING, build_jobs
+from mangaassist_assets.jobs import CHAMPION_EVALUATION, RETRAINING, build_jobs
 from mangaassist_assets.loggers import console_lines
 from mangaassist_assets.models.pipelines import ModelPipeline, registered_pipelines
 from mangaassist_assets.schedules import ALL_SCHEDULES
@@ -34,6 +34,7 @@ from resources.settings.mining import MiningResource
 from resources.settings.prices import PricesResource
 from resources.settings.privacy import PrivacyResource
 from resources.settings.trace_mapping import TraceMappingResource
+from resources.settings.triggers import TriggersResource
 from resources.store import StoreResource
 from resources.warehouse.warehouse import DuckDbWarehouseResource, RedshiftWarehouseResource
 from sensors import build_sensors
@@ -68,7 +69,7 @@ def build_definitions(
         assets=build_assets(pipelines),
         asset_checks=build_checks(pipelines),
         jobs=jobs.values(),
-        sensors=build_sensors(jobs[RETRAINING]),
+        sensors=build_sensors(jobs[RETRAINING], jobs[CHAMPION_EVALUATION]),
         schedules=ALL_SCHEDULES,
         resources=resources | overrides,
         # One machine of two cores gains nothing from a process a step, and each would import torch again.
@@ -90,6 +91,7 @@ def _shared_resources(aws: AwsResource) -> dict[str, Resource]:
         "prices": PricesResource(),
         "trace_mapping": TraceMappingResource(),
         "trainer": TrainerResource(),
+        "triggers": TriggersResource(),
     }
 
 

@@ -70,6 +70,12 @@ release = dg.define_asset_job(
     description="Writes the manifest of one release bundle and what production runs now.",
 )
 
+trigger_watch = dg.define_asset_job(
+    "trigger_watch",
+    selection=dg.AssetSelection.assets("trigger_ledger"),
+    description="What the feedback trigger saw and decided lately, and whether it is at work.",
+)
+
 
 def build_jobs(pipelines: Sequence[ModelPipeline]) -> tuple[Job, ...]:
     """Return all jobs of a platform with these model pipelines."""
@@ -82,6 +88,7 @@ def build_jobs(pipelines: Sequence[ModelPipeline]) -> tuple[Job, ...]:
         index_refresh,
         configuration_refresh,
         release,
+        trigger_watch,
         *(job for pipeline in pipelines for job in _pipeline_jobs(pipeline)),
         dg.define_asset_job(
             RETRAINING,

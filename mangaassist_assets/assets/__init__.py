@@ -29,6 +29,7 @@ from mangaassist_assets.assets.reports import (
     satisfaction_report,
     usage_report,
 )
+from mangaassist_assets.assets.triggers import trigger_ledger
 from mangaassist_assets.models.pipelines import ModelPipeline
 
 SHARED_ASSETS = (
@@ -51,6 +52,7 @@ SHARED_ASSETS = (
     runtime_configuration,
     configuration_evaluation,
     *CONFIGURATION_PROFILES,
+    trigger_ledger,
 )
 
 

@@ -17,6 +17,7 @@ from mangaassist_assets.checks.production import (
     build_record_check,
     configuration_is_valid,
 )
+from mangaassist_assets.checks.triggers import feedback_trigger_at_work
 from mangaassist_assets.models.pipelines import ModelPipeline
 from mangaassist_assets.partitions import release_bundles
 from resources.store import StoreResource
@@ -119,6 +120,7 @@ def build_checks(pipelines: Sequence[ModelPipeline]) -> tuple[dg.AssetChecksDefi
         configuration_is_valid,
         generation_verified,
         retrieval_not_worse,
+        feedback_trigger_at_work,
     )
 
 

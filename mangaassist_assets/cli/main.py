@@ -24,6 +24,7 @@ _COMMANDS = {
     "doctor": ("doctor", "Look at every file of a home for damage; mend what can be rebuilt."),
     "store": ("store", "Take away what nobody needs any more."),
     "labels": ("labels", "The review queue as a file and the answers back; new intents, reviewers."),
+    "triggers": ("triggers", "What starts retraining: replay a day, see whether it is at work."),
     "report": ("report", "Satisfaction and usage of a release bundle."),
     "import-traces": ("traces", "Import traces of other tools from a file."),
     "traces": ("traces", "What the platform reads of traces."),

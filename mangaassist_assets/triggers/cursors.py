@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from mangaassist_assets.core.codecs import from_json
 
@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
 State = TypeVar("State")
+_AGAIN = "reset the sensor's cursor to start afresh"
 
 
 class CursorError(ValueError):
@@ -24,6 +25,18 @@ def to_cursor(kind: str, version: int, state: DataclassInstance) -> str:
     return json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 
 
+def cursor_version(kind: str, text: str | None) -> int | str | None:
+    """Return the version of a cursor as it is written there; None for None and "", which is the first look.
+
+    Raises:
+        CursorError: the text is no JSON, or a cursor of another sensor.
+    """
+    if not text:
+        return None
+    version = _content(kind, text).get("version")
+    return version if isinstance(version, int | str) else "unknown"
+
+
 def from_cursor(kind: str, version: int, text: str | None, state: type[State]) -> State | None:
     """Return the state inside a cursor; None for None and "", which is the first look.
 
@@ -32,18 +45,22 @@ def from_cursor(kind: str, version: int, text: str | None, state: type[State]) -
     """
     if not text:
         return None
-    again = "reset the sensor's cursor to start afresh"
-    try:
-        value = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise CursorError(f"the cursor of {kind} is no JSON: {again}") from error
-    if not isinstance(value, dict) or value.get("kind") != kind:
-        raise CursorError(f"the stored cursor is none of {kind}: {again}")
+    value = _content(kind, text)
     if value.get("version") != version:
         raise CursorError(
-            f"the cursor of {kind} has version {value.get('version')!r}, this code reads {version}: {again}"
+            f"the cursor of {kind} has version {value.get('version')!r}, this code reads {version}: {_AGAIN}"
         )
     try:
         return from_json(state, json.dumps(value.get("state")).encode())
     except ValueError as error:
-        raise CursorError(f"the cursor of {kind} is damaged ({error}): {again}") from error
+        raise CursorError(f"the cursor of {kind} is damaged ({error}): {_AGAIN}") from error
+
+
+def _content(kind: str, text: str) -> dict[str, Any]:
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise CursorError(f"the cursor of {kind} is no JSON: {_AGAIN}") from error
+    if not isinstance(value, dict) or value.get("kind") != kind:
+        raise CursorError(f"the stored cursor is none of {kind}: {_AGAIN}")
+    return value

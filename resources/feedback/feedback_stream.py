@@ -11,7 +11,7 @@ from pydantic import Field
 
 from mangaassist_assets.core.errors import OperatorError
 from mangaassist_assets.tracing.feedback.sources import FeedbackBatch
-from resources.aws.clients import AwsResource, poll_until
+from resources.aws.clients import AwsResource, error_code, poll_until
 
 if TYPE_CHECKING:
     from mypy_boto3_kinesis import KinesisClient
@@ -91,6 +91,17 @@ class KinesisFeedbackResource(dg.ConfigurableResource):  # type: ignore[type-arg
         from resources.feedback.kinesis_shards import ShardReader
 
         return ShardReader(self._kinesis(), self.stream_name).read(cursor, limit)
+
+    def read_if_there(self, cursor: Mapping[str, Any], limit: int = 10_000) -> FeedbackBatch | None:
+        """Return what `read_new` does, or None where the stream does not exist yet."""
+        from botocore.exceptions import ClientError
+
+        try:
+            return self.read_new(cursor, limit)
+        except ClientError as error:
+            if error_code(error) != "ResourceNotFoundException":
+                raise
+            return None
 
     def _kinesis(self) -> "KinesisClient":
         client: KinesisClient = self.aws.client("kinesis")

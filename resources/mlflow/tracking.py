@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from mangaassist_assets.tracing.contract.records import TraceRecord
     from mangaassist_assets.tracing.ingestion.trace_sources import BundleSightings, TraceSource
     from mangaassist_assets.tracing.reading.mapping import TraceMapping
-    from resources.mlflow.assessments.feedback import MlflowThumbs
     from resources.mlflow.assessments.reviews import TraceReviewer
     from resources.mlflow.personal_data import MlflowUserTraces
     from resources.mlflow.registry import ModelRegistry
@@ -125,15 +124,6 @@ class MlflowResource(dg.ConfigurableResource):  # type: ignore[type-arg]
 
         first = self.trace_source().headers_after(None, limit=1, release_bundle=validate_bundle(release_bundle))
         return first[0].timestamp_ms if first else None
-
-    def thumbs(self) -> "MlflowThumbs":
-        """Return what counts the thumbs on the chatbot's traces."""
-        from resources.mlflow.assessments.feedback import MlflowThumbs
-        from resources.mlflow.traces.search import MlflowTraceFinder
-
-        store = self._tracking_store() if self._reads_by_sql() else None
-        client, experiment_id = self.traces()
-        return MlflowThumbs(MlflowTraceFinder(client, experiment_id), store=store, experiment_id=experiment_id)
 
     def trace_source(self) -> "TraceSource":
         """Return where the chatbot's traces are read from, page by page.

@@ -99,10 +99,9 @@ def run_loop(session: Session, *, release_bundle: str, deploy: bool = True) -> d
 
 
 def errors_of(outcomes: Iterable[RunOutcome]) -> list[str]:
-    """Return what broke in the runs of a turn of the loop; a gate that says no is none of it.
+    """Return what broke in the runs of a turn of the loop; a dataset that is not fit to train on is none of it.
 
-    The check of an index generation is no gate: what it refuses is not what was built, such as a damaged
-    file of the index.
+    What the check of an index generation refuses is not what was built, such as a damaged file of the index.
     """
     errors: list[str] = []
     for one in outcomes:
@@ -113,7 +112,7 @@ def errors_of(outcomes: Iterable[RunOutcome]) -> list[str]:
                 f"{one.job}: {reasons.get(_INDEX_CHECK, _INDEX_CHECK)}; `mangaassist doctor` looks at the index's "
                 "files, and a generation that is moved away is built again"
             )
-        if not one.succeeded and not one.stopped_by_gate and not one.errors:
+        if not one.succeeded and not one.failed_checks and not one.errors:
             errors.append(f"{one.job}: run {one.run_id} failed: see its log")
     return errors
 

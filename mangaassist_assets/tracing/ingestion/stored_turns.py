@@ -88,15 +88,6 @@ def read_presence(store: SnapshotStore, release_bundle: str) -> Iterator[TracePr
             )
 
 
-def read_mined_thumbs(store: SnapshotStore) -> dict[str, tuple[int, int]]:
-    """Return how many stored turns of each bundle have a thumbs up, and how many a thumbs down."""
-    thumbs: dict[str, tuple[int, int]] = {}
-    for bundle in store.partitions(TURNS_ASSET):
-        feedback = read_turn_frame(store, bundle, columns=["user_feedback"])["user_feedback"]
-        thumbs[bundle] = (int((feedback == "thumbs_up").sum()), int((feedback == "thumbs_down").sum()))
-    return thumbs
-
-
 def _batches(
     content: bytes, *, columns: Sequence[str] | None = None, where: pl.Expr | None = None
 ) -> Iterator[pl.DataFrame]:

@@ -1,4 +1,4 @@
-"""A turn of the loop succeeded where everything ran: a gate may say no, an index that is not what was built may not."""
+"""A turn of the loop succeeded where everything ran: a dataset may be refused, an index that is not what was built not."""
 
 from __future__ import annotations
 
@@ -24,10 +24,9 @@ def test_an_index_that_is_not_what_was_built_is_an_error_with_what_to_do():
     assert error.startswith("index_refresh: generation_verified: found 0 of 50; `mangaassist doctor` looks")
 
 
-def test_a_gate_that_says_no_is_none():
-    worse = outcome(check="retrieval_evaluation:retrieval_not_worse", reason="retrieval_not_worse: recall fell")
-    fails = outcome("intent_retraining", check="intent_evaluation:gate", reason="gate: fail")
-    assert errors_of([worse, fails]) == []
+def test_a_dataset_that_is_refused_is_none():
+    refused = outcome("intent_retraining", check="intent_dataset:enough_examples", reason="enough_examples: 3 of 20")
+    assert errors_of([refused]) == []
 
 
 def test_what_broke_is_told_with_its_job_and_a_run_that_says_nothing_by_its_id():

@@ -1,106 +1,31 @@
-"""The three sensors of external signals, on a real instance, with resources that answer from memory."""
+"""The sensors of AppConfig and of new release bundles, on a real instance, with resources that answer from memory."""
 
-import json
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import replace
-from datetime import UTC, datetime
+from collections.abc import Collection
 from typing import Any, ClassVar
 from uuid import uuid4
 
 import dagster as dg
 import pytest
 
-from mangaassist_assets.core.codecs import to_parquet
 from mangaassist_assets.jobs import RETRAINING, failure_mining, release
 from mangaassist_assets.partitions import release_bundles
-from mangaassist_assets.tracing.contract.turns import ChatTurn
-from mangaassist_assets.tracing.feedback.events import FeedbackEvent, StoredIds, feedback_record, parse_feedback
-from mangaassist_assets.tracing.feedback.sources import FeedbackBatch
-from mangaassist_assets.tracing.ingestion.stored_turns import TURNS_FILE
 from mangaassist_assets.tracing.ingestion.trace_sources import BundleSightings
-from mangaassist_assets.triggers.cursors import CursorError
-from mangaassist_assets.triggers.thumbs import PressedThumb, Thumb, ThumbOnTrace, TraceVote
 from resources.aws.app_config import AppConfigResource
 from resources.aws.clients import AwsResource
-from resources.feedback.feedback_stream import KinesisFeedbackResource
 from resources.mlflow.tracking import MlflowResource
 from resources.settings.knowledge import KnowledgeResource
-from resources.store import StoreResource
 from sensors.configuration_versions import configuration_versions
-from sensors.feedback_threshold import feedback_threshold
 from sensors.knowledge_documents import knowledge_documents
 from sensors.new_release_bundles import new_release_bundles
 from tests.support.app_config_api import app_config_error
-from tests.support.stream_events import stream_event
-from tests.support.turn_frames import turns_frame
 
 BUNDLE = "2026.03.24-rc2"
-SHARD = "shardId-000000000000"
-MOMENT = datetime(2026, 3, 24, tzinfo=UTC)
-
-
-class MemoryStream(KinesisFeedbackResource):
-    """One shard; positions are indices into it. Dagster copies resources, so what it holds is the class's."""
-
-    events: ClassVar[list[FeedbackEvent]] = []
-
-    def thumbs(self, *, down: int = 0, up: int = 0, bundle: str = BUNDLE) -> None:
-        for feedback, count in (("thumbs_down", down), ("thumbs_up", up)):
-            for _ in range(count):
-                number = len(self.events)
-                record = feedback_record(
-                    event_id=f"event-{number}",
-                    trace_id=f"tr-{number}",
-                    session_id="session",
-                    user_key=None,
-                    release_bundle=bundle,
-                    feedback=feedback,
-                    timestamp=MOMENT,
-                )
-                self.events.append(stream_event(record))
-
-    def press(self, **content: Any) -> None:
-        self.events.append(parse_feedback(json.dumps(content).encode(), arrived=MOMENT))
-
-    def read_new(self, cursor: Mapping[str, str], limit: int = 10_000) -> FeedbackBatch:
-        start = int(cursor.get(SHARD, "0"))
-        events = self.events[start : start + limit]
-        return FeedbackBatch(events=tuple(events), cursor={SHARD: str(start + len(events))}, rejects=())
-
-
-class MissingStream(KinesisFeedbackResource):
-    code: str = "ResourceNotFoundException"
-
-    def read_new(self, cursor: Mapping[str, str], limit: int = 10_000) -> FeedbackBatch:  # noqa: ARG002 - see base
-        from botocore.exceptions import ClientError
-
-        raise ClientError({"Error": {"Code": self.code, "Message": "no such stream"}}, "ListShards")
 
 
 class MemoryTraces(MlflowResource):
-    """What traces say: start time in ms and bundle; thumbs by trace, with the time of the event that was recorded."""
+    """Start time in ms and bundle of traces. Dagster copies resources, so what it holds is the class's."""
 
     seen: ClassVar[list[tuple[int, str]]] = []
-    votes: ClassVar[dict[str, TraceVote]] = {}
-    asked: ClassVar[list[int]] = []
-
-    def put(self, number: int, thumb: Thumb | None, *, bundle: str = BUNDLE, event_ms: int | None = None) -> None:
-        key = f"tr-{number}"
-        self.votes[key] = TraceVote(trace_id=key, release_bundle=bundle, feedback=thumb, event_ms=event_ms)
-
-    def thumbs(self) -> "MemoryTraces":
-        return self
-
-    def after(self, timestamp_ms: int) -> list[ThumbOnTrace]:
-        self.asked.append(timestamp_ms)
-        return [
-            ThumbOnTrace(timestamp_ms=1, release_bundle=one.release_bundle, feedback=one.feedback)
-            for one in self.votes.values()
-            if one.feedback is not None and timestamp_ms < 1
-        ]
-
-    def said_on(self, pressed: Sequence[PressedThumb]) -> dict[str, TraceVote]:
-        return {one.trace_id: self.votes[one.trace_id] for one in pressed if one.trace_id in self.votes}
 
     def add(self, bundle: str, timestamp_ms: int) -> None:
         self.seen.append((timestamp_ms, bundle))
@@ -168,21 +93,8 @@ def instance(shared_instance):
 
 
 @pytest.fixture
-def store(tmp_path):
-    return StoreResource(root=str(tmp_path / "store"), cache_folder=str(tmp_path / "cache"))
-
-
-@pytest.fixture
-def stream():
-    MemoryStream.events.clear()
-    return MemoryStream(aws=AwsResource())
-
-
-@pytest.fixture
 def traces():
     MemoryTraces.seen.clear()
-    MemoryTraces.votes.clear()
-    MemoryTraces.asked.clear()
     return MemoryTraces(tracking_uri="http://127.0.0.1:9")
 
 
@@ -213,11 +125,6 @@ class Ticker:
 
 
 @pytest.fixture
-def feedback(instance, stream, store, traces):
-    return Ticker(feedback_threshold, instance, feedback_stream=stream, store=store, mlflow=traces)
-
-
-@pytest.fixture
 def bundles(instance, traces):
     return Ticker(new_release_bundles, instance, mlflow=traces)
 
@@ -232,146 +139,6 @@ def api():
 def configuration(instance, api):
     assert api is MemoryAws.api
     return Ticker(configuration_versions, instance, app_config=AppConfigResource(aws=MemoryAws()))
-
-
-# Feedback
-
-
-def test_too_few_thumbs_downs_are_a_skip_reason_with_the_numbers(feedback, stream):
-    stream.thumbs(down=19, up=1)
-    reason = feedback.skip_reason()
-    assert f"20 new events; {BUNDLE}: 19 thumbs-down of 20 (95%)" in reason
-    assert "needed 20 and 20%" in reason
-
-
-def test_many_thumbs_downs_that_are_a_small_share_do_not_fire(feedback, stream):
-    stream.thumbs(down=25, up=175)
-    assert "25 thumbs-down of 200 (12%)" in feedback.skip_reason()
-
-
-def test_the_threshold_requests_one_retraining_of_its_bundle_and_makes_the_partition(feedback, stream, instance):
-    stream.thumbs(down=20)
-    stream.thumbs(down=3, bundle="other")
-    (request,) = feedback.requests()
-    assert request.partition_key == BUNDLE
-    assert request.tags["mangaassist/thumbs_down"] == "20"
-    assert instance.get_dynamic_partitions(release_bundles.name) == [BUNDLE]
-    assert feedback.sensor.job_name == "retraining"
-
-
-def test_counts_survive_a_restart_and_start_anew_after_firing(feedback, stream, instance, store, traces):
-    stream.thumbs(down=12)
-    feedback.skip_reason()
-    restarted = Ticker(feedback_threshold, instance, feedback_stream=stream, store=store, mlflow=traces)
-    restarted.cursor = feedback.cursor
-    stream.thumbs(down=8)
-    assert len(restarted.requests()) == 1
-    assert "no thumb since the last firing" in restarted.skip_reason()
-
-
-def test_every_firing_has_a_run_key_of_its_own_with_its_epoch(feedback, stream):
-    keys = []
-    for _ in range(3):
-        stream.thumbs(down=20)
-        keys += [request.run_key for request in feedback.requests()]
-    assert [key.rsplit("-", 1)[0] for key in keys] == [f"feedback-{BUNDLE}-{epoch}" for epoch in (1, 2, 3)]
-
-
-def test_a_run_after_a_reset_of_the_cursor_is_not_taken_for_an_old_one(feedback, stream, store):
-    stream.thumbs(down=20)
-    (first,) = feedback.requests()
-    stream.thumbs(down=20)
-    store.feedback_ingestion().append(events=[], rejects=[], cursor={SHARD: "20"})
-    feedback.cursor = None
-    (after,) = feedback.requests()
-    assert after.run_key != first.run_key
-
-
-def test_the_first_look_starts_where_the_feedback_asset_has_read_to(feedback, stream, store):
-    stream.thumbs(down=30)
-    store.feedback_ingestion().append(
-        events=[StoredIds(None).row(event) for event in stream.read_new({}).events], rejects=[], cursor={SHARD: "30"}
-    )
-    assert "0 new events" in feedback.skip_reason()
-
-
-def test_without_a_stream_it_counts_traces_and_other_errors_are_errors(instance, store, traces):
-    missing = MissingStream(aws=AwsResource())
-    ticker = Ticker(feedback_threshold, instance, feedback_stream=missing, store=store, mlflow=traces)
-    assert "no stream mangaassist-feedback" in ticker.skip_reason()
-    for number in range(20):
-        traces.put(number, "thumbs_down")
-    assert len(ticker.requests()) == 1
-    ticker.resources["feedback_stream"] = MissingStream(aws=AwsResource(), code="AccessDeniedException")
-    with pytest.raises(Exception, match="AccessDenied"):
-        ticker.tick()
-
-
-@pytest.mark.parametrize("damage", ["no json", '{"kind": "other"}', "positions", "counts", "history"])
-def test_a_damaged_cursor_says_how_to_start_afresh(feedback, stream, damage):
-    stream.thumbs(down=1)
-    feedback.skip_reason()
-    if damage in {"positions", "counts", "history"}:
-        content = json.loads(feedback.cursor)
-        content["state"][damage] = 7
-        damage = json.dumps(content)
-    feedback.cursor = damage
-    with pytest.raises(CursorError, match="reset the sensor's cursor"):
-        feedback.tick()
-
-
-def test_thumbs_that_are_only_tags_start_retraining_as_events_would(feedback, traces):
-    for number in range(30):
-        traces.put(number, "thumbs_down" if number < 19 else None)
-    assert f"0 new events; {BUNDLE}: 19 thumbs-down of 19 (100%)" in feedback.skip_reason()
-    for number in range(30):
-        traces.put(number, "thumbs_down")
-    (request,) = feedback.requests()
-    assert (request.partition_key, request.tags["mangaassist/thumbs_down"]) == (BUNDLE, "30")
-    assert "no thumb since the last firing" in feedback.skip_reason()
-
-
-def test_a_thumb_that_comes_as_event_and_as_tag_counts_once_in_either_order(feedback, stream, traces):
-    for number in range(10):
-        traces.put(number, "thumbs_down")
-    feedback.skip_reason()
-    for number in range(19):
-        stream.press(trace_id=f"tr-{number}", thumb="down")
-        traces.put(10 + number, None)
-    assert f"{BUNDLE}: 19 thumbs-down of 19" in feedback.skip_reason()
-    for number in range(19):
-        traces.put(number, "thumbs_down", event_ms=int(MOMENT.timestamp() * 1000))
-    assert f"{BUNDLE}: 19 thumbs-down of 19" in feedback.skip_reason()
-
-
-def test_an_event_that_does_not_say_its_bundle_counts_when_its_trace_does(feedback, stream, traces):
-    for number in range(20):
-        stream.press(trace_id=f"tr-{number}", thumb="down")
-    assert "20 new events, 20 wait for their traces; no thumb" in feedback.skip_reason()
-    for number in range(20):
-        traces.put(number, None)
-    assert len(feedback.requests()) == 1
-
-
-def test_thumbs_that_a_mining_has_read_are_no_news_at_the_first_look(feedback, traces, store):
-    turn = ChatTurn(
-        trace_id="tr-0",
-        timestamp_ms=1,
-        duration_ms=1,
-        state="OK",
-        release_bundle=BUNDLE,
-        session_id="s",
-        message="m",
-        user_feedback="thumbs_down",
-    )
-    mined = turns_frame(replace(turn, trace_id=f"tr-{number}") for number in range(30))
-    store.snapshots().write("tagged_traces", {TURNS_FILE: to_parquet(mined)}, partition=BUNDLE)
-    for number in range(30):
-        traces.put(number, "thumbs_down")
-    assert "no thumb since the last firing" in feedback.skip_reason()
-    for number in range(30, 50):
-        traces.put(number, "thumbs_down")
-    assert len(feedback.requests()) == 1
 
 
 # Release bundles
