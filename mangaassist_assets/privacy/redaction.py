@@ -9,10 +9,12 @@ from dataclasses import dataclass, field
 from mangaassist_assets.privacy.addresses.english import find_addresses
 from mangaassist_assets.privacy.addresses.japanese import find_japanese_addresses
 from mangaassist_assets.privacy.conversation import placeholder
+from mangaassist_assets.privacy.credentials import find_credentials
 from mangaassist_assets.privacy.detections import Detection, Kind, resolve
 from mangaassist_assets.privacy.folding import fold, mask_placeholders, with_digits
 from mangaassist_assets.privacy.names.english import find_english_names
 from mangaassist_assets.privacy.names.japanese import find_japanese_names
+from mangaassist_assets.privacy.passwords import find_passwords
 from mangaassist_assets.privacy.payment import find_payment
 from mangaassist_assets.privacy.profile import find_profile
 from mangaassist_assets.privacy.profile_text import find_profile_text
@@ -73,13 +75,15 @@ def _write(text: str, detections: Sequence[Detection], conversation: bytes | Non
 def find_personal_data(text: str, *, vocabulary: Vocabulary | None = None) -> list[Detection]:
     """Return what one pass finds, in order of place, without overlaps."""
     folded = fold(mask_placeholders(text))
+    lower = folded.lower()
     digits = with_digits(folded)
     # First: a description of a customer is one detection, whatever else stands in it.
     detections: list[Detection] = [*find_profile_text(folded, text)]
+    detections += find_credentials(folded, lower)
+    detections += find_passwords(folded, lower)
     has_digit = any(character in digits for character in "0123456789")
     if "@" in folded:
         detections += find(EMAIL_RULES, folded)
-    lower = folded.lower()
     if "at" in lower and "dot" in lower:
         detections += find(SPELLED_EMAIL_RULES, folded)
     if has_digit:
