@@ -43,7 +43,9 @@ _NAMES = word_set(
     "first last full given family middle maiden customer recipient contact holder cardholder buyer shopper user "
     "shipping billing delivery addressee receiver sender person guest caller patient"
 )
-_HOSTS = word_set("server host local destination listen bind service memory wallet contract base upstream proxy pod node")
+_HOSTS = word_set(
+    "server host local destination listen bind service memory wallet contract base upstream proxy pod node"
+)
 _PERSONAL: dict[str, Kind] = {
     **dict.fromkeys(word_set("surname firstname lastname fullname cardholder"), Kind.NAME),
     **dict.fromkeys(word_set("email mail emails"), Kind.EMAIL),
@@ -65,7 +67,7 @@ _PAIRS: dict[tuple[str, str], Kind] = {
     **dict.fromkeys((("national", "id"), ("tax", "id")), Kind.NATIONAL_ID),
     **dict.fromkeys((("forwarded", "for"), ("remote", "addr"), ("real", "ip")), Kind.IP_ADDRESS),
     ("credit", "card"): Kind.CARD,
-    ("pii", "match"): Kind.PROFILE,
+    **{(first, "address"): Kind.EMAIL for first in ("email", "mail")},
 }
 _JAPANESE: tuple[tuple[str, Kind], ...] = (
     *((word, Kind.SECRET) for word in ("パスワード", "暗証番号", "秘密鍵", "トークン", "シークレット", "APIキー")),

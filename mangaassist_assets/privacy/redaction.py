@@ -9,15 +9,15 @@ from dataclasses import dataclass, field
 from mangaassist_assets.privacy.addresses.english import find_addresses
 from mangaassist_assets.privacy.addresses.japanese import find_japanese_addresses
 from mangaassist_assets.privacy.conversation import placeholder
-from mangaassist_assets.privacy.credentials import find_credentials
 from mangaassist_assets.privacy.detections import Detection, Kind, resolve
 from mangaassist_assets.privacy.folding import fold, mask_placeholders, with_digits
 from mangaassist_assets.privacy.names.english import find_english_names
 from mangaassist_assets.privacy.names.japanese import find_japanese_names
-from mangaassist_assets.privacy.passwords import find_passwords
 from mangaassist_assets.privacy.payment import find_payment
 from mangaassist_assets.privacy.profile import find_profile
 from mangaassist_assets.privacy.profile_text import find_profile_text
+from mangaassist_assets.privacy.secrets.credentials import find_credentials
+from mangaassist_assets.privacy.secrets.passwords import find_passwords
 from mangaassist_assets.privacy.structured import (
     EMAIL_RULES,
     IDENTITY_RULES,
@@ -29,6 +29,9 @@ from mangaassist_assets.privacy.structured import (
 from mangaassist_assets.privacy.vocabulary import Vocabulary
 
 _MAXIMUM_PASSES = 8
+# A card has 19 digits at most.
+_LEAST_NUMBER, _GREATEST_NUMBER = 10**8, 10**19
+_NUMBER_KINDS = frozenset({Kind.CARD, Kind.PHONE})
 _VOCABULARY_KINDS = frozenset({Kind.NAME, Kind.ADDRESS, Kind.PROFILE})
 
 
@@ -60,6 +63,17 @@ def redact(text: str, *, conversation: bytes | None = None, vocabulary: Vocabula
         counts.update(str(detection.kind) for detection in detections)
         text = _write(text, detections, conversation)
     return RedactedText(text, dict(sorted(counts.items())))
+
+
+def redact_number(value: float) -> object:
+    """Return a JSON number, or its placeholder where it is the number of a card or a telephone.
+
+    Numbers below nine digits, times and what is no whole number stay.
+    """
+    if isinstance(value, bool) or not _LEAST_NUMBER <= abs(value) <= _GREATEST_NUMBER or value != int(value):
+        return value
+    found = find_personal_data(str(int(abs(value))))
+    return f"[{found[0].kind}]" if found and found[0].kind in _NUMBER_KINDS else value
 
 
 def _write(text: str, detections: Sequence[Detection], conversation: bytes | None) -> str:

@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from mangaassist_assets.privacy.detections import Detection, Kind
 from mangaassist_assets.privacy.names.common_words import word_set
 
+# Japanese has no spaces: a boundary is one of ASCII words.
+_FLAGS = re.IGNORECASE | re.ASCII
 _NOUN = (
     r"(?:pass[ \-]?(?:word|wrod|phrase|code|wd)s?|pas?sw(?:or|ro|o)d|passowrd|passwd|p/?w|pwd|"
     r"log[ \-]?in (?:code|word)|(?:wi-?fi|network|access|unlock|screen|entry|door) (?:key|code))"
@@ -34,48 +36,52 @@ _STATED = re.compile(
     rf"(?<![A-Za-z]){_NOUN}(?:'s)?{_GAP}[ \t]{{0,3}}[\\\"'`*)]{{0,3}}(?P<link>[ \t]{{0,3}}{_SAYS}(?![A-Za-z]))"
     rf"(?:[ \t]{{0,3}}(?:is|still|now|just|actually|always|really|also|:))?[ \t]{{0,3}}(?:\n[ \t]{{0,3}})?"
     rf"[\[(<\\]?(?:(?P<quote>[\"'`“「『])(?P<quoted>[^\"'`”」』\n\ue000]{{1,100}})[\"'`”」』]|(?P<value>{_VALUE}{{2,200}}+))",
-    re.IGNORECASE,
+    _FLAGS,
 )
 _CHANGED = re.compile(
-    rf"\b(?:change|changed|set|reset|update|updated|make|made|switch(?:ed)?|turn(?:ed)?)\b[^.!?\n\ue000]{{0,30}}?(?<![A-Za-z]){_NOUN}"
-    rf"{_GAP}(?:[ ]from[ ](?P<old>[\"'`]?{_VALUE}{{3,100}}+))?[ ](?:to|into|as|be|from)(?:[ ]be)?[ ][\"'`]?(?P<value>{_VALUE}{{3,200}}+)",
-    re.IGNORECASE,
+    rf"\b(?:change|changed|set|reset|update|updated|make|made|switch(?:ed)?|turn(?:ed)?)\b[^.!?\n\ue000]{{0,30}}?"
+    rf"(?<![A-Za-z]){_NOUN}"
+    rf"{_GAP}(?:[ ]from[ ](?P<old>[\"'`]?{_VALUE}{{3,100}}+))?[ ](?:to|into|as|be|from)(?:[ ]be)?[ ][\"'`]?"
+    rf"(?P<value>{_VALUE}{{3,200}}+)",
+    _FLAGS,
 )
 _NAMED = re.compile(
-    rf"(?<![A-Za-z]){_NOUN}[ \t]{{1,3}}[\"'`(]?(?P<value>(?=[^\s\ue000]{{0,60}}[0-9!@#$%^&*_+])(?=[^\s\ue000]{{0,60}}[A-Za-z0-9])"
-    rf"{_VALUE}{{4,200}}+)",
-    re.IGNORECASE,
+    rf"(?<![A-Za-z]){_NOUN}[ \t]{{1,3}}[\"'`(]?(?P<value>(?=[^\s\ue000]{{0,60}}[0-9!@#$%^&*_+])"
+    rf"(?=[^\s\ue000]{{0,60}}[A-Za-z0-9]){_VALUE}{{4,200}}+)",
+    _FLAGS,
 )
 _BEFORE = re.compile(
     rf"(?<![^\s\"'`(])(?P<value>{_VALUE}{{4,200}}+)[\"'`]?[ ](?:(?:is|was|as|for)[ ](?:my|the|our|his|her|a)|as)[ ]"
     rf"(?:[a-z]{{2,10}}[ ]){{0,2}}?(?:{_NOUN}|pin)(?![A-Za-z])",
-    re.IGNORECASE,
+    _FLAGS,
 )
 _CODE_STATED = re.compile(
-    rf"(?<![A-Za-z]){_CODE}{_GAP}(?:[ \t]{{0,3}}(?:is|was|reads|are|[:=#-])){{0,2}}[ \t]{{0,3}}(?:\n[ \t]{{0,3}})?[\"'`(]?"
-    r"(?P<value>(?:[0-9][ \-]?){3,9}[0-9](?![0-9])(?![ ]?(?:yen|euros?|eur|dollars?|usd|gbp|pounds|volumes?|times|copies|digits?|characters?|%|€|\$|円))"
+    rf"(?<![A-Za-z]){_CODE}{_GAP}(?:[ \t]{{0,3}}(?:is|was|reads|are|[:=#-])){{0,2}}[ \t]{{0,3}}(?:\n[ \t]{{0,3}})?"
+    r"[\"'`(]?(?P<value>(?:[0-9][ \-]?){3,9}[0-9](?![0-9])(?![ ]?(?:yen|euros?|eur|dollars?|usd|gbp|pounds|"
+    r"volumes?|times|copies|digits?|characters?|%|€|\$|円))"
     r"|(?=[A-Za-z\-]{0,20}[0-9])(?=[0-9\-]{0,20}[A-Za-z])[A-Za-z0-9\-]{6,60}+)",
-    re.IGNORECASE,
+    _FLAGS,
 )
 _PHRASE = re.compile(
     r"\b(?:seed|recovery|mnemonic|backup|secret)[ ](?:phrase|words)\b(?:[ ](?:is|are))?[ ]?[:=]?[ \t\n]{0,3}"
     r"(?P<value>[a-z]{3,8}(?:[ ,]{1,2}[a-z]{3,8}){5,23})",
-    re.IGNORECASE,
+    _FLAGS,
 )
 _PAIR = re.compile(
-    r"\b(?:log[ \-]?in|sign[ \-]?in|creds?|credentials?|account|user(?:name)?)\b(?:[ ](?:details?|data|info|are|is|with|as|"
-    r"and pass(?:word)?|/[ ]?pass(?:word)?)){0,2}[ ]?[:=]?[ ]"
-    r"[^\s/:\ue000]{2,60}+(?:[ ]?[/:|][ ]?|[ ](?:and|with)[ ])(?P<value>(?=[^\s\ue000]{0,60}[0-9!@#$%^&*_+])[^\s/\ue000]{5,100}+)",
-    re.IGNORECASE,
+    r"\b(?:log[ \-]?in|sign[ \-]?in|creds?|credentials?|account|user(?:name)?)\b(?:[ ](?:details?|data|info|are|"
+    r"is|with|as|and pass(?:word)?|/[ ]?pass(?:word)?)){0,2}[ ]?[:=]?[ ]"
+    r"[^\s/:\ue000]{2,60}+(?:[ ]?[/:|][ ]?|[ ](?:and|with)[ ])"
+    r"(?P<value>(?=[^\s\ue000]{0,60}[0-9!@#$%^&*_+])[^\s/\ue000]{5,100}+)",
+    _FLAGS,
 )
 # Words that go on a sentence about a password.
 _NO_VALUE = word_set(
     "not no wrong incorrect invalid expired too very so still never always being reset required needed forgotten lost "
     "the a an my your our his her their in on at of for with without what where how why who whom which when whether it "
     "its this that these those there here same correct right fine ok okay good bad weak strong secure safe short long "
-    "saved stored changed set sent shown visible hidden accepted rejected refused denied working failing broken blocked "
-    "locked unknown missing empty blank case different like just only now also already really supposed asking going "
-    "getting coming compromised leaked stolen hacked exposed protected encrypted me you us them him someone anyone "
+    "saved stored changed set sent shown visible hidden accepted rejected refused denied working failing broken "
+    "blocked locked unknown missing empty blank case different like just only now also already really supposed "
+    "asking going getting coming compromised leaked stolen hacked exposed protected encrypted me you us them him someone anyone "
     "something anything nothing everything please help be been have has had get got do does did doesn't don't didn't "
     "isn't wasn't won't can't cannot can could would should will may might must log login sign access enter open see "
     "update change unlock recover reset resetting changing typing entering and or but if as to from by i i'm we he she "
@@ -89,11 +95,13 @@ _NO_VALUE = word_set(
     "problem problems issue issues trouble error errors failed fails works work worked n't supposedly apparently "
     "probably maybe perhaps almost nearly exactly basically definitely literally absolutely completely totally"
 )
-_ABOUT = re.compile(r"(?:[a-z'-]{3,}(?:ing|ed|ly))|[0-9]{1,2}|[0-9]+(?:\+|-[0-9]+)?(?=[ ])", re.IGNORECASE)
-_MEASURED = re.compile(r"[ ](?:characters?|chars?|letters?|digits?|symbols?|words?|signs?|days?|hours?|minutes?|times?|years?)\b")
+_ABOUT = re.compile(r"(?:[a-z'-]{3,}(?:ing|ed|ly))|[0-9]{1,2}|[0-9]+(?:\+|-[0-9]+)?(?=[ ])", _FLAGS)
+_MEASURED = re.compile(
+    r"[ ](?:characters?|chars?|letters?|digits?|symbols?|words?|signs?|days?|hours?|minutes?|times?|years?)\b", re.ASCII
+)
 _STRIP = "\"'`”」』)]}>,;"
 _SHORTEST_PHRASE, _WORDS_OF_A_PHRASE = 3, 8
-_NEXT_WORD = re.compile(r"[ ]?(?<![A-Za-z])([A-Za-z]{2,15})(?=[ .,!?\n]|\Z)")
+_NEXT_WORD = re.compile(r"[ ]?(?<![A-Za-z])([A-Za-z]{2,15})(?=[ .,!?\n]|\Z)", re.ASCII)
 
 _NOUN_JAPANESE = (
     "(?:パスワード|パスコード|パスフレーズ|ぱすわーど|暗証番号|暗証コード|暗証|合言葉|合い言葉|ワンタイム(?:コード|パス)|"
@@ -102,10 +110,11 @@ _NOUN_JAPANESE = (
 )
 _LINK_JAPANESE = r"(?:(?:です|の)?[ ]?(?:は|が|を|って|とは|:|=|→|->|、|「|『|\"|\()){1,4}[ ]?"
 _STATED_JAPANESE = re.compile(
-    rf"{_NOUN_JAPANESE}(?:[^\s。、はがを:=「\ue000]{{0,6}})?(?:{_LINK_JAPANESE}|[ ]{{1,2}}|(?=[!-~]{{4}}))[「『\"'(]{{0,2}}"
-    r"(?:(?:今|現在|以前|いま)は)?(?P<value>[!-~]{3,200}+|(?P<word>[ぁ-んァ-ヶー一-龠々]{2,16}?)(?=(?P<after>[ ]?(?:です|でした|だ(?:った)?(?:[。、 ]|\Z)|"
-    r"にしてい|に変更|に設定|[」』]|でログイン|と入力|を入力))))",
-    re.IGNORECASE,
+    rf"{_NOUN_JAPANESE}(?:[^\s。、はがを:=「\ue000]{{0,6}})?(?:{_LINK_JAPANESE}|[ ]{{1,2}}|(?=[!-~]{{4}}))"
+    r"[「『\"'(]{0,2}(?:(?:今|現在|以前|いま)は)?(?P<value>[!-~]{3,200}+|"
+    r"(?P<word>[ぁ-んァ-ヶー一-龠々]{2,16}?)"
+    r"(?=(?P<after>[ ]?(?:です|でした|だ(?:った)?(?:[。、 ]|\Z)|にしてい|に変更|に設定|[」』]|でログイン|と入力|を入力))))",
+    _FLAGS,
 )
 _BEFORE_JAPANESE = re.compile(
     rf"(?P<value>[!-~]{{4,200}}+)[」』\"')]?(?:が|は|を|という|って)[^\s。]{{0,8}}?{_NOUN_JAPANESE}(?=です|だ|に|と|で)"
@@ -118,7 +127,8 @@ _NO_VALUE_JAPANESE = re.compile(
 _MEASURED_JAPANESE = re.compile(r"[0-9]{1,3}(?:[-~][0-9]{1,3})?(?:文字|桁|字|回|個|種類|日|時間|分|円|巻)")
 _GATE = re.compile(
     r"pas|pwd|\bp/?w\b|\bpin|otp|code|wi-?fi|key|phrase|words|log|sign|cred|user|account|verification|recovery|パス|ぱす|"
-    r"暗証|合言葉|合い言葉|コード|番号|ピン|キー|鍵|トークン"
+    r"暗証|合言葉|合い言葉|コード|番号|ピン|キー|鍵|トークン",
+    re.ASCII,
 )
 
 
@@ -127,29 +137,30 @@ def find_passwords(text: str, lower: str) -> Iterator[Detection]:
     if not _GATE.search(lower):
         return
     for match in _STATED.finditer(text):
-        if match["quoted"] is not None:
-            yield Detection(*match.span("quoted"), Kind.SECRET)
-        else:
-            found = _value(text, match)
-            phrase = _end_of_phrase(text, match.start("value")) if match["link"].strip() in {":", "="} else None
-            if phrase is not None:
-                yield Detection(match.start("value"), phrase, Kind.SECRET)
-            elif found is not None:
-                yield found
-    for match in _CHANGED.finditer(text):
-        if match["old"] is not None:
-            yield Detection(*match.span("old"), Kind.SECRET)
-        if (found := _value(text, match)) is not None:
-            yield found
-    for pattern in (_NAMED, _BEFORE):
+        yield from _stated(text, match)
+    for pattern in (_CHANGED, _NAMED, _BEFORE):
         for match in pattern.finditer(text):
             if (found := _value(text, match)) is not None:
                 yield found
+            if match.groupdict().get("old") is not None:
+                yield Detection(*match.span("old"), Kind.SECRET)
     for pattern in (_CODE_STATED, _PHRASE, _PAIR):
         for match in pattern.finditer(text):
             yield Detection(*match.span("value"), Kind.SECRET)
     if not text.isascii():
         yield from _japanese(text)
+
+
+def _stated(text: str, match: re.Match[str]) -> Iterator[Detection]:
+    if match["quoted"] is not None:
+        yield Detection(*match.span("quoted"), Kind.SECRET)
+        return
+    labelled = match["link"].strip() in {":", "="}
+    phrase = _end_of_phrase(text, match.start("value")) if labelled else None
+    if phrase is not None:
+        yield Detection(match.start("value"), phrase, Kind.SECRET)
+    elif (found := _value(text, match)) is not None:
+        yield found
 
 
 def _value(text: str, match: re.Match[str]) -> Detection | None:

@@ -12,17 +12,19 @@ import binascii
 import math
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from mangaassist_assets.privacy.detections import Detection, Kind
 from mangaassist_assets.privacy.field_names import field_kind
 
+# Japanese has no spaces: a boundary is one of ASCII words.
+_FLAGS = re.IGNORECASE | re.ASCII
 _NOT_BEFORE = r"(?<![A-Za-z0-9])"
 _UUID = r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
 
 
 def _token(prefix: str, rest: str) -> re.Pattern[str]:
-    return re.compile(rf"{_NOT_BEFORE}{prefix}{rest}", re.IGNORECASE)
+    return re.compile(rf"{_NOT_BEFORE}{prefix}{rest}", _FLAGS)
 
 
 # A literal that stands in every match, in lower case, then the pattern: where no literal is, no pattern is tried.
@@ -37,7 +39,10 @@ _ISSUED: tuple[tuple[str, re.Pattern[str]], ...] = (
     ("bedrock-api-key-", _token("bedrock-api-key-", r"[\w+/=\-]{16,}+")),
     *((f"gh{one}_", _token(f"gh{one}_", r"\w{10,}+")) for one in "pousr"),
     ("github_pat_", _token("github_pat_", r"\w{10,}+")),
-    ("gl", _token(r"gl(?:pat|dt|ft|oas|ptt|rtr?|soat|cbt|agent|imt|ffct|wt)-", r"(?=[\w.\-]{0,40}[0-9_])[\w.\-]{12,}+")),
+    (
+        "gl",
+        _token(r"gl(?:pat|dt|ft|oas|ptt|rtr?|soat|cbt|agent|imt|ffct|wt)-", r"(?=[\w.\-]{0,40}[0-9_])[\w.\-]{12,}+"),
+    ),
     ("gr1348941", _token("GR1348941", r"[\w\-]{12,}+")),
     ("xox", _token(r"xox[a-z](?:\.xox[a-z])?-", r"[A-Za-z0-9\-]{8,}+")),
     ("xapp-", _token(r"xapp-[0-9]-", r"[A-Za-z0-9\-]{8,}+")),
@@ -95,15 +100,16 @@ _ISSUED: tuple[tuple[str, re.Pattern[str]], ...] = (
     ("eyj", _token("eyJ", r"[\w\-]{8,}+\.[\w\-]*+(?:\.[\w\-]*+){0,3}")),
 )
 # Discord's bots: the number of the bot in Base64, the time, a keyed hash. No literal to look for but its two points.
-_DISCORD = re.compile(r"(?<![\w.\-])[MNO][A-Za-z0-9_\-]{22,28}\.[A-Za-z0-9_\-]{5,7}\.[A-Za-z0-9_\-]{25,}+")
+_DISCORD = re.compile(r"(?<![\w.\-])[MNO][A-Za-z0-9_\-]{22,28}\.[A-Za-z0-9_\-]{5,7}\.[A-Za-z0-9_\-]{25,}+", re.ASCII)
 
-_PEM_BEGIN = re.compile(r"-{4,5}[ ]?BEGIN [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?[ ]?(?:-{1,5})?", re.IGNORECASE)
-_PEM_END = re.compile(r"-{4,5}[ ]?END [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?[ ]?-{0,5}", re.IGNORECASE)
+_PEM_BEGIN = re.compile(r"-{4,5}[ ]?BEGIN [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?[ ]?(?:-{1,5})?", _FLAGS)
+_PEM_END = re.compile(r"-{4,5}[ ]?END [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?[ ]?-{0,5}", _FLAGS)
 _PEM_GAP = r"(?:\s|\\[rn]|[>|]|\ue000)"
 _PEM_BODY = re.compile(
     rf"(?:{_PEM_GAP}*+(?:[A-Za-z0-9+/=]{{16,}}+|[A-Za-z0-9+/]{{1,15}}={{1,2}}|"
     rf"(?<=[\sn])(?=(?:[a-z]{{0,15}}[A-Z0-9+/]){{2}})[A-Za-z0-9+/]{{4,15}}+|"
-    rf"(?:Proc-Type|DEK-Info|Version|Comment|Charset|Hash):[^\n\\]{{0,200}}))++"
+    rf"(?:Proc-Type|DEK-Info|Version|Comment|Charset|Hash):[^\n\\]{{0,200}}))++",
+    re.ASCII,
 )
 _BASE64 = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/=")
 _SHORTEST_LINE = 16
@@ -112,24 +118,26 @@ _LONGEST_PEM = 20_000
 _SCHEME = r"(?:bearer|basic|token|api-?key|digest|negotiate|hmac|aws4-hmac-sha256)"
 _HEADER = re.compile(
     rf"\b(?:proxy-)?authori[sz]ation\b[\\\"']{{0,3}}[ \t]{{0,3}}[:=][ \t]{{0,3}}[\[{{(]?[\\\"']{{0,3}}"
-    rf"(?P<value>(?:{_SCHEME}[ :]{{1,3}}[^\s\"'\\,;\ue000]{{3,}}+|(?=[^\s\"']{{0,60}}[0-9_])[^\s\"'\\,;\ue000]{{12,}}+))",
-    re.IGNORECASE,
+    rf"(?P<value>(?:{_SCHEME}[ :]{{1,3}}[^\s\"'\\,;\ue000]{{3,}}+|"
+    rf"(?=[^\s\"']{{0,60}}[0-9_])[^\s\"'\\,;\ue000]{{12,}}+))",
+    _FLAGS,
 )
 _SIGNED_HEADER = re.compile(
     r"\bauthorization\b[\"']?[ ]?[:=][ ]{0,2}[\"']?(?P<value>(?:AWS4-HMAC-SHA256|Digest|OAuth)\b[^\n\"']{8,600})",
-    re.IGNORECASE,
+    _FLAGS,
 )
 _BEARER = re.compile(
-    r"\bbearer[ \t:]{1,3}[\"']?(?P<value>(?=[^\s\"']{0,60}[0-9_])[\w.~+/=\-]{8,}+|[\w.~+/=\-]{24,}+)", re.IGNORECASE
+    r"\bbearer[ \t:]{1,3}[\"']?(?P<value>(?=[^\s\"']{0,60}[0-9_])[\w.~+/=\-]{8,}+|[\w.~+/=\-]{24,}+)", _FLAGS
 )
-_BASIC = re.compile(r"\bbasic[ \t:]{1,3}[\"']?(?P<value>[A-Za-z0-9+/]{6,}+={0,2})", re.IGNORECASE)
+_BASIC = re.compile(r"\bbasic[ \t:]{1,3}[\"']?(?P<value>[A-Za-z0-9+/]{6,}+={0,2})", _FLAGS)
 
 # What stands before the last @ of an authority: of a URL or a connection string. The user may stay, the rest not.
 _URL = re.compile(
     r"(?<![A-Za-z0-9+.\-])[A-Za-z][A-Za-z0-9+.\-]{1,30}://(?:[^\s/:@?#\"'<>\ue000]{0,100}+:"
-    r"(?P<password>[^\s/?#\"'<>\ue000]{1,200})|(?P<token>(?=[^\s/:@]{0,60}[0-9])[^\s/:@?#\"'<>\ue000]{12,200}+))@"
+    r"(?P<password>[^\s/?#\"'<>\ue000]{1,200})|(?P<token>(?=[^\s/:@]{0,60}[0-9])[^\s/:@?#\"'<>\ue000]{12,200}+))@",
+    re.ASCII,
 )
-_PARAMETER = re.compile(r"[?&;#](?P<name>[\w.%\-\[\]]{1,60}+)=(?P<value>[^\s&;#\"'<>)\]\ue000]{3,}+)")
+_PARAMETER = re.compile(r"[?&;#](?P<name>[\w.%\-\[\]]{1,60}+)=(?P<value>[^\s&;#\"'<>)\]\ue000]{3,}+)", re.ASCII)
 _PARAMETERS = frozenset(
     {"token", "sig", "signature", "key", "auth", "pass", "pw", "jwt", "sid", "session", "sessionid", "ticket", "code"}
 )
@@ -137,38 +145,56 @@ _PARAMETERS = frozenset(
 # Behind a tight sign or in quotation marks a value may be any word; elsewhere it is one of a sentence, perhaps.
 _ASSIGNED = re.compile(
     r"(?<![\w.\-/])(?:--?)?(?P<name>[A-Za-z][\w.\-]{1,60}+)[\\\"']{0,3}(?P<sign>[ \t]{0,3}(?::=|=>|[:=])[ \t]{0,3})"
-    r"[\[(]?(?:\\?[\"'](?P<quoted>[^\"'\\\n\ue000]{3,300}+)|(?P<value>[^\s\"'\\<>\ue000]{3,}+))"
+    r"[\[(]?(?:\\?[\"'](?P<quoted>[^\"'\\\n\ue000]{3,300}+)|(?P<value>[^\s\"'\\<>\ue000]{3,}+))",
+    re.ASCII,
 )
-_FLAG = re.compile(r"(?<![\w\-])--?(?P<name>[A-Za-z][\w\-]{2,40}+)[ ](?P<value>[^\s\"'\-\ue000][^\s\"'\ue000]{3,}+)")
+_FLAG = re.compile(
+    r"(?<![\w\-])--?(?P<name>[A-Za-z][\w\-]{2,40}+)[ ](?P<value>[^\s\"'\-\ue000][^\s\"'\ue000]{3,}+)", re.ASCII
+)
 _COOKIE = re.compile(
-    r"\b(?:set-)?cookies?[\"']?[ ]?[:=][ ]{0,2}[\"']?(?P<value>[^\s=;\"'\ue000]{1,60}+=[^\n\"'\ue000]{3,2000})", re.IGNORECASE
+    r"\b(?:set-)?cookies?[\"']?[ ]?[:=][ ]{0,2}[\"']?(?P<value>[^\s=;\"'\ue000]{1,60}+=[^\n\"'\ue000]{3,2000})", _FLAGS
 )
 _CONNECTION = re.compile(
     r"\b(?:password|pwd|accountkey|sharedaccesskey|sharedaccesssignature|secret|accesskey)[ ]?=[ ]?"
     r"(?P<value>[^\s;\"'\ue000]{3,}+)",
-    re.IGNORECASE,
+    _FLAGS,
 )
 
 _CALLED = re.compile(
     r"\b(?:api|access|secret|private|licen[cs]e|activation|product|encryption|ssh|auth|session|refresh|client|"
     r"security|signing|webhook|bot|app|account|service|master|personal|deploy)[ _\-]?(?:access[ _\-]?)?"
     r"(?:keys?|tokens?|secrets?)\b|\b(?:keys?|tokens?|secrets?|credentials?|apikey)\b|キー|鍵|トークン|シークレット|認証情報",
-    re.IGNORECASE,
+    _FLAGS,
 )
-_DRAWN = re.compile(r"(?<![\w+/.\-])[A-Za-z0-9+/_.\-]{8,300}+={0,2}")
+_DRAWN = re.compile(r"(?<![\w+/.\-])[A-Za-z0-9+/_.\-]{8,300}+={0,2}", re.ASCII)
 # A hash, a number or a code of the trade is none, whatever stands further on.
 _IS_AN_ID = re.compile(
     r"(?:\b(?:traces?|spans?|requests?|orders?|isbn|jan|ean|upc|asin|sku|commit|sha[\d\-]*|digest|chunks?|tracking|"
     r"versions?|models?|products?|items?|sessions?|file|page|uuid|id)\b[ #:=]{0,3}(?:is |id |no\.? |number |code ){0,2}"
     r"[ #:=]{0,2}|[=/])\Z",
-    re.IGNORECASE,
+    _FLAGS,
 )
-_UUID_FORM = re.compile(_UUID, re.IGNORECASE)
+_UUID_FORM = re.compile(_UUID, _FLAGS)
 _NEAR = 60
-_AWS_SECRET = re.compile(r"(?<![A-Za-z0-9+/=])[A-Za-z0-9+/]{40}(?![A-Za-z0-9+/=])")
+_AWS_SECRET = re.compile(r"(?<![A-Za-z0-9+/=])[A-Za-z0-9+/]{40}(?![A-Za-z0-9+/=])", re.ASCII)
 _AWS_NEAR = 300
 _GATE = ("key", "token", "secret", "credential", "キー", "鍵", "トークン", "シークレット", "認証情報")
-_ASSIGNMENTS = ("key", "tok", "secret", "pass", "pwd", "auth", "cred", "cookie", "jwt", "otp", "cvv", "cvc", "bearer", "sign")
+_ASSIGNMENTS = (
+    "key",
+    "tok",
+    "secret",
+    "pass",
+    "pwd",
+    "auth",
+    "cred",
+    "cookie",
+    "jwt",
+    "otp",
+    "cvv",
+    "cvc",
+    "bearer",
+    "sign",
+)
 
 
 def find_credentials(text: str, lower: str) -> Iterator[Detection]:
@@ -178,26 +204,9 @@ def find_credentials(text: str, lower: str) -> Iterator[Detection]:
             yield from _all(pattern, text)
     if text.count(".") >= 2:
         yield from _all(_DISCORD, text)
-    if "private key" in lower:
-        yield from _private_keys(text)
-    if "akia" in lower or "asia" in lower or "aws" in lower:
-        yield from _aws_secrets(text)
-    if "authori" in lower:
-        yield from _all(_HEADER, text)
-        yield from _all(_SIGNED_HEADER, text)
-    if "bearer" in lower:
-        yield from _all(_BEARER, text)
-    if "basic" in lower:
-        yield from (one for one in _all(_BASIC, text) if _is_user_and_password(text[one.start : one.end]))
-    if "://" in text and "@" in text:
-        for match in _URL.finditer(text):
-            yield _secret(match, "password" if match["password"] is not None else "token")
-    if "=" in text:
-        yield from _parameters(text)
-    if any(word in lower for word in _ASSIGNMENTS):
-        yield from _assignments(text)
-    if any(word in lower for word in _GATE):
-        yield from _drawn(text)
+    for words, finder in _FINDERS:
+        if any(word in lower for word in words):
+            yield from finder(text)
 
 
 def _all(pattern: re.Pattern[str], text: str) -> Iterator[Detection]:
@@ -213,19 +222,37 @@ def _secret(match: re.Match[str], group: str | int) -> Detection:
     return Detection(start, end, Kind.SECRET)
 
 
+def _headers(text: str) -> Iterator[Detection]:
+    yield from _all(_HEADER, text)
+    yield from _all(_SIGNED_HEADER, text)
+
+
+def _basic(text: str) -> Iterator[Detection]:
+    yield from (one for one in _all(_BASIC, text) if _is_user_and_password(text[one.start : one.end]))
+
+
+def _urls(text: str) -> Iterator[Detection]:
+    for match in _URL.finditer(text) if "@" in text else ():
+        yield _secret(match, "password" if match["password"] is not None else "token")
+
+
 def _private_keys(text: str) -> Iterator[Detection]:
     """Yield private keys, whole or cut off at either end."""
-    position = 0
+    ends = list(_PEM_END.finditer(text))
+    closing, position = 0, 0
     for begin in _PEM_BEGIN.finditer(text):
         if begin.start() < position:
             continue
-        limit = min(len(text), begin.end() + _LONGEST_PEM)
-        closed = _PEM_END.search(text, begin.end(), limit)
-        body = _PEM_BODY.match(text, begin.end())
-        position = closed.end() if closed is not None else begin.end() if body is None else body.end()
+        while closing < len(ends) and ends[closing].start() < begin.end():
+            closing += 1
+        if closing < len(ends) and ends[closing].start() <= begin.end() + _LONGEST_PEM:
+            position = ends[closing].end()
+        else:
+            body = _PEM_BODY.match(text, begin.end())
+            position = begin.end() if body is None else body.end()
         yield Detection(begin.start(), position, Kind.SECRET)
     position = 0
-    for end in _PEM_END.finditer(text):
+    for end in ends:
         start = _tail_start(text, max(position, end.start() - _LONGEST_PEM), end.start())
         position = end.end()
         yield Detection(start, position, Kind.SECRET)
@@ -249,7 +276,7 @@ def _tail_start(text: str, low: int, end: int) -> int:
 
 def _aws_secrets(text: str) -> Iterator[Detection]:
     """Yield the forty characters of a secret access key beside the id of the key, or a word for it."""
-    cues = [match.span() for match in re.finditer(r"(?:AKIA|ASIA)[A-Z0-9]{12,}|\baws\b|aws_", text, re.IGNORECASE)]
+    cues = [match.span() for match in re.finditer(r"(?:AKIA|ASIA)[A-Z0-9]{12,}|\baws\b|aws_", text, _FLAGS)]
     cue = 0
     for match in _AWS_SECRET.finditer(text):
         while cue < len(cues) and cues[cue][1] < match.start() - _AWS_NEAR:
@@ -291,8 +318,7 @@ def _assignments(text: str) -> Iterator[Detection]:
         if field_kind(match["name"]) is Kind.SECRET:
             yield _secret(match, "value")
     yield from _all(_CONNECTION, text)
-    if "ookie" in text:
-        yield from _all(_COOKIE, text)
+    yield from _all(_COOKIE, text)
 
 
 def _is_word(value: str) -> bool:
@@ -312,9 +338,13 @@ def _drawn(text: str) -> Iterator[Detection]:
             return
         start, end = cues[cue]
         value = match.group().strip(".=-")
-        if start >= match.end() + _NEAR // 2 or not _is_drawn(value, called=" " in text[start:end] and end <= match.start()):
+        if start >= match.end() + _NEAR // 2 or not _is_drawn(
+            value, called=" " in text[start:end] and end <= match.start()
+        ):
             continue
-        if "\n" in text[end : match.start()].strip() or _IS_AN_ID.search(text, max(0, match.start() - 24), match.start()):
+        if "\n" in text[end : match.start()].strip() or _IS_AN_ID.search(
+            text, max(0, match.start() - 24), match.start()
+        ):
             continue
         yield Detection(*match.span(), Kind.SECRET)
 
@@ -334,3 +364,17 @@ def _is_drawn(value: str, *, called: bool) -> bool:
 def _entropy(value: str) -> float:
     """Return Shannon's entropy in bits a character."""
     return -sum(count / len(value) * math.log2(count / len(value)) for count in Counter(value).values())
+
+
+# Words in lower case, one of which is in every match, and the finder.
+_FINDERS: tuple[tuple[tuple[str, ...], Callable[[str], Iterator[Detection]]], ...] = (
+    (("private key",), _private_keys),
+    (("akia", "asia", "aws"), _aws_secrets),
+    (("authori",), _headers),
+    (("bearer",), lambda text: _all(_BEARER, text)),
+    (("basic",), _basic),
+    (("://",), _urls),
+    (("=",), _parameters),
+    (_ASSIGNMENTS, _assignments),
+    (_GATE, _drawn),
+)
