@@ -77,23 +77,23 @@ _PAIR = re.compile(
 # Words that go on a sentence about a password.
 _NO_VALUE = word_set(
     "not no wrong incorrect invalid expired too very so still never always being reset required needed forgotten lost "
-    "the a an my your our his her their in on at of for with without what where how why who whom which when whether it "
-    "its this that these those there here same correct right fine ok okay good bad weak strong secure safe short long "
-    "saved stored changed set sent shown visible hidden accepted rejected refused denied working failing broken "
-    "blocked locked unknown missing empty blank case different like just only now also already really supposed "
-    "asking going getting coming compromised leaked stolen hacked exposed protected encrypted me you us them him someone anyone "
-    "something anything nothing everything please help be been have has had get got do does did doesn't don't didn't "
-    "isn't wasn't won't can't cannot can could would should will may might must log login sign access enter open see "
-    "update change unlock recover reset resetting changing typing entering and or but if as to from by i i'm we he she "
-    "they all any some more most less than then again yet once twice because since until while after before "
+    "the a an my your our his her their in on at of for with without what where how why who whom which when whether "
+    "it its this that these those there here same correct right fine ok okay good bad weak strong secure safe short "
+    "long saved stored changed set sent shown visible hidden accepted rejected refused denied working failing broken "
+    "blocked locked unknown missing empty blank case different like just only now also already really supposed asking "
+    "going getting coming compromised leaked stolen hacked exposed protected encrypted me you us them him someone "
+    "anyone something anything nothing everything please help be been have has had get got do does did doesn't don't "
+    "didn't isn't wasn't won't can't cannot can could would should will may might must log login sign access enter "
+    "open see update change unlock recover resetting changing typing entering and or but if as to from by i i'm we he "
+    "she they all any some more most less than then again yet once twice because since until while after before "
     "impossible possible easy hard difficult simple useless private confidential mandatory optional unsafe insecure "
-    "old new temporary default known unclear unreadable undefined null none nil true false required* optional* "
-    "somewhere nowhere everywhere gone mine yours ours theirs thanks thank sorry hello hi yes "
-    "case-sensitive up out off down about over under into through per via forgot forget remember remembered recognized "
-    "recognised considered displayed masked valid needed* necessary important special characters letters digits words "
-    "link links page email button field form box screen option menu policy manager generator recovery strength length "
-    "problem problems issue issues trouble error errors failed fails works work worked n't supposedly apparently "
-    "probably maybe perhaps almost nearly exactly basically definitely literally absolutely completely totally"
+    "old new temporary default known unclear unreadable undefined null none nil true false somewhere nowhere "
+    "everywhere gone mine yours ours theirs thanks thank sorry hello hi yes case-sensitive up out off down about over "
+    "under into through per via forgot forget remember remembered recognized recognised considered displayed masked "
+    "valid necessary important special characters letters digits words link links page email button field form box "
+    "screen option menu policy manager generator recovery strength length problem problems issue issues trouble error "
+    "errors failed fails works work worked n't supposedly apparently probably maybe perhaps almost nearly exactly "
+    "basically definitely literally absolutely completely totally"
 )
 _ABOUT = re.compile(r"(?:[a-z'-]{3,}(?:ing|ed|ly))|[0-9]{1,2}|[0-9]+(?:\+|-[0-9]+)?(?=[ ])", _FLAGS)
 _MEASURED = re.compile(
@@ -113,7 +113,8 @@ _STATED_JAPANESE = re.compile(
     rf"{_NOUN_JAPANESE}(?:[^\s。、はがを:=「\ue000]{{0,6}})?(?:{_LINK_JAPANESE}|[ ]{{1,2}}|(?=[!-~]{{4}}))"
     r"[「『\"'(]{0,2}(?:(?:今|現在|以前|いま)は)?(?P<value>[!-~]{3,200}+|"
     r"(?P<word>[ぁ-んァ-ヶー一-龠々]{2,16}?)"
-    r"(?=(?P<after>[ ]?(?:です|でした|だ(?:った)?(?:[。、 ]|\Z)|にしてい|に変更|に設定|[」』]|でログイン|と入力|を入力))))",
+    r"(?=(?P<after>[ ]?(?:です|でした|だ(?:った)?(?:[。、 ]|\Z)|"
+    r"にしてい|に変更|に設定|[」』]|でログイン|と入力|を入力))))",
     _FLAGS,
 )
 _BEFORE_JAPANESE = re.compile(
