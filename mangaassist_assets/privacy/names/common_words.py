@@ -38,7 +38,7 @@ TRADE = word_set(
     "google apple android iphone ipad kindle netflix crunchyroll facebook instagram twitter youtube reddit "
     "discord fedex ups dhl usps ok okay hi hello hey thanks thank please yes no usa uk eu id pdf dvd cd tv faq "
     "vip isbn yen usd eur gbp kodansha shueisha kadokawa shogakukan bot alexa siri olly echo spotify pandora mr "
-    "mrs ms dr miss apt st"
+    "mrs ms dr miss apt st iban ean upc asin sku swift bic cvv otp pin"
 )
 
 # Days, months, countries, peoples and large cities: in a shop they say where and when.
