@@ -74,6 +74,7 @@ JAPANESE: dict[str, Change] = {
     "plain": lambda text, spans: (text, spans),
     "volume behind": around("", "3巻が欲しいです。"),
     "volume before": around("3巻が欲しいです。", ""),
+    "english volume behind": around("", " I want volume 3."),
     "chapter and season": around("", "第12話とアニメ2期の話です。"),
     "series and author before": around("その作者の新刊シリーズについてです。", ""),
 }

@@ -11,8 +11,8 @@ from mangaassist_assets.privacy.structured import Rule, find
 _DIGIT_RUN = re.compile(r"(?<![0-9])[0-9](?:[ \-]?[0-9]){12,}+")
 _GROUP = re.compile(r"[0-9]+")
 _CARD_NAMED = re.compile(
-    r"(?:\b(?:card|visa|mastercard|amex|jcb)\b|カード|クレカ)[^0-9\n]{0,16}(?P<value>[0-9]{13,19}|"
-    r"[0-9]{4}(?:[ \-][0-9]{4}){3}|[0-9]{4}[ \-][0-9]{6}[ \-][0-9]{5})(?![0-9])",
+    r"(?:\b(?:card|visa|mastercard|amex|jcb)\b|カード|クレカ)[^0-9\n]{0,16}(?P<value>[0-9]{12,19}|"
+    r"[0-9]{4}(?:[ \-][0-9]{4}){2,3}|[0-9]{4}[ \-][0-9]{6}[ \-][0-9]{5})(?![0-9])",
     re.IGNORECASE,
 )
 _SECURITY_CODE = re.compile(
@@ -90,6 +90,15 @@ def luhn(digits: str) -> bool:
     return total % 10 == 0
 
 
+def is_article_number(digits: str) -> bool:
+    """Return whether digits are a JAN, the article number of Japan's trade: 45 or 49 and the check digit of an EAN.
+
+    Cards of thirteen digits are not issued any more.
+    """
+    total = sum(int(one) * (3 if place % 2 else 1) for place, one in enumerate(digits))
+    return len(digits) == 13 and digits.startswith(("45", "49")) and total % 10 == 0
+
+
 def iban_is_valid(value: str) -> bool:
     """Return whether the check digits of an IBAN are right (ISO 13616: the number modulo 97 is 1)."""
     compact = value.replace(" ", "").upper()
@@ -159,6 +168,6 @@ def _card_end(text: str, groups: list[tuple[int, int]], first: int) -> int | Non
             return None
         digits += text[start:stop]
         # 978 and 979 begin ISBNs; issuers of payment cards use 2 to 6.
-        if len(digits) >= 13 and digits[0] in "23456" and luhn(digits):
+        if len(digits) >= 13 and digits[0] in "23456" and luhn(digits) and not is_article_number(digits):
             return index
     return None

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from mangaassist_assets.privacy.addresses.english import find_addresses
 from mangaassist_assets.privacy.addresses.japanese import find_japanese_addresses
 from mangaassist_assets.privacy.conversation import placeholder
 from mangaassist_assets.privacy.detections import Detection, Kind, resolve
-from mangaassist_assets.privacy.folding import fold, mask_placeholders, with_digits
+from mangaassist_assets.privacy.folding import fold, joined_lines, mask_placeholders, with_digits
 from mangaassist_assets.privacy.names.english import find_english_names
 from mangaassist_assets.privacy.names.japanese import find_japanese_names
 from mangaassist_assets.privacy.payment import find_payment
@@ -95,26 +95,32 @@ def find_personal_data(text: str, *, vocabulary: Vocabulary | None = None) -> li
     detections: list[Detection] = [*find_profile_text(folded, text)]
     detections += find_credentials(folded, lower)
     detections += find_passwords(folded, lower)
-    has_digit = any(character in digits for character in "0123456789")
     if "@" in folded:
         detections += find(EMAIL_RULES, folded)
     if "at" in lower and "dot" in lower:
         detections += find(SPELLED_EMAIL_RULES, folded)
-    if has_digit:
-        detections += find(ORDER_RULES, digits)
-        detections += find_payment(digits)
-        detections += find(IDENTITY_RULES, digits)
-        detections += find(PHONE_RULES, digits)
-    elif ":" in folded:
-        detections += find(IDENTITY_RULES, folded)
-    detections += find_addresses(folded)
-    detections += find_japanese_addresses(folded, digits)
+    detections += _numbers_and_addresses(folded, digits)
+    if "\n" in folded:
+        # A number goes on below where its line breaks off, and its label may stand on the line above.
+        detections += _numbers_and_addresses(joined_lines(folded), joined_lines(digits))
     detections += find_profile(folded)
     detections += find_english_names(folded)
     detections += find_japanese_names(folded)
     if vocabulary is not None:
         detections = [one for one in detections if not _is_allowed(one, text, vocabulary)]
     return resolve(detections)
+
+
+def _numbers_and_addresses(folded: str, digits: str) -> Iterator[Detection]:
+    if any(character in digits for character in "0123456789"):
+        yield from find(ORDER_RULES, digits)
+        yield from find_payment(digits)
+        yield from find(IDENTITY_RULES, digits)
+        yield from find(PHONE_RULES, digits)
+    elif ":" in folded:
+        yield from find(IDENTITY_RULES, folded)
+    yield from find_addresses(folded)
+    yield from find_japanese_addresses(folded, digits)
 
 
 def _is_allowed(detection: Detection, text: str, vocabulary: Vocabulary) -> bool:

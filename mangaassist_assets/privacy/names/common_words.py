@@ -30,7 +30,7 @@ NEVER = word_set(
     "rather almost enough everything something nothing anything someone anyone everyone nobody till ago away back "
     "around across along near far left right customer client service support agent person human account invoice "
     "delivery shipping payment address email phone such news post question answer spoiler spoilers art cover "
-    "limited special edition bit fan fans favourite favorite real"
+    "song songs said asked replied limited special edition bit fan fans favourite favorite real"
 )
 # Words of the trade and brands that name lists claim.
 TRADE = word_set(

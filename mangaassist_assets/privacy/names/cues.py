@@ -70,7 +70,9 @@ OWNED = re.compile(
 # "Amber:" before what she says; a code of the trade that is called like a person.
 SPEAKER = re.compile(r"[ ]?:[ ]?\\?[\"“「]")
 CODES = frozenset({"jan"})
-CODE_BEHIND = re.compile(r"[ :#]{0,3}(?:(?:codes?|numbers?|no\.?|is)[ :#]{0,3}){1,2}|[ :#]{0,3}[0-9]{3}", re.IGNORECASE)
+CODE_BEHIND = re.compile(
+    r"[ :#]{0,3}(?:(?:codes?|numbers?|no\.?|is|コード|番号)[ :#]{0,3}){1,2}|[ :#]{0,3}[0-9]{3}", re.IGNORECASE
+)
 PUNCTUATION = re.compile(r"[.,!?;:\n\"]")
 COORDINATED = re.compile(r"(?:,| and| or| &|, and|, or)[ ]")
 _CATALOGUE = (

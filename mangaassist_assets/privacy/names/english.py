@@ -104,7 +104,9 @@ def _goes_on_a_name(word: str, text: str, end: int, lists: Lexicon) -> bool:
     # A word of the dictionary that is a name as well, where a sentence begins or goes on behind it.
     behind = _NEXT_WORD.match(text, end)
     ends = not text[end : end + 1].strip() and behind is None
-    return word in lists.doubtful and (ends or text[end] in ".,!?" or (behind is not None and behind[1].lower() in NEVER))
+    return word in lists.doubtful and (
+        ends or text[end] in ".,!?" or (behind is not None and behind[1].lower() in NEVER)
+    )
 
 
 class _Reader:
@@ -211,7 +213,12 @@ class _Reader:
         start, _, token = self.tokens[index]
         word = self.folded[index].removesuffix("'s")
         plain = token[0].isupper() and not (token.isupper() and len(token) > 1) and len(word) > 2
-        if self.casings[index] is not Casing.WRITTEN or not plain or word in cues.ORGANIZATION or word in self.lists.never:
+        if (
+            self.casings[index] is not Casing.WRITTEN
+            or not plain
+            or word in cues.ORGANIZATION
+            or word in self.lists.never
+        ):
             return None
         return _Candidate(start, start + len(word), word, 0.2, listed=False)
 
