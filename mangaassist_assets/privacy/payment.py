@@ -121,21 +121,41 @@ def _speaks_of_paying(match: re.Match[str]) -> bool:
     return _PAYING.search(before) is not None or _PAYING.search(after) is not None
 
 
+# One of these is in whatever `_NAMED` takes for the name of a payment.
+_PAYMENTS = (
+    *(
+        "pay",
+        "stripe",
+        "klarna",
+        "adyen",
+        "braintree",
+        "venmo",
+        "cash",
+        "sepa",
+        "swift",
+        "transfer",
+        "debit",
+        "creditor",
+    ),
+    *("end", "acquirer", "charge", "refund", "transaction", "txn", "receipt", "mandate", "remittance"),
+    *("決済", "取引", "振込", "払", "入金", "収納", "返金", "ペイ"),
+)
+_CLAIMS_JAPANESE = ("ギフト", "商品券", "バウチャー", "プリペイド")
 _RULES_BEFORE: tuple[Rule, ...] = (
-    (Kind.PAYMENT_REF, _IBAN_NAMED, None),
-    (Kind.PAYMENT_REF, _IBAN, _is_iban),
-    (Kind.PAYMENT_REF, _CREDITOR_REFERENCE, _is_creditor_reference),
+    Rule(Kind.PAYMENT_REF, _IBAN_NAMED, words=("iban",)),
+    Rule(Kind.PAYMENT_REF, _IBAN, _is_iban),
+    Rule(Kind.PAYMENT_REF, _CREDITOR_REFERENCE, _is_creditor_reference, ("rf",)),
 )
 _RULES_AFTER: tuple[Rule, ...] = (
-    (Kind.CARD, _CARD_NAMED, None),
-    (Kind.CARD, _SECURITY_CODE, None),
-    (Kind.PAYMENT_REF, _TOKEN, None),
-    (Kind.PAYMENT_REF, _PAYPAL, _speaks_of_paying),
-    (Kind.PAYMENT_REF, _NAMED, None),
-    (Kind.PAYMENT_REF, _PROCESSED, None),
-    (Kind.PAYMENT_REF, _AUTHORISATION, None),
-    (Kind.PAYMENT_REF, _CLAIM, None),
-    (Kind.PAYMENT_REF, _ACCOUNT, None),
+    Rule(Kind.CARD, _CARD_NAMED, words=("card", "visa", "amex", "jcb", "カード", "クレカ")),
+    Rule(Kind.CARD, _SECURITY_CODE, words=("cv", "security", "セキュリティ")),
+    Rule(Kind.PAYMENT_REF, _TOKEN, words=("_", "-")),
+    Rule(Kind.PAYMENT_REF, _PAYPAL, _speaks_of_paying),
+    Rule(Kind.PAYMENT_REF, _NAMED, words=_PAYMENTS),
+    Rule(Kind.PAYMENT_REF, _PROCESSED, words=("pal", "stripe", "klarna", "sepa")),
+    Rule(Kind.PAYMENT_REF, _AUTHORISATION, words=("auth", "approval", "承認", "オーソリ", "信用")),
+    Rule(Kind.PAYMENT_REF, _CLAIM, words=("gift", "voucher", "claim", "redemption", "store credit", *_CLAIMS_JAPANESE)),
+    Rule(Kind.PAYMENT_REF, _ACCOUNT, words=("account", "口座")),
 )
 
 

@@ -51,6 +51,7 @@ _SUFFIXES = (
     "stra(?:ss|ß)e|gasse|platz|allee|weg|straat|laan|plein|gracht|steeg|dijk|vej|gade|vegen|veien|gata|gaten|gatan|"
     "vägen|väg|gränd|stræde|tie|katu|utca|hoek|kade|singel|bakken|haven|havn"
 )
+_SUFFIX_WORDS = tuple(_SUFFIXES.replace("stra(?:ss|ß)e", "strasse|straße").split("|")) + ("ulica",)
 _COMPOUND = re.compile(
     rf"(?<![\w\-])(?:[0-9]{{1,4}}[A-Za-z]?[ ])?(?-i:(?:{_CAPITAL}[\w'.\-]{{0,24}}+[ ]){{0,2}}?)"
     rf"(?:{_LETTER}{{2,24}}?(?:{_SUFFIXES})|"
@@ -157,7 +158,11 @@ def find_addresses(text: str) -> Iterator[Detection]:
     """Yield addresses and postal codes of a folded text."""
     if not _HAS_DIGIT_OR_STREET.search(text):
         return
+    lower = text.lower()
+    compound = any(word in lower for word in _SUFFIX_WORDS)
     for pattern in _PATTERNS:
+        if pattern is _COMPOUND and not compound:
+            continue
         group: str | int = "value" if "value" in pattern.groupindex else 0
         for match in pattern.finditer(text):
             start, end = match.span(group)

@@ -86,8 +86,10 @@ CATALOGUE_BEFORE = re.compile(
     re.IGNORECASE,
 )
 CATALOGUE_BEHIND = re.compile(
-    rf"(?:'s)?[ ]?[\"'”」),:\-]{{0,2}}[ ]?(?:(?:the|in|from|new|latest|first|last|next|full|complete|and|or|'s)[ ]){{0,2}}"
-    rf"(?:[0-9]{{1,4}}[ ])?(?:{_CATALOGUE}\b|#[0-9]|[0-9]{{1,3}}(?=[ ]?(?:巻|話|[?.!,]|\Z|and\b|is\b|in\b))|第?[0-9]{{0,4}}[巻話]|漫画)",
+    rf"(?:'s)?[ ]?[\"'”」),:\-]{{0,2}}[ ]?"
+    r"(?:(?:the|in|from|new|latest|first|last|next|full|complete|and|or|'s)[ ]){0,2}(?:[0-9]{1,4}[ ])?"
+    rf"(?:{_CATALOGUE}\b|#[0-9]|[0-9]{{1,3}}(?=[ ]?(?:巻|話|[?.!,]|\Z|and\b|is\b|in\b))|"
+    r"第?[0-9]{0,4}[巻話]|漫画)",
     re.IGNORECASE,
 )
 
@@ -110,6 +112,8 @@ LOOSE_INTRODUCTION = re.compile(
     rf"\b(?:my (?:full |first |last )?name|(?:it is|it's|i'm|im|i am|this is)) (?P<value>{_WORD})(?![\w@])",
     re.IGNORECASE,
 )
+# One of these, in small letters, is in every introduction.
+INTRODUCING = ("name", "call", "signed")
 INTRODUCTION = re.compile(
     r"(?:\bmy (?:(?!character|manga|book|series|company|team|dog|cat|pet)\w{2,12} )?name is|\bmy name's?|"
     r"\bmy (?:full|first|last) name|(?:\A|[.,!?;\n] ?|\band )(?:full |first |last )?name is|"

@@ -74,7 +74,9 @@ def find_english_names(text: str) -> Iterator[Detection]:
 
 def _introductions(text: str) -> Iterator[Detection]:
     """Yield the names that a sentence announces ("my name is …"), whether a list knows them or not."""
-    for match in cues.INTRODUCTION.finditer(text):
+    lower = text.lower()
+    announced = any(word in lower for word in cues.INTRODUCING)
+    for match in cues.INTRODUCTION.finditer(text) if announced else ():
         start, end = match.span("value")
         end = _with_listed_words(text, end - (text[end - 1] == "."))
         yield Detection(start, end, Kind.NAME, introduced=True)
@@ -192,14 +194,20 @@ class _Reader:
 
     def _candidate(self, index: int) -> _Candidate | None:
         start, end, token = self.tokens[index]
+        casing = self.casings[index]
         word = self.folded[index]
+        # Most words of a text are none: what can be seen at once is seen first.
+        if token[0].islower() and casing not in _WITHOUT_CAPITALS:
+            return None
+        if word in self.lists.plain:
+            return None
         if word.endswith("'s"):
             word, end = word[:-2], end - 2
             token = self.text[start:end]
         if len(word) < 2 or (word in cues.CODES and cues.CODE_BEHIND.match(self.text, end)):
             return None
         begins = self._begins_sentence(index)
-        weight, listed = word_weight(word, token, self.lists, self.casings[index], begins=begins)
+        weight, listed = word_weight(word, token, self.lists, casing, begins=begins)
         return _Candidate(start, end - token.endswith("."), word, weight, listed) if weight > 0 else None
 
     def _leads(self, index: int) -> bool:
@@ -278,20 +286,24 @@ class _Reader:
         if word in cues.LEFT_PERSON:
             return 0.6
         doubtful = run.words[0].word in self.lists.doubtful_given and self.casings[run.first] is Casing.WRITTEN
-        if word in cues.LEFT_LISTED and doubtful and not run.listed:
-            return 0.3
+        # Somebody is spoken to: "Please help, Amber!"
         if gap == ", " and self.text[run.end : run.end + 1] in ("!", "?") and (run.listed or doubtful):
-            # Somebody is spoken to: "Please help, Amber!"
             return 0.5
-        if word in cues.LEFT_LISTED and run.listed:
-            return 0.15 if self._is_spoken(run) else 0.6
+        if word in cues.LEFT_LISTED and (run.listed or doubtful):
+            return 0.3 if not run.listed else 0.15 if self._is_spoken(run) else 0.6
         before = self.folded[run.first - 2] if run.first > 1 else ""
+        return self._left_of_self(word, before) or self._left_against(run, word, gap)
+
+    @staticmethod
+    def _left_of_self(word: str, before: str) -> float:
+        """Return what words speak for a name that somebody gives: "this is", "I'm"; or calls: "shouted at"."""
         if word == "this" or (word == "is" and before in {"this", "name"}):
             return 0.8
         if word == "at" and before in cues.SPEAKING_AT:
             return 1.0
-        if word in {"i'm", "im", "am"}:
-            return 0.5
+        return 0.5 if word in {"i'm", "im", "am"} else 0.0
+
+    def _left_against(self, run: _Run, word: str, gap: str) -> float:
         if word in cues.LEFT_AGAINST:
             given = run.words[0].word in self.lists.clear_given
             return -0.5 if given else -1.0 if run.listed else -1.5

@@ -25,7 +25,7 @@ _PEOPLE = word_set("antonio francisco diego santiago vincent helena florence vic
 class Lexicon:
     """Folded names and words. `clear` names are no English words; `doubtful` ones are ("will", "rose").
 
-    `doubtful_given` are those of the doubtful that somebody is called by first.
+    `doubtful_given` are those of the doubtful that somebody is called by first, `plain` the words that are no name.
     """
 
     clear_given: frozenset[str]
@@ -36,6 +36,7 @@ class Lexicon:
     words: frozenset[str]
     places: frozenset[str]
     never: frozenset[str]
+    plain: frozenset[str]
 
 
 @cache
@@ -61,15 +62,17 @@ def lexicon() -> Lexicon:
             rare.append(name)
         else:
             family.append(name)
+    known = words | TRADE | NEVER
     return Lexicon(
         clear_given=frozenset((*given, *_COMMON_GIVEN)) - (PLACES - _PEOPLE),
         clear_family=frozenset(family) - PLACES,
         rare_family=frozenset(rare) - PLACES,
         doubtful=frozenset(doubtful) - PLACES,
         doubtful_given=frozenset(doubtful_given) - PLACES,
-        words=words | TRADE | NEVER,
+        words=known,
         places=PLACES,
         never=NEVER | TRADE | PLACES,
+        plain=known.difference(given, family, rare, doubtful, PLACES, _COMMON_GIVEN),
     )
 
 

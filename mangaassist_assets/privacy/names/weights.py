@@ -36,17 +36,24 @@ def casings_of(text: str, tokens: Sequence[Token], folded: Sequence[str], lists:
     lines = "\n" in text
     signs = lines or cues.PUNCTUATION.search(text) is not None
     for index in range(1, len(tokens) + 1):
-        if index < len(tokens) and _SENTENCE_END.search(text, tokens[index - 1][1] - 1, tokens[index][0]) is None:
-            continue
+        if index < len(tokens):
+            end, start = tokens[index - 1][1], tokens[index][0]
+            # Most words are a space apart, and only a full stop that the word before took along ends its sentence.
+            if start - end == 1 and text[end - 1] != "." and text[end] != "\n":
+                continue
+            if _SENTENCE_END.search(text, end - 1, start) is None:
+                continue
         words = [token for _, _, token in tokens[first:index]]
-        casing = _casing(text if index - first == len(tokens) else "", words, folded[first:index], lists, signs, lines)
+        casing = _casing(
+            text if index - first == len(tokens) else "", words, folded[first:index], lists, signs=signs, lines=lines
+        )
         found += [casing] * (index - first)
         first = index
     return found
 
 
 def _casing(
-    message: str, tokens: Sequence[str], folded: Sequence[str], lists: Lexicon, signs: bool, lines: bool
+    message: str, tokens: Sequence[str], folded: Sequence[str], lists: Lexicon, *, signs: bool, lines: bool
 ) -> Casing:
     """Return how a sentence uses capitals; words that are clearly names have theirs by right and are not counted.
 
@@ -74,11 +81,10 @@ def word_weight(word: str, token: str, lists: Lexicon, casing: Casing, *, begins
 
     `word` is in lower case, without "'s"; `token` is the word as written; `begins`: a sentence, where a capital is due.
     """
-    if "'" in word and word.endswith(_CONTRACTED):
-        return 0.0, False
     parts = word.split("-") if "-" in word else (word,)
     # "Pre-orders", "max-width": a word of the dictionary in a compound makes the whole an ordinary word.
-    if len(parts) > 1 and any(part in lists.words and part not in lists.doubtful for part in parts):
+    ordinary = len(parts) > 1 and any(part in lists.words and part not in lists.doubtful for part in parts)
+    if ordinary or word.endswith(_CONTRACTED):
         return 0.0, False
     given = any(part in lists.clear_given for part in parts)
     family = not given and any(part in lists.clear_family for part in parts)

@@ -70,7 +70,7 @@ _MODEL_KEYS = ("model", "model_id", "modelid", "model_name", "model_group")
 _MEASURED = re.compile(r"(?:_|\.|-)(?:n|m|u)s\Z|time|nano|bytes|seed|hash|version|(?:_|\.|\A)(?:id|at)\Z")
 _SHORT = 4_000
 _PREVIEW = 2_000
-LONGEST_TEXT = 1_000_000
+LONGEST_TEXT = 100_000
 _CHUNK_NAME = re.compile(r"contentBlock\w*|content_block\w*|message\w*|chunk|streaming_chunk|mlflow\.chunk\.item\.\d+")
 
 

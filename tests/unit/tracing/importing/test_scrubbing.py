@@ -247,7 +247,7 @@ def test_identifiers_numbers_and_structure_stay_as_they_are():
 def test_a_text_of_any_size_costs_little_and_can_still_be_told_apart():
     found = scrubber.text(f"{MAIL} " + "x" * LONGEST_TEXT)
     assert found.startswith("[EMAIL] xxx")
-    assert "1000021 characters, sha256" in found
+    assert f"{LONGEST_TEXT + 21} characters, sha256" in found
     assert len(found) < 3_000
     assert scrubber.text(found) == found
     assert scrubber.text(f"{MAIL} " + "y" * LONGEST_TEXT) != found
