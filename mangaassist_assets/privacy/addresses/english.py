@@ -51,7 +51,7 @@ _SUFFIXES = (
     "stra(?:ss|ß)e|gasse|platz|allee|weg|straat|laan|plein|gracht|steeg|dijk|vej|gade|vegen|veien|gata|gaten|gatan|"
     "vägen|väg|gränd|stræde|tie|katu|utca|hoek|kade|singel|bakken|haven|havn"
 )
-_SUFFIX_WORDS = tuple(_SUFFIXES.replace("stra(?:ss|ß)e", "strasse|straße").split("|")) + ("ulica",)
+_SUFFIX_WORDS = ("ulica", *_SUFFIXES.replace("stra(?:ss|ß)e", "strasse|straße").split("|"))
 _COMPOUND = re.compile(
     rf"(?<![\w\-])(?:[0-9]{{1,4}}[A-Za-z]?[ ])?(?-i:(?:{_CAPITAL}[\w'.\-]{{0,24}}+[ ]){{0,2}}?)"
     rf"(?:{_LETTER}{{2,24}}?(?:{_SUFFIXES})|"

@@ -21,6 +21,8 @@ from mangaassist_assets.privacy.names.weights import Casing, Token, casings_of, 
 
 THRESHOLD = 1.7
 _COORDINATION = 1.1
+# "call jane": these speak for the name behind them, and lists call people so.
+_LEFT = cues.LEFT_PERSON | cues.LEFT_LISTED
 _WITHOUT_CAPITALS = frozenset({Casing.CASELESS, Casing.SPOKEN, Casing.ANSWER})
 _LONGEST_RUN = 6
 # How far before a name a word of the catalogue stands beside it, in characters.
@@ -175,6 +177,7 @@ class _Reader:
         starts_line = before > self.tokens[index - 1][0] - 3
         word = self.folded[index].removesuffix("'s")
         known = word in self.lists.clear_family or word in self.lists.rare_family or word not in self.lists.words
+        known = known or (word in self.lists.doubtful and self.tokens[index][2][0].isupper())
         return known and word not in self.lists.never and not (starts_line and self._ends_line(index))
 
     def _ends_line(self, index: int) -> bool:
@@ -199,7 +202,8 @@ class _Reader:
         # Most words of a text are none: what can be seen at once is seen first.
         if token[0].islower() and casing not in _WITHOUT_CAPITALS:
             return None
-        if word in self.lists.plain:
+        titled = index > 0 and self.folded[index - 1] in cues.TITLES and word not in NEVER
+        if not titled and (word in self.lists.plain or (casing in _WITHOUT_CAPITALS and word in _LEFT)):
             return None
         if word.endswith("'s"):
             word, end = word[:-2], end - 2
@@ -208,6 +212,8 @@ class _Reader:
             return None
         begins = self._begins_sentence(index)
         weight, listed = word_weight(word, token, self.lists, casing, begins=begins)
+        # Behind "Mr." a country is a name.
+        weight = max(weight, 0.3 * titled)
         return _Candidate(start, end - token.endswith("."), word, weight, listed) if weight > 0 else None
 
     def _leads(self, index: int) -> bool:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from enum import Enum
 
 from mangaassist_assets.privacy.names import cues
+from mangaassist_assets.privacy.names.common_words import NEVER
 from mangaassist_assets.privacy.names.lexicon import Lexicon
 
 # Open syllables only ("Naruto", "Kagurabachi"): the shape of Japanese words, which are titles and characters here.
@@ -59,8 +60,10 @@ def _casing(
 
     `message` is the text of a message of one sentence. The pronoun "I" is written as one whatever the rest is.
     """
+    # "… to jane doe Which volume is it": the full stop was forgotten, and that capital says nothing of the others.
     capitals = [token[0].isupper() and word not in _PRONOUN for token, word in zip(tokens, folded, strict=True)]
-    if not any(capitals) or (len(tokens) > 1 and all(token.isupper() for token in tokens)):
+    telling = [one and not (index and folded[index] in NEVER) for index, one in enumerate(capitals)]
+    if not any(telling) or (len(tokens) > 1 and all(token.isupper() for token in tokens)):
         if signs:
             return Casing.CASELESS
         with_code = any(character.isdigit() for character in message) and sum(len(token) > 3 for token in tokens) <= 3
