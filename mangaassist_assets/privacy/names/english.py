@@ -16,6 +16,7 @@ from itertools import pairwise
 from mangaassist_assets.privacy.detections import Detection, Kind
 from mangaassist_assets.privacy.names import cues
 from mangaassist_assets.privacy.names.common_words import NEVER
+from mangaassist_assets.privacy.names.introductions import find_introductions
 from mangaassist_assets.privacy.names.lexicon import Lexicon, lexicon
 from mangaassist_assets.privacy.names.weights import Casing, Token, casings_of, word_weight
 
@@ -28,7 +29,6 @@ _LONGEST_RUN = 6
 # How far before a name a word of the catalogue stands beside it, in characters.
 _BESIDE = 40
 _TOKEN = re.compile(rf"[{cues.LETTERS}]+(?:['\-][{cues.LETTERS}]+)*\.?")
-_NEXT_WORD = re.compile(rf"[ \n]([{cues.LETTERS}]{{3,40}})(?![\w@:])")
 # A line that breaks off behind a word in small letters or a comma goes on below.
 _WRAPPED = re.compile(r"[a-z,][ ]?\n")
 _LINE_BREAK = re.compile(r"[ ]?\r?\n[ >]{0,2}")
@@ -68,49 +68,10 @@ class _Run:
 
 def find_english_names(text: str) -> Iterator[Detection]:
     """Yield person names of a folded text."""
-    yield from _introductions(text)
+    yield from find_introductions(text)
     tokens = [(match.start(), match.end(), match.group()) for match in _TOKEN.finditer(text)]
     if tokens:
         yield from _Reader(text, tokens, lexicon()).names()
-
-
-def _introductions(text: str) -> Iterator[Detection]:
-    """Yield the names that a sentence announces ("my name is …"), whether a list knows them or not."""
-    lower = text.lower()
-    announced = any(word in lower for word in cues.INTRODUCING)
-    for match in cues.INTRODUCTION.finditer(text) if announced else ():
-        start, end = match.span("value")
-        end = _with_listed_words(text, end - (text[end - 1] == "."))
-        yield Detection(start, end, Kind.NAME, introduced=True)
-    for match in cues.LOOSE_INTRODUCTION.finditer(text):
-        start, end = match.span("value")
-        listed = _with_listed_words(text, start - 1)
-        if listed >= end:
-            yield Detection(start, listed, Kind.NAME, introduced=True)
-
-
-def _with_listed_words(text: str, end: int) -> int:
-    """Return the end of an introduced name with the words of a name behind it ("my name is jane doe and i want")."""
-    lists = lexicon()
-    for _ in range(3):
-        following = _NEXT_WORD.match(text, end)
-        if following is None or not _goes_on_a_name(following.group(1).lower(), text, following.end(), lists):
-            break
-        end = following.end()
-    return end
-
-
-def _goes_on_a_name(word: str, text: str, end: int, lists: Lexicon) -> bool:
-    if word in lists.never or word in cues.LEFT_AGAINST:
-        return False
-    if word in lists.clear_given or word in lists.clear_family or word not in lists.words:
-        return True
-    # A word of the dictionary that is a name as well, where a sentence begins or goes on behind it.
-    behind = _NEXT_WORD.match(text, end)
-    ends = not text[end : end + 1].strip() and behind is None
-    return word in lists.doubtful and (
-        ends or text[end] in ".,!?" or (behind is not None and behind[1].lower() in NEVER)
-    )
 
 
 class _Reader:
