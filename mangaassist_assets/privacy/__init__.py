@@ -1,4 +1,4 @@
-"""Redaction of personal data in free text, English and Japanese, before anything is written.
+"""Redaction of personal data and secrets in free text, English and Japanese, before anything is written.
 
 `redact` is pure, never raises and takes linear time: every pattern starts at a boundary or a literal and repeats
 without backtracking (possessive or bounded), so 100 kB of hostile text costs milliseconds. What it finds becomes a
@@ -10,6 +10,7 @@ themselves. A date stays unless it is called a birthday.
 
 from mangaassist_assets.privacy.conversation import conversation_key, plain_placeholders
 from mangaassist_assets.privacy.detections import Detection, Kind
+from mangaassist_assets.privacy.field_names import field_kind
 from mangaassist_assets.privacy.identifiers import (
     is_generated,
     is_personal_id,
@@ -19,12 +20,12 @@ from mangaassist_assets.privacy.identifiers import (
     shopper_of,
     user_key,
 )
-from mangaassist_assets.privacy.profile_text import is_profile_key
-from mangaassist_assets.privacy.prompts import PromptRecord, prompt_record, redact_json
+from mangaassist_assets.privacy.prompts import PromptRecord, clear_named_fields, prompt_record, redact_json
 from mangaassist_assets.privacy.redaction import (
     RedactedText,
     find_personal_data,
     redact,
+    redact_number,
     residual,
 )
 from mangaassist_assets.privacy.vocabulary import Vocabulary
@@ -35,11 +36,12 @@ __all__ = [
     "PromptRecord",
     "RedactedText",
     "Vocabulary",
+    "clear_named_fields",
     "conversation_key",
+    "field_kind",
     "find_personal_data",
     "is_generated",
     "is_personal_id",
-    "is_profile_key",
     "is_pseudonym",
     "kept_id",
     "plain_placeholders",
@@ -47,6 +49,7 @@ __all__ = [
     "pseudonym",
     "redact",
     "redact_json",
+    "redact_number",
     "residual",
     "shopper_of",
     "user_key",

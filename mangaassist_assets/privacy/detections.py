@@ -7,7 +7,7 @@ from enum import StrEnum
 
 
 class Kind(StrEnum):
-    """The kinds of personal data, as they are written in placeholders and counts."""
+    """The kinds of personal data, and secrets, as they are written in placeholders and counts."""
 
     EMAIL = "EMAIL"
     PHONE = "PHONE"
@@ -22,6 +22,7 @@ class Kind(StrEnum):
     IP_ADDRESS = "IP_ADDRESS"
     NAME = "NAME"
     PROFILE = "PROFILE"
+    SECRET = "SECRET"  # noqa: S105 - the name of a kind
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ _FOLD = {**_HALF_WIDTH, **_DASHES, **_REST}
 # Half of a broken character: no encoder takes it, so no finder may see it.
 _SURROGATE = re.compile("[\ud800-\udfff]")
 KANJI_DIGITS = str.maketrans("〇零一二三四五六七八九", "00123456789")
+_LINE_END = re.compile(r"(?<![\n])(?<!\n\r)\r?\n(?!\r?\n)")
 _LONG_VOWEL_DASH = re.compile(r"(?<=[0-9])ー(?=[0-9])")
 _KANJI_RUN = re.compile(r"[〇零一二三四五六七八九][〇零一二三四五六七八九ー\- ]{2,}")
 
@@ -43,3 +44,8 @@ def with_digits(folded: str) -> str:
     if _KANJI_RUN.search(folded):
         folded = _KANJI_RUN.sub(lambda match: match.group().translate(KANJI_DIGITS), folded)
     return _LONG_VOWEL_DASH.sub("-", folded)
+
+
+def joined_lines(folded: str) -> str:
+    """Return a folded text with a space for every single line's end; empty lines part what they parted."""
+    return _LINE_END.sub(lambda match: " " * len(match.group()), folded)

@@ -11,8 +11,8 @@ from mangaassist_assets.privacy.structured import Rule, find
 _DIGIT_RUN = re.compile(r"(?<![0-9])[0-9](?:[ \-]?[0-9]){12,}+")
 _GROUP = re.compile(r"[0-9]+")
 _CARD_NAMED = re.compile(
-    r"(?:\b(?:card|visa|mastercard|amex|jcb)\b|カード|クレカ)[^0-9\n]{0,16}(?P<value>[0-9]{13,19}|"
-    r"[0-9]{4}(?:[ \-][0-9]{4}){3}|[0-9]{4}[ \-][0-9]{6}[ \-][0-9]{5})(?![0-9])",
+    r"(?:\b(?:card|visa|mastercard|amex|jcb)\b|カード|クレカ)[^0-9\n]{0,16}(?P<value>[0-9]{12,19}|"
+    r"[0-9]{4}(?:[ \-][0-9]{4}){2,3}|[0-9]{4}[ \-][0-9]{6}[ \-][0-9]{5})(?![0-9])",
     re.IGNORECASE,
 )
 _SECURITY_CODE = re.compile(
@@ -90,6 +90,15 @@ def luhn(digits: str) -> bool:
     return total % 10 == 0
 
 
+def is_article_number(digits: str) -> bool:
+    """Return whether digits are a JAN, the article number of Japan's trade: 45 or 49 and the check digit of an EAN.
+
+    Cards of thirteen digits are not issued any more.
+    """
+    total = sum(int(one) * (3 if place % 2 else 1) for place, one in enumerate(digits))
+    return len(digits) == 13 and digits.startswith(("45", "49")) and total % 10 == 0
+
+
 def iban_is_valid(value: str) -> bool:
     """Return whether the check digits of an IBAN are right (ISO 13616: the number modulo 97 is 1)."""
     compact = value.replace(" ", "").upper()
@@ -112,21 +121,41 @@ def _speaks_of_paying(match: re.Match[str]) -> bool:
     return _PAYING.search(before) is not None or _PAYING.search(after) is not None
 
 
+# One of these is in whatever `_NAMED` takes for the name of a payment.
+_PAYMENTS = (
+    *(
+        "pay",
+        "stripe",
+        "klarna",
+        "adyen",
+        "braintree",
+        "venmo",
+        "cash",
+        "sepa",
+        "swift",
+        "transfer",
+        "debit",
+        "creditor",
+    ),
+    *("end", "acquirer", "charge", "refund", "transaction", "txn", "receipt", "mandate", "remittance"),
+    *("決済", "取引", "振込", "払", "入金", "収納", "返金", "ペイ"),
+)
+_CLAIMS_JAPANESE = ("ギフト", "商品券", "バウチャー", "プリペイド")
 _RULES_BEFORE: tuple[Rule, ...] = (
-    (Kind.PAYMENT_REF, _IBAN_NAMED, None),
-    (Kind.PAYMENT_REF, _IBAN, _is_iban),
-    (Kind.PAYMENT_REF, _CREDITOR_REFERENCE, _is_creditor_reference),
+    Rule(Kind.PAYMENT_REF, _IBAN_NAMED, words=("iban",)),
+    Rule(Kind.PAYMENT_REF, _IBAN, _is_iban),
+    Rule(Kind.PAYMENT_REF, _CREDITOR_REFERENCE, _is_creditor_reference, ("rf",)),
 )
 _RULES_AFTER: tuple[Rule, ...] = (
-    (Kind.CARD, _CARD_NAMED, None),
-    (Kind.CARD, _SECURITY_CODE, None),
-    (Kind.PAYMENT_REF, _TOKEN, None),
-    (Kind.PAYMENT_REF, _PAYPAL, _speaks_of_paying),
-    (Kind.PAYMENT_REF, _NAMED, None),
-    (Kind.PAYMENT_REF, _PROCESSED, None),
-    (Kind.PAYMENT_REF, _AUTHORISATION, None),
-    (Kind.PAYMENT_REF, _CLAIM, None),
-    (Kind.PAYMENT_REF, _ACCOUNT, None),
+    Rule(Kind.CARD, _CARD_NAMED, words=("card", "visa", "amex", "jcb", "カード", "クレカ")),
+    Rule(Kind.CARD, _SECURITY_CODE, words=("cv", "security", "セキュリティ")),
+    Rule(Kind.PAYMENT_REF, _TOKEN, words=("_", "-")),
+    Rule(Kind.PAYMENT_REF, _PAYPAL, _speaks_of_paying),
+    Rule(Kind.PAYMENT_REF, _NAMED, words=_PAYMENTS),
+    Rule(Kind.PAYMENT_REF, _PROCESSED, words=("pal", "stripe", "klarna", "sepa")),
+    Rule(Kind.PAYMENT_REF, _AUTHORISATION, words=("auth", "approval", "承認", "オーソリ", "信用")),
+    Rule(Kind.PAYMENT_REF, _CLAIM, words=("gift", "voucher", "claim", "redemption", "store credit", *_CLAIMS_JAPANESE)),
+    Rule(Kind.PAYMENT_REF, _ACCOUNT, words=("account", "口座")),
 )
 
 
@@ -159,6 +188,6 @@ def _card_end(text: str, groups: list[tuple[int, int]], first: int) -> int | Non
             return None
         digits += text[start:stop]
         # 978 and 979 begin ISBNs; issuers of payment cards use 2 to 6.
-        if len(digits) >= 13 and digits[0] in "23456" and luhn(digits):
+        if len(digits) >= 13 and digits[0] in "23456" and luhn(digits) and not is_article_number(digits):
             return index
     return None

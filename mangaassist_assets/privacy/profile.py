@@ -97,18 +97,34 @@ _HEALTH_JAPANESE = re.compile(
 
 _ENGLISH = (_AGE, _AGE_SHORT, _AGE_NAMED, _JOB, _BIRTH, _HEALTH, _ALLERGY)
 _JAPANESE = (_AGE_JAPANESE, _AGE_OF_SELF, _AGE_AND_WORK, _JOB_JAPANESE, _BIRTH_JAPANESE, _HEALTH_JAPANESE)
-_GATE = re.compile(
-    r"\bi'?m\b|\bi am\b|\bme,|\bmy (?:age|job|occupation|profession)|\bbirth|\bborn\b|\bdob\b|d\.o\.b|\bi |"
-    r"\bi've\b|allergic",
-    re.IGNORECASE,
+_GATE = (
+    "i'm",
+    "im ",
+    "i am",
+    "me,",
+    "my age",
+    "my job",
+    "my occ",
+    "my prof",
+    "birth",
+    "born",
+    "dob",
+    "d.o.b",
+    "i ",
+    "i've",
+)
+_JAPANESE_GATE = re.compile(
+    r"[歳才年私僕]|生まれ|誕生|職業|仕事|病|喘息|癌|がん|障害|自閉|弱視|色覚|高血圧|妊娠|てんかん|アレルギー|"
+    r"して(?:い|お)|働"
 )
 
 
 def find_profile(text: str) -> Iterator[Detection]:
     """Yield the identifying parts of self-descriptions in a folded text."""
-    if _GATE.search(text):
+    lower = text.lower()
+    if any(word in lower for word in _GATE):
         yield from _find(_ENGLISH, text)
-    if not text.isascii():
+    if not text.isascii() and _JAPANESE_GATE.search(text):
         yield from _find(_JAPANESE, text)
 
 

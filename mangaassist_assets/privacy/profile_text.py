@@ -93,11 +93,6 @@ def is_profile_key(key: str) -> bool:
     return named and parts[-1] not in _NO_TEXT
 
 
-def is_redacted_profile(value: object) -> bool:
-    """Return whether a value is a profile's placeholder already."""
-    return isinstance(value, str) and re.fullmatch(r"\[PROFILE(?:_[0-9a-z]{2})?\]", value) is not None
-
-
 def find_profile_text(folded: str, text: str) -> Iterator[Detection]:
     """Yield texts about a customer in a folded text; `text` is the same one as it stands, with its placeholders."""
     lower = folded.lower()

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from mangaassist_assets.privacy.conversation import placeholder
-from mangaassist_assets.privacy.detections import Kind
-from mangaassist_assets.privacy.profile_text import is_profile_key, is_redacted_profile
-from mangaassist_assets.privacy.redaction import redact
+from mangaassist_assets.privacy.field_names import field_kind
+from mangaassist_assets.privacy.folding import PLACEHOLDER
+from mangaassist_assets.privacy.redaction import redact, redact_number
 from mangaassist_assets.privacy.vocabulary import Vocabulary
 
 
@@ -45,19 +45,34 @@ def prompt_record(
 
 
 def redact_json(value: object, *, conversation: bytes | None = None, vocabulary: Vocabulary | None = None) -> object:
-    """Return a JSON value with every string in it redacted; keys stay as they are.
+    """Return a JSON value with every string and number in it redacted; keys stay as they are.
 
-    What a key calls a profile of a customer (`is_profile_key`) becomes one placeholder, whatever it is made of.
+    What the name of a field calls personal or a secret (`field_kind`) becomes one placeholder, whatever it is made of.
     """
+    return _redact_json(
+        value, lambda text: redact(text, conversation=conversation, vocabulary=vocabulary).text, conversation
+    )
+
+
+def clear_named_fields(value: object) -> object:
+    """Return a JSON value without what the names of its fields call personal or a secret; other texts stay."""
+    return _redact_json(value, lambda text: text, None)
+
+
+def _redact_json(value: object, text: Callable[[str], str], conversation: bytes | None) -> object:
     if isinstance(value, str):
-        return redact(value, conversation=conversation, vocabulary=vocabulary).text
+        return text(value)
     if isinstance(value, Mapping):
-        return {
-            key: placeholder(Kind.PROFILE, str(item), conversation)
-            if item and is_profile_key(str(key)) and not is_redacted_profile(item)
-            else redact_json(item, conversation=conversation, vocabulary=vocabulary)
-            for key, item in value.items()
-        }
+        return {key: _field(str(key), item, text, conversation) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [redact_json(item, conversation=conversation, vocabulary=vocabulary) for item in value]
-    return value
+        return [_redact_json(item, text, conversation) for item in value]
+    return redact_number(value) if isinstance(value, int | float) else value
+
+
+def _field(name: str, value: object, text: Callable[[str], str], conversation: bytes | None) -> object:
+    kind = field_kind(name)
+    if kind is None or not value or isinstance(value, bool):
+        return _redact_json(value, text, conversation)
+    if isinstance(value, str) and PLACEHOLDER.fullmatch(value):
+        return value
+    return placeholder(kind, str(value), conversation)

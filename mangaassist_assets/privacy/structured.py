@@ -5,11 +5,24 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
 from mangaassist_assets.privacy.detections import Detection, Kind
 
 Check = Callable[[re.Match[str]], bool]
-Rule = tuple[Kind, re.Pattern[str], Check | None]
+
+
+class Rule(NamedTuple):
+    """A pattern, what it finds, and a check of each match.
+
+    Where none of `words` (small letters) is in a text the pattern cannot match and is not tried.
+    """
+
+    kind: Kind
+    pattern: re.Pattern[str]
+    check: Check | None = None
+    words: tuple[str, ...] = ()
+
 
 _EMAIL = re.compile(
     r"(?<![A-Za-z0-9À-ɏ._%+\-])[A-Za-z0-9À-ɏ._%+\-]++@(?=[A-Za-z0-9À-ɏ\-]++\.)[A-Za-z0-9À-ɏ.\-]+(?<=[A-Za-z0-9])",
@@ -136,35 +149,57 @@ def _not_catalogue(match: re.Match[str]) -> bool:
     return not _is_catalogue_number(match)
 
 
-EMAIL_RULES: tuple[Rule, ...] = ((Kind.EMAIL, _EMAIL, None),)
-SPELLED_EMAIL_RULES: tuple[Rule, ...] = ((Kind.EMAIL, _EMAIL_SPELLED, None),)
+EMAIL_RULES: tuple[Rule, ...] = (Rule(Kind.EMAIL, _EMAIL),)
+SPELLED_EMAIL_RULES: tuple[Rule, ...] = (Rule(Kind.EMAIL, _EMAIL_SPELLED),)
 ORDER_RULES: tuple[Rule, ...] = (
-    (Kind.ORDER_ID, _ORDER_STORE, None),
-    (Kind.ORDER_ID, _ORDER_MARKETPLACE, None),
-    (Kind.ORDER_ID, _ORDER_NAMED, None),
+    Rule(Kind.ORDER_ID, _ORDER_STORE, words=("ma",)),
+    Rule(Kind.ORDER_ID, _ORDER_MARKETPLACE),
+    Rule(
+        Kind.ORDER_ID,
+        _ORDER_NAMED,
+        words=("order", "purchase", "invoice", "po", "注文", "受注", "発注", "オーダー", "予約"),
+    ),
 )
 IDENTITY_RULES: tuple[Rule, ...] = (
-    (Kind.MY_NUMBER, _MY_NUMBER_NAMED, None),
-    (Kind.NATIONAL_ID, _SSN, None),
-    (Kind.NATIONAL_ID, _SSN_NAMED, None),
-    (Kind.LICENSE_ID, _LICENSE, None),
-    (Kind.IP_ADDRESS, _IPV4, _is_internet_address),
-    (Kind.IP_ADDRESS, _IPV6, _is_internet_address),
-    (Kind.MY_NUMBER, _MY_NUMBER, _is_my_number),
+    Rule(Kind.MY_NUMBER, _MY_NUMBER_NAMED, words=("my number", "ナンバー", "個人番号")),
+    Rule(Kind.NATIONAL_ID, _SSN, words=("-",)),
+    Rule(Kind.NATIONAL_ID, _SSN_NAMED, words=("ssn", "social")),
+    Rule(Kind.LICENSE_ID, _LICENSE, words=("licen", "passport", "免許", "パスポート", "旅券")),
+    Rule(Kind.IP_ADDRESS, _IPV4, _is_internet_address, (".",)),
+    Rule(Kind.IP_ADDRESS, _IPV6, _is_internet_address, (":",)),
+    Rule(Kind.MY_NUMBER, _MY_NUMBER, _is_my_number),
 )
+_PHONE_WORDS = (
+    "call",
+    "phone",
+    "tel",
+    "mobile",
+    "cell",
+    "fax",
+    "answering",
+    "whatsapp",
+    "reach",
+    "電話",
+    "携帯",
+    "連絡先",
+)
+_KINDS_OF_PHONE = ("office", "fax", "mobile", "cell", "work", "home")
 PHONE_RULES: tuple[Rule, ...] = (
-    (Kind.PHONE, _PHONE_INTERNATIONAL, _digits_between(9, 15)),
-    (Kind.PHONE, _PHONE_US, _not_catalogue),
-    (Kind.PHONE, _PHONE_LEADING_ZERO, _digits_between(9, 11)),
-    (Kind.PHONE, _PHONE_AREA_CODE, _not_catalogue),
-    (Kind.PHONE, _PHONE_NAMED, _digits_between(6, 14)),
-    (Kind.PHONE, _PHONE_LABELLED, _digits_between(6, 14)),
+    Rule(Kind.PHONE, _PHONE_INTERNATIONAL, _digits_between(9, 15), ("+", "00")),
+    Rule(Kind.PHONE, _PHONE_US, _not_catalogue),
+    Rule(Kind.PHONE, _PHONE_LEADING_ZERO, _digits_between(9, 11)),
+    Rule(Kind.PHONE, _PHONE_AREA_CODE, _not_catalogue, ("(",)),
+    Rule(Kind.PHONE, _PHONE_NAMED, _digits_between(6, 14), _PHONE_WORDS),
+    Rule(Kind.PHONE, _PHONE_LABELLED, _digits_between(6, 14), _KINDS_OF_PHONE),
 )
 
 
 def find(rules: tuple[Rule, ...], text: str) -> Iterator[Detection]:
     """Yield what the rules find in a folded text; a group named `value` is the personal part of a match."""
-    for kind, pattern, check in rules:
+    lower = text.lower()
+    for kind, pattern, check, words in rules:
+        if words and not any(word in lower for word in words):
+            continue
         group: str | int = "value" if "value" in pattern.groupindex else 0
         for match in pattern.finditer(text):
             if check is None or check(match):

@@ -35,7 +35,10 @@ PARENTS = {
     SpanName.BEDROCK_GENERATE: SpanName.CHAT_TURN,
     SpanName.GUARDRAILS: SpanName.CHAT_TURN,
 }
-REDACTED = re.compile(rb"write to \[EMAIL(_\w\w)?\] or call \[PHONE(_\w\w)?\]")
+REDACTED = re.compile(
+    rb"write to \[EMAIL(_\w\w)?\] or call \[PHONE(_\w\w)?\]. My password is \[SECRET(_\w\w)?\], my token is "
+    rb"\[SECRET(_\w\w)?\] and my keys are \[SECRET(_\w\w)?\] \[SECRET(_\w\w)?\]"
+)
 ALWAYS_TAGGED = set(Tag) - {Tag.EXPERIMENT_ID, Tag.TENANT, Tag.USER_FEEDBACK}
 
 

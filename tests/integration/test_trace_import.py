@@ -30,6 +30,7 @@ from resources.settings.privacy import PrivacyResource
 from resources.settings.trace_mapping import TraceMappingResource
 from tests.data.shapes.record_bedrock_autolog import record
 from tests.support.bedrock_wire import bedrock_wire
+from tests.support.secrets import ISSUED, SAID
 from tests.support.turn_reading import parse_turn
 
 pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("stand_ins_environment")]
@@ -260,6 +261,47 @@ def test_bad_lines_are_rejected_with_a_report_and_nothing_personal_is_stored(ses
     assert f"{trace:032x}" in dump
     assert MAIL not in dump
     assert "090-1234-5678" not in dump
+
+
+def test_secrets_of_every_form_are_in_no_store_and_no_turn(session, mlflow_resource, said, stand_ins, tmp_path):
+    told = [*((f"my token is {one}", one) for one in ISSUED.values()), *SAID]
+    spans = [
+        otlp_span(
+            int(uuid4().hex, 16),
+            1,
+            attributes=[
+                {"key": "mlflow.spanInputs", "value": {"stringValue": json.dumps({"message": text})}},
+                {"key": "release_bundle", "value": {"stringValue": "2026.03.24-rc2"}},
+                {"key": "session_id", "value": {"stringValue": f"s-{number}"}},
+                {"key": "http.request.header.authorization", "value": {"stringValue": f"Bearer {secret}"}},
+                {"key": "note", "value": {"stringValue": text}},
+            ],
+            events=[
+                {
+                    "name": "said",
+                    "timeUnixNano": str(START),
+                    "attributes": [{"key": "x", "value": {"stringValue": text}}],
+                }
+            ],
+            status={"code": 2, "message": text},
+        )
+        for number, (text, secret) in enumerate(told)
+    ]
+    report = run_import(session, file=write(tmp_path / "spans.jsonl", [request(one) for one in spans]))
+    assert (report["written"], report["rejected"]) == (len(told), 0)
+    with sqlite3.connect(stand_ins.home.mlflow / "mlflow.db") as database:
+        dump = "\n".join(database.iterdump())
+    turns = [
+        read
+        for trace in mlflow_resource.read_traces("2026.03.24-rc2")
+        if isinstance(read := parse_turn(trace), ChatTurn)
+    ]
+    assert len(turns) == len(told)
+    assert all("[SECRET" in one.message for one in turns)
+    # A PIN of four digits may be part of a time.
+    secrets = [line for _, secret in told for line in secret.split("\n") if len(line) > 5]
+    everywhere = dump + "".join(str(one) for one in turns) + " ".join(said) + json.dumps(report)
+    assert [one for one in secrets if one in everywhere or json.dumps(one)[1:-1] in everywhere] == []
 
 
 def test_a_file_without_any_trace_is_an_error(session, tmp_path):

@@ -17,6 +17,7 @@ from typing import Any
 
 from mangaassist_assets.datasets.building.splits import assign_split
 from mangaassist_assets.datasets.schema import Split
+from tests.support.secrets import AWS_KEY_ID, AWS_SECRET, ISSUED
 
 BUNDLE = "2026.01.12-rc1"
 KNOWN_INTENTS = ("order_status", "return_item", "shipping_cost", "store_hours")
@@ -24,7 +25,9 @@ NEW_INTENTS = ("gift_wrapping", "signing_event")
 EMAIL = "nobody.invented@example.invalid"
 PHONE = "090-1234-5678"
 ORDER = "MA-12345678"
-PERSONAL_DATA = (EMAIL, PHONE, ORDER)
+PASSWORD = "Blue$Moon42"
+SECRETS = (PASSWORD, ISSUED["GitHub"], AWS_KEY_ID, AWS_SECRET)
+PERSONAL_DATA = (EMAIL, PHONE, ORDER, *SECRETS)
 
 _FIRST_MESSAGE = datetime(2026, 1, 12, 9, 0, tzinfo=UTC)
 
@@ -187,7 +190,10 @@ def sessions_on(side: Split) -> Iterator[str]:
 def _traffic() -> Iterable[dict[str, Any]]:
     """Yield the traffic: shoppers without an account, so that the session decides on which side a message is."""
     personal: dict[str, Any] = {
-        "text": f"where is order {ORDER}? write to {EMAIL} or call {PHONE}",
+        "text": (
+            f"where is order {ORDER}? write to {EMAIL} or call {PHONE}. My password is {PASSWORD}, my token is "
+            f"{ISSUED['GitHub']} and my keys are {AWS_KEY_ID} {AWS_SECRET}"
+        ),
         "intent": "return_item",  # not what the classifier will say: the turn fails and is reviewed
         "user_id": EMAIL,
         "session_id": f"chat of {EMAIL}",

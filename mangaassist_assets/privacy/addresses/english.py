@@ -21,8 +21,8 @@ _NOT_A_STREET = (
     "minutes?|hours?|at|this|that|for|to|on|from|with|by|pm|am|out|my|your|his|her|it|its|was|are"
 )
 _CAPITAL = "[A-ZÀ-ÖØ-ÞŠŽČĆŁŚŻĐΆΈΉΊΌΎΏΑ-ΩА-Я]"
-# How far, in characters, a word of the catalogue makes numbers those of volumes.
-_NEAR = 40
+# How far before and behind numbers a word of the catalogue makes them those of volumes, in characters.
+_NEAR = 16
 _LETTER = r"[^\W\d_]"
 _WORD = rf"{_LETTER}[\w'.\-]{{0,24}}+"
 _UNIT = r"(?:apt|apartment|unit|suite|ste|flat|room|#)\.?[ \t]?#?[A-Za-z0-9\-]{1,8}"
@@ -51,6 +51,7 @@ _SUFFIXES = (
     "stra(?:ss|ß)e|gasse|platz|allee|weg|straat|laan|plein|gracht|steeg|dijk|vej|gade|vegen|veien|gata|gaten|gatan|"
     "vägen|väg|gränd|stræde|tie|katu|utca|hoek|kade|singel|bakken|haven|havn"
 )
+_SUFFIX_WORDS = ("ulica", *_SUFFIXES.replace("stra(?:ss|ß)e", "strasse|straße").split("|"))
 _COMPOUND = re.compile(
     rf"(?<![\w\-])(?:[0-9]{{1,4}}[A-Za-z]?[ ])?(?-i:(?:{_CAPITAL}[\w'.\-]{{0,24}}+[ ]){{0,2}}?)"
     rf"(?:{_LETTER}{{2,24}}?(?:{_SUFFIXES})|"
@@ -119,9 +120,12 @@ _UNIT_AND_CITY = re.compile(
     rf"[,\s]{{1,3}}(?:Apt\.?|Suite|Flat)[ ][0-9]{{1,4}}(?:[ ](?!(?:Thanks?|Please|My|I|Can|The|Order|Phone|For|"
     rf"And)\b)(?:{_CAPITAL}[\w'.\-]{{0,24}}+|of|and|the|de|do|da|nan)){{1,8}}"
 )
-_CATALOGUE = re.compile(
-    r"\b(?:manga|vols?|volumes?|chapters?|copies|books?|page|pages|issue(?= [0-9#])|part|season)\b", re.IGNORECASE
+_CATALOGUE = (
+    r"(?:manga|vols?|volumes?|chapters?|copies|books?|page|pages|issue(?= [0-9#])|part|season|episode|第)(?![A-Za-z])"
 )
+_CATALOGUE_BEFORE = re.compile(rf"(?<![A-Za-z]){_CATALOGUE}\W{{0,3}}(?:[0-9]{{1,3}},? (?:and )?)?\Z", re.IGNORECASE)
+_CATALOGUE_BEHIND = re.compile(rf"\W{{0,3}}{_CATALOGUE}|[巻話]", re.IGNORECASE)
+_CATALOGUE_INSIDE = re.compile(rf"\b{_CATALOGUE}", re.IGNORECASE)
 _US_STATES = (
     "A[KLRZ]|C[AOT]|D[CE]|FL|GA|HI|I[ADLN]|K[SY]|LA|M[ADEINOST]|N[CDEHJMVY]|O[HKR]|PA|RI|S[CD]|T[NX]|UT|V[AT]|W[AIVY]"
 )
@@ -133,7 +137,7 @@ _POSTAL_NAMED = re.compile(
 )
 _POSTAL_UK = re.compile(r"(?<![A-Za-z0-9])[A-Z]{1,2}[0-9][A-Z0-9]?[ ][0-9][A-Z]{2}(?![A-Za-z0-9])")
 # A line of its own that ends in five digits, below a line with a number: the last line of a label.
-_LAST_LINE = re.compile(rf"\n[ >?]{{0,6}}(?P<value>(?:{_WORD}[ ]){{1,6}}[0-9]{{5}})(?=\s*(?:\n|\Z))")
+_LAST_LINE = re.compile(rf"\n[ >?]{{0,6}}(?P<value>(?:{_WORD}[ ]){{1,6}}[0-9]{{5}})(?=\s*(?:\n|\Z)|[.!?]|[ ][A-Z])")
 
 _PATTERNS = (
     _NUMBER_FIRST,
@@ -154,7 +158,11 @@ def find_addresses(text: str) -> Iterator[Detection]:
     """Yield addresses and postal codes of a folded text."""
     if not _HAS_DIGIT_OR_STREET.search(text):
         return
+    lower = text.lower()
+    compound = any(word in lower for word in _SUFFIX_WORDS)
     for pattern in _PATTERNS:
+        if pattern is _COMPOUND and not compound:
+            continue
         group: str | int = "value" if "value" in pattern.groupindex else 0
         for match in pattern.finditer(text):
             start, end = match.span(group)
@@ -176,9 +184,15 @@ def _between_numbers(text: str) -> Iterator[Detection]:
         unknown = any(word.lower().strip(".") not in words for word in match.group("words").split())
         end = _continued(text, match.end())
         labelled = digits >= 4 or end > match.end() + 4 or _UNIT_FOLLOWS.match(text, match.end()) is not None
-        near = (max(0, match.start() - _NEAR), match.end() + _NEAR)
-        if labelled and unknown and _CATALOGUE.search(text, *near) is None:
+        if labelled and unknown and not _is_of_the_catalogue(match):
             yield Detection(match.start(), end, Kind.ADDRESS)
+
+
+def _is_of_the_catalogue(match: re.Match[str]) -> bool:
+    """Return whether a word of the catalogue stands beside or between two numbers: "2 Naruto volume 12"."""
+    before = match.string[max(0, match.start() - _NEAR) : match.start()]
+    beside = _CATALOGUE_BEFORE.search(before) or _CATALOGUE_BEHIND.match(match.string, match.end())
+    return bool(beside or _CATALOGUE_INSIDE.search(match["words"]))
 
 
 def _continued(text: str, end: int) -> int:

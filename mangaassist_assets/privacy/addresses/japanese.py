@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from mangaassist_assets.privacy.detections import Detection, Kind
 
 _NUMBER = "[0-9〇一二三四五六七八九十百千]"
-_UNIT = r"(?:丁目|番地の|番地|番町|番|号室|号|条|の|-|ー)"
+_UNIT = r"(?:丁目|番地の|番地|番町|番|号室|号|条|の(?=[0-9〇一二三四五六七八九])|-|ー)"
 _PREFECTURE = (
     "東京都|北海道|大阪府|京都府|(?:青森|岩手|宮城|秋田|山形|福島|茨城|栃木|群馬|埼玉|千葉|神奈川|新潟|富山|"
     "石川|福井|山梨|長野|岐阜|"
@@ -27,11 +27,18 @@ _BUILDING = (
     r"タワー|ハウス)?"
     rf"[ ]?{_NUMBER}{{1,5}}(?:号室|階|F)(?:[0-9]{{1,4}}号室)?)?"
 )
-_TAIL = rf"{_NUMBER}{{1,5}}(?:{_UNIT}[ ]?(?:{_NUMBER}{{1,5}}{_UNIT}?[ ]?){{0,4}})"
+_TAIL = rf"{_NUMBER}{{1,5}}(?:{_UNIT}[ ]?(?:[東西南北]?{_NUMBER}{{1,5}}{_UNIT}?[ ]?){{0,5}})"
 _ADDRESS = re.compile(
     rf"(?:(?:{_PREFECTURE}){_PLACE}{{0,30}}?|(?:[一-龠々ヶケノ]{{1,5}}|"
     rf"{_KANA_CITIES})[市区郡](?={_PLACE}{{0,18}}[0-9〇一二三四五六七八九十]){_PLACE}{{0,24}}?)"
     rf"{_TAIL}{_BUILDING}"
+)
+# A number alone behind a town: 「高崎市栄町1613」. What is counted is none: 「千葉市3店舗」, 「山田町3巻」.
+_BARE = re.compile(
+    rf"(?:(?:{_PREFECTURE}){_PLACE}{{0,20}}?|(?:[一-龠々ヶケノ]{{1,5}}|{_KANA_CITIES})[市区町村郡]{_PLACE}{{0,18}}?)"
+    rf"(?<=[一-龠々ヶケノァ-ヴー])(?<![第約全各毎年月日計税込価格別])[0-9]{{1,5}}(?:-[0-9]{{1,4}}){{0,3}}(?:番地?)?(?![0-9])"
+    r"(?![ ]?(?:円|人|店|巻|話|冊|年|月|日|時|分|個|件|つ|部|回|名|代|万|千|億|%|か所|ヶ所|箇所|軒|社|点|歳|才|km|m|kg|"
+    rf"位|周年|度|周|色|作|本|枚|階建|線|種|組|等|版|期|章|丁目|番目|セット|ページ|ヶ月|か月|週|[A-Za-z])){_BUILDING}"
 )
 # A town part and its number without the city before it: 「神南一丁目二番三号」.
 _TOWN = re.compile(
@@ -63,6 +70,8 @@ def find_japanese_addresses(text: str, digits: str) -> Iterator[Detection]:
             for match in pattern.finditer(text):
                 end = match.end()
                 yield Detection(match.start(), end - (text[end - 1] in "の "), Kind.ADDRESS)
+        for match in _BARE.finditer(digits):
+            yield Detection(*match.span(), Kind.ADDRESS)
         for match in _AFTER_CUE.finditer(text):
             yield Detection(*match.span("value"), Kind.ADDRESS)
     for match in _POSTAL.finditer(digits):

@@ -30,7 +30,7 @@ NEVER = word_set(
     "rather almost enough everything something nothing anything someone anyone everyone nobody till ago away back "
     "around across along near far left right customer client service support agent person human account invoice "
     "delivery shipping payment address email phone such news post question answer spoiler spoilers art cover "
-    "limited special edition bit fan fans favourite favorite real"
+    "song songs said asked replied limited special edition bit fan fans favourite favorite real"
 )
 # Words of the trade and brands that name lists claim.
 TRADE = word_set(
@@ -38,7 +38,7 @@ TRADE = word_set(
     "google apple android iphone ipad kindle netflix crunchyroll facebook instagram twitter youtube reddit "
     "discord fedex ups dhl usps ok okay hi hello hey thanks thank please yes no usa uk eu id pdf dvd cd tv faq "
     "vip isbn yen usd eur gbp kodansha shueisha kadokawa shogakukan bot alexa siri olly echo spotify pandora mr "
-    "mrs ms dr miss apt st"
+    "mrs ms dr miss apt st iban ean upc asin sku swift bic cvv otp pin"
 )
 
 # Days, months, countries, peoples and large cities: in a shop they say where and when.

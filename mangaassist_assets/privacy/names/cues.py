@@ -58,7 +58,8 @@ PREDICATE = re.compile(
     r"impulsive|person|man|woman|"
     r"customer|friend)|lives|lived|shouted|told|asked|wrote|says|said|was born|passed away|moved (?:to|here|"
     r"from)|had given|gave me|ordered|"
-    r"bought|will be talking|spoke|phoned|e-?mailed)\b",
+    r"bought|will be talking|spoke|phoned|e-?mailed|"
+    r"(?:his|her|their) (?:new |old |home )?(?:address|account|order|parcel|package|number))\b",
     re.IGNORECASE,
 )
 OWNED = re.compile(
@@ -66,14 +67,29 @@ OWNED = re.compile(
     r"father|daughter|"
     r"son|house|card|package|parcel)\b"
 )
+# "Amber:" before what she says; a code of the trade that is called like a person.
+SPEAKER = re.compile(r"[ ]?:[ ]?\\?[\"“「]")
+CODES = frozenset({"jan"})
+CODE_BEHIND = re.compile(
+    r"[ :#]{0,3}(?:(?:codes?|numbers?|no\.?|is|コード|番号)[ :#]{0,3}){1,2}|[ :#]{0,3}[0-9]{3}", re.IGNORECASE
+)
 PUNCTUATION = re.compile(r"[.,!?;:\n\"]")
 COORDINATED = re.compile(r"(?:,| and| or| &|, and|, or)[ ]")
-CATALOGUE = re.compile(
-    r"\b(?:manga|vol|vols|volumes?|chapters?|series|authors?|characters?|anime|mangaka|artist|figures?|figurine|"
-    r"box ?set|"
-    r"omnibus|edition|comics?|novels?|poster|arc|episode|season|ova|scanlations?|spoilers?|reading|drawings?|"
-    r"artbook|spin-?off)\b"
-    r"|巻|(?<![電通会])話|漫画",
+_CATALOGUE = (
+    r"(?:manga|vol|vols|volumes?|chapters?|series|authors?|characters?|anime|mangaka|artist|figures?|figurine|"
+    r"box ?set|omnibus|editions?|comics?|novels?|posters?|arc|episodes?|seasons?|ova|scanlations?|spoilers?|drawings?|"
+    r"artbooks?|spin-?offs?|titles?|sequel|prequel|movie|film|plush(?:ie)?|merch|keychain|cosplay)"
+)
+CATALOGUE_BEFORE = re.compile(
+    rf"(?:\b{_CATALOGUE}|[巻話])(?:[ ]?[0-9]{{1,4}}(?:[ ]?-[ ]?[0-9]{{1,4}})?)?(?:'s)?[ ]?[\"'“「(:,]{{0,2}}[ ]?"
+    r"(?:(?:of|by|from|called|titled|named|about|is|like|featuring|starring|the|with|and|or)[ ][\"'“]?){0,2}\Z",
+    re.IGNORECASE,
+)
+CATALOGUE_BEHIND = re.compile(
+    rf"(?:'s)?[ ]?[\"'”」),:\-]{{0,2}}[ ]?"
+    r"(?:(?:the|in|from|new|latest|first|last|next|full|complete|and|or|'s)[ ]){0,2}(?:[0-9]{1,4}[ ])?"
+    rf"(?:{_CATALOGUE}\b|#[0-9]|[0-9]{{1,3}}(?=[ ]?(?:巻|話|[?.!,]|\Z|and\b|is\b|in\b))|"
+    r"第?[0-9]{0,4}[巻話]|漫画)",
     re.IGNORECASE,
 )
 
@@ -96,6 +112,8 @@ LOOSE_INTRODUCTION = re.compile(
     rf"\b(?:my (?:full |first |last )?name|(?:it is|it's|i'm|im|i am|this is)) (?P<value>{_WORD})(?![\w@])",
     re.IGNORECASE,
 )
+# One of these, in small letters, is in every introduction.
+INTRODUCING = ("name", "call", "signed")
 INTRODUCTION = re.compile(
     r"(?:\bmy (?:(?!character|manga|book|series|company|team|dog|cat|pet)\w{2,12} )?name is|\bmy name's?|"
     r"\bmy (?:full|first|last) name|(?:\A|[.,!?;\n] ?|\band )(?:full |first |last )?name is|"
@@ -104,7 +122,7 @@ INTRODUCTION = re.compile(
     r"\bi am called|\bi'm called|\b(?:people|they|everyone|everybody|friends|you can) calls? me|\bcall me|"
     r"\bnamed (?:him|her|them)|(?<!user)(?<!file)\bname:|\bsigned,?|"
     r"\bunder (?:my |the )?(?:partner's |wife's |husband's )?name(?: of)?)"
-    r"[ \t]{1,5}(?:(?:actually|just|also|really) )?"
+    r"(?:[ \t]{1,5}|[ \t]{0,3}\r?\n[ \t]{0,3})(?:(?:actually|just|also|really) )?"
     rf"(?P<value>(?:(?:mrs?|ms|miss|dr|prof)\.?[ ])?(?!(?:{_NOT_A_NAME})\b){_WORD}"
     rf"(?-i:(?:[ \t]{_CAPITAL}[{LETTERS}'\-]{{0,39}}\.?){{1,3}}|"
     rf"[ \t](?!(?:{_NOT_A_SECOND_NAME})\b)[^\W\d_]{{2,39}}(?=[.,!?\n]|\Z))?)",

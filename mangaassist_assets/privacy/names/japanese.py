@@ -14,9 +14,13 @@ from mangaassist_assets.privacy.names.common_words import word_set
 from mangaassist_assets.privacy.names.morphology import Morpheme, Word, morphemes
 
 _JAPANESE = re.compile(r"[\u3040-\u30ff\u3400-\u9fff々]")
+# Forms of one character that names are written with and dictionaries are not.
+_VARIANTS = str.maketrans("髙﨑濵濱邊邉齋齊栁桒德眞惠𠮷塚槇增曻靜瀨", "高崎浜浜辺辺斎斉柳桑徳真恵吉塚槙増昇静瀬")
+_READING = re.compile(r"[ ]?\([ぁ-んァ-ヶー ]{2,20}\)")
 _PERSON = frozenset({Word.FAMILY, Word.GIVEN, Word.PERSON})
 # How far, in characters, a word of the catalogue decides what a name is.
-_NEAR = 40
+_NEAR = 24
+_SENTENCE_END = re.compile(r"[。!?\n]|です|でした|ます|ました|ください|下さい|ほしい|欲しい")
 _HONORIFICS = frozenset({"さん", "様", "さま", "くん", "君", "ちゃん", "氏", "殿"})
 _FORMAL = frozenset({"様", "さま", "氏", "殿"})
 _KATAKANA = re.compile(r"[ァ-ヶー]+")
@@ -32,10 +36,10 @@ _CUE_BEFORE = re.compile(
 _CUE_AFTER = re.compile(
     r"[ ]?(?:と申|という者|といいます|と言います|と言う者|名義|宛て?[にで]?|に代わ|の代理|本人|が受け取|の注文|"
     r"の住所|の名前で|の名で|に届け|"
-    r"から電話|から連絡|に電話|に連絡|が注文|の自宅|の口座|のアカウント|の携帯|の電話|まで(?:[。!\n]|\Z))"
+    r"から電話|から連絡|に電話|に連絡|が注文|の自宅|の口座|のアカウント|の携帯|の電話|まで(?:[。!\s]|\Z|第?[0-9])|あて|で登録)"
 )
 _SELF = re.compile(r"(?:私|わたし|わたくし|僕|俺|こちら)は?[ ]?\Z")
-_IS = re.compile(r"[ ]?(?:です|でございます|だ[。、]|より[。、\n]|より\Z)")
+_IS = re.compile(r"[ ]?(?:です|でございます|だ[。、]|より(?:[。、\s]|\Z|第?[0-9]))")
 _CATALOGUE = re.compile(
     r"作品|漫画|マンガ|まんが|コミック|巻|(?<![電通会])話|図鑑|雑誌|フィギュア|グッズ|キャラ|先生|新刊|主人公|"
     r"登場|推し|好き|アニメ|サイン|作者|著|描|原作|連載|"
@@ -50,13 +54,17 @@ _INTRODUCED_BEFORE = re.compile(
     r"(?=です|だ|と|で|に|、|。|\n|\Z)"
 )
 _STOPS = frozenset("はがもを、。,.!?！？「」『』()（）[]:： \t\r\n\ue000")
-_NO_NAME = word_set("何 誰 どなた それ これ 別 違う 間違 漢字 ひらがな カタカナ ローマ字 本名 偽名 匿名 秘密 同じ 私")
+_GIVEN_ALONE = re.compile(r"[一-龠々]{2,4}")
+_NO_NAME = word_set(
+    "後 あと 何 誰 どなた それ これ 別 違う 間違 漢字 ひらがな カタカナ ローマ字 本名 偽名 匿名 秘密 同じ 私"
+)
 
 
 def find_japanese_names(text: str) -> Iterator[Detection]:
     """Yield person names of a folded text; nothing where it holds no Japanese character."""
     if text.isascii() or not _JAPANESE.search(text):
         return
+    text = text.translate(_VARIANTS)
     yield from _introductions(text)
     words = list(morphemes(text))
     index = 0
@@ -66,7 +74,8 @@ def find_japanese_names(text: str) -> Iterator[Detection]:
             continue
         last = _last_of_name(words, index)
         if _is_person(text, words, index, last):
-            yield Detection(words[index].start, words[last].end, Kind.NAME)
+            reading = _READING.match(text, words[last].end)
+            yield Detection(words[index].start, words[last].end if reading is None else reading.end(), Kind.NAME)
         index = last + 1
 
 
@@ -113,6 +122,13 @@ def _is_person(text: str, words: list[Morpheme], first: int, last: int) -> bool:
         return family or not catalogue
     alone = first == 0 or words[first - 1].word in {Word.SIGN, Word.INTERJECTION, Word.SPACE}
     alone = alone or _SELF.search(before) is not None
+    if (
+        first
+        and words[first - 1].word is Word.SIGN
+        and _IS.match(text, end)
+        and _GIVEN_ALONE.fullmatch(text, start, end)
+    ):
+        return family or not catalogue
     if _IS.match(text, end) or (alone and end == len(text)):
         return family and (alone or (full and not catalogue))
     return full and not catalogue
@@ -127,7 +143,15 @@ def _honoured(name: Morpheme, honorific: str, *, surname: bool, catalogue: bool)
 
 
 def _catalogue(text: str, start: int, end: int) -> bool:
-    return _CATALOGUE.search(text, max(0, start - _NEAR), end + _NEAR) is not None
+    """Return whether a word of the catalogue stands beside a name in its sentence."""
+    low, high = max(0, start - _NEAR), min(len(text), end + _NEAR)
+    for boundary in _SENTENCE_END.finditer(text, low, high):
+        if boundary.end() <= start:
+            low = boundary.end()
+        elif boundary.start() >= end:
+            high = boundary.start()
+            break
+    return _CATALOGUE.search(text, low, high) is not None
 
 
 def _introductions(text: str) -> Iterator[Detection]:

@@ -23,15 +23,20 @@ _PEOPLE = word_set("antonio francisco diego santiago vincent helena florence vic
 
 @dataclass(frozen=True, slots=True)
 class Lexicon:
-    """Folded names and words. `clear` names are no English words; `doubtful` ones are ("will", "rose")."""
+    """Folded names and words. `clear` names are no English words; `doubtful` ones are ("will", "rose").
+
+    `doubtful_given` are those of the doubtful that somebody is called by first, `plain` the words that are no name.
+    """
 
     clear_given: frozenset[str]
     clear_family: frozenset[str]
     rare_family: frozenset[str]
     doubtful: frozenset[str]
+    doubtful_given: frozenset[str]
     words: frozenset[str]
     places: frozenset[str]
     never: frozenset[str]
+    plain: frozenset[str]
 
 
 @cache
@@ -42,26 +47,32 @@ def lexicon() -> Lexicon:
     family: list[str] = []
     rare: list[str] = []
     doubtful: list[str] = []
+    doubtful_given: list[str] = []
     for line in _lines("names.txt.gz"):
         name, _, flags = line.partition("\t")
         if name in TRADE or name in NEVER or len(name) < 3:
             continue
         if name in words and name not in _COMMON_GIVEN:
             doubtful.append(name)
+            if "g" in flags:
+                doubtful_given.append(name)
         elif "g" in flags:
             given.append(name)
         elif flags == "r":
             rare.append(name)
         else:
             family.append(name)
+    known = words | TRADE | NEVER
     return Lexicon(
         clear_given=frozenset((*given, *_COMMON_GIVEN)) - (PLACES - _PEOPLE),
         clear_family=frozenset(family) - PLACES,
         rare_family=frozenset(rare) - PLACES,
         doubtful=frozenset(doubtful) - PLACES,
-        words=words | TRADE | NEVER,
+        doubtful_given=frozenset(doubtful_given) - PLACES,
+        words=known,
         places=PLACES,
         never=NEVER | TRADE | PLACES,
+        plain=known.difference(given, family, rare, doubtful, PLACES, _COMMON_GIVEN),
     )
 
 

@@ -7,10 +7,17 @@ from collections.abc import Sequence
 from enum import Enum
 
 from mangaassist_assets.privacy.names import cues
+from mangaassist_assets.privacy.names.common_words import NEVER
 from mangaassist_assets.privacy.names.lexicon import Lexicon
 
 # Open syllables only ("Naruto", "Kagurabachi"): the shape of Japanese words, which are titles and characters here.
 _ROMAJI = re.compile(r"(?:(?:[kgsztdnhbpmyrwjf]|ch|sh|ts|[kgnhbpmr]y)?[aiueoāīūēō]+n?|[kstp](?=[kstp]))+")
+
+
+_SENTENCE_END = re.compile(r"[.!?][\"'”)\]]{0,2}\s|\n")
+_CONTRACTED = ("'m", "'ve", "'ll", "'d", "'re", "'t")
+_PRONOUN = frozenset({"i", "i'm", "i've", "i'll", "i'd"})
+Token = tuple[int, int, str]
 
 
 class Casing(Enum):
@@ -23,22 +30,53 @@ class Casing(Enum):
     ANSWER = "the same in up to four words, or with a code behind: the answer to a question for the name"
 
 
-def casing_of(text: str, tokens: Sequence[str], folded: Sequence[str], lists: Lexicon) -> Casing:
-    """Return how a text uses capitals; words that are clearly names have theirs by right and are not counted."""
-    if not any(token[0].isupper() for token in tokens) or (text.isupper() and len(tokens) > 1):
-        if cues.PUNCTUATION.search(text):
+def casings_of(text: str, tokens: Sequence[Token], folded: Sequence[str], lists: Lexicon) -> list[Casing]:
+    """Return for each word how its sentence uses capitals; "hi. my name is ann. Thanks" uses them in two ways."""
+    found: list[Casing] = []
+    first = 0
+    lines = "\n" in text
+    signs = lines or cues.PUNCTUATION.search(text) is not None
+    for index in range(1, len(tokens) + 1):
+        if index < len(tokens):
+            end, start = tokens[index - 1][1], tokens[index][0]
+            # Most words are a space apart, and only a full stop that the word before took along ends its sentence.
+            if start - end == 1 and text[end - 1] != "." and text[end] != "\n":
+                continue
+            if _SENTENCE_END.search(text, end - 1, start) is None:
+                continue
+        words = [token for _, _, token in tokens[first:index]]
+        casing = _casing(
+            text if index - first == len(tokens) else "", words, folded[first:index], lists, signs=signs, lines=lines
+        )
+        found += [casing] * (index - first)
+        first = index
+    return found
+
+
+def _casing(
+    message: str, tokens: Sequence[str], folded: Sequence[str], lists: Lexicon, *, signs: bool, lines: bool
+) -> Casing:
+    """Return how a sentence uses capitals; words that are clearly names have theirs by right and are not counted.
+
+    `message` is the text of a message of one sentence. The pronoun "I" is written as one whatever the rest is.
+    """
+    # "… to jane doe Which volume is it": the full stop was forgotten, and that capital says nothing of the others.
+    capitals = [token[0].isupper() and word not in _PRONOUN for token, word in zip(tokens, folded, strict=True)]
+    telling = [one and not (index and folded[index] in NEVER) for index, one in enumerate(capitals)]
+    if not any(telling) or (len(tokens) > 1 and all(token.isupper() for token in tokens)):
+        if signs:
             return Casing.CASELESS
-        with_code = any(character.isdigit() for character in text) and sum(len(token) > 3 for token in tokens) <= 3
+        with_code = any(character.isdigit() for character in message) and sum(len(token) > 3 for token in tokens) <= 3
         return Casing.ANSWER if len(tokens) <= 4 or with_code else Casing.SPOKEN
-    if "\n" in text or len(tokens) < 2:
+    if lines or len(tokens) < 2:
         return Casing.WRITTEN
     several = len(tokens) >= 5
     others = [
-        token[0].isupper()
-        for token, word in zip(tokens, folded, strict=True)
-        if not (several and (word in lists.clear_given or word in lists.clear_family))
+        capital
+        for capital, word in zip(capitals, folded, strict=True)
+        if not (several and (word in lists.clear_given or word in lists.clear_family or word in lists.doubtful))
     ]
-    return Casing.HEADLINE if sum(others) > (0.6 if several else 0.99) * len(others) else Casing.WRITTEN
+    return Casing.HEADLINE if others and sum(others) > (0.6 if several else 0.99) * len(others) else Casing.WRITTEN
 
 
 def word_weight(word: str, token: str, lists: Lexicon, casing: Casing, *, begins: bool) -> tuple[float, bool]:
@@ -48,7 +86,8 @@ def word_weight(word: str, token: str, lists: Lexicon, casing: Casing, *, begins
     """
     parts = word.split("-") if "-" in word else (word,)
     # "Pre-orders", "max-width": a word of the dictionary in a compound makes the whole an ordinary word.
-    if len(parts) > 1 and any(part in lists.words and part not in lists.doubtful for part in parts):
+    ordinary = len(parts) > 1 and any(part in lists.words and part not in lists.doubtful for part in parts)
+    if ordinary or word.endswith(_CONTRACTED):
         return 0.0, False
     given = any(part in lists.clear_given for part in parts)
     family = not given and any(part in lists.clear_family for part in parts)

@@ -15,7 +15,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
-from mangaassist_assets.privacy import is_generated, is_profile_key, is_pseudonym, kept_id, pseudonym, redact
+from mangaassist_assets.privacy import (
+    Kind,
+    field_kind,
+    is_generated,
+    is_pseudonym,
+    kept_id,
+    pseudonym,
+    redact,
+    redact_number,
+)
 from mangaassist_assets.tracing.adapters.stream_events import CHUNK_ATTRIBUTE, streamed_text, streamed_tool_uses
 from mangaassist_assets.tracing.contract.names import Attribute, Tag
 from mangaassist_assets.tracing.contract.records import SpanEvent
@@ -37,8 +46,8 @@ _HOME = re.compile(r"(?<![A-Za-z0-9])(/home/|/Users/|[A-Za-z]:\\Users\\)[^/\\\s\
 _IDENTIFIER = re.compile(r"[0-9A-Za-z._:/#+-]{1,250}")
 _ATTRIBUTE_NAME = re.compile(r"[a-z]{1,20}(?:[._][a-z]{1,20}){1,5}")
 _WORD = re.compile(r"(?!.*[0-9]{7})[A-Za-z_$][A-Za-z0-9_./:$-]{0,80}")
-# What names of attributes, tags and fields say of their values, in lower case: those of MLflow, LiteLLM, HTTP headers
-# and OpenTelemetry's semantic conventions.
+# Names of attributes, tags and fields that hold a user, in lower case: those of MLflow, LiteLLM and OpenTelemetry's
+# semantic conventions. What else a name says of its value is `field_kind`'s.
 USER_NAMES = frozenset({
     "user", "user_id", "userid", "user.id", "end_user", "end_user_id", "enduser.id", "customer_id", "username",
     "user_name", "user_api_key_user_id", "user_api_key_end_user_id", "mlflow.user", "mlflow.trace.user",
@@ -47,14 +56,6 @@ USER_NAMES = frozenset({
 _SESSIONS = frozenset({
     "session", "session_id", "session.id", "sessionid", "conversation_id", "gen_ai.conversation.id",
     "litellm_session_id", "mlflow.trace.session",
-})  # fmt: skip
-_SECRETS = frozenset({
-    "authorization", "proxy-authorization", "cookie", "set-cookie", "x-api-key", "api_key", "apikey", "api-key",
-    "user_api_key", "user_api_key_hash", "password", "secret", "client_secret", "access_token", "refresh_token",
-    "id_token", "aws_secret_access_key", "aws_session_token", "client.address", "client_ip", "http.client_ip",
-    "ip_address", "user_ip", "remote_addr", "requester_ip_address", "net.peer.ip", "network.peer.address",
-    "source.address", "x-forwarded-for", "x-real-ip", "user.name", "user.full_name", "user.email", "user_email",
-    "user_api_key_user_email", "email", "full_name", "first_name", "last_name", "phone", "phone_number", "address",
 })  # fmt: skip
 # These hold ids of the platform, in this spelling. What a tool was asked and answered is text, even one word.
 _IDENTIFIERS = frozenset({
@@ -66,9 +67,10 @@ _IDENTIFIERS = frozenset({
 }  # fmt: skip
 # Some models are called like people.
 _MODEL_KEYS = ("model", "model_id", "modelid", "model_name", "model_group")
+_MEASURED = re.compile(r"(?:_|\.|-)(?:n|m|u)s\Z|time|nano|bytes|seed|hash|version|(?:_|\.|\A)(?:id|at)\Z")
 _SHORT = 4_000
 _PREVIEW = 2_000
-LONGEST_TEXT = 1_000_000
+LONGEST_TEXT = 100_000
 _CHUNK_NAME = re.compile(r"contentBlock\w*|content_block\w*|message\w*|chunk|streaming_chunk|mlflow\.chunk\.item\.\d+")
 
 
@@ -122,15 +124,18 @@ class Scrubber:
 
     def value(self, value: object, depth: int = 0, key: str | None = None) -> object:
         """Return a JSON value with texts and keys redacted, users as pseudonyms, secrets removed."""
-        if key is not None and value and is_profile_key(key):
-            return PROFILE
+        if key is not None and (removed := _removed(key, value)) is not None:
+            return removed
         if isinstance(value, Mapping):
-            return {_label(str(name)): self.value(item, depth, str(name)) for name, item in value.items()}
+            return {
+                _label(str(name)): REMOVED if _is_match(str(name), value) else self.value(item, depth, str(name))
+                for name, item in value.items()
+            }
         if isinstance(value, list | tuple):
             return [self.value(item, depth, key) for item in value]
         if isinstance(value, str):
             return self._named(key, value, depth)
-        if key is not None and isinstance(value, int | float) and not isinstance(value, bool):
+        if isinstance(value, int | float) and not isinstance(value, bool):
             return self._named_number(key, value)
         return value
 
@@ -138,8 +143,6 @@ class Scrubber:
         name = (key or "").lower()
         if not value:
             return value
-        if name in _SECRETS and not value.startswith(("{", "[")):
-            return REMOVED
         if name in USER_NAMES and not value.startswith(("{", "[")):
             return self._user(value)
         if name in _SESSIONS:
@@ -148,10 +151,12 @@ class Scrubber:
             return value
         return self.text(value, depth)
 
-    def _named_number(self, key: str, value: float) -> object:
-        if key.lower() in _SECRETS:
-            return REMOVED
-        return self._user(str(value)) if key.lower() in USER_NAMES else value
+    def _named_number(self, key: str | None, value: float) -> object:
+        name = (key or "").lower()
+        if name in USER_NAMES:
+            return self._user(str(value))
+        # A time or a length in nanoseconds has as many digits as a card.
+        return value if _MEASURED.search(name) else redact_number(value)
 
     def _user(self, value: str) -> str:
         return value if is_pseudonym(value) else pseudonym(value, self.key)
@@ -164,7 +169,7 @@ class Scrubber:
 
     def _texts(self, values: Mapping[str, str]) -> dict[str, str]:
         return {
-            _label(key): PROFILE if value and is_profile_key(key) else self._named(key, value, 0)
+            _label(key): removed if (removed := _removed(key, value)) is not None else self._named(key, value, 0)
             for key, value in values.items()
         }
 
@@ -222,6 +227,19 @@ class Scrubber:
             metadata=self._texts(one.metadata),
             error=None if one.error is None else self._texts(one.error),
         )
+
+
+def _removed(key: str, value: object) -> str | None:
+    """Return what stands for a value whose name calls it personal or a secret; None where it does not."""
+    if not value or isinstance(value, bool) or key.lower() in USER_NAMES:
+        return None
+    kind = field_kind(key)
+    return None if kind is None else PROFILE if kind is Kind.PROFILE else REMOVED
+
+
+def _is_match(name: str, finding: Mapping[str, object]) -> bool:
+    """Return whether a field repeats what a guardrail of Bedrock found: `piiEntities[].match` and its like."""
+    return name == "match" and not finding.keys().isdisjoint({"action", "type", "regex", "detected"})
 
 
 def _cut(value: object, before: str) -> str:

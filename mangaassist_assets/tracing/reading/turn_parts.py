@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
-from mangaassist_assets.privacy import redact
+from mangaassist_assets.privacy import clear_named_fields, redact
 from mangaassist_assets.tracing.adapters.building import why_failed
 from mangaassist_assets.tracing.adapters.tool_calls import result_content
 from mangaassist_assets.tracing.contract.names import (
@@ -184,6 +184,7 @@ def as_text(value: object, redacted: Redact, longest: int) -> str | None:
     if inside is None or inside in ("", {}, []):
         return None
     try:
+        inside = clear_named_fields(inside)
         text = (
             inside if isinstance(inside, str) else json.dumps(inside, ensure_ascii=False, sort_keys=True, default=str)
         )

@@ -43,7 +43,7 @@ from mangaassist_assets.tracing.reading.typed_values import (
     share_of,
 )
 
-CONTRACT_VERSION = 7
+CONTRACT_VERSION = 8
 """Goes up when the same trace would be read as another turn: what is ingested is then read again."""
 _READ_APART = (Tag.RELEASE_BUNDLE, Tag.SESSION_ID, Tag.CACHE_HIT, Tag.USER_FEEDBACK)
 _MODELS = (Tag.BEDROCK_MODEL_ID, Tag.EMBEDDING_MODEL_ID)

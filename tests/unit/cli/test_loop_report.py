@@ -1,4 +1,4 @@
-"""A turn of the loop succeeded where everything ran: a dataset may be refused, an index that is not what was built not."""
+"""A turn of the loop succeeded where everything ran; a dataset may be refused, a broken index is an error."""
 
 from __future__ import annotations
 
