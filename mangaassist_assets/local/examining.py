@@ -24,7 +24,7 @@ from mangaassist_assets.core.snapshots import (
     canonical_json,
     content_digest,
 )
-from mangaassist_assets.local.home import MARKER, SCHEMA, Home, HomeError, mending_of
+from mangaassist_assets.local.home import MARKER, SCHEMA, Home, HomeError, mending_of, ministack_loss
 
 _RECORD = re.compile(r"\d{8}\.json")
 _SQLITE_READ_VERSION, _SQLITE_HEADER, _WAL = 19, 20, b"\x02"
@@ -109,20 +109,6 @@ def _small_files(home: Home) -> Iterator[Finding]:
         yield from _json(path, *ministack_loss(path))
     for path in sorted((home.store / "runs").glob("*.json")):
         yield from _json(path, "What that run reads is not known.", "Delete it where that run is over.")
-
-
-def ministack_loss(path: Path) -> tuple[str, str]:
-    """Return what it means that a state file of MiniStack is damaged, and what to do."""
-    lost = {
-        "kinesis.json": "Feedback events that were not ingested yet",
-        "appconfig.json": "The deployed configuration",
-        "firehose.json": "Deliveries of feedback that were under way",
-    }.get(path.name, f"What {path.stem} kept")
-    again = " `mangaassist bootstrap` then deploys the first one again." if path.name == "appconfig.json" else ""
-    return (
-        f"{lost} cannot be read, and MiniStack would start as if there never was any.",
-        f"Restore it from a backup, or move it away to go on without.{again}",
-    )
 
 
 def _json(path: Path, meaning: str, mend: str, *, rebuilt: bytes | None = None) -> Iterator[Finding]:

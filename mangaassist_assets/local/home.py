@@ -101,8 +101,6 @@ class Home:
         Raises:
             HomeError: one is not: cut off by a power cut, or something else's.
         """
-        from mangaassist_assets.local.examining import ministack_loss
-
         for path in sorted((self.ministack / "state").glob("*.json")):
             meaning, mend = ministack_loss(path)
             try:
@@ -230,6 +228,20 @@ class Home:
         # Permission bits are no proof (root, read-only mounts, quotas): only writing is.
         with tempfile.TemporaryFile(dir=self.root) as probe:
             probe.write(b"x")
+
+
+def ministack_loss(path: Path) -> tuple[str, str]:
+    """Return what it means that a state file of MiniStack is damaged, and what to do."""
+    lost = {
+        "kinesis.json": "Feedback events that were not ingested yet",
+        "appconfig.json": "The deployed configuration",
+        "firehose.json": "Deliveries of feedback that were under way",
+    }.get(path.name, f"What {path.stem} kept")
+    again = " `mangaassist bootstrap` then deploys the first one again." if path.name == "appconfig.json" else ""
+    return (
+        f"{lost} cannot be read, and MiniStack would start as if there never was any.",
+        f"Restore it from a backup, or move it away to go on without.{again}",
+    )
 
 
 def mending_of(database: Path) -> str:
