@@ -6,7 +6,7 @@ from zoneinfo import ZoneInfo
 import dagster as dg
 
 from mangaassist_assets.core.bundles import bundles_by_start, newest_bundle
-from mangaassist_assets.jobs import CHAMPION_EVALUATION, RETRAINING, failure_mining, index_refresh
+from mangaassist_assets.jobs import CHAMPION_EVALUATION, RETRAINING, failure_mining, index_refresh, trigger_watch
 from mangaassist_assets.partitions import release_bundles
 from resources.mlflow.tracking import MlflowResource
 from resources.store import StoreResource
@@ -82,4 +82,19 @@ weekly_champion_evaluation = dg.ScheduleDefinition(
     description="Every Monday: judge the champions on fresh reviewed traffic, after Sunday's datasets are there.",
 )
 
-ALL_SCHEDULES = (nightly_mining, weekly_retraining, nightly_index_refresh, weekly_champion_evaluation)
+hourly_trigger_watch = dg.ScheduleDefinition(
+    name="hourly_trigger_watch",
+    job=trigger_watch,
+    cron_schedule="15 * * * *",
+    execution_timezone=TIME_ZONE,
+    default_status=dg.DefaultScheduleStatus.RUNNING,
+    description="Every hour: what the feedback trigger saw and decided, and whether it is at work at all.",
+)
+
+ALL_SCHEDULES = (
+    hourly_trigger_watch,
+    nightly_mining,
+    weekly_retraining,
+    nightly_index_refresh,
+    weekly_champion_evaluation,
+)

@@ -35,9 +35,11 @@ def configuration_versions(
     from botocore.exceptions import ClientError
 
     from mangaassist_assets.triggers.configuration_changes import ConfigurationState, find_configuration_changes
-    from mangaassist_assets.triggers.cursors import from_cursor, to_cursor
+    from mangaassist_assets.triggers.cursors import cursor_version, from_cursor, to_cursor
 
-    before = from_cursor(_KIND, _VERSION, context.cursor, ConfigurationState)
+    # What an earlier version remembered has no deployments: this look is a baseline.
+    cursor_now = context.cursor if cursor_version(_KIND, context.cursor) == _VERSION else None
+    before = from_cursor(_KIND, _VERSION, cursor_now, ConfigurationState)
     try:
         deployments = app_config.deployments()
     except ClientError as error:

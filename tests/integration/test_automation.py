@@ -9,6 +9,8 @@ from collections.abc import Iterator
 import pytest
 
 from mangaassist_assets.chatbot.configuration.documents import GuardrailsDocument, RoutingDocument
+from mangaassist_assets.local.home import Home
+from mangaassist_assets.triggers.settings import SETTINGS_FILE
 from resources.aws.app_config import AppConfigResource
 from resources.aws.clients import AwsResource
 from tests.support.app_config_by_hand import past_this_code
@@ -19,6 +21,17 @@ pytestmark = pytest.mark.integration
 
 FIRST, SECOND = "2026.04.07-rc1", "2026.04.21-rc2"
 TOO_FEW = "intent_dataset_enough_examples"
+SMALL_STORE = """
+[feedback]
+expected_share = 0.05     # there is no bundle before the first one
+run_length = 100
+block_votes = 5
+window_votes = 400
+minimum_votes = 15
+minimum_shoppers = 3
+left_out_share = 0.0
+confound_hours = 0        # everything was deployed a minute ago
+"""
 NEW_INTENTS_BEGIN = 13
 """Traffic from this line on is of intents that the champion has not learned: shoppers press thumbs down."""
 
@@ -32,6 +45,9 @@ def stopped_afterwards(bootstrapped_dev: DagsterDev) -> Iterator[None]:
 @pytest.fixture(scope="module")
 def dev(bootstrapped_dev: DagsterDev) -> DagsterDev:
     """Dagster at work: every sensor had its first look, then the first bundle's few messages came."""
+    inputs = Home.open(bootstrapped_dev.home).store / "inputs"
+    inputs.mkdir(exist_ok=True)
+    (inputs / SETTINGS_FILE).write_text(SMALL_STORE)
     bootstrapped_dev.start()
     for sensor in ("feedback_threshold", "configuration_versions", "new_release_bundles"):
         bootstrapped_dev.eventually(
@@ -90,12 +106,14 @@ def test_a_new_bundle_in_the_traces_becomes_a_partition_and_is_mined(dev, mined)
 def test_too_few_thumbs_downs_are_skipped_with_their_numbers(few_thumbs):
     assert f"{FIRST}: " in few_thumbs
     assert "thumbs-down of" in few_thumbs
-    assert "needed 20 and 20%" in few_thumbs
+    assert "evidence" in few_thumbs
 
 
-def test_thumbs_downs_over_the_threshold_retrain_once(dev, retrained):
+def test_a_rise_of_thumbs_downs_retrains_once_and_says_on_what_numbers(dev, retrained):
     assert retrained.tags["mangaassist/trigger"] == "feedback_threshold"
-    assert int(retrained.tags["mangaassist/thumbs_down"]) >= 20
+    assert int(retrained.tags["mangaassist/thumbs_down"]) >= 10
+    evidence, _, needed = retrained.tags["mangaassist/evidence"].partition(" of ")
+    assert float(evidence) >= float(needed)
     assert len(dev.runs("retraining", dagster__partition=FIRST)) == 1
     # Failed it can have only at a gate.
     query = """query($id: ID!) { runOrError(runId: $id) { ... on Run { stepStats { stepKey status } } } }"""

@@ -340,3 +340,9 @@ def test_a_knowledge_folder_that_is_gone_for_a_while_loses_nothing(documents, fo
     assert said == "the knowledge folder cannot be listed (No such file or directory): the next tick looks again"
     away.rename(folder)
     assert documents.skip_reason() == "unchanged: 1 files"
+
+
+def test_a_cursor_of_an_earlier_version_makes_a_new_baseline(configuration, api):
+    api.deploy("routing", 2)
+    configuration.cursor = '{"kind": "configuration_changes", "version": 1, "state": {"versions": {}, "edges": 3}}'
+    assert configuration.skip_reason() == "first look, baseline: routing 2"
