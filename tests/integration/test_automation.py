@@ -277,8 +277,8 @@ def test_a_loop_beside_a_running_dagster_is_left_alone_by_it(settled):
     status = {run.run_id: run for run in settled.runs()}
     for run_id in report["runs"].values():
         assert "mangaassist/trigger" not in status[run_id].tags
-        # Whatever the gates said.
-        assert status[run_id].status == "SUCCESS"
+        # Whatever the gates said; what is too small to train on stops its run.
+        assert asset_steps(settled, status[run_id], status="FAILURE") <= {TOO_FEW, "reranker_dataset_enough_examples"}
     # No second release.
     assert not [run for run in settled.runs() if run.tags.get("dagster/parent_run_id") in report["runs"].values()]
 
