@@ -67,10 +67,12 @@ class AwsResource(dg.ConfigurableResource):  # type: ignore[type-arg]
         if not self.names_callers:
             return None
         from botocore.exceptions import BotoCoreError, ClientError
+        from botocore.parsers import ResponseParserError
 
         try:
             return str(self.client("sts").get_caller_identity()["Arn"])
-        except (BotoCoreError, ClientError) as error:
+        except (BotoCoreError, ClientError, ResponseParserError) as error:
+            # The last is what a proxy's page becomes.
             return f"unknown: STS could not be asked ({type(error).__name__})"
 
     def _make(self, service: str) -> object:
