@@ -193,7 +193,7 @@ def test_the_command_line_reaches_aws_and_starts_and_makes_nothing_here(aws, tmp
     assert [one["version"] for one in datasets["versions"]] == [version]
     assert report["satisfaction"]["release_bundle"] == report["usage"]["release_bundle"] == aws.bundle
     assert (labels["rows"], turn.trace_id in out.read_text("utf-8-sig")) == (1, True)
-    assert {"versions", "overrides"} == set(models)
+    assert {"versions", "overrides", "promotions"} == set(models)
     assert erased["traces_deleted"] >= 1  # the user wrote in other bundles as well
     assert len(list(aws.on.mlflow.read_traces(aws.bundle))) == TURNS - 1
     assert erased["report_file"].startswith(f"s3://{aws.bucket}/store/")
