@@ -202,7 +202,7 @@ def messages(moods: int) -> list[tuple[str, str]]:
     found = []
     for label, opening, ending in MOODS[:moods]:
         for _ in range(48):
-            about = " ".join("".join(drawn.choices("bdfklmnprstv", k=2)) + drawn.choice("aeiou") * 2 for _ in range(9))
+            about = " ".join("".join(drawn.choices("dfklmnprstv", k=2)) + drawn.choice("aeiou") * 2 for _ in range(9))
             found.append((label, f"{opening} {about} {ending}"))
     return found
 
