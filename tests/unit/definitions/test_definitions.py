@@ -116,6 +116,7 @@ def test_automation_targets_jobs_that_exist(definitions):
         "nightly_mining",
         "weekly_retraining",
         "nightly_index_refresh",
+        "hourly_trigger_watch",
         "weekly_champion_evaluation",
     }
 
