@@ -238,7 +238,7 @@ def test_a_command_uses_the_services_that_run_and_leaves_them_running(stand_ins:
 
 def test_a_command_starts_the_service_it_needs_and_no_other(tmp_path: Path) -> None:
     ran = run_apart(tmp_path / "home", "models", "list", "--json")
-    assert (ran.code, json.loads(ran.stdout)) == (0, {"versions": [], "overrides": []}), ran.stderr
+    assert (ran.code, json.loads(ran.stdout)) == (0, {"versions": [], "overrides": [], "promotions": []}), ran.stderr
     assert ran.stderr.splitlines()[0] == "starting MLflow"
     assert [log.name for log in (tmp_path / "home" / "logs").iterdir()] == ["mlflow.log"]
 
